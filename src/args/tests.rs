@@ -1,0 +1,163 @@
+//! Command lines: what they mean, and the one line that says why they mean nothing.
+
+use std::os::unix::ffi::OsStringExt;
+
+use super::*;
+
+fn args_with(superuser: Option<&str>, line: &[&str]) -> Result<Args, String> {
+    let line = line.iter().map(OsString::from);
+    match parse(line, superuser.map(OsStr::new)) {
+        Ok(Invocation::Serve(args)) => Ok(*args),
+        Ok(Invocation::Show(text)) => Err(text),
+        Err(usage) => Err(usage.to_string()),
+    }
+}
+
+fn args(line: &[&str]) -> Result<Args, String> {
+    args_with(None, line)
+}
+
+#[test]
+fn defaults() {
+    let args = args(&[]).expect("nothing is needed");
+    assert_eq!((args.listen, args.port), (None, 1080));
+    assert_eq!((args.metp_listen, args.metp_port), ([127, 0, 0, 1].into(), 8080));
+    assert_eq!((args.buffer_size, args.log_entries, args.dns_threads), (65536, 1000, 32));
+    assert_eq!((args.max_connections, args.max_metp_sessions), (None, 256));
+    assert_eq!((args.grace, args.timeouts), (Duration::from_secs(3), Timeouts::default()));
+    assert_eq!((args.superuser, args.users), (None, Vec::new()));
+}
+
+#[test]
+fn values() {
+    let args = args(&[
+        "-l",
+        "::1",
+        "-p1081",
+        "--metp-listen=[::]",
+        "-P",
+        "0",
+        "--buffer-size",
+        "1048576",
+        "--idle-timeout",
+        "0",
+        "--grace=0.25",
+        "--connect-timeout",
+        "1.5",
+        "--log-entries",
+        "0",
+    ])
+    .expect("good values");
+    assert_eq!((args.listen, args.port), ("::1".parse().ok(), 1081));
+    assert_eq!((args.metp_listen, args.metp_port), ("::".parse().expect("a literal"), 0));
+    assert_eq!((args.buffer_size, args.log_entries), (1_048_576, 0));
+    assert_eq!(args.grace, Duration::from_millis(250));
+    assert_eq!(args.timeouts.idle, None);
+    assert_eq!(args.timeouts.connect, Some(Duration::from_millis(1500)));
+}
+
+#[test]
+fn bad_values_are_named_with_their_option() {
+    for (line, says) in [
+        (&["-p", "65536"][..], "-p \"65536\": 0 to 65535 expected"),
+        (&["-p", "-1"], "-p \"-1\": 0 to 65535 expected"),
+        (&["--port", "+1"], "-p \"+1\": 0 to 65535 expected"),
+        (&["-P", "8080x"], "-P \"8080x\": 0 to 65535 expected"),
+        (&["-P", ""], "-P \"\": 0 to 65535 expected"),
+        (&["-l", "localhost"], "-l \"localhost\": an IP address expected"),
+        (&["-L", "1.2.3"], "-L \"1.2.3\": an IP address expected"),
+        (&["--buffer-size", "0"], "--buffer-size \"0\": 1 to 1048576 expected"),
+        (&["--buffer-size", "1048577"], "--buffer-size \"1048577\": 1 to 1048576 expected"),
+        (&["--dns-threads", "0"], "--dns-threads \"0\": 1 to 1024 expected"),
+        (&["--grace", "inf"], "--grace \"inf\": 0 to 31536000 seconds expected"),
+        (&["--idle-timeout", "1e3"], "--idle-timeout \"1e3\": 0 to 31536000 seconds expected"),
+        (&["--idle-timeout", "."], "--idle-timeout \".\": 0 to 31536000 seconds expected"),
+        (&["-x"], "-x: unknown option"),
+        (&["--nonsense"], "--nonsense: unknown option"),
+        (&["-p"], "-p: needs a value"),
+        (&["-p", "1", "-p", "2"], "--port: given more than once"),
+        (&["--help=x"], "--help: takes no value"),
+        (&["serve\n"], "unexpected argument \"serve\\x0a\""),
+    ] {
+        assert_eq!(args(line), Err(says.to_owned()), "{line:?}");
+    }
+}
+
+#[test]
+fn users() {
+    let args = args(&["-u", "alice:p:q ", "--user", "bob:\u{e9}"]).expect("good accounts");
+    let names: Vec<_> = args.users.iter().map(|user| user.name.as_slice()).collect();
+    assert_eq!(names, [&b"alice"[..], b"bob"]);
+    assert_eq!(args.users[0].password, b"p:q ");
+    assert_eq!(args.users[1].password, "\u{e9}".as_bytes());
+
+    let bytes = OsString::from_vec(b"\xff\x01:\xfe".to_vec());
+    let Ok(Invocation::Serve(args)) = parse(["-u".into(), bytes], None) else {
+        panic!("not every name is UTF-8");
+    };
+    assert_eq!(args.users, [Login { name: b"\xff\x01".into(), password: b"\xfe".into() }]);
+}
+
+#[test]
+fn bad_users_are_named_without_their_password() {
+    let long = "x".repeat(256);
+    for (value, says) in [
+        ("alice", "-u alice: NAME:PASS expected, no colon"),
+        (":secret", "-u : the name before the colon is empty"),
+        ("alice:", "-u alice: the password behind the colon is empty"),
+        (&format!("alice:{long}"), "-u alice: the password is longer than 255 bytes"),
+        (&format!("{long}:secret"), &format!("-u {long}: the name is longer than 255 bytes")),
+    ] {
+        assert_eq!(args(&["-u", value]), Err(says.to_owned()));
+    }
+    assert_eq!(
+        args(&["-u", "alice:secret", "-u", "alice:secret2"]),
+        Err("-u alice: given twice".to_owned())
+    );
+    assert_eq!(
+        args_with(Some("admin"), &[]),
+        Err("PROXY_CTRL_SUPERUSER admin: NAME:PASS expected, no colon".to_owned())
+    );
+}
+
+#[test]
+fn the_superuser_wins_over_a_user_of_the_same_name() {
+    let args = args_with(Some("admin:12:34"), &["-u", "admin:other", "-u", "bob:x"])
+        .expect("good accounts");
+    assert!(args.superuser_repeated);
+    assert_eq!(args.superuser, Some(Login { name: b"admin".into(), password: b"12:34".into() }));
+    assert_eq!(args.users.len(), 1);
+}
+
+#[test]
+fn help_and_version_win_over_bad_values() {
+    assert!(args(&["-p", "x", "-h"]).expect_err("shows").starts_with("Usage: socks5d [options]"));
+    assert!(args(&["-v"]).expect_err("shows").starts_with("socks5d 0."));
+}
+
+#[test]
+fn the_help_tells_the_real_defaults() {
+    let help = args(&["-h"]).expect_err("shows");
+    let defaults = Timeouts::default();
+    for (name, time) in [
+        ("handshake", defaults.handshake),
+        ("resolve", defaults.resolve),
+        ("connect", defaults.connect),
+        ("connect-total", defaults.connect_total),
+        ("idle", defaults.idle),
+        ("half-close", defaults.half_close),
+        ("goodbye", defaults.goodbye),
+        ("metp-login", defaults.metp_login),
+        ("metp-idle", defaults.metp_idle),
+    ] {
+        let row = TIMEOUTS.iter().find(|row| row.0 == format!("{name}-timeout")).expect("a row");
+        assert_eq!(time, Some(Duration::from_secs(row.1)), "{name}");
+        assert!(help.contains(&format!("--{name}-timeout SECONDS")));
+    }
+}
+
+#[test]
+fn debug_output_has_no_password() {
+    let args = args_with(Some("admin:hunter2"), &["-u", "bob:hunter3"]).expect("good accounts");
+    assert!(!format!("{args:?}").contains("hunter"));
+}

@@ -1,0 +1,213 @@
+//! Who went where: a ring of the newest tunnels for METP, and one line for each request for stdout.
+
+use std::collections::VecDeque;
+use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Tally;
+use crate::proto::metp;
+use crate::proto::socks5::{ReplyCode, Target};
+use crate::proto::text::Escaped;
+use crate::proto::timestamp::Timestamp;
+
+/// A tunnel that was opened, as METP shows it.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// When it opened.
+    pub time: Timestamp,
+    /// Whose it is.
+    pub user: Rc<[u8]>,
+    /// Where the client is.
+    pub source: IpAddr,
+    /// What it asked for.
+    pub target: Rc<Target>,
+    /// Payload so far, both directions.
+    pub bytes: u64,
+}
+
+impl Record {
+    /// The record as a line of METP, without its LF.
+    pub fn line(&self) -> String {
+        metp::log_line(self.time, &self.user, self.source, &self.target, self.bytes)
+    }
+}
+
+/// Which record: records are numbered from 0 on, in order of opening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RecordId(u64);
+
+impl RecordId {
+    /// The record opened next.
+    pub fn next(self) -> Self {
+        RecordId(self.0.saturating_add(1))
+    }
+}
+
+/// A request that is over, as the line on stdout shows it.
+pub struct Outcome<'a> {
+    /// When it ended.
+    pub time: Timestamp,
+    /// Whose it was.
+    pub user: &'a [u8],
+    /// Where the client was.
+    pub source: SocketAddr,
+    /// What it asked for.
+    pub target: &'a Target,
+    /// The answer it got.
+    pub status: ReplyCode,
+    /// Payload delivered.
+    pub tally: Tally,
+    /// From the request to its end.
+    pub duration: Duration,
+    /// Why it ended, in one word.
+    pub reason: &'a str,
+}
+
+/// The access log.
+pub struct AccessLog {
+    records: VecDeque<Record>,
+    /// The number of the oldest record that is kept.
+    first: u64,
+    capacity: usize,
+    /// Lines of this turn of the loop, to be written in one piece.
+    lines: String,
+}
+
+impl AccessLog {
+    /// A log that keeps the newest `capacity` records.
+    pub fn new(capacity: usize) -> Self {
+        AccessLog { records: VecDeque::new(), first: 0, capacity, lines: String::new() }
+    }
+
+    /// A tunnel has been opened. The oldest record makes room for it.
+    pub fn open(&mut self, record: Record) -> RecordId {
+        self.records.push_back(record);
+        let id = self.first + (self.records.len() as u64 - 1);
+        if self.records.len() > self.capacity {
+            self.records.pop_front();
+            self.first += 1;
+        }
+        RecordId(id)
+    }
+
+    /// Payload has been delivered. Nothing happens if the record is no longer kept.
+    pub fn add_bytes(&mut self, id: RecordId, bytes: u64) {
+        if let Some(record) = self.index(id).and_then(|index| self.records.get_mut(index)) {
+            record.bytes += bytes;
+        }
+    }
+
+    /// The first record not older than `id`, and its own number.
+    pub fn at_or_after(&self, id: RecordId) -> Option<(RecordId, &Record)> {
+        let id = id.max(RecordId(self.first));
+        self.index(id).and_then(|index| self.records.get(index)).map(|record| (id, record))
+    }
+
+    /// The number of the oldest record that is kept.
+    pub fn oldest(&self) -> RecordId {
+        RecordId(self.first)
+    }
+
+    /// The number that the next record will have.
+    pub fn end(&self) -> RecordId {
+        RecordId(self.first + self.records.len() as u64)
+    }
+
+    /// A request is over: gathers its line. Fields are separated by tabs; nothing from outside can hold one.
+    pub fn close(&mut self, outcome: &Outcome<'_>) {
+        let Outcome { time, user, source, target, status, tally, duration, reason } = outcome;
+        let written = writeln!(
+            self.lines,
+            "{time}\t{}\tA\t{}\t{}\t{}\t{}\t{status}\t{}\t{}\t{}\t{reason}",
+            Escaped(user),
+            source.ip(),
+            source.port(),
+            target.host,
+            target.port,
+            tally.up,
+            tally.down,
+            duration.as_millis(),
+        );
+        debug_assert!(written.is_ok(), "a String takes everything");
+    }
+
+    /// Takes the gathered lines.
+    pub fn take_lines(&mut self) -> String {
+        std::mem::take(&mut self.lines)
+    }
+
+    fn index(&self, id: RecordId) -> Option<usize> {
+        id.0.checked_sub(self.first).and_then(|index| usize::try_from(index).ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::proto::socks5::Host;
+
+    fn record(number: u64) -> Record {
+        let target = Target { host: Host::Name((*b"example.com").into()), port: 80 };
+        Record {
+            time: Timestamp::from(UNIX_EPOCH),
+            user: (*b"alice").into(),
+            source: [192, 0, 2, 1].into(),
+            target: target.into(),
+            bytes: number,
+        }
+    }
+
+    fn kept(log: &AccessLog) -> Vec<u64> {
+        let (mut bytes, mut next) = (Vec::new(), log.oldest());
+        while let Some((id, record)) = log.at_or_after(next) {
+            bytes.push(record.bytes);
+            next = id.next();
+        }
+        bytes
+    }
+
+    #[test]
+    fn the_newest_records_are_kept_oldest_first() {
+        let mut log = AccessLog::new(3);
+        let ids: Vec<RecordId> = (0..5).map(|number| log.open(record(number))).collect();
+        assert_eq!(kept(&log), [2, 3, 4]);
+        log.add_bytes(ids[4], 100);
+        log.add_bytes(ids[0], 100);
+        assert_eq!(kept(&log), [2, 3, 104]);
+        assert_eq!(log.at_or_after(ids[0]).map(|(id, _)| id), Some(ids[2]));
+        assert_eq!(log.end(), ids[4].next());
+    }
+
+    #[test]
+    fn a_log_may_keep_nothing() {
+        let mut log = AccessLog::new(0);
+        let id = log.open(record(0));
+        log.add_bytes(id, 1);
+        assert_eq!(kept(&log), [0; 0]);
+    }
+
+    #[test]
+    fn a_line_for_each_request() {
+        let mut log = AccessLog::new(1);
+        let target = Target { host: Host::Name((*b"a\tb").into()), port: 443 };
+        log.close(&Outcome {
+            time: Timestamp::from(UNIX_EPOCH),
+            user: b"al ice",
+            source: "[2001:db8::1]:5000".parse().expect("a literal"),
+            target: &target,
+            status: ReplyCode::ConnectionRefused,
+            tally: Tally { up: 1, down: 2, record: None },
+            duration: Duration::from_micros(3999),
+            reason: "refused",
+        });
+        assert_eq!(
+            log.take_lines(),
+            "1970-01-01T00:00:00Z\tal\\x20ice\tA\t2001:db8::1\t5000\ta\\x09b\t443\t5\t1\t2\t3\trefused\n"
+        );
+        assert_eq!(log.take_lines(), "");
+    }
+}

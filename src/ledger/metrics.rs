@@ -1,0 +1,25 @@
+//! Counters. They only grow, except those that say what is open now.
+
+use crate::proto::metp::MetricsBody;
+
+/// What has happened since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// SOCKS connections accepted.
+    pub accepted: u64,
+    /// SOCKS connections open now, in whatever state.
+    pub open: usize,
+    /// METP sessions open now.
+    pub metp_open: usize,
+    /// Payload bytes delivered, both directions.
+    pub bytes: u64,
+    /// Turns of sessions that ended in a panic.
+    pub panics: u64,
+}
+
+impl Metrics {
+    /// The figures that METP/1.0 shows.
+    pub fn body(&self) -> MetricsBody {
+        MetricsBody { historical: self.accepted, current: self.open as u64, bytes: self.bytes }
+    }
+}

@@ -1,0 +1,94 @@
+//! What only the operating system's C interface offers: the limit of descriptors, and signals.
+
+#![allow(unsafe_code)] // Each block tells why it is sound.
+
+use std::io;
+use std::os::fd::IntoRawFd;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use mio::unix::pipe::{self, Receiver};
+
+/// Raises the soft limit of descriptors to the hard limit. Returns the limit now in force.
+///
+/// # Errors
+/// If the limit cannot be read.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid rlimit that the call fills in and does not keep.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+    // SAFETY: `raised` is a valid rlimit that the call only reads.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } == 0 {
+        limit = raised;
+    }
+    Ok(limit.rlim_cur)
+}
+
+/// A signal that the loop is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM: close down, with grace.
+    Terminate,
+    /// SIGINT: close down at once.
+    Interrupt,
+    /// SIGHUP: noted, and nothing else.
+    HangUp,
+}
+
+impl Signal {
+    const ALL: [Signal; 3] = [Signal::Terminate, Signal::Interrupt, Signal::HangUp];
+
+    fn number(self) -> i32 {
+        match self {
+            Signal::Terminate => libc::SIGTERM,
+            Signal::Interrupt => libc::SIGINT,
+            Signal::HangUp => libc::SIGHUP,
+        }
+    }
+
+    /// The signal that a byte from the pipe stands for.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Signal::ALL.into_iter().find(|signal| signal.number() == i32::from(byte))
+    }
+}
+
+/// The writing end of the pipe, for the handler; -1 before there is one.
+static PIPE: AtomicI32 = AtomicI32::new(-1);
+
+/// Lets SIGTERM, SIGINT and SIGHUP come as bytes through a pipe instead of ending the process. SIGPIPE is
+/// ignored by Rust's runtime already.
+///
+/// # Errors
+/// If there is no descriptor left for the pipe, or a handler cannot be installed.
+pub fn signals() -> io::Result<Receiver> {
+    let (sender, receiver) = pipe::new()?;
+    // Lives as long as the process: a handler may write to it at any time.
+    PIPE.store(sender.into_raw_fd(), Ordering::Release);
+    for signal in Signal::ALL {
+        // SAFETY: sigaction is plain data for which all zeros is a valid value.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = handler as extern "C" fn(i32) as libc::sighandler_t;
+        action.sa_flags = libc::SA_RESTART;
+        // SAFETY: `action` is fully initialised and only read; `handler` calls nothing but write(2), which
+        // signal-safety(7) allows.
+        if unsafe { libc::sigaction(signal.number(), &raw const action, std::ptr::null_mut()) } != 0
+        {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(receiver)
+}
+
+extern "C" fn handler(number: i32) {
+    let byte = number.to_le_bytes();
+    // SAFETY: errno belongs to this thread and is restored, so that the interrupted code sees none of this;
+    // write reads one byte of a live array. The pipe does not block: if it is full, enough signals wait.
+    unsafe {
+        let errno = libc::__errno_location();
+        let saved = *errno;
+        libc::write(PIPE.load(Ordering::Acquire), byte.as_ptr().cast(), 1);
+        *errno = saved;
+    }
+}

@@ -1,0 +1,263 @@
+//! Lines in, meaning out, and back: `protocol_metp.txt` §3 to §7.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn admin(line: &[u8]) -> Result<Command, String> {
+    Command::parse(line, Role::Admin).map_err(|response| response.to_string())
+}
+
+fn refused(line: &[u8]) -> String {
+    match admin(line) {
+        Err(text) => text.split(']').next().unwrap_or_default().replace("400 Bad Request ", ""),
+        Ok(_) => "accepted".to_owned(),
+    }
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.encode().map(|line| String::from_utf8_lossy(&line).into_owned()))
+    }
+}
+
+#[test]
+fn lines_end_in_lf_or_crlf() {
+    assert_eq!(line(b""), Ok(None));
+    assert_eq!(line(b"QUIT"), Ok(None));
+    assert_eq!(line(b"QUIT\r"), Ok(None));
+    assert_eq!(line(b"QUIT\nmore"), Ok(Some((&b"QUIT"[..], 5))));
+    assert_eq!(line(b"QUIT\r\nmore"), Ok(Some((&b"QUIT"[..], 6))));
+    assert_eq!(line(b"a\r\r\n"), Ok(Some((&b"a\r"[..], 4))));
+    assert_eq!(line(b"\n"), Ok(Some((&b""[..], 1))));
+}
+
+#[test]
+fn a_line_has_4096_octets_at_most() {
+    let mut longest = vec![b'x'; LINE_LIMIT - 1];
+    assert_eq!(line(&longest), Ok(None));
+    longest.push(b'\n');
+    assert_eq!(line(&longest), Ok(Some((&longest[..LINE_LIMIT - 1], LINE_LIMIT))));
+    longest.insert(0, b'x');
+    assert_eq!(line(&longest), Err(LineTooLong));
+    assert_eq!(line(&longest[..LINE_LIMIT]), Err(LineTooLong));
+}
+
+#[test]
+fn the_opening() {
+    assert!(Opening::parse(b"HELLO METP/1.0") == Some(Opening::Hello));
+    for line in
+        ["", "HELLO", "HELLO METP/1.1", "HELLO METP/1.0 ", "hello METP/1.0", "GET / HTTP/1.1"]
+    {
+        assert!(Opening::parse(line.as_bytes()).is_none(), "{line}");
+    }
+    for line in
+        ["AUTH", "AUTH ", "AUTH  ", "AUTH alice", "AUTH alice ", "auth alice x", "AUTHalice x"]
+    {
+        assert!(Opening::parse(line.as_bytes()).is_none(), "{line}");
+    }
+    for (line, name, password) in [
+        ("AUTH alice pw", "alice", "pw"),
+        ("AUTH alice two words ", "alice", "two words "),
+        ("AUTH alice  leading", "alice", " leading"),
+        ("AUTH  alice pw", "alice", "pw"),
+        ("AUTH a\\x20b pw", "a b", "pw"),
+        ("AUTH DOM\\alice pw", "DOM\\alice", "pw"),
+    ] {
+        let (name, password) = (name.into(), password.into());
+        assert!(
+            Opening::parse(line.as_bytes()) == Some(Opening::Auth { name, password }),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn verbs_are_case_sensitive_and_surplus_words_are_refused() {
+    assert_eq!(admin(b"GET_METRICS"), Ok(Command::GetMetrics));
+    assert_eq!(admin(b"GET_METRICS  "), Ok(Command::GetMetrics));
+    for line in [
+        "",
+        " ",
+        "get_metrics",
+        " GET_METRICS",
+        "GET_METRICS x",
+        "GET_METRICSx",
+        "USERS all",
+        "GET_LOGS 5",
+        "QUIT now",
+        "DELETE-USER",
+        "DELETE-USER a b",
+        "SET-ROLE a",
+        "SET-ROLE a admin now",
+        "ADD-USER",
+        "ADD-USER alice",
+        "ADD-USER alice ",
+        "CHANGE-BUFFER",
+        "CHANGE-BUFFER 1 2",
+        "HELLO METP/1.0",
+        "AUTH alice pw",
+        "USERS\t",
+        "\0",
+    ] {
+        assert_eq!(refused(line.as_bytes()), "[SYNTAX", "{line:?}");
+    }
+}
+
+#[test]
+fn the_role_is_checked_before_the_arguments() {
+    let user = |line: &[u8]| Command::parse(line, Role::User);
+    for line in [
+        "GET_LOGS",
+        "USERS",
+        "CHANGE-BUFFER abc",
+        "ADD-USER",
+        "DELETE-USER",
+        "SET-ROLE x y z",
+        "GET_LOGS surplus",
+    ] {
+        assert_eq!(user(line.as_bytes()), Err(Response::Forbidden), "{line}");
+    }
+    assert_eq!(user(b"GET_METRICS"), Ok(Command::GetMetrics));
+    assert_eq!(user(b"QUIT"), Ok(Command::Quit));
+    assert_eq!(user(b"NONSENSE"), Err(bad(Cause::Syntax)));
+}
+
+#[test]
+fn change_buffer_takes_1_to_8_digits_from_1_to_1048576() {
+    assert_eq!(admin(b"CHANGE-BUFFER 1"), Ok(Command::ChangeBuffer(1)));
+    assert_eq!(admin(b"CHANGE-BUFFER 00004096"), Ok(Command::ChangeBuffer(4096)));
+    assert_eq!(admin(b"CHANGE-BUFFER 1048576"), Ok(Command::ChangeBuffer(1_048_576)));
+    for word in ["4096abc", "-1", "+1", "1.5", "0x10", "\u{0661}"] {
+        assert_eq!(refused(format!("CHANGE-BUFFER {word}").as_bytes()), "[SYNTAX", "{word}");
+    }
+    for word in ["0", "1048577", "99999999", "000000001", "99999999999999999999999"] {
+        assert_eq!(refused(format!("CHANGE-BUFFER {word}").as_bytes()), "[RANGE", "{word}");
+    }
+}
+
+#[test]
+fn add_user_names_and_passwords() {
+    let good = [b'n'; 64];
+    for name in [&b"a"[..], b"A-z_0.9@x+y", b"9", b"_", b"@", &good] {
+        let line = [b"ADD-USER ", name, b" pw"].concat();
+        assert_eq!(
+            admin(&line),
+            Ok(Command::AddUser { name: name.into(), password: b"pw".into() })
+        );
+    }
+    let long = [b'n'; 65];
+    for name in [&b".a"[..], b"-a", b"a:b", b"a/b", b"a\\x41", b"\xc3\xa9", b"a\tb", &long] {
+        let line = [b"ADD-USER ", name, b" pw"].concat();
+        assert_eq!(refused(&line), "[BADNAME", "{name:?}");
+    }
+    let longest = [b'p'; 255];
+    let line = [b"ADD-USER a ", &longest[..]].concat();
+    assert_eq!(admin(&line), Ok(Command::AddUser { name: b"a".into(), password: longest.into() }));
+    assert_eq!(refused(&[&line[..], b"p"].concat()), "[BADNAME");
+    assert_eq!(refused(b"ADD-USER a p\0q"), "[BADNAME");
+    assert_eq!(refused(b"ADD-USER a p\rq"), "[BADNAME");
+}
+
+#[test]
+fn set_role_and_delete_user_take_any_name() {
+    assert_eq!(admin(b"SET-ROLE a\\x20b admin"), Ok(Command::SetRole(b"a b".into(), Role::Admin)));
+    assert_eq!(admin(b"DELETE-USER a:b"), Ok(Command::DeleteUser(b"a:b".into())));
+    assert_eq!(refused(b"SET-ROLE alice root"), "[BADROLE");
+    assert_eq!(refused(b"SET-ROLE alice Admin"), "[BADROLE");
+}
+
+#[test]
+fn status_lines() {
+    for (response, line) in [
+        (Response::Welcome, "200 Welcome to METP/1.0"),
+        (Response::Done, "200 OK"),
+        (Response::Goodbye, "200 Goodbye"),
+        (Response::BadRequest(None), "400 Bad Request"),
+        (bad(Cause::Exists), "400 Bad Request [EXISTS] user exists"),
+        (bad(Cause::Own), "400 Bad Request [SELF] not on your own account"),
+        (Response::Unauthorized, "401 Unauthorized"),
+        (Response::Forbidden, "403 Forbidden"),
+    ] {
+        assert_eq!(response.to_string(), line);
+        assert_eq!(Status::parse(line.as_bytes()), Some(response.status()));
+    }
+    assert_eq!(Status::parse(b"200"), Some(Status::OK));
+    assert_eq!(Status::parse(b"200OK"), Some(Status::OK));
+    for line in ["", "20", "2000 OK", "099 x", " 200", "+20 x", "abc"] {
+        assert_eq!(Status::parse(line.as_bytes()), None, "{line}");
+    }
+}
+
+#[test]
+fn bodies() {
+    let metrics = MetricsBody { historical: 42, current: 5, bytes: 1_048_576 };
+    let lines = metrics.lines();
+    assert_eq!(
+        lines,
+        [
+            "HISTORICAL_CONNECTIONS: 42",
+            "CURRENT_CONNECTIONS:    5",
+            "BYTES_TRANSFERRED:      1048576"
+        ]
+    );
+    let wire = lines.iter().map(|line| line.as_bytes()).chain([&b"NEW_KEY: x"[..], b"odd"]);
+    assert_eq!(MetricsBody::parse(wire), Some(metrics));
+    assert_eq!(MetricsBody::parse([&b"HISTORICAL_CONNECTIONS: 1"[..]]), None);
+
+    assert_eq!(user_line(b"alice", Role::User), "alice user");
+    assert_eq!(user_line(b".", Role::Admin), "\\x2e admin");
+    assert_eq!(user_line(b"a b", Role::Admin), "a\\x20b admin");
+
+    let time =
+        Timestamp::from(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_751_121_130));
+    let target =
+        Target { host: super::super::socks5::Host::Name((*b"example.com").into()), port: 80 };
+    assert_eq!(
+        log_line(time, b"alice", [192, 168, 1, 10].into(), &target, 1024),
+        "[2025-06-28T14:32:10Z] alice 192.168.1.10 example.com:80 1024"
+    );
+}
+
+#[test]
+fn lines_from_the_server_have_999_octets_at_most() {
+    assert_eq!(ended("x".repeat(998)), "x".repeat(998) + "\n");
+    assert_eq!(ended("x".repeat(999)), "x".repeat(995) + "...\n");
+}
+
+fn any_command() -> impl Strategy<Value = Command> {
+    let name = || prop::collection::vec(any::<u8>(), 1..256);
+    let password = prop::collection::vec(any::<u8>(), 1..256)
+        .prop_filter("fits in a line", |password| fits_in_a_line(password));
+    prop_oneof![
+        Just(Command::GetMetrics),
+        Just(Command::GetLogs),
+        Just(Command::Users),
+        Just(Command::Quit),
+        BUFFER_SIZES.prop_map(Command::ChangeBuffer),
+        ("[A-Za-z0-9_@+][A-Za-z0-9_@+.-]{0,63}", password)
+            .prop_map(|(name, password)| Command::AddUser { name: name.into(), password }),
+        name().prop_map(Command::DeleteUser),
+        (name(), prop_oneof![Just(Role::User), Just(Role::Admin)])
+            .prop_map(|(name, role)| Command::SetRole(name, role)),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_lines_never_panic(input in prop::collection::vec(any::<u8>(), 0..5000)) {
+        if let Ok(Some((line, taken))) = line(&input) {
+            prop_assert!(line.len() < taken && taken <= input.len());
+        }
+        let _ = (Opening::parse(&input), admin(&input), Status::parse(&input));
+        let _ = MetricsBody::parse([&input[..]]);
+    }
+
+    #[test]
+    fn commands_survive_encode_and_parse(command in any_command()) {
+        let wire = command.encode().expect("nothing in it ends a line");
+        let (line, taken) = line(&wire).expect("short enough").expect("whole");
+        prop_assert_eq!(taken, wire.len());
+        prop_assert_eq!(admin(line), Ok(command));
+    }
+}

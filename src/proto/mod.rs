@@ -1,0 +1,17 @@
+//! Floor 0: the languages. Bytes to meaning and back, with `std` alone and no I/O.
+//!
+//! A parser here is *pure* (the same bytes give the same answer), *total* (any bytes give an answer, none
+//! a panic) and *restartable*: it looks at everything received so far, from the start, each time.
+//! SOCKS messages are at most 513 bytes and METP lines at most 4096, so parsing again costs less than
+//! remembering where parsing stopped, and no split of the input can change the result.
+
+pub mod metp;
+pub mod socks5;
+pub mod text;
+pub mod timestamp;
+
+/// What a parser says of the bytes received so far.
+///
+/// `Ok(None)`: a good beginning, more bytes are needed. `Ok(Some((value, n)))`: a whole message, which
+/// took the first `n` bytes. `Err`: no further byte can make this a message.
+pub type Parsed<T, E> = Result<Option<(T, usize)>, E>;

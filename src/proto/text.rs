@@ -1,0 +1,114 @@
+//! Text from outside, made safe to show: one encoder for every sink (access log, diagnostics, METP,
+//! terminal), and the way back.
+//!
+//! A byte outside `%x21-7E`, and the backslash itself, becomes `\xHH`. So a name cannot forge a line, a
+//! column or an escape sequence, and two different names never look alike.
+
+use std::borrow::Cow;
+use std::fmt::{self, Write};
+
+/// Displays bytes with every byte outside `%x21-7E`, and the backslash, as `\xHH` (lower case).
+#[derive(Clone, Copy)]
+pub struct Escaped<'a>(pub &'a [u8]);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for &byte in self.0 {
+            match byte {
+                b'\\' | 0x00..=0x20 | 0x7f.. => write!(f, "\\x{byte:02x}")?,
+                plain => f.write_char(char::from(plain))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reverses [`Escaped`]: each well-formed `\xHH` becomes its byte, everything else stays as it is.
+pub fn unescape(text: &[u8]) -> Cow<'_, [u8]> {
+    if !text.contains(&b'\\') {
+        return Cow::Borrowed(text);
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&first, after)) = rest.split_first() {
+        let (byte, after) = escape_at(rest).unwrap_or((first, after));
+        bytes.push(byte);
+        rest = after;
+    }
+    Cow::Owned(bytes)
+}
+
+/// Splits `NAME:PASSWORD` at the first colon, so that passwords may hold more of them.
+pub fn split_account(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut parts = text.splitn(2, |byte| *byte == b':');
+    Some((parts.next()?, parts.next()?))
+}
+
+/// Arbitrary bytes as text, one character for each: command lines are bytes, and the parser of options
+/// takes text only. [`narrow`] goes back.
+pub fn widen(bytes: &[u8]) -> String {
+    bytes.iter().copied().map(char::from).collect()
+}
+
+/// Reverses [`widen`].
+pub fn narrow(text: &str) -> Vec<u8> {
+    text.chars().map(|character| u8::try_from(character).unwrap_or(b'?')).collect()
+}
+
+/// The byte that a well-formed `\xHH` at the start of `text` stands for, and what follows it.
+fn escape_at(text: &[u8]) -> Option<(u8, &[u8])> {
+    let (digits, after) = text.strip_prefix(b"\\x")?.split_first_chunk::<2>()?;
+    let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
+    Some((u8::try_from(high? * 16 + low?).ok()?, after))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_could_forge_a_line_is_escaped() {
+        let shown = |bytes: &[u8]| Escaped(bytes).to_string();
+        assert_eq!(shown(b"alice@example.com"), "alice@example.com");
+        assert_eq!(shown(b"a b\tc\r\nd"), "a\\x20b\\x09c\\x0d\\x0ad");
+        assert_eq!(shown(b"\x1b[2J\x7f\x00"), "\\x1b[2J\\x7f\\x00");
+        assert_eq!(shown("\u{202e}".as_bytes()), "\\xe2\\x80\\xae");
+        assert_eq!(shown(b"\\x41"), "\\x5cx41");
+    }
+
+    #[test]
+    fn accounts_split_at_the_first_colon() {
+        assert_eq!(split_account(b"alice:p:q"), Some((&b"alice"[..], &b"p:q"[..])));
+        assert_eq!(split_account(b":"), Some((&b""[..], &b""[..])));
+        assert_eq!(split_account(b"alice"), None);
+    }
+
+    #[test]
+    fn malformed_escapes_stay_as_they_are() {
+        for text in [&b"\\"[..], b"\\x", b"\\x4", b"\\xg0", b"DOMAIN\\user"] {
+            assert_eq!(unescape(text), text);
+        }
+        assert_eq!(&*unescape(b"a\\x20b\\x"), b"a b\\x");
+    }
+
+    proptest! {
+        #[test]
+        fn escape_and_unescape_round_trip(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let shown = Escaped(&bytes).to_string();
+            prop_assert!(shown.bytes().all(|byte| (0x21..=0x7e).contains(&byte)));
+            prop_assert_eq!(&*unescape(shown.as_bytes()), &bytes[..]);
+        }
+
+        #[test]
+        fn widen_and_narrow_round_trip(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert_eq!(narrow(&widen(&bytes)), bytes);
+        }
+
+        #[test]
+        fn unescape_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(unescape(&bytes).len() <= bytes.len());
+        }
+    }
+}

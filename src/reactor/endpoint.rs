@@ -1,0 +1,195 @@
+//! A stream that remembers its readiness.
+//!
+//! Events are edge-triggered: each is told once. An endpoint keeps what it was told in two flags, which
+//! rise on events and fall only when a call says `WouldBlock`. As long as a flag is up nobody needs to
+//! ask the kernel, and when it is down an event is sure to come.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+
+use mio::event::Event;
+use mio::net::TcpStream;
+
+use super::buffer::{Buffer, Pool};
+
+/// A byte stream with two directions that end separately. Tests implement it with scripts.
+pub trait Stream: Read + Write {
+    /// Ends the writing direction: the peer reads EOF after all that was written.
+    ///
+    /// # Errors
+    /// Those of shutdown(2), for instance that the peer is gone.
+    fn finish(&mut self) -> io::Result<()>;
+}
+
+impl Stream for TcpStream {
+    fn finish(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+/// A stream and its readiness.
+pub struct Endpoint<S> {
+    stream: S,
+    readable: bool,
+    writable: bool,
+    broken: bool,
+}
+
+/// What a call on an endpoint came to.
+#[derive(Debug)]
+pub enum Transfer {
+    /// So many bytes were moved, at least one.
+    Moved(usize),
+    /// Nothing now; an event will come.
+    Blocked,
+    /// Reading: EOF. Writing: the stream takes no more.
+    Ended,
+    /// The stream has failed.
+    Failed(io::Error),
+}
+
+/// Why bytes still wait to be written.
+#[derive(Debug)]
+pub enum Stop {
+    /// Nothing more is taken now; an event will come.
+    Blocked,
+    /// The stream has failed.
+    Failed(io::Error),
+}
+
+impl<S> Endpoint<S> {
+    /// A stream of which no event has been seen yet.
+    pub fn new(stream: S) -> Self {
+        Endpoint { stream, readable: false, writable: false, broken: false }
+    }
+
+    /// The stream itself.
+    pub fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    /// The stream itself, to be registered.
+    pub fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    /// Raises the flags that an event names. An error raises both: the next call will tell it.
+    pub fn note(&mut self, event: &Event) {
+        self.broken |= event.is_error();
+        self.raise(
+            event.is_readable() || event.is_read_closed() || self.broken,
+            event.is_writable() || event.is_write_closed() || self.broken,
+        );
+    }
+
+    /// Raises flags.
+    pub fn raise(&mut self, readable: bool, writable: bool) {
+        self.readable |= readable;
+        self.writable |= writable;
+    }
+
+    /// Whether reading may yield something.
+    pub fn readable(&self) -> bool {
+        self.readable
+    }
+
+    /// Whether writing may succeed.
+    pub fn writable(&self) -> bool {
+        self.writable
+    }
+
+    /// Whether the kernel has reported an error: the peer has reset the connection.
+    pub fn broken(&self) -> bool {
+        self.broken
+    }
+}
+
+impl<S: Stream> Endpoint<S> {
+    /// Reads once, into space that must not be empty.
+    pub fn read(&mut self, space: &mut [u8]) -> Transfer {
+        if !self.readable {
+            return Transfer::Blocked;
+        }
+        settle(|| self.stream.read(space), &mut self.readable)
+    }
+
+    /// Writes once.
+    pub fn write(&mut self, bytes: &[u8]) -> Transfer {
+        if !self.writable {
+            return Transfer::Blocked;
+        }
+        settle(|| self.stream.write(bytes), &mut self.writable)
+    }
+
+    /// Appends to a buffer what one read yields. An empty buffer leases `capacity` bytes for it; a full one
+    /// counts as blocked.
+    pub fn fill(&mut self, buffer: &mut Buffer, pool: &mut Pool, capacity: usize) -> Transfer {
+        if !self.readable {
+            return Transfer::Blocked;
+        }
+        let read = buffer.fill(pool, capacity, |space| match self.read(space) {
+            Transfer::Moved(count) => (count, Transfer::Moved(count)),
+            other => (0, other),
+        });
+        read.unwrap_or(Transfer::Blocked)
+    }
+
+    /// Writes a buffer's bytes until it is empty, and adds to `count` how many were taken.
+    ///
+    /// # Errors
+    /// [`Stop`]: why the buffer is not empty yet.
+    pub fn flush(
+        &mut self,
+        buffer: &mut Buffer,
+        pool: &mut Pool,
+        count: &mut u64,
+    ) -> Result<(), Stop> {
+        while !buffer.is_empty() {
+            match self.write(buffer.bytes()) {
+                Transfer::Moved(taken) => {
+                    buffer.consume(pool, taken);
+                    *count += taken as u64;
+                }
+                Transfer::Blocked => return Err(Stop::Blocked),
+                Transfer::Ended => return Err(Stop::Failed(ErrorKind::WriteZero.into())),
+                Transfer::Failed(error) => return Err(Stop::Failed(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the writing direction. An error means that the peer is gone, which reading will show.
+    pub fn finish(&mut self) {
+        let _ = self.stream.finish();
+    }
+
+    /// Reads and forgets up to `budget` bytes: what a peer still sends after the conversation is over.
+    /// Closing over unread bytes would send RST, which can destroy the reply on its way.
+    pub fn discard(&mut self, budget: usize) -> Transfer {
+        let mut scratch = [0; 4096];
+        let mut discarded = 0;
+        while discarded < budget {
+            match self.read(&mut scratch) {
+                Transfer::Moved(count) => discarded += count,
+                end => return end,
+            }
+        }
+        Transfer::Moved(discarded)
+    }
+}
+
+/// Makes a call until it is not interrupted, and lowers the flag if it would block.
+fn settle(mut call: impl FnMut() -> io::Result<usize>, flag: &mut bool) -> Transfer {
+    loop {
+        match call() {
+            Ok(0) => return Transfer::Ended,
+            Ok(count) => return Transfer::Moved(count),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                *flag = false;
+                return Transfer::Blocked;
+            }
+            Err(error) => return Transfer::Failed(error),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The end of a conversation: say the last words, half-close, listen until the peer has closed too.
+//!
+//! Closing a socket over unread input sends RST, and RST can destroy the last words before the peer has
+//! read them. So what the peer still sends is read and forgotten, until its EOF or a deadline.
+
+use std::time::Instant;
+
+use super::Flow;
+use super::buffer::{Buffer, Pool};
+use super::endpoint::{Endpoint, Stop, Stream, Transfer};
+
+/// Bytes that one turn reads and forgets.
+const BUDGET: usize = 64 * 1024;
+
+/// A conversation that is over but for its last words.
+pub struct Farewell {
+    began: Instant,
+    finished: bool,
+}
+
+impl Farewell {
+    /// A farewell that begins now.
+    pub fn new(now: Instant) -> Self {
+        Farewell { began: now, finished: false }
+    }
+
+    /// When it began.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// Goes on as far as it can. `Close` once the peer has closed or failed.
+    pub fn turn(
+        &mut self,
+        peer: &mut Endpoint<impl Stream>,
+        last_words: &mut Buffer,
+        pool: &mut Pool,
+    ) -> Flow {
+        match peer.flush(last_words, pool, &mut 0) {
+            Ok(()) => {}
+            Err(Stop::Blocked) => return Flow::Wait,
+            Err(Stop::Failed(_)) => return Flow::Close,
+        }
+        if !self.finished {
+            peer.finish();
+            self.finished = true;
+        }
+        match peer.discard(BUDGET) {
+            Transfer::Moved(_) => Flow::Again,
+            Transfer::Blocked => Flow::Wait,
+            Transfer::Ended | Transfer::Failed(_) => Flow::Close,
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Lanes between scripted streams: every answer that a kernel can give, in every order.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A stream that gives and takes what its script says, then would block.
+#[derive(Default)]
+struct Script {
+    reads: VecDeque<io::Result<Vec<u8>>>,
+    /// How many bytes each write may take.
+    writes: VecDeque<io::Result<usize>>,
+    written: Vec<u8>,
+    finished: bool,
+}
+
+impl Read for Script {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        let mut bytes = self.reads.pop_front().unwrap_or(Err(ErrorKind::WouldBlock.into()))?;
+        let count = bytes.len().min(space.len());
+        space[..count].copy_from_slice(&bytes[..count]);
+        if count < bytes.len() {
+            self.reads.push_front(Ok(bytes.split_off(count)));
+        }
+        Ok(count)
+    }
+}
+
+impl Write for Script {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        assert!(!self.finished, "written after the end");
+        let room = self.writes.pop_front().unwrap_or(Err(ErrorKind::WouldBlock.into()))?;
+        let count = bytes.len().min(room);
+        self.written.extend(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for Script {
+    fn finish(&mut self) -> io::Result<()> {
+        self.finished = true;
+        Ok(())
+    }
+}
+
+const PLENTY: Budget = Budget { bytes: u64::MAX, reads: u32::MAX };
+
+fn source<const N: usize>(reads: [io::Result<Vec<u8>>; N]) -> Endpoint<Script> {
+    let mut endpoint = Endpoint::new(Script { reads: reads.into(), ..Script::default() });
+    endpoint.raise(true, true);
+    endpoint
+}
+
+fn sink<const N: usize>(writes: [io::Result<usize>; N]) -> Endpoint<Script> {
+    let mut endpoint = Endpoint::new(Script { writes: writes.into(), ..Script::default() });
+    endpoint.raise(true, true);
+    endpoint
+}
+
+fn data(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    Ok(bytes.to_vec())
+}
+
+fn lane() -> (Lane, Pool) {
+    (Lane::new(Buffer::default()), Pool::new(4))
+}
+
+#[test]
+fn bytes_pass_in_order_and_eof_follows_them() {
+    let (mut lane, mut pool) = lane();
+    let mut from = source([data(b"abcdef"), data(b"g"), data(b"")]);
+    let mut to = sink([Ok(3), Ok(9), Ok(9), Ok(9)]);
+    let pumped = lane.pump(&mut from, &mut to, &mut pool, PLENTY);
+    assert!(matches!(pumped, Pumped { bytes: 7, end: End::Shut }), "{pumped:?}");
+    assert_eq!(to.stream().written, b"abcdefg");
+    assert!(to.stream().finished);
+    assert_eq!(lane.phase(), Phase::Shut);
+}
+
+#[test]
+fn eof_waits_for_the_bytes_before_it() {
+    let (mut lane, mut pool) = lane();
+    let mut from = source([data(b"ab"), data(b"")]);
+    let mut to = sink([Ok(1)]);
+    let pumped = lane.pump(&mut from, &mut to, &mut pool, PLENTY);
+    assert!(matches!(pumped, Pumped { bytes: 1, end: End::Blocked }), "{pumped:?}");
+    assert_eq!((lane.waiting(), lane.phase()), (1, Phase::Open));
+    assert!(!to.stream().finished);
+    to.stream_mut().writes.push_back(Ok(1));
+    to.raise(false, true);
+    let pumped = lane.pump(&mut from, &mut to, &mut pool, PLENTY);
+    assert!(matches!(pumped, Pumped { bytes: 1, end: End::Shut }), "{pumped:?}");
+    assert!(to.stream().finished);
+}
+
+#[test]
+fn nothing_is_read_while_the_far_side_cannot_be_written() {
+    let (mut lane, mut pool) = lane();
+    let mut from = source([data(b"abcd"), data(b"ef")]);
+    let mut to = sink([]);
+    for _ in 0..3 {
+        let pumped = lane.pump(&mut from, &mut to, &mut pool, PLENTY);
+        assert!(matches!(pumped, Pumped { bytes: 0, end: End::Blocked }), "{pumped:?}");
+    }
+    assert_eq!(lane.waiting(), 4);
+    assert_eq!(from.stream().reads.len(), 1);
+}
+
+#[test]
+fn a_spent_budget_ends_the_turn_with_the_flags_up() {
+    let (mut lane, mut pool) = lane();
+    let mut from = source([data(&[7; 40])]);
+    let mut to = sink([Ok(4), Ok(4), Ok(4), Ok(4), Ok(4)]);
+    let pumped = lane.pump(&mut from, &mut to, &mut pool, Budget { bytes: 8, reads: 99 });
+    assert!(matches!(pumped, Pumped { bytes: 8, end: End::Spent }), "{pumped:?}");
+    let pumped = lane.pump(&mut from, &mut to, &mut pool, Budget { bytes: 99, reads: 1 });
+    assert!(matches!(pumped, Pumped { bytes: 4, end: End::Spent }), "{pumped:?}");
+    assert!(from.readable() && to.writable());
+}
+
+#[test]
+fn a_failed_source_is_reported_after_its_bytes() {
+    let (mut lane, mut pool) = lane();
+    let mut from = source([data(b"ab"), Err(ErrorKind::ConnectionReset.into())]);
+    let mut to = sink([Ok(9)]);
+    let pumped = lane.pump(&mut from, &mut to, &mut pool, PLENTY);
+    assert!(matches!(pumped, Pumped { bytes: 2, end: End::SourceFailed(_) }), "{pumped:?}");
+    assert_eq!(to.stream().written, b"ab");
+    assert!(!to.stream().finished, "a failure must not look like EOF");
+}
+
+#[test]
+fn a_failed_sink_is_reported_with_what_it_took() {
+    let (mut lane, mut pool) = lane();
+    let mut from = source([data(b"abcd")]);
+    let mut to = sink([Ok(1), Err(ErrorKind::BrokenPipe.into())]);
+    let pumped = lane.pump(&mut from, &mut to, &mut pool, PLENTY);
+    assert!(matches!(pumped, Pumped { bytes: 1, end: End::SinkFailed(_) }), "{pumped:?}");
+    lane.abandon(&mut pool);
+    assert_eq!((lane.waiting(), lane.phase()), (0, Phase::Shut));
+}
+
+#[test]
+fn interrupted_calls_are_repeated() {
+    let (mut lane, mut pool) = lane();
+    let mut from = source([Err(ErrorKind::Interrupted.into()), data(b"ab"), data(b"")]);
+    let mut to = sink([Err(ErrorKind::Interrupted.into()), Ok(2)]);
+    let pumped = lane.pump(&mut from, &mut to, &mut pool, PLENTY);
+    assert!(matches!(pumped, Pumped { bytes: 2, end: End::Shut }), "{pumped:?}");
+}
+
+proptest! {
+    /// However reads and writes are cut, and however the capacity changes in mid-flight, the bytes
+    /// arrive whole and in order, and are counted exactly.
+    #[test]
+    fn whatever_the_cuts_all_bytes_arrive(
+        reads in prop::collection::vec(prop::option::of(1usize..20), 1..40),
+        rooms in prop::collection::vec((prop::option::of(1usize..20), 1usize..24), 0..80),
+    ) {
+        let (mut lane, mut pool) = lane();
+        let mut script = Script::default();
+        let (mut sent, mut next) = (Vec::new(), 0u8);
+        for read in reads {
+            script.reads.push_back(match read {
+                Some(count) => {
+                    let bytes: Vec<u8> = (0..count).map(|i| next.wrapping_add(i as u8)).collect();
+                    next = next.wrapping_add(count as u8);
+                    sent.extend(&bytes);
+                    Ok(bytes)
+                }
+                None => Err(ErrorKind::WouldBlock.into()),
+            });
+        }
+        script.reads.push_back(data(b""));
+        let (mut from, mut to) = (Endpoint::new(script), sink([]));
+        let (mut counted, mut rooms) = (0, rooms.into_iter().chain((0..).map(|_| (Some(7), 3))));
+        let mut turns = 0;
+        while lane.phase() != Phase::Shut {
+            let (room, capacity) = rooms.next().expect("endless");
+            pool.resize(capacity);
+            to.stream_mut().writes.push_back(room.ok_or(ErrorKind::WouldBlock.into()));
+            from.raise(true, false);
+            to.raise(false, true);
+            let budget = Budget { bytes: 30, reads: 5 };
+            counted += lane.pump(&mut from, &mut to, &mut pool, budget).bytes;
+            turns += 1;
+            prop_assert!(turns < 10_000, "stalled");
+        }
+        prop_assert_eq!(&to.stream().written, &sent);
+        prop_assert_eq!(counted, sent.len() as u64);
+    }
+}

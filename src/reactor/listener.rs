@@ -1,0 +1,209 @@
+//! A listening socket that survives what accept(2) can say.
+//!
+//! It is edge-triggered like every descriptor: there is no second edge for a backlog that was left, so
+//! the flag stays up until accept has said `WouldBlock`. When descriptors or memory run out it pauses
+//! until a session ends or [`PAUSE`] has passed, instead of spinning or dying.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use mio::net::{TcpListener, TcpStream};
+use socket2::{Domain, Socket, Type};
+
+/// How long a listener waits after it ran out of something, unless a session ends earlier.
+pub const PAUSE: Duration = Duration::from_secs(1);
+
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: i32 = 4096;
+
+/// A listening socket.
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+    ready: bool,
+    paused_until: Option<Instant>,
+    /// Whether this shortage has been reported. An episode lasts until the backlog has been served.
+    reported: bool,
+}
+
+/// What an attempt to accept came to.
+pub enum Accepted {
+    /// A connection, and its peer's canonical address.
+    Connection(TcpStream, SocketAddr),
+    /// No connection waits, or the listener pauses.
+    Nothing,
+    /// Descriptors or memory have run out. The listener pauses; the error is there once an episode.
+    Exhausted(Option<io::Error>),
+}
+
+impl Listener {
+    /// Binds and listens. Without an address it takes all interfaces, IPv4 and IPv6 through one socket,
+    /// or IPv4 alone on a machine without IPv6. Accepted connections inherit TCP_NODELAY.
+    ///
+    /// # Errors
+    /// Those of socket(2), bind(2) and listen(2).
+    pub fn bind(address: Option<IpAddr>, port: u16) -> io::Result<Self> {
+        let any6 = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        let socket = match address {
+            Some(address) => open(SocketAddr::new(address, port))?,
+            None => match open(SocketAddr::new(any6, port)) {
+                Err(error) if no_ipv6(&error) => {
+                    open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))?
+                }
+                result => result?,
+            },
+        };
+        let socket = TcpListener::from_std(socket.into());
+        let address = socket.local_addr()?;
+        Ok(Listener { socket, address, ready: true, paused_until: None, reported: false })
+    }
+
+    /// The address it is bound to, with the port that was chosen if it was 0.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The socket, to be registered.
+    pub fn socket(&mut self) -> &mut TcpListener {
+        &mut self.socket
+    }
+
+    /// An event has come: connections wait.
+    pub fn note(&mut self) {
+        self.ready = true;
+    }
+
+    /// Whether accepting may succeed now.
+    pub fn ready(&self) -> bool {
+        self.ready && self.paused_until.is_none()
+    }
+
+    /// When a pause ends, if nothing ends it earlier.
+    pub fn resumes(&self) -> Option<Instant> {
+        self.paused_until
+    }
+
+    /// Stops accepting for a while. Says whether this begins an episode, which is to be reported.
+    pub fn pause(&mut self, now: Instant) -> bool {
+        self.paused_until = Some(now + PAUSE);
+        !std::mem::replace(&mut self.reported, true)
+    }
+
+    /// Ends a pause that is over, or any pause if a session has ended and left its descriptors.
+    pub fn resume(&mut self, now: Instant, session_ended: bool) {
+        if self.paused_until.is_some_and(|until| session_ended || until <= now) {
+            self.paused_until = None;
+        }
+    }
+
+    /// Accepts one connection.
+    pub fn accept(&mut self, now: Instant) -> Accepted {
+        if !self.ready() {
+            return Accepted::Nothing;
+        }
+        loop {
+            match self.socket.accept() {
+                Ok((stream, peer)) => return Accepted::Connection(stream, canonical(peer)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.ready = false;
+                    self.reported = false;
+                    return Accepted::Nothing;
+                }
+                Err(error) if concerns_one_connection(&error) => {}
+                Err(error) => {
+                    let first = self.pause(now);
+                    return Accepted::Exhausted(first.then_some(error));
+                }
+            }
+        }
+    }
+}
+
+/// An address in the one form that logs, limits and rules see: v4-mapped IPv6 becomes IPv4.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) => match v6.ip().to_canonical() {
+            IpAddr::V4(v4) => SocketAddr::from((v4, v6.port())),
+            IpAddr::V6(_) => address,
+        },
+        SocketAddr::V4(_) => address,
+    }
+}
+
+fn open(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // A restart can take the port again while old connections are in TIME-WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+fn no_ipv6(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+/// Errors of one connection, which was lost before it was accepted. accept(2) passes pending network
+/// errors on to the caller; the next connection has nothing to do with them.
+fn concerns_one_connection(error: &io::Error) -> bool {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) | None => false,
+        Some(code) => matches!(
+            code,
+            libc::EINTR
+                | libc::ECONNABORTED
+                | libc::EPROTO
+                | libc::EPERM
+                | libc::ENETDOWN
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+                | libc::EOPNOTSUPP
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn v4_mapped_addresses_become_ipv4() {
+        let canon = |text: &str| canonical(text.parse().expect("a literal")).to_string();
+        assert_eq!(canon("[::ffff:192.0.2.1]:80"), "192.0.2.1:80");
+        assert_eq!(canon("[::1]:80"), "[::1]:80");
+        assert_eq!(canon("[::192.0.2.1]:80"), "[::c000:201]:80");
+        assert_eq!(canon("192.0.2.1:80"), "192.0.2.1:80");
+    }
+
+    #[test]
+    fn a_shortage_pauses_and_is_reported_once() {
+        let mut listener = Listener::bind(Some([127, 0, 0, 1].into()), 0).expect("loopback");
+        let now = Instant::now();
+        assert!(listener.pause(now));
+        assert!(!listener.pause(now));
+        assert!(!listener.ready());
+        listener.resume(now, false);
+        assert!(!listener.ready());
+        listener.resume(now + PAUSE, false);
+        assert!(listener.ready());
+        assert!(!listener.pause(now));
+        listener.resume(now, true);
+        assert!(listener.ready());
+    }
+
+    #[test]
+    fn errors_of_one_connection_do_not_pause() {
+        let of = |code| concerns_one_connection(&io::Error::from_raw_os_error(code));
+        assert!(of(libc::ECONNABORTED) && of(libc::EPROTO));
+        assert!(!of(libc::EMFILE) && !of(libc::ENFILE) && !of(libc::ENOBUFS) && !of(libc::ENOMEM));
+        assert!(!of(libc::EBADF) && !of(libc::EINVAL));
+    }
+}

@@ -1,0 +1,24 @@
+//! Floor 1: readiness, buffers, time and threads. It knows descriptors and bytes, and nothing of what
+//! they mean: no SOCKS, no METP, no users.
+
+pub mod buffer;
+pub mod endpoint;
+pub mod farewell;
+pub mod lane;
+pub mod listener;
+pub mod log_thread;
+pub mod resolver;
+pub mod selector;
+pub mod slab;
+pub mod wheel;
+
+/// What a session wants after its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Another turn when an event, an answer or an alarm comes.
+    Wait,
+    /// Another turn soon: its budget was spent before its work was done.
+    Again,
+    /// To be closed.
+    Close,
+}

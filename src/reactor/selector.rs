@@ -1,0 +1,162 @@
+//! The poll: which descriptors have something to say.
+//!
+//! Every descriptor is registered once, for reading and writing, edge-triggered, and never again. What
+//! it belongs to travels in its token.
+
+use std::io;
+use std::time::Duration;
+
+use mio::event::{Event, Source as EventSource};
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use super::slab::Key;
+
+/// The two services that this program offers, each with a listener of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// RFC 1928.
+    Socks,
+    /// The management protocol.
+    Metp,
+}
+
+/// Which of a session's two descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The one that was accepted.
+    Client,
+    /// The one that was opened towards the target.
+    Target,
+}
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Connections wait to be accepted.
+    Listener(Service),
+    /// Another thread has called the [`Waker`].
+    Wake,
+    /// A signal has been delivered.
+    Signal,
+    /// A session's descriptor is ready.
+    Session(Key, Side),
+}
+
+const _: () = assert!(usize::BITS >= 64, "a token has to hold a whole key");
+
+/// The two highest bits tell the kind, the next one the side or service, the lower 61 hold the key.
+impl From<Source> for Token {
+    fn from(source: Source) -> Self {
+        let bits = match source {
+            Source::Session(key, Side::Client) => key.pack(),
+            Source::Session(key, Side::Target) => 1 << 61 | key.pack(),
+            Source::Listener(Service::Socks) => 1 << 62,
+            Source::Listener(Service::Metp) => 1 << 62 | 1 << 61,
+            Source::Wake => 2 << 62,
+            Source::Signal => 3 << 62,
+        };
+        Token(bits as usize)
+    }
+}
+
+impl From<Token> for Source {
+    fn from(token: Token) -> Self {
+        let bits = token.0 as u64;
+        let second = bits >> 61 & 1 == 1;
+        match bits >> 62 {
+            0 if second => Source::Session(Key::unpack(bits), Side::Target),
+            0 => Source::Session(Key::unpack(bits), Side::Client),
+            1 if second => Source::Listener(Service::Metp),
+            1 => Source::Listener(Service::Socks),
+            2 => Source::Wake,
+            _ => Source::Signal,
+        }
+    }
+}
+
+/// How many events one look takes at most.
+const EVENTS: usize = 1024;
+
+/// The poll and the events of its last look.
+pub struct Selector {
+    poll: Poll,
+    events: Events,
+}
+
+impl Selector {
+    /// # Errors
+    /// If the kernel has no descriptor left for it.
+    pub fn new() -> io::Result<Self> {
+        Ok(Selector { poll: Poll::new()?, events: Events::with_capacity(EVENTS) })
+    }
+
+    /// Registers a descriptor, once. It unregisters itself when it is closed.
+    ///
+    /// # Errors
+    /// If the kernel refuses, for want of memory.
+    pub fn register(&self, descriptor: &mut impl EventSource, source: Source) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(descriptor, source.into(), interest)
+    }
+
+    /// Like [`Selector::register`], for descriptors that can only be read.
+    ///
+    /// # Errors
+    /// If the kernel refuses, for want of memory.
+    pub fn register_readable(
+        &self,
+        descriptor: &mut impl EventSource,
+        source: Source,
+    ) -> io::Result<()> {
+        self.poll.registry().register(descriptor, source.into(), Interest::READABLE)
+    }
+
+    /// What other threads use to end a wait; it shows as [`Source::Wake`].
+    ///
+    /// # Errors
+    /// If the kernel has no descriptor left for it.
+    pub fn waker(&self) -> io::Result<Waker> {
+        Waker::new(self.poll.registry(), Source::Wake.into())
+    }
+
+    /// Waits for events, at most for `timeout`; `None` waits until there is one.
+    ///
+    /// # Errors
+    /// Those of epoll_wait(2), none of which can be mended. An interruption is no error.
+    pub fn select(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.events.clear();
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// The events of the last look.
+    pub fn events(&self) -> impl Iterator<Item = (Source, &Event)> {
+        self.events.iter().map(|event| (event.token().into(), event))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_survive_as_tokens() {
+        let highest = Key::unpack(u64::MAX);
+        for source in [
+            Source::Listener(Service::Socks),
+            Source::Listener(Service::Metp),
+            Source::Wake,
+            Source::Signal,
+            Source::Session(Key::unpack(0), Side::Client),
+            Source::Session(Key::unpack(0), Side::Target),
+            Source::Session(highest, Side::Client),
+            Source::Session(highest, Side::Target),
+        ] {
+            assert_eq!(Source::from(Token::from(source)), source);
+        }
+    }
+}

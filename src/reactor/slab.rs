@@ -1,0 +1,161 @@
+//! Numbered slots for sessions, with a generation in every key.
+//!
+//! A slot is used again; a key is not. So an event, a DNS answer or an alarm that was meant for a session
+//! which has ended finds nothing, instead of finding the session that now has its slot.
+
+/// Which session, and nothing else: no key of an ended session is ever handed out again
+/// (generations wrap after 2^29 uses of one slot).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    slot: u32,
+    generation: u32,
+}
+
+/// Bits of a generation, so that a key and two further facts fit into a 64-bit token.
+const GENERATION_BITS: u32 = 29;
+
+impl Key {
+    /// The key as a number of 61 bits.
+    pub fn pack(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.slot)
+    }
+
+    /// Reverses [`Key::pack`].
+    pub fn unpack(bits: u64) -> Self {
+        let slot = bits as u32;
+        let generation = (bits >> 32) as u32 & ((1 << GENERATION_BITS) - 1);
+        Key { slot, generation }
+    }
+}
+
+/// Values in numbered slots. Insert, look-up and removal take constant time.
+pub struct Slab<T> {
+    slots: Vec<Slot<T>>,
+    /// Vacant slots; the one left last is used first, because its memory is warm.
+    vacant: Vec<u32>,
+}
+
+struct Slot<T> {
+    generation: u32,
+    value: Option<T>,
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Slab { slots: Vec::new(), vacant: Vec::new() }
+    }
+}
+
+impl<T> Slab<T> {
+    /// How many values there are.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.vacant.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Puts the value that `build` makes into a slot, whose key `build` may already use. `None` if all
+    /// 2^32 slots are taken; `build` is not called then.
+    pub fn insert_with(&mut self, build: impl FnOnce(Key) -> T) -> Option<Key> {
+        let slot = match self.vacant.pop() {
+            Some(slot) => slot,
+            None => {
+                let slot = u32::try_from(self.slots.len()).ok()?;
+                self.slots.push(Slot { generation: 0, value: None });
+                slot
+            }
+        };
+        let entry = self.slots.get_mut(slot as usize)?;
+        let key = Key { slot, generation: entry.generation };
+        entry.value = Some(build(key));
+        Some(key)
+    }
+
+    /// The value of this key, unless it has been removed.
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        self.slots
+            .get_mut(key.slot as usize)
+            .filter(|slot| slot.generation == key.generation)
+            .and_then(|slot| slot.value.as_mut())
+    }
+
+    /// Takes the value out. The key is stale from now on.
+    pub fn remove(&mut self, key: Key) -> Option<T> {
+        let slot = self.slots.get_mut(key.slot as usize)?;
+        if slot.generation != key.generation {
+            return None;
+        }
+        let value = slot.value.take()?;
+        slot.generation = (slot.generation + 1) & ((1 << GENERATION_BITS) - 1);
+        self.vacant.push(key.slot);
+        Some(value)
+    }
+
+    /// All values with their keys, in order of slots.
+    pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
+        (0..).zip(&self.slots).filter_map(|(number, slot)| {
+            let key = Key { slot: number, generation: slot.generation };
+            slot.value.as_ref().map(|value| (key, value))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_stale_after_removal_even_when_its_slot_is_used_again() {
+        let mut slab = Slab::default();
+        let first = slab.insert_with(|_| "first").expect("room");
+        assert_eq!(slab.remove(first), Some("first"));
+        assert_eq!(slab.remove(first), None);
+        let second = slab.insert_with(|_| "second").expect("room");
+        assert_eq!(second.slot, first.slot);
+        assert_eq!(slab.get_mut(first), None);
+        assert_eq!(slab.remove(first), None);
+        assert_eq!(slab.get_mut(second), Some(&mut "second"));
+        assert_eq!(slab.len(), 1);
+    }
+
+    #[test]
+    fn build_knows_its_key() {
+        let mut slab = Slab::default();
+        let key = slab.insert_with(|key| key).expect("room");
+        assert_eq!(slab.get_mut(key), Some(&mut key.clone()));
+    }
+
+    proptest! {
+        #[test]
+        fn keys_survive_packing(slot: u32, generation in 0u32..1 << GENERATION_BITS) {
+            let key = Key { slot, generation };
+            prop_assert_eq!(Key::unpack(key.pack()), key);
+            prop_assert!(key.pack() < 1 << 61);
+        }
+
+        #[test]
+        fn behaves_like_a_list(steps in prop::collection::vec(any::<Option<u8>>(), 0..200)) {
+            let (mut slab, mut model) = (Slab::default(), Vec::new());
+            for (value, step) in steps.into_iter().enumerate() {
+                match step {
+                    Some(pick) if !model.is_empty() => {
+                        let (key, value) = model.swap_remove(usize::from(pick) % model.len());
+                        prop_assert_eq!(slab.remove(key), Some(value));
+                        prop_assert_eq!(slab.get_mut(key), None);
+                    }
+                    _ => model.push((slab.insert_with(|_| value).expect("room"), value)),
+                }
+                prop_assert_eq!(slab.len(), model.len());
+                for (key, value) in &model {
+                    prop_assert_eq!(slab.get_mut(*key), Some(&mut value.clone()));
+                }
+                prop_assert_eq!(slab.iter().count(), model.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Resolve and Connect: from a target to an open connection, or to the reply that says why not.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Instant;
+use std::vec;
+
+use mio::event::Event;
+use mio::net::TcpStream;
+
+use super::errand::Errand;
+use super::handshake::refuse;
+use super::relay::Relay;
+use super::{Context, Next, State};
+use crate::ledger::settings::Timeouts;
+use crate::proto::socks5::{Host, Reply, ReplyCode};
+use crate::reactor::buffer::Buffer;
+use crate::reactor::endpoint::Endpoint;
+use crate::reactor::listener::canonical;
+use crate::reactor::resolver::Query;
+use crate::reactor::selector::{Side, Source};
+
+/// A request whose name is being looked up.
+pub struct Resolve {
+    errand: Box<Errand>,
+    answer: Option<io::Result<Vec<SocketAddr>>>,
+}
+
+/// A request whose addresses are being tried, in order, one after the other.
+pub struct Connect {
+    errand: Box<Errand>,
+    candidates: vec::IntoIter<SocketAddr>,
+    attempt: Option<Endpoint<TcpStream>>,
+    attempt_began: Instant,
+    began: Instant,
+    /// The most telling failure so far.
+    failure: Option<ReplyCode>,
+}
+
+/// Starts on a CONNECT: an address is tried at once, a name goes to the resolver.
+pub fn begin(errand: Box<Errand>, output: &mut Buffer, cx: &mut Context<'_>) -> Next {
+    let port = errand.target.port;
+    let name = match &errand.target.host {
+        Host::Ip(address) => Ok(*address),
+        Host::Name(name) => match hostname(name) {
+            Some(name) => address_literal(name).ok_or(name),
+            None => return refuse(errand, ReplyCode::HostUnreachable, output, cx),
+        },
+    };
+    match name {
+        Ok(address) => {
+            let candidates = vec![SocketAddr::new(address, port)];
+            Next::Go(State::Connect(Connect::new(errand, candidates, cx.now)))
+        }
+        Err(name) => {
+            cx.resolver.submit(Query { key: cx.key, name: name.to_owned(), port });
+            Next::Go(State::Resolve(Resolve { errand, answer: None }))
+        }
+    }
+}
+
+/// A name that may be looked up. Names are bytes from the wire: an empty one, a `*`, and those with
+/// blanks, control characters or broken UTF-8 exist nowhere.
+fn hostname(name: &[u8]) -> Option<&str> {
+    let bad = name.is_empty() || name == b"*" || name.iter().any(|b| *b <= 0x20 || *b == 0x7f);
+    if bad { None } else { std::str::from_utf8(name).ok() }
+}
+
+/// The address that a name spells out, with or without the brackets of a URL.
+fn address_literal(name: &str) -> Option<IpAddr> {
+    let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
+    bare.parse().ok()
+}
+
+impl Resolve {
+    /// When the request was complete.
+    pub fn began(&self) -> Instant {
+        self.errand.began()
+    }
+
+    /// The addresses have come, or the reason why there are none.
+    pub fn answer(&mut self, answer: io::Result<Vec<SocketAddr>>) {
+        self.answer = Some(answer);
+    }
+
+    pub fn errand(&self) -> &Errand {
+        &self.errand
+    }
+
+    /// Nobody waits for the answer any more.
+    pub fn into_errand(self, cx: &mut Context<'_>) -> Box<Errand> {
+        cx.resolver.cancel(cx.key);
+        self.errand
+    }
+
+    pub fn step(mut self, output: &mut Buffer, cx: &mut Context<'_>) -> Next {
+        match self.answer.take() {
+            None => Next::Wait(State::Resolve(self)),
+            Some(Ok(candidates)) if !candidates.is_empty() => {
+                Next::Go(State::Connect(Connect::new(self.errand, candidates, cx.now)))
+            }
+            Some(_) => refuse(self.errand, ReplyCode::HostUnreachable, output, cx),
+        }
+    }
+
+    /// The name was not found in time.
+    pub fn expire(self, output: &mut Buffer, cx: &mut Context<'_>) -> Next {
+        refuse(self.into_errand(cx), ReplyCode::HostUnreachable, output, cx)
+    }
+}
+
+impl Connect {
+    fn new(errand: Box<Errand>, candidates: Vec<SocketAddr>, now: Instant) -> Self {
+        let candidates = candidates.into_iter();
+        Connect { errand, candidates, attempt: None, attempt_began: now, began: now, failure: None }
+    }
+
+    /// Notes an event of the connection that is being made.
+    pub fn note(&mut self, event: &Event) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.note(event);
+        }
+    }
+
+    pub fn errand(&self) -> &Errand {
+        &self.errand
+    }
+
+    pub fn into_errand(self) -> Box<Errand> {
+        self.errand
+    }
+
+    /// When this attempt, or all of them, have taken too long.
+    pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
+        let attempt =
+            timeouts.connect.and_then(|patience| self.attempt_began.checked_add(patience));
+        let total = timeouts.connect_total.and_then(|patience| self.began.checked_add(patience));
+        attempt.into_iter().chain(total).min()
+    }
+
+    /// Gives this attempt up, and the addresses not yet tried too if no time is left for them.
+    pub fn expire(mut self, cx: &Context<'_>) -> Self {
+        self.attempt = None;
+        self.failed(ReplyCode::TimedOut);
+        let total = cx.shared.settings.timeouts.connect_total;
+        if total.is_some_and(|patience| cx.now.saturating_duration_since(self.began) >= patience) {
+            self.candidates = Vec::new().into_iter();
+        }
+        self
+    }
+
+    /// Tries one address after the other. Payload that is already there goes into the tunnel.
+    pub fn step(mut self, input: &mut Buffer, output: &mut Buffer, cx: &mut Context<'_>) -> Next {
+        loop {
+            match self.attempt.take() {
+                Some(target) if target.broken() => {
+                    let error = target.stream().take_error();
+                    self.failed(error.map_or(ReplyCode::GeneralFailure, |error| {
+                        error.as_ref().map_or(ReplyCode::GeneralFailure, reply_code)
+                    }));
+                }
+                Some(target) if target.writable() => {
+                    return self.connected(target, input, output, cx);
+                }
+                Some(target) => {
+                    self.attempt = Some(target);
+                    return Next::Wait(State::Connect(self));
+                }
+                None => match self.candidates.next() {
+                    Some(candidate) => self.try_candidate(candidate, cx),
+                    None => {
+                        let code = self.failure.unwrap_or(ReplyCode::HostUnreachable);
+                        return refuse(self.errand, code, output, cx);
+                    }
+                },
+            }
+        }
+    }
+
+    fn try_candidate(&mut self, candidate: SocketAddr, cx: &mut Context<'_>) {
+        let candidate = canonical(candidate);
+        if is_own(candidate, &cx.shared.settings.own_ports) {
+            return self.failed(ReplyCode::NotAllowed);
+        }
+        let opened = TcpStream::connect(candidate).and_then(|mut stream| {
+            cx.selector.register(&mut stream, Source::Session(cx.key, Side::Target))?;
+            Ok(stream)
+        });
+        match opened {
+            Ok(stream) => {
+                self.attempt = Some(Endpoint::new(stream));
+                self.attempt_began = cx.now;
+            }
+            Err(error) => self.failed(reply_code(&error)),
+        }
+    }
+
+    fn connected(
+        mut self,
+        target: Endpoint<TcpStream>,
+        input: &mut Buffer,
+        output: &mut Buffer,
+        cx: &mut Context<'_>,
+    ) -> Next {
+        // Small messages of either side must not wait for one another; the client's side has inherited this.
+        let bound = target.stream().set_nodelay(true).and_then(|()| target.stream().local_addr());
+        match bound.map(canonical) {
+            Ok(bound) => {
+                self.errand.open(&mut cx.shared.access_log);
+                output.append(&Reply { code: ReplyCode::Succeeded, bound }.encode());
+                let relay = Relay::new(self.errand, target, std::mem::take(input), cx.now);
+                Next::Go(State::Relay(Box::new(relay)))
+            }
+            Err(error) => {
+                self.failed(reply_code(&error));
+                Next::Go(State::Connect(self))
+            }
+        }
+    }
+
+    /// Remembers a failure, unless an earlier one tells the client more.
+    fn failed(&mut self, code: ReplyCode) {
+        let telling = |code| match code {
+            ReplyCode::ConnectionRefused => 5,
+            ReplyCode::TimedOut => 4,
+            ReplyCode::HostUnreachable => 3,
+            ReplyCode::NetworkUnreachable => 2,
+            ReplyCode::NotAllowed => 1,
+            _ => 0,
+        };
+        if self.failure.is_none_or(|known| telling(known) < telling(code)) {
+            self.failure = Some(code);
+        }
+    }
+}
+
+/// Whether this is one of the server's own ports on an address of this machine. The port is compared
+/// first, so that ordinary requests cost no call; an address is local if it can be bound to.
+fn is_own(address: SocketAddr, own_ports: &[u16]) -> bool {
+    if !own_ports.contains(&address.port()) {
+        return false;
+    }
+    let mut local = address;
+    local.set_port(0);
+    match UdpSocket::bind(local) {
+        Ok(_) => true,
+        // Anything but a clear "not mine" is refused: descriptors may have run out.
+        Err(error) => error.kind() != ErrorKind::AddrNotAvailable,
+    }
+}
+
+/// The reply that tells a client what went wrong (RFC 1928 §6).
+fn reply_code(error: &io::Error) -> ReplyCode {
+    match error.raw_os_error() {
+        Some(libc::ECONNREFUSED) => ReplyCode::ConnectionRefused,
+        Some(libc::ENETUNREACH | libc::ENETDOWN) => ReplyCode::NetworkUnreachable,
+        Some(libc::EHOSTUNREACH | libc::EHOSTDOWN) => ReplyCode::HostUnreachable,
+        Some(libc::ETIMEDOUT) => ReplyCode::TimedOut,
+        Some(libc::EACCES | libc::EPERM) => ReplyCode::NotAllowed,
+        _ => ReplyCode::GeneralFailure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_cannot_exist_are_not_looked_up() {
+        for name in [&b""[..], b"*", b"a b", b"a\0b", b"a\n", b"\x7f", b"\xff\xfe", b"\t"] {
+            assert_eq!(hostname(name), None, "{name:?}");
+        }
+        for name in ["localhost", "*.example", "xn--bcher-kva.example", "b\u{fc}cher.example"] {
+            assert_eq!(hostname(name.as_bytes()), Some(name));
+        }
+    }
+
+    #[test]
+    fn literals_are_no_names() {
+        assert_eq!(address_literal("127.0.0.1"), Some([127, 0, 0, 1].into()));
+        assert_eq!(address_literal("::1"), "::1".parse().ok());
+        assert_eq!(address_literal("[::1]"), "::1".parse().ok());
+        for name in ["localhost", "[::1", "1.2.3", "127.0.0.1.", ""] {
+            assert_eq!(address_literal(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn own_ports_are_refused_on_local_addresses_alone() {
+        let own = |text: &str| is_own(text.parse().expect("a literal"), &[1080, 8080]);
+        for local in ["127.0.0.1:1080", "127.9.9.9:8080", "0.0.0.0:1080", "[::]:8080"] {
+            assert!(own(local), "{local}");
+        }
+        for other in ["127.0.0.1:1081", "192.0.2.77:1080", "198.51.100.1:8080"] {
+            assert!(!own(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn errors_have_their_reply_codes() {
+        let code = |errno| reply_code(&io::Error::from_raw_os_error(errno)) as u8;
+        assert_eq!(code(libc::ECONNREFUSED), 5);
+        assert_eq!(code(libc::ENETUNREACH), 3);
+        assert_eq!(code(libc::EHOSTUNREACH), 4);
+        assert_eq!(code(libc::ETIMEDOUT), 6);
+        assert_eq!(code(libc::EMFILE), 1);
+    }
+}

@@ -1,0 +1,129 @@
+//! A request on its way: whose it is, where it goes, what came of it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Instant, SystemTime};
+
+use crate::ledger::Tally;
+use crate::ledger::access_log::{AccessLog, Outcome, Record};
+use crate::ledger::users::UserId;
+use crate::proto::socks5::{ReplyCode, Target};
+
+/// Why a session ended. Displays as the last field of the access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Both directions came to their end.
+    Finished,
+    /// The request was answered with a refusal.
+    Refused,
+    /// The client does not speak SOCKS5, or not properly.
+    Protocol,
+    /// The client may not log in.
+    Unauthorized,
+    /// The client closed before its request was complete.
+    Left,
+    /// The client has reset its connection.
+    ClientReset,
+    /// The target has reset its connection.
+    TargetReset,
+    /// The request was not complete in time.
+    HandshakeTimeout,
+    /// No byte has moved for too long.
+    IdleTimeout,
+    /// No byte has moved for too long, and one direction was over.
+    HalfCloseTimeout,
+    /// The account has been deleted.
+    UserDeleted,
+    /// The server is closing down.
+    Shutdown,
+    /// The session's turn panicked.
+    Panic,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl Reason {
+    fn word(self) -> &'static str {
+        match self {
+            Reason::Finished => "finished",
+            Reason::Refused => "refused",
+            Reason::Protocol => "protocol-error",
+            Reason::Unauthorized => "unauthorized",
+            Reason::Left => "left",
+            Reason::ClientReset => "client-reset",
+            Reason::TargetReset => "target-reset",
+            Reason::HandshakeTimeout => "handshake-timeout",
+            Reason::IdleTimeout => "idle-timeout",
+            Reason::HalfCloseTimeout => "half-close-timeout",
+            Reason::UserDeleted => "user-deleted",
+            Reason::Shutdown => "shutdown",
+            Reason::Panic => "panic",
+        }
+    }
+}
+
+/// A request on its way.
+pub struct Errand {
+    /// Whose it is.
+    pub user: UserId,
+    /// Where it goes.
+    pub target: Rc<Target>,
+    /// What was answered; a general failure as long as nothing was.
+    pub status: ReplyCode,
+    /// Payload delivered.
+    pub tally: Tally,
+    /// The account's name, which the log needs even after the account is gone.
+    name: Rc<[u8]>,
+    source: SocketAddr,
+    began: Instant,
+}
+
+impl Errand {
+    /// A request that has just been read.
+    pub fn new(
+        user: UserId,
+        name: Rc<[u8]>,
+        source: SocketAddr,
+        target: Target,
+        now: Instant,
+    ) -> Self {
+        let (target, status) = (Rc::new(target), ReplyCode::GeneralFailure);
+        Errand { user, target, status, tally: Tally::default(), name, source, began: now }
+    }
+
+    /// When the request was complete.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// The tunnel is open: it appears in METP's access log.
+    pub fn open(&mut self, log: &mut AccessLog) {
+        self.status = ReplyCode::Succeeded;
+        self.tally.record = Some(log.open(Record {
+            time: SystemTime::now().into(),
+            user: Rc::clone(&self.name),
+            source: self.source.ip(),
+            target: Rc::clone(&self.target),
+            bytes: 0,
+        }));
+    }
+
+    /// It is over: its line is written.
+    pub fn finish(&self, reason: Reason, now: Instant, log: &mut AccessLog) {
+        log.close(&Outcome {
+            time: SystemTime::now().into(),
+            user: &self.name,
+            source: self.source,
+            target: &self.target,
+            status: self.status,
+            tally: self.tally,
+            duration: now.saturating_duration_since(self.began),
+            reason: reason.word(),
+        });
+    }
+}

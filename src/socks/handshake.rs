@@ -1,0 +1,108 @@
+//! Hello, Auth, Request: from buffers to a decision. No sockets here.
+//!
+//! Each step parses what has been received from its start. A reply is appended to the output and sent
+//! when the client has to speak next, so that a client which sends everything at once is answered at once.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use super::connect;
+use super::errand::{Errand, Reason};
+use super::{Context, Next, State};
+use crate::ledger::users::UserId;
+use crate::proto::socks5::{
+    Credentials, Error, Hello, METHOD_NONE, METHOD_PASSWORD, Reply, ReplyCode, Request, Verb,
+    auth_status, method_choice,
+};
+use crate::proto::text::Escaped;
+use crate::reactor::buffer::Buffer;
+
+/// RFC 1928 §3. The choice is the server's: user/password, or nothing.
+pub fn hello(input: &mut Buffer, output: &mut Buffer, cx: &mut Context<'_>) -> Next {
+    let (offered, taken) = match Hello::parse(input.bytes()) {
+        Ok(Some((hello, taken))) => (hello.methods.contains(&METHOD_PASSWORD), taken),
+        Ok(None) => return Next::Wait(State::Hello),
+        // Not SOCKS5 at all: nothing that could be said would be understood.
+        Err(_) => return Next::goodbye(cx.now, None, Reason::Protocol),
+    };
+    input.consume(cx.pool, taken);
+    output.append(&method_choice(if offered { METHOD_PASSWORD } else { METHOD_NONE }));
+    if offered { Next::Go(State::Auth) } else { Next::goodbye(cx.now, None, Reason::Unauthorized) }
+}
+
+/// RFC 1929. An unknown name and a wrong password get the same answer after the same work.
+pub fn auth(
+    source: SocketAddr,
+    input: &mut Buffer,
+    output: &mut Buffer,
+    cx: &mut Context<'_>,
+) -> Next {
+    let (user, taken) = match Credentials::parse(input.bytes()) {
+        Ok(Some((Credentials { name, password }, taken))) => {
+            let user = cx.shared.users.authenticate(name, password);
+            if user.is_none() {
+                // The form is fixed: fail2ban matches it.
+                let (remote, name) = (source.ip(), Escaped(name));
+                log::warn!("auth failed: service=socks remote={remote} user=\"{name}\"");
+            }
+            (user, taken)
+        }
+        Ok(None) => return Next::Wait(State::Auth),
+        Err(_) => {
+            output.append(&auth_status(false));
+            return Next::goodbye(cx.now, None, Reason::Protocol);
+        }
+    };
+    input.consume(cx.pool, taken);
+    output.append(&auth_status(user.is_some()));
+    match user {
+        Some(user) => Next::Go(State::Request(user)),
+        None => Next::goodbye(cx.now, None, Reason::Unauthorized),
+    }
+}
+
+/// RFC 1928 §4.
+pub fn request(
+    user: UserId,
+    source: SocketAddr,
+    input: &mut Buffer,
+    output: &mut Buffer,
+    cx: &mut Context<'_>,
+) -> Next {
+    let (Request { verb, target }, taken) = match Request::parse(input.bytes()) {
+        Ok(Some(parsed)) => parsed,
+        Ok(None) => return Next::Wait(State::Request(user)),
+        Err(error) => {
+            let code = match error {
+                Error::AddressType(_) => ReplyCode::AddressTypeNotSupported,
+                Error::Version(_) => ReplyCode::GeneralFailure,
+            };
+            output.append(&Reply::refusal(code).encode());
+            return Next::goodbye(cx.now, None, Reason::Protocol);
+        }
+    };
+    input.consume(cx.pool, taken);
+    let Some(account) = cx.shared.users.get(user) else {
+        return Next::end(None, Reason::UserDeleted);
+    };
+    let name = Rc::clone(&account.name);
+    let errand = Box::new(Errand::new(user, name, source, target, cx.now));
+    match verb {
+        Verb::Connect => connect::begin(errand, output, cx),
+        Verb::Bind | Verb::UdpAssociate | Verb::Unknown(_) => {
+            refuse(errand, ReplyCode::VerbNotSupported, output, cx)
+        }
+    }
+}
+
+/// Answers a request with a refusal and says goodbye.
+pub fn refuse(
+    mut errand: Box<Errand>,
+    code: ReplyCode,
+    output: &mut Buffer,
+    cx: &Context<'_>,
+) -> Next {
+    errand.status = code;
+    output.append(&Reply::refusal(code).encode());
+    Next::goodbye(cx.now, Some(errand), Reason::Refused)
+}

@@ -1,0 +1,302 @@
+//! A SOCKS conversation: from the first byte to the access log.
+//!
+//! ```text
+//! Hello -> Auth -> Request -> Resolve -> Connect -> Relay -> Ended
+//!    \       \         \          \          \
+//!     +-------+---------+----------+----------+--> Goodbye -> Ended
+//! ```
+//!
+//! A transition consumes the state it leaves, so that nothing stale can be read: `Hello` cannot hold a
+//! socket to a target, `Relay` cannot lack one, and an account is there from `Request` on, so that a
+//! request without a login cannot be expressed. Handshake states see buffers, never sockets.
+
+mod connect;
+mod errand;
+mod handshake;
+mod relay;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use mio::event::Event;
+use mio::net::TcpStream;
+
+use crate::ledger::Shared;
+use crate::ledger::settings::Timeouts;
+use crate::ledger::users::UserId;
+use crate::proto::socks5::LONGEST_MESSAGE;
+use crate::reactor::Flow;
+use crate::reactor::buffer::{Buffer, Pool};
+use crate::reactor::endpoint::{Endpoint, Stop, Transfer};
+use crate::reactor::farewell::Farewell;
+use crate::reactor::resolver::Resolver;
+use crate::reactor::selector::{Selector, Side};
+use crate::reactor::slab::Key;
+use connect::{Connect, Resolve};
+use errand::Errand;
+pub use errand::Reason;
+use relay::Relay;
+
+/// Capacity of a client's input until its tunnel opens, in bytes: room for the longest message and some
+/// payload behind it, whatever the buffer size of tunnels is.
+const HANDSHAKE_BUFFER: usize = 1024;
+const _: () = assert!(HANDSHAKE_BUFFER >= LONGEST_MESSAGE);
+
+/// What a session may use during its turn.
+pub struct Context<'a> {
+    /// The session itself, for registering and asking.
+    pub key: Key,
+    /// The time of this turn.
+    pub now: Instant,
+    /// Where descriptors are registered.
+    pub selector: &'a Selector,
+    /// Who is asked for names.
+    pub resolver: &'a mut Resolver,
+    /// Where buffers get their storage.
+    pub pool: &'a mut Pool,
+    /// Users, metrics, access log, settings.
+    pub shared: &'a mut Shared,
+}
+
+/// A client and how far its conversation has come.
+pub struct Session {
+    client: Endpoint<TcpStream>,
+    source: SocketAddr,
+    began: Instant,
+    state: State,
+    /// Received and not yet understood.
+    input: Buffer,
+    /// Replies not yet sent.
+    output: Buffer,
+}
+
+/// How far a conversation has come. Each state owns exactly what it needs.
+enum State {
+    /// Expects the methods.
+    Hello,
+    /// Expects name and password.
+    Auth,
+    /// This account is logged in; expects its request.
+    Request(UserId),
+    /// Waits for the addresses of a name.
+    Resolve(Resolve),
+    /// Tries one address after the other.
+    Connect(Connect),
+    /// The tunnel is open.
+    Relay(Box<Relay>),
+    /// Sends the last reply.
+    Goodbye(Farewell, Option<Box<Errand>>, Reason),
+    /// Nothing is left to do.
+    Ended(Option<Box<Errand>>, Reason),
+}
+
+/// Where a step leads.
+enum Next {
+    /// Into this state, which may go on at once.
+    Go(State),
+    /// This state needs an event, an answer or an alarm.
+    Wait(State),
+    /// This state has more to do and has spent its budget.
+    Again(State),
+}
+
+impl Next {
+    /// Sends what is in the output, then ends.
+    fn goodbye(now: Instant, errand: Option<Box<Errand>>, reason: Reason) -> Self {
+        Next::Go(State::Goodbye(Farewell::new(now), errand, reason))
+    }
+
+    /// Ends at once.
+    fn end(errand: Option<Box<Errand>>, reason: Reason) -> Self {
+        Next::Go(State::Ended(errand, reason))
+    }
+}
+
+impl Session {
+    /// A client that has just been accepted; `source` is its canonical address.
+    pub fn new(stream: TcpStream, source: SocketAddr, now: Instant) -> Self {
+        Session {
+            client: Endpoint::new(stream),
+            source,
+            began: now,
+            state: State::Hello,
+            input: Buffer::default(),
+            output: Buffer::default(),
+        }
+    }
+
+    /// The client's socket, to be registered.
+    pub fn stream(&mut self) -> &mut TcpStream {
+        self.client.stream_mut()
+    }
+
+    /// Notes an event of one of the two descriptors.
+    pub fn note(&mut self, side: Side, event: &Event) {
+        match (side, &mut self.state) {
+            (Side::Client, _) => self.client.note(event),
+            (Side::Target, State::Connect(connect)) => connect.note(event),
+            (Side::Target, State::Relay(relay)) => relay.note(event),
+            (Side::Target, _) => {}
+        }
+    }
+
+    /// The addresses of the name have come, or the reason why there are none.
+    pub fn resolved(&mut self, result: io::Result<Vec<SocketAddr>>) {
+        if let State::Resolve(resolve) = &mut self.state {
+            resolve.answer(result);
+        }
+    }
+
+    /// The account, once there is one.
+    pub fn user(&self) -> Option<UserId> {
+        match &self.state {
+            State::Hello | State::Auth => None,
+            State::Request(user) => Some(*user),
+            state => state.errand().map(|errand| errand.user),
+        }
+    }
+
+    /// When the session is to be asked whether it has waited too long.
+    pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
+        let (since, patience) = match &self.state {
+            State::Hello | State::Auth | State::Request(_) => (self.began, timeouts.handshake),
+            State::Resolve(resolve) => (resolve.began(), timeouts.resolve),
+            State::Connect(connect) => return connect.deadline(timeouts),
+            State::Relay(relay) => relay.patience(timeouts),
+            State::Goodbye(farewell, ..) => (farewell.began(), timeouts.goodbye),
+            State::Ended(..) => return None,
+        };
+        since.checked_add(patience?)
+    }
+
+    /// The session's turn: goes on as far as it can.
+    pub fn turn(&mut self, cx: &mut Context<'_>) -> Flow {
+        loop {
+            let state = std::mem::replace(&mut self.state, State::Ended(None, Reason::Panic));
+            let (state, flow) = match self.step(state, cx) {
+                Next::Go(state @ State::Ended(..)) => (state, Some(Flow::Close)),
+                Next::Go(state) => (state, None),
+                Next::Again(state) => (state, Some(Flow::Again)),
+                Next::Wait(state) => (state, Some(Flow::Wait)),
+            };
+            self.state = state;
+            match flow {
+                None => {}
+                Some(Flow::Wait) if self.overdue(cx) => self.expire(cx),
+                Some(flow) => return flow,
+            }
+        }
+    }
+
+    /// Ends the session and writes the access log's line. `reason` is why, unless it has ended by itself.
+    pub fn close(mut self, reason: Reason, cx: &mut Context<'_>) {
+        self.input.release(cx.pool);
+        self.output.release(cx.pool);
+        let reason = match &self.state {
+            State::Goodbye(_, _, own) | State::Ended(_, own) => *own,
+            _ => reason,
+        };
+        if let Some(errand) = self.state.into_errand(cx) {
+            errand.finish(reason, cx.now, &mut cx.shared.access_log);
+        }
+    }
+
+    fn step(&mut self, state: State, cx: &mut Context<'_>) -> Next {
+        if self.client.broken() {
+            return match state {
+                State::Goodbye(_, errand, reason) => Next::end(errand, reason),
+                state => Next::end(state.into_errand(cx), Reason::ClientReset),
+            };
+        }
+        let (input, output) = (&mut self.input, &mut self.output);
+        match state {
+            State::Hello => {
+                let next = handshake::hello(input, output, cx);
+                self.listen(next, cx)
+            }
+            State::Auth => {
+                let next = handshake::auth(self.source, input, output, cx);
+                self.listen(next, cx)
+            }
+            State::Request(user) => {
+                let next = handshake::request(user, self.source, input, output, cx);
+                self.listen(next, cx)
+            }
+            State::Resolve(resolve) => resolve.step(output, cx),
+            State::Connect(connect) => connect.step(input, output, cx),
+            State::Relay(relay) => relay.step(&mut self.client, output, cx),
+            State::Goodbye(mut farewell, errand, reason) => {
+                match farewell.turn(&mut self.client, output, cx.pool) {
+                    Flow::Wait => Next::Wait(State::Goodbye(farewell, errand, reason)),
+                    Flow::Again => Next::Again(State::Goodbye(farewell, errand, reason)),
+                    Flow::Close => Next::end(errand, reason),
+                }
+            }
+            State::Ended(errand, reason) => Next::end(errand, reason),
+        }
+    }
+
+    /// What a handshake state waits for: sends its replies and reads on.
+    fn listen(&mut self, next: Next, cx: &mut Context<'_>) -> Next {
+        let Next::Wait(state) = next else { return next };
+        if let Err(Stop::Failed(_)) = self.client.flush(&mut self.output, cx.pool, &mut 0) {
+            return Next::end(None, Reason::ClientReset);
+        }
+        match self.client.fill(&mut self.input, cx.pool, HANDSHAKE_BUFFER) {
+            Transfer::Moved(_) => Next::Go(state),
+            Transfer::Blocked => Next::Wait(state),
+            // A message that is not whole yet can never be answered.
+            Transfer::Ended => Next::end(None, Reason::Left),
+            Transfer::Failed(_) => Next::end(None, Reason::ClientReset),
+        }
+    }
+
+    fn overdue(&self, cx: &Context<'_>) -> bool {
+        let deadline = self.deadline(&cx.shared.settings.timeouts);
+        deadline.is_some_and(|deadline| deadline <= cx.now)
+    }
+
+    /// The deadline has passed.
+    fn expire(&mut self, cx: &mut Context<'_>) {
+        let state = std::mem::replace(&mut self.state, State::Ended(None, Reason::Panic));
+        let next = match state {
+            State::Hello | State::Auth | State::Request(_) => {
+                Next::end(None, Reason::HandshakeTimeout)
+            }
+            State::Resolve(resolve) => resolve.expire(&mut self.output, cx),
+            State::Connect(connect) => Next::Go(State::Connect(connect.expire(cx))),
+            State::Relay(relay) => {
+                let reason = relay.expired();
+                Next::end(Some(relay.into_errand(cx.pool)), reason)
+            }
+            State::Goodbye(_, errand, reason) | State::Ended(errand, reason) => {
+                Next::end(errand, reason)
+            }
+        };
+        let (Next::Go(state) | Next::Wait(state) | Next::Again(state)) = next;
+        self.state = state;
+    }
+}
+
+impl State {
+    fn errand(&self) -> Option<&Errand> {
+        match self {
+            State::Hello | State::Auth | State::Request(_) => None,
+            State::Resolve(resolve) => Some(resolve.errand()),
+            State::Connect(connect) => Some(connect.errand()),
+            State::Relay(relay) => Some(relay.errand()),
+            State::Goodbye(_, errand, _) | State::Ended(errand, _) => errand.as_deref(),
+        }
+    }
+
+    fn into_errand(self, cx: &mut Context<'_>) -> Option<Box<Errand>> {
+        match self {
+            State::Hello | State::Auth | State::Request(_) => None,
+            State::Resolve(resolve) => Some(resolve.into_errand(cx)),
+            State::Connect(connect) => Some(connect.into_errand()),
+            State::Relay(relay) => Some(relay.into_errand(cx.pool)),
+            State::Goodbye(_, errand, _) | State::Ended(errand, _) => errand,
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The open tunnel: two lanes between client and target.
+//!
+//! Half-close passes on in both directions. A failure to read from one side ends the tunnel; a failure
+//! to write to a side ends only the lane towards it, because what that side has said before may still
+//! be there to be read (a server that answers and closes while the client is still sending).
+
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::net::TcpStream;
+
+use super::errand::{Errand, Reason};
+use super::{Context, Next, State};
+use crate::ledger::Direction;
+use crate::ledger::settings::Timeouts;
+use crate::reactor::buffer::{Buffer, Pool};
+use crate::reactor::endpoint::{Endpoint, Stop};
+use crate::reactor::lane::{Budget, End, Lane, Phase};
+
+/// What each lane may spend in one turn.
+const BUDGET: Budget = Budget { bytes: 256 * 1024, reads: 16 };
+
+/// An open tunnel. The client's endpoint stays with the session.
+pub struct Relay {
+    errand: Box<Errand>,
+    target: Endpoint<TcpStream>,
+    up: Lane,
+    down: Lane,
+    last_byte: Instant,
+    /// Why a lane was given up, if one was.
+    failure: Option<Reason>,
+}
+
+impl Relay {
+    /// A tunnel to `target`, whose first payload has already been received.
+    pub fn new(
+        errand: Box<Errand>,
+        target: Endpoint<TcpStream>,
+        received: Buffer,
+        now: Instant,
+    ) -> Self {
+        let (up, down) = (Lane::new(received), Lane::new(Buffer::default()));
+        Relay { errand, target, up, down, last_byte: now, failure: None }
+    }
+
+    /// Notes an event of the target.
+    pub fn note(&mut self, event: &Event) {
+        self.target.note(event);
+    }
+
+    pub fn errand(&self) -> &Errand {
+        &self.errand
+    }
+
+    /// Gives the buffers back.
+    pub fn into_errand(mut self, pool: &mut Pool) -> Box<Errand> {
+        self.up.abandon(pool);
+        self.down.abandon(pool);
+        self.errand
+    }
+
+    /// Since when no byte has moved, and how long that may last.
+    pub fn patience(&self, timeouts: &Timeouts) -> (Instant, Option<Duration>) {
+        let half = self.half_closed();
+        (self.last_byte, if half { timeouts.half_close } else { timeouts.idle })
+    }
+
+    /// What it means that no byte has moved for too long.
+    pub fn expired(&self) -> Reason {
+        if self.half_closed() { Reason::HalfCloseTimeout } else { Reason::IdleTimeout }
+    }
+
+    fn half_closed(&self) -> bool {
+        self.up.phase() == Phase::Shut || self.down.phase() == Phase::Shut
+    }
+
+    /// Moves what can be moved. `reply` is what the client gets before anything from the target.
+    pub fn step(
+        mut self: Box<Self>,
+        client: &mut Endpoint<TcpStream>,
+        reply: &mut Buffer,
+        cx: &mut Context<'_>,
+    ) -> Next {
+        match client.flush(reply, cx.pool, &mut 0) {
+            Ok(()) => {}
+            Err(Stop::Blocked) => return Next::Wait(State::Relay(self)),
+            Err(Stop::Failed(_)) => return self.end(Reason::ClientReset, cx),
+        }
+        let mut spent = false;
+        for direction in [Direction::Up, Direction::Down] {
+            let (lane, from, to, from_reset, to_reset) = match direction {
+                Direction::Up => {
+                    let (from, to) = (&mut *client, &mut self.target);
+                    (&mut self.up, from, to, Reason::ClientReset, Reason::TargetReset)
+                }
+                Direction::Down => {
+                    let (from, to) = (&mut self.target, &mut *client);
+                    (&mut self.down, from, to, Reason::TargetReset, Reason::ClientReset)
+                }
+            };
+            let pumped = lane.pump(from, to, cx.pool, BUDGET);
+            if pumped.bytes > 0 {
+                self.last_byte = cx.now;
+                cx.shared.count(&mut self.errand.tally, direction, pumped.bytes);
+            }
+            match pumped.end {
+                End::Blocked | End::Shut => {}
+                End::Spent => spent = true,
+                End::SinkFailed(_) => {
+                    lane.abandon(cx.pool);
+                    self.failure.get_or_insert(to_reset);
+                }
+                End::SourceFailed(_) => return self.end(from_reset, cx),
+            }
+        }
+        if self.up.phase() == Phase::Shut && self.down.phase() == Phase::Shut {
+            let reason = self.failure.unwrap_or(Reason::Finished);
+            return self.end(reason, cx);
+        }
+        let state = State::Relay(self);
+        if spent { Next::Again(state) } else { Next::Wait(state) }
+    }
+
+    #[expect(clippy::boxed_local, reason = "it comes in its box")]
+    fn end(self: Box<Self>, reason: Reason, cx: &mut Context<'_>) -> Next {
+        Next::end(Some(self.into_errand(cx.pool)), reason)
+    }
+}
