@@ -264,12 +264,13 @@ fn bad(name: &str, text: &str, expected: &str) -> Usage {
     Usage(format!("{option} {}: {expected} expected", shown(text)))
 }
 
-/// A value as it is shown back.
-fn shown(text: &str) -> String {
+/// A value from the command line, [`widen`]ed, as it is shown back.
+pub fn shown(text: &str) -> String {
     format!("\"{}\"", Escaped(&narrow(text)))
 }
 
-fn describe(fail: &Fail) -> String {
+/// What is wrong with a command line of [`widen`]ed arguments.
+pub fn describe(fail: &Fail) -> String {
     let dashes = |name: &str| match name.chars().count() {
         1 => format!("-{}", Escaped(&narrow(name))),
         _ => format!("--{}", Escaped(&narrow(name))),

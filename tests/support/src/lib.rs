@@ -1,1 +1,63 @@
-//! Test support.
+//! What the tests share: a proxy under test, peers on loopback, literal bytes.
+//!
+//! Nothing here sleeps instead of waiting for a condition, and every wait has a limit.
+
+#![allow(clippy::missing_panics_doc, reason = "a helper that panics fails its test")]
+
+pub mod metp;
+pub mod origin;
+pub mod proxy;
+pub mod socks;
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long anything may take before its test fails.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A binary of this workspace, built with the tests.
+pub fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows where it is");
+    let folder = test.ancestors().nth(2).expect("tests are built into target/*/deps");
+    let binary = folder.join(name);
+    assert!(binary.exists(), "{} is not built: run `cargo build --workspace`", binary.display());
+    binary
+}
+
+/// Waits until `condition` holds.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Reads exactly `count` bytes.
+pub fn read_exactly(stream: &mut impl Read, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    stream.read_exact(&mut bytes).unwrap_or_else(|error| panic!("{count} bytes expected: {error}"));
+    bytes
+}
+
+/// Reads until EOF.
+pub fn read_to_end(stream: &mut impl Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap_or_else(|error| panic!("EOF expected: {error}"));
+    bytes
+}
+
+/// Bytes that look random and are the same each time.
+pub fn noise(count: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let mut bytes: Vec<u8> = (0..count.div_ceil(8)).flat_map(|_| next().to_le_bytes()).collect();
+    bytes.truncate(count);
+    bytes
+}

@@ -1,0 +1,46 @@
+# Builds, checks, tests and installs socks5d and its client. `make help` lists the targets.
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+CARGO   ?= cargo
+MINIMUM := $(shell sed -n 's/^rust-version = "\([0-9.]*\)"/\1/p' Cargo.toml)
+
+.DEFAULT_GOAL := all
+.PHONY: all test check install clean help rust
+
+all: rust ## build the release binaries: bin/socks5d and bin/client
+	$(CARGO) build --release --locked --workspace --bins
+	@mkdir -p bin
+	@for name in socks5d client; do \
+		cp target/release/$$name bin/.$$name.new && mv bin/.$$name.new bin/$$name || exit 1; \
+	done
+
+test: check ## check, then run all tests
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test --locked --workspace
+
+check: rust ## format, lints and documents, without a warning
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+
+install: all ## install binaries and man pages below DESTDIR and PREFIX
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/man/man1" "$(DESTDIR)$(PREFIX)/share/man/man8"
+	install -m 755 bin/socks5d bin/client "$(DESTDIR)$(PREFIX)/bin"
+	install -m 644 man/client.1 "$(DESTDIR)$(PREFIX)/share/man/man1"
+	install -m 644 man/socks5d.8 "$(DESTDIR)$(PREFIX)/share/man/man8"
+
+clean: ## remove everything that was built
+	rm -rf target bin/socks5d bin/client
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
+
+# One clear line if Rust is missing or too old, instead of an error from the depths of a build.
+rust:
+	@version=$$($(CARGO) --version 2>/dev/null | awk '{ print $$2 }'); \
+	oldest=$$(printf '%s\n' "$(MINIMUM)" "$$version" | sort -V | head -n 1); \
+	if [ -z "$$version" ] || [ "$$oldest" != "$(MINIMUM)" ]; then \
+		echo "socks5d needs Rust $(MINIMUM) or newer (found: $${version:-none}): install it from https://rustup.rs, then 'rustup update stable'" >&2; \
+		exit 1; \
+	fi

@@ -1,0 +1,230 @@
+//! The protocol as a client speaks it: one command, one answer. Blocking, with a limit on every wait.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socks5d::proto::metp::{Command, END_OF_BODY, Opening, Status};
+
+use crate::render;
+
+/// How long anything may take that the client waits for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The longest line that is taken from a server, in octets; METP's own limit is far below.
+const LONGEST_LINE: u64 = 64 * 1024;
+
+/// Why a call did not do what it should. Displays as the line for stderr.
+#[derive(Debug)]
+pub enum Failure {
+    /// The command line is wrong.
+    Usage(String),
+    /// The server refused a command: 400, with its cause.
+    Refused(String),
+    /// There is no connection.
+    Unreachable(String),
+    /// The server has failed, or does not speak METP.
+    Broken(String),
+    /// 401
+    Unauthenticated,
+    /// 403
+    Forbidden,
+    /// What the server said cannot be shown.
+    Output(io::Error),
+    /// Something that the user has been told of already; its exit code.
+    Reported(u8),
+}
+
+impl Failure {
+    /// The exit code, by sysexits(3).
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) => 64,
+            Failure::Refused(_) => 65,
+            Failure::Unreachable(_) => 69,
+            Failure::Broken(_) => 70,
+            Failure::Output(_) => 74,
+            Failure::Reported(code) => *code,
+            Failure::Unauthenticated | Failure::Forbidden => 77,
+        }
+    }
+
+    /// Whether no further command can be given.
+    pub fn ends_session(&self) -> bool {
+        !matches!(self, Failure::Refused(_) | Failure::Forbidden)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Usage(text)
+            | Failure::Refused(text)
+            | Failure::Unreachable(text)
+            | Failure::Broken(text) => f.write_str(text),
+            Failure::Unauthenticated => f.write_str("Authentication failed"),
+            Failure::Forbidden => f.write_str("Not authorized to execute command"),
+            Failure::Output(error) => write!(f, "Cannot write the output: {error}"),
+            Failure::Reported(code) => write!(f, "exit code {code}"),
+        }
+    }
+}
+
+/// An open session.
+pub struct Conversation {
+    stream: BufReader<TcpStream>,
+    /// The line that was read last, without its LF.
+    line: Vec<u8>,
+}
+
+impl Conversation {
+    /// Connects to the first address of `host` that answers, and greets.
+    ///
+    /// # Errors
+    /// [`Failure::Unreachable`], or [`Failure::Broken`] if what answers is no METP server.
+    pub fn open(host: &str, port: u16) -> Result<Self, Failure> {
+        let unreachable = |error: io::Error| {
+            Failure::Unreachable(format!(
+                "Cannot connect to {}: {error}",
+                render::endpoint(host, port)
+            ))
+        };
+        let stream = connect(host, port).map_err(unreachable)?;
+        let limits = stream
+            .set_read_timeout(Some(PATIENCE))
+            .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
+            .and_then(|()| stream.set_nodelay(true));
+        limits.map_err(unreachable)?;
+        let mut conversation = Conversation { stream: BufReader::new(stream), line: Vec::new() };
+        conversation.say(Opening::Hello.encode())?;
+        conversation.expect_ok().map_err(|failure| match failure {
+            Failure::Broken(text) => Failure::Broken(text),
+            other => Failure::Broken(format!("No METP/1.0 server: {other}")),
+        })?;
+        Ok(conversation)
+    }
+
+    /// Logs in.
+    ///
+    /// # Errors
+    /// [`Failure::Unauthenticated`] if the server does not know name and password.
+    pub fn log_in(&mut self, name: &[u8], password: &[u8]) -> Result<(), Failure> {
+        self.say(Opening::Auth { name: name.to_vec(), password: password.to_vec() }.encode())?;
+        self.expect_ok()
+    }
+
+    /// Gives a command and reads the status line of its answer.
+    ///
+    /// # Errors
+    /// What the status line says, if it is not 200.
+    pub fn command(&mut self, command: &Command) -> Result<(), Failure> {
+        self.say(command.encode())?;
+        self.expect_ok()
+    }
+
+    /// Hands each line of a body to `each`.
+    ///
+    /// # Errors
+    /// If the body breaks off, or `each` fails.
+    pub fn body(
+        &mut self,
+        mut each: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        loop {
+            self.read_line()?;
+            if self.line == END_OF_BODY.as_bytes() {
+                return Ok(());
+            }
+            each(&self.line)?;
+        }
+    }
+
+    /// Ends the session.
+    ///
+    /// # Errors
+    /// If the server does not answer.
+    pub fn quit(&mut self) -> Result<(), Failure> {
+        self.command(&Command::Quit)
+    }
+
+    fn say(&mut self, line: Option<Vec<u8>>) -> Result<(), Failure> {
+        let Some(line) = line else {
+            return Err(Failure::Usage("the password is empty or holds a line end".to_owned()));
+        };
+        self.stream.get_mut().write_all(&line).map_err(lost)
+    }
+
+    fn expect_ok(&mut self) -> Result<(), Failure> {
+        self.read_line()?;
+        let text = render::text(self.line.get(3..).unwrap_or_default());
+        match Status::parse(&self.line) {
+            Some(Status::OK) => Ok(()),
+            Some(Status::BAD_REQUEST) => Err(Failure::Refused(text.trim().to_owned())),
+            Some(Status::UNAUTHORIZED) => Err(Failure::Unauthenticated),
+            Some(Status::FORBIDDEN) => Err(Failure::Forbidden),
+            Some(_) => Err(Failure::Broken(format!("Server error: {}", render::text(&self.line)))),
+            None => {
+                Err(Failure::Broken(format!("No METP reply: \"{}\"", render::text(&self.line))))
+            }
+        }
+    }
+
+    /// Reads a line that ends in LF or CRLF.
+    fn read_line(&mut self) -> Result<(), Failure> {
+        self.line.clear();
+        let mut limited = Read::by_ref(&mut self.stream).take(LONGEST_LINE);
+        limited.read_until(b'\n', &mut self.line).map_err(lost)?;
+        match self.line.pop() {
+            Some(b'\n') => {}
+            Some(_) if self.line.len() as u64 + 1 >= LONGEST_LINE => {
+                return Err(Failure::Broken("The server's line is too long".to_owned()));
+            }
+            _ => return Err(Failure::Broken("The server closed the connection".to_owned())),
+        }
+        if self.line.last() == Some(&b'\r') {
+            self.line.pop();
+        }
+        Ok(())
+    }
+}
+
+fn lost(error: io::Error) -> Failure {
+    Failure::Broken(match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            format!("The server did not answer within {} s", PATIENCE.as_secs())
+        }
+        _ => format!("The connection was lost: {error}"),
+    })
+}
+
+/// Connects to one address after the other; the look-up and all attempts share the time.
+fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
+    for address in look_up(host, port)? {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        match TcpStream::connect_timeout(&address, left) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// A look-up cannot be interrupted: it is left behind in its thread when it takes too long.
+fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let (sender, receiver) = mpsc::channel();
+    let host = host.to_owned();
+    thread::Builder::new().spawn(move || {
+        let addresses = (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
+        // The receiver may have given up.
+        let _ = sender.send(addresses);
+    })?;
+    receiver.recv_timeout(PATIENCE).map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}

@@ -1,0 +1,83 @@
+//! What users read, and scripts parse: to the letter.
+
+use std::fmt::Write;
+
+use socks5d::proto::metp::MetricsBody;
+use socks5d::proto::text::Escaped;
+
+use crate::conversation::Failure;
+
+/// A command without a body has been carried out.
+pub const DONE: &str = "Operation successful\n";
+/// The session has ended as it should.
+pub const CLOSED: &str = "Connection closed\n";
+
+/// What is said before anything else.
+pub fn connecting(host: &str, port: u16, name: &[u8]) -> String {
+    format!("Connecting to {} with user '{}'", endpoint(host, port), Escaped(name))
+}
+
+/// `HOST:PORT`, an IPv6 address in brackets.
+pub fn endpoint(host: &str, port: u16) -> String {
+    let host = text(host.as_bytes());
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// A line of text from the server. It is printable already if the server is what it should be; whatever
+/// else a terminal might obey is shown as `\xHH`.
+pub fn text(line: &[u8]) -> String {
+    line.iter().fold(String::with_capacity(line.len()), |mut shown, &byte| {
+        match byte {
+            b' '..=b'~' => shown.push(char::from(byte)),
+            // Writing to a String cannot fail.
+            _ => drop(write!(shown, "\\x{byte:02x}")),
+        }
+        shown
+    })
+}
+
+/// A line of a body.
+pub fn line(line: &[u8]) -> String {
+    text(line) + "\n"
+}
+
+/// The metrics.
+///
+/// # Errors
+/// [`Failure::Broken`] if the body lacks one of them.
+pub fn metrics(lines: &[Vec<u8>]) -> Result<String, Failure> {
+    let metrics = MetricsBody::parse(lines.iter().map(Vec::as_slice))
+        .ok_or_else(|| Failure::Broken("The server's metrics are incomplete".to_owned()))?;
+    Ok(format!(
+        "Historical Connections: {}\nCurrent Connections:    {}\nBytes Transferred:      {}\n",
+        metrics.historical, metrics.current, metrics.bytes
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped() {
+        assert_eq!(text(b"alice admin a\\x20b"), "alice admin a\\x20b");
+        assert_eq!(text(b"\x1b]0;x\x07\t\xc2\x9b"), "\\x1b]0;x\\x07\\x09\\xc2\\x9b");
+    }
+
+    #[test]
+    fn metrics_to_the_letter() {
+        let lines = MetricsBody { historical: 42, current: 5, bytes: 1_048_576 }.lines();
+        let lines = lines.map(String::into_bytes);
+        assert_eq!(
+            metrics(&lines).unwrap_or_default(),
+            "Historical Connections: 42\nCurrent Connections:    5\nBytes Transferred:      1048576\n"
+        );
+        assert!(metrics(&lines[1..]).is_err());
+    }
+
+    #[test]
+    fn ipv6_addresses_stand_in_brackets() {
+        assert_eq!(connecting("::1", 8080, b"a b"), "Connecting to [::1]:8080 with user 'a\\x20b'");
+        assert_eq!(endpoint("localhost", 1), "localhost:1");
+    }
+}

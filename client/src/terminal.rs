@@ -1,0 +1,104 @@
+//! Asking for a password without showing it.
+
+#![allow(unsafe_code)] // Terminal attributes are a C interface; each block tells why it is sound.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::os::fd::AsRawFd;
+
+use socks5d::proto::text::Escaped;
+
+/// Asks on the controlling terminal, wherever stdin and stdout lead.
+///
+/// # Errors
+/// If there is no terminal, or the user gives up with Ctrl-C or Ctrl-D.
+pub fn ask_password(name: &[u8]) -> io::Result<Vec<u8>> {
+    let mut terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
+    write!(terminal, "Password for {}: ", Escaped(name))?;
+    let quiet = Quiet::new(terminal.try_clone()?)?;
+    let password = read_password(BufReader::new(&terminal));
+    drop(quiet);
+    writeln!(terminal)?;
+    password
+}
+
+/// Reads up to Enter. Erasing works; the keys that would end the program end the question instead, so
+/// that the terminal is always restored.
+fn read_password(keys: impl BufRead) -> io::Result<Vec<u8>> {
+    const CTRL_C: u8 = 0x03;
+    const CTRL_D: u8 = 0x04;
+    const CTRL_U: u8 = 0x15;
+    const BACKSPACE: u8 = 0x08;
+    const DELETE: u8 = 0x7f;
+    let mut password = Vec::new();
+    for key in keys.bytes() {
+        match key? {
+            b'\r' | b'\n' if password.is_empty() => {
+                return Err(io::Error::new(ErrorKind::InvalidInput, "the password is empty"));
+            }
+            b'\r' | b'\n' => return Ok(password),
+            CTRL_C | CTRL_D => return Err(ErrorKind::Interrupted.into()),
+            CTRL_U => password.clear(),
+            BACKSPACE | DELETE => drop(password.pop()),
+            byte => password.push(byte),
+        }
+    }
+    Err(ErrorKind::UnexpectedEof.into())
+}
+
+/// A terminal that hands over keys as they are pressed and shows none of them; restored when dropped.
+struct Quiet {
+    terminal: File,
+    before: libc::termios,
+}
+
+impl Quiet {
+    fn new(terminal: File) -> io::Result<Self> {
+        // SAFETY: termios is plain data for which all zeros is a valid value.
+        let mut before: libc::termios = unsafe { std::mem::zeroed() };
+        // SAFETY: the descriptor is open, and `before` is a valid termios that the call fills in.
+        if unsafe { libc::tcgetattr(terminal.as_raw_fd(), &raw mut before) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let mut quiet = before;
+        quiet.c_lflag &= !(libc::ECHO | libc::ECHONL | libc::ICANON | libc::ISIG);
+        set(&terminal, &quiet)?;
+        Ok(Quiet { terminal, before })
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        // There is nobody left to tell if this fails.
+        let _ = set(&self.terminal, &self.before);
+    }
+}
+
+fn set(terminal: &File, attributes: &libc::termios) -> io::Result<()> {
+    // SAFETY: the descriptor is open, and `attributes` is a valid termios that the call only reads.
+    if unsafe { libc::tcsetattr(terminal.as_raw_fd(), libc::TCSAFLUSH, attributes) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(keys: &[u8]) -> Option<Vec<u8>> {
+        read_password(keys).ok()
+    }
+
+    #[test]
+    fn keys() {
+        assert_eq!(typed(b"se cret\r"), Some(b"se cret".to_vec()));
+        assert_eq!(typed(b"wrong\x15sed\x7fcret\n"), Some(b"secret".to_vec()));
+        assert_eq!(typed(b"\x7f\x7fa\n"), Some(b"a".to_vec()));
+        assert_eq!(typed(b"secret\x03\n"), None);
+        assert_eq!(typed(b"secret\x04\n"), None);
+        assert_eq!(typed(b"secret"), None);
+        assert_eq!(typed(b"\n"), None);
+    }
+}

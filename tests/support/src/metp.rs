@@ -1,0 +1,92 @@
+//! A METP client in literal lines.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+
+/// A connection to a METP server.
+pub struct Metp {
+    stream: BufReader<TcpStream>,
+}
+
+impl Metp {
+    /// A client that has said nothing yet.
+    pub fn new(stream: TcpStream) -> Self {
+        Metp { stream: BufReader::new(stream) }
+    }
+
+    /// Greets and logs in.
+    pub fn logged_in(mut self, name: &str, password: &str) -> Self {
+        self.say("HELLO METP/1.0\n").hears("200 Welcome to METP/1.0\n");
+        self.say(&format!("AUTH {name} {password}\n")).hears("200 OK\n");
+        self
+    }
+
+    /// Sends text as it is; lines end where it says so.
+    pub fn say(&mut self, text: &str) -> &mut Self {
+        self.say_bytes(text.as_bytes())
+    }
+
+    /// Sends bytes.
+    pub fn say_bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        self.stream.get_mut().write_all(bytes).expect("the server listens");
+        self
+    }
+
+    /// Expects exactly this text.
+    pub fn hears(&mut self, expected: &str) -> &mut Self {
+        let mut heard = vec![0; expected.len()];
+        let result = self.stream.read_exact(&mut heard);
+        assert!(result.is_ok(), "{expected:?} expected: {result:?}");
+        assert_eq!(String::from_utf8_lossy(&heard), expected);
+        self
+    }
+
+    /// Reads one line, without its LF.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).expect("a line");
+        assert!(line.ends_with('\n') && !line.ends_with("\r\n"), "not a METP line: {line:?}");
+        line.pop();
+        line
+    }
+
+    /// Reads a body up to its terminator.
+    pub fn body(&mut self) -> Vec<String> {
+        std::iter::repeat_with(|| self.line()).take_while(|line| line != ".").collect()
+    }
+
+    /// Gives a command; expects `200 OK` and a body.
+    pub fn ask(&mut self, command: &str) -> Vec<String> {
+        self.say(&format!("{command}\n")).hears("200 OK\n");
+        self.body()
+    }
+
+    /// Gives a command; expects one line and returns it.
+    pub fn tell(&mut self, command: &str) -> String {
+        self.say(&format!("{command}\n"));
+        self.line()
+    }
+
+    /// The figures of GET_METRICS: historical, current, bytes.
+    pub fn metrics(&mut self) -> [u64; 3] {
+        let figures: Vec<u64> = self
+            .ask("GET_METRICS")
+            .iter()
+            .map(|line| line.split(':').nth(1).expect("a value").trim().parse().expect("a number"))
+            .collect();
+        figures.try_into().expect("three figures")
+    }
+
+    /// Expects EOF, and no reset.
+    pub fn hears_eof(&mut self) {
+        let mut rest = String::new();
+        self.stream.read_to_string(&mut rest).expect("EOF, not a reset");
+        assert_eq!(rest, "", "nothing more");
+    }
+
+    /// Ends the writing direction.
+    pub fn half_close(&mut self) -> &mut Self {
+        self.stream.get_ref().shutdown(Shutdown::Write).expect("it is open");
+        self
+    }
+}

@@ -1,0 +1,252 @@
+//! The program under test: `socks5d` in a process of its own, on free ports.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::metp::Metp;
+use crate::socks::Client;
+use crate::{PATIENCE, binary, eventually};
+
+/// How to start the program.
+pub struct Builder {
+    arguments: Vec<OsString>,
+    superuser: Option<OsString>,
+    listen: Option<&'static str>,
+}
+
+/// The running program. It is killed when this is dropped.
+pub struct Proxy {
+    child: Child,
+    socks: SocketAddr,
+    metp: SocketAddr,
+    /// The access log.
+    pub stdout: Lines,
+    /// Diagnostics.
+    pub stderr: Lines,
+}
+
+/// Lines that a stream has said so far.
+#[derive(Clone, Default)]
+pub struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl Default for Builder {
+    fn default() -> Self {
+        Builder {
+            arguments: Vec::new(),
+            superuser: Some("admin:1234".into()),
+            listen: Some("127.0.0.1"),
+        }
+    }
+}
+
+impl Builder {
+    /// Adds arguments.
+    pub fn args<S: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets PROXY_CTRL_SUPERUSER, or takes it away. Otherwise it is `admin:1234`.
+    pub fn superuser(mut self, login: Option<&str>) -> Self {
+        self.superuser = login.map(OsString::from);
+        self
+    }
+
+    /// Listens for SOCKS on this address, or on all interfaces. Otherwise on 127.0.0.1.
+    pub fn listen(mut self, address: Option<&'static str>) -> Self {
+        self.listen = address;
+        self
+    }
+
+    /// Starts the program and waits until it listens.
+    pub fn start(self) -> Proxy {
+        let mut command = Command::new(binary("socks5d"));
+        command.args(["-p", "0", "-P", "0"]).args(&self.arguments);
+        if let Some(address) = self.listen {
+            command.args(["-l", address]);
+        }
+        command.env_remove("PROXY_CTRL_SUPERUSER").env("RUST_LOG", "info");
+        if let Some(superuser) = &self.superuser {
+            command.env("PROXY_CTRL_SUPERUSER", superuser);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("socks5d starts");
+        let stdout = Lines::gather(child.stdout.take().expect("piped"));
+        let stderr = Lines::gather(child.stderr.take().expect("piped"));
+        let address = |service: &str| {
+            let marker = format!("listening: service={service} address=");
+            let line = stderr.wait_for(|line| line.contains(&marker));
+            let address = line.split("address=").nth(1).expect("the marker ends so");
+            address.parse::<SocketAddr>().expect("an address")
+        };
+        let (socks, metp) = (address("socks"), address("metp"));
+        Proxy { child, socks, metp, stdout, stderr }
+    }
+}
+
+impl Proxy {
+    /// A proxy on 127.0.0.1 whose administrator is `admin` with the password `1234`.
+    pub fn start() -> Self {
+        Builder::default().start()
+    }
+
+    /// A proxy with options of its own.
+    pub fn with(arguments: &[&str]) -> Self {
+        Builder::default().args(arguments).start()
+    }
+
+    /// Where it takes SOCKS; a wildcard is shown as loopback.
+    pub fn socks_address(&self) -> SocketAddr {
+        reachable(self.socks)
+    }
+
+    /// Where it takes METP.
+    pub fn metp_address(&self) -> SocketAddr {
+        reachable(self.metp)
+    }
+
+    /// A connection to the SOCKS port.
+    pub fn socks(&self) -> TcpStream {
+        connect(self.socks_address())
+    }
+
+    /// A connection to the METP port.
+    pub fn metp(&self) -> Metp {
+        Metp::new(connect(self.metp_address()))
+    }
+
+    /// A SOCKS client that is logged in as the administrator.
+    pub fn client(&self) -> Client {
+        Client::new(self.socks()).logged_in("admin", "1234")
+    }
+
+    /// A tunnel to `target` that the administrator has opened.
+    pub fn tunnel(&self, target: SocketAddr) -> TcpStream {
+        self.client().connected(target)
+    }
+
+    /// A METP session that the administrator has opened.
+    pub fn admin(&self) -> Metp {
+        self.metp().logged_in("admin", "1234")
+    }
+
+    /// The figures of GET_METRICS: historical, current, bytes.
+    pub fn metrics(&self) -> [u64; 3] {
+        self.admin().metrics()
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.pid());
+        std::fs::read_dir(folder).expect("it runs").count()
+    }
+
+    /// A value of /proc/PID/status in KiB, such as VmRSS.
+    pub fn status_kib(&self, key: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("it runs");
+        let line = status.lines().find(|line| line.starts_with(key)).expect("the key is there");
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+    }
+
+    /// Waits until no SOCKS connection is open.
+    pub fn wait_until_idle(&self) {
+        let mut admin = self.admin();
+        eventually("no connection is open", || admin.metrics()[1] == 0);
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: i32) {
+        let pid = i32::try_from(self.pid()).expect("pids are small");
+        // SAFETY: kill takes two numbers; the process is our child and has not been waited for.
+        let sent = unsafe { libc::kill(pid, signal) };
+        assert_eq!(sent, 0, "the process is there");
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        wait_for_exit(&mut self.child, PATIENCE)
+    }
+
+    /// Whether it is still running.
+    pub fn running(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be asked").is_none()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until a child has ended.
+pub fn wait_for_exit(child: &mut Child, patience: Duration) -> ExitStatus {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(status) = child.try_wait().expect("a child can be asked") {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "the process did not end");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+impl Lines {
+    fn gather(stream: impl Read + Send + 'static) -> Self {
+        let lines = Lines::default();
+        let gathered = lines.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                gathered.0.lock().expect("nobody panics with it").push(line);
+            }
+        });
+        lines
+    }
+
+    /// All lines so far.
+    pub fn all(&self) -> Vec<String> {
+        self.0.lock().expect("nobody panics with it").clone()
+    }
+
+    /// Waits for a line.
+    pub fn wait_for(&self, wanted: impl Fn(&str) -> bool) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let lines = self.all();
+            if let Some(line) = lines.iter().find(|line| wanted(line)) {
+                return line.clone();
+            }
+            assert!(Instant::now() < deadline, "no such line among {lines:#?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip([127, 0, 0, 1].into());
+    }
+    address
+}
+
+/// Connects with a limit on every wait.
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
+    stream.set_nodelay(true).expect("a socket");
+    stream
+}
