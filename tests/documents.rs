@@ -1,0 +1,496 @@
+//! The documents tell the truth: options, words and codes are those of the program, the grammar of METP is
+//! that of the parser, and the examples run.
+
+#[path = "documents/abnf.rs"]
+mod abnf;
+#[path = "documents/dialogue.rs"]
+mod dialogue;
+#[path = "documents/options.rs"]
+mod options;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Shutdown};
+use std::path::{Path, PathBuf};
+use std::process::Command as Process;
+
+use abnf::Grammar;
+use dialogue::{Example, fits};
+use options::options;
+use proptest::prelude::*;
+use proptest::sample::select;
+use socks5d::proto::metp::{
+    Cause, Command, LINE_LIMIT, LONGEST_NAME, LONGEST_PASSWORD, MetricsBody, Opening, REPLY_LIMIT,
+    Response, Role, ended, log_line, user_line,
+};
+use socks5d::proto::socks5::{Host, Target};
+use support::binary;
+use support::origin::Origin;
+use support::proxy::{Proxy, connect};
+use support::socks::{Client, half_close, name_request};
+
+const README: &str = "README.md";
+const PROTOCOL: &str = "protocol_metp.txt";
+const NOTES: &str = "selector-notes.md";
+const CHANGELOG: &str = "CHANGELOG.md";
+const SERVER_MANUAL: &str = "man/socks5d.8";
+const CLIENT_MANUAL: &str = "man/client.1";
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(file(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// The items of all lists in a manual: the heading without `.It`, and what follows it.
+fn items(manual: &str) -> Vec<(String, String)> {
+    let text = read(manual);
+    let end = |body: &str| body.find("\n.El").unwrap_or(body.len());
+    let item = |text: &str| {
+        let (head, body) = text.split_once('\n').expect("an item has a body");
+        (head.to_owned(), body[..end(body)].to_owned())
+    };
+    text.split("\n.It ").skip(1).map(item).collect()
+}
+
+/// The strings that stand between `before` and `after` in a source.
+fn between<'a>(source: &'a str, before: &str, after: &str) -> Vec<&'a str> {
+    let rest = source.split(before).skip(1);
+    rest.filter_map(|rest| rest.split_once(after).map(|(found, _)| found)).collect()
+}
+
+#[test]
+fn every_option_is_in_its_manual_with_its_default_and_no_other_is() {
+    for (program, manual) in [("socks5d", SERVER_MANUAL), ("client", CLIENT_MANUAL)] {
+        let (options, items, text) = (options(program), items(manual), read(manual));
+        for option in &options {
+            let mdoc = option.mdoc();
+            let described = |(head, _): &&(String, String)| {
+                *head == mdoc || head.starts_with(&format!("{mdoc} Ar "))
+            };
+            let (_, body) = items.iter().find(described).unwrap_or_else(|| {
+                panic!("{manual} does not describe {mdoc}");
+            });
+            if let Some(default) = option.preset() {
+                let says = format!("The default is {default}.\n");
+                assert!(format!("{body}\n").contains(&says), "{manual}: {mdoc}: {says}");
+            }
+        }
+        for (head, _) in items.iter().filter(|(head, _)| head.starts_with("Fl ")) {
+            let known = options.iter().any(|option| head.starts_with(&option.mdoc()));
+            assert!(known, "{manual} describes {head}, which {program} does not have");
+        }
+        for long in between(&text, "Fl -", "\n") {
+            let long = format!("--{}", long.split(' ').next().unwrap_or_default());
+            assert!(options.iter().any(|option| option.long == long), "{manual}: {long}");
+        }
+    }
+}
+
+/// The README's table has every option of socks5d, and no other, with the default of `-h`.
+#[test]
+fn every_option_is_in_the_table_of_the_readme() {
+    let (text, options) = (read(README), options("socks5d"));
+    let table = between(&text, "| option | default | meaning |\n", "\n\n");
+    let rows: Vec<&str> = table[0].lines().skip(1).collect();
+    assert_eq!(rows.len(), options.len());
+    for (row, option) in rows.iter().zip(&options) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let short = option.short.iter().map(|short| format!("`{short}`, ")).collect::<String>();
+        assert!(cells[1].starts_with(&format!("{short}`{}", option.long)), "{row}: {option:?}");
+        if let Some(default) = option.preset() {
+            assert_eq!(cells[2], default, "{row}");
+        }
+    }
+}
+
+/// A word that looks like a long option is one, wherever it stands.
+#[test]
+fn no_document_tells_of_an_option_that_does_not_exist() {
+    let known: Vec<String> =
+        ["socks5d", "client"].iter().flat_map(|name| options(name)).map(|opt| opt.long).collect();
+    // Options of python3, in the examples.
+    let foreign = ["--bind"];
+    for name in [README, PROTOCOL, NOTES, CHANGELOG] {
+        let text = read(name);
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        let option = |word: &&str| word.starts_with("--") && word.contains(char::is_alphabetic);
+        for word in text.split(|c| !is_part(c)).filter(option) {
+            let good = known.iter().any(|long| long == word) || foreign.contains(&word);
+            assert!(good, "{name}: {word}");
+        }
+    }
+}
+
+#[test]
+fn every_reason_and_reply_of_the_access_log_is_in_the_manual_and_the_readme() {
+    let source = read("src/socks/errand.rs");
+    let reasons = between(&source, "=> \"", "\",");
+    assert!(reasons.len() >= 13, "{reasons:?}");
+    let (manual, readme) = (items(SERVER_MANUAL), read(README));
+    let whole = read(SERVER_MANUAL);
+    let field = readme.lines().find(|line| line.starts_with("| 12 |")).expect("the reasons");
+    for reason in &reasons {
+        let listed = manual.iter().any(|(head, _)| head == reason);
+        assert!(listed || whole.contains(&format!(".Ql {reason}")), "{reason}");
+        assert_eq!(listed, field.contains(&format!("`{reason}`")), "README: {reason}");
+    }
+    let source = read("src/proto/socks5.rs");
+    let source = source.split("pub enum ReplyCode").nth(1).expect("it is there");
+    let replies = between(source, " = 0x0", ",");
+    assert_eq!(replies, ["0", "1", "2", "3", "4", "5", "6", "7", "8"]);
+    for reply in replies {
+        assert!(manual.iter().any(|(head, _)| head == reply), "reply {reply}");
+    }
+}
+
+#[test]
+fn every_status_and_cause_of_metp_is_in_the_protocol_and_in_an_example() {
+    let (text, source) = (read(PROTOCOL), read("src/proto/metp.rs"));
+    let examples = Example::all(&text);
+    let causes = between(&source, "=> \"[", "\"");
+    assert!(causes.len() >= 7, "{causes:?}");
+    for cause in causes {
+        let line = format!("400 Bad Request [{cause}");
+        assert!(text.contains(&format!("\n      {line}\n")), "§7.2: {line}");
+        let shown = examples.iter().any(|example| example.replies().any(|reply| reply == line));
+        assert!(shown, "no example shows {line}");
+        let word = cause.split(']').next().unwrap_or_default();
+        assert!(text.contains(&format!("%s\"{word}\"")), "§7.2: the grammar lacks {word}");
+        assert!(read(CLIENT_MANUAL).contains(word), "{CLIENT_MANUAL}: {word}");
+    }
+    for code in between(&source, "Status = Status(", ");") {
+        assert!(text.contains(&format!("\n   | {code}  | ")), "§7.1: {code}");
+    }
+}
+
+#[test]
+fn the_limits_of_the_protocol_are_those_of_the_program() {
+    let text = read(PROTOCOL);
+    let row = |what: &str, limit: &str| {
+        let row = text.lines().find(|line| line.starts_with(&format!("   | {what} ")));
+        let row = row.unwrap_or_else(|| panic!("§8 has no {what}"));
+        assert!(row.contains(&format!("| {limit} ")), "§8: {row}: {limit}");
+    };
+    row("command line", &format!("{LINE_LIMIT} octets with line end"));
+    row("line from the server", &format!("{REPLY_LIMIT} octets with LF"));
+    row("name of ADD-USER", &format!("1 to {LONGEST_NAME} characters"));
+    row("password of ADD-USER", &format!("1 to {LONGEST_PASSWORD} octets"));
+    let sizes = socks5d::proto::metp::BUFFER_SIZES;
+    row("size of CHANGE-BUFFER", &format!("{} to {}", sizes.start(), sizes.end()));
+    for option in options("socks5d") {
+        for line in text.lines().filter(|line| line.contains(&format!("({})", option.long))) {
+            let value = option.preset().unwrap_or_else(|| panic!("{} has none", option.long));
+            let good = line.contains(&format!("| {value} "));
+            assert!(good, "§8: {line}: {value}");
+        }
+    }
+}
+
+/// §6: the table of roles is what the parser permits.
+#[test]
+fn the_roles_of_the_protocol_are_those_of_the_program() {
+    let text = read(PROTOCOL);
+    let table = between(&text, "| command       |  user  |  admin  |\n", "\n\n");
+    let rows = table[0].lines().filter(|line| line.contains('|'));
+    let mut verbs = Vec::new();
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        for (cell, role) in [(cells[2], Role::User), (cells[3], Role::Admin)] {
+            let forbidden = Command::parse(cells[1].as_bytes(), role) == Err(Response::Forbidden);
+            assert_eq!(cell, if forbidden { "403" } else { "yes" }, "{} {role}", cells[1]);
+        }
+        verbs.push(cells[1]);
+    }
+    let source = read("src/proto/metp.rs");
+    let known: Vec<&str> =
+        source.lines().filter_map(|line| line.trim().strip_prefix("(\"")).collect();
+    assert_eq!(verbs.len(), known.len());
+    assert!(known.iter().all(|line| verbs.iter().any(|verb| line.starts_with(verb))));
+}
+
+#[test]
+fn the_protocol_is_plain_text_of_72_columns_and_its_references_lead_somewhere() {
+    let text = read(PROTOCOL);
+    for (number, line) in text.lines().enumerate() {
+        assert!(line.is_ascii() && line.len() <= 72, "line {}: {line}", number + 1);
+        assert!(!line.ends_with(' ') && !line.contains('\t'), "line {}: {line:?}", number + 1);
+    }
+    let headings: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.split_once(". ").map(|(number, _)| number))
+        .filter(|number| number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
+        .collect();
+    let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut cited: Vec<String> =
+        between(&joined, "Section ", " ").into_iter().map(str::to_owned).collect();
+    for source in ["src/proto/metp.rs", "src/metp/mod.rs", "src/metp/execute.rs"] {
+        cited.extend(read(source).split('§').skip(1).map(str::to_owned));
+    }
+    assert!(cited.len() > 20);
+    for section in cited {
+        let end = section.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(section.len());
+        let number = section[..end].trim_end_matches('.');
+        assert!(headings.contains(&number), "there is no section {number}");
+    }
+}
+
+/// §9: the grammar matches exactly what the parser takes.
+#[test]
+fn the_grammar_is_complete() {
+    let grammar = Grammar::read(&read(PROTOCOL));
+    assert_eq!(grammar.missing(), [""; 0]);
+    for line in ["GET_METRICS", "CHANGE-BUFFER 4096 ", "ADD-USER a b c", "SET-ROLE  a  admin"] {
+        for end in ["\n", "\r\n"] {
+            let whole = format!("{line}{end}");
+            assert!(grammar.matches("command-line", whole.as_bytes()), "{whole:?}");
+        }
+        assert!(!grammar.matches("command-line", line.as_bytes()));
+    }
+}
+
+/// Lines that are nearly commands: words of the protocol, and things that stand in their way.
+fn lines() -> impl Strategy<Value = Vec<u8>> {
+    let verbs = [
+        "GET_METRICS",
+        "GET_LOGS",
+        "USERS",
+        "CHANGE-BUFFER",
+        "ADD-USER",
+        "DELETE-USER",
+        "SET-ROLE",
+        "QUIT",
+        "HELLO METP/1.0",
+        "AUTH",
+        "ADD-USER",
+        "SET-ROLE",
+        "CHANGE-BUFFER",
+        "AUTH",
+    ];
+    let long = [64, 65, 255, 256].map(|count| "n".repeat(count));
+    let words = ["bob", ".bob", "b.-@+_9", "-", "user", "admin", "User", "4096", "00000017"]
+        .into_iter()
+        .chain(["123456789", "\t", "\r", "\0", "\\x41", "\u{e9}", "4096abc", ":", "/", " "])
+        .map(str::to_owned)
+        .chain(long)
+        .collect::<Vec<_>>();
+    let word = (select(vec![" ", " ", " ", "  ", ""]), select(words));
+    let end = select(vec!["", "", "", " ", "  "]);
+    (select(verbs.to_vec()), prop::collection::vec(word, 0..4), end).prop_map(
+        |(verb, words, end)| {
+            let words: String =
+                words.into_iter().map(|(blanks, word)| format!("{blanks}{word}")).collect();
+            format!("{verb}{words}{end}").into_bytes()
+        },
+    )
+}
+
+/// A line that is one of the server's, as far as grammar goes.
+fn taken(line: &[u8]) -> bool {
+    match Command::parse(line, Role::Admin) {
+        Ok(_) => true,
+        // The range is a matter of prose, the number of digits one of grammar.
+        Err(Response::BadRequest(Some(Cause::Range))) => {
+            let digits = line.iter().filter(|byte| byte.is_ascii_digit()).count();
+            digits <= 8
+        }
+        Err(_) => false,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn the_grammar_takes_the_commands_that_the_parser_takes(line in lines()) {
+        thread_local!(static GRAMMAR: Grammar = Grammar::read(&read(PROTOCOL)));
+        GRAMMAR.with(|grammar| {
+            prop_assert_eq!(grammar.matches("command", &line), taken(&line));
+            prop_assert_eq!(grammar.matches("opening", &line), Opening::parse(&line).is_some());
+            Ok(())
+        })?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn the_grammar_describes_what_the_server_says(
+        name in prop::collection::vec(any::<u8>(), 1..60),
+        host in prop::collection::vec(any::<u8>(), 1..60),
+        (address, octets, port) in any::<(IpAddr, u64, u16)>(),
+    ) {
+        thread_local!(static GRAMMAR: Grammar = Grammar::read(&read(PROTOCOL)));
+        GRAMMAR.with(|grammar| {
+            let user = user_line(&name, Role::User);
+            prop_assert!(grammar.matches("user-line", user.as_bytes()), "{}", user);
+            for host in [Host::Name(host.clone().into()), Host::Ip(address)] {
+                let time = std::time::SystemTime::UNIX_EPOCH.into();
+                let line = log_line(time, &name, address, &Target { host, port }, octets);
+                prop_assert!(grammar.matches("log-line", line.as_bytes()), "{}", line);
+                prop_assert!(grammar.matches("body-line", ended(line).as_bytes()));
+            }
+            let metrics = MetricsBody { historical: octets, current: u64::from(port), bytes: octets };
+            let lines = metrics.lines().map(ended).concat();
+            prop_assert!(grammar.matches("metrics-body", lines.as_bytes()), "{}", lines);
+            let reply = format!("200 OK\n{lines}.\n");
+            prop_assert!(grammar.matches("reply", reply.as_bytes()), "{}", reply);
+            Ok(())
+        })?;
+    }
+}
+
+#[test]
+fn the_grammar_describes_every_status_line() {
+    let grammar = Grammar::read(&read(PROTOCOL));
+    let causes = [Cause::Syntax, Cause::Exists, Cause::NoUser, Cause::Range, Cause::BadName]
+        .into_iter()
+        .chain([Cause::BadRole, Cause::Own])
+        .map(|cause| Response::BadRequest(Some(cause)));
+    let others = [
+        Response::Welcome,
+        Response::Done,
+        Response::Goodbye,
+        Response::BadRequest(None),
+        Response::Unauthorized,
+        Response::Forbidden,
+    ];
+    for response in others.into_iter().chain(causes) {
+        let line = response.to_string();
+        assert!(grammar.matches("status", line.as_bytes()), "{line}");
+        assert!(grammar.matches("status-line", ended(line).as_bytes()));
+    }
+    for line in ["200 ok", "200", "404 Not Found", "400 Bad Request [OTHER] x"] {
+        assert!(!grammar.matches("status", line.as_bytes()), "{line}");
+    }
+}
+
+/// §12, each example on a server of its own.
+#[test]
+fn the_examples_of_the_protocol_run() {
+    let text = read(PROTOCOL);
+    assert!(text.contains(dialogue::START));
+    let examples = Example::all(&text);
+    assert!(examples.len() >= 10, "only {}", examples.len());
+    for example in &examples {
+        assert!(example.replies().count() > 0, "{} says nothing", example.title);
+        example.run();
+    }
+}
+
+/// A shape that is wrong must not pass for the right one.
+#[test]
+fn placeholders_are_no_blank_cheques() {
+    assert!(fits("[2026-11-22T14:25:34Z] a 127.0.0.1:80 1", "[<time>] a 127.0.0.1:<port> 1"));
+    for heard in ["[2026-11-22 14:25:34Z] a:80 1", "[2026-11-22T14:25:34Z] a: 1", "", "[<time>]"] {
+        assert!(!fits(heard, "[<time>] a:<port> 1"), "{heard}");
+    }
+}
+
+/// The README's administration by example: what it shows is what the client says.
+#[test]
+fn the_examples_of_the_readme_run() {
+    let proxy = Proxy::start();
+    let port = proxy.metp_address().port().to_string();
+    assert_eq!(proxy.admin().tell("ADD-USER user pass"), "200 OK");
+    // The first request of the README: 78 bytes up and 1187 down, to a name.
+    let origin = Origin::new(|mut stream| {
+        let mut request = Vec::new();
+        let _ = stream.read_to_end(&mut request);
+        let _ = stream.write_all(&[b'x'; 1187]);
+    });
+    let mut client = Client::new(proxy.socks()).logged_in("user", "pass");
+    let (code, _) = client.say(&name_request(b"localhost", origin.address.port())).reply();
+    assert_eq!(code, 0);
+    client.stream.write_all(&[b'x'; 78]).expect("taken");
+    half_close(&client.stream);
+    assert_eq!(support::read_to_end(&mut client.stream).len(), 1187);
+    proxy.wait_until_idle();
+
+    let text = read(README);
+    let mut count = 0;
+    for block in between(&text, "```console\n", "```") {
+        for call in block.split("$ ").skip(1) {
+            let (command, expected) = call.split_once('\n').expect("a command and its output");
+            let said = if let Some(arguments) = command.strip_prefix("./bin/client ") {
+                let mut client = Process::new(binary("client"));
+                client.args(["-p", &port]).args(arguments.split(' ')).env_remove("METP_AUTH");
+                let output = client.output().expect("it starts");
+                let said = [output.stderr, output.stdout].concat();
+                let said = String::from_utf8(said).expect("text");
+                let (connecting, said) = said.split_once('\n').expect("a line");
+                assert!(connecting.starts_with("Connecting to "), "{connecting}");
+                said.to_owned()
+            } else {
+                let lines = command.strip_prefix("printf '").and_then(|c| c.split_once("' | nc "));
+                let (lines, _) = lines.unwrap_or_else(|| panic!("nobody knows how to: {command}"));
+                let mut stream = connect(proxy.metp_address());
+                let lines = lines.replace("\\n", "\n");
+                stream.write_all(lines.as_bytes()).expect("taken");
+                stream.shutdown(Shutdown::Write).expect("it is open");
+                String::from_utf8(support::read_to_end(&mut stream)).expect("text")
+            };
+            let expected = expected
+                .replace("2026-11-22T14:25:34Z", "<time>")
+                .replace("localhost:8000", &format!("localhost:{}", origin.address.port()));
+            assert_eq!(said.lines().count(), expected.lines().count(), "{command}: {said}");
+            for (said, expected) in said.lines().zip(expected.lines()) {
+                assert!(fits(said, expected), "{command}: {said:?} instead of {expected:?}");
+            }
+            count += 1;
+        }
+    }
+    assert!(count >= 9, "only {count} calls were found");
+}
+
+#[test]
+fn the_commands_of_the_readme_are_targets_of_the_makefile() {
+    let (text, makefile) = (read(README), read("Makefile"));
+    let mut targets = vec!["all"];
+    for code in text.split('`').skip(1).filter(|code| code.contains("make ")) {
+        targets.extend(between(code, "make ", " ").iter().filter(|word| **word != "&&"));
+        targets.extend(code.trim().rsplit_once("make ").map(|(_, word)| word));
+    }
+    targets.retain(|target| target.bytes().all(|byte| byte.is_ascii_lowercase()));
+    assert!(targets.contains(&"test") && targets.contains(&"install"), "{targets:?}");
+    for target in targets {
+        assert!(makefile.contains(&format!("\n{target}:")), "make {target}");
+    }
+    assert!(text.contains("PROXY_CTRL_SUPERUSER=admin:1234 ./bin/socks5d -p 1080 -P 8080"));
+    assert!(makefile.contains("bin/socks5d") && makefile.contains("bin/client"));
+}
+
+#[test]
+fn relative_links_lead_to_files() {
+    for name in [README, NOTES, CHANGELOG] {
+        let text = read(name);
+        for link in between(&text, "](", ")") {
+            let outside = link.starts_with("http") || link.starts_with('#');
+            assert!(outside || file(link).exists(), "{name}: {link}");
+        }
+    }
+    assert!(between(&read(README), "](", ")").len() > 10);
+}
+
+/// mandoc is not everywhere: where it is missing, a note says that this was not checked.
+#[test]
+fn manuals_are_clean() {
+    for manual in [SERVER_MANUAL, CLIENT_MANUAL] {
+        let lint = Process::new("mandoc").args(["-Tlint", "-Wall"]).arg(file(manual)).output();
+        let Ok(lint) = lint else {
+            // Unlike eprintln, this is shown although the test succeeds.
+            let note = format!("NOTE: mandoc is not installed, {manual} was not checked\n");
+            return std::io::stderr().write_all(note.as_bytes()).expect("somebody reads it");
+        };
+        let said = [lint.stdout, lint.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        // Whether other manuals are installed is no matter of these ones.
+        let foreign = |line: &&str| {
+            !line.contains("referenced manual not found") && !line.contains("outdated mandoc.db")
+        };
+        assert_eq!(said.lines().filter(foreign).collect::<Vec<_>>(), [""; 0]);
+    }
+}

@@ -1,0 +1,148 @@
+//! The examples of `protocol_metp.txt` §12, run against a server.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+
+use support::origin::Origin;
+use support::proxy::{Proxy, connect};
+use support::read_exactly;
+use support::socks::Client;
+
+/// How every example's server is started, as the text says it.
+pub const START: &str = "PROXY_CTRL_SUPERUSER=admin:1234 socks5d -u alice:wonderland";
+
+/// One example.
+pub struct Example {
+    /// Its number and name.
+    pub title: String,
+    steps: Vec<Step>,
+}
+
+enum Step {
+    /// A line of the client with this mark.
+    Say(String, String),
+    /// A line that the client with this mark is told.
+    Hear(String, String),
+    /// Something that happens besides.
+    Stage(String),
+}
+
+impl Example {
+    /// All examples of the text.
+    pub fn all(text: &str) -> Vec<Example> {
+        let mut examples: Vec<Example> = Vec::new();
+        for line in text.lines() {
+            if line.starts_with("12.") && !line.starts_with("12. ") {
+                examples.push(Example { title: line.to_owned(), steps: Vec::new() });
+            } else if line.starts_with("13.") {
+                break;
+            } else if let (Some(example), Some(line)) =
+                (examples.last_mut(), line.strip_prefix("      "))
+            {
+                example.read(line);
+            }
+        }
+        examples
+    }
+
+    fn read(&mut self, line: &str) {
+        let (mark, rest) = line.split_once(':').unwrap_or((line, ""));
+        let rest = rest.strip_prefix(' ').unwrap_or(rest).to_owned();
+        let step = match (mark, self.steps.last_mut()) {
+            (mark, _) if mark.starts_with('C') => Step::Say(mark.replace('C', ""), rest),
+            (mark, _) if mark.starts_with('S') => Step::Hear(mark.replace('S', ""), rest),
+            (mark, _) if mark.starts_with("--") => Step::Stage(line.replace("-- ", "")),
+            (_, Some(Step::Stage(stage))) => {
+                stage.push(' ');
+                return stage.push_str(line.trim());
+            }
+            _ => panic!("{}: what is {line:?}?", self.title),
+        };
+        self.steps.push(step);
+    }
+
+    /// The lines that the server says.
+    pub fn replies(&self) -> impl Iterator<Item = &str> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Hear(_, line) => Some(line.as_str()),
+            _ => None,
+        })
+    }
+
+    /// Runs it on a server of its own.
+    pub fn run(&self) {
+        let proxy = Proxy::with(&["-u", "alice:wonderland"]);
+        let (mut sessions, mut tunnels) = (BTreeMap::new(), Vec::new());
+        for (number, step) in self.steps.iter().enumerate() {
+            let place = format!("{}, step {}", self.title, number + 1);
+            match step {
+                Step::Say(mark, line) => {
+                    let new = || BufReader::new(connect(proxy.metp_address()));
+                    say(sessions.entry(mark).or_insert_with(new), line);
+                }
+                Step::Hear(mark, line) => {
+                    hear(sessions.get_mut(mark).expect("the client speaks first"), line, &place);
+                }
+                Step::Stage(what) => tunnels.extend(stage(what, &proxy)),
+            }
+        }
+    }
+}
+
+fn say(session: &mut BufReader<TcpStream>, line: &str) {
+    let stream = session.get_mut();
+    if line == "<close>" {
+        return stream.shutdown(Shutdown::Write).expect("it is open");
+    }
+    let line = line.replace("<CR>", "\r").replace("<5000 x>", &"x".repeat(5000));
+    assert!(!line.contains('<'), "an unknown placeholder: {line}");
+    // The server may have said goodbye already; what it says then is what counts.
+    let _ = stream.write_all(format!("{line}\n").as_bytes());
+}
+
+fn hear(session: &mut BufReader<TcpStream>, expected: &str, place: &str) {
+    if expected == "<close>" {
+        let mut rest = Vec::new();
+        session.read_to_end(&mut rest).unwrap_or_else(|error| panic!("{place}: {error}"));
+        return assert_eq!(String::from_utf8_lossy(&rest), "", "{place}: the end");
+    }
+    let mut line = String::new();
+    session.read_line(&mut line).unwrap_or_else(|error| panic!("{place}: {error}"));
+    let heard = line.strip_suffix('\n').unwrap_or_else(|| panic!("{place}: no LF: {line:?}"));
+    assert!(fits(heard, expected), "{place}: {heard:?} instead of {expected:?}");
+}
+
+/// Whether a line is the expected one, placeholders replaced.
+pub fn fits(heard: &str, expected: &str) -> bool {
+    let Some((before, placeholder)) = expected.split_once('<') else { return heard == expected };
+    let Some(rest) = heard.strip_prefix(before) else { return false };
+    let (name, after) = placeholder.split_once('>').expect("a placeholder ends in >");
+    let length = match name {
+        "time" => "0000-00-00T00:00:00Z".len(),
+        "port" => rest.bytes().take_while(u8::is_ascii_digit).count(),
+        other => panic!("an unknown placeholder: <{other}>"),
+    };
+    let Some((value, rest)) = rest.split_at_checked(length) else { return false };
+    let shape: String = value.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    let good = match name {
+        "time" => shape == "0000-00-00T00:00:00Z",
+        _ => value.parse::<u16>().is_ok(),
+    };
+    good && fits(rest, after)
+}
+
+/// What happens besides. Returns connections that are to stay open.
+fn stage(what: &str, proxy: &Proxy) -> Option<TcpStream> {
+    if what == "alice relays 1024 octets through a tunnel, which stays open" {
+        let client = Client::new(proxy.socks()).logged_in("alice", "wonderland");
+        let mut tunnel = client.connected(Origin::echo().address);
+        tunnel.write_all(&[b'x'; 512]).expect("taken");
+        read_exactly(&mut tunnel, 512);
+        return Some(tunnel);
+    }
+    let line = what.strip_prefix("the diagnostics say: ");
+    let line = line.unwrap_or_else(|| panic!("nobody knows how to: {what}"));
+    proxy.stderr.wait_for(|said| said.ends_with(line));
+    None
+}
