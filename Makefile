@@ -3,6 +3,7 @@
 PREFIX  ?= /usr/local
 DESTDIR ?=
 CARGO   ?= cargo
+TARGET  := $(or $(CARGO_TARGET_DIR),target)
 MINIMUM := $(shell sed -n 's/^rust-version = "\([0-9.]*\)"/\1/p' Cargo.toml)
 
 .DEFAULT_GOAL := all
@@ -12,7 +13,7 @@ all: rust ## build the release binaries: bin/socks5d and bin/client
 	$(CARGO) build --release --locked --workspace --bins
 	@mkdir -p bin
 	@for name in socks5d client; do \
-		cp target/release/$$name bin/.$$name.new && mv bin/.$$name.new bin/$$name || exit 1; \
+		cp $(TARGET)/release/$$name bin/.$$name.new && mv bin/.$$name.new bin/$$name || exit 1; \
 	done
 
 test: check ## check, then run all tests
