@@ -213,7 +213,10 @@ impl Request {
         };
         let host = match kind {
             ATYP_IPV4 => wire.array().map(|bytes: [u8; 4]| Host::Ip(Ipv4Addr::from(bytes).into())),
-            ATYP_IPV6 => wire.array().map(|bytes: [u8; 16]| Host::Ip(Ipv6Addr::from(bytes).into())),
+            // v4-mapped is IPv4 from here on, so that logs, limits and rules see one form.
+            ATYP_IPV6 => {
+                wire.array().map(|bytes: [u8; 16]| Host::Ip(Ipv6Addr::from(bytes).to_canonical()))
+            }
             ATYP_NAME => wire.counted().map(|name| Host::Name(name.into())),
             other => return Err(Error::AddressType(other)),
         };

@@ -138,7 +138,7 @@ fn targets_display_with_brackets_and_escapes() {
 
 fn any_host() -> impl Strategy<Value = Host> {
     prop_oneof![
-        any::<IpAddr>().prop_map(Host::Ip),
+        any::<IpAddr>().prop_map(|address| Host::Ip(address.to_canonical())),
         prop::collection::vec(any::<u8>(), 0..256).prop_map(|name| Host::Name(name.into())),
     ]
 }
