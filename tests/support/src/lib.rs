@@ -4,10 +4,12 @@
 
 #![allow(clippy::missing_panics_doc, reason = "a helper that panics fails its test")]
 
+pub mod client;
 pub mod metp;
 pub mod origin;
 pub mod proxy;
 pub mod socks;
+pub mod terminal;
 
 use std::io::Read;
 use std::path::PathBuf;

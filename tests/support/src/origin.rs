@@ -52,11 +52,34 @@ impl Origin {
 
     /// Answers each HTTP request with `body` and closes.
     pub fn http(body: Vec<u8>) -> Self {
-        Origin::new(move |stream| {
+        Origin::http_on(Ipv4Addr::LOCALHOST.into(), body)
+    }
+
+    /// The same on another address.
+    pub fn http_on(address: IpAddr, body: Vec<u8>) -> Self {
+        Origin::on(address, move |stream| {
             // The client may be gone.
             let _ = http(stream, &body);
         })
     }
+}
+
+/// An address on 127.0.0.1 where every connection hangs: its queue is full and nobody accepts. The
+/// sockets keep it so.
+pub fn deaf() -> (Vec<Socket>, SocketAddr) {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("loopback");
+    listener.listen(0).expect("bound");
+    let address = listener.local_addr().expect("bound");
+    let mut sockets = vec![listener];
+    for _ in 0..4 {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_nonblocking(true).expect("a socket");
+        // The first is made at once, the others stay in progress.
+        let _ = socket.connect(&address);
+        sockets.push(socket);
+    }
+    (sockets, address.as_socket().expect("an IP address"))
 }
 
 /// A listener with a deep backlog.
