@@ -115,14 +115,17 @@ impl Session {
             match self.step(now, pool, shared) {
                 Step::Go => {}
                 Step::Close => return Flow::Close,
-                Step::Wait => {
-                    let deadline = self.deadline(&shared.settings.timeouts);
-                    let overdue = deadline.is_some_and(|deadline| deadline <= now);
-                    return if overdue { Flow::Close } else { Flow::Wait };
-                }
+                Step::Wait if self.overdue(now, shared) => return Flow::Close,
+                Step::Wait => return Flow::Wait,
             }
         }
-        Flow::Again
+        // A client that never stops talking gets no more time than a silent one.
+        if self.overdue(now, shared) { Flow::Close } else { Flow::Again }
+    }
+
+    fn overdue(&self, now: Instant, shared: &Shared) -> bool {
+        let deadline = self.deadline(&shared.settings.timeouts);
+        deadline.is_some_and(|deadline| deadline <= now)
     }
 
     /// Answers what is there, then sends, then reads on.
