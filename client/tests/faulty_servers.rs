@@ -1,0 +1,179 @@
+//! Servers that are not what they should be: scripted ones on loopback.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use support::client::{Outcome, client};
+use support::origin::{Origin, deaf};
+
+const LOGIN: [&[u8]; 2] = [b"200 Welcome to METP/1.0\n", b"200 OK\n"];
+
+/// A server that reads a line before each of its replies, and closes after the last.
+fn scripted(replies: &[&[u8]]) -> Origin {
+    let replies: Vec<Vec<u8>> = replies.iter().map(|reply| reply.to_vec()).collect();
+    Origin::new(move |stream| {
+        let mut stream = BufReader::new(stream);
+        for reply in &replies {
+            let mut line = Vec::new();
+            // The client may be gone, which ends the script.
+            let read = stream.read_until(b'\n', &mut line).unwrap_or(0);
+            if read == 0 || stream.get_mut().write_all(reply).is_err() {
+                return;
+            }
+        }
+        finish(stream.into_inner());
+    })
+}
+
+/// Closes without a reset.
+fn finish(mut stream: TcpStream) {
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let _ = stream.read_to_end(&mut Vec::new());
+}
+
+/// A call against a script: the exit code, stdout, and stderr without its first line.
+fn call(replies: &[&[u8]], arguments: &[&str]) -> (i32, String, String) {
+    let server = scripted(replies);
+    let Outcome { code, stdout, stderr } = client(server.address, arguments);
+    let connecting = format!("Connecting to {} with user 'admin'\n", server.address);
+    let rest = stderr.strip_prefix(&connecting).expect("the first line").to_owned();
+    (code, stdout, rest)
+}
+
+/// The login succeeds; then come these replies.
+fn after_login(replies: &[&[u8]], arguments: &[&str]) -> (i32, String, String) {
+    call(&[&LOGIN, replies].concat(), arguments)
+}
+
+fn broken(stderr: &str) -> (i32, String, String) {
+    (70, String::new(), format!("{stderr}\n"))
+}
+
+#[test]
+fn no_metp_server_is_70() {
+    for reply in [
+        &b"SSH-2.0-OpenSSH_9.9\r\n"[..],
+        b"HTTP/1.1 400 Bad Request\r\n",
+        b"\n",
+        b"20\n",
+        b"2000 OK\n",
+        b"\0\xff\n",
+    ] {
+        let (code, stdout, stderr) = call(&[reply], &["-m"]);
+        assert_eq!((code, stdout.as_str(), stderr.lines().count()), (70, "", 1), "{stderr}");
+        let printable = stderr.trim_end().bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        assert!(printable && stderr.starts_with("No METP"), "{stderr:?}");
+    }
+}
+
+#[test]
+fn a_server_error_is_70() {
+    let (code, stdout, stderr) = after_login(&[b"500 Internal Error\n"], &["-m"]);
+    assert_eq!((code, stdout.as_str()), (70, ""));
+    assert_eq!(stderr, "Server error: 500 Internal Error\n");
+    assert_eq!(call(&[LOGIN[0], b"500 no\n"], &["-m"]), broken("Server error: 500 no"));
+    assert_eq!(call(&[b"500 no\n"], &["-m"]).0, 70);
+}
+
+#[test]
+fn closing_early_is_70_wherever_it_happens() {
+    let closed = "The server closed the connection";
+    let accepting = Origin::new(drop);
+    let outcome = client(accepting.address, ["-m"]);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (70, ""));
+    assert_eq!(call(&[b"200 Welc"], &["-m"]), broken(closed));
+    assert_eq!(call(&LOGIN[..1], &["-m"]), broken(closed));
+    assert_eq!(after_login(&[], &["-m"]), broken(closed));
+    assert_eq!(after_login(&[b"200 OK"], &["-m"]), broken(closed));
+    assert_eq!(after_login(&[b"200 OK\n"], &["-l"]), broken(closed));
+    assert_eq!(after_login(&[b"200 OK\n"], &["-m"]), broken(closed));
+    let (code, stdout, stderr) = after_login(&[b"200 OK\nadmin admin\nbob us"], &["-l"]);
+    assert_eq!((code, stderr), (70, format!("{closed}\n")));
+    assert_eq!(stdout, "admin admin\n", "half a line is not shown");
+    // After a command has been done, but before the session's end.
+    let (code, stdout, _) = after_login(&[b"200 OK\n"], &["-d", "bob"]);
+    assert_eq!((code, stdout.as_str()), (70, "Operation successful\n"));
+}
+
+#[test]
+fn metrics_that_lack_a_figure_are_70() {
+    for body in [
+        &b"200 OK\n.\n"[..],
+        b"200 OK\nHISTORICAL_CONNECTIONS: 1\nCURRENT_CONNECTIONS: 2\n.\n",
+        b"200 OK\nHISTORICAL_CONNECTIONS: 1\nCURRENT_CONNECTIONS: x\nBYTES_TRANSFERRED: 3\n.\n",
+    ] {
+        assert_eq!(after_login(&[body], &["-m"]), broken("The server's metrics are incomplete"));
+    }
+}
+
+#[test]
+fn unknown_figures_and_crlf_are_tolerated() {
+    let body = b"200 fine\r\nNEW: 7\r\nBYTES_TRANSFERRED:3\r\nHISTORICAL_CONNECTIONS: 1\r\nCURRENT_CONNECTIONS: 2\r\n.\r\n";
+    let (code, stdout, stderr) = after_login(&[body, b"200 bye\r\n"], &["-m"]);
+    let shown = "Historical Connections: 1\nCurrent Connections:    2\nBytes Transferred:      3\nConnection closed\n";
+    assert_eq!((code, stdout.as_str(), stderr.as_str()), (0, shown, ""));
+}
+
+#[test]
+fn only_the_three_digits_of_a_status_line_are_read() {
+    for refusal in ["403", "403 nope", "403-x"] {
+        let reply = format!("{refusal}\n");
+        let (code, _, stderr) = after_login(&[reply.as_bytes(), b"200 bye\n"], &["-l"]);
+        assert_eq!((code, stderr.as_str()), (77, "Not authorized to execute command\n"));
+    }
+    let (code, _, stderr) = after_login(&[b"401\n"], &["-l"]);
+    assert_eq!((code, stderr.as_str()), (77, "Authentication failed\n"));
+    let (code, stdout, _) = after_login(&[b"200\n", b"200\n"], &["-d", "x"]);
+    assert_eq!((code, stdout.as_str()), (0, "Operation successful\nConnection closed\n"));
+}
+
+/// What the server says could hold sequences that a terminal obeys.
+#[test]
+fn whatever_a_terminal_would_obey_is_escaped() {
+    let evil = b"200 OK\n\x1b]0;owned\x07 user\n\x9b2J\x08\x7f\rx \xe2\x80\xae user\n.\n";
+    let (code, stdout, _) = after_login(&[evil, b"200 bye\n"], &["-l"]);
+    let shown = "\\x1b]0;owned\\x07 user\n\\x9b2J\\x08\\x7f\\x0dx \\xe2\\x80\\xae user\nConnection closed\n";
+    assert_eq!((code, stdout.as_str()), (0, shown));
+    let (code, _, stderr) =
+        after_login(&[b"400 Bad \x1b[31mRequest\r\x07\n", b"200 bye\n"], &["-d", "x"]);
+    assert_eq!((code, stderr.as_str()), (65, "Bad \\x1b[31mRequest\\x0d\\x07\n"));
+    let (_, _, stderr) = call(&[b"\x1b[2J\x1b[H\n"], &["-m"]);
+    assert_eq!(stderr, "No METP reply: \"\\x1b[2J\\x1b[H\"\n");
+    let (_, _, stderr) = after_login(&[b"500 \x1bc\n"], &["-m"]);
+    assert_eq!(stderr, "Server error: 500 \\x1bc\n");
+}
+
+#[test]
+fn an_endless_line_is_70() {
+    let endless = Origin::new(|mut stream| while stream.write_all(&[b'2'; 65536]).is_ok() {});
+    let outcome = client(endless.address, ["-m"]);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (70, ""));
+    assert!(outcome.stderr.ends_with("The server's line is too long\n"), "{}", outcome.stderr);
+}
+
+/// How long a call takes against a server that does not go on, and its exit code.
+fn hanging(server: std::net::SocketAddr) -> (Duration, i32, String) {
+    let began = Instant::now();
+    let Outcome { code, stderr, .. } = client(server, ["-m"]);
+    (began.elapsed(), code, stderr)
+}
+
+#[test]
+fn what_hangs_ends_after_10_seconds() {
+    let silent = Origin::new(|mut stream| drop(stream.read_to_end(&mut Vec::new())));
+    let stalling = Origin::new(|mut stream| {
+        let _ = stream.write_all(b"200 Welcome\n200 OK\n200 OK\nHISTORICAL_CONNECTIONS: 1\nCURR");
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let (_guard, deaf) = deaf();
+    let cases = [(silent.address, 70), (stalling.address, 70), (deaf, 69)];
+    let calls = cases.map(|(server, code)| (std::thread::spawn(move || hanging(server)), code));
+    for (call, code) in calls {
+        let (time, ended, stderr) = call.join().expect("no panic");
+        assert_eq!(ended, code, "{stderr}");
+        assert_eq!(stderr.lines().count(), 2, "{stderr}");
+        let about = Duration::from_millis(9_900)..Duration::from_secs(15);
+        assert!(about.contains(&time), "{time:?}: {stderr}");
+    }
+}
