@@ -70,6 +70,23 @@ fn anything_else_before_login_is_400_and_eof() {
     assert_eq!(says(&proxy, "AUTH admin 1234\n"), "400 Bad Request\n", "AUTH comes after HELLO");
 }
 
+/// A reset could destroy the answer before it is read; so the server listens on until the client closes.
+#[test]
+fn a_client_that_goes_on_talking_after_its_refusal_is_not_reset() {
+    let proxy = Proxy::start();
+    let mut witness = proxy.admin();
+    for refused in [&"x".repeat(60_000), "QUIT\n", "HELLO METP/1.0\nAUTH admin 12345\n"] {
+        let mut stream = connect(proxy.metp_address());
+        stream.write_all(refused.as_bytes()).expect("taken");
+        assert!(read_to_end(&mut stream).starts_with(b"4") || refused.starts_with("HELLO"));
+        for _ in 0..3 {
+            stream.write_all(&[b'x'; 5000]).expect("no reset");
+            barrier(&mut witness);
+        }
+        assert!(stream.take_error().expect("a socket").is_none(), "no reset");
+    }
+}
+
 /// A page in the administrator's browser can make it send any body to this port.
 #[test]
 fn a_browser_cannot_be_made_to_give_commands() {
