@@ -1,12 +1,12 @@
 //! METP/1.0: commands and their answers, and the figures and records that they show.
 
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::SystemTime;
 
 use socks5d::proto::timestamp::Timestamp;
 use support::metp::Metp;
-use support::origin::{Origin, closed_port};
+use support::origin::{Origin, closed_port, listen};
 use support::proxy::{Builder, Proxy};
 use support::socks::{Client, connect_request, credentials, half_close, name_request};
 use support::{eventually, noise, read_exactly, read_to_end};
@@ -103,6 +103,40 @@ fn change_buffer_takes_1_to_8_digits_from_1_to_1048576() {
     ] {
         for size in sizes {
             assert_eq!(admin.tell(&format!("CHANGE-BUFFER {size}")), answer, "{size:?}");
+        }
+    }
+}
+
+/// Processor time of the server so far, in hundredths of a second.
+fn work(proxy: &Proxy) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", proxy.pid())).expect("it runs");
+    let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
+    fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+}
+
+/// Two calls for each byte, or a few for all of them: the work tells which size is in force.
+#[test]
+fn change_buffer_acts_on_an_open_tunnel_and_on_new_ones() {
+    const BYTES: usize = 128 * 1024;
+    let proxy = Proxy::start();
+    let mut admin = proxy.admin();
+    let listener = listen(Ipv4Addr::LOCALHOST.into()).expect("loopback");
+    let open = || {
+        let near = proxy.tunnel(listener.local_addr().expect("bound"));
+        (near, listener.accept().expect("the proxy connects").0)
+    };
+    let costs = |(near, far): &mut (TcpStream, TcpStream)| {
+        let before = work(&proxy);
+        near.write_all(&noise(BYTES, 9)).expect("taken");
+        assert!(read_exactly(far, BYTES) == noise(BYTES, 9));
+        work(&proxy) - before
+    };
+    let mut old = open();
+    for (size, many) in [(65536, false), (1, true), (65536, false), (1, true)] {
+        assert_eq!(admin.tell(&format!("CHANGE-BUFFER {size}")), OK);
+        for tunnel in [&mut old, &mut open()] {
+            let cost = costs(tunnel);
+            assert_eq!(cost >= 5, many, "{cost} ticks for {BYTES} bytes with {size}");
         }
     }
 }
