@@ -2,7 +2,8 @@
 //!
 //! Half-close passes on in both directions. A failure to read from one side ends the tunnel; a failure
 //! to write to a side ends only the lane towards it, because what that side has said before may still
-//! be there to be read (a server that answers and closes while the client is still sending).
+//! be there to be read (a server that answers and closes while the client is still sending). When the
+//! target is gone the client gets a farewell, so that nothing destroys the end of that answer.
 
 use std::time::{Duration, Instant};
 
@@ -121,8 +122,14 @@ impl Relay {
         if spent { Next::Again(state) } else { Next::Wait(state) }
     }
 
+    /// If it is the target that has gone, the client may still be sending, and closing over that would
+    /// send RST into what the target has said.
     #[expect(clippy::boxed_local, reason = "it comes in its box")]
     fn end(self: Box<Self>, reason: Reason, cx: &mut Context<'_>) -> Next {
-        Next::end(Some(self.into_errand(cx.pool)), reason)
+        let errand = Some(self.into_errand(cx.pool));
+        match reason {
+            Reason::TargetReset => Next::goodbye(cx.now, errand, reason),
+            _ => Next::end(errand, reason),
+        }
     }
 }
