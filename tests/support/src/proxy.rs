@@ -16,6 +16,7 @@ pub struct Builder {
     arguments: Vec<OsString>,
     superuser: Option<OsString>,
     listen: Option<&'static str>,
+    limits: Option<&'static str>,
 }
 
 /// The running program. It is killed when this is dropped.
@@ -39,6 +40,7 @@ impl Default for Builder {
             arguments: Vec::new(),
             superuser: Some("admin:1234".into()),
             listen: Some("127.0.0.1"),
+            limits: None,
         }
     }
 }
@@ -62,9 +64,23 @@ impl Builder {
         self
     }
 
+    /// Sets limits with the shell's `ulimit` first, for instance `-Sn 256`.
+    pub fn limits(mut self, limits: &'static str) -> Self {
+        self.limits = Some(limits);
+        self
+    }
+
     /// Starts the program and waits until it listens.
     pub fn start(self) -> Proxy {
-        let mut command = Command::new(binary("socks5d"));
+        let mut command = match self.limits {
+            None => Command::new(binary("socks5d")),
+            Some(limits) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit {limits} && exec \"$0\" \"$@\"")]);
+                shell.arg(binary("socks5d"));
+                shell
+            }
+        };
         command.args(["-p", "0", "-P", "0"]).args(&self.arguments);
         if let Some(address) = self.listen {
             command.args(["-l", address]);
