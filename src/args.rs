@@ -142,10 +142,12 @@ pub fn parse(
     if given.opt_present("version") {
         return Ok(Invocation::Show(format!("socks5d {}\n", env!("CARGO_PKG_VERSION"))));
     }
-    if let Some(surplus) = given.free.first() {
-        return Err(Usage(format!("unexpected argument {}", shown(surplus))));
+    // First the accounts: in `-u NAME PASS` it is the missing colon that is to be named.
+    let args = serve(&given, superuser)?;
+    match given.free.first() {
+        Some(surplus) => Err(Usage(format!("unexpected argument {}", shown(nameable(surplus))))),
+        None => Ok(Invocation::Serve(Box::new(args))),
     }
-    serve(&given, superuser).map(|args| Invocation::Serve(Box::new(args)))
 }
 
 fn serve(given: &Matches, superuser: Option<&OsStr>) -> Result<Args, Usage> {
@@ -269,11 +271,16 @@ pub fn shown(text: &str) -> String {
     format!("\"{}\"", Escaped(&narrow(text)))
 }
 
+/// The part that may be shown of something that is in no place known, and so may be NAME:PASS.
+fn nameable(text: &str) -> &str {
+    text.split_once(':').map_or(text, |(name, _)| name)
+}
+
 /// What is wrong with a command line of [`widen`]ed arguments.
 pub fn describe(fail: &Fail) -> String {
     let dashes = |name: &str| match name.chars().count() {
         1 => format!("-{}", Escaped(&narrow(name))),
-        _ => format!("--{}", Escaped(&narrow(name))),
+        _ => format!("--{}", Escaped(&narrow(nameable(name)))),
     };
     match fail {
         Fail::ArgumentMissing(name) => format!("{}: needs a value", dashes(name)),
