@@ -1,0 +1,359 @@
+//! The process: signals, the end with grace, the command line's answers, ports.
+
+use std::io::{Read, Write};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use support::binary;
+use support::origin::{Origin, closed_port};
+use support::proxy::{Builder, Proxy, connect, wait_for_exit};
+use support::socks::{Client, HELLO, connect_request, credentials, half_close};
+use support::{eventually, read_exactly, read_to_end};
+
+/// Runs the program until it ends by itself.
+fn run(superuser: Option<&str>, arguments: &[&str]) -> Output {
+    let mut command = Command::new(binary("socks5d"));
+    command.args(arguments).env_remove("PROXY_CTRL_SUPERUSER").env_remove("RUST_LOG");
+    if let Some(superuser) = superuser {
+        command.env("PROXY_CTRL_SUPERUSER", superuser);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("socks5d starts");
+    let status = wait_for_exit(&mut child, Duration::from_secs(10));
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    child.stdout.take().expect("piped").read_to_end(&mut stdout).expect("it has ended");
+    child.stderr.take().expect("piped").read_to_end(&mut stderr).expect("it has ended");
+    Output { status, stdout, stderr }
+}
+
+fn echoes(tunnel: &mut TcpStream) {
+    tunnel.write_all(b"still here").expect("taken");
+    assert_eq!(read_exactly(tunnel, 10), b"still here");
+}
+
+fn until_refused(address: SocketAddr) {
+    eventually("new connections are refused", || TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn sigterm_lets_open_tunnels_end_by_themselves() {
+    let (mut proxy, echo) = (Proxy::with(&["--grace", "30"]), Origin::echo());
+    let mut tunnel = proxy.tunnel(echo.address);
+    let mut admin = proxy.admin();
+    proxy.signal(libc::SIGTERM);
+    until_refused(proxy.socks_address());
+    until_refused(proxy.metp_address());
+    admin.hears_eof();
+    echoes(&mut tunnel);
+    assert!(proxy.running());
+    half_close(&tunnel);
+    assert_eq!(read_to_end(&mut tunnel), b"");
+    assert_eq!(proxy.wait().code(), Some(0));
+    proxy.stdout.wait_for(|line| line.ends_with("\tfinished") && line.contains("\t0\t10\t10\t"));
+}
+
+#[test]
+fn sigterm_without_tunnels_ends_at_once() {
+    let mut proxy = Proxy::with(&["--grace", "30"]);
+    proxy.signal(libc::SIGTERM);
+    assert_eq!(proxy.wait().code(), Some(0));
+}
+
+/// The log line of an interrupted tunnel is written before the process ends.
+#[test]
+fn after_its_grace_a_tunnel_is_cut() {
+    let (mut proxy, echo) = (Proxy::with(&["--grace", "0.5"]), Origin::echo());
+    let mut tunnel = proxy.tunnel(echo.address);
+    let start = Instant::now();
+    proxy.signal(libc::SIGTERM);
+    until_refused(proxy.socks_address());
+    echoes(&mut tunnel);
+    assert_eq!(proxy.wait().code(), Some(0));
+    assert!(start.elapsed() >= Duration::from_millis(500), "{:?}", start.elapsed());
+    assert_eq!(read_to_end(&mut tunnel), b"");
+    proxy.stdout.wait_for(|line| line.ends_with("\tshutdown") && line.contains("\t0\t10\t10\t"));
+}
+
+/// Whoever is cut, and however: all lines come, each once.
+fn cut_at_once(arguments: &[&str], signals: &[i32]) {
+    let (mut proxy, echo) = (Proxy::with(arguments), Origin::echo());
+    let mut tunnels: Vec<TcpStream> = (0..50).map(|_| proxy.tunnel(echo.address)).collect();
+    let mut unfinished = Client::new(proxy.socks());
+    unfinished.say(HELLO).hears(b"\x05\x02");
+    for tunnel in &mut tunnels {
+        echoes(tunnel);
+    }
+    let start = Instant::now();
+    for signal in signals {
+        proxy.signal(*signal);
+    }
+    assert_eq!(proxy.wait().code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    let shutdown = |line: &&String| line.ends_with("\tshutdown") && line.contains("\t0\t10\t10\t");
+    eventually("all lines are there", || proxy.stdout.all().iter().filter(shutdown).count() == 50);
+    assert_eq!(proxy.stdout.all().len(), 50);
+}
+
+#[test]
+fn no_grace_is_at_once() {
+    cut_at_once(&["--grace", "0"], &[libc::SIGTERM]);
+}
+
+#[test]
+fn a_second_sigterm_is_at_once() {
+    let (mut proxy, echo) = (Proxy::with(&["--grace", "1000"]), Origin::echo());
+    let mut tunnel = proxy.tunnel(echo.address);
+    proxy.signal(libc::SIGTERM);
+    until_refused(proxy.socks_address());
+    echoes(&mut tunnel);
+    proxy.signal(libc::SIGTERM);
+    assert_eq!(proxy.wait().code(), Some(0));
+    proxy.stdout.wait_for(|line| line.ends_with("\tshutdown"));
+}
+
+#[test]
+fn sigint_is_at_once() {
+    cut_at_once(&["--grace", "1000"], &[libc::SIGINT]);
+}
+
+#[test]
+fn sigint_during_the_grace_is_at_once() {
+    cut_at_once(&["--grace", "1000"], &[libc::SIGTERM, libc::SIGINT]);
+}
+
+#[test]
+fn sighup_and_sigpipe_are_survived() {
+    let (mut proxy, echo) = (Proxy::start(), Origin::echo());
+    let mut tunnel = proxy.tunnel(echo.address);
+    for _ in 0..20 {
+        proxy.signal(libc::SIGHUP);
+        proxy.signal(libc::SIGPIPE);
+        echoes(&mut tunnel);
+    }
+    proxy.stderr.wait_for(|line| line.contains("SIGHUP"));
+    assert!(proxy.running());
+    echoes(&mut proxy.tunnel(echo.address));
+}
+
+/// The server closes a refused client first, so the old connections wait in TIME-WAIT on its side.
+#[test]
+fn a_restart_takes_its_ports_at_once() {
+    let (_held, closed) = closed_port();
+    let mut first = Proxy::start();
+    for _ in 0..10 {
+        first.client().say(&connect_request(closed)).refused(5);
+        first.admin().say("QUIT\n").line();
+    }
+    first.wait_until_idle();
+    let (socks, metp) = (first.socks_address(), first.metp_address());
+    first.signal(libc::SIGINT);
+    assert_eq!(first.wait().code(), Some(0));
+    let waiting = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
+    let on_port = format!(":{:04X} ", socks.port());
+    let in_time_wait = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields.get(1).is_some_and(|local| local.ends_with(on_port.trim_end())) && fields[3] == "06"
+    };
+    assert!(waiting.lines().any(in_time_wait), "the test needs connections in TIME-WAIT");
+    let mut second = Command::new(binary("socks5d"))
+        .args(["-l", "127.0.0.1", "-p", &socks.port().to_string(), "-P", &metp.port().to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    eventually("the second one listens", || {
+        assert!(second.try_wait().expect("a child").is_none(), "it could not have the port");
+        TcpStream::connect(socks).is_ok() && TcpStream::connect(metp).is_ok()
+    });
+    Client::new(connect(socks)).say(b"\x05\x01\x00").hears(b"\x05\xff");
+    second.kill().expect("it runs");
+    second.wait().expect("it has been killed");
+}
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    for (arguments, begins) in [
+        (&["-h"][..], "Usage: socks5d [options]\n"),
+        (&["--help"], "Usage: socks5d [options]\n"),
+        (&["-v"], concat!("socks5d ", env!("CARGO_PKG_VERSION"), "\n")),
+        (&["--version"], concat!("socks5d ", env!("CARGO_PKG_VERSION"), "\n")),
+    ] {
+        let output = run(None, arguments);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(String::from_utf8_lossy(&output.stdout).starts_with(begins));
+        assert_eq!(output.stderr, b"");
+    }
+}
+
+/// One line on stderr that names option and value, exit code 64, nothing on stdout.
+fn refused(superuser: Option<&str>, arguments: &[&str]) -> String {
+    let output = run(superuser, arguments);
+    assert_eq!(output.status.code(), Some(64), "{arguments:?}");
+    assert_eq!(output.stdout, b"", "{arguments:?}");
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert!(said.ends_with('\n') && said.matches('\n').count() == 1, "one line: {said:?}");
+    said
+}
+
+#[test]
+fn bad_values_are_named_in_one_line() {
+    for (arguments, says) in [
+        (&["-p", "65536"][..], "socks5d: -p \"65536\": 0 to 65535 expected\n"),
+        (&["--port=1e3"], "socks5d: -p \"1e3\": 0 to 65535 expected\n"),
+        (&["-P", "-1"], "socks5d: -P \"-1\": 0 to 65535 expected\n"),
+        (&["-l", "localhost"], "socks5d: -l \"localhost\": an IP address expected\n"),
+        (&["-L", "1.2.3.4.5"], "socks5d: -L \"1.2.3.4.5\": an IP address expected\n"),
+        (&["--buffer-size", "0"], "socks5d: --buffer-size \"0\": 1 to 1048576 expected\n"),
+        (
+            &["--max-connections", "x"],
+            "socks5d: --max-connections \"x\": 1 to 1000000000 expected\n",
+        ),
+        (&["--dns-threads", ""], "socks5d: --dns-threads \"\": 1 to 1024 expected\n"),
+        (
+            &["--log-entries", "1 2"],
+            "socks5d: --log-entries \"1\\x202\": 0 to 1000000000 expected\n",
+        ),
+        (&["--grace", "soon"], "socks5d: --grace \"soon\": 0 to 31536000 seconds expected\n"),
+        (&["--idle-timeout", "\u{1b}[2J"], "\"\\x1b[2J\": 0 to 31536000 seconds expected\n"),
+        (&["--goodbye-timeout", "1\n2"], "\"1\\x0a2\": 0 to 31536000 seconds expected\n"),
+        (&["--wat"], "socks5d: --wat: unknown option\n"),
+        (&["-z"], "socks5d: -z: unknown option\n"),
+        (&["-p"], "socks5d: -p: needs a value\n"),
+        (&["serve"], "socks5d: unexpected argument \"serve\"\n"),
+    ] {
+        let said = refused(None, arguments);
+        assert!(said.starts_with("socks5d: ") && said.ends_with(says), "{arguments:?}: {said:?}");
+    }
+}
+
+/// Whatever is wrong with an account, and wherever it went on the command line.
+#[test]
+fn no_complaint_shows_a_password() {
+    let (long_name, long) = ("n".repeat(256), "hunter2".repeat(40));
+    let (nameless, endless) = (format!("{long_name}:hunter2"), format!("bob:{long}"));
+    for (superuser, arguments, names) in [
+        (None, &["-u", ":hunter2"][..], "-u"),
+        (None, &["-u", &nameless], "-u nnnn"),
+        (None, &["-u", &endless], "-u bob"),
+        (None, &["-u", "bob:hunter2", "-u", "bob:hunter2"], "-u bob"),
+        (None, &["-u", "bob:hunter2", "-p", "x"], "-p \"x\""),
+        (None, &["-u", "bob:hunter2", "alice:hunter2"], "unexpected argument \"alice"),
+        (None, &["-u", "bob", "hunter2"], "-u bob"),
+        (None, &["-user", "bob:hunter2"], "-u ser"),
+        (None, &["--userbob:hunter2"], "--userbob"),
+        (None, &["--usr=bob:hunter2"], "--usr"),
+        (None, &["-U", "bob:hunter2"], "-U"),
+        (None, &["-Ubob:hunter2"], "-U"),
+        (None, &["--help=bob:hunter2"], "--help"),
+        (Some(":hunter2"), &[], "PROXY_CTRL_SUPERUSER"),
+        (Some(&nameless), &[], "PROXY_CTRL_SUPERUSER nnnn"),
+        (Some(&endless), &[], "PROXY_CTRL_SUPERUSER bob"),
+        (Some("bob:hunter2"), &["-p", "x"], "-p \"x\""),
+    ] {
+        let said = refused(superuser, arguments);
+        assert!(said.contains(names) && !said.contains("hunter2"), "{arguments:?}: {said:?}");
+    }
+    for (superuser, arguments) in
+        [(None, &["-u", "bob"][..]), (Some("bob"), &[]), (None, &["-u", "bob:"])]
+    {
+        let said = refused(superuser, arguments);
+        assert!(said.contains(" bob: "), "{said:?}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_told_in_one_line() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let port = taken.local_addr().expect("bound").port().to_string();
+    for (service, arguments) in [
+        ("SOCKS", ["-l", "127.0.0.1", "-p", &port, "-P", "0"]),
+        ("METP", ["-l", "127.0.0.1", "-p", "0", "-P", &port]),
+    ] {
+        let output = run(Some("admin:1234"), &arguments);
+        assert_eq!(output.status.code(), Some(1), "{service}");
+        assert_eq!(output.stdout, b"");
+        let said = String::from_utf8(output.stderr).expect("text");
+        let begins = format!("socks5d: cannot listen for {service} on 127.0.0.1 port {port}: ");
+        assert!(said.starts_with(&begins) && said.matches('\n').count() == 1, "{said:?}");
+    }
+    // An address that is not this machine's (RFC 5737).
+    let output = run(None, &["-l", "192.0.2.1", "-p", "0", "-P", "0"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&output.stderr).matches('\n').count(), 1);
+}
+
+#[test]
+fn by_default_it_listens_on_ipv4_and_ipv6() {
+    let (proxy, echo) = (Builder::default().listen(None).start(), Origin::echo());
+    let port = proxy.socks_address().port();
+    for address in [SocketAddr::from(([127, 0, 0, 1], port)), (Ipv6Addr::LOCALHOST, port).into()] {
+        let client = Client::new(connect(address)).logged_in("admin", "1234");
+        drop({
+            let mut tunnel = client.connected(echo.address);
+            echoes(&mut tunnel);
+            tunnel
+        });
+        // A v4-mapped address is shown as what it is.
+        let source = format!("\tadmin\tA\t{}\t", address.ip());
+        proxy.stdout.wait_for(|line| line.contains(&source));
+    }
+    assert!(proxy.metp_address().ip().is_loopback(), "METP is not for everybody");
+}
+
+/// The ports that were chosen are logged; the ones asked for are used.
+#[test]
+fn ports_are_chosen_or_given() {
+    let proxy = Proxy::start();
+    for (service, address) in [("socks", proxy.socks_address()), ("metp", proxy.metp_address())] {
+        assert_ne!(address.port(), 0);
+        let says = format!("INFO  listening: service={service} address={address}");
+        proxy.stderr.wait_for(|line| line.ends_with(&says));
+    }
+    // Ports that were free a moment ago may be taken by another test; then others are tried.
+    let started = (0..20).any(|_| {
+        let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("loopback"));
+        let [socks, metp] = ports.map(|port| port.local_addr().expect("bound"));
+        let (p, m) = (format!("--port={}", socks.port()), format!("--metp-port={}", metp.port()));
+        let mut child = Command::new(binary("socks5d"))
+            .args(["-l", "127.0.0.1", &p, &m])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        let mut up = false;
+        eventually("it listens or ends", || {
+            up = TcpStream::connect(socks).is_ok() && TcpStream::connect(metp).is_ok();
+            up || child.try_wait().expect("a child").is_some()
+        });
+        // It may have ended.
+        let _ = child.kill();
+        child.wait().expect("a child");
+        up
+    });
+    assert!(started);
+}
+
+#[test]
+fn without_accounts_it_warns_and_lets_nobody_in() {
+    let proxy = Builder::default().superuser(None).start();
+    proxy.stderr.wait_for(|line| line.contains("WARN") && line.contains("nobody can log in"));
+    for (name, password) in [("admin", "1234"), ("", ""), ("root", "")] {
+        let mut client = Client::new(proxy.socks());
+        client.say(HELLO).hears(b"\x05\x02");
+        client.say(&credentials(name.as_bytes(), password.as_bytes()));
+        client.hears(b"\x01\x01").hears_eof();
+    }
+}
+
+#[test]
+fn the_superuser_wins_over_a_user_of_its_name() {
+    let proxy = Proxy::with(&["-u", "admin:other", "-u", "bob:x"]);
+    let warning = proxy.stderr.wait_for(|line| line.contains("WARN"));
+    assert!(warning.contains("PROXY_CTRL_SUPERUSER wins") && !warning.contains("other"));
+    let mut client = Client::new(proxy.socks());
+    client.say(HELLO).hears(b"\x05\x02").say(&credentials(b"admin", b"other")).hears(b"\x01\x01");
+    drop(proxy.client());
+    assert_eq!(proxy.admin().ask("USERS"), ["admin admin", "bob user"]);
+}
