@@ -33,6 +33,8 @@ struct State {
     /// Lines that did not fit and have not been reported yet.
     dropped: u64,
     lost: u64,
+    /// The last write has failed.
+    failing: bool,
 }
 
 impl Outlet {
@@ -68,7 +70,7 @@ impl Outlet {
     /// Waits until all lines have been written, or until the deadline. Says which.
     pub fn flush(&self, deadline: Instant) -> bool {
         let mut state = self.shared.lock();
-        while state.writing || !state.queue.is_empty() {
+        while state.writing || state.has_work() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left == Duration::ZERO {
                 return false;
@@ -100,6 +102,11 @@ fn whole_lines(lines: &[u8], room: usize) -> (&[u8], &[u8]) {
 }
 
 impl State {
+    /// There are lines to write, or lost ones to report to a reader who is there.
+    fn has_work(&self) -> bool {
+        !self.queue.is_empty() || (self.dropped > 0 && !self.failing)
+    }
+
     fn drop_lines(&mut self, lines: &[u8]) {
         let count = lines.iter().filter(|byte| **byte == b'\n').count() as u64;
         self.dropped += count;
@@ -116,32 +123,34 @@ impl Shared {
     fn drain(&self, mut sink: impl Write) {
         let mut lines = Vec::new();
         loop {
-            self.take(&mut lines);
+            let dropped = self.take(&mut lines);
+            if dropped > 0 {
+                // The queue has just been emptied, so that there is room even if this goes into it.
+                log::warn!("{dropped} lines of the {} were dropped: its reader is slow", self.name);
+            }
             let written = sink.write_all(&lines).and_then(|()| sink.flush());
             let mut state = self.lock();
             state.writing = false;
-            if written.is_err() {
+            state.failing = written.is_err();
+            if state.failing {
                 // The reader is gone or the disk is full: nothing that waiting could mend.
                 state.drop_lines(&lines);
             }
-            let dropped = if written.is_ok() { std::mem::take(&mut state.dropped) } else { 0 };
             drop(state);
-            if dropped > 0 {
-                log::warn!("{dropped} lines of the {} were dropped: its reader is slow", self.name);
-            }
             self.changed.notify_all();
             lines.clear();
         }
     }
 
-    /// Waits for lines and swaps them with the empty `lines`.
-    fn take(&self, lines: &mut Vec<u8>) {
+    /// Waits for work. Swaps the lines with the empty `lines`, and returns how many are to be reported.
+    fn take(&self, lines: &mut Vec<u8>) -> u64 {
         let mut state = self.lock();
-        while state.queue.is_empty() {
+        while !state.has_work() {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         std::mem::swap(&mut state.queue, lines);
         state.writing = true;
+        if state.failing { 0 } else { std::mem::take(&mut state.dropped) }
     }
 }
 
