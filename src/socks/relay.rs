@@ -87,6 +87,12 @@ impl Relay {
             Err(Stop::Blocked) => return Next::Wait(State::Relay(self)),
             Err(Stop::Failed(_)) => return self.end(Reason::ClientReset, cx),
         }
+        // What it has said may still be read, but it takes nothing more: the tunnel is half over, even if
+        // the client neither sends nor reads.
+        if self.target.broken() && self.up.phase() != Phase::Shut {
+            self.up.abandon(cx.pool);
+            self.failure.get_or_insert(Reason::TargetReset);
+        }
         let mut spent = false;
         for direction in [Direction::Up, Direction::Down] {
             let (lane, from, to, from_reset, to_reset) = match direction {
