@@ -190,22 +190,34 @@ fn a_byte_either_way_keeps_a_tunnel_open() {
 #[test]
 fn a_tunnel_with_one_direction_over_is_closed_sooner() {
     let proxy = Proxy::with(&["--half-close-timeout", "0.3"]);
-    for by_client in [true, false] {
+    for (number, by_client) in [(1, true), (2, false)] {
         let (client, server) = with_server(&proxy);
         let (mut ended, mut open) = if by_client { (client, server) } else { (server, client) };
         let (mut other, _its_server) = with_server(&proxy);
         half_close(&ended);
         assert_eq!(read_to_end(&mut open), b"");
         assert_eq!(read_to_end(&mut ended), b"");
-        proxy.stdout.wait_for(|line| line.ends_with("\thalf-close-timeout"));
+        eventually("its line is written", || {
+            let lines = proxy.stdout.all();
+            lines.iter().filter(|line| line.ends_with("\thalf-close-timeout")).count() == number
+        });
         other.set_nonblocking(true).expect("a socket");
         let whole = other.read(&mut [0]).expect_err("nothing is over there");
         assert_eq!(whole.kind(), ErrorKind::WouldBlock);
     }
-    assert_eq!(
-        proxy.stdout.all().iter().filter(|l| l.ends_with("\thalf-close-timeout")).count(),
-        2
-    );
+}
+
+/// The server has reset the connection, and the client does not read what came before.
+#[test]
+fn a_tunnel_whose_server_is_gone_is_half_closed() {
+    let proxy = Proxy::with(&["--half-close-timeout", "0.3"]);
+    let (client, mut server) = with_server(&proxy);
+    server.set_write_timeout(Some(Duration::from_millis(200))).expect("a socket");
+    while server.write_all(&[b'x'; 65536]).is_ok() {}
+    support::socks::reset(server);
+    proxy.stdout.wait_for(|line| line.ends_with("\thalf-close-timeout"));
+    proxy.wait_until_idle();
+    drop(client);
 }
 
 /// Bytes in the direction that is left put it off.
