@@ -290,11 +290,9 @@ fn by_default_it_listens_on_ipv4_and_ipv6() {
     let port = proxy.socks_address().port();
     for address in [SocketAddr::from(([127, 0, 0, 1], port)), (Ipv6Addr::LOCALHOST, port).into()] {
         let client = Client::new(connect(address)).logged_in("admin", "1234");
-        drop({
-            let mut tunnel = client.connected(echo.address);
-            echoes(&mut tunnel);
-            tunnel
-        });
+        let mut tunnel = client.connected(echo.address);
+        echoes(&mut tunnel);
+        drop(tunnel);
         // A v4-mapped address is shown as what it is.
         let source = format!("\tadmin\tA\t{}\t", address.ip());
         proxy.stdout.wait_for(|line| line.contains(&source));

@@ -246,7 +246,11 @@ fn a_client_that_stays_after_its_refusal_is_closed() {
     let talking = proxy.client();
     let mut writer = talking.stream.try_clone().expect("a descriptor");
     writer.write_all(b"\x05\x02\x00\x01\x7f\x00\x00\x01\x00\x50").expect("taken");
-    let chatter = thread::spawn(move || while writer.write_all(&[b'x'; 4096]).is_ok() {});
+    let talk = move || {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE && writer.write_all(&[b'x'; 4096]).is_ok() {}
+    };
+    let chatter = thread::spawn(talk);
     timed(|| {
         chatter.join().expect("it is cut off");
         eventually("all are closed", || proxy.descriptors() == before);

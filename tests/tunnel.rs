@@ -18,6 +18,7 @@ const MIB: usize = 1 << 20;
 fn puppet() -> (Origin, Receiver<TcpStream>) {
     let (hand_over, connections) = mpsc::channel();
     let origin = Origin::new(move |stream| {
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
         // The test may be over.
         let _ = hand_over.send(stream);
