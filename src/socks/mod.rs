@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! Hello -> Auth -> Request -> Resolve -> Connect -> Relay -> Ended
-//!    \       \         \          \          \
-//!     +-------+---------+----------+----------+--> Goodbye -> Ended
+//!    \       \         \          \          \         \
+//!     +-------+---------+----------+----------+---------+--> Goodbye -> Ended
 //! ```
 //!
 //! A transition consumes the state it leaves, so that nothing stale can be read: `Hello` cannot hold a
