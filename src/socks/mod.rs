@@ -183,7 +183,8 @@ impl Session {
             self.state = state;
             match flow {
                 None => {}
-                Some(Flow::Wait) if self.overdue(cx) => self.expire(cx),
+                // Also of one that has more to do: who floods a goodbye would never see its end.
+                Some(Flow::Wait | Flow::Again) if self.overdue(cx) => self.expire(cx),
                 Some(flow) => return flow,
             }
         }
