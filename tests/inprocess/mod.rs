@@ -1,0 +1,233 @@
+//! The server in a thread of the test, with names, accounts and times of its own.
+//!
+//! For what the program cannot be told from outside: look-ups that never leave the test, and accounts
+//! that no command line can hold.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use mio::unix::pipe::{self, Sender};
+use socks5d::ledger::settings::{Settings, Timeouts};
+use socks5d::ledger::users::Users;
+use socks5d::process::raise_descriptor_limit;
+use socks5d::proto::metp::Role;
+use socks5d::reactor::selector::Service;
+use socks5d::server::{Config, Server};
+use support::PATIENCE;
+use support::metp::Metp;
+use support::proxy::connect;
+use support::socks::Client;
+
+/// A server in a thread of its own. It ends when this is dropped.
+pub struct Inprocess {
+    socks: SocketAddr,
+    metp: SocketAddr,
+    names: Names,
+    stop: Sender,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+/// How to start it.
+pub struct Builder {
+    accounts: Vec<(Vec<u8>, Vec<u8>)>,
+    listen: Option<IpAddr>,
+    timeouts: Timeouts,
+}
+
+/// The names there are, and which have been asked for.
+#[derive(Clone, Default)]
+pub struct Names(Arc<Mutex<Directory>>);
+
+#[derive(Default)]
+struct Directory {
+    addresses: HashMap<String, Vec<IpAddrs>>,
+    asked: Vec<(String, u16)>,
+    /// Look-ups of these names wait for the channel.
+    hanging: HashMap<String, Arc<Mutex<Receiver<()>>>>,
+}
+
+/// An address with a port of its own, or with the one that was asked for.
+#[derive(Clone, Copy)]
+enum IpAddrs {
+    At(SocketAddr),
+    Asked(IpAddr),
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        let accounts = vec![(b"admin".to_vec(), b"1234".to_vec())];
+        let timeouts = Timeouts { resolve: None, goodbye: None, ..Timeouts::default() };
+        Builder { accounts, listen: Some(Ipv4Addr::LOCALHOST.into()), timeouts }
+    }
+}
+
+#[allow(dead_code, reason = "no test needs all of it")]
+impl Builder {
+    /// Adds an account of role user. The administrator is `admin` with the password `1234`.
+    pub fn account(mut self, name: &[u8], password: &[u8]) -> Self {
+        self.accounts.push((name.to_vec(), password.to_vec()));
+        self
+    }
+
+    /// Listens for SOCKS on this address, or on all. Otherwise on 127.0.0.1.
+    pub fn listen(mut self, address: Option<IpAddr>) -> Self {
+        self.listen = address;
+        self
+    }
+
+    /// Changes the times. At first they are the usual ones, but nothing ends a look-up or a goodbye.
+    pub fn timeouts(mut self, change: impl FnOnce(&mut Timeouts)) -> Self {
+        change(&mut self.timeouts);
+        self
+    }
+
+    /// Starts it and waits until it listens.
+    pub fn start(self) -> Inprocess {
+        raise_descriptor_limit().expect("Linux");
+        let names = Names::default();
+        let (stop, signals) = pipe::new().expect("a pipe");
+        let (tell, told) = mpsc::channel();
+        let directory = names.clone();
+        // The server cannot be sent to another thread, so it is made where it lives.
+        let serve = move || {
+            let mut users = Users::default();
+            for (number, (name, password)) in self.accounts.iter().enumerate() {
+                let role = if number == 0 { Role::Admin } else { Role::User };
+                users.add(name, password, role).expect("no name twice");
+            }
+            let server = Server::bind(Config {
+                listen: self.listen,
+                port: 0,
+                metp_listen: Ipv4Addr::LOCALHOST.into(),
+                metp_port: 0,
+                users,
+                settings: Settings {
+                    buffer_size: 65536,
+                    max_connections: 1000,
+                    max_metp_sessions: 10,
+                    timeouts: self.timeouts,
+                    own_ports: Vec::new(),
+                },
+                log_entries: 10,
+                dns_threads: 32,
+                lookup: Box::new(move |name, port| directory.look_up(name, port)),
+                grace: Duration::ZERO,
+                access_log: None,
+                signals: Some(signals),
+            })?;
+            let address = |service| server.address(service).expect("it listens");
+            tell.send((address(Service::Socks), address(Service::Metp))).expect("the test waits");
+            server.run()
+        };
+        let thread = Some(thread::spawn(serve));
+        let (mut socks, metp) = told.recv_timeout(PATIENCE).expect("it starts");
+        if socks.ip().is_unspecified() {
+            socks.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
+        Inprocess { socks, metp, names, stop, thread }
+    }
+}
+
+#[allow(dead_code, reason = "no test needs all of it")]
+impl Inprocess {
+    /// A server as it is at first.
+    pub fn start() -> Self {
+        Builder::default().start()
+    }
+
+    /// Where it takes SOCKS.
+    pub fn socks_address(&self) -> SocketAddr {
+        self.socks
+    }
+
+    /// Where it takes METP.
+    pub fn metp_address(&self) -> SocketAddr {
+        self.metp
+    }
+
+    /// A SOCKS client that has said nothing yet.
+    pub fn stranger(&self) -> Client {
+        Client::new(connect(self.socks))
+    }
+
+    /// A SOCKS client that is logged in.
+    pub fn client(&self) -> Client {
+        self.stranger().logged_in("admin", "1234")
+    }
+
+    /// A METP session that is logged in.
+    pub fn admin(&self) -> Metp {
+        Metp::new(connect(self.metp)).logged_in("admin", "1234")
+    }
+
+    /// The names there are.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+}
+
+impl Drop for Inprocess {
+    fn drop(&mut self) {
+        let interrupt = u8::try_from(libc::SIGINT).expect("signals are small");
+        // If it has ended already, nobody reads the pipe.
+        let _ = self.stop.write(&[interrupt]);
+        let ended = self.thread.take().map(JoinHandle::join);
+        if !thread::panicking() {
+            ended.expect("it was started").expect("it did not panic").expect("it ran");
+        }
+    }
+}
+
+#[allow(dead_code, reason = "no test needs all of it")]
+impl Names {
+    /// A name with addresses and ports, whatever port is asked for.
+    pub fn add(&self, name: &str, addresses: &[SocketAddr]) {
+        let addresses = addresses.iter().copied().map(IpAddrs::At).collect();
+        self.lock(|directory| directory.addresses.insert(name.to_owned(), addresses));
+    }
+
+    /// A name with one address, at the port that is asked for.
+    pub fn add_ip(&self, name: &str, address: IpAddr) {
+        let addresses = vec![IpAddrs::Asked(address)];
+        self.lock(|directory| directory.addresses.insert(name.to_owned(), addresses));
+    }
+
+    /// Lets look-ups of a name hang: each ends with one message, and all when the sender is dropped.
+    pub fn hang(&self, name: &str) -> mpsc::Sender<()> {
+        let (release, wait) = mpsc::channel();
+        let wait = Arc::new(Mutex::new(wait));
+        self.lock(|directory| directory.hanging.insert(name.to_owned(), wait));
+        release
+    }
+
+    /// What has been asked for, in order.
+    pub fn asked(&self) -> Vec<(String, u16)> {
+        self.lock(|directory| directory.asked.clone())
+    }
+
+    fn look_up(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let wait = self.lock(|directory| {
+            directory.asked.push((name.to_owned(), port));
+            directory.hanging.get(name).cloned()
+        });
+        if let Some(wait) = wait {
+            let _ = wait.lock().map(|wait| wait.recv());
+        }
+        let addresses = self.lock(|directory| directory.addresses.get(name).cloned());
+        let unknown = || io::Error::new(ErrorKind::NotFound, "no such name");
+        let at = |address: IpAddrs| match address {
+            IpAddrs::At(address) => address,
+            IpAddrs::Asked(ip) => SocketAddr::new(ip, port),
+        };
+        Ok(addresses.ok_or_else(unknown)?.into_iter().map(at).collect())
+    }
+
+    fn lock<R>(&self, look: impl FnOnce(&mut Directory) -> R) -> R {
+        look(&mut self.0.lock().expect("nobody panics with it"))
+    }
+}
