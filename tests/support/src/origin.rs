@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
@@ -97,6 +98,20 @@ pub fn closed_port() -> (Socket, SocketAddr) {
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("loopback");
     let address = socket.local_addr().expect("bound").as_socket().expect("an IP address");
     (socket, address)
+}
+
+/// An address on 127.0.0.1 that neither accepts connections nor refuses them, as long as the sockets live.
+pub fn unresponsive() -> (Vec<TcpStream>, TcpListener) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("loopback");
+    socket.listen(0).expect("bound");
+    let listener = TcpListener::from(socket);
+    let address = listener.local_addr().expect("bound");
+    // Nobody accepts these; once the backlog is full, the kernel ignores further ones.
+    let connect = |_| TcpStream::connect_timeout(&address, Duration::from_millis(100)).ok();
+    let waiting: Vec<TcpStream> = (0..64).map_while(connect).collect();
+    assert!(waiting.len() < 64, "the backlog has no end");
+    (waiting, listener)
 }
 
 /// Sends back what comes until EOF.
