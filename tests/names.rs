@@ -56,6 +56,15 @@ fn unknown_names_are_refused() {
     assert_eq!(server.names().asked().len(), 2);
 }
 
+/// Who sends everything at once is answered as far as possible at once, however long the name takes.
+#[test]
+fn replies_do_not_wait_for_the_look_up() {
+    let server = Inprocess::start();
+    let _hanging = server.names().hang("slow.test");
+    let login = [HELLO, &credentials(b"admin", b"1234"), &name_request(b"slow.test", 80)].concat();
+    server.stranger().say(&login).hears(CHOSEN).hears(WELCOME);
+}
+
 /// Names are bytes from the wire. What cannot be a name is not asked for.
 #[test]
 fn bad_names_are_refused_before_any_look_up() {

@@ -224,8 +224,14 @@ impl Session {
                 let next = handshake::request(user, self.source, input, output, cx);
                 self.listen(next, cx)
             }
-            State::Resolve(resolve) => resolve.step(output, cx),
-            State::Connect(connect) => connect.step(input, output, cx),
+            State::Resolve(resolve) => {
+                let next = resolve.step(output, cx);
+                self.speak(next, cx)
+            }
+            State::Connect(connect) => {
+                let next = connect.step(input, output, cx);
+                self.speak(next, cx)
+            }
             State::Relay(relay) => relay.step(&mut self.client, output, cx),
             State::Goodbye(mut farewell, errand, reason) => {
                 match farewell.turn(&mut self.client, output, cx.pool) {
@@ -238,12 +244,21 @@ impl Session {
         }
     }
 
+    /// Sends the replies of the handshake before a wait: the client sees that its login was good.
+    fn speak(&mut self, next: Next, cx: &mut Context<'_>) -> Next {
+        let Next::Wait(state) = next else { return next };
+        match self.client.flush(&mut self.output, cx.pool, &mut 0) {
+            Ok(()) | Err(Stop::Blocked) => Next::Wait(state),
+            Err(Stop::Failed(_)) => Next::end(state.into_errand(cx), Reason::ClientReset),
+        }
+    }
+
     /// What a handshake state waits for: sends its replies and reads on.
     fn listen(&mut self, next: Next, cx: &mut Context<'_>) -> Next {
-        let Next::Wait(state) = next else { return next };
-        if let Err(Stop::Failed(_)) = self.client.flush(&mut self.output, cx.pool, &mut 0) {
-            return Next::end(None, Reason::ClientReset);
-        }
+        let state = match self.speak(next, cx) {
+            Next::Wait(state) => state,
+            other => return other,
+        };
         match self.client.fill(&mut self.input, cx.pool, HANDSHAKE_BUFFER) {
             Transfer::Moved(_) => Next::Go(state),
             Transfer::Blocked => Next::Wait(state),
