@@ -111,8 +111,8 @@ struct Resident {
 /// they do not make the others larger.
 #[expect(clippy::large_enum_variant, reason = "the large variant is the common one")]
 enum Conversation {
-    Socks(socks::Session),
-    Metp(Box<metp::Session>),
+    Socks(socks::Session<TcpStream>),
+    Metp(Box<metp::Session<TcpStream>>),
 }
 
 impl Server {
@@ -473,9 +473,9 @@ impl Metrics {
 }
 
 impl World {
-    fn context(&mut self, key: Key, now: Instant) -> Context<'_> {
+    fn context(&mut self, key: Key, now: Instant) -> Context<'_, TcpStream> {
         let World { selector, resolver, pool, shared } = self;
-        Context { key, now, selector, resolver, pool, shared }
+        Context { key, now, network: selector, resolver, pool, shared }
     }
 }
 

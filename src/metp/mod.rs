@@ -16,7 +16,6 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
-use mio::net::TcpStream;
 
 use crate::ledger::Shared;
 use crate::ledger::settings::Timeouts;
@@ -25,7 +24,7 @@ use crate::proto::metp::{self, Cause, Command, LINE_LIMIT, LineTooLong, Opening,
 use crate::proto::text::Escaped;
 use crate::reactor::Flow;
 use crate::reactor::buffer::{Buffer, Pool};
-use crate::reactor::endpoint::{Endpoint, Stop, Transfer};
+use crate::reactor::endpoint::{Endpoint, Stop, Stream, Transfer};
 use crate::reactor::farewell::Farewell;
 use execute::execute;
 use listing::Listing;
@@ -37,8 +36,8 @@ const MUCH: usize = 64 * 1024;
 const BUDGET: u32 = 64;
 
 /// An administrator's connection.
-pub struct Session {
-    client: Endpoint<TcpStream>,
+pub struct Session<S> {
+    client: Endpoint<S>,
     source: SocketAddr,
     stage: Stage,
     /// Since when the stage's patience counts: the connection, then the last octet either way.
@@ -71,9 +70,9 @@ enum Step {
     Close,
 }
 
-impl Session {
+impl<S: Stream> Session<S> {
     /// A client that has just been accepted; `source` is its canonical address.
-    pub fn new(stream: TcpStream, source: SocketAddr, now: Instant) -> Self {
+    pub fn new(stream: S, source: SocketAddr, now: Instant) -> Self {
         Session {
             client: Endpoint::new(stream),
             source,
@@ -87,7 +86,7 @@ impl Session {
     }
 
     /// The client's socket, to be registered.
-    pub fn stream(&mut self) -> &mut TcpStream {
+    pub fn stream(&mut self) -> &mut S {
         self.client.stream_mut()
     }
 

@@ -5,12 +5,15 @@
 //! ask the kernel, and when it is down an event is sure to come.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
 
 use mio::event::Event;
 use mio::net::TcpStream;
+use socket2::{SockRef, TcpKeepalive};
 
 use super::buffer::{Buffer, Pool};
+use super::slab::Key;
 
 /// A byte stream with two directions that end separately. Tests implement it with scripts.
 pub trait Stream: Read + Write {
@@ -19,13 +22,67 @@ pub trait Stream: Read + Write {
     /// # Errors
     /// Those of shutdown(2), for instance that the peer is gone.
     fn finish(&mut self) -> io::Result<()>;
+
+    /// Lets small messages go at once instead of waiting for one another (TCP_NODELAY).
+    ///
+    /// # Errors
+    /// Those of setsockopt(2).
+    fn hurry(&mut self) -> io::Result<()>;
+
+    /// Lets the kernel find out whether a silent peer still exists, by probes after this time.
+    ///
+    /// # Errors
+    /// Those of setsockopt(2).
+    fn probe_after(&mut self, silence: Duration) -> io::Result<()>;
+
+    /// The address of this end.
+    ///
+    /// # Errors
+    /// Those of getsockname(2).
+    fn local_address(&self) -> io::Result<SocketAddr>;
+
+    /// Why the connection could not be made, if it could not (SO_ERROR).
+    fn failure(&self) -> Option<io::Error>;
+}
+
+/// Opens connections. The selector does it for real; tests do it with scripts.
+pub trait Dial<S> {
+    /// Starts to connect, and sees to it that events reach the target's side of this session.
+    ///
+    /// # Errors
+    /// Those of socket(2) and connect(2), except that it is still in progress.
+    fn dial(&mut self, address: SocketAddr, key: Key) -> io::Result<S>;
 }
 
 impl Stream for TcpStream {
     fn finish(&mut self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
     }
+
+    fn hurry(&mut self) -> io::Result<()> {
+        self.set_nodelay(true)
+    }
+
+    fn probe_after(&mut self, silence: Duration) -> io::Result<()> {
+        SockRef::from(&*self).set_tcp_keepalive(&keepalive(silence))
+    }
+
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        self.local_addr()
+    }
+
+    fn failure(&self) -> Option<io::Error> {
+        self.take_error().unwrap_or_else(Some)
+    }
 }
+
+/// Probes after this silence, then every 10 s; the sixth that is not answered ends the connection.
+pub fn keepalive(silence: Duration) -> TcpKeepalive {
+    TcpKeepalive::new().with_time(silence).with_interval(PROBE_INTERVAL).with_retries(PROBES)
+}
+
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+const PROBES: u32 = 6;
 
 /// A stream and its readiness.
 pub struct Endpoint<S> {

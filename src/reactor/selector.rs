@@ -4,11 +4,14 @@
 //! it belongs to travels in its token.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use mio::event::{Event, Source as EventSource};
+use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use super::endpoint::Dial;
 use super::slab::Key;
 
 /// The two services that this program offers, each with a listener of its own.
@@ -71,6 +74,14 @@ impl From<Token> for Source {
             2 => Source::Wake,
             _ => Source::Signal,
         }
+    }
+}
+
+impl Dial<TcpStream> for Selector {
+    fn dial(&mut self, address: SocketAddr, key: Key) -> io::Result<TcpStream> {
+        let mut stream = TcpStream::connect(address)?;
+        self.register(&mut stream, Source::Session(key, Side::Target))?;
+        Ok(stream)
     }
 }
 

@@ -6,7 +6,6 @@ use std::time::Instant;
 use std::vec;
 
 use mio::event::Event;
-use mio::net::TcpStream;
 
 use super::errand::Errand;
 use super::handshake::refuse;
@@ -15,10 +14,9 @@ use super::{Context, Next, State};
 use crate::ledger::settings::Timeouts;
 use crate::proto::socks5::{Host, Reply, ReplyCode};
 use crate::reactor::buffer::Buffer;
-use crate::reactor::endpoint::Endpoint;
+use crate::reactor::endpoint::{Endpoint, Stream};
 use crate::reactor::listener::canonical;
 use crate::reactor::resolver::Query;
-use crate::reactor::selector::{Side, Source};
 
 /// A request whose name is being looked up.
 pub struct Resolve {
@@ -27,10 +25,10 @@ pub struct Resolve {
 }
 
 /// A request whose addresses are being tried, in order, one after the other.
-pub struct Connect {
+pub struct Connect<S> {
     errand: Box<Errand>,
     candidates: vec::IntoIter<SocketAddr>,
-    attempt: Option<Endpoint<TcpStream>>,
+    attempt: Option<Endpoint<S>>,
     attempt_began: Instant,
     began: Instant,
     /// The most telling failure so far.
@@ -38,7 +36,11 @@ pub struct Connect {
 }
 
 /// Starts on a CONNECT: an address is tried at once, a name goes to the resolver.
-pub fn begin(errand: Box<Errand>, output: &mut Buffer, cx: &mut Context<'_>) -> Next {
+pub fn begin<S: Stream>(
+    errand: Box<Errand>,
+    output: &mut Buffer,
+    cx: &mut Context<'_, S>,
+) -> Next<S> {
     let port = errand.target.port;
     let name = match &errand.target.host {
         Host::Ip(address) => Ok(*address),
@@ -88,12 +90,12 @@ impl Resolve {
     }
 
     /// Nobody waits for the answer any more.
-    pub fn into_errand(self, cx: &mut Context<'_>) -> Box<Errand> {
+    pub fn into_errand<S>(self, cx: &mut Context<'_, S>) -> Box<Errand> {
         cx.resolver.cancel(cx.key);
         self.errand
     }
 
-    pub fn step(mut self, output: &mut Buffer, cx: &mut Context<'_>) -> Next {
+    pub fn step<S: Stream>(mut self, output: &mut Buffer, cx: &mut Context<'_, S>) -> Next<S> {
         match self.answer.take() {
             None => Next::Wait(State::Resolve(self)),
             Some(Ok(candidates)) if !candidates.is_empty() => {
@@ -104,12 +106,12 @@ impl Resolve {
     }
 
     /// The name was not found in time.
-    pub fn expire(self, output: &mut Buffer, cx: &mut Context<'_>) -> Next {
+    pub fn expire<S: Stream>(self, output: &mut Buffer, cx: &mut Context<'_, S>) -> Next<S> {
         refuse(self.into_errand(cx), ReplyCode::HostUnreachable, output, cx)
     }
 }
 
-impl Connect {
+impl<S: Stream> Connect<S> {
     fn new(errand: Box<Errand>, candidates: Vec<SocketAddr>, now: Instant) -> Self {
         let candidates = candidates.into_iter();
         Connect { errand, candidates, attempt: None, attempt_began: now, began: now, failure: None }
@@ -139,7 +141,7 @@ impl Connect {
     }
 
     /// Gives this attempt up, and the addresses not yet tried too if no time is left for them.
-    pub fn expire(mut self, cx: &Context<'_>) -> Self {
+    pub fn expire(mut self, cx: &Context<'_, S>) -> Self {
         self.attempt = None;
         self.failed(ReplyCode::TimedOut);
         let total = cx.shared.settings.timeouts.connect_total;
@@ -150,14 +152,17 @@ impl Connect {
     }
 
     /// Tries one address after the other. Payload that is already there goes into the tunnel.
-    pub fn step(mut self, input: &mut Buffer, output: &mut Buffer, cx: &mut Context<'_>) -> Next {
+    pub fn step(
+        mut self,
+        input: &mut Buffer,
+        output: &mut Buffer,
+        cx: &mut Context<'_, S>,
+    ) -> Next<S> {
         loop {
             match self.attempt.take() {
                 Some(target) if target.broken() => {
-                    let error = target.stream().take_error();
-                    self.failed(error.map_or(ReplyCode::GeneralFailure, |error| {
-                        error.as_ref().map_or(ReplyCode::GeneralFailure, reply_code)
-                    }));
+                    let error = target.stream().failure();
+                    self.failed(error.as_ref().map_or(ReplyCode::GeneralFailure, reply_code));
                 }
                 Some(target) if target.writable() => {
                     return self.connected(target, input, output, cx);
@@ -177,16 +182,12 @@ impl Connect {
         }
     }
 
-    fn try_candidate(&mut self, candidate: SocketAddr, cx: &mut Context<'_>) {
+    fn try_candidate(&mut self, candidate: SocketAddr, cx: &mut Context<'_, S>) {
         let candidate = canonical(candidate);
         if is_own(candidate, &cx.shared.settings.own_ports) {
             return self.failed(ReplyCode::NotAllowed);
         }
-        let opened = TcpStream::connect(candidate).and_then(|mut stream| {
-            cx.selector.register(&mut stream, Source::Session(cx.key, Side::Target))?;
-            Ok(stream)
-        });
-        match opened {
+        match cx.network.dial(candidate, cx.key) {
             Ok(stream) => {
                 self.attempt = Some(Endpoint::new(stream));
                 self.attempt_began = cx.now;
@@ -197,13 +198,13 @@ impl Connect {
 
     fn connected(
         mut self,
-        target: Endpoint<TcpStream>,
+        mut target: Endpoint<S>,
         input: &mut Buffer,
         output: &mut Buffer,
-        cx: &mut Context<'_>,
-    ) -> Next {
+        cx: &mut Context<'_, S>,
+    ) -> Next<S> {
         // Small messages of either side must not wait for one another; the client's side has inherited this.
-        let bound = target.stream().set_nodelay(true).and_then(|()| target.stream().local_addr());
+        let bound = target.stream_mut().hurry().and_then(|()| target.stream().local_address());
         match bound.map(canonical) {
             Ok(bound) => {
                 self.errand.open(&mut cx.shared.access_log);

@@ -16,9 +16,14 @@ use crate::proto::socks5::{
 };
 use crate::proto::text::Escaped;
 use crate::reactor::buffer::Buffer;
+use crate::reactor::endpoint::Stream;
 
 /// RFC 1928 §3. The choice is the server's: user/password, or nothing.
-pub fn hello(input: &mut Buffer, output: &mut Buffer, cx: &mut Context<'_>) -> Next {
+pub fn hello<S: Stream>(
+    input: &mut Buffer,
+    output: &mut Buffer,
+    cx: &mut Context<'_, S>,
+) -> Next<S> {
     let (offered, taken) = match Hello::parse(input.bytes()) {
         Ok(Some((hello, taken))) => (hello.methods.contains(&METHOD_PASSWORD), taken),
         Ok(None) => return Next::Wait(State::Hello),
@@ -31,12 +36,12 @@ pub fn hello(input: &mut Buffer, output: &mut Buffer, cx: &mut Context<'_>) -> N
 }
 
 /// RFC 1929. An unknown name and a wrong password get the same answer after the same work.
-pub fn auth(
+pub fn auth<S: Stream>(
     source: SocketAddr,
     input: &mut Buffer,
     output: &mut Buffer,
-    cx: &mut Context<'_>,
-) -> Next {
+    cx: &mut Context<'_, S>,
+) -> Next<S> {
     let (user, taken) = match Credentials::parse(input.bytes()) {
         Ok(Some((Credentials { name, password }, taken))) => {
             let user = cx.shared.users.authenticate(name, password);
@@ -62,13 +67,13 @@ pub fn auth(
 }
 
 /// RFC 1928 §4.
-pub fn request(
+pub fn request<S: Stream>(
     user: UserId,
     source: SocketAddr,
     input: &mut Buffer,
     output: &mut Buffer,
-    cx: &mut Context<'_>,
-) -> Next {
+    cx: &mut Context<'_, S>,
+) -> Next<S> {
     let (Request { verb, target }, taken) = match Request::parse(input.bytes()) {
         Ok(Some(parsed)) => parsed,
         Ok(None) => return Next::Wait(State::Request(user)),
@@ -96,12 +101,12 @@ pub fn request(
 }
 
 /// Answers a request with a refusal and says goodbye.
-pub fn refuse(
+pub fn refuse<S: Stream>(
     mut errand: Box<Errand>,
     code: ReplyCode,
     output: &mut Buffer,
-    cx: &Context<'_>,
-) -> Next {
+    cx: &Context<'_, S>,
+) -> Next<S> {
     errand.status = code;
     output.append(&Reply::refusal(code).encode());
     Next::goodbye(cx.now, Some(errand), Reason::Refused)

@@ -20,7 +20,6 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use mio::event::Event;
-use mio::net::TcpStream;
 
 use crate::ledger::Shared;
 use crate::ledger::settings::Timeouts;
@@ -28,10 +27,10 @@ use crate::ledger::users::UserId;
 use crate::proto::socks5::LONGEST_MESSAGE;
 use crate::reactor::Flow;
 use crate::reactor::buffer::{Buffer, Pool};
-use crate::reactor::endpoint::{Endpoint, Stop, Transfer};
+use crate::reactor::endpoint::{Dial, Endpoint, Stop, Stream, Transfer};
 use crate::reactor::farewell::Farewell;
 use crate::reactor::resolver::Resolver;
-use crate::reactor::selector::{Selector, Side};
+use crate::reactor::selector::Side;
 use crate::reactor::slab::Key;
 use connect::{Connect, Resolve};
 use errand::Errand;
@@ -44,13 +43,13 @@ const HANDSHAKE_BUFFER: usize = 1024;
 const _: () = assert!(HANDSHAKE_BUFFER >= LONGEST_MESSAGE);
 
 /// What a session may use during its turn.
-pub struct Context<'a> {
+pub struct Context<'a, S> {
     /// The session itself, for registering and asking.
     pub key: Key,
     /// The time of this turn.
     pub now: Instant,
-    /// Where descriptors are registered.
-    pub selector: &'a Selector,
+    /// Who opens connections to targets.
+    pub network: &'a mut dyn Dial<S>,
     /// Who is asked for names.
     pub resolver: &'a mut Resolver,
     /// Where buffers get their storage.
@@ -60,11 +59,11 @@ pub struct Context<'a> {
 }
 
 /// A client and how far its conversation has come.
-pub struct Session {
-    client: Endpoint<TcpStream>,
+pub struct Session<S> {
+    client: Endpoint<S>,
     source: SocketAddr,
     began: Instant,
-    state: State,
+    state: State<S>,
     /// Received and not yet understood.
     input: Buffer,
     /// Replies not yet sent.
@@ -72,7 +71,7 @@ pub struct Session {
 }
 
 /// How far a conversation has come. Each state owns exactly what it needs.
-enum State {
+enum State<S> {
     /// Expects the methods.
     Hello,
     /// Expects name and password.
@@ -82,9 +81,9 @@ enum State {
     /// Waits for the addresses of a name.
     Resolve(Resolve),
     /// Tries one address after the other.
-    Connect(Connect),
+    Connect(Connect<S>),
     /// The tunnel is open.
-    Relay(Box<Relay>),
+    Relay(Box<Relay<S>>),
     /// Sends the last reply.
     Goodbye(Farewell, Option<Box<Errand>>, Reason),
     /// Nothing is left to do.
@@ -92,16 +91,16 @@ enum State {
 }
 
 /// Where a step leads.
-enum Next {
+enum Next<S> {
     /// Into this state, which may go on at once.
-    Go(State),
+    Go(State<S>),
     /// This state needs an event, an answer or an alarm.
-    Wait(State),
+    Wait(State<S>),
     /// This state has more to do and has spent its budget.
-    Again(State),
+    Again(State<S>),
 }
 
-impl Next {
+impl<S> Next<S> {
     /// Sends what is in the output, then ends.
     fn goodbye(now: Instant, errand: Option<Box<Errand>>, reason: Reason) -> Self {
         Next::Go(State::Goodbye(Farewell::new(now), errand, reason))
@@ -113,9 +112,9 @@ impl Next {
     }
 }
 
-impl Session {
+impl<S: Stream> Session<S> {
     /// A client that has just been accepted; `source` is its canonical address.
-    pub fn new(stream: TcpStream, source: SocketAddr, now: Instant) -> Self {
+    pub fn new(stream: S, source: SocketAddr, now: Instant) -> Self {
         Session {
             client: Endpoint::new(stream),
             source,
@@ -127,7 +126,7 @@ impl Session {
     }
 
     /// The client's socket, to be registered.
-    pub fn stream(&mut self) -> &mut TcpStream {
+    pub fn stream(&mut self) -> &mut S {
         self.client.stream_mut()
     }
 
@@ -171,7 +170,7 @@ impl Session {
     }
 
     /// The session's turn: goes on as far as it can.
-    pub fn turn(&mut self, cx: &mut Context<'_>) -> Flow {
+    pub fn turn(&mut self, cx: &mut Context<'_, S>) -> Flow {
         loop {
             let state = std::mem::replace(&mut self.state, State::Ended(None, Reason::Panic));
             let (state, flow) = match self.step(state, cx) {
@@ -191,7 +190,7 @@ impl Session {
     }
 
     /// Ends the session and writes the access log's line. `reason` is why, unless it has ended by itself.
-    pub fn close(mut self, reason: Reason, cx: &mut Context<'_>) {
+    pub fn close(mut self, reason: Reason, cx: &mut Context<'_, S>) {
         self.input.release(cx.pool);
         self.output.release(cx.pool);
         let reason = match &self.state {
@@ -203,7 +202,7 @@ impl Session {
         }
     }
 
-    fn step(&mut self, state: State, cx: &mut Context<'_>) -> Next {
+    fn step(&mut self, state: State<S>, cx: &mut Context<'_, S>) -> Next<S> {
         if self.client.broken() {
             return match state {
                 State::Goodbye(_, errand, reason) => Next::end(errand, reason),
@@ -245,7 +244,7 @@ impl Session {
     }
 
     /// Sends the replies of the handshake before a wait: the client sees that its login was good.
-    fn speak(&mut self, next: Next, cx: &mut Context<'_>) -> Next {
+    fn speak(&mut self, next: Next<S>, cx: &mut Context<'_, S>) -> Next<S> {
         let Next::Wait(state) = next else { return next };
         match self.client.flush(&mut self.output, cx.pool, &mut 0) {
             Ok(()) | Err(Stop::Blocked) => Next::Wait(state),
@@ -254,7 +253,7 @@ impl Session {
     }
 
     /// What a handshake state waits for: sends its replies and reads on.
-    fn listen(&mut self, next: Next, cx: &mut Context<'_>) -> Next {
+    fn listen(&mut self, next: Next<S>, cx: &mut Context<'_, S>) -> Next<S> {
         let state = match self.speak(next, cx) {
             Next::Wait(state) => state,
             other => return other,
@@ -268,13 +267,13 @@ impl Session {
         }
     }
 
-    fn overdue(&self, cx: &Context<'_>) -> bool {
+    fn overdue(&self, cx: &Context<'_, S>) -> bool {
         let deadline = self.deadline(&cx.shared.settings.timeouts);
         deadline.is_some_and(|deadline| deadline <= cx.now)
     }
 
     /// The deadline has passed.
-    fn expire(&mut self, cx: &mut Context<'_>) {
+    fn expire(&mut self, cx: &mut Context<'_, S>) {
         let state = std::mem::replace(&mut self.state, State::Ended(None, Reason::Panic));
         let next = match state {
             State::Hello | State::Auth | State::Request(_) => {
@@ -295,7 +294,7 @@ impl Session {
     }
 }
 
-impl State {
+impl<S: Stream> State<S> {
     fn errand(&self) -> Option<&Errand> {
         match self {
             State::Hello | State::Auth | State::Request(_) => None,
@@ -306,7 +305,7 @@ impl State {
         }
     }
 
-    fn into_errand(self, cx: &mut Context<'_>) -> Option<Box<Errand>> {
+    fn into_errand(self, cx: &mut Context<'_, S>) -> Option<Box<Errand>> {
         match self {
             State::Hello | State::Auth | State::Request(_) => None,
             State::Resolve(resolve) => Some(resolve.into_errand(cx)),

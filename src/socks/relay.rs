@@ -8,23 +8,22 @@
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
-use mio::net::TcpStream;
 
 use super::errand::{Errand, Reason};
 use super::{Context, Next, State};
 use crate::ledger::Direction;
 use crate::ledger::settings::Timeouts;
 use crate::reactor::buffer::{Buffer, Pool};
-use crate::reactor::endpoint::{Endpoint, Stop};
+use crate::reactor::endpoint::{Endpoint, Stop, Stream};
 use crate::reactor::lane::{Budget, End, Lane, Phase};
 
 /// What each lane may spend in one turn.
 const BUDGET: Budget = Budget { bytes: 256 * 1024, reads: 16 };
 
 /// An open tunnel. The client's endpoint stays with the session.
-pub struct Relay {
+pub struct Relay<S> {
     errand: Box<Errand>,
-    target: Endpoint<TcpStream>,
+    target: Endpoint<S>,
     up: Lane,
     down: Lane,
     last_byte: Instant,
@@ -32,14 +31,9 @@ pub struct Relay {
     failure: Option<Reason>,
 }
 
-impl Relay {
+impl<S: Stream> Relay<S> {
     /// A tunnel to `target`, whose first payload has already been received.
-    pub fn new(
-        errand: Box<Errand>,
-        target: Endpoint<TcpStream>,
-        received: Buffer,
-        now: Instant,
-    ) -> Self {
+    pub fn new(errand: Box<Errand>, target: Endpoint<S>, received: Buffer, now: Instant) -> Self {
         let (up, down) = (Lane::new(received), Lane::new(Buffer::default()));
         Relay { errand, target, up, down, last_byte: now, failure: None }
     }
@@ -78,10 +72,10 @@ impl Relay {
     /// Moves what can be moved. `reply` is what the client gets before anything from the target.
     pub fn step(
         mut self: Box<Self>,
-        client: &mut Endpoint<TcpStream>,
+        client: &mut Endpoint<S>,
         reply: &mut Buffer,
-        cx: &mut Context<'_>,
-    ) -> Next {
+        cx: &mut Context<'_, S>,
+    ) -> Next<S> {
         match client.flush(reply, cx.pool, &mut 0) {
             Ok(()) => {}
             Err(Stop::Blocked) => return Next::Wait(State::Relay(self)),
@@ -131,7 +125,7 @@ impl Relay {
     /// If it is the target that has gone, the client may still be sending, and closing over that would
     /// send RST into what the target has said.
     #[expect(clippy::boxed_local, reason = "it comes in its box")]
-    fn end(self: Box<Self>, reason: Reason, cx: &mut Context<'_>) -> Next {
+    fn end(self: Box<Self>, reason: Reason, cx: &mut Context<'_, S>) -> Next<S> {
         let errand = Some(self.into_errand(cx.pool));
         match reason {
             Reason::TargetReset => Next::goodbye(cx.now, errand, reason),

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -47,6 +49,22 @@ impl Stream for Script {
     fn finish(&mut self) -> io::Result<()> {
         self.finished = true;
         Ok(())
+    }
+
+    fn hurry(&mut self) -> io::Result<()> {
+        unreachable!("no business of a lane")
+    }
+
+    fn probe_after(&mut self, _: Duration) -> io::Result<()> {
+        unreachable!("no business of a lane")
+    }
+
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        unreachable!("no business of a lane")
+    }
+
+    fn failure(&self) -> Option<io::Error> {
+        unreachable!("no business of a lane")
     }
 }
 
