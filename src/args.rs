@@ -12,6 +12,7 @@ use getopts::{Fail, Matches, Options};
 use crate::ledger::settings::Timeouts;
 use crate::proto::metp::BUFFER_SIZES;
 use crate::proto::text::{Escaped, narrow, split_account, widen};
+use crate::reactor::names::Memory;
 
 /// The variable that creates the administrator.
 pub const SUPERUSER_VARIABLE: &str = "PROXY_CTRL_SUPERUSER";
@@ -60,12 +61,22 @@ pub struct Args {
     pub superuser_repeated: bool,
     /// Capacity of each direction's buffer, in bytes.
     pub buffer_size: usize,
+    /// Bytes of buffers in all, from which on tunnels read in small pieces.
+    pub buffer_memory: usize,
     /// SOCKS connections at once; `None`: what the descriptors allow.
     pub max_connections: Option<usize>,
+    /// SOCKS connections at once from one address; `None`: any number.
+    pub max_connections_per_ip: Option<usize>,
     /// METP sessions at once.
     pub max_metp_sessions: usize,
+    /// Whether clients from elsewhere may connect to loopback and link-local addresses.
+    pub allow_local: bool,
     /// Names looked up at once.
     pub dns_threads: usize,
+    /// Names that may wait to be looked up.
+    pub dns_queue: usize,
+    /// How long names are remembered.
+    pub names: Memory,
     /// Records that METP's access log keeps.
     pub log_entries: usize,
     /// How long open tunnels may go on after SIGTERM.
@@ -85,16 +96,19 @@ impl fmt::Display for Usage {
 }
 
 /// Options that take a number of seconds: name, default, what for.
-const TIMEOUTS: [(&str, u64, &str); 9] = [
+const TIMEOUTS: [(&str, u64, &str); 12] = [
     ("handshake-timeout", 10, "until a client's request is complete"),
     ("resolve-timeout", 15, "for looking up a name"),
     ("connect-timeout", 10, "for connecting to one address"),
     ("connect-total-timeout", 30, "for connecting to all addresses of a name"),
     ("idle-timeout", 3600, "without a byte, then a tunnel is closed"),
     ("half-close-timeout", 300, "the same once one direction is over"),
+    ("keepalive", 60, "of silence, then the kernel probes both peers of a tunnel"),
     ("goodbye-timeout", 5, "for a client to take the last reply and close"),
     ("metp-login-timeout", 10, "until a METP session has logged in"),
     ("metp-idle-timeout", 600, "without an octet, then a METP session is closed"),
+    ("dns-cache", 30, "for which addresses of a name are remembered"),
+    ("dns-negative-cache", 5, "for which a failed look-up is remembered"),
 ];
 
 /// The longest time an option takes: a year.
@@ -111,9 +125,17 @@ fn options() -> Options {
         .optopt("P", "metp-port", "METP port (default 8080; 0: any free one)", "PORT")
         .optmulti("u", "user", "an account of role user; may be repeated", "NAME:PASS")
         .optopt("", "buffer-size", "bytes for each direction of a tunnel (default 65536)", "BYTES")
+        .optopt("", "buffer-memory", "bytes of buffers in all (default 268435456)", "BYTES")
         .optopt("", "max-connections", "SOCKS connections at once (default: by ulimit -n)", "N")
+        .optopt("", "max-connections-per-ip", "the same from one address (default 0: off)", "N")
         .optopt("", "max-metp-sessions", "METP sessions at once (default 256)", "N")
         .optopt("", "dns-threads", "names looked up at once (default 32)", "N")
+        .optopt("", "dns-queue", "names that wait to be looked up (default 1024)", "N")
+        .optflag(
+            "",
+            "allow-local",
+            "let clients from elsewhere use loopback and link-local targets",
+        )
         .optopt("", "log-entries", "records of METP's access log (default 1000)", "N")
         .optopt("", "grace", "seconds for open tunnels after SIGTERM (default 3)", "SECONDS");
     for (name, default, what) in TIMEOUTS {
@@ -166,9 +188,15 @@ fn serve(given: &Matches, superuser: Option<&OsStr>) -> Result<Args, Usage> {
         superuser_repeated: users.len() < named,
         users,
         buffer_size: number(given, "buffer-size", BUFFER_SIZES)?.unwrap_or(65536),
+        buffer_memory: number(given, "buffer-memory", 0..=1 << 40)?.unwrap_or(256 << 20),
         max_connections: number(given, "max-connections", 1..=many)?,
+        max_connections_per_ip: number(given, "max-connections-per-ip", 0..=many)?
+            .filter(|limit| *limit > 0),
         max_metp_sessions: number(given, "max-metp-sessions", 1..=many)?.unwrap_or(256),
+        allow_local: given.opt_present("allow-local"),
         dns_threads: number(given, "dns-threads", 1..=1024)?.unwrap_or(32),
+        dns_queue: number(given, "dns-queue", 1..=1_000_000)?.unwrap_or(1024),
+        names: Memory { found: timeout("dns-cache")?, failed: timeout("dns-negative-cache")? },
         log_entries: number(given, "log-entries", 0..=many)?.unwrap_or(1000),
         grace: seconds(given, "grace")?.unwrap_or(Duration::from_secs(3)),
         timeouts: Timeouts {
@@ -178,6 +206,7 @@ fn serve(given: &Matches, superuser: Option<&OsStr>) -> Result<Args, Usage> {
             connect_total: timeout("connect-total-timeout")?,
             idle: timeout("idle-timeout")?,
             half_close: timeout("half-close-timeout")?,
+            keepalive: timeout("keepalive")?,
             goodbye: timeout("goodbye-timeout")?,
             metp_login: timeout("metp-login-timeout")?,
             metp_idle: timeout("metp-idle-timeout")?,

@@ -11,7 +11,7 @@ use socks5d::process;
 use socks5d::proto::metp::Role;
 use socks5d::proto::timestamp::Timestamp;
 use socks5d::reactor::log_thread::Outlet;
-use socks5d::reactor::resolver::system_lookup;
+use socks5d::reactor::resolver::{Limits, system_lookup};
 use socks5d::reactor::selector::Service;
 use socks5d::server::{Config, Server};
 
@@ -22,8 +22,9 @@ const BAD_USAGE: u8 = 64;
 const LAST_FLUSH: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    let arguments = std::env::args_os().skip(1);
-    match args::parse(arguments, std::env::var_os(SUPERUSER_VARIABLE).as_deref()) {
+    // Before there is any other thread: see there.
+    let superuser = process::take_from_environment(SUPERUSER_VARIABLE);
+    match args::parse(std::env::args_os().skip(1), superuser.as_deref()) {
         Ok(Invocation::Show(text)) => match io::stdout().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
@@ -44,7 +45,8 @@ fn complain(what: &dyn std::fmt::Display, code: ExitCode) -> ExitCode {
 }
 
 fn serve(args: Args) -> io::Result<()> {
-    let descriptors = process::raise_descriptor_limit()?;
+    process::harden()?;
+    let descriptors = usize::try_from(process::raise_descriptor_limit()?).unwrap_or(usize::MAX);
     let access_log = Outlet::start("access log", io::stdout())?;
     let diagnostics = Outlet::start("diagnostics", io::stderr())?;
     let warnings = warnings(&args);
@@ -85,7 +87,7 @@ fn warnings(args: &Args) -> Vec<&'static str> {
     warnings
 }
 
-fn config(args: Args, descriptors: u64, access_log: Outlet) -> io::Result<Config> {
+fn config(args: Args, descriptors: usize, access_log: Outlet) -> io::Result<Config> {
     let mut users = Users::default();
     let admin = args.superuser.iter().map(|login| (login, Role::Admin));
     for (login, role) in admin.chain(args.users.iter().map(|login| (login, Role::User))) {
@@ -101,24 +103,39 @@ fn config(args: Args, descriptors: u64, access_log: Outlet) -> io::Result<Config
         users,
         settings: Settings {
             buffer_size: args.buffer_size,
+            buffer_memory: args.buffer_memory,
             max_connections: args.max_connections.unwrap_or(affordable(descriptors)),
+            max_connections_per_ip: args.max_connections_per_ip,
             max_metp_sessions: args.max_metp_sessions,
+            allow_local: args.allow_local,
+            names: args.names,
             timeouts: args.timeouts,
             own_ports: Vec::new(),
         },
         log_entries: args.log_entries,
-        dns_threads: args.dns_threads,
+        dns: Limits {
+            threads: args.dns_threads,
+            threads_in_all: stuck_threads(args.dns_threads, descriptors),
+            queue: args.dns_queue,
+        },
         lookup: Box::new(system_lookup),
+        descriptors,
         grace: args.grace,
         access_log: Some(access_log),
         signals: Some(process::signals()?),
     })
 }
 
-/// How many tunnels of two descriptors each there can be, besides a reserve for METP, DNS and logs.
-fn affordable(descriptors: u64) -> usize {
+/// How many tunnels of two descriptors each there can be, besides a reserve from which METP, DNS and logs
+/// live, so that an administrator can always get in.
+fn affordable(descriptors: usize) -> usize {
     let reserve = (descriptors / 4).min(128);
-    usize::try_from((descriptors - reserve) / 2).unwrap_or(usize::MAX).max(1)
+    (descriptors.saturating_sub(reserve) / 2).max(1)
+}
+
+/// How many look-ups there may be, those of dead names included: each may hold a descriptor.
+fn stuck_threads(threads: usize, descriptors: usize) -> usize {
+    threads.saturating_mul(16).min((descriptors / 16).max(4))
 }
 
 /// Sends everything that is logged, panics too, through the outlet. `RUST_LOG` is respected.

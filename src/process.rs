@@ -1,7 +1,8 @@
-//! What only the operating system's C interface offers: the limit of descriptors, and signals.
+//! What only the operating system's C interface offers: limits, secrets in the environment, signals.
 
 #![allow(unsafe_code)] // Each block tells why it is sound.
 
+use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::IntoRawFd;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -24,6 +25,44 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
         limit = raised;
     }
     Ok(limit.rlim_cur)
+}
+
+/// Gives up what this process never needs and an intruder would like: core dumps, which hold passwords,
+/// and new privileges through programs with the set-user-ID bit.
+///
+/// # Errors
+/// If the system refuses.
+pub fn harden() -> io::Result<()> {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `none` is a valid rlimit that the call only reads.
+    if unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    #[cfg(target_os = "linux")]
+    // SAFETY: this option takes four numbers and no pointer (PR_SET_NO_NEW_PRIVS(2const)).
+    if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Takes a secret out of the environment: from the variables that children would inherit, and from the
+/// memory that /proc/PID/environ shows. To be called before there is a second thread.
+pub fn take_from_environment(variable: &str) -> Option<OsString> {
+    let secret = std::env::var_os(variable)?;
+    let name = CString::new(variable).ok()?;
+    // SAFETY: there is no other thread that could read or change the environment. The pointer that getenv
+    // returns leads to a string that ends in NUL and belongs to the process, which is allowed to write there;
+    // it is used before the environment changes.
+    unsafe {
+        let mut byte = libc::getenv(name.as_ptr());
+        while !byte.is_null() && *byte != 0 {
+            *byte = 0;
+            byte = byte.add(1);
+        }
+        std::env::remove_var(variable);
+    }
+    Some(secret)
 }
 
 /// A signal that the loop is told of.

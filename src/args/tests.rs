@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStringExt;
 
 use super::*;
+use crate::ledger::settings::Settings;
 
 fn args_with(superuser: Option<&str>, line: &[&str]) -> Result<Args, String> {
     let line = line.iter().map(OsString::from);
@@ -24,6 +25,9 @@ fn defaults() {
     assert_eq!((args.metp_listen, args.metp_port), ([127, 0, 0, 1].into(), 8080));
     assert_eq!((args.buffer_size, args.log_entries, args.dns_threads), (65536, 1000, 32));
     assert_eq!((args.max_connections, args.max_metp_sessions), (None, 256));
+    assert_eq!((args.max_connections_per_ip, args.allow_local), (None, false));
+    let settings = Settings::default();
+    assert_eq!((args.buffer_memory, args.names), (settings.buffer_memory, settings.names));
     assert_eq!((args.grace, args.timeouts), (Duration::from_secs(3), Timeouts::default()));
     assert_eq!((args.superuser, args.users), (None, Vec::new()));
 }
@@ -138,21 +142,24 @@ fn help_and_version_win_over_bad_values() {
 #[test]
 fn the_help_tells_the_real_defaults() {
     let help = args(&["-h"]).expect_err("shows");
-    let defaults = Timeouts::default();
+    let Settings { timeouts: defaults, names: memory, .. } = Settings::default();
     for (name, time) in [
-        ("handshake", defaults.handshake),
-        ("resolve", defaults.resolve),
-        ("connect", defaults.connect),
-        ("connect-total", defaults.connect_total),
-        ("idle", defaults.idle),
-        ("half-close", defaults.half_close),
-        ("goodbye", defaults.goodbye),
-        ("metp-login", defaults.metp_login),
-        ("metp-idle", defaults.metp_idle),
+        ("handshake-timeout", defaults.handshake),
+        ("resolve-timeout", defaults.resolve),
+        ("connect-timeout", defaults.connect),
+        ("connect-total-timeout", defaults.connect_total),
+        ("idle-timeout", defaults.idle),
+        ("half-close-timeout", defaults.half_close),
+        ("keepalive", defaults.keepalive),
+        ("dns-cache", memory.found),
+        ("dns-negative-cache", memory.failed),
+        ("goodbye-timeout", defaults.goodbye),
+        ("metp-login-timeout", defaults.metp_login),
+        ("metp-idle-timeout", defaults.metp_idle),
     ] {
-        let row = TIMEOUTS.iter().find(|row| row.0 == format!("{name}-timeout")).expect("a row");
+        let row = TIMEOUTS.iter().find(|row| row.0 == name).expect("a row");
         assert_eq!(time, Some(Duration::from_secs(row.1)), "{name}");
-        assert!(help.contains(&format!("--{name}-timeout SECONDS")));
+        assert!(help.contains(&format!("--{name} SECONDS")));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Counters. They only grow, except those that say what is open now.
 
 use crate::proto::metp::MetricsBody;
+use crate::reactor::selector::Service;
 
 /// What has happened since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +19,14 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// What is open of a service.
+    pub fn open_mut(&mut self, service: Service) -> &mut usize {
+        match service {
+            Service::Socks => &mut self.open,
+            Service::Metp => &mut self.metp_open,
+        }
+    }
+
     /// The figures that METP/1.0 shows.
     pub fn body(&self) -> MetricsBody {
         MetricsBody { historical: self.accepted, current: self.open as u64, bytes: self.bytes }

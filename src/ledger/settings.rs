@@ -2,19 +2,46 @@
 
 use std::time::Duration;
 
+use crate::reactor::names::Memory;
+
 /// The settings in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Capacity of each direction's buffer in a tunnel, in bytes.
     pub buffer_size: usize,
+    /// Bytes of buffers in all, from which on tunnels read in small pieces.
+    pub buffer_memory: usize,
     /// SOCKS connections that may be open at once.
     pub max_connections: usize,
+    /// SOCKS connections from one address that may be open at once; `None` is any number.
+    pub max_connections_per_ip: Option<usize>,
     /// METP sessions that may be open at once.
     pub max_metp_sessions: usize,
+    /// Whether clients from elsewhere may connect to loopback and link-local addresses.
+    pub allow_local: bool,
+    /// How long names are remembered.
+    pub names: Memory,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// The ports of this server itself, which no client may connect to.
     pub own_ports: Vec<u16>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        Settings {
+            buffer_size: 65536,
+            buffer_memory: 256 << 20,
+            max_connections: 1024,
+            max_connections_per_ip: None,
+            max_metp_sessions: 256,
+            allow_local: false,
+            names: Memory { found: seconds(30), failed: seconds(5) },
+            timeouts: Timeouts::default(),
+            own_ports: Vec::new(),
+        }
+    }
 }
 
 /// How long things may take; `None` is for ever.
@@ -32,6 +59,8 @@ pub struct Timeouts {
     pub idle: Option<Duration>,
     /// Of a tunnel with one direction over, in which no byte moves.
     pub half_close: Option<Duration>,
+    /// Of a tunnel in which no byte moves, until the kernel probes whether the peers still exist.
+    pub keepalive: Option<Duration>,
     /// For a client to take the last reply and close.
     pub goodbye: Option<Duration>,
     /// From a METP connection to its login.
@@ -50,6 +79,7 @@ impl Default for Timeouts {
             connect_total: seconds(30),
             idle: seconds(3600),
             half_close: seconds(300),
+            keepalive: seconds(60),
             goodbye: seconds(5),
             metp_login: seconds(10),
             metp_idle: seconds(600),

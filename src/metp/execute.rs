@@ -80,20 +80,14 @@ mod tests {
     use super::*;
     use crate::ledger::access_log::AccessLog;
     use crate::ledger::metrics::Metrics;
-    use crate::ledger::settings::{Settings, Timeouts};
+    use crate::ledger::settings::Settings;
     use crate::ledger::users::Users;
 
     fn shared() -> (Shared, UserId) {
         let mut users = Users::default();
         let root = users.add(b"root", b"pw", Role::Admin).expect("new");
         users.add(b"alice", b"pw", Role::User).expect("new");
-        let settings = Settings {
-            buffer_size: 1,
-            max_connections: 1,
-            max_metp_sessions: 1,
-            timeouts: Timeouts::default(),
-            own_ports: Vec::new(),
-        };
+        let settings = Settings::default();
         let (metrics, access_log) = (Metrics::default(), AccessLog::new(1));
         (Shared { users, metrics, access_log, settings }, root)
     }

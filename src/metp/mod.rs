@@ -95,6 +95,11 @@ impl<S: Stream> Session<S> {
         self.client.note(event);
     }
 
+    /// Whether somebody has logged in.
+    pub fn logged_in(&self) -> bool {
+        matches!(self.stage, Stage::Open(_))
+    }
+
     /// When the session is to be asked whether it has waited too long.
     pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
         let (since, patience): (Instant, Option<Duration>) = match &self.stage {

@@ -11,20 +11,28 @@ use std::time::{Duration, Instant};
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Socket, Type};
 
+use super::endpoint::keepalive;
+
 /// How long a listener waits after it ran out of something, unless a session ends earlier.
 pub const PAUSE: Duration = Duration::from_secs(1);
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 4096;
 
+/// After a shortage has been reported, and the backlog served, another one is reported this much later at
+/// the earliest.
+const EPISODE: Duration = Duration::from_secs(10);
+
 /// A listening socket.
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
     ready: bool,
+    /// A connection that was accepted and has to wait for room.
+    held: Option<(TcpStream, SocketAddr)>,
     paused_until: Option<Instant>,
-    /// Whether this shortage has been reported. An episode lasts until the backlog has been served.
-    reported: bool,
+    /// When the shortage was last felt that has been reported.
+    reported: Option<Instant>,
 }
 
 /// What an attempt to accept came to.
@@ -39,24 +47,36 @@ pub enum Accepted {
 
 impl Listener {
     /// Binds and listens. Without an address it takes all interfaces, IPv4 and IPv6 through one socket,
-    /// or IPv4 alone on a machine without IPv6. Accepted connections inherit TCP_NODELAY.
+    /// or IPv4 alone on a machine without IPv6. Accepted connections inherit TCP_NODELAY, and keepalive
+    /// probes after `probe_after` of silence.
     ///
     /// # Errors
     /// Those of socket(2), bind(2) and listen(2).
-    pub fn bind(address: Option<IpAddr>, port: u16) -> io::Result<Self> {
+    pub fn bind(
+        address: Option<IpAddr>,
+        port: u16,
+        probe_after: Option<Duration>,
+    ) -> io::Result<Self> {
         let any6 = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
         let socket = match address {
-            Some(address) => open(SocketAddr::new(address, port))?,
-            None => match open(SocketAddr::new(any6, port)) {
+            Some(address) => open(SocketAddr::new(address, port), probe_after)?,
+            None => match open(SocketAddr::new(any6, port), probe_after) {
                 Err(error) if no_ipv6(&error) => {
-                    open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))?
+                    open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), probe_after)?
                 }
                 result => result?,
             },
         };
         let socket = TcpListener::from_std(socket.into());
         let address = socket.local_addr()?;
-        Ok(Listener { socket, address, ready: true, paused_until: None, reported: false })
+        Ok(Listener {
+            socket,
+            address,
+            ready: true,
+            held: None,
+            paused_until: None,
+            reported: None,
+        })
     }
 
     /// The address it is bound to, with the port that was chosen if it was 0.
@@ -76,7 +96,7 @@ impl Listener {
 
     /// Whether accepting may succeed now.
     pub fn ready(&self) -> bool {
-        self.ready && self.paused_until.is_none()
+        (self.ready || self.held.is_some()) && self.paused_until.is_none()
     }
 
     /// When a pause ends, if nothing ends it earlier.
@@ -84,17 +104,29 @@ impl Listener {
         self.paused_until
     }
 
-    /// Stops accepting for a while. Says whether this begins an episode, which is to be reported.
-    pub fn pause(&mut self, now: Instant) -> bool {
-        self.paused_until = Some(now + PAUSE);
-        !std::mem::replace(&mut self.reported, true)
+    /// Keeps a connection for which there is no room, as the next one to be accepted, and pauses. Says
+    /// whether this begins an episode, which is to be reported.
+    pub fn hold(&mut self, stream: TcpStream, peer: SocketAddr, now: Instant) -> bool {
+        self.held = Some((stream, peer));
+        self.pause(now)
     }
 
-    /// Ends a pause that is over, or any pause if a session has ended and left its descriptors.
-    pub fn resume(&mut self, now: Instant, session_ended: bool) {
-        if self.paused_until.is_some_and(|until| session_ended || until <= now) {
+    /// Ends a pause that is over.
+    pub fn resume(&mut self, now: Instant) {
+        if self.paused_until.is_some_and(|until| until <= now) {
             self.paused_until = None;
         }
+    }
+
+    /// Ends any pause: what was short has come free.
+    pub fn resume_now(&mut self) {
+        self.paused_until = None;
+    }
+
+    /// Stops accepting for a while. Says whether this begins an episode, which is to be reported.
+    fn pause(&mut self, now: Instant) -> bool {
+        self.paused_until = Some(now + PAUSE);
+        self.reported.replace(now).is_none()
     }
 
     /// Accepts one connection.
@@ -102,12 +134,15 @@ impl Listener {
         if !self.ready() {
             return Accepted::Nothing;
         }
+        if let Some((stream, peer)) = self.held.take() {
+            return Accepted::Connection(stream, peer);
+        }
         loop {
             match self.socket.accept() {
                 Ok((stream, peer)) => return Accepted::Connection(stream, canonical(peer)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.ready = false;
-                    self.reported = false;
+                    self.reported = self.reported.filter(|last| now < *last + EPISODE);
                     return Accepted::Nothing;
                 }
                 Err(error) if concerns_one_connection(&error) => {}
@@ -131,10 +166,14 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
-fn open(address: SocketAddr) -> io::Result<Socket> {
+fn open(address: SocketAddr, probe_after: Option<Duration>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
+    }
+    // Peers that are gone are found out; accepted connections inherit this, and TCP_NODELAY.
+    if let Some(silence) = probe_after {
+        socket.set_tcp_keepalive(&keepalive(silence))?;
     }
     // A restart can take the port again while old connections are in TIME-WAIT.
     socket.set_reuse_address(true)?;
@@ -184,19 +223,22 @@ mod tests {
     }
 
     #[test]
-    fn a_shortage_pauses_and_is_reported_once() {
-        let mut listener = Listener::bind(Some([127, 0, 0, 1].into()), 0).expect("loopback");
+    fn a_shortage_pauses_and_is_reported_once_an_episode() {
+        let mut listener = Listener::bind(Some([127, 0, 0, 1].into()), 0, None).expect("loopback");
         let now = Instant::now();
         assert!(listener.pause(now));
         assert!(!listener.pause(now));
         assert!(!listener.ready());
-        listener.resume(now, false);
+        listener.resume(now);
         assert!(!listener.ready());
-        listener.resume(now + PAUSE, false);
+        listener.resume(now + PAUSE);
         assert!(listener.ready());
-        assert!(!listener.pause(now));
-        listener.resume(now, true);
-        assert!(listener.ready());
+        assert!(matches!(listener.accept(now + PAUSE), Accepted::Nothing));
+        assert!(!listener.pause(now + PAUSE), "the same episode");
+        listener.resume_now();
+        listener.note();
+        assert!(matches!(listener.accept(now + EPISODE * 2), Accepted::Nothing));
+        assert!(listener.pause(now + EPISODE * 2), "another episode");
     }
 
     #[test]

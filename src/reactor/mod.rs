@@ -7,6 +7,7 @@ pub mod farewell;
 pub mod lane;
 pub mod listener;
 pub mod log_thread;
+pub mod names;
 pub mod resolver;
 pub mod selector;
 pub mod slab;

@@ -6,11 +6,11 @@
 //!
 //! A name whose servers never answer holds its worker for many seconds, and nothing can interrupt it.
 //! Therefore a look-up that has taken longer than [`SLOW`] no longer counts against the number of
-//! workers: others may start beside it, up to [`STUCK_FACTOR`] times that number. So hundreds of dead
+//! workers: others may start beside it, up to [`Limits::threads_in_all`]. So hundreds of dead
 //! names delay a good one by a second at most.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -19,14 +19,8 @@ use std::time::{Duration, Instant};
 
 use mio::Waker;
 
-use super::slab::Key;
-
 /// From this age on a look-up does not count against the number of workers.
 pub const SLOW: Duration = Duration::from_secs(1);
-/// How many times the number of workers may be busy or stuck at once.
-pub const STUCK_FACTOR: usize = 16;
-/// Queries that may wait for a worker.
-pub const QUEUE: usize = 1024;
 
 /// A worker without work ends after this time.
 const IDLE: Duration = Duration::from_secs(10);
@@ -35,25 +29,37 @@ const CHECK: Duration = Duration::from_millis(100);
 /// getaddrinfo and the modules it loads put buffers of 64 KiB and more on the stack.
 const STACK_BYTES: usize = 512 * 1024;
 
-/// What a worker calls: all addresses of a name, with the port put in.
+/// What a worker calls: all addresses of a name, with a port put in.
 pub type Lookup = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// A question, and whose it is.
-pub struct Query {
-    /// The session that waits.
-    pub key: Key,
-    /// The name to look up.
-    pub name: String,
-    /// The port of the resulting addresses.
-    pub port: u16,
+/// How much may be asked at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Look-ups at once, slow ones not counted; at least one.
+    pub threads: usize,
+    /// Workers in all, slow ones too. Each may hold a descriptor.
+    pub threads_in_all: usize,
+    /// Names that may wait for a worker.
+    pub queue: usize,
 }
 
 /// What became of a question.
 pub struct Answer {
-    /// The session that asked.
-    pub key: Key,
-    /// The addresses in order of preference, or why there are none.
-    pub result: io::Result<Vec<SocketAddr>>,
+    /// The name that was asked for.
+    pub name: String,
+    /// What was found.
+    pub outcome: Outcome,
+}
+
+/// How a question ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The look-up found these addresses, in order of preference.
+    Found(Vec<SocketAddr>),
+    /// The look-up failed.
+    Failed(io::Error),
+    /// No look-up was made: too many names wait, or no worker can be had.
+    Displaced,
 }
 
 /// The loop's side of the workers.
@@ -67,13 +73,12 @@ struct Office {
     work: Condvar,
     waker: Waker,
     lookup: Box<Lookup>,
-    /// Look-ups at once, slow ones not counted.
-    limit: usize,
+    limits: Limits,
 }
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Query>,
+    queue: VecDeque<String>,
     answers: Vec<Answer>,
     /// When each running look-up began, by worker.
     running: Vec<(usize, Instant)>,
@@ -85,29 +90,30 @@ struct State {
 }
 
 impl Resolver {
-    /// A resolver that runs up to `limit` look-ups at once, and calls the waker when there are answers.
-    pub fn new(limit: usize, waker: Waker, lookup: Box<Lookup>) -> Self {
+    /// A resolver that calls the waker when there are answers.
+    pub fn new(limits: Limits, waker: Waker, lookup: Box<Lookup>) -> Self {
         let state = Mutex::new(State::default());
-        let limit = limit.max(1);
-        Resolver { office: Arc::new(Office { state, work: Condvar::new(), waker, lookup, limit }) }
+        Resolver { office: Arc::new(Office { state, work: Condvar::new(), waker, lookup, limits }) }
     }
 
-    /// Asks a question. Its answer comes with [`Resolver::answers`], unless it is cancelled.
-    pub fn submit(&mut self, query: Query) {
+    /// Asks for a name. Its answer comes with [`Resolver::answers`], unless it is cancelled.
+    pub fn submit(&mut self, name: String) {
         let mut state = self.office.lock();
-        state.queue.push_back(query);
-        if state.queue.len() > QUEUE
-            && let Some(oldest) = state.queue.pop_front()
+        state.queue.push_back(name);
+        if state.queue.len() > self.office.limits.queue
+            && let Some(name) = state.queue.pop_front()
         {
-            let result = Err(io::Error::new(ErrorKind::TimedOut, "too many names wait"));
-            self.office.answer(&mut state, Answer { key: oldest.key, result });
+            self.office.answer(&mut state, Answer { name, outcome: Outcome::Displaced });
         }
         self.staff(state);
     }
 
-    /// Nobody waits for this answer any more. A query that no worker has taken yet is dropped.
-    pub fn cancel(&mut self, key: Key) {
-        self.office.lock().queue.retain(|query| query.key != key);
+    /// Nobody waits for this name any more. Says whether it could be dropped because no worker had taken
+    /// it yet; otherwise its answer still comes.
+    pub fn cancel(&mut self, name: &str) -> bool {
+        let mut state = self.office.lock();
+        let position = state.queue.iter().position(|waiting| waiting == name);
+        position.is_some_and(|position| state.queue.remove(position).is_some())
     }
 
     /// Takes the answers that have come.
@@ -131,14 +137,14 @@ impl Resolver {
         let office = &self.office;
         let now = Instant::now();
         let young = state.young(now);
-        let room = office.limit.saturating_sub(young);
+        let room = office.limits.threads.max(1).saturating_sub(young);
         let wanted = state.queue.len().min(room);
         for _ in 0..wanted.min(state.idle) {
             office.work.notify_one();
         }
         // A worker that has been started and has not come to work yet takes one of the queries.
         let coming = state.threads - state.running.len() - state.idle;
-        let most = office.limit.saturating_mul(STUCK_FACTOR).saturating_sub(state.threads);
+        let most = office.limits.threads_in_all.max(1).saturating_sub(state.threads);
         for _ in 0..wanted.saturating_sub(state.idle + coming).min(most) {
             let worker = state.started;
             let builder = thread::Builder::new().name("dns".to_owned()).stack_size(STACK_BYTES);
@@ -151,9 +157,8 @@ impl Resolver {
             state.threads += 1;
         }
         if state.threads == 0 {
-            for query in std::mem::take(&mut state.queue) {
-                let result = Err(io::Error::other("no DNS worker"));
-                office.answer(&mut state, Answer { key: query.key, result });
+            for name in std::mem::take(&mut state.queue) {
+                office.answer(&mut state, Answer { name, outcome: Outcome::Displaced });
             }
         }
     }
@@ -195,26 +200,29 @@ impl Office {
 
     /// A worker's life.
     fn work(&self, worker: usize) {
-        while let Some(query) = self.next_query(worker) {
+        while let Some(name) = self.next_name(worker) {
             // A panic of a look-up must not take its answer and its worker along.
-            let result = catch_unwind(AssertUnwindSafe(|| (self.lookup)(&query.name, query.port)))
-                .unwrap_or_else(|_| Err(io::Error::other("the look-up panicked")));
+            let outcome = match catch_unwind(AssertUnwindSafe(|| (self.lookup)(&name, 0))) {
+                Ok(Ok(addresses)) => Outcome::Found(addresses),
+                Ok(Err(error)) => Outcome::Failed(error),
+                Err(_) => Outcome::Failed(io::Error::other("the look-up panicked")),
+            };
             let mut state = self.lock();
             state.running.retain(|(number, _)| *number != worker);
-            self.answer(&mut state, Answer { key: query.key, result });
+            self.answer(&mut state, Answer { name, outcome });
         }
     }
 
     /// Waits for work. `None`: there was none for a while, and the worker has been struck off.
-    fn next_query(&self, worker: usize) -> Option<Query> {
+    fn next_name(&self, worker: usize) -> Option<String> {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
-            if state.young(now) < self.limit
-                && let Some(query) = state.queue.pop_back()
+            if state.young(now) < self.limits.threads.max(1)
+                && let Some(name) = state.queue.pop_back()
             {
                 state.running.push((worker, now));
-                return Some(query);
+                return Some(name);
             }
             state.idle += 1;
             let waited = self.work.wait_timeout(state, IDLE);
@@ -254,8 +262,10 @@ mod tests {
         _release: mpsc::Sender<()>,
     }
 
+    const QUEUE: usize = 8;
+
     /// A resolver for which `hang…` never answers, `panic` panics and all other names are 192.0.2.1.
-    fn bench(limit: usize) -> Bench {
+    fn bench(threads: usize, threads_in_all: usize) -> Bench {
         let poll = Poll::new().expect("a poll");
         let waker = Waker::new(poll.registry(), Token(0)).expect("a waker");
         let (release, wait) = mpsc::channel::<()>();
@@ -267,19 +277,17 @@ mod tests {
             assert_ne!(name, "panic");
             Ok(vec![SocketAddr::from(([192, 0, 2, 1], port))])
         };
-        Bench { poll, resolver: Resolver::new(limit, waker, Box::new(lookup)), _release: release }
-    }
-
-    fn key(number: u64) -> Key {
-        Key::unpack(number)
+        let queue = if threads_in_all > 100 { 1024 } else { QUEUE };
+        let limits = Limits { threads, threads_in_all, queue };
+        Bench { poll, resolver: Resolver::new(limits, waker, Box::new(lookup)), _release: release }
     }
 
     impl Bench {
-        fn ask(&mut self, number: u64, name: &str) {
-            self.resolver.submit(Query { key: key(number), name: name.to_owned(), port: 7 });
+        fn ask(&mut self, name: &str) {
+            self.resolver.submit(name.to_owned());
         }
 
-        /// Waits for an answer as the loop does.
+        /// Waits for answers as the loop does.
         fn wait(&mut self, within: Duration) -> Vec<Answer> {
             let mut events = Events::with_capacity(8);
             let deadline = Instant::now() + within;
@@ -293,100 +301,107 @@ mod tests {
                 self.poll.poll(&mut events, Some(until - now)).expect("polled");
             }
         }
+
+        fn threads(&self) -> usize {
+            self.resolver.office.lock().threads
+        }
+
+        /// Waits until a worker has taken a name.
+        fn wait_for_worker(&self) {
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while self.resolver.office.lock().running.is_empty() {
+                assert!(Instant::now() < deadline, "no worker came");
+                thread::yield_now();
+            }
+        }
+    }
+
+    fn names(answers: &[Answer]) -> Vec<&str> {
+        answers.iter().map(|answer| answer.name.as_str()).collect()
     }
 
     #[test]
-    fn names_are_answered_with_their_port() {
-        let mut bench = bench(2);
-        bench.ask(1, "example.com");
+    fn names_are_answered() {
+        let mut bench = bench(2, 2);
+        bench.ask("example.com");
         let answers = bench.wait(Duration::from_secs(10));
-        assert_eq!(answers.len(), 1);
-        assert_eq!(answers[0].key, key(1));
-        let addresses = answers[0].result.as_ref().expect("found");
-        assert_eq!(addresses, &[SocketAddr::from(([192, 0, 2, 1], 7))]);
+        assert_eq!(names(&answers), ["example.com"]);
+        let Outcome::Found(addresses) = &answers[0].outcome else { panic!("not found") };
+        assert_eq!(addresses, &[SocketAddr::from(([192, 0, 2, 1], 0))]);
     }
 
     #[test]
     fn three_hundred_dead_names_do_not_delay_a_good_one() {
-        let mut bench = bench(32);
+        let mut bench = bench(32, 512);
         for number in 0..300 {
-            bench.ask(number, "hang");
+            bench.ask(&format!("hang{number}"));
         }
-        bench.ask(300, "example.com");
-        let answers = bench.wait(SLOW * 5);
-        assert_eq!(answers.iter().map(|answer| answer.key).collect::<Vec<_>>(), [key(300)]);
+        bench.ask("example.com");
+        assert_eq!(names(&bench.wait(SLOW * 5)), ["example.com"]);
     }
 
     #[test]
     fn threads_are_bounded() {
-        let mut bench = bench(1);
-        for number in 0..40 {
-            bench.ask(number, "hang");
+        let mut bench = bench(1, 3);
+        for number in 0..QUEUE {
+            bench.ask(&format!("hang{number}"));
         }
-        assert!(bench.resolver.office.lock().threads <= 1);
-        let deadline = Instant::now() + SLOW * 3;
+        assert!(bench.threads() <= 1);
+        let deadline = Instant::now() + SLOW * 4;
         while Instant::now() < deadline {
             assert!(bench.wait(CHECK).is_empty());
-            assert!(bench.resolver.office.lock().threads <= STUCK_FACTOR);
+            assert!(bench.threads() <= 3);
         }
-        assert!(bench.resolver.office.lock().threads >= 2, "slow look-ups must not count");
+        assert_eq!(bench.threads(), 3, "slow look-ups must not count");
     }
 
     #[test]
     fn a_full_queue_answers_the_oldest() {
-        let mut bench = bench(1);
-        bench.ask(u64::from(u32::MAX), "hang");
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while bench.resolver.office.lock().running.is_empty() {
-            assert!(Instant::now() < deadline, "no worker came");
-            thread::yield_now();
-        }
-        for number in 0..QUEUE as u64 + 3 {
-            bench.ask(number, "hang");
+        let mut bench = bench(1, 1);
+        bench.ask("hang");
+        bench.wait_for_worker();
+        for number in 0..QUEUE + 3 {
+            bench.ask(&format!("hang{number}"));
         }
         let answers = bench.wait(Duration::from_secs(10));
-        let failed: Vec<Key> =
-            answers.iter().filter(|a| a.result.is_err()).map(|a| a.key).collect();
-        assert_eq!(failed, [key(0), key(1), key(2)]);
+        assert!(answers.iter().all(|answer| matches!(answer.outcome, Outcome::Displaced)));
+        assert_eq!(names(&answers), ["hang0", "hang1", "hang2"]);
     }
 
     #[test]
-    fn cancelled_queries_are_never_looked_up() {
-        let mut bench = bench(1);
-        bench.ask(0, "hang");
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while bench.resolver.office.lock().running.is_empty() {
-            assert!(Instant::now() < deadline, "no worker came");
-            thread::yield_now();
-        }
-        bench.ask(1, "cancelled.example");
-        bench.ask(2, "example.com");
-        bench.resolver.cancel(key(1));
-        let queue = &bench.resolver.office.lock().queue;
-        assert_eq!(queue.iter().map(|query| query.key).collect::<Vec<_>>(), [key(2)]);
+    fn cancelled_names_are_never_looked_up() {
+        let mut bench = bench(1, 1);
+        bench.ask("hang");
+        bench.wait_for_worker();
+        bench.ask("cancelled.example");
+        bench.ask("example.com");
+        assert!(bench.resolver.cancel("cancelled.example"));
+        assert!(!bench.resolver.cancel("hang"), "a worker has it");
+        assert_eq!(bench.resolver.office.lock().queue, ["example.com"]);
     }
 
     #[test]
     fn a_panic_is_an_answer() {
-        let mut bench = bench(1);
-        bench.ask(1, "panic");
+        let mut bench = bench(1, 1);
+        bench.ask("panic");
         let answers = bench.wait(Duration::from_secs(10));
-        assert!(answers[0].result.is_err());
-        bench.ask(2, "example.com");
-        assert!(bench.wait(Duration::from_secs(10))[0].result.is_ok());
+        assert!(matches!(answers[0].outcome, Outcome::Failed(_)));
+        bench.ask("example.com");
+        let answers = bench.wait(Duration::from_secs(10));
+        assert!(matches!(answers[0].outcome, Outcome::Found(_)));
     }
 
     #[test]
-    fn every_query_is_answered_once() {
-        let mut bench = bench(4);
+    fn every_name_is_answered_once() {
+        let mut bench = bench(4, 400);
         for number in 0..200 {
-            bench.ask(number, "example.com");
+            bench.ask(&number.to_string());
         }
         let mut seen = HashSet::new();
         while seen.len() < 200 {
             let answers = bench.wait(Duration::from_secs(10));
             assert!(!answers.is_empty(), "only {} answers", seen.len());
-            assert!(answers.iter().all(|answer| seen.insert(answer.key.pack())));
+            assert!(answers.into_iter().all(|answer| seen.insert(answer.name)));
         }
     }
 }

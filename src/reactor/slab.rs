@@ -75,6 +75,14 @@ impl<T> Slab<T> {
     }
 
     /// The value of this key, unless it has been removed.
+    pub fn get(&self, key: Key) -> Option<&T> {
+        self.slots
+            .get(key.slot as usize)
+            .filter(|slot| slot.generation == key.generation)
+            .and_then(|slot| slot.value.as_ref())
+    }
+
+    /// The same, to be changed.
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         self.slots
             .get_mut(key.slot as usize)
@@ -146,7 +154,7 @@ mod tests {
                     Some(pick) if !model.is_empty() => {
                         let (key, value) = model.swap_remove(usize::from(pick) % model.len());
                         prop_assert_eq!(slab.remove(key), Some(value));
-                        prop_assert_eq!(slab.get_mut(key), None);
+                        prop_assert_eq!(slab.get(key), None);
                     }
                     _ => model.push((slab.insert_with(|_| value).expect("room"), value)),
                 }

@@ -1,7 +1,7 @@
 //! Resolve and Connect: from a target to an open connection, or to the reply that says why not.
 
-use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 use std::vec;
 
@@ -10,18 +10,19 @@ use mio::event::Event;
 use super::errand::Errand;
 use super::handshake::refuse;
 use super::relay::Relay;
+use super::rules::permitted;
 use super::{Context, Next, State};
 use crate::ledger::settings::Timeouts;
 use crate::proto::socks5::{Host, Reply, ReplyCode};
 use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::{Endpoint, Stream};
 use crate::reactor::listener::canonical;
-use crate::reactor::resolver::Query;
+use crate::reactor::names::{Addresses, NotFound};
 
 /// A request whose name is being looked up.
 pub struct Resolve {
     errand: Box<Errand>,
-    answer: Option<io::Result<Vec<SocketAddr>>>,
+    answer: Option<Addresses>,
 }
 
 /// A request whose addresses are being tried, in order, one after the other.
@@ -55,8 +56,8 @@ pub fn begin<S: Stream>(
             Next::Go(State::Connect(Connect::new(errand, candidates, cx.now)))
         }
         Err(name) => {
-            cx.resolver.submit(Query { key: cx.key, name: name.to_owned(), port });
-            Next::Go(State::Resolve(Resolve { errand, answer: None }))
+            let answer = cx.names.ask(cx.key, name, port, cx.now);
+            Next::Go(State::Resolve(Resolve { errand, answer }))
         }
     }
 }
@@ -81,7 +82,7 @@ impl Resolve {
     }
 
     /// The addresses have come, or the reason why there are none.
-    pub fn answer(&mut self, answer: io::Result<Vec<SocketAddr>>) {
+    pub fn answer(&mut self, answer: Addresses) {
         self.answer = Some(answer);
     }
 
@@ -91,17 +92,21 @@ impl Resolve {
 
     /// Nobody waits for the answer any more.
     pub fn into_errand<S>(self, cx: &mut Context<'_, S>) -> Box<Errand> {
-        cx.resolver.cancel(cx.key);
+        if let Host::Name(name) = &self.errand.target.host
+            && let Some(name) = hostname(name)
+        {
+            cx.names.cancel(cx.key, name);
+        }
         self.errand
     }
 
     pub fn step<S: Stream>(mut self, output: &mut Buffer, cx: &mut Context<'_, S>) -> Next<S> {
         match self.answer.take() {
             None => Next::Wait(State::Resolve(self)),
-            Some(Ok(candidates)) if !candidates.is_empty() => {
+            Some(Ok(candidates)) => {
                 Next::Go(State::Connect(Connect::new(self.errand, candidates, cx.now)))
             }
-            Some(_) => refuse(self.errand, ReplyCode::HostUnreachable, output, cx),
+            Some(Err(NotFound)) => refuse(self.errand, ReplyCode::HostUnreachable, output, cx),
         }
     }
 
@@ -184,7 +189,7 @@ impl<S: Stream> Connect<S> {
 
     fn try_candidate(&mut self, candidate: SocketAddr, cx: &mut Context<'_, S>) {
         let candidate = canonical(candidate);
-        if is_own(candidate, &cx.shared.settings.own_ports) {
+        if !permitted(self.errand.source(), candidate, &cx.shared.settings) {
             return self.failed(ReplyCode::NotAllowed);
         }
         match cx.network.dial(candidate, cx.key) {
@@ -235,21 +240,6 @@ impl<S: Stream> Connect<S> {
     }
 }
 
-/// Whether this is one of the server's own ports on an address of this machine. The port is compared
-/// first, so that ordinary requests cost no call; an address is local if it can be bound to.
-fn is_own(address: SocketAddr, own_ports: &[u16]) -> bool {
-    if !own_ports.contains(&address.port()) {
-        return false;
-    }
-    let mut local = address;
-    local.set_port(0);
-    match UdpSocket::bind(local) {
-        Ok(_) => true,
-        // Anything but a clear "not mine" is refused: descriptors may have run out.
-        Err(error) => error.kind() != ErrorKind::AddrNotAvailable,
-    }
-}
-
 /// The reply that tells a client what went wrong (RFC 1928 §6).
 fn reply_code(error: &io::Error) -> ReplyCode {
     match error.raw_os_error() {
@@ -283,17 +273,6 @@ mod tests {
         assert_eq!(address_literal("[::1]"), "::1".parse().ok());
         for name in ["localhost", "[::1", "1.2.3", "127.0.0.1.", ""] {
             assert_eq!(address_literal(name), None, "{name}");
-        }
-    }
-
-    #[test]
-    fn own_ports_are_refused_on_local_addresses_alone() {
-        let own = |text: &str| is_own(text.parse().expect("a literal"), &[1080, 8080]);
-        for local in ["127.0.0.1:1080", "127.9.9.9:8080", "0.0.0.0:1080", "[::]:8080"] {
-            assert!(own(local), "{local}");
-        }
-        for other in ["127.0.0.1:1081", "192.0.2.77:1080", "198.51.100.1:8080"] {
-            assert!(!own(other), "{other}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! A request on its way: whose it is, where it goes, what came of it.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
@@ -35,6 +35,8 @@ pub enum Reason {
     HalfCloseTimeout,
     /// The account has been deleted.
     UserDeleted,
+    /// It made room for a newcomer, its own request not being complete.
+    Displaced,
     /// The server is closing down.
     Shutdown,
     /// The session's turn panicked.
@@ -61,6 +63,7 @@ impl Reason {
             Reason::IdleTimeout => "idle-timeout",
             Reason::HalfCloseTimeout => "half-close-timeout",
             Reason::UserDeleted => "user-deleted",
+            Reason::Displaced => "displaced",
             Reason::Shutdown => "shutdown",
             Reason::Panic => "panic",
         }
@@ -94,6 +97,11 @@ impl Errand {
     ) -> Self {
         let (target, status) = (Rc::new(target), ReplyCode::GeneralFailure);
         Errand { user, target, status, tally: Tally::default(), name, source, began: now }
+    }
+
+    /// Where the client is.
+    pub fn source(&self) -> IpAddr {
+        self.source.ip()
     }
 
     /// When the request was complete.

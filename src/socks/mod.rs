@@ -14,8 +14,8 @@ mod connect;
 mod errand;
 mod handshake;
 mod relay;
+mod rules;
 
-use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -29,7 +29,7 @@ use crate::reactor::Flow;
 use crate::reactor::buffer::{Buffer, Pool};
 use crate::reactor::endpoint::{Dial, Endpoint, Stop, Stream, Transfer};
 use crate::reactor::farewell::Farewell;
-use crate::reactor::resolver::Resolver;
+use crate::reactor::names::{Addresses, Names};
 use crate::reactor::selector::Side;
 use crate::reactor::slab::Key;
 use connect::{Connect, Resolve};
@@ -51,7 +51,7 @@ pub struct Context<'a, S> {
     /// Who opens connections to targets.
     pub network: &'a mut dyn Dial<S>,
     /// Who is asked for names.
-    pub resolver: &'a mut Resolver,
+    pub names: &'a mut Names,
     /// Where buffers get their storage.
     pub pool: &'a mut Pool,
     /// Users, metrics, access log, settings.
@@ -141,10 +141,15 @@ impl<S: Stream> Session<S> {
     }
 
     /// The addresses of the name have come, or the reason why there are none.
-    pub fn resolved(&mut self, result: io::Result<Vec<SocketAddr>>) {
+    pub fn resolved(&mut self, addresses: Addresses) {
         if let State::Resolve(resolve) = &mut self.state {
-            resolve.answer(result);
+            resolve.answer(addresses);
         }
+    }
+
+    /// Whether the client has logged in and made a complete request.
+    pub fn has_request(&self) -> bool {
+        self.state.errand().is_some()
     }
 
     /// The account, once there is one.
@@ -162,7 +167,7 @@ impl<S: Stream> Session<S> {
             State::Hello | State::Auth | State::Request(_) => (self.began, timeouts.handshake),
             State::Resolve(resolve) => (resolve.began(), timeouts.resolve),
             State::Connect(connect) => return connect.deadline(timeouts),
-            State::Relay(relay) => relay.patience(timeouts),
+            State::Relay(relay) => return relay.deadline(timeouts),
             State::Goodbye(farewell, ..) => (farewell.began(), timeouts.goodbye),
             State::Ended(..) => return None,
         };
@@ -281,10 +286,7 @@ impl<S: Stream> Session<S> {
             }
             State::Resolve(resolve) => resolve.expire(&mut self.output, cx),
             State::Connect(connect) => Next::Go(State::Connect(connect.expire(cx))),
-            State::Relay(relay) => {
-                let reason = relay.expired();
-                Next::end(Some(relay.into_errand(cx.pool)), reason)
-            }
+            State::Relay(relay) => relay.expire(cx),
             State::Goodbye(_, errand, reason) | State::Ended(errand, reason) => {
                 Next::end(errand, reason)
             }

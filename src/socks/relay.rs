@@ -27,6 +27,8 @@ pub struct Relay<S> {
     up: Lane,
     down: Lane,
     last_byte: Instant,
+    /// Whether the kernel probes if the target still exists.
+    probing: bool,
     /// Why a lane was given up, if one was.
     failure: Option<Reason>,
 }
@@ -35,7 +37,7 @@ impl<S: Stream> Relay<S> {
     /// A tunnel to `target`, whose first payload has already been received.
     pub fn new(errand: Box<Errand>, target: Endpoint<S>, received: Buffer, now: Instant) -> Self {
         let (up, down) = (Lane::new(received), Lane::new(Buffer::default()));
-        Relay { errand, target, up, down, last_byte: now, failure: None }
+        Relay { errand, target, up, down, last_byte: now, probing: false, failure: None }
     }
 
     /// Notes an event of the target.
@@ -54,15 +56,36 @@ impl<S: Stream> Relay<S> {
         self.errand
     }
 
-    /// Since when no byte has moved, and how long that may last.
-    pub fn patience(&self, timeouts: &Timeouts) -> (Instant, Option<Duration>) {
-        let half = self.half_closed();
-        (self.last_byte, if half { timeouts.half_close } else { timeouts.idle })
+    /// When the kernel is to probe the peers, or the tunnel has been silent for too long.
+    pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
+        let probe = timeouts.keepalive.filter(|_| !self.probing);
+        let patience = self.patience(timeouts).into_iter().chain(probe).min()?;
+        self.last_byte.checked_add(patience)
     }
 
-    /// What it means that no byte has moved for too long.
-    pub fn expired(&self) -> Reason {
-        if self.half_closed() { Reason::HalfCloseTimeout } else { Reason::IdleTimeout }
+    /// How long no byte may move.
+    fn patience(&self, timeouts: &Timeouts) -> Option<Duration> {
+        if self.half_closed() { timeouts.half_close } else { timeouts.idle }
+    }
+
+    /// The tunnel has been silent: for the first time, and the target is probed from now on (the client
+    /// is, since it was accepted), or for too long.
+    pub fn expire(mut self: Box<Self>, cx: &mut Context<'_, S>) -> Next<S> {
+        let timeouts = cx.shared.settings.timeouts;
+        let silence = cx.now.saturating_duration_since(self.last_byte);
+        if self.patience(&timeouts).is_some_and(|patience| silence >= patience) {
+            let timeout = match self.half_closed() {
+                true => Reason::HalfCloseTimeout,
+                false => Reason::IdleTimeout,
+            };
+            return self.end(timeout, cx);
+        }
+        self.probing = true;
+        if let Some(silence) = timeouts.keepalive {
+            // Without probes a dead peer is found out by the idle timeout.
+            let _ = self.target.stream_mut().probe_after(silence);
+        }
+        Next::Wait(State::Relay(self))
     }
 
     fn half_closed(&self) -> bool {

@@ -87,7 +87,7 @@ fn data(bytes: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 fn lane() -> (Lane, Pool) {
-    (Lane::new(Buffer::default()), Pool::new(4))
+    (Lane::new(Buffer::default()), Pool::new(4, usize::MAX))
 }
 
 #[test]

@@ -1,0 +1,307 @@
+//! Names and their addresses: a cache, and one question for all who ask the same.
+//!
+//! The loop's side of name resolution. The [`Resolver`](super::resolver::Resolver) behind it knows names
+//! only; who waits for them is known here. Answers are remembered for a while, failures for a shorter
+//! while, and the number of remembered names is bounded.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::resolver::{Outcome, Resolver};
+use super::slab::Key;
+
+/// Names that are remembered at most; the one remembered first is forgotten first.
+pub const REMEMBERED: usize = 4096;
+
+/// How long answers are good for; `None` remembers nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Addresses that were found.
+    pub found: Option<Duration>,
+    /// Names for which none were found.
+    pub failed: Option<Duration>,
+}
+
+/// What is known about a name: its addresses in order of preference, or that there are none.
+pub type Addresses = Result<Vec<SocketAddr>, NotFound>;
+
+/// A name has no address that could be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotFound;
+
+/// Names that are being looked up, and names that are remembered.
+pub struct Names {
+    resolver: Resolver,
+    /// Who waits for each name that is being looked up. A look-up goes on even when nobody waits any more.
+    pending: HashMap<String, Vec<Waiter>>,
+    remembered: HashMap<String, (Instant, Addresses)>,
+    /// The remembered names with the time of remembering, oldest first.
+    order: VecDeque<(Instant, String)>,
+    hits: u64,
+    /// Pending names for which nobody waits.
+    orphans: usize,
+}
+
+struct Waiter {
+    key: Key,
+    port: u16,
+}
+
+/// What became of a session's question.
+pub struct Reply {
+    /// The session that asked.
+    pub key: Key,
+    /// The addresses with the port it asked for.
+    pub addresses: Addresses,
+}
+
+impl Names {
+    /// Names that are looked up by `resolver`.
+    pub fn new(resolver: Resolver) -> Self {
+        Names {
+            resolver,
+            pending: HashMap::new(),
+            remembered: HashMap::new(),
+            order: VecDeque::new(),
+            hits: 0,
+            orphans: 0,
+        }
+    }
+
+    /// Asks for a name. What is remembered is answered at once; otherwise the answer comes with
+    /// [`Names::replies`].
+    pub fn ask(&mut self, key: Key, name: &str, port: u16, now: Instant) -> Option<Addresses> {
+        let name = name.to_ascii_lowercase();
+        if let Some((_, addresses)) = self.remembered.get(&name).filter(|(until, _)| now < *until) {
+            self.hits += 1;
+            return Some(with_port(addresses, port));
+        }
+        let waiter = Waiter { key, port };
+        match self.pending.get_mut(&name) {
+            Some(waiters) => {
+                self.orphans -= usize::from(waiters.is_empty());
+                waiters.push(waiter);
+            }
+            None => {
+                self.pending.insert(name.clone(), vec![waiter]);
+                self.resolver.submit(name);
+            }
+        }
+        None
+    }
+
+    /// A session does not wait for this name any more. If nobody does, and no worker has taken it yet,
+    /// it is not looked up.
+    pub fn cancel(&mut self, key: Key, name: &str) {
+        let name = name.to_ascii_lowercase();
+        if let Some(waiters) = self.pending.get_mut(&name) {
+            let before = waiters.len();
+            waiters.retain(|waiter| waiter.key != key);
+            if !waiters.is_empty() || before == 0 {
+                return;
+            }
+            if self.resolver.cancel(&name) {
+                self.pending.remove(&name);
+            } else {
+                self.orphans += 1;
+            }
+        }
+    }
+
+    /// Takes the answers that have come, one for each session that waits, and remembers them.
+    pub fn replies(&mut self, memory: Memory, now: Instant) -> Vec<Reply> {
+        let mut replies = Vec::new();
+        for answer in self.resolver.answers() {
+            let (addresses, looked_up) = match answer.outcome {
+                Outcome::Found(addresses) if !addresses.is_empty() => (Ok(addresses), true),
+                Outcome::Found(_) | Outcome::Failed(_) => (Err(NotFound), true),
+                Outcome::Displaced => (Err(NotFound), false),
+            };
+            let waiters = self.pending.remove(&answer.name).unwrap_or_default();
+            self.orphans -= usize::from(waiters.is_empty());
+            replies.extend(
+                waiters.into_iter().map(|Waiter { key, port }| Reply {
+                    key,
+                    addresses: with_port(&addresses, port),
+                }),
+            );
+            if looked_up {
+                self.remember(answer.name, addresses, memory, now);
+            }
+        }
+        replies
+    }
+
+    /// Lets look-ups begin that have waited for slow ones. Returns when to do so again, if need be.
+    pub fn check(&mut self, now: Instant) -> Option<Instant> {
+        if self.pending.is_empty() { None } else { self.resolver.check(now) }
+    }
+
+    /// Look-ups that go on although nobody waits for them any more. Each may hold a descriptor.
+    pub fn orphans(&self) -> usize {
+        self.orphans
+    }
+
+    /// Questions answered from memory.
+    pub fn hits(&self) -> u64 {
+        self.hits
+    }
+
+    fn remember(&mut self, name: String, addresses: Addresses, memory: Memory, now: Instant) {
+        let lifetime = if addresses.is_ok() { memory.found } else { memory.failed };
+        let Some(until) = lifetime.and_then(|lifetime| now.checked_add(lifetime)) else { return };
+        self.remembered.insert(name.clone(), (until, addresses));
+        self.order.push_back((until, name));
+        while self.order.len() > REMEMBERED
+            && let Some((until, name)) = self.order.pop_front()
+        {
+            // Unless it has been remembered anew since.
+            if self.remembered.get(&name).is_some_and(|(newer, _)| *newer == until) {
+                self.remembered.remove(&name);
+            }
+        }
+    }
+}
+
+fn with_port(addresses: &Addresses, port: u16) -> Addresses {
+    let mut addresses = addresses.clone()?;
+    addresses.iter_mut().for_each(|address| address.set_port(port));
+    Ok(addresses)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    use mio::{Events, Poll, Token, Waker};
+
+    use super::super::resolver::Limits;
+    use super::*;
+
+    const MEMORY: Memory =
+        Memory { found: Some(Duration::from_secs(30)), failed: Some(Duration::from_secs(5)) };
+
+    struct Bench {
+        poll: Poll,
+        names: Names,
+        asked: Arc<AtomicUsize>,
+        /// Each look-up waits for one of these.
+        permits: mpsc::Sender<()>,
+    }
+
+    /// Names that begin with `no` do not exist; all others are 192.0.2.1.
+    fn bench() -> Bench {
+        let poll = Poll::new().expect("a poll");
+        let waker = Waker::new(poll.registry(), Token(0)).expect("a waker");
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (permits, wait) = mpsc::channel::<()>();
+        let (count, wait) = (Arc::clone(&asked), std::sync::Mutex::new(wait));
+        let lookup = move |name: &str, port| {
+            count.fetch_add(1, Ordering::SeqCst);
+            let _ = wait.lock().map(|wait| wait.recv());
+            match name.starts_with("no") {
+                true => Err(std::io::ErrorKind::NotFound.into()),
+                false => Ok(vec![SocketAddr::from(([192, 0, 2, 1], port))]),
+            }
+        };
+        let limits = Limits { threads: 1, threads_in_all: 1, queue: 8 };
+        let names = Names::new(Resolver::new(limits, waker, Box::new(lookup)));
+        Bench { poll, names, asked, permits }
+    }
+
+    fn key(number: u64) -> Key {
+        Key::unpack(number)
+    }
+
+    fn at(port: u16) -> Addresses {
+        Ok(vec![SocketAddr::from(([192, 0, 2, 1], port))])
+    }
+
+    impl Bench {
+        /// Lets one look-up end and waits for what comes of it.
+        fn settle(&mut self, now: Instant) -> Vec<(Key, Addresses)> {
+            self.permits.send(()).expect("the worker lives");
+            let mut events = Events::with_capacity(8);
+            let deadline = Instant::now() + Duration::from_secs(10);
+            loop {
+                self.poll.poll(&mut events, Some(Duration::from_millis(100))).expect("polled");
+                let replies = self.names.replies(MEMORY, now);
+                if !replies.is_empty() {
+                    return replies.into_iter().map(|reply| (reply.key, reply.addresses)).collect();
+                }
+                assert!(Instant::now() < deadline, "no answer came");
+            }
+        }
+    }
+
+    #[test]
+    fn equal_names_are_looked_up_once() {
+        let (mut bench, now) = (bench(), Instant::now());
+        assert_eq!(bench.names.ask(key(1), "example.com", 80, now), None);
+        assert_eq!(bench.names.ask(key(2), "EXAMPLE.com", 443, now), None);
+        assert_eq!(bench.settle(now), [(key(1), at(80)), (key(2), at(443))]);
+        assert_eq!(bench.asked.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn answers_are_remembered_for_their_time() {
+        let (mut bench, now) = (bench(), Instant::now());
+        bench.names.ask(key(1), "example.com", 80, now);
+        bench.settle(now);
+        let soon = now + Duration::from_millis(29_999);
+        assert_eq!(bench.names.ask(key(2), "Example.com", 7, soon), Some(at(7)));
+        assert_eq!(bench.names.hits(), 1);
+        assert_eq!(bench.names.ask(key(3), "example.com", 7, now + Duration::from_secs(30)), None);
+    }
+
+    #[test]
+    fn failures_are_remembered_for_a_shorter_time() {
+        let (mut bench, now) = (bench(), Instant::now());
+        bench.names.ask(key(1), "nowhere.example", 80, now);
+        assert_eq!(bench.settle(now), [(key(1), Err(NotFound))]);
+        let soon = now + Duration::from_millis(4_999);
+        assert_eq!(bench.names.ask(key(2), "nowhere.example", 80, soon), Some(Err(NotFound)));
+        assert_eq!(
+            bench.names.ask(key(3), "nowhere.example", 80, now + Duration::from_secs(5)),
+            None
+        );
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let (mut bench, now) = (bench(), Instant::now());
+        for number in 0..REMEMBERED + 10 {
+            bench.names.remember(number.to_string(), at(0), MEMORY, now);
+        }
+        assert_eq!(bench.names.remembered.len(), REMEMBERED);
+        assert_eq!(bench.names.order.len(), REMEMBERED);
+        assert_eq!(bench.names.ask(key(1), &(REMEMBERED + 9).to_string(), 1, now), Some(at(1)));
+        let off = Memory { found: None, failed: None };
+        bench.names.remember("example.com".to_owned(), at(0), off, now);
+        assert_eq!(bench.names.ask(key(1), "example.com", 1, now), None);
+    }
+
+    #[test]
+    fn who_has_left_gets_no_answer_and_a_name_nobody_wants_is_dropped() {
+        let (mut bench, now) = (bench(), Instant::now());
+        bench.names.ask(key(1), "example.com", 80, now);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while bench.asked.load(Ordering::SeqCst) == 0 {
+            assert!(Instant::now() < deadline, "no worker came");
+            std::thread::yield_now();
+        }
+        bench.names.ask(key(2), "example.com", 80, now);
+        bench.names.ask(key(3), "second.example", 80, now);
+        bench.names.cancel(key(3), "second.example");
+        assert_eq!((bench.names.pending.len(), bench.names.orphans()), (1, 0));
+        bench.names.cancel(key(1), "example.com");
+        bench.names.cancel(key(2), "example.com");
+        assert_eq!((bench.names.pending.len(), bench.names.orphans()), (1, 1));
+        bench.names.ask(key(4), "example.com", 80, now);
+        assert_eq!(bench.names.orphans(), 0);
+        assert_eq!(bench.settle(now), [(key(4), at(80))]);
+    }
+}

@@ -1,0 +1,144 @@
+//! Accepting connections: a few for each turn of the loop, as long as there is room.
+//!
+//! A SOCKS session is promised two descriptors when it is admitted: its client's and its target's. While
+//! there is no room the listener pauses, with at most one accepted connection that waits in its hands.
+
+use std::time::Instant;
+
+use mio::net::TcpStream;
+
+use super::gate::{Allowance, BASE_DESCRIPTORS, Verdict};
+use super::resident::{Conversation, Resident};
+use super::{Listeners, Server};
+use crate::ledger::Shared;
+use crate::reactor::listener::Accepted;
+use crate::reactor::selector::Service;
+use crate::socks::Reason;
+use crate::{metp, socks};
+
+/// Connections accepted in one turn of the loop, so that a burst does not hold up the tunnels.
+const ACCEPTS: usize = 16;
+
+/// METP sessions that have not logged in, at most. The newest displaces the oldest.
+const METP_UNPROVEN: usize = 64;
+
+impl Server {
+    pub(super) fn accept(&mut self, now: Instant) {
+        for service in [Service::Metp, Service::Socks] {
+            if let Some(listeners) = &mut self.listeners {
+                listeners.of(service).resume(now);
+            }
+            for _ in 0..ACCEPTS {
+                if !self.accept_one(service, now) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Accepts a connection and decides what becomes of it. Says whether another may follow.
+    fn accept_one(&mut self, service: Service, now: Instant) -> bool {
+        let Some(listeners) = &mut self.listeners else { return false };
+        let (stream, source) = match listeners.of(service).accept(now) {
+            Accepted::Connection(stream, source) => (stream, source),
+            Accepted::Nothing => return false,
+            Accepted::Exhausted(error) => {
+                if let Some(error) = error {
+                    log::warn!("{service:?}: cannot accept connections for now: {error}");
+                }
+                return false;
+            }
+        };
+        let allowance = self.allowance(service);
+        let sessions = &self.sessions;
+        let unproven = |key| sessions.get(key).is_some_and(|resident| !resident.proven);
+        match self.gates.of(service).judge(source.ip(), allowance, now, unproven) {
+            Verdict::Admit => self.admit(service, stream, source, now),
+            Verdict::Replace(key) => {
+                self.end(key, Reason::Displaced, now);
+                self.admit(service, stream, source, now);
+            }
+            Verdict::TooMany => {
+                log::debug!("{service:?}: {} has too many connections", source.ip());
+            }
+            Verdict::Wait => {
+                let Some(Listeners { socks, metp }) = &mut self.listeners else { return false };
+                let listener = match service {
+                    Service::Socks => socks,
+                    Service::Metp => metp,
+                };
+                if listener.hold(stream, source, now) {
+                    log::warn!("{service:?}: all places are taken, further connections wait");
+                }
+                return false;
+            }
+        }
+        true
+    }
+
+    /// What a service allows now. Descriptors are counted exactly: two for each SOCKS session, one for each
+    /// METP session, and one for each look-up that its session has left behind.
+    fn allowance(&self, service: Service) -> Allowance {
+        let Shared { metrics, settings, .. } = &self.world.shared;
+        let spoken_for = metrics
+            .open
+            .saturating_mul(2)
+            .saturating_add(metrics.metp_open)
+            .saturating_add(self.world.names.orphans())
+            .saturating_add(BASE_DESCRIPTORS);
+        let free = self.descriptors.saturating_sub(spoken_for);
+        match service {
+            Service::Socks => Allowance {
+                room: metrics.open < settings.max_connections && free >= 2,
+                unproven: (settings.max_connections / 2).max(1),
+                per_source: settings.max_connections_per_ip,
+            },
+            Service::Metp => Allowance {
+                room: metrics.metp_open < settings.max_metp_sessions && free >= 1,
+                unproven: METP_UNPROVEN,
+                per_source: None,
+            },
+        }
+    }
+
+    /// Whether so much room has come free that it is worth while to accept again. A little more than one
+    /// place, so that a full house does not open and close its doors for each guest.
+    pub(super) fn roomy(&self, service: Service) -> bool {
+        let Shared { metrics, settings, .. } = &self.world.shared;
+        let (open, limit) = match service {
+            Service::Socks => (metrics.open, settings.max_connections),
+            Service::Metp => (metrics.metp_open, settings.max_metp_sessions),
+        };
+        open < limit - limit / 32
+    }
+
+    fn admit(
+        &mut self,
+        service: Service,
+        stream: TcpStream,
+        source: std::net::SocketAddr,
+        now: Instant,
+    ) {
+        let conversation = match service {
+            Service::Socks => Conversation::Socks(socks::Session::new(stream, source, now)),
+            Service::Metp => Conversation::Metp(Box::new(metp::Session::new(stream, source, now))),
+        };
+        let resident = Resident::new(conversation, source.ip());
+        let Some(key) = self.sessions.insert_with(|_| resident) else { return };
+        let metrics = &mut self.world.shared.metrics;
+        metrics.accepted += u64::from(service == Service::Socks);
+        *metrics.open_mut(service) += 1;
+        self.gates.of(service).enter(key, source.ip(), now);
+        let registered = match self.sessions.get_mut(key) {
+            Some(resident) => resident.register(key, &self.world.selector),
+            None => Ok(()),
+        };
+        match registered {
+            Ok(()) => self.arm(key),
+            Err(error) => {
+                log::warn!("cannot watch a new connection: {error}");
+                self.end(key, Reason::Displaced, now);
+            }
+        }
+    }
+}

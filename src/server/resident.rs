@@ -1,0 +1,106 @@
+//! A session and its place in the house.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use mio::event::Event;
+use mio::net::TcpStream;
+
+use super::World;
+use crate::ledger::settings::Timeouts;
+use crate::ledger::users::UserId;
+use crate::reactor::Flow;
+use crate::reactor::selector::{Selector, Service, Side, Source};
+use crate::reactor::slab::Key;
+use crate::reactor::wheel::Tick;
+use crate::{metp, socks};
+
+/// A session and its place in the house.
+pub(super) struct Resident {
+    pub(super) conversation: Conversation,
+    /// Where its client is.
+    pub(super) source: IpAddr,
+    /// Whether it waits for a turn.
+    pub(super) queued: bool,
+    /// Whether it has been seen to have a complete request or a login.
+    pub(super) proven: bool,
+    /// The earliest alarm that the wheel has promised; later ones are void.
+    pub(super) armed: Option<Tick>,
+}
+
+/// SOCKS sessions by value, since there are thousands of them; the few of METP behind a pointer, so that
+/// they do not make the others larger.
+#[expect(clippy::large_enum_variant, reason = "the large variant is the common one")]
+pub(super) enum Conversation {
+    Socks(socks::Session<TcpStream>),
+    Metp(Box<metp::Session<TcpStream>>),
+}
+
+impl Resident {
+    pub(super) fn new(conversation: Conversation, source: IpAddr) -> Self {
+        Resident { conversation, source, queued: false, proven: false, armed: None }
+    }
+
+    /// Puts the session into the run queue, once.
+    pub(super) fn queue(&mut self, key: Key, queue: &mut VecDeque<Key>) {
+        if !std::mem::replace(&mut self.queued, true) {
+            queue.push_back(key);
+        }
+    }
+
+    pub(super) fn note(&mut self, side: Side, event: &Event) {
+        match &mut self.conversation {
+            Conversation::Socks(session) => session.note(side, event),
+            Conversation::Metp(session) => session.note(event),
+        }
+    }
+
+    pub(super) fn register(&mut self, key: Key, selector: &Selector) -> io::Result<()> {
+        let stream = match &mut self.conversation {
+            Conversation::Socks(session) => session.stream(),
+            Conversation::Metp(session) => session.stream(),
+        };
+        selector.register(stream, Source::Session(key, Side::Client))
+    }
+}
+
+impl Conversation {
+    pub(super) fn service(&self) -> Service {
+        match self {
+            Conversation::Socks(_) => Service::Socks,
+            Conversation::Metp(_) => Service::Metp,
+        }
+    }
+
+    pub(super) fn turn(&mut self, key: Key, now: Instant, world: &mut World) -> Flow {
+        match self {
+            Conversation::Socks(session) => session.turn(&mut world.context(key, now)),
+            Conversation::Metp(session) => session.turn(now, &mut world.pool, &mut world.shared),
+        }
+    }
+
+    pub(super) fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
+        match self {
+            Conversation::Socks(session) => session.deadline(timeouts),
+            Conversation::Metp(session) => session.deadline(timeouts),
+        }
+    }
+
+    /// Whether the client has shown that it may be here: a complete request, or a login to METP.
+    pub(super) fn proven(&self) -> bool {
+        match self {
+            Conversation::Socks(session) => session.has_request(),
+            Conversation::Metp(session) => session.logged_in(),
+        }
+    }
+
+    /// The account of a SOCKS session. METP sessions are told at their next command.
+    pub(super) fn socks_user(&self) -> Option<UserId> {
+        match self {
+            Conversation::Socks(session) => session.user(),
+            Conversation::Metp(_) => None,
+        }
+    }
+}
