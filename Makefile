@@ -1,13 +1,14 @@
 # Builds, checks, tests and installs socks5d and its client. `make help` lists the targets.
 
 PREFIX  ?= /usr/local
+MINUTES ?= 5
 DESTDIR ?=
 CARGO   ?= cargo
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 MINIMUM := $(shell sed -n 's/^rust-version = "\([0-9.]*\)"/\1/p' Cargo.toml)
 
 .DEFAULT_GOAL := all
-.PHONY: all test check install clean help rust
+.PHONY: all test check soak install clean help rust
 
 all: rust ## build the release binaries: bin/socks5d and bin/client
 	$(CARGO) build --release --locked --workspace --bins
@@ -24,6 +25,9 @@ check: rust ## format, lints and documents, without a warning
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+
+soak: all ## a mixed load for MINUTES (default 5) that checks every byte, descriptors and memory
+	$(CARGO) run --release --locked --package soak -- $(MINUTES)
 
 install: all ## install binaries and man pages below DESTDIR and PREFIX
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/man/man1" "$(DESTDIR)$(PREFIX)/share/man/man8"

@@ -21,10 +21,11 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// A binary of this workspace, built with the tests.
 pub fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows where it is");
-    let folder = test.ancestors().nth(2).expect("tests are built into target/*/deps");
-    let binary = folder.join(name);
-    assert!(binary.exists(), "{} is not built: run `cargo build --workspace`", binary.display());
-    binary
+    // Tests are built into target/*/deps, binaries into target/*.
+    let mut candidates = test.ancestors().skip(1).take(2).map(|folder| folder.join(name));
+    candidates
+        .find(|binary| binary.exists())
+        .unwrap_or_else(|| panic!("{name} is not built: run `cargo build --workspace --bins`"))
 }
 
 /// Waits until `condition` holds.
