@@ -2,12 +2,10 @@
 
 use std::ffi::OsStr;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::mpsc;
-use std::time::Duration;
 
-use socks5d::ledger::settings::{Settings, Timeouts};
 use socks5d::ledger::users::Users;
 use socks5d::proto::metp::Role;
 use socks5d::reactor::selector::Service;
@@ -194,28 +192,13 @@ fn server_without_names() -> [SocketAddr; 2] {
             users.add(name.as_bytes(), b"pw", role).expect("new");
         }
         let server = Server::bind(Config {
-            listen: Some(Ipv4Addr::LOCALHOST.into()),
-            port: 0,
-            metp_listen: Ipv4Addr::LOCALHOST.into(),
-            metp_port: 0,
             users,
-            settings: Settings {
-                buffer_size: 4096,
-                max_connections: 100,
-                max_metp_sessions: 10,
-                timeouts: Timeouts::default(),
-                own_ports: Vec::new(),
-            },
-            log_entries: 10,
-            dns_threads: 4,
             lookup: Box::new(|_, _| {
                 loop {
                     std::thread::park();
                 }
             }),
-            grace: Duration::ZERO,
-            access_log: None,
-            signals: None,
+            ..Config::default()
         });
         let server = server.expect("free ports");
         let addresses = [Service::Socks, Service::Metp].map(|service| server.address(service));

@@ -164,9 +164,10 @@ impl Names {
     }
 }
 
+/// Names are looked up with port 0, which stands for the one that was asked for.
 fn with_port(addresses: &Addresses, port: u16) -> Addresses {
     let mut addresses = addresses.clone()?;
-    addresses.iter_mut().for_each(|address| address.set_port(port));
+    addresses.iter_mut().filter(|address| address.port() == 0).for_each(|a| a.set_port(port));
     Ok(addresses)
 }
 

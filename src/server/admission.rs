@@ -68,7 +68,7 @@ impl Server {
                     Service::Metp => metp,
                 };
                 if listener.hold(stream, source, now) {
-                    log::warn!("{service:?}: all places are taken, further connections wait");
+                    log::warn!("{service:?}: the limit of connections is reached, others wait");
                 }
                 return false;
             }

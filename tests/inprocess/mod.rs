@@ -16,6 +16,7 @@ use socks5d::ledger::settings::{Settings, Timeouts};
 use socks5d::ledger::users::Users;
 use socks5d::process::raise_descriptor_limit;
 use socks5d::proto::metp::Role;
+use socks5d::reactor::resolver::Limits;
 use socks5d::reactor::selector::Service;
 use socks5d::server::{Config, Server};
 use support::PATIENCE;
@@ -36,7 +37,8 @@ pub struct Inprocess {
 pub struct Builder {
     accounts: Vec<(Vec<u8>, Vec<u8>)>,
     listen: Option<IpAddr>,
-    timeouts: Timeouts,
+    settings: Settings,
+    dns: Limits,
 }
 
 /// The names there are, and which have been asked for.
@@ -46,7 +48,7 @@ pub struct Names(Arc<Mutex<Directory>>);
 #[derive(Default)]
 struct Directory {
     addresses: HashMap<String, Vec<IpAddrs>>,
-    asked: Vec<(String, u16)>,
+    asked: Vec<String>,
     /// Look-ups of these names wait for the channel.
     hanging: HashMap<String, Arc<Mutex<Receiver<()>>>>,
 }
@@ -62,7 +64,9 @@ impl Default for Builder {
     fn default() -> Self {
         let accounts = vec![(b"admin".to_vec(), b"1234".to_vec())];
         let timeouts = Timeouts { resolve: None, goodbye: None, ..Timeouts::default() };
-        Builder { accounts, listen: Some(Ipv4Addr::LOCALHOST.into()), timeouts }
+        let settings = Settings { timeouts, ..Settings::default() };
+        let Config { dns, .. } = Config::default();
+        Builder { accounts, listen: Some(Ipv4Addr::LOCALHOST.into()), settings, dns }
     }
 }
 
@@ -82,7 +86,19 @@ impl Builder {
 
     /// Changes the times. At first they are the usual ones, but nothing ends a look-up or a goodbye.
     pub fn timeouts(mut self, change: impl FnOnce(&mut Timeouts)) -> Self {
-        change(&mut self.timeouts);
+        change(&mut self.settings.timeouts);
+        self
+    }
+
+    /// Changes the settings.
+    pub fn settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+
+    /// Changes how much may be asked of names at once.
+    pub fn dns(mut self, limits: Limits) -> Self {
+        self.dns = limits;
         self
     }
 
@@ -102,23 +118,13 @@ impl Builder {
             }
             let server = Server::bind(Config {
                 listen: self.listen,
-                port: 0,
-                metp_listen: Ipv4Addr::LOCALHOST.into(),
-                metp_port: 0,
                 users,
-                settings: Settings {
-                    buffer_size: 65536,
-                    max_connections: 1000,
-                    max_metp_sessions: 10,
-                    timeouts: self.timeouts,
-                    own_ports: Vec::new(),
-                },
-                log_entries: 10,
-                dns_threads: 32,
+                settings: self.settings,
+                dns: self.dns,
                 lookup: Box::new(move |name, port| directory.look_up(name, port)),
                 grace: Duration::ZERO,
-                access_log: None,
                 signals: Some(signals),
+                ..Config::default()
             })?;
             let address = |service| server.address(service).expect("it listens");
             tell.send((address(Service::Socks), address(Service::Metp))).expect("the test waits");
@@ -206,13 +212,13 @@ impl Names {
     }
 
     /// What has been asked for, in order.
-    pub fn asked(&self) -> Vec<(String, u16)> {
+    pub fn asked(&self) -> Vec<String> {
         self.lock(|directory| directory.asked.clone())
     }
 
     fn look_up(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let wait = self.lock(|directory| {
-            directory.asked.push((name.to_owned(), port));
+            directory.asked.push(name.to_owned());
             directory.hanging.get(name).cloned()
         });
         if let Some(wait) = wait {
