@@ -318,7 +318,14 @@ fn at_the_limit_of_connections_others_wait() {
 
 /// Without descriptors left it neither dies nor spins, and goes on when there are some again.
 fn survives_exhaustion(proxy: &mut Proxy, echo: SocketAddr) {
-    let crowd: Vec<TcpStream> = (0..200).map(|_| proxy.socks()).collect();
+    let all_at_once =
+        [HELLO, &credentials(b"admin", b"1234")[..], &connect_request(echo)[..]].concat();
+    let knock = || {
+        let mut client = proxy.socks();
+        client.write_all(&all_at_once).expect("room in the backlog");
+        client
+    };
+    let crowd: Vec<TcpStream> = (0..200).map(|_| knock()).collect();
     proxy
         .stderr
         .wait_for(|line| line.contains("limit of connections") || line.contains("os error 24"));

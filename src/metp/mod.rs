@@ -100,6 +100,11 @@ impl<S: Stream> Session<S> {
         matches!(self.stage, Stage::Open(_))
     }
 
+    /// Whether the client has said nothing yet.
+    pub fn is_silent(&self) -> bool {
+        matches!(self.stage, Stage::Start) && self.input.is_empty()
+    }
+
     /// When the session is to be asked whether it has waited too long.
     pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
         let (since, patience): (Instant, Option<Duration>) = match &self.stage {

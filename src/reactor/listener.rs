@@ -123,6 +123,13 @@ impl Listener {
         self.paused_until = None;
     }
 
+    /// Ends a pause with a connection in hand, for which there may be room now.
+    pub fn resume_if_held(&mut self) {
+        if self.held.is_some() {
+            self.paused_until = None;
+        }
+    }
+
     /// Stops accepting for a while. Says whether this begins an episode, which is to be reported.
     fn pause(&mut self, now: Instant) -> bool {
         self.paused_until = Some(now + PAUSE);

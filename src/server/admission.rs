@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use mio::net::TcpStream;
 
-use super::gate::{Allowance, BASE_DESCRIPTORS, Verdict};
+use super::Server;
+use super::gate::{Allowance, BASE_DESCRIPTORS, Standing, Verdict};
 use super::resident::{Conversation, Resident};
-use super::{Listeners, Server};
 use crate::ledger::Shared;
 use crate::reactor::listener::Accepted;
 use crate::reactor::selector::Service;
@@ -51,8 +51,8 @@ impl Server {
         };
         let allowance = self.allowance(service);
         let sessions = &self.sessions;
-        let unproven = |key| sessions.get(key).is_some_and(|resident| !resident.proven);
-        match self.gates.of(service).judge(source.ip(), allowance, now, unproven) {
+        let standing = |key| sessions.get(key).map_or(Standing::Settled, Resident::standing);
+        match self.gates.of(service).judge(source.ip(), allowance, now, standing) {
             Verdict::Admit => self.admit(service, stream, source, now),
             Verdict::Replace(key) => {
                 self.end(key, Reason::Displaced, now);
@@ -62,12 +62,9 @@ impl Server {
                 log::debug!("{service:?}: {} has too many connections", source.ip());
             }
             Verdict::Wait => {
-                let Some(Listeners { socks, metp }) = &mut self.listeners else { return false };
-                let listener = match service {
-                    Service::Socks => socks,
-                    Service::Metp => metp,
-                };
-                if listener.hold(stream, source, now) {
+                if let Some(listeners) = &mut self.listeners
+                    && listeners.of(service).hold(stream, source, now)
+                {
                     log::warn!("{service:?}: the limit of connections is reached, others wait");
                 }
                 return false;

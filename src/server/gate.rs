@@ -10,8 +10,11 @@ use std::time::{Duration, Instant};
 
 use crate::reactor::slab::Key;
 
-/// When a service is full, an unproven session is safe for this long.
+/// An unproven session that has said something is safe for this long.
 const RESPITE: Duration = Duration::from_secs(1);
+
+/// How many unproven sessions are looked at to find one that may be displaced.
+const LOOK: usize = 128;
 
 /// Descriptors of the process itself: standard streams, poll, waker, signals, listeners, a waiting
 /// connection for each of these, and a few that are opened for a moment.
@@ -38,6 +41,19 @@ pub struct Allowance {
     pub per_source: Option<usize>,
 }
 
+/// What a session that was let in has shown of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It has ended, or proved itself: it does not matter here any more.
+    Settled,
+    /// It has not had a turn yet: what it says may not have been heard.
+    New,
+    /// It has had a turn and has said nothing.
+    Silent,
+    /// It has said something, and not yet enough.
+    Speaking,
+}
+
 /// What becomes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -52,26 +68,32 @@ pub enum Verdict {
 }
 
 impl Gate {
-    /// Judges a connection from `source`. `unproven` tells whether a session still has to prove itself.
+    /// Judges a connection from `source`. `standing` tells what a session has shown of itself.
+    ///
+    /// Silent sessions make room at once, the oldest first; those that speak, after a while.
     pub fn judge(
         &mut self,
         source: IpAddr,
         allowance: Allowance,
         now: Instant,
-        unproven: impl Fn(Key) -> bool,
+        standing: impl Fn(Key) -> Standing,
     ) -> Verdict {
         let from_here = self.sources.get(&source).copied().unwrap_or(0);
         if allowance.per_source.is_some_and(|limit| from_here >= limit) {
             return Verdict::TooMany;
         }
-        let crowded = self.unproven >= allowance.unproven;
-        match self.oldest(unproven) {
-            Some((key, _)) if crowded => Verdict::Replace(key),
-            Some((key, since)) if !allowance.room && now >= since + RESPITE => {
-                Verdict::Replace(key)
-            }
-            _ if allowance.room => Verdict::Admit,
-            _ => Verdict::Wait,
+        if allowance.room && self.unproven < allowance.unproven {
+            return Verdict::Admit;
+        }
+        self.forget_settled(&standing);
+        let displaceable = |(key, since): &&(Key, Instant)| match standing(*key) {
+            Standing::Settled => false,
+            Standing::Silent => true,
+            Standing::New | Standing::Speaking => now >= *since + RESPITE,
+        };
+        match self.arrivals.iter().take(LOOK).find(displaceable) {
+            Some((key, _)) => Verdict::Replace(*key),
+            None => Verdict::Wait,
         }
     }
 
@@ -100,16 +122,14 @@ impl Gate {
         }
     }
 
-    /// The unproven session that came first. Forgets those before it, and all others that no longer
-    /// matter once they are the majority.
-    fn oldest(&mut self, unproven: impl Fn(Key) -> bool) -> Option<(Key, Instant)> {
-        if self.arrivals.len() > 2 * self.unproven + 64 {
-            self.arrivals.retain(|(key, _)| unproven(*key));
-        }
-        while self.arrivals.front().is_some_and(|(key, _)| !unproven(*key)) {
+    /// Forgets settled sessions before the oldest unproven one, and all once they are the majority.
+    fn forget_settled(&mut self, standing: impl Fn(Key) -> Standing) {
+        while self.arrivals.front().is_some_and(|(key, _)| standing(*key) == Standing::Settled) {
             self.arrivals.pop_front();
         }
-        self.arrivals.front().copied()
+        if self.arrivals.len() > 2 * self.unproven + LOOK {
+            self.arrivals.retain(|(key, _)| standing(*key) != Standing::Settled);
+        }
     }
 }
 
@@ -131,29 +151,51 @@ mod tests {
     }
 
     #[test]
-    fn too_many_unproven_displace_the_oldest() {
+    fn too_many_unproven_displace_the_oldest_that_is_silent() {
         let (mut gate, now) = (Gate::default(), Instant::now());
-        assert_eq!(gate.judge(source(1), ROOMY, now, |_| true), Verdict::Admit);
-        gate.enter(key(1), source(1), now);
-        assert_eq!(gate.judge(source(1), ROOMY, now, |_| true), Verdict::Admit);
-        gate.enter(key(2), source(1), now);
-        assert_eq!(gate.judge(source(1), ROOMY, now, |_| true), Verdict::Replace(key(1)));
+        let silent = |_| Standing::Silent;
+        for number in [1, 2] {
+            assert_eq!(gate.judge(source(1), ROOMY, now, silent), Verdict::Admit);
+            gate.enter(key(number), source(1), now);
+        }
+        assert_eq!(gate.judge(source(1), ROOMY, now, silent), Verdict::Replace(key(1)));
+        let first_speaks = |other: Key| match other.pack() {
+            1 => Standing::Speaking,
+            _ => Standing::Silent,
+        };
+        assert_eq!(gate.judge(source(1), ROOMY, now, first_speaks), Verdict::Replace(key(2)));
         gate.proved();
-        let unproven = |other: Key| other.pack() != 1;
-        assert_eq!(gate.judge(source(1), ROOMY, now, unproven), Verdict::Admit);
+        let first_is_settled = |other: Key| match other.pack() {
+            1 => Standing::Settled,
+            _ => Standing::Silent,
+        };
+        assert_eq!(gate.judge(source(1), ROOMY, now, first_is_settled), Verdict::Admit);
         gate.enter(key(3), source(1), now);
-        assert_eq!(gate.judge(source(1), ROOMY, now, unproven), Verdict::Replace(key(2)));
+        assert_eq!(gate.judge(source(1), ROOMY, now, first_is_settled), Verdict::Replace(key(2)));
     }
 
     #[test]
-    fn a_full_house_displaces_who_has_had_a_second() {
+    fn who_speaks_has_a_second_whether_the_house_is_full_or_crowded() {
+        for allowance in [FULL, Allowance { unproven: 1, ..ROOMY }] {
+            for standing in [Standing::New, Standing::Speaking] {
+                let (mut gate, now) = (Gate::default(), Instant::now());
+                gate.enter(key(1), source(1), now);
+                let almost = now + RESPITE - Duration::from_nanos(1);
+                let judged = gate.judge(source(1), allowance, almost, |_| standing);
+                assert_eq!(judged, Verdict::Wait);
+                let judged = gate.judge(source(1), allowance, now + RESPITE, |_| standing);
+                assert_eq!(judged, Verdict::Replace(key(1)));
+            }
+        }
+    }
+
+    #[test]
+    fn who_has_proved_itself_is_never_displaced() {
         let (mut gate, now) = (Gate::default(), Instant::now());
-        assert_eq!(gate.judge(source(1), FULL, now, |_| true), Verdict::Wait);
         gate.enter(key(1), source(1), now);
-        let almost = now + RESPITE - Duration::from_nanos(1);
-        assert_eq!(gate.judge(source(1), FULL, almost, |_| true), Verdict::Wait);
-        assert_eq!(gate.judge(source(1), FULL, now + RESPITE, |_| true), Verdict::Replace(key(1)));
-        assert_eq!(gate.judge(source(1), FULL, now + RESPITE, |_| false), Verdict::Wait);
+        gate.proved();
+        let later = now + RESPITE * 1000;
+        assert_eq!(gate.judge(source(1), FULL, later, |_| Standing::Settled), Verdict::Wait);
     }
 
     #[test]
@@ -161,10 +203,10 @@ mod tests {
         let (mut gate, now) = (Gate::default(), Instant::now());
         let allowance = Allowance { per_source: Some(1), ..ROOMY };
         gate.enter(key(1), source(1), now);
-        assert_eq!(gate.judge(source(1), allowance, now, |_| true), Verdict::TooMany);
-        assert_eq!(gate.judge(source(2), allowance, now, |_| true), Verdict::Admit);
+        assert_eq!(gate.judge(source(1), allowance, now, |_| Standing::New), Verdict::TooMany);
+        assert_eq!(gate.judge(source(2), allowance, now, |_| Standing::New), Verdict::Admit);
         gate.leave(source(1), false);
-        assert_eq!(gate.judge(source(1), allowance, now, |_| true), Verdict::Admit);
+        assert_eq!(gate.judge(source(1), allowance, now, |_| Standing::New), Verdict::Admit);
         assert!(gate.sources.is_empty());
     }
 
@@ -174,11 +216,12 @@ mod tests {
         let stays = key(0);
         gate.enter(stays, source(1), now);
         for number in 1..10_000 {
-            gate.judge(source(1), ROOMY, now, |key| key == stays);
+            let standing = |key| if key == stays { Standing::New } else { Standing::Settled };
+            gate.judge(source(1), FULL, now, standing);
             gate.enter(key(number), source(1), now);
             gate.leave(source(1), false);
         }
-        assert!(gate.arrivals.len() < 100, "{}", gate.arrivals.len());
+        assert!(gate.arrivals.len() < 2 * LOOK, "{}", gate.arrivals.len());
         assert_eq!(gate.unproven, 1);
         let left: HashSet<u64> = gate.arrivals.iter().map(|(key, _)| key.pack()).collect();
         assert!(left.contains(&stays.pack()));

@@ -241,9 +241,12 @@ impl Server {
             let conversation = &mut resident.conversation;
             let world = &mut self.world;
             let turn = catch_unwind(AssertUnwindSafe(|| conversation.turn(key, now, world)));
-            if !resident.proven && resident.conversation.proven() {
-                resident.proven = true;
-                self.gates.of(resident.conversation.service()).proved();
+            if resident.has_had_a_turn() {
+                let service = resident.conversation.service();
+                self.gates.of(service).proved();
+                if let Some(listeners) = &mut self.listeners {
+                    listeners.of(service).resume_if_held();
+                }
             }
             match turn {
                 Ok(Flow::Wait) => self.arm(key),
@@ -289,7 +292,7 @@ impl Server {
         let Some(resident) = self.sessions.remove(key) else { return };
         let service = resident.conversation.service();
         *self.world.shared.metrics.open_mut(service) -= 1;
-        self.gates.of(service).leave(resident.source, resident.proven);
+        self.gates.of(service).leave(resident.source, resident.proven());
         if let Conversation::Socks(session) = resident.conversation {
             session.close(reason, &mut self.world.context(key, now));
         }

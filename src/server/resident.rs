@@ -9,6 +9,7 @@ use mio::event::Event;
 use mio::net::TcpStream;
 
 use super::World;
+use super::gate::Standing;
 use crate::ledger::settings::Timeouts;
 use crate::ledger::users::UserId;
 use crate::reactor::Flow;
@@ -24,8 +25,8 @@ pub(super) struct Resident {
     pub(super) source: IpAddr,
     /// Whether it waits for a turn.
     pub(super) queued: bool,
-    /// Whether it has been seen to have a complete request or a login.
-    pub(super) proven: bool,
+    /// What it has shown of itself so far.
+    pub(super) standing: Standing,
     /// The earliest alarm that the wheel has promised; later ones are void.
     pub(super) armed: Option<Tick>,
 }
@@ -40,7 +41,25 @@ pub(super) enum Conversation {
 
 impl Resident {
     pub(super) fn new(conversation: Conversation, source: IpAddr) -> Self {
-        Resident { conversation, source, queued: false, proven: false, armed: None }
+        Resident { conversation, source, queued: false, standing: Standing::New, armed: None }
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// Whether it has proved itself.
+    pub(super) fn proven(&self) -> bool {
+        self.standing == Standing::Settled
+    }
+
+    /// It has had a turn. Says whether it has proved itself in it.
+    pub(super) fn has_had_a_turn(&mut self) -> bool {
+        let before = self.standing;
+        if before != Standing::Settled {
+            self.standing = self.conversation.standing();
+        }
+        before != self.standing && self.proven()
     }
 
     /// Puts the session into the run queue, once.
@@ -88,11 +107,16 @@ impl Conversation {
         }
     }
 
-    /// Whether the client has shown that it may be here: a complete request, or a login to METP.
-    pub(super) fn proven(&self) -> bool {
-        match self {
-            Conversation::Socks(session) => session.has_request(),
-            Conversation::Metp(session) => session.logged_in(),
+    /// What the client has shown: nothing, something, or a complete request or login, which settles it.
+    fn standing(&self) -> Standing {
+        let (settled, silent) = match self {
+            Conversation::Socks(session) => (session.has_request(), session.is_silent()),
+            Conversation::Metp(session) => (session.logged_in(), session.is_silent()),
+        };
+        match (settled, silent) {
+            (true, _) => Standing::Settled,
+            (false, true) => Standing::Silent,
+            (false, false) => Standing::Speaking,
         }
     }
 

@@ -152,6 +152,11 @@ impl<S: Stream> Session<S> {
         self.state.errand().is_some()
     }
 
+    /// Whether the client has said nothing yet.
+    pub fn is_silent(&self) -> bool {
+        matches!(self.state, State::Hello) && self.input.is_empty()
+    }
+
     /// The account, once there is one.
     pub fn user(&self) -> Option<UserId> {
         match &self.state {
