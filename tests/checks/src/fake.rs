@@ -1,0 +1,337 @@
+//! Connections that go where a script leads them, with the readiness that a kernel would tell.
+//!
+//! The [`Peer`] is the far end of a connection. It behaves like an edge-triggered socket at its strictest:
+//! an event comes when something arrives, and when there is room again after it was missed; never else. So a
+//! session that forgets what it was told, or lowers a flag too early, stalls here too.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use mio::event::{Event, Source};
+use mio::net::UnixStream;
+use mio::unix::pipe;
+use mio::{Events, Interest, Poll, Token};
+use socks5d::reactor::endpoint::Stream;
+
+/// Calls that a stream takes in a whole run. A session that makes more is in an endless loop.
+const MOST_CALLS: u32 = 1_000_000;
+
+/// Bytes that a peer sends in a whole run.
+const MOST_BYTES: usize = 32 * 1024;
+
+/// How a peer's bytes come to their end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It has closed its writing direction.
+    Eof,
+    /// It has reset the connection.
+    Reset,
+}
+
+/// How far a connection has come that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Making {
+    Pending,
+    Made,
+    /// It cannot be made, for this reason (an errno).
+    Failed(i32),
+}
+
+/// The far end of a connection.
+pub struct Peer {
+    /// All that it has sent.
+    pub sent: Vec<u8>,
+    /// How much of that the session has read.
+    pub read: usize,
+    /// Lengths of the segments that have not been read yet.
+    segments: VecDeque<usize>,
+    /// The next bytes come in one segment with those before them.
+    pub join: bool,
+    pub end: Option<End>,
+    /// Whether the session has read the end.
+    pub end_read: bool,
+    /// Bytes that it takes now.
+    room: usize,
+    /// The most that one write takes.
+    pub cut: usize,
+    /// Writes fail although reads do not.
+    pub deaf: bool,
+    /// All that it was sent.
+    pub received: Vec<u8>,
+    /// Whether the session has closed its writing direction.
+    pub finished: bool,
+    /// Whether the session has closed the connection.
+    pub dropped: bool,
+    /// Calls that are interrupted first.
+    pub interruptions: u8,
+    /// It sends this again and again, more than can be read; and how much of that was read.
+    pub babble: Vec<u8>,
+    pub babbled: usize,
+    pub making: Making,
+    /// Setting an option fails.
+    pub stubborn: bool,
+    /// The session's own end.
+    pub near: SocketAddr,
+    /// There was no room when the session last asked.
+    starved: bool,
+    /// There is something to tell.
+    edge: bool,
+    pub calls: u32,
+}
+
+impl Peer {
+    /// The far end of a connection that is there already, or has been asked for.
+    pub fn new(making: Making, near: SocketAddr, room: usize) -> Rc<RefCell<Peer>> {
+        Rc::new(RefCell::new(Peer {
+            sent: Vec::new(),
+            read: 0,
+            segments: VecDeque::new(),
+            join: false,
+            end: None,
+            end_read: false,
+            room,
+            cut: usize::MAX,
+            deaf: false,
+            received: Vec::new(),
+            finished: false,
+            dropped: false,
+            interruptions: 0,
+            babble: Vec::new(),
+            babbled: 0,
+            making,
+            stubborn: false,
+            near,
+            starved: false,
+            edge: making == Making::Made,
+            calls: 0,
+        }))
+    }
+
+    /// Sends a segment, unless it has ended.
+    pub fn send(&mut self, bytes: &[u8]) {
+        let much = self.sent.len() + bytes.len() > MOST_BYTES;
+        if self.end.is_some() || bytes.is_empty() || much || self.making != Making::Made {
+            return;
+        }
+        self.sent.extend(bytes);
+        match self.segments.back_mut() {
+            Some(last) if self.join => *last += bytes.len(),
+            _ => self.segments.push_back(bytes.len()),
+        }
+        self.join = false;
+        self.edge = true;
+    }
+
+    /// Ends. A reset may still follow an EOF.
+    pub fn ends(&mut self, end: End) {
+        if self.making == Making::Made && self.end != Some(End::Reset) {
+            self.end = self.end.filter(|_| end == End::Eof).or(Some(end));
+            self.edge = true;
+        }
+    }
+
+    /// Takes so many bytes more.
+    pub fn open(&mut self, room: usize) {
+        self.room = self.room.saturating_add(room);
+        self.edge |= self.starved && self.room > 0;
+    }
+
+    /// The attempt to connect comes to its end.
+    pub fn settle(&mut self, making: Making) {
+        if self.making == Making::Pending {
+            self.making = making;
+            self.edge = true;
+        }
+    }
+
+    /// Tells again what is so already.
+    pub fn repeat(&mut self) {
+        self.edge |= self.making != Making::Pending;
+    }
+
+    fn reset(&self) -> bool {
+        self.end == Some(End::Reset)
+    }
+
+    /// The event that the kernel has for this connection, if there is something to tell.
+    pub fn event(&mut self, events: &Readiness) -> Option<Event> {
+        if !std::mem::take(&mut self.edge) || self.dropped {
+            return None;
+        }
+        if self.reset() || matches!(self.making, Making::Failed(_)) {
+            return Some(events.error.clone());
+        }
+        let readable = !self.segments.is_empty() || self.end.is_some() || !self.babble.is_empty();
+        let writable = self.room > 0 || self.deaf;
+        self.starved = !writable;
+        match (readable, writable) {
+            (true, true) if self.end.is_some() => Some(events.both_and_eof.clone()),
+            (true, true) => Some(events.both.clone()),
+            (true, false) => Some(events.readable.clone()),
+            (false, true) => Some(events.writable.clone()),
+            (false, false) => None,
+        }
+    }
+
+    fn call(&mut self) -> io::Result<()> {
+        self.calls += 1;
+        assert!(self.calls < MOST_CALLS, "an endless loop of calls");
+        assert_eq!(self.making, Making::Made, "used before it was there");
+        if self.interruptions > 0 {
+            self.interruptions -= 1;
+            return Err(ErrorKind::Interrupted.into());
+        }
+        Ok(())
+    }
+}
+
+/// The session's end of a connection.
+pub struct FakeStream(Rc<RefCell<Peer>>);
+
+impl FakeStream {
+    pub fn to(peer: &Rc<RefCell<Peer>>) -> Self {
+        FakeStream(Rc::clone(peer))
+    }
+}
+
+impl Drop for FakeStream {
+    fn drop(&mut self) {
+        self.0.borrow_mut().dropped = true;
+    }
+}
+
+impl Read for FakeStream {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        let mut peer = self.0.borrow_mut();
+        peer.call()?;
+        assert!(!space.is_empty(), "a read without space looks like EOF");
+        let Some(segment) = peer.segments.pop_front() else {
+            return match peer.end {
+                None if !peer.babble.is_empty() => {
+                    let said = &peer.babble[peer.babbled % peer.babble.len()..];
+                    let count = said.len().min(space.len());
+                    space[..count].copy_from_slice(&said[..count]);
+                    peer.babbled += count;
+                    Ok(count)
+                }
+                None => Err(ErrorKind::WouldBlock.into()),
+                Some(End::Reset) => Err(ErrorKind::ConnectionReset.into()),
+                Some(End::Eof) => {
+                    peer.end_read = true;
+                    Ok(0)
+                }
+            };
+        };
+        let count = segment.min(space.len());
+        if count < segment {
+            peer.segments.push_front(segment - count);
+        }
+        let from = peer.read;
+        space[..count].copy_from_slice(&peer.sent[from..from + count]);
+        peer.read += count;
+        Ok(count)
+    }
+}
+
+impl Write for FakeStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut peer = self.0.borrow_mut();
+        peer.call()?;
+        assert!(!bytes.is_empty(), "a write of nothing");
+        assert!(!peer.finished, "written after the end");
+        if peer.deaf || peer.reset() {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        if peer.room == 0 {
+            peer.starved = true;
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let count = bytes.len().min(peer.room).min(peer.cut);
+        peer.room -= count;
+        peer.received.extend(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for FakeStream {
+    fn finish(&mut self) -> io::Result<()> {
+        let mut peer = self.0.borrow_mut();
+        assert!(!peer.finished, "ended twice");
+        assert_eq!(peer.making, Making::Made, "used before it was there");
+        peer.finished = true;
+        if peer.reset() { Err(ErrorKind::NotConnected.into()) } else { Ok(()) }
+    }
+
+    fn hurry(&mut self) -> io::Result<()> {
+        let stubborn = self.0.borrow().stubborn;
+        if stubborn { Err(ErrorKind::InvalidInput.into()) } else { Ok(()) }
+    }
+
+    fn probe_after(&mut self, _: Duration) -> io::Result<()> {
+        self.hurry()
+    }
+
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        Ok(self.0.borrow().near)
+    }
+
+    fn failure(&self) -> Option<io::Error> {
+        let peer = self.0.borrow();
+        match peer.making {
+            Making::Failed(errno) => Some(io::Error::from_raw_os_error(errno)),
+            Making::Pending | Making::Made if peer.reset() => {
+                Some(ErrorKind::ConnectionReset.into())
+            }
+            Making::Pending | Making::Made => None,
+        }
+    }
+}
+
+/// Events as the kernel makes them, to be told again and again. There is no other way to come by one.
+pub struct Readiness {
+    readable: Event,
+    writable: Event,
+    both: Event,
+    both_and_eof: Event,
+    error: Event,
+}
+
+impl Readiness {
+    /// Asks the kernel about pipes and sockets that are in these states.
+    pub fn capture() -> io::Result<Self> {
+        let (mut sender, mut receiver) = pipe::new()?;
+        let writable = capture(&mut sender, Interest::WRITABLE)?;
+        sender.write_all(b"x")?;
+        let readable = capture(&mut receiver, Interest::READABLE)?;
+        drop(receiver);
+        let error = capture(&mut sender, Interest::WRITABLE)?;
+        let (mut near, mut far) = UnixStream::pair()?;
+        far.write_all(b"x")?;
+        let both = capture(&mut near, Interest::READABLE | Interest::WRITABLE)?;
+        far.shutdown(std::net::Shutdown::Write)?;
+        let both_and_eof = capture(&mut near, Interest::READABLE | Interest::WRITABLE)?;
+        assert!(readable.is_readable() && !readable.is_writable());
+        assert!(writable.is_writable() && !writable.is_readable() && !writable.is_error());
+        assert!(both.is_readable() && both.is_writable() && !both.is_read_closed());
+        assert!(both_and_eof.is_read_closed() && !both_and_eof.is_error());
+        assert!(error.is_error());
+        Ok(Readiness { readable, writable, both, both_and_eof, error })
+    }
+}
+
+fn capture(source: &mut impl Source, interest: Interest) -> io::Result<Event> {
+    let mut poll = Poll::new()?;
+    poll.registry().register(source, Token(0), interest)?;
+    let mut events = Events::with_capacity(4);
+    poll.poll(&mut events, Some(Duration::from_secs(10)))?;
+    poll.registry().deregister(source)?;
+    events.iter().next().cloned().ok_or_else(|| ErrorKind::TimedOut.into())
+}

@@ -1,0 +1,32 @@
+//! What must hold whatever bytes come: one function for each fuzz target, which panics where it does not.
+//!
+//! The parsers are compared with the bytes they read, a whole SOCKS session with the RFCs as
+//! [`reference`] reads them, a whole METP session with itself under another segmentation. `fuzz/` feeds these
+//! functions for as long as one likes; `tests/replay.rs` feeds them what was kept, in every test run.
+
+#![allow(clippy::missing_panics_doc, reason = "to panic is what a check is for")]
+
+mod fake;
+mod metp_session;
+mod network;
+mod parsers;
+mod reference;
+mod script;
+mod socks_session;
+
+pub use metp_session::metp_session;
+pub use parsers::{credentials, hello, metp_line, request};
+pub use socks_session::socks_session;
+
+/// A check: any bytes are a case.
+pub type Check = fn(&[u8]);
+
+/// The checks, by the names of their fuzz targets.
+pub const TARGETS: [(&str, Check); 6] = [
+    ("hello", hello),
+    ("credentials", credentials),
+    ("request", request),
+    ("metp_line", metp_line),
+    ("socks_session", socks_session),
+    ("metp_session", metp_session),
+];

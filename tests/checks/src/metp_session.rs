@@ -1,0 +1,168 @@
+//! A whole METP session: the same bytes get the same answers, however they are cut and however slowly the
+//! answers are taken.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Instant, SystemTime};
+
+use socks5d::ledger::Shared;
+use socks5d::ledger::access_log::{AccessLog, Record};
+use socks5d::ledger::metrics::Metrics;
+use socks5d::ledger::settings::Settings;
+use socks5d::ledger::users::Users;
+use socks5d::metp::Session;
+use socks5d::proto::metp::{REPLY_LIMIT, Role};
+use socks5d::proto::socks5::{Host, Target};
+use socks5d::reactor::Flow;
+use socks5d::reactor::buffer::Pool;
+
+use crate::fake::{End, FakeStream, Making, Peer, Readiness};
+
+/// Events that a session may need to come to its end.
+const PATIENCE: usize = 20_000;
+
+thread_local! {
+    static FIXTURE: (Readiness, Instant) =
+        (Readiness::capture().expect("events"), Instant::now());
+}
+
+/// Two bytes say how the rest is cut and taken; a bit of the first logs in as an administrator before.
+pub fn metp_session(data: &[u8]) {
+    let Some((&[cuts, takes], rest)) = data.split_first_chunk::<2>() else { return };
+    let login: &[u8] = match cuts >> 6 {
+        0 => b"",
+        1 => b"HELLO METP/1.0\nAUTH alice pw\n",
+        _ => b"HELLO METP/1.0\r\nAUTH root pw\n",
+    };
+    let bytes = [login, rest].concat();
+    FIXTURE.with(|(readiness, now)| {
+        let whole = run(&[&bytes], usize::MAX, readiness, *now);
+        let mut cut = usize::from(cuts & 0x3f) + 1;
+        let mut segments = Vec::new();
+        let mut left = &bytes[..];
+        while !left.is_empty() {
+            let (segment, others) = left.split_at(cut.min(left.len()));
+            segments.push(segment);
+            left = others;
+            // Not the same length for ever: from one octet to a few hundred.
+            cut = cut * 7 % 311 + 1;
+        }
+        let takes = if takes == 0 { usize::MAX } else { usize::from(takes) * 256 };
+        let pieces = run(&segments, takes, readiness, *now);
+        assert!(whole == pieces, "another answer to the same bytes in pieces");
+        well_formed(&whole);
+        outlast(&bytes, cuts & 1 == 1, readiness, *now);
+    });
+}
+
+/// METP §3.2: whole lines of printable ASCII and blanks, ended by LF alone, of 999 octets at most.
+fn well_formed(output: &[u8]) {
+    assert!(output.is_empty() || output.ends_with(b"\n"), "half a line");
+    for line in output.split_inclusive(|byte| *byte == b'\n') {
+        assert!(line.len() <= REPLY_LIMIT, "a line of {} octets", line.len());
+        let (text, _) = line.split_at(line.len() - 1);
+        assert!(text.iter().all(|byte| (b' '..=b'~').contains(byte)), "{text:?}");
+    }
+}
+
+/// The client does not close: the session does, when its time is over. `rude`: the client keeps talking, which
+/// helps only those who have logged in.
+fn outlast(bytes: &[u8], rude: bool, readiness: &Readiness, start: Instant) {
+    let source: SocketAddr = "127.0.0.1:5000".parse().expect("a literal");
+    let peer = Peer::new(Making::Made, source, usize::MAX);
+    let mut session = Session::new(FakeStream::to(&peer), source, start);
+    let (mut pool, mut shared) = (Pool::new(65536, usize::MAX), shared());
+    peer.borrow_mut().send(bytes);
+    let mut now = start;
+    for _ in 0..4 {
+        if !turns(&mut session, &peer, readiness, now, &mut pool, &mut shared) {
+            return;
+        }
+        let deadline = session.deadline(&shared.settings.timeouts);
+        let deadline = deadline.expect("a session that waits for ever");
+        assert!(deadline > now, "overdue, and not asked to be closed");
+        now = deadline;
+        if rude && !session.logged_in() {
+            let mut peer = peer.borrow_mut();
+            peer.babble = b"HELLO METP/1.0\n".repeat(256);
+            peer.repeat();
+        }
+    }
+    panic!("time does not end the session");
+}
+
+/// Holds a whole conversation and returns all that the server said.
+fn run(segments: &[&[u8]], takes: usize, readiness: &Readiness, now: Instant) -> Vec<u8> {
+    let source: SocketAddr = "127.0.0.1:5000".parse().expect("a literal");
+    let peer = Peer::new(Making::Made, source, takes);
+    let mut session = Session::new(FakeStream::to(&peer), source, now);
+    let (mut pool, mut shared) = (Pool::new(65536, usize::MAX), shared());
+    let mut segments = segments.iter();
+    let mut open = turns(&mut session, &peer, readiness, now, &mut pool, &mut shared);
+    for _ in 0..PATIENCE {
+        if !open {
+            break;
+        }
+        match segments.next() {
+            Some(segment) => peer.borrow_mut().send(segment),
+            None => peer.borrow_mut().ends(End::Eof),
+        }
+        peer.borrow_mut().open(takes);
+        open = turns(&mut session, &peer, readiness, now, &mut pool, &mut shared);
+    }
+    assert!(!open, "EOF does not end the session");
+    drop(session);
+    let peer = peer.borrow();
+    assert_eq!(pool.leased(), 0, "buffers left behind");
+    assert!(peer.dropped && peer.finished, "closed without a half-close");
+    peer.received.clone()
+}
+
+/// The event that is there, then turns until the session waits. Says whether it is still open.
+fn turns(
+    session: &mut Session<FakeStream>,
+    peer: &Rc<RefCell<Peer>>,
+    readiness: &Readiness,
+    now: Instant,
+    pool: &mut Pool,
+    shared: &mut Shared,
+) -> bool {
+    if let Some(event) = peer.borrow_mut().event(readiness) {
+        session.note(&event);
+    }
+    let endless = !peer.borrow().babble.is_empty();
+    for _ in 0..if endless { 2 } else { PATIENCE } {
+        match session.turn(now, pool, shared) {
+            Flow::Again => {}
+            Flow::Close => return false,
+            Flow::Wait => {
+                let said = peer.borrow().received.len();
+                assert_eq!(session.turn(now, pool, shared), Flow::Wait, "waited with work left");
+                assert_eq!(said, peer.borrow().received.len(), "waited with words left");
+                return true;
+            }
+        }
+    }
+    assert!(endless, "turns without end");
+    true
+}
+
+fn shared() -> Shared {
+    let mut users = Users::default();
+    users.add(b"root", b"pw", Role::Admin).expect("new");
+    users.add(b"alice", b"pw", Role::User).expect("new");
+    users.add(b". odd\n\xff", b"pw", Role::User).expect("new");
+    let mut access_log = AccessLog::new(4);
+    for (host, bytes) in [(&b"example.com"[..], 1024), (b"a b\r\n.\xff", u64::MAX), (&[7; 255], 0)]
+    {
+        access_log.open(Record {
+            time: SystemTime::UNIX_EPOCH.into(),
+            user: (*b"alice").into(),
+            source: [192, 0, 2, 1].into(),
+            target: Target { host: Host::Name(host.into()), port: 80 }.into(),
+            bytes,
+        });
+    }
+    Shared { users, metrics: Metrics::default(), access_log, settings: Settings::default() }
+}

@@ -1,0 +1,198 @@
+//! The world around one SOCKS session: who dials, who has an account, which names there are.
+//!
+//! The network is also the guard: it knows what the client has said, and lets nobody dial who may not.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token, Waker};
+use socks5d::reactor::endpoint::Dial;
+use socks5d::reactor::names::{Memory, Names};
+use socks5d::reactor::resolver::{Limits, Resolver};
+use socks5d::reactor::slab::Key;
+
+use crate::fake::{FakeStream, Making, Peer, Readiness};
+use crate::reference::{Asked, Heard, Stage, hear};
+
+pub const NAME: &[u8] = b"alice";
+pub const PASSWORD: &[u8] = b"pw";
+/// The server's own port.
+pub const OWN_PORT: u16 = 1080;
+/// The name that needs no look-up, and its address.
+pub const REMEMBERED: (&str, [u8; 4]) = ("remembered.example", [192, 0, 2, 7]);
+
+/// What connect(2) may say.
+pub const ERRORS: [i32; 8] = [111, 101, 113, 110, 13, 24, 99, 104];
+
+/// Which account is there, and which one has logged in. Each has a number of its own.
+#[derive(Default)]
+pub struct Accounts {
+    pub present: Cell<Option<u32>>,
+    /// What came of the login, once name and password had come.
+    pub login: Cell<Option<Option<u32>>>,
+    /// Whether the account was still there when the request was whole.
+    pub valid: Cell<Option<bool>>,
+}
+
+/// Who opens connections.
+pub struct Network {
+    pub client: Rc<RefCell<Peer>>,
+    pub accounts: Accounts,
+    /// What becomes of the next attempts.
+    pub plan: VecDeque<u8>,
+    pub targets: Vec<Rc<RefCell<Peer>>>,
+    /// Addresses that were given for the name.
+    pub offered: Vec<SocketAddr>,
+    /// Whether local addresses are open to this client.
+    pub open: bool,
+    /// What a target takes at first, in bytes.
+    pub room: usize,
+    /// The near end of each connection.
+    pub near: SocketAddr,
+}
+
+impl Network {
+    /// What the client has said that the session has read.
+    pub fn heard(&self) -> Heard {
+        let client = self.client.borrow();
+        let heard = hear(&client.sent[..client.read], |name, password| {
+            let good = name == NAME && password == PASSWORD;
+            let known = self.accounts.present.get().filter(|_| good);
+            let login = self.accounts.login.get().unwrap_or(known);
+            self.accounts.login.set(Some(login));
+            login.is_some()
+        });
+        if matches!(heard.stage, Stage::Asked(_)) && self.accounts.valid.get().is_none() {
+            let valid = self.accounts.login.get() == Some(self.accounts.present.get());
+            self.accounts.valid.set(Some(valid));
+        }
+        heard
+    }
+
+    /// The target that is being dialled, or at the other end of the tunnel.
+    pub fn target(&self) -> Option<&Rc<RefCell<Peer>>> {
+        self.targets.last()
+    }
+
+    fn guard(&self, address: SocketAddr) {
+        let Heard { stage: Stage::Asked(asked), .. } = self.heard() else {
+            panic!("dialled before a whole request");
+        };
+        assert_eq!(self.accounts.valid.get(), Some(true), "dialled without an account");
+        assert_eq!((asked.verb, asked.port), (1, address.port()));
+        match literal(&asked) {
+            Some(ip) => assert_eq!(ip, address.ip(), "another address than was asked for"),
+            None => {
+                let known =
+                    self.offered.iter().any(|offer| offer.ip().to_canonical() == address.ip());
+                assert!(known, "{address} is no address of this name");
+            }
+        }
+        assert!(self.open || !local(address.ip()), "{address} is closed to this client");
+        let own = address.port() == OWN_PORT && address.ip().is_loopback() && address.is_ipv4();
+        assert!(!own, "the server's own port");
+        for target in &self.targets {
+            assert!(target.borrow().dropped, "two connections at once");
+        }
+    }
+}
+
+impl Dial<FakeStream> for Network {
+    fn dial(&mut self, address: SocketAddr, _: Key) -> io::Result<FakeStream> {
+        self.guard(address);
+        let plan = self.plan.pop_front().unwrap_or(0);
+        if plan >= 0x80 {
+            return Err(io::Error::from_raw_os_error(ERRORS[usize::from(plan) % ERRORS.len()]));
+        }
+        let peer = Peer::new(Making::Pending, self.near, self.room);
+        peer.borrow_mut().stubborn = plan & 1 == 1;
+        if plan & 2 == 2 {
+            peer.borrow_mut().settle(Making::Made);
+        }
+        self.targets.push(Rc::clone(&peer));
+        Ok(FakeStream::to(&peer))
+    }
+}
+
+/// The address that a request names or spells out, canonical.
+pub fn literal(asked: &Asked) -> Option<IpAddr> {
+    let ip = match &asked.host {
+        Ok(ip) => *ip,
+        Err(name) => {
+            let name = std::str::from_utf8(name).ok()?;
+            let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+            bare.unwrap_or(name).parse().ok()?
+        }
+    };
+    Some(ip.to_canonical())
+}
+
+/// Whether a name may exist at all.
+pub fn possible(name: &[u8]) -> bool {
+    let bad =
+        name.is_empty() || name == b"*" || name.iter().any(|byte| *byte <= 32 || *byte == 127);
+    !bad && std::str::from_utf8(name).is_ok()
+}
+
+/// The plainest local addresses. The full list has tests of its own.
+pub fn local(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_unspecified() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unspecified() || v6.is_unicast_link_local(),
+    }
+}
+
+/// What is made once and used in every run.
+pub struct Fixture {
+    pub readiness: Readiness,
+    pub names: Names,
+    pub start: Instant,
+    /// Keeps the worker busy as long as it lives.
+    _busy: mpsc::Sender<()>,
+    _poll: Poll,
+}
+
+impl Fixture {
+    /// Names of which one is remembered. The one worker that may look up others is busy for ever, so that
+    /// answers come from the play alone and no name reaches the system.
+    pub fn new() -> Self {
+        let mut poll = Poll::new().expect("a poll");
+        let waker = Waker::new(poll.registry(), Token(0)).expect("a waker");
+        let (busy, wait) = mpsc::channel::<()>();
+        let wait = std::sync::Mutex::new(wait);
+        let taken = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&taken);
+        let lookup = move |name: &str, port| {
+            if name == REMEMBERED.0 {
+                return Ok(vec![SocketAddr::from((REMEMBERED.1, port))]);
+            }
+            told.store(true, Ordering::SeqCst);
+            let _ = wait.lock().map(|wait| wait.recv());
+            Err(io::ErrorKind::NotFound.into())
+        };
+        let limits = Limits { threads: 1, threads_in_all: 1, queue: 1 };
+        let mut names = Names::new(Resolver::new(limits, waker, Box::new(lookup)));
+        let (start, key) = (Instant::now(), Key::unpack(u64::MAX));
+        let ages = Memory { found: Some(Duration::from_secs(1 << 30)), failed: None };
+        let patience = start + Duration::from_secs(20);
+        names.ask(key, REMEMBERED.0, 0, start);
+        while names.replies(ages, start).is_empty() {
+            assert!(Instant::now() < patience, "the worker does not answer");
+            let _ = poll.poll(&mut Events::with_capacity(4), Some(Duration::from_millis(100)));
+        }
+        names.ask(key, "busy", 0, start);
+        while !taken.load(Ordering::SeqCst) {
+            assert!(Instant::now() < patience, "the worker does not come");
+            std::thread::yield_now();
+        }
+        let readiness = Readiness::capture().expect("events");
+        Fixture { readiness, names, start, _busy: busy, _poll: poll }
+    }
+}

@@ -1,0 +1,112 @@
+//! What a SOCKS server has to say, read from RFC 1928 and RFC 1929 as plainly as can be, with none of the
+//! code under test: whole messages off the front, one after the other.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// A client's bytes as a server has to take them.
+#[derive(Debug)]
+pub struct Heard {
+    /// The answers so far, to the byte. The reply to a request that can be read is not among them.
+    pub answers: Vec<u8>,
+    /// How far it has come.
+    pub stage: Stage,
+}
+
+#[derive(Debug)]
+pub enum Stage {
+    /// A message is not whole yet.
+    Unfinished,
+    /// Nothing more is to be said or taken.
+    Over,
+    /// A whole request, after a good login.
+    Asked(Asked),
+}
+
+/// A request that can be read.
+#[derive(Debug)]
+pub struct Asked {
+    pub verb: u8,
+    /// An address, or a name.
+    pub host: Result<IpAddr, Vec<u8>>,
+    pub port: u16,
+    /// Where the payload begins.
+    pub taken: usize,
+}
+
+/// Hears a client's bytes. `login` decides about name and password.
+pub fn hear(bytes: &[u8], login: impl FnOnce(&[u8], &[u8]) -> bool) -> Heard {
+    let mut answers = Vec::new();
+    let stage = converse(bytes, login, &mut answers).unwrap_or(Stage::Unfinished);
+    Heard { answers, stage }
+}
+
+/// `None`: a message is not whole yet.
+fn converse(
+    bytes: &[u8],
+    login: impl FnOnce(&[u8], &[u8]) -> bool,
+    answers: &mut Vec<u8>,
+) -> Option<Stage> {
+    if *bytes.first()? != 5 {
+        return Some(Stage::Over);
+    }
+    let mut at = 2 + usize::from(*bytes.get(1)?);
+    if !bytes.get(2..at)?.contains(&2) {
+        answers.extend([5, 0xff]);
+        return Some(Stage::Over);
+    }
+    answers.extend([5, 2]);
+
+    if *bytes.get(at)? != 1 {
+        answers.extend([1, 1]);
+        return Some(Stage::Over);
+    }
+    let name = counted(bytes, at + 1)?;
+    let password = counted(bytes, at + 2 + name.len())?;
+    at += 3 + name.len() + password.len();
+    if !login(name, password) {
+        answers.extend([1, 1]);
+        return Some(Stage::Over);
+    }
+    answers.extend([1, 0]);
+
+    if *bytes.get(at)? != 5 {
+        answers.extend(refusal(1));
+        return Some(Stage::Over);
+    }
+    let (verb, kind) = (*bytes.get(at + 1)?, *bytes.get(at + 3)?);
+    at += 4;
+    let host = match kind {
+        1 => {
+            let octets: [u8; 4] = bytes.get(at..at + 4)?.try_into().ok()?;
+            at += 4;
+            Ok(IpAddr::from(Ipv4Addr::from(octets)))
+        }
+        4 => {
+            let octets: [u8; 16] = bytes.get(at..at + 16)?.try_into().ok()?;
+            at += 16;
+            Ok(IpAddr::from(Ipv6Addr::from(octets)))
+        }
+        3 => {
+            let name = counted(bytes, at)?;
+            at += 1 + name.len();
+            Err(name.to_vec())
+        }
+        _ => {
+            answers.extend(refusal(8));
+            return Some(Stage::Over);
+        }
+    };
+    let port = bytes.get(at..at + 2)?;
+    let port = u16::from(port[0]) << 8 | u16::from(port[1]);
+    Some(Stage::Asked(Asked { verb, host, port, taken: at + 2 }))
+}
+
+/// A reply that refuses.
+pub fn refusal(code: u8) -> [u8; 10] {
+    [5, code, 0, 1, 0, 0, 0, 0, 0, 0]
+}
+
+fn counted(bytes: &[u8], at: usize) -> Option<&[u8]> {
+    let length = usize::from(*bytes.get(at)?);
+    bytes.get(at + 1..at + 1 + length)
+}

@@ -1,0 +1,111 @@
+//! Bytes as a play: what client, target, resolver, administrator and clock do, one step after the other.
+//!
+//! Any bytes are a play, so a fuzzer can cut and splice them as it likes. A step is one byte and its
+//! argument another; the highest bit of the step gives the session its turn afterwards. So several things can
+//! happen before the session hears of any.
+
+/// Steps in one play, at most.
+const MOST_STEPS: usize = 200;
+
+/// One thing that happens.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// The client sends these bytes in one segment.
+    Raw(&'a [u8]),
+    /// The client sends a whole hello, whole credentials, or a whole request.
+    Hello,
+    Auth,
+    Request(u8),
+    /// So much payload from the client, or from the target.
+    ClientSends(usize),
+    TargetSends(usize),
+    /// The next bytes of the client, or of the target, are in one segment with the last.
+    ClientJoins,
+    TargetJoins,
+    ClientEof,
+    TargetEof,
+    ClientResets,
+    TargetResets,
+    /// So many bytes more are taken.
+    ClientTakes(usize),
+    TargetTakes(usize),
+    /// One write takes so many bytes at most.
+    ClientCuts(usize),
+    TargetCuts(usize),
+    /// Writes fail from now on.
+    ClientDeaf,
+    TargetDeaf,
+    /// Calls are interrupted.
+    Interruptions(u8),
+    /// The target's port answers, or refuses with this choice of errno.
+    Connects,
+    Refuses(u8),
+    /// What becomes of the next attempt to connect, at once.
+    NextDial(u8),
+    /// The name has these addresses.
+    Resolved(u8),
+    /// So many milliseconds pass.
+    Time(u64),
+    /// CHANGE-BUFFER.
+    BufferSize(usize),
+    /// DELETE-USER, either seen at once, or after one more turn. ADD-USER with the same name.
+    Delete(bool),
+    AddAgain,
+    /// An event that says nothing new.
+    Repeat,
+    /// Nothing but a turn.
+    Turn,
+}
+
+/// The play that these bytes are: each step with whether the session gets a turn after it.
+pub fn steps(mut data: &[u8]) -> Vec<(Step<'_>, bool)> {
+    let mut steps = Vec::new();
+    while let Some((&[step, argument], rest)) = data.split_first_chunk::<2>()
+        && steps.len() < MOST_STEPS
+    {
+        data = rest;
+        let size = match argument {
+            0..0xc0 => usize::from(argument),
+            large => (usize::from(large) - 0xbf) * 29,
+        };
+        let what = match step & 0x7f {
+            0 => {
+                let (bytes, rest) = data.split_at(data.len().min(argument.into()));
+                data = rest;
+                Step::Raw(bytes)
+            }
+            1 => Step::Hello,
+            2 => Step::Auth,
+            3 => Step::Request(argument),
+            4 => Step::ClientSends(size),
+            5 => Step::TargetSends(size),
+            6 => Step::ClientJoins,
+            7 => Step::TargetJoins,
+            8 => Step::ClientEof,
+            9 => Step::TargetEof,
+            10 => Step::ClientResets,
+            11 => Step::TargetResets,
+            12 => Step::ClientTakes(size),
+            13 => Step::TargetTakes(size),
+            14 => Step::ClientCuts(size.max(1)),
+            15 => Step::TargetCuts(size.max(1)),
+            16 => Step::ClientDeaf,
+            17 => Step::TargetDeaf,
+            18 => Step::Interruptions(argument % 8),
+            19 => Step::Connects,
+            20 => Step::Refuses(argument),
+            21 => Step::NextDial(argument),
+            22 => Step::Resolved(argument),
+            23 => {
+                Step::Time(if argument < 0x80 { 10 } else { 30_000 } * u64::from(argument & 0x7f))
+            }
+            24 => Step::BufferSize([1, 2, 7, 64, 4096, 65536][usize::from(argument) % 6]),
+            25 => Step::Delete(argument & 1 == 1),
+            26 => Step::AddAgain,
+            27 => Step::Repeat,
+            _ => Step::Turn,
+        };
+        steps.push((what, step & 0x80 != 0));
+    }
+    steps
+}

@@ -1,0 +1,523 @@
+//! A whole SOCKS session, from the first byte to the access log, in a world that a play describes.
+//!
+//! After each turn all that has been said is compared with what RFC 1928 and RFC 1929 want, and with what
+//! the peers have sent. In the end either everybody lets the session finish, or nobody does and time runs out.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use socks5d::ledger::Shared;
+use socks5d::ledger::access_log::AccessLog;
+use socks5d::ledger::metrics::Metrics;
+use socks5d::ledger::settings::Settings;
+use socks5d::ledger::users::{UserId, Users};
+use socks5d::proto::metp::Role;
+use socks5d::reactor::Flow;
+use socks5d::reactor::buffer::Pool;
+use socks5d::reactor::names::NotFound;
+use socks5d::reactor::selector::Side;
+use socks5d::reactor::slab::Key;
+use socks5d::socks::{Context, Reason, Session};
+
+use crate::fake::{End, FakeStream, Making, Peer};
+use crate::network::{
+    Accounts, ERRORS, Fixture, NAME, Network, OWN_PORT, PASSWORD, REMEMBERED, literal, local,
+    possible,
+};
+use crate::reference::{Asked, Heard, Stage, refusal};
+use crate::script::{Step, steps};
+
+/// Turns and alarms that a session may need to come to its end.
+const PATIENCE: usize = 2_000;
+
+thread_local! {
+    static FIXTURE: RefCell<Fixture> = RefCell::new(Fixture::new());
+}
+
+/// A play: two bytes say what the world is like, the others what happens in it.
+pub fn socks_session(data: &[u8]) {
+    let Some((&[kind, size], play)) = data.split_first_chunk::<2>() else { return };
+    FIXTURE.with_borrow_mut(|fixture| {
+        let mut world = World::new(fixture, kind, size);
+        if kind & 0x80 != 0 {
+            world.says(b"\x05\x01\x02\x01\x05alice\x02pw");
+        }
+        for (step, turn) in steps(play) {
+            world.step(&step);
+            if turn {
+                world.turn();
+            }
+        }
+        if kind & 4 == 0 { world.drain() } else { world.outlast(kind & 8 != 0) }
+    });
+}
+
+struct World<'a> {
+    fixture: &'a mut Fixture,
+    session: Option<Session<FakeStream>>,
+    client: Rc<RefCell<Peer>>,
+    network: Network,
+    pool: Pool,
+    shared: Shared,
+    now: Instant,
+    account: Option<UserId>,
+    accounts_made: u32,
+    /// The largest buffer there has been.
+    largest: usize,
+    /// Something has cut the conversation short.
+    disturbed: bool,
+    payload: u8,
+}
+
+impl<'a> World<'a> {
+    fn new(fixture: &'a mut Fixture, kind: u8, size: u8) -> Self {
+        let room = |bit: u8| if kind & bit == 0 { usize::MAX } else { 0 };
+        let source = if kind & 1 == 0 { "127.0.0.1:5000" } else { "203.0.113.9:5000" };
+        let source: SocketAddr = source.parse().expect("a literal");
+        let near = if size & 8 == 0 { "192.0.2.200:4000" } else { "[2001:db8::200]:4000" };
+        let near = near.parse().expect("a literal");
+        let client = Peer::new(Making::Made, near, room(0x10));
+        let mut users = Users::default();
+        let account = users.add(NAME, PASSWORD, Role::User).expect("new");
+        let buffer_size = [65536, 1, 7, 4096][usize::from(size) & 3];
+        let settings = Settings {
+            buffer_size,
+            allow_local: kind & 2 != 0,
+            own_ports: vec![OWN_PORT],
+            ..Settings::default()
+        };
+        let limit = if size & 4 == 0 { usize::MAX } else { 6000 };
+        let network = Network {
+            client: Rc::clone(&client),
+            accounts: Accounts::default(),
+            plan: VecDeque::new(),
+            targets: Vec::new(),
+            offered: vec![SocketAddr::from((REMEMBERED.1, 0))],
+            open: settings.allow_local || source.ip().is_loopback(),
+            room: room(0x20),
+            near,
+        };
+        network.accounts.present.set(Some(0));
+        let records = if size & 16 == 0 { 4 } else { 0 };
+        let (metrics, access_log) = (Metrics::default(), AccessLog::new(records));
+        World {
+            session: Some(Session::new(FakeStream::to(&client), source, fixture.start)),
+            client,
+            network,
+            pool: Pool::new(buffer_size, limit),
+            shared: Shared { users, metrics, access_log, settings },
+            now: fixture.start,
+            account: Some(account),
+            accounts_made: 1,
+            largest: buffer_size,
+            disturbed: false,
+            payload: 0,
+            fixture,
+        }
+    }
+
+    fn says(&mut self, bytes: &[u8]) {
+        self.client.borrow_mut().send(bytes);
+    }
+
+    /// Bytes that show when one is lost, doubled, or out of order.
+    fn payload(&mut self, count: usize) -> Vec<u8> {
+        let mut next = || {
+            self.payload = self.payload.wrapping_mul(5).wrapping_add(13);
+            self.payload
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    fn step(&mut self, step: &Step<'_>) {
+        match *step {
+            Step::Raw(bytes) => self.says(bytes),
+            Step::Hello => self.says(b"\x05\x02\x00\x02"),
+            Step::Auth => self.says(b"\x01\x05alice\x02pw"),
+            Step::Request(which) => self.says(REQUESTS[usize::from(which) % REQUESTS.len()]),
+            Step::ClientSends(count) => {
+                let bytes = self.payload(count);
+                self.says(&bytes);
+            }
+            Step::TargetSends(count) => {
+                let bytes = self.payload(count);
+                self.at_target(|target| target.send(&bytes));
+            }
+            Step::ClientJoins => self.client.borrow_mut().join = true,
+            Step::TargetJoins => self.at_target(|target| target.join = true),
+            Step::ClientEof => self.client.borrow_mut().ends(End::Eof),
+            Step::TargetEof => self.at_target(|target| target.ends(End::Eof)),
+            Step::ClientResets => {
+                self.disturbed = true;
+                self.client.borrow_mut().ends(End::Reset);
+            }
+            Step::TargetResets => {
+                self.disturbed = true;
+                self.at_target(|target| target.ends(End::Reset));
+            }
+            Step::ClientTakes(count) => self.client.borrow_mut().open(count),
+            Step::TargetTakes(count) => self.at_target(|target| target.open(count)),
+            Step::ClientCuts(count) => self.client.borrow_mut().cut = count,
+            Step::TargetCuts(count) => self.at_target(|target| target.cut = count),
+            Step::ClientDeaf => {
+                self.disturbed = true;
+                self.client.borrow_mut().deaf = true;
+            }
+            Step::TargetDeaf => {
+                self.disturbed = true;
+                self.at_target(|target| target.deaf = true);
+            }
+            Step::Interruptions(count) => {
+                self.client.borrow_mut().interruptions = count;
+                self.at_target(|target| target.interruptions = count);
+            }
+            Step::Connects => self.at_target(|target| target.settle(Making::Made)),
+            Step::Refuses(which) => {
+                let errno = ERRORS[usize::from(which) % ERRORS.len()];
+                self.at_target(|target| target.settle(Making::Failed(errno)));
+            }
+            Step::NextDial(plan) => self.network.plan.push_back(plan),
+            Step::Resolved(which) => self.resolved(which),
+            Step::Time(milliseconds) => {
+                self.now += Duration::from_millis(milliseconds);
+                // The shortest patience is that of a goodbye.
+                self.disturbed |= self.now >= self.fixture.start + Duration::from_secs(5);
+            }
+            Step::BufferSize(size) => {
+                self.largest = self.largest.max(size);
+                self.shared.settings.buffer_size = size;
+            }
+            Step::Delete(late) => self.delete(late),
+            Step::AddAgain => {
+                if self.account.is_none() {
+                    self.account = self.shared.users.add(NAME, PASSWORD, Role::User).ok();
+                    self.network.accounts.present.set(Some(self.accounts_made));
+                    self.accounts_made += 1;
+                }
+            }
+            Step::Repeat => {
+                self.client.borrow_mut().repeat();
+                self.at_target(Peer::repeat);
+            }
+            Step::Turn => self.turn(),
+        }
+    }
+
+    fn at_target(&mut self, act: impl FnOnce(&mut Peer)) {
+        if let Some(target) = self.network.target().filter(|target| !target.borrow().dropped) {
+            act(&mut target.borrow_mut());
+        }
+    }
+
+    /// The look-up of the name has come to its end.
+    fn resolved(&mut self, which: u8) {
+        let Heard { stage: Stage::Asked(Asked { host: Err(name), port, .. }), .. } =
+            self.network.heard()
+        else {
+            return;
+        };
+        let hosts = ANSWERS[usize::from(which) % ANSWERS.len()];
+        let addresses: Vec<SocketAddr> = hosts
+            .iter()
+            .map(|host| SocketAddr::new(host.parse().expect("a literal"), port))
+            .collect();
+        self.network.offered.extend(&addresses);
+        let answer = if addresses.is_empty() { Err(NotFound) } else { Ok(addresses) };
+        if let Some(session) = &mut self.session {
+            session.resolved(answer);
+            // Nothing is pending any more once there is an answer.
+            self.fixture.names.cancel(Key::unpack(0), &String::from_utf8_lossy(&name));
+        }
+    }
+
+    /// The account is deleted; its sessions are closed in the same turn of the loop, before or after their own.
+    fn delete(&mut self, late: bool) {
+        let Some(account) = self.account.take() else { return };
+        self.disturbed = true;
+        self.shared.users.delete(account);
+        self.network.accounts.present.set(None);
+        if late {
+            self.turn();
+        }
+        if self.session.as_ref().is_some_and(|session| session.user() == Some(account)) {
+            self.close(Reason::UserDeleted);
+        }
+    }
+
+    /// The events that are there, then turns until the session waits or closes.
+    fn turn(&mut self) {
+        let Some(session) = &mut self.session else { return };
+        if let Some(event) = self.client.borrow_mut().event(&self.fixture.readiness) {
+            session.note(Side::Client, &event);
+        }
+        if let Some(target) = self.network.target()
+            && let Some(event) = target.borrow_mut().event(&self.fixture.readiness)
+        {
+            session.note(Side::Target, &event);
+        }
+        for _ in 0..PATIENCE {
+            let before = self.progress();
+            match self.once() {
+                Flow::Again => assert_ne!(before, self.progress(), "turns without end"),
+                Flow::Close => return self.close(Reason::Finished),
+                Flow::Wait => return self.waits(),
+            }
+        }
+        panic!("turns without end");
+    }
+
+    /// One turn, and what must be so after each.
+    fn once(&mut self) -> Flow {
+        let Some(mut session) = self.session.take() else { return Flow::Close };
+        self.pool.resize(self.shared.settings.buffer_size);
+        let flow = session.turn(&mut self.context());
+        if session.user().is_some() {
+            self.network.heard();
+            assert!(matches!(self.network.accounts.login.get(), Some(Some(_))), "a user, no login");
+        }
+        self.session = Some(session);
+        self.check();
+        flow
+    }
+
+    /// Whoever waits has nothing left to do, and does not wait for ever.
+    fn waits(&mut self) {
+        let before = self.progress();
+        let flow = self.once();
+        assert_eq!((flow, self.progress()), (Flow::Wait, before), "waited with work left");
+        assert!(self.deadline() > self.now, "overdue, and not asked to be closed");
+    }
+
+    fn deadline(&self) -> Instant {
+        let timeouts = &self.shared.settings.timeouts;
+        let deadline = self.session.as_ref().and_then(|session| session.deadline(timeouts));
+        deadline.expect("a session that waits for ever")
+    }
+
+    fn context(&mut self) -> Context<'_, FakeStream> {
+        Context {
+            key: Key::unpack(0),
+            now: self.now,
+            network: &mut self.network,
+            names: &mut self.fixture.names,
+            pool: &mut self.pool,
+            shared: &mut self.shared,
+        }
+    }
+
+    /// What shows that something was done.
+    fn progress(&self) -> (usize, [Moved; 2]) {
+        let target = self.network.target().map(|target| Moved::of(&target.borrow()));
+        let client = Moved::of(&self.client.borrow());
+        (self.network.targets.len(), [client, target.unwrap_or_default()])
+    }
+
+    /// The client has heard what it should, target and client each get the other's bytes, and the counters
+    /// know it.
+    fn check(&self) {
+        let heard = self.network.heard();
+        let client = self.client.borrow();
+        let (mut to_target, mut to_client) = (0, 0);
+        let answers = heard.answers.len().min(client.received.len());
+        let (said, rest) = client.received.split_at(answers);
+        assert!(heard.answers.starts_with(said), "{said:?} is no answer: {heard:?}");
+        match &heard.stage {
+            Stage::Unfinished | Stage::Over => assert_eq!(rest, b"", "said unasked: {heard:?}"),
+            Stage::Asked(asked) => {
+                let target = self.network.target().map(|target| target.borrow());
+                let payload = self.check_reply(asked, rest, target.as_deref());
+                if let Some(target) = target {
+                    let sent = &client.sent[asked.taken..client.read];
+                    assert!(sent.starts_with(&target.received), "the target gets other bytes");
+                    assert!(target.sent[..target.read].starts_with(payload), "the client does");
+                    (to_target, to_client) = (target.received.len(), payload.len());
+                    let all = to_target == client.sent.len() - asked.taken;
+                    assert!(!target.finished || (client.end_read && all), "EOF before its time");
+                    let all = to_client == target.sent.len();
+                    let refused = rest.get(1).is_some_and(|code| *code != 0);
+                    let over = refused || (target.end_read && all);
+                    assert!(!client.finished || over, "EOF before its time");
+                    let idle = target.read == to_client && client.read - asked.taken == to_target;
+                    if idle && !payload.is_empty() {
+                        assert_eq!(self.pool.leased(), 0, "memory for nothing");
+                    }
+                }
+            }
+        }
+        assert_eq!(self.shared.metrics.bytes, (to_target + to_client) as u64, "miscounted");
+        assert!(self.pool.leased() <= 2 * self.largest + 4096, "more memory than two buffers");
+    }
+
+    /// The reply, as far as it has come, and the payload behind it.
+    fn check_reply<'r>(&self, asked: &Asked, rest: &'r [u8], target: Option<&Peer>) -> &'r [u8] {
+        let Some(&code) = rest.get(1) else { return b"" };
+        assert_eq!(self.network.accounts.valid.get(), Some(true), "a reply to nobody");
+        if code == 0 {
+            let target = target.expect("success without a connection");
+            assert!(asked.verb == 1 && target.making == Making::Made && !target.stubborn);
+            let mut reply = match target.near {
+                SocketAddr::V4(near) => [&[5, 0, 0, 1][..], &near.ip().octets()].concat(),
+                SocketAddr::V6(near) => [&[5, 0, 0, 4][..], &near.ip().octets()].concat(),
+            };
+            reply.extend(target.near.port().to_be_bytes());
+            let (reply_part, payload) = rest.split_at(rest.len().min(reply.len()));
+            assert!(reply.starts_with(reply_part), "{reply_part:?} is no reply");
+            return payload;
+        }
+        let address = literal(asked);
+        let impossible = asked.host.as_ref().is_err_and(|name| !possible(name));
+        match code {
+            7 => assert_ne!(asked.verb, 1),
+            4 if impossible => {}
+            2 if address.is_some_and(|ip| !self.network.open && local(ip)) => {}
+            1..=6 => assert!(asked.verb == 1 && !impossible, "{code} to {asked:?}"),
+            _ => panic!("{code} to {asked:?}"),
+        }
+        assert!(refusal(code).starts_with(rest), "{rest:?} is no refusal");
+        b""
+    }
+
+    /// What a session leaves behind: nothing but one line.
+    fn close(&mut self, reason: Reason) {
+        let Some(session) = self.session.take() else { return };
+        session.close(reason, &mut self.context());
+        self.check();
+        assert_eq!(self.pool.leased(), 0, "buffers left behind");
+        assert!(self.client.borrow().dropped, "the client's connection left open");
+        assert!(self.network.targets.iter().all(|target| target.borrow().dropped), "a target's");
+        let waiting = self.fixture.names.check(self.now).is_some();
+        assert!(!waiting && self.fixture.names.orphans() == 0, "a question left behind");
+        let lines = self.shared.access_log.take_lines();
+        let asked = matches!(self.network.heard().stage, Stage::Asked(_));
+        let known = self.network.accounts.valid.get() == Some(true);
+        assert_eq!(lines.lines().count(), usize::from(asked && known), "{lines:?}");
+        if let Some(line) = lines.lines().next() {
+            let fields: Vec<&str> = line.split('\t').collect();
+            assert_eq!(fields.len(), 12, "{line:?}");
+            let count = |at: usize| fields[at].parse::<u64>().expect("a number");
+            let target = self.network.target().map_or(0, |target| target.borrow().received.len());
+            assert_eq!(count(8), target as u64, "{line:?}");
+            assert_eq!(count(8) + count(9), self.shared.metrics.bytes, "{line:?}");
+        }
+        let log = &self.shared.access_log;
+        if let Some((_, record)) = log.at_or_after(log.oldest()) {
+            assert_eq!(record.bytes, self.shared.metrics.bytes, "the record differs");
+        }
+    }
+
+    /// Everybody says the last word and takes all there is: the session ends, and nothing is lost.
+    fn drain(mut self) {
+        for _ in 0..PATIENCE {
+            let last = |peer: &mut Peer| {
+                peer.open(usize::MAX);
+                peer.settle(Making::Made);
+                peer.ends(End::Eof);
+            };
+            last(&mut self.client.borrow_mut());
+            self.at_target(last);
+            self.turn();
+            if self.session.is_none() {
+                return self.check_all();
+            }
+            self.resolved(1);
+        }
+        panic!("a session that does not end");
+    }
+
+    /// Nothing happens any more: the session asks to be closed. `rude`: except that a client to whom nothing
+    /// more is to be said keeps talking.
+    fn outlast(mut self, rude: bool) {
+        self.turn();
+        for _ in 0..PATIENCE {
+            if self.session.is_none() {
+                return;
+            }
+            self.now = self.now.max(self.deadline());
+            if rude && self.refused() {
+                let mut client = self.client.borrow_mut();
+                client.babble = vec![b'x'; 4096];
+                client.repeat();
+            }
+            self.turn();
+        }
+        panic!("time does not end the session");
+    }
+
+    fn refused(&self) -> bool {
+        let heard = self.network.heard();
+        let client = self.client.borrow();
+        let reply = client.received.get(heard.answers.len() + 1);
+        matches!(heard.stage, Stage::Over) || reply.is_some_and(|code| *code != 0)
+    }
+
+    /// Nothing went wrong, so nothing may be missing.
+    fn check_all(&self) {
+        let (client, heard) = (self.client.borrow(), self.network.heard());
+        if self.disturbed {
+            return;
+        }
+        match heard.stage {
+            Stage::Unfinished => {}
+            Stage::Over => {
+                assert_eq!(client.received, heard.answers);
+                assert!(client.finished, "closed without a half-close");
+            }
+            Stage::Asked(asked) => {
+                let rest = &client.received[heard.answers.len()..];
+                assert!(client.finished && rest.len() >= 10, "no whole reply: {rest:?}");
+                if rest[1] == 0 {
+                    let target = self.network.target().expect("checked").borrow();
+                    assert_eq!(target.received, client.sent[asked.taken..], "payload is missing");
+                    assert!(rest.ends_with(&target.sent) && target.finished);
+                    let moved = target.received.len() + target.sent.len();
+                    assert_eq!(self.shared.metrics.bytes, moved as u64);
+                }
+            }
+        }
+    }
+}
+
+/// How far one side has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Moved {
+    read: usize,
+    received: usize,
+    finished: bool,
+}
+
+impl Moved {
+    fn of(peer: &Peer) -> Self {
+        let (read, received) = (peer.read + peer.babbled, peer.received.len());
+        Moved { read, received, finished: peer.finished }
+    }
+}
+
+/// Whole requests.
+const REQUESTS: [&[u8]; 13] = [
+    b"\x05\x01\x00\x01\xc0\x00\x02\x01\x00\x50",
+    b"\x05\x01\x00\x04\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\x01\xbb",
+    b"\x05\x01\x00\x03\x0bexample.com\x00\x50",
+    b"\x05\x01\x00\x03\x12remembered.example\x00\x50",
+    b"\x05\x01\x00\x03\x09127.0.0.1\x00\x50",
+    b"\x05\x01\x00\x03\x05[::1]\x00\x50",
+    b"\x05\x01\x00\x01\x7f\x00\x00\x01\x04\x38",
+    b"\x05\x01\x00\x04\0\0\0\0\0\0\0\0\0\0\xff\xff\x7f\x00\x00\x01\x00\x50",
+    b"\x05\x01\x00\x03\x00\x00\x50",
+    b"\x05\x01\x00\x03\x03a b\x00\x50",
+    b"\x05\x02\x00\x01\xc0\x00\x02\x01\x00\x50",
+    b"\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00",
+    b"\x05\x01\x00\x09\xc0\x00\x02\x01\x00\x50",
+];
+
+/// What a name may turn out to be.
+const ANSWERS: [&[&str]; 6] = [
+    &[],
+    &["192.0.2.1"],
+    &["192.0.2.1", "2001:db8::1", "192.0.2.2"],
+    &["127.0.0.1", "192.0.2.1"],
+    &["::ffff:192.0.2.9", "fe80::1"],
+    &["::1", "169.254.169.254", "0.0.0.0"],
+];
