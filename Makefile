@@ -4,11 +4,12 @@ PREFIX  ?= /usr/local
 MINUTES ?= 5
 DESTDIR ?=
 CARGO   ?= cargo
+SECONDS ?= 60
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 MINIMUM := $(shell sed -n 's/^rust-version = "\([0-9.]*\)"/\1/p' Cargo.toml)
 
 .DEFAULT_GOAL := all
-.PHONY: all test check soak install clean help rust
+.PHONY: all test check soak fuzz install clean help rust
 
 all: rust ## build the release binaries: bin/socks5d and bin/client
 	$(CARGO) build --release --locked --workspace --bins
@@ -28,6 +29,21 @@ check: rust ## format, lints and documents, without a warning
 
 soak: all ## a mixed load for MINUTES (default 5) that checks every byte, descriptors and memory
 	$(CARGO) run --release --locked --package soak -- $(MINUTES)
+
+# Stable Rust will do: cargo-fuzz asks for nightly options, which RUSTC_BOOTSTRAP allows. No sanitizer: what is
+# fuzzed is safe code, and without one there is time for several times as many inputs.
+fuzz: rust ## run each fuzz target for SECONDS (60); what breaks one is kept in fuzz/artifacts
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
+	@export RUSTC_BOOTSTRAP=1; $(CARGO) fuzz build -s none || exit 1; \
+	for target in $$(ls fuzz/corpus); do \
+		dict=fuzz/dict/$$target.dict log=fuzz/artifacts/$$target.log; \
+		mkdir -p fuzz/found/$$target fuzz/artifacts; \
+		echo "$$target: $(SECONDS) s"; \
+		$(CARGO) fuzz run -s none $$target fuzz/found/$$target fuzz/corpus/$$target -- \
+			-max_total_time=$(SECONDS) -max_len=4200 -timeout=10 \
+			$$([ -f $$dict ] && echo -dict=$$dict) >$$log 2>&1 || { tail -n 60 $$log; exit 1; }; \
+		grep -a ' cov: \|^Done' $$log | tail -n 2; \
+	done
 
 install: all ## install binaries and man pages below DESTDIR and PREFIX
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/man/man1" "$(DESTDIR)$(PREFIX)/share/man/man8"
