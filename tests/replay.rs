@@ -14,7 +14,7 @@ use std::time::Duration;
 use checks::{Check, TARGETS};
 
 /// Inputs made from the corpus of each target.
-const MADE: usize = 4_000;
+const MADE: usize = 3_000;
 /// Beginnings tried of each file; of a longer one as many, evenly spread.
 const BEGINNINGS: usize = 256;
 /// The longest input, in bytes.
