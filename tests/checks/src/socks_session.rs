@@ -28,7 +28,7 @@ use crate::network::{
     possible,
 };
 use crate::reference::{Asked, Heard, Stage, refusal};
-use crate::script::{Step, steps};
+use crate::script::{ANSWERS, REQUESTS, Step, steps};
 
 /// Turns and alarms that a session may need to come to its end.
 const PATIENCE: usize = 2_000;
@@ -494,30 +494,3 @@ impl Moved {
         Moved { read, received, finished: peer.finished }
     }
 }
-
-/// Whole requests.
-const REQUESTS: [&[u8]; 13] = [
-    b"\x05\x01\x00\x01\xc0\x00\x02\x01\x00\x50",
-    b"\x05\x01\x00\x04\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\x01\xbb",
-    b"\x05\x01\x00\x03\x0bexample.com\x00\x50",
-    b"\x05\x01\x00\x03\x12remembered.example\x00\x50",
-    b"\x05\x01\x00\x03\x09127.0.0.1\x00\x50",
-    b"\x05\x01\x00\x03\x05[::1]\x00\x50",
-    b"\x05\x01\x00\x01\x7f\x00\x00\x01\x04\x38",
-    b"\x05\x01\x00\x04\0\0\0\0\0\0\0\0\0\0\xff\xff\x7f\x00\x00\x01\x00\x50",
-    b"\x05\x01\x00\x03\x00\x00\x50",
-    b"\x05\x01\x00\x03\x03a b\x00\x50",
-    b"\x05\x02\x00\x01\xc0\x00\x02\x01\x00\x50",
-    b"\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00",
-    b"\x05\x01\x00\x09\xc0\x00\x02\x01\x00\x50",
-];
-
-/// What a name may turn out to be.
-const ANSWERS: [&[&str]; 6] = [
-    &[],
-    &["192.0.2.1"],
-    &["192.0.2.1", "2001:db8::1", "192.0.2.2"],
-    &["127.0.0.1", "192.0.2.1"],
-    &["::ffff:192.0.2.9", "fe80::1"],
-    &["::1", "169.254.169.254", "0.0.0.0"],
-];
