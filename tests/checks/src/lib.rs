@@ -1,7 +1,7 @@
 //! What must hold whatever bytes come: one function for each fuzz target, which panics where it does not.
 //!
 //! The parsers are compared with the bytes they read, a whole SOCKS session with the RFCs as
-//! [`reference`] reads them, a whole METP session with itself under another segmentation. `fuzz/` feeds these
+//! `reference.rs` reads them, a whole METP session with itself under another segmentation. `fuzz/` feeds these
 //! functions for as long as one likes; `tests/replay.rs` feeds them what was kept, in every test run.
 
 #![allow(clippy::missing_panics_doc, reason = "to panic is what a check is for")]
