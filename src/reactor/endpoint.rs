@@ -90,6 +90,8 @@ pub struct Endpoint<S> {
     readable: bool,
     writable: bool,
     broken: bool,
+    /// EOF has been passed on to the peer.
+    finished: bool,
 }
 
 /// What a call on an endpoint came to.
@@ -117,7 +119,7 @@ pub enum Stop {
 impl<S> Endpoint<S> {
     /// A stream of which no event has been seen yet.
     pub fn new(stream: S) -> Self {
-        Endpoint { stream, readable: false, writable: false, broken: false }
+        Endpoint { stream, readable: false, writable: false, broken: false, finished: false }
     }
 
     /// The stream itself.
@@ -215,9 +217,11 @@ impl<S: Stream> Endpoint<S> {
         Ok(())
     }
 
-    /// Ends the writing direction. An error means that the peer is gone, which reading will show.
+    /// Ends the writing direction, once. An error means that the peer is gone, which reading will show.
     pub fn finish(&mut self) {
-        let _ = self.stream.finish();
+        if !std::mem::replace(&mut self.finished, true) {
+            let _ = self.stream.finish();
+        }
     }
 
     /// Reads and forgets up to `budget` bytes: what a peer still sends after the conversation is over.

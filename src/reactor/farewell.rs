@@ -15,13 +15,12 @@ const BUDGET: usize = 64 * 1024;
 /// A conversation that is over but for its last words.
 pub struct Farewell {
     began: Instant,
-    finished: bool,
 }
 
 impl Farewell {
     /// A farewell that begins now.
     pub fn new(now: Instant) -> Self {
-        Farewell { began: now, finished: false }
+        Farewell { began: now }
     }
 
     /// When it began.
@@ -41,10 +40,7 @@ impl Farewell {
             Err(Stop::Blocked) => return Flow::Wait,
             Err(Stop::Failed(_)) => return Flow::Close,
         }
-        if !self.finished {
-            peer.finish();
-            self.finished = true;
-        }
+        peer.finish();
         match peer.discard(BUDGET) {
             Transfer::Moved(_) => Flow::Again,
             Transfer::Blocked => Flow::Wait,
