@@ -78,8 +78,13 @@ impl Stream for TcpStream {
 
 /// Probes after this silence, then every 10 s; the sixth that is not answered ends the connection.
 pub fn keepalive(silence: Duration) -> TcpKeepalive {
+    let silence = silence.clamp(SHORTEST_SILENCE, LONGEST_SILENCE);
     TcpKeepalive::new().with_time(silence).with_interval(PROBE_INTERVAL).with_retries(PROBES)
 }
+
+/// What the kernel takes (tcp(7)): whole seconds that fit into 15 bits, and not zero.
+const SHORTEST_SILENCE: Duration = Duration::from_secs(1);
+const LONGEST_SILENCE: Duration = Duration::from_secs(32767);
 
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 const PROBES: u32 = 6;

@@ -229,6 +229,16 @@ mod tests {
         assert_eq!(canon("192.0.2.1:80"), "192.0.2.1:80");
     }
 
+    /// A time in seconds has fractions, and a year is a legal one; the kernel takes 1 to 32767 s.
+    #[test]
+    fn any_time_of_silence_is_good_for_keepalive() {
+        for millis in [1, 500, 1500, 32_768_000, 31_536_000_000] {
+            let silence = Some(Duration::from_millis(millis));
+            let bound = Listener::bind(Some([127, 0, 0, 1].into()), 0, silence);
+            assert!(bound.is_ok(), "{millis} ms: {:?}", bound.err());
+        }
+    }
+
     #[test]
     fn a_shortage_pauses_and_is_reported_once_an_episode() {
         let mut listener = Listener::bind(Some([127, 0, 0, 1].into()), 0, None).expect("loopback");
