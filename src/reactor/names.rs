@@ -14,6 +14,9 @@ use super::slab::Key;
 /// Names that are remembered at most; the one remembered first is forgotten first.
 pub const REMEMBERED: usize = 4096;
 
+/// Addresses of a name that are kept, the most preferred ones.
+pub const ADDRESSES: usize = 32;
+
 /// How long answers are good for; `None` remembers nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
@@ -114,7 +117,11 @@ impl Names {
         let mut replies = Vec::new();
         for answer in self.resolver.answers() {
             let (addresses, looked_up) = match answer.outcome {
-                Outcome::Found(addresses) if !addresses.is_empty() => (Ok(addresses), true),
+                Outcome::Found(mut addresses) if !addresses.is_empty() => {
+                    addresses.truncate(ADDRESSES);
+                    addresses.shrink_to_fit();
+                    (Ok(addresses), true)
+                }
                 Outcome::Found(_) | Outcome::Failed(_) => (Err(NotFound), true),
                 Outcome::Displaced => (Err(NotFound), false),
             };
@@ -193,7 +200,7 @@ mod tests {
         permits: mpsc::Sender<()>,
     }
 
-    /// Names that begin with `no` do not exist; all others are 192.0.2.1.
+    /// Names that begin with `no` do not exist; `many` has a thousand addresses; all others are 192.0.2.1.
     fn bench() -> Bench {
         let poll = Poll::new().expect("a poll");
         let waker = Waker::new(poll.registry(), Token(0)).expect("a waker");
@@ -205,6 +212,7 @@ mod tests {
             let _ = wait.lock().map(|wait| wait.recv());
             match name.starts_with("no") {
                 true => Err(std::io::ErrorKind::NotFound.into()),
+                false if name == "many" => Ok(vec![SocketAddr::from(([192, 0, 2, 1], port)); 1000]),
                 false => Ok(vec![SocketAddr::from(([192, 0, 2, 1], port))]),
             }
         };
@@ -304,5 +312,17 @@ mod tests {
         bench.names.ask(key(4), "example.com", 80, now);
         assert_eq!(bench.names.orphans(), 0);
         assert_eq!(bench.settle(now), [(key(4), at(80))]);
+    }
+
+    /// Whoever owns a name decides how many addresses it has; memory must not follow.
+    #[test]
+    fn of_many_addresses_the_first_are_kept() {
+        let (mut bench, now) = (bench(), Instant::now());
+        assert!(bench.names.ask(key(1), "many", 80, now).is_none());
+        let first = Ok(vec![SocketAddr::from(([192, 0, 2, 1], 80)); ADDRESSES]);
+        assert_eq!(bench.settle(now), [(key(1), first.clone())]);
+        assert_eq!(bench.names.ask(key(2), "many", 80, now), Some(first));
+        let (_, kept) = bench.names.remembered.get("many").expect("remembered");
+        assert!(kept.as_ref().is_ok_and(|kept| kept.capacity() <= ADDRESSES));
     }
 }
