@@ -3,6 +3,8 @@
 
 #[path = "documents/abnf.rs"]
 mod abnf;
+#[path = "documents/bounds.rs"]
+mod bounds;
 #[path = "documents/dialogue.rs"]
 mod dialogue;
 #[path = "documents/options.rs"]
@@ -32,6 +34,7 @@ use support::socks::{Client, half_close, name_request};
 const README: &str = "README.md";
 const PROTOCOL: &str = "protocol_metp.txt";
 const NOTES: &str = "selector-notes.md";
+const SECURITY: &str = "SECURITY.md";
 const CHANGELOG: &str = "CHANGELOG.md";
 const SERVER_MANUAL: &str = "man/socks5d.8";
 const CLIENT_MANUAL: &str = "man/client.1";
@@ -113,7 +116,7 @@ fn no_document_tells_of_an_option_that_does_not_exist() {
         ["socks5d", "client"].iter().flat_map(|name| options(name)).map(|opt| opt.long).collect();
     // Options of python3, in the examples.
     let foreign = ["--bind"];
-    for name in [README, PROTOCOL, NOTES, CHANGELOG] {
+    for name in [README, PROTOCOL, NOTES, CHANGELOG, SECURITY] {
         let text = read(name);
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
         let option = |word: &&str| word.starts_with("--") && word.contains(char::is_alphabetic);
@@ -465,7 +468,7 @@ fn the_commands_of_the_readme_are_targets_of_the_makefile() {
 
 #[test]
 fn relative_links_lead_to_files() {
-    for name in [README, NOTES, CHANGELOG] {
+    for name in [README, NOTES, CHANGELOG, SECURITY] {
         let text = read(name);
         for link in between(&text, "](", ")") {
             let outside = link.starts_with("http") || link.starts_with('#');

@@ -19,7 +19,7 @@ impl Opt {
     /// The default, as far as it is a number or an address.
     pub fn preset(&self) -> Option<&str> {
         let (_, value) = self.text.split_once("(default ")?;
-        let value = value.split([';', ')']).next()?;
+        let value = value.split([';', ':', ')']).next()?;
         value.starts_with(|c: char| c.is_ascii_digit()).then_some(value)
     }
 

@@ -1,0 +1,153 @@
+//! Figures that the documents promise: bounds of memory, descriptors and sessions are those of the sources.
+
+use socks5d::proto::metp::{LINE_LIMIT, REPLY_LIMIT};
+use socks5d::reactor::buffer::SMALL;
+use socks5d::reactor::log_thread::QUEUE_BYTES;
+use socks5d::reactor::names::{ADDRESSES, REMEMBERED};
+
+use super::options::options;
+use super::{NOTES, PROTOCOL, README, SECURITY, SERVER_MANUAL, between, file, read};
+
+/// The value of a constant of a source: products and shifts of numbers.
+fn constant(source: &str, name: &str) -> usize {
+    let text = read(source);
+    let values = between(&text, &format!("const {name}: "), ";");
+    let (_, value) = values.first().and_then(|value| value.split_once(" = ")).expect(name);
+    let number = |text: &str| text.trim().replace('_', "").parse::<usize>().expect(name);
+    match value.split_once("<<") {
+        Some((number_of, bits)) => number(number_of) << number(bits),
+        None => value.split('*').map(number).product(),
+    }
+}
+
+/// The text with all line ends and blanks made single blanks.
+fn flowing(name: &str) -> String {
+    read(name).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// `SECURITY.md`, "Bounds of memory": each figure of the formula covers what the sources allow.
+#[test]
+fn the_formula_of_memory_covers_what_the_sources_allow() {
+    let (kib, mib) = (1024, 1024 * 1024);
+    let formula = " + C x 10 KiB + M x 78 KiB + D x 512 KiB + L x 1 KiB + A x 1 KiB + 24 MiB\n";
+    assert!(read(SECURITY).contains(&format!("    B{formula}")));
+    assert!(read(SERVER_MANUAL).contains(&format!("buffer-memory{formula}")));
+    assert!(10 * kib >= 2 * SMALL + 2 * kib);
+    let (much, piece) =
+        (constant("src/metp/mod.rs", "MUCH"), constant("src/metp/listing.rs", "PIECE"));
+    let output = much + piece + REPLY_LIMIT + ".\n".len();
+    assert!(output <= 73 * kib && LINE_LIMIT == 4 * kib, "{output}");
+    assert!(78 * kib >= output + LINE_LIMIT + kib);
+    assert_eq!(constant("src/reactor/resolver.rs", "STACK_BYTES"), 512 * kib);
+    // A name stands in the table and in the order, with its addresses in the former.
+    let address = size_of::<std::net::SocketAddr>();
+    assert!(8 * mib >= REMEMBERED * (2 * 255 + ADDRESSES * address + 512));
+    let logs = 2 * 2 * QUEUE_BYTES;
+    let kept = constant("src/reactor/buffer.rs", "KEPT_BYTES");
+    assert_eq!((logs, kept), (4 * mib, 4 * mib));
+    for name in [SECURITY, SERVER_MANUAL] {
+        let text = flowing(name);
+        assert!(text.contains(&format!("{REMEMBERED} ")), "{name}");
+        assert!(text.contains(&format!("{ADDRESSES} addresses")), "{name}");
+    }
+    assert!(flowing(NOTES).contains(&format!("at most {REMEMBERED} names")));
+}
+
+/// The defaults that `SECURITY.md` names beside options are those of `-h`.
+#[test]
+fn the_defaults_of_the_security_statement_are_those_of_the_program() {
+    let text = read(SECURITY);
+    let named = between(&text, "`--", ")");
+    let mut count = 0;
+    for option in options("socks5d") {
+        let long = option.long.trim_start_matches('-');
+        for rest in named.iter().filter_map(|rest| rest.strip_prefix(&format!("{long}` ("))) {
+            assert_eq!(Some(rest), option.preset(), "{long}");
+            count += 1;
+        }
+    }
+    assert_eq!(count, 4, "buffer-memory, max-metp-sessions, dns-threads, log-entries");
+}
+
+/// `(limit - reserve) / 2`, where the reserve is a quarter of the limit and 128 at most.
+#[test]
+fn the_default_of_connections_is_what_the_documents_say() {
+    let main = read("src/main.rs");
+    assert!(main.contains("let reserve = (descriptors / 4).min(128);"));
+    assert!(main.contains("(descriptors.saturating_sub(reserve) / 2).max(1)"));
+    let formula = ".Dl (n - reserve) / 2, where reserve = min(128, n / 4)\n";
+    assert!(read(SERVER_MANUAL).contains(formula));
+    // (1024 - min(128, 256)) / 2
+    let says = "448 connections with 1024 descriptors";
+    assert!(flowing(README).contains(says), "{says}");
+    assert!(main.contains("threads.saturating_mul(16).min((descriptors / 16).max(4))"));
+    for name in [SECURITY, SERVER_MANUAL, NOTES] {
+        assert!(flowing(name).contains("a 16th of the descriptors"), "{name}");
+    }
+}
+
+/// METP §8: sessions that have not logged in.
+#[test]
+fn sessions_without_a_login_are_as_many_as_the_documents_say() {
+    let most = constant("src/server/admission.rs", "METP_UNPROVEN");
+    let row = format!("   | sessions that have not logged in     | {most:<26} |\n");
+    assert!(read(PROTOCOL).contains(&row), "{row}");
+    assert!(flowing(PROTOCOL).contains(&format!("At most {most} sessions have not logged in")));
+    assert!(flowing(SECURITY).contains(&format!("METP clients without a login at most {most}.")));
+    let says = format!("METP clients that have not logged in are at most {most}.");
+    assert!(flowing(SERVER_MANUAL).contains(&says));
+    assert!(flowing(NOTES).contains(&format!("or {most} with METP")));
+}
+
+/// The silence that keepalive takes is that of the program.
+#[test]
+fn the_range_of_keepalive_is_in_the_manual() {
+    let source = read("src/reactor/endpoint.rs");
+    let bound = |name: &str| {
+        let before = format!("const {name}: Duration = Duration::from_secs(");
+        between(&source, &before, ")").first().map(|seconds| (*seconds).to_owned()).expect("there")
+    };
+    let range = format!("{} to {}.", bound("SHORTEST_SILENCE"), bound("LONGEST_SILENCE"));
+    assert!(flowing(SERVER_MANUAL).contains(&format!("whole seconds, {range}")), "{range}");
+    assert_eq!((bound("PROBE_INTERVAL").as_str(), constant_text(&source)), ("10", "6"));
+    let probes = "every 10 seconds; after the sixth probe without an answer";
+    assert!(flowing(SERVER_MANUAL).contains(probes));
+    assert!(flowing(NOTES).contains("then every 10 s, six in all"));
+}
+
+fn constant_text(source: &str) -> &str {
+    between(source, "const PROBES: u32 = ", ";").first().copied().expect("it is there")
+}
+
+/// The jail uses the filter, and the README names the file that the jail reads.
+#[test]
+fn the_files_for_fail2ban_are_there_and_fit_the_readme() {
+    let (filter, jail) =
+        ("contrib/fail2ban/filter.d/socks5d.conf", "contrib/fail2ban/jail.d/socks5d.conf");
+    let (readme, text) = (read(README), read(jail));
+    for path in [filter, jail] {
+        assert!(file(path).is_file() && readme.contains(&format!("({path})")), "{path}");
+    }
+    assert!(between(&text, "filter   = ", "\n") == ["socks5d"]);
+    let logs = between(&text, "logpath  = ", "\n");
+    assert!(readme.contains(&format!("2>>{}", logs[0])), "{logs:?}");
+    assert!(read(filter).contains("auth failed: service=(?:socks|metp) remote=<HOST>"));
+    assert!(readme.contains("WARN  auth failed: service=socks remote="));
+}
+
+/// The map of the source leads to every folder of `src`.
+#[test]
+fn the_map_of_the_readme_has_every_folder() {
+    let readme = read(README);
+    let mut folders = 0;
+    for entry in std::fs::read_dir(file("src")).expect("it is there") {
+        let entry = entry.expect("readable");
+        let name = entry.file_name().into_string().expect("text");
+        // Those beside a file of their name hold its tests.
+        if entry.path().is_dir() && !file(&format!("src/{name}.rs")).exists() {
+            assert!(readme.contains(&format!("[src/{name}](src/{name})")), "src/{name}");
+            folders += 1;
+        }
+    }
+    assert!(folders >= 6, "{folders}");
+}
