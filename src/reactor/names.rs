@@ -1,6 +1,6 @@
 //! Names and their addresses: a cache, and one question for all who ask the same.
 //!
-//! The loop's side of name resolution. The [`Resolver`](super::resolver::Resolver) behind it knows names
+//! The loop's side of name resolution. The [`Resolver`] behind it knows names
 //! only; who waits for them is known here. Answers are remembered for a while, failures for a shorter
 //! while, and the number of remembered names is bounded.
 
