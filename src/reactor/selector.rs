@@ -135,12 +135,16 @@ impl Selector {
     /// # Errors
     /// Those of epoll_wait(2), none of which can be mended. An interruption is no error.
     pub fn select(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                self.events.clear();
-                Ok(())
+        let mut timeout = timeout;
+        loop {
+            match self.poll.poll(&mut self.events, timeout) {
+                // The process may have been stopped for long (SIGSTOP). What has come meanwhile is to be
+                // seen before anybody asks which deadlines have passed.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    timeout = Some(Duration::ZERO);
+                }
+                result => return result,
             }
-            result => result,
         }
     }
 
