@@ -1,0 +1,101 @@
+//! Dead peers: when the kernel is asked to probe whether the two ends of a tunnel still exist.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::origin::listen;
+use support::proxy::Proxy;
+use support::{PATIENCE, eventually, read_exactly};
+
+/// A tunnel and its far end.
+fn tunnel(proxy: &Proxy) -> (TcpStream, TcpStream) {
+    let listener: TcpListener = listen([127, 0, 0, 1].into()).expect("loopback");
+    let client = proxy.tunnel(listener.local_addr().expect("bound"));
+    let (server, _) = listener.accept().expect("the tunnel leads here");
+    server.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    (client, server)
+}
+
+/// An address as /proc/net/tcp shows it.
+fn shown(address: SocketAddr) -> String {
+    let SocketAddr::V4(address) = address else { panic!("{address} is not IPv4") };
+    format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port())
+}
+
+/// Whether the proxy's end of this connection has the keepalive timer running: 02 in the column `tr` of
+/// "SLOT: LOCAL REMOTE STATE SENDING:UNREAD TR:WHEN ..." (proc_net_tcp).
+fn probed(ours: &TcpStream) -> bool {
+    let proxys = shown(ours.peer_addr().expect("connected"));
+    let ends = format!(" {proxys} {} ", shown(ours.local_addr().expect("a socket")));
+    let timer = || {
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
+        let (_, line) = table.split_once(&ends).expect("the connection is there");
+        line.split_whitespace().nth(2).expect("a timer")[..2].to_owned()
+    };
+    // What has not been acknowledged yet has another timer, for a moment.
+    let mut seen = timer();
+    eventually("all is acknowledged", || {
+        seen = timer();
+        seen == "00" || seen == "02"
+    });
+    seen == "02"
+}
+
+/// The client's side has it from the listener, the target's gets it when the tunnel is first found idle, which
+/// spares short tunnels the calls.
+#[test]
+fn an_idle_tunnel_is_probed_on_both_sides() {
+    let proxy = Proxy::with(&["--keepalive", "1"]);
+    let (mut client, mut server) = tunnel(&proxy);
+    let mut last = Instant::now();
+    let began = last;
+    // Time itself is what is tested here: a busy tunnel does not become idle.
+    while began.elapsed() < Duration::from_millis(1500) {
+        client.write_all(b"x").expect("taken");
+        read_exactly(&mut server, 1);
+        let gap = last.elapsed();
+        last = Instant::now();
+        let armed = probed(&server);
+        assert!(!armed || gap >= Duration::from_secs(1), "before it was idle");
+        assert!(probed(&client), "inherited");
+        thread::sleep(Duration::from_millis(50));
+    }
+    eventually("the target is probed", || probed(&server));
+    assert!(last.elapsed() >= Duration::from_millis(900), "{:?}", last.elapsed());
+    // It is no deadline: the peers answer, and the tunnel goes on.
+    server.write_all(b"here").expect("taken");
+    assert_eq!(read_exactly(&mut client, 4), b"here");
+    assert!(probed(&client) && probed(&server));
+}
+
+/// METP sessions are probed, too.
+#[test]
+fn a_metp_session_is_probed() {
+    let proxy = Proxy::with(&["--keepalive", "1"]);
+    let stream = support::proxy::connect(proxy.metp_address());
+    let mut metp = support::metp::Metp::new(stream.try_clone().expect("a descriptor"));
+    metp.say("HELLO METP/1.0\n").hears("200 Welcome to METP/1.0\n");
+    assert!(probed(&stream));
+}
+
+/// 0 is off, for either side.
+#[test]
+fn probes_can_be_turned_off() {
+    let proxies = ["0", "1"].map(|time| Proxy::with(&["--keepalive", time]));
+    let [(off, far_off), (on, far_on)] = proxies.each_ref().map(tunnel);
+    eventually("the other tunnel is probed", || probed(&far_on));
+    assert!(probed(&on));
+    assert!(!probed(&off) && !probed(&far_off));
+}
+
+/// The kernel knows whole seconds up to 32767; what lies outside is taken for the nearest.
+#[test]
+fn any_time_will_do() {
+    let proxies = ["0.3", "40000", "31536000"].map(|time| Proxy::with(&["--keepalive", time]));
+    let tunnels = proxies.each_ref().map(tunnel);
+    assert!(tunnels.iter().all(|(client, _)| probed(client)));
+    eventually("after a second at the earliest", || probed(&tunnels[0].1));
+    assert!(!probed(&tunnels[1].1));
+}
