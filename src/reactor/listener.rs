@@ -104,11 +104,19 @@ impl Listener {
         self.paused_until
     }
 
-    /// Keeps a connection for which there is no room, as the next one to be accepted, and pauses. Says
-    /// whether this begins an episode, which is to be reported.
-    pub fn hold(&mut self, stream: TcpStream, peer: SocketAddr, now: Instant) -> bool {
+    /// Keeps a connection for which there is no room, as the next one to be accepted, and pauses, if a time
+    /// is given no longer than until then. Says whether this begins an episode, which is to be reported.
+    pub fn hold(
+        &mut self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        now: Instant,
+        until: Option<Instant>,
+    ) -> bool {
         self.held = Some((stream, peer));
-        self.pause(now)
+        let begins = self.pause(now);
+        self.paused_until = self.paused_until.into_iter().chain(until).min();
+        begins
     }
 
     /// Ends a pause that is over.

@@ -61,9 +61,9 @@ impl Server {
             Verdict::TooMany => {
                 log::debug!("{service:?}: {} has too many connections", source.ip());
             }
-            Verdict::Wait => {
+            Verdict::Wait(until) => {
                 if let Some(listeners) = &mut self.listeners
-                    && listeners.of(service).hold(stream, source, now)
+                    && listeners.of(service).hold(stream, source, now, until)
                 {
                     log::warn!("{service:?}: the limit of connections is reached, others wait");
                 }

@@ -10,8 +10,19 @@ use std::time::{Duration, Instant};
 
 use crate::reactor::slab::Key;
 
-/// An unproven session that has said something is safe for this long.
-const RESPITE: Duration = Duration::from_secs(1);
+/// An unproven session that has said something is safe for this long at first. In a crowd that does not
+/// prove itself it is halved for each generation: however large the crowd and however small the house, those
+/// behind it wait no longer than twice this.
+const RESPITE: Duration = Duration::from_millis(500);
+
+/// The same for a session that is silent: long enough for first words that are on their way.
+const SILENT_RESPITE: Duration = Duration::from_millis(62);
+
+/// How often a respite is halved at most.
+const HALVINGS: usize = 10;
+
+/// So long after the last displacement a crowd is over.
+const CALM: Duration = Duration::from_secs(2);
 
 /// How many unproven sessions are looked at to find one that may be displaced.
 const LOOK: usize = 128;
@@ -28,6 +39,15 @@ pub struct Gate {
     arrivals: VecDeque<(Key, Instant)>,
     /// Sessions of each source, while there is a limit for them.
     sources: HashMap<IpAddr, usize>,
+    silent: Pressure,
+    speaking: Pressure,
+}
+
+/// How many have been displaced in a crowd, and when the last of them.
+#[derive(Default)]
+struct Pressure {
+    displaced: usize,
+    last: Option<Instant>,
 }
 
 /// What a service allows at this moment.
@@ -61,8 +81,8 @@ pub enum Verdict {
     Admit,
     /// It is let in in place of this one.
     Replace(Key),
-    /// It has to wait until there is room.
-    Wait,
+    /// It has to wait until there is room, or until this time, when another may have to make room.
+    Wait(Option<Instant>),
     /// Its address has too many already.
     TooMany,
 }
@@ -70,7 +90,7 @@ pub enum Verdict {
 impl Gate {
     /// Judges a connection from `source`. `standing` tells what a session has shown of itself.
     ///
-    /// Silent sessions make room at once, the oldest first; those that speak, after a while.
+    /// Silent sessions make room after a moment, the oldest first; those that speak, after a while.
     pub fn judge(
         &mut self,
         source: IpAddr,
@@ -86,15 +106,28 @@ impl Gate {
             return Verdict::Admit;
         }
         self.forget_settled(&standing);
-        let displaceable = |(key, since): &&(Key, Instant)| match standing(*key) {
-            Standing::Settled => false,
-            Standing::Silent => true,
-            Standing::New | Standing::Speaking => now >= *since + RESPITE,
-        };
-        match self.arrivals.iter().take(LOOK).find(displaceable) {
-            Some((key, _)) => Verdict::Replace(*key),
-            None => Verdict::Wait,
+        let silent = SILENT_RESPITE / self.silent.shortening(self.unproven, now);
+        let speaking = RESPITE / self.speaking.shortening(self.unproven, now);
+        let mut until: Option<Instant> = None;
+        for (key, since) in self.arrivals.iter().take(LOOK) {
+            let (respite, pressure) = match standing(*key) {
+                Standing::Settled => continue,
+                Standing::Silent => (silent, &mut self.silent),
+                // What it says may not have been heard; ask again soon.
+                Standing::New => {
+                    until = Some(now);
+                    continue;
+                }
+                Standing::Speaking => (speaking, &mut self.speaking),
+            };
+            if now >= *since + respite {
+                pressure.displaced += 1;
+                pressure.last = Some(now);
+                return Verdict::Replace(*key);
+            }
+            until = until.into_iter().chain([*since + respite]).min();
         }
+        Verdict::Wait(until)
     }
 
     /// A session has been let in.
@@ -133,6 +166,17 @@ impl Gate {
     }
 }
 
+impl Pressure {
+    /// What a respite is divided by among so many unproven sessions.
+    fn shortening(&mut self, unproven: usize, now: Instant) -> u32 {
+        if self.last.is_none_or(|last| now > last + CALM) {
+            self.displaced = 0;
+        }
+        let generations = self.displaced / unproven.max(1);
+        1 << generations.min(HALVINGS)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -152,12 +196,14 @@ mod tests {
 
     #[test]
     fn too_many_unproven_displace_the_oldest_that_is_silent() {
-        let (mut gate, now) = (Gate::default(), Instant::now());
+        let (mut gate, then) = (Gate::default(), Instant::now());
+        let now = then + SILENT_RESPITE;
         let silent = |_| Standing::Silent;
         for number in [1, 2] {
-            assert_eq!(gate.judge(source(1), ROOMY, now, silent), Verdict::Admit);
-            gate.enter(key(number), source(1), now);
+            assert_eq!(gate.judge(source(1), ROOMY, then, silent), Verdict::Admit);
+            gate.enter(key(number), source(1), then);
         }
+        assert_eq!(gate.judge(source(1), ROOMY, then, silent), Verdict::Wait(Some(now)));
         assert_eq!(gate.judge(source(1), ROOMY, now, silent), Verdict::Replace(key(1)));
         let first_speaks = |other: Key| match other.pack() {
             1 => Standing::Speaking,
@@ -175,17 +221,66 @@ mod tests {
     }
 
     #[test]
-    fn who_speaks_has_a_second_whether_the_house_is_full_or_crowded() {
+    fn who_speaks_has_its_time_whether_the_house_is_full_or_crowded() {
         for allowance in [FULL, Allowance { unproven: 1, ..ROOMY }] {
-            for standing in [Standing::New, Standing::Speaking] {
-                let (mut gate, now) = (Gate::default(), Instant::now());
-                gate.enter(key(1), source(1), now);
-                let almost = now + RESPITE - Duration::from_nanos(1);
-                let judged = gate.judge(source(1), allowance, almost, |_| standing);
-                assert_eq!(judged, Verdict::Wait);
-                let judged = gate.judge(source(1), allowance, now + RESPITE, |_| standing);
-                assert_eq!(judged, Verdict::Replace(key(1)));
+            let (mut gate, now) = (Gate::default(), Instant::now());
+            gate.enter(key(1), source(1), now);
+            let (almost, then) = (now + RESPITE - Duration::from_nanos(1), now + RESPITE);
+            let judged = gate.judge(source(1), allowance, almost, |_| Standing::Speaking);
+            assert_eq!(judged, Verdict::Wait(Some(then)));
+            let judged = gate.judge(source(1), allowance, then, |_| Standing::Speaking);
+            assert_eq!(judged, Verdict::Replace(key(1)));
+        }
+    }
+
+    /// What it says has not been heard yet: it is asked about again with the next turn.
+    #[test]
+    fn who_has_not_had_a_turn_is_not_displaced() {
+        let (mut gate, now) = (Gate::default(), Instant::now());
+        gate.enter(key(1), source(1), now);
+        let later = now + RESPITE * 10;
+        assert_eq!(
+            gate.judge(source(1), FULL, later, |_| Standing::New),
+            Verdict::Wait(Some(later))
+        );
+    }
+
+    /// However many they are: who comes behind them waits for twice the first respite, and a little.
+    #[test]
+    fn a_crowd_is_gone_through_in_bounded_time() {
+        for (standing, respite) in
+            [(Standing::Silent, SILENT_RESPITE), (Standing::Speaking, RESPITE)]
+        {
+            let (mut gate, start) = (Gate::default(), Instant::now());
+            let mut now = start;
+            let mut standings: Vec<Standing> = Vec::new();
+            for number in 0..5000 {
+                let allowance = Allowance { unproven: 20, ..ROOMY };
+                loop {
+                    let seen = |key: Key| standings[key.pack() as usize];
+                    match gate.judge(source(1), allowance, now, seen) {
+                        Verdict::Admit => break,
+                        Verdict::Replace(key) => {
+                            standings[key.pack() as usize] = Standing::Settled;
+                            gate.leave(source(1), false);
+                            break;
+                        }
+                        Verdict::Wait(until) => now = until.expect("it knows"),
+                        Verdict::TooMany => panic!("there is no such limit"),
+                    }
+                }
+                gate.enter(key(number), source(1), now);
+                standings.push(standing);
             }
+            let took = now - start;
+            assert!(took >= respite && took < respite * 5 / 2, "{took:?} for {standing:?}");
+            // When it is calm again, respites are what they were.
+            let calm = now + CALM + RESPITE;
+            gate.enter(key(5000), source(1), calm);
+            standings[4980..].fill(Standing::Settled);
+            standings.push(standing);
+            let judged = gate.judge(source(1), FULL, calm, |key| standings[key.pack() as usize]);
+            assert_eq!(judged, Verdict::Wait(Some(calm + respite)));
         }
     }
 
@@ -195,7 +290,7 @@ mod tests {
         gate.enter(key(1), source(1), now);
         gate.proved();
         let later = now + RESPITE * 1000;
-        assert_eq!(gate.judge(source(1), FULL, later, |_| Standing::Settled), Verdict::Wait);
+        assert_eq!(gate.judge(source(1), FULL, later, |_| Standing::Settled), Verdict::Wait(None));
     }
 
     #[test]

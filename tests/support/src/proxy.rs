@@ -174,6 +174,13 @@ impl Proxy {
         line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
     }
 
+    /// Hundredths of a second of processor time that it has used (proc_pid_stat(5): utime and stime).
+    pub fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it runs");
+        let fields: Vec<&str> = stat.rsplit(") ").next().expect("a name").split(' ').collect();
+        [11, 12].map(|index: usize| fields[index].parse::<u64>().expect("a number")).iter().sum()
+    }
+
     /// Waits until no SOCKS connection is open.
     pub fn wait_until_idle(&self) {
         let mut admin = self.admin();
