@@ -22,6 +22,9 @@ const ACCEPTS: usize = 16;
 /// METP sessions that have not logged in, at most. The newest displaces the oldest.
 const METP_UNPROVEN: usize = 64;
 
+/// Descriptors that SOCKS leaves to METP, so that an administrator can always get in.
+const METP_KEPT: usize = 4;
+
 impl Server {
     pub(super) fn accept(&mut self, now: Instant) {
         for service in [Service::Metp, Service::Socks] {
@@ -84,15 +87,17 @@ impl Server {
             .saturating_add(self.world.names.orphans())
             .saturating_add(BASE_DESCRIPTORS);
         let free = self.descriptors.saturating_sub(spoken_for);
+        let kept = METP_KEPT.saturating_sub(metrics.metp_open);
         match service {
             Service::Socks => Allowance {
-                room: metrics.open < settings.max_connections && free >= 2,
+                room: metrics.open < settings.max_connections && free >= 2 + kept,
                 unproven: (settings.max_connections / 2).max(1),
                 per_source: settings.max_connections_per_ip,
             },
             Service::Metp => Allowance {
                 room: metrics.metp_open < settings.max_metp_sessions && free >= 1,
-                unproven: METP_UNPROVEN,
+                // Where descriptors are few, strangers at METP do not take them all.
+                unproven: METP_UNPROVEN.min(self.descriptors / 16).max(1),
                 per_source: None,
             },
         }
