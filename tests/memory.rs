@@ -12,21 +12,35 @@ use support::proxy::Proxy;
 use support::socks::{Client, HELLO, connect_request, credentials, reset};
 use support::{PATIENCE, eventually, noise, read_exactly, read_to_end};
 
-/// A connection that takes little before it is read.
-fn narrow(server: SocketAddr) -> TcpStream {
+/// A socket that takes little before it is read. The segments are small because the kernel gives a sender
+/// buffers by their size: megabytes on loopback, where the proxy would never be held up.
+fn narrow() -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.set_recv_buffer_size(4096).expect("a socket");
-    socket.connect(&server.into()).expect("it listens");
+    socket.set_recv_buffer_size(8192).expect("a socket");
+    socket.set_tcp_mss(1400).expect("a socket");
+    socket
+}
+
+/// A client that takes little before it is read, and its tunnel.
+fn narrow_tunnel(proxy: &Proxy, target: SocketAddr) -> TcpStream {
+    let socket = narrow();
+    socket.connect(&proxy.socks_address().into()).expect("it listens");
     let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-    stream
+    Client::new(stream).logged_in("admin", "1234").connected(target)
+}
+
+/// Reads to the end, faster from now on.
+fn drain(mut stream: TcpStream) -> Vec<u8> {
+    SockRef::from(&stream).set_recv_buffer_size(1 << 20).expect("a socket");
+    read_to_end(&mut stream)
 }
 
 /// An origin that sends `payload` as fast as it can.
 fn fast(payload: &Arc<Vec<u8>>) -> Origin {
     let payload = Arc::clone(payload);
     Origin::new(move |mut stream| {
-        SockRef::from(&stream).set_send_buffer_size(4096).expect("a socket");
+        SockRef::from(&stream).set_send_buffer_size(65536).expect("a socket");
         // The reader may be gone.
         let _ = stream.write_all(&payload);
     })
@@ -53,10 +67,8 @@ fn slow_readers_do_not_grow_it() {
     let payload = Arc::new(noise(4 << 20, 41));
     let origin = fast(&payload);
     let before = proxy.status_kib("VmHWM");
-    let mut readers: Vec<TcpStream> = (0..READERS)
-        .map(|_| Client::new(narrow(proxy.socks_address())).logged_in("admin", "1234"))
-        .map(|client| client.connected(origin.address))
-        .collect();
+    let mut readers: Vec<TcpStream> =
+        (0..READERS).map(|_| narrow_tunnel(&proxy, origin.address)).collect();
     let began = Instant::now();
     let mut position = 0;
     while began.elapsed() < Duration::from_secs(1) {
@@ -79,18 +91,15 @@ fn buffer_memory_caps_it_and_everything_arrives() {
     const READERS: usize = 150;
     const WRITERS: usize = 50;
     let proxy = Proxy::with(&["--buffer-memory", "1048576"]);
-    let payload = Arc::new(noise(400_000, 42));
+    let payload = Arc::new(noise(800_000, 42));
     let origin = fast(&payload);
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.set_recv_buffer_size(4096).expect("a socket");
+    let socket = narrow();
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("loopback");
     socket.listen(4096).expect("bound");
     let stopped = TcpListener::from(socket);
     let before = proxy.status_kib("VmHWM");
-    let readers: Vec<TcpStream> = (0..READERS)
-        .map(|_| Client::new(narrow(proxy.socks_address())).logged_in("admin", "1234"))
-        .map(|client| client.connected(origin.address))
-        .collect();
+    let readers: Vec<TcpStream> =
+        (0..READERS).map(|_| narrow_tunnel(&proxy, origin.address)).collect();
     let writers: Vec<_> = (0..WRITERS)
         .map(|_| {
             let mut client = proxy.tunnel(stopped.local_addr().expect("bound"));
@@ -105,14 +114,14 @@ fn buffer_memory_caps_it_and_everything_arrives() {
     // 1024 KiB, 200 small pieces are 800 KiB; the rest is sessions and the allocator.
     assert!(grown < 1024 + 800 + 2048, "{grown} KiB for {READERS} readers and {WRITERS} writers");
     thread::scope(|scope| {
-        for mut reader in readers {
+        for reader in readers {
             let payload = &payload;
-            scope.spawn(move || assert!(read_to_end(&mut reader) == **payload, "intact"));
+            scope.spawn(move || assert!(drain(reader) == **payload, "intact"));
         }
-        for (writer, mut far) in writers {
+        for (writer, far) in writers {
             let payload = &payload;
             scope.spawn(move || {
-                assert!(read_to_end(&mut far) == **payload, "intact");
+                assert!(drain(far) == **payload, "intact");
                 writer.join().expect("sent");
             });
         }

@@ -136,6 +136,27 @@ fn a_burst_of_handshakes_displaces_none_of_them() {
     }
 }
 
+/// Who has just come in has a moment to say something before it must make room.
+#[test]
+fn first_words_may_be_on_their_way() {
+    let (proxy, echo) = (Proxy::with(&["--max-connections", "4"]), Origin::echo());
+    let mut admin = proxy.admin();
+    for _ in 0..5 {
+        let before = admin.metrics()[0];
+        let mut clients = crowd(proxy.socks_address(), 2, b"");
+        eventually("they are in", || admin.metrics()[0] == before + 2);
+        clients.extend(crowd(proxy.socks_address(), 3, &whole_handshake(echo.address)));
+        for mut client in &clients[..2] {
+            client.write_all(&whole_handshake(echo.address)).expect("taken");
+        }
+        for mut client in clients {
+            client.set_read_timeout(Some(PATIENCE)).expect("a socket");
+            assert_eq!(read_exactly(&mut client, 14)[..6], [5, 2, 1, 0, 5, 0]);
+        }
+        eventually("all have left", || admin.metrics()[1] == 0);
+    }
+}
+
 /// The limit holds for those who say everything at once, too; each of them gets its turn.
 #[test]
 fn no_more_connections_than_the_limit_are_ever_open() {
