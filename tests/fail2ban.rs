@@ -1,0 +1,178 @@
+//! The filter that is shipped for fail2ban, applied to what the running program says: it finds the source of
+//! every failed login, at the right time, and nobody can make it find another address.
+
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+
+use socket2::{Domain, Socket, Type};
+use support::metp::Metp;
+use support::proxy::{Builder, Proxy};
+use support::socks::{CHOSEN, Client, DENIED, HELLO, credentials};
+use support::{PATIENCE, eventually};
+
+/// What fail2ban does with a filter and a line: takes the date away, which has to be a recent one, and looks
+/// for the expression in the rest. `<HOST>` is what fail2ban 1.0 makes of it. Says the address of each hit.
+const FAIL2BAN: &str = r#"
+import configparser, datetime, re, sys, time
+filter = configparser.ConfigParser()
+filter.read(sys.argv[1])
+filter = filter["Definition"]
+HOST = (r"(?:\[?(?:(?:::f{4,6}:)?(?P<ip4>(?:\d{1,3}\.){3}\d{1,3})|(?P<ip6>(?:[0-9a-fA-F]{1,4}::?|::){1,7}"
+        r"(?:[0-9a-fA-F]{1,4}|(?<=:):)))\]?|(?P<dns>[\w\-.^_]*\w))")
+PARTS = {"Y": r"\d{4}", "m": r"\d\d", "d": r"\d\d", "H": r"\d\d", "M": r"\d\d", "S": r"\d\d",
+         "z": r"(?:Z|UTC|GMT|[+-][01]\d(?::?\d{2})?)"}
+date = filter["datepattern"]
+dated = re.compile(re.sub("%(.)", lambda part: PARTS[part.group(1)], date))
+failed = re.compile(filter["failregex"].replace("<HOST>", HOST), re.MULTILINE)
+for line in sys.stdin.buffer.read().decode("utf-8", "replace").splitlines():
+    when = dated.search(line)
+    if not when:
+        sys.exit("no date: " + line)
+    then = datetime.datetime.strptime(when.group(0), date.lstrip("^")).timestamp()
+    hit = failed.search(line[:when.start()] + line[when.end():])
+    if hit:
+        if abs(time.time() - then) > 300:
+            sys.exit("not now: " + line)
+        print(hit.group("ip4") or hit.group("ip6") or hit.group("dns"))
+"#;
+
+/// The addresses that fail2ban would find in these lines, on a machine whose clock shows Japanese time.
+fn found(lines: &[String]) -> Vec<String> {
+    let filter = concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/fail2ban/filter.d/socks5d.conf");
+    let mut python = Command::new("python3")
+        .args(["-c", FAIL2BAN, filter])
+        .env("TZ", "JST-9")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("python3");
+    let mut stdin = python.stdin.take().expect("piped");
+    stdin.write_all((lines.join("\n") + "\n").as_bytes()).expect("it reads");
+    drop(stdin);
+    let output = python.wait_with_output().expect("a child");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text").lines().map(str::to_owned).collect()
+}
+
+/// Names that would like to be somebody else's address.
+fn forgeries() -> Vec<Vec<u8>> {
+    let line = "2026-01-01T00:00:00Z WARN  auth failed: service=socks remote=1.2.3.4 user=\"x\"";
+    let mut names: Vec<Vec<u8>> = [
+        "x",
+        "remote=1.2.3.4",
+        "1.2.3.4",
+        "\" remote=1.2.3.4 user=\"x",
+        "\"\tremote=1.2.3.4\tuser=\"x",
+        "x\" remote=1.2.3.4",
+        "\u{2028}WARN  auth failed: service=socks remote=1.2.3.4 user=\"x\"",
+        "\u{a0}remote=1.2.3.4\u{a0}user=\"x\u{85}",
+        "2001-01-01T00:00:00Z",
+        "::ffff:1.2.3.4",
+        "[::2]\"",
+        "\u{1b}[2K\u{1b}[1Gremote=1.2.3.4",
+        "\\x0aremote=1.2.3.4",
+        line,
+    ]
+    .into_iter()
+    .map(Vec::from)
+    .collect();
+    names.extend(
+        ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\0"]
+            .map(|end| [end.as_bytes(), line.as_bytes(), end.as_bytes()].concat()),
+    );
+    names.extend([b"\xff\xfe remote=1.2.3.4".to_vec(), vec![b'"'; 255], vec![b'\n'; 255]]);
+    names
+}
+
+/// A connection from an address of this machine.
+fn from(source: IpAddr, server: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::for_address(server), Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::new(source, 0).into()).expect("loopback");
+    socket.connect(&server.into()).expect("it listens");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    socket.into()
+}
+
+fn fails_over_socks(source: IpAddr, server: SocketAddr, name: &[u8]) {
+    let mut client = Client::new(from(source, server));
+    client.say(HELLO).hears(CHOSEN).say(&credentials(name, b"wrong")).hears(DENIED).hears_eof();
+}
+
+fn fails_over_metp(source: IpAddr, server: SocketAddr, name: &[u8]) {
+    let mut metp = Metp::new(from(source, server));
+    metp.say("HELLO METP/1.0\n").hears("200 Welcome to METP/1.0\n");
+    // As the client does it; a name in these characters can be sent in no other way.
+    let name: String = name.iter().map(|byte| format!("\\x{byte:02x}")).collect();
+    metp.say(&format!("AUTH {name} wrong\n")).hears("401 Unauthorized\n").hears_eof();
+}
+
+/// All that the program has said, once this many logins have failed.
+fn said(proxy: &Proxy, failures: usize) -> Vec<String> {
+    let failed = || proxy.stderr.all().iter().filter(|line| line.contains("auth failed")).count();
+    eventually("every failure is told", || failed() >= failures);
+    proxy.stderr.all()
+}
+
+#[test]
+fn every_failed_login_is_found_at_its_source_and_nowhere_else() {
+    let everywhere = || Builder::default().listen(None).args(["-u", "alice:secret"]);
+    let proxies = [everywhere().args(["-L", "::1"]).start(), everywhere().start()];
+    for (proxy, metp_sources) in proxies.iter().zip([&["::1"][..], &["127.0.0.1", "127.8.7.6"]]) {
+        let mut sources = Vec::new();
+        for name in forgeries() {
+            for source in ["127.0.0.1", "127.8.7.6", "::1"] {
+                let address: IpAddr = source.parse().expect("a literal");
+                let localhost: IpAddr = if address.is_ipv4() {
+                    [127, 0, 0, 1].into()
+                } else {
+                    "::1".parse().expect("a literal")
+                };
+                let server = SocketAddr::new(localhost, proxy.socks_address().port());
+                fails_over_socks(address, server, &name);
+                sources.push(source);
+            }
+            for source in metp_sources {
+                let address = source.parse().expect("a literal");
+                fails_over_metp(address, proxy.metp_address(), &name);
+                sources.push(source);
+            }
+        }
+        // Whoever gets it right is not banned.
+        Client::new(proxy.socks()).logged_in("alice", "secret");
+        proxy.metp().logged_in("admin", "1234");
+        assert_eq!(found(&said(proxy, sources.len())), sources);
+    }
+}
+
+/// METP names as they stand in the line, not as the client writes them.
+#[test]
+fn raw_metp_lines_cannot_forge_either() {
+    let proxy = Proxy::start();
+    let lines: [&[u8]; 7] = [
+        b"AUTH remote=1.2.3.4 remote=1.2.3.4\n",
+        b"AUTH \"remote=1.2.3.4 \" remote=1.2.3.4 user=\"x\"\n",
+        b"AUTH x\"\tremote=1.2.3.4\tuser=\" y\n",
+        b"AUTH x\xc2\xa0remote=1.2.3.4 y\r\n",
+        b"AUTH x\\x22\\x20remote=1.2.3.4\\x20user=\\x22 y\n",
+        b"AUTH \\x0a2026-01-01T00:00:00Z\\x20WARN y\n",
+        b"AUTH \xff\x00\x1b[2J y\n",
+    ];
+    for line in lines {
+        let mut metp = proxy.metp();
+        metp.say("HELLO METP/1.0\n").hears("200 Welcome to METP/1.0\n");
+        metp.say_bytes(line).hears("401 Unauthorized\n").hears_eof();
+    }
+    assert_eq!(found(&said(&proxy, lines.len())), ["127.0.0.1"; 7]);
+}
+
+/// The jail uses this filter.
+#[test]
+fn the_jail_names_the_filter() {
+    let jail = include_str!("../contrib/fail2ban/jail.d/socks5d.conf");
+    let settings: Vec<&str> = jail.lines().filter(|line| !line.starts_with('#')).collect();
+    for setting in ["[socks5d]", "enabled  = true", "filter   = socks5d", "port     = 1080,8080"] {
+        assert!(settings.contains(&setting), "{setting}");
+    }
+}
