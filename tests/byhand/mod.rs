@@ -1,0 +1,115 @@
+//! A SOCKS session driven by hand: its client is a real connection on loopback, its source is whatever the
+//! test says, and its network writes down what is dialled instead of dialling it.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token, Waker};
+use socks5d::ledger::Shared;
+use socks5d::ledger::access_log::AccessLog;
+use socks5d::ledger::metrics::Metrics;
+use socks5d::ledger::settings::Settings;
+use socks5d::ledger::users::Users;
+use socks5d::proto::metp::Role;
+use socks5d::reactor::Flow;
+use socks5d::reactor::buffer::Pool;
+use socks5d::reactor::endpoint::Dial;
+use socks5d::reactor::names::Names;
+use socks5d::reactor::resolver::{Limits, Resolver};
+use socks5d::reactor::selector::Side;
+use socks5d::reactor::slab::Key;
+use socks5d::socks::{Context, Reason, Session};
+use support::proxy::connect;
+use support::socks::Client;
+
+const CLIENT: Token = Token(0);
+const WAKE: Token = Token(1);
+
+/// A server's inside without listeners. Everybody in it is `admin` with the password `1234`.
+pub struct Bench {
+    /// What has been dialled, in order.
+    pub dialled: Vec<SocketAddr>,
+    pub shared: Shared,
+    poll: Poll,
+    names: Names,
+    pool: Pool,
+    sessions: u64,
+}
+
+/// Refuses every connection, after writing down where it would have gone.
+struct Notebook<'a>(&'a mut Vec<SocketAddr>);
+
+impl Dial<TcpStream> for Notebook<'_> {
+    fn dial(&mut self, address: SocketAddr, _: Key) -> io::Result<TcpStream> {
+        self.0.push(address);
+        Err(io::Error::from_raw_os_error(libc::ECONNREFUSED))
+    }
+}
+
+impl Bench {
+    /// With these settings; of names there are these alone.
+    pub fn new(settings: Settings, directory: HashMap<String, Vec<SocketAddr>>) -> Self {
+        let poll = Poll::new().expect("a poll");
+        let waker = Waker::new(poll.registry(), WAKE).expect("a waker");
+        let lookup = move |name: &str, _| {
+            directory.get(name).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+        };
+        let limits = Limits { threads: 1, threads_in_all: 1, queue: 8 };
+        let names = Names::new(Resolver::new(limits, waker, Box::new(lookup)));
+        let mut users = Users::default();
+        users.add(b"admin", b"1234", Role::Admin).expect("new");
+        let pool = Pool::new(settings.buffer_size, settings.buffer_memory);
+        let (metrics, access_log) = (Metrics::default(), AccessLog::new(8));
+        let shared = Shared { users, metrics, access_log, settings };
+        Bench { dialled: Vec::new(), shared, poll, names, pool, sessions: 0 }
+    }
+
+    /// What a client that comes from `source` is answered to all that it says, until its session ends.
+    pub fn converse(&mut self, source: SocketAddr, says: &[u8]) -> Vec<u8> {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let mut client = Client::new(connect(listener.local_addr().expect("bound")));
+        let (stream, _) = listener.accept().expect("it has connected");
+        stream.set_nonblocking(true).expect("a socket");
+        let mut stream = TcpStream::from_std(stream);
+        let both = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut stream, CLIENT, both).expect("a socket");
+        client.say(says);
+        support::socks::half_close(&client.stream);
+
+        let mut session = Session::new(stream, source, Instant::now());
+        self.sessions += 1;
+        let key = Key::unpack(self.sessions);
+        let mut events = Events::with_capacity(8);
+        let deadline = Instant::now() + support::PATIENCE;
+        loop {
+            assert!(Instant::now() < deadline, "the session never ends");
+            self.poll.poll(&mut events, Some(Duration::from_millis(100))).expect("polled");
+            for event in events.iter().filter(|event| event.token() == CLIENT) {
+                session.note(Side::Client, event);
+            }
+            let now = Instant::now();
+            let memory = self.shared.settings.names;
+            for reply in self.names.replies(memory, now) {
+                if reply.key == key {
+                    session.resolved(reply.addresses);
+                }
+            }
+            let mut network = Notebook(&mut self.dialled);
+            let mut cx = Context {
+                key,
+                now,
+                network: &mut network,
+                names: &mut self.names,
+                pool: &mut self.pool,
+                shared: &mut self.shared,
+            };
+            if session.turn(&mut cx) == Flow::Close {
+                session.close(Reason::Finished, &mut cx);
+                return support::read_to_end(&mut client.stream);
+            }
+        }
+    }
+}
