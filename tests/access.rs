@@ -236,3 +236,15 @@ fn the_program_lets_neighbours_in_and_nobody_to_its_own_ports() {
     };
     assert!(!parsed(&[]) && parsed(&["--allow-local"]));
 }
+
+/// A name with very many addresses is no way to make the server try them all.
+#[test]
+fn a_name_has_a_bounded_number_of_addresses() {
+    let crowd =
+        (0..=254).flat_map(|c| (0..16).map(move |d| SocketAddr::from(([198, 51, c, d], 0))));
+    let directory = HashMap::from([("crowd.example".to_owned(), crowd.collect())]);
+    let mut bench = Bench::new(settings(false), directory);
+    let (code, dialled) = outcome(&mut bench, STRANGERS[0], &name_request(b"crowd.example", 80));
+    assert_eq!(code, 5);
+    assert_eq!(dialled.len(), socks5d::reactor::names::ADDRESSES);
+}

@@ -14,7 +14,8 @@ use super::slab::Key;
 /// Names that are remembered at most; the one remembered first is forgotten first.
 pub const REMEMBERED: usize = 4096;
 
-/// Addresses of a name that are kept, the most preferred ones.
+/// Addresses of a name that are kept at most. An answer can hold thousands, and whoever rules a zone
+/// could so fill the memory, or make one request a flood of connections.
 pub const ADDRESSES: usize = 32;
 
 /// How long answers are good for; `None` remembers nothing.
