@@ -17,6 +17,10 @@ use crate::reactor::names::Memory;
 /// The variable that creates the administrator.
 pub const SUPERUSER_VARIABLE: &str = "PROXY_CTRL_SUPERUSER";
 
+/// What is said about an argument that belongs to no option. It may be a password, or the second word of one
+/// that was not quoted, so it is not shown.
+pub const UNEXPECTED: &str = "unexpected argument (not shown: it may be a password)";
+
 /// What the program is asked to do.
 #[derive(Debug)]
 pub enum Invocation {
@@ -166,9 +170,10 @@ pub fn parse(
     }
     // First the accounts: in `-u NAME PASS` it is the missing colon that is to be named.
     let args = serve(&given, superuser)?;
-    match given.free.first() {
-        Some(surplus) => Err(Usage(format!("unexpected argument {}", shown(nameable(surplus))))),
-        None => Ok(Invocation::Serve(Box::new(args))),
+    if given.free.is_empty() {
+        Ok(Invocation::Serve(Box::new(args)))
+    } else {
+        Err(Usage(UNEXPECTED.to_owned()))
     }
 }
 

@@ -221,7 +221,7 @@ fn bad_values_are_named_in_one_line() {
         (&["--wat"], "socks5d: --wat: unknown option\n"),
         (&["-z"], "socks5d: -z: unknown option\n"),
         (&["-p"], "socks5d: -p: needs a value\n"),
-        (&["serve"], "socks5d: unexpected argument \"serve\"\n"),
+        (&["serve"], "socks5d: unexpected argument (not shown: it may be a password)\n"),
     ] {
         let said = refused(None, arguments);
         assert!(said.starts_with("socks5d: ") && said.ends_with(says), "{arguments:?}: {said:?}");
@@ -239,7 +239,7 @@ fn no_complaint_shows_a_password() {
         (None, &["-u", &endless], "-u bob"),
         (None, &["-u", "bob:hunter2", "-u", "bob:hunter2"], "-u bob"),
         (None, &["-u", "bob:hunter2", "-p", "x"], "-p \"x\""),
-        (None, &["-u", "bob:hunter2", "alice:hunter2"], "unexpected argument \"alice"),
+        (None, &["-u", "bob:hunter2", "alice:hunter2"], "unexpected argument"),
         (None, &["-u", "bob", "hunter2"], "-u bob"),
         (None, &["-user", "bob:hunter2"], "-u ser"),
         (None, &["--userbob:hunter2"], "--userbob"),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
 use getopts::{Matches, Options};
-use socks5d::args::{describe, shown};
+use socks5d::args::{UNEXPECTED, describe, shown};
 use socks5d::proto::metp::{Command, Role};
 use socks5d::proto::text::{Escaped, narrow, split_account, unescape, widen};
 
@@ -115,8 +115,8 @@ pub fn parse(
     if given.opt_present("version") {
         return Ok(Invocation::Show(format!("client {}\n", env!("CARGO_PKG_VERSION"))));
     }
-    if let Some(surplus) = given.free.first() {
-        return Err(Usage(format!("unexpected argument {}", shown(surplus))));
+    if !given.free.is_empty() {
+        return Err(Usage(UNEXPECTED.to_owned()));
     }
     let commands = commands(&given)?;
     if commands.is_empty() {
@@ -325,7 +325,7 @@ mod tests {
             (&["-u", ":b", "-m"], "-u: the name is empty"),
             (&["-u", "a:", "-m"], "-u a: the password is empty or holds a line end"),
             (&["-u", "a:b\nQUIT", "-m"], "-u a: the password is empty or holds a line end"),
-            (&["-u", "a:b", "-m", "x"], "unexpected argument \"x\""),
+            (&["-u", "a:b", "-m", "x"], UNEXPECTED),
             (&["-u", "a:b", "-x"], "-x: unknown option"),
             (&["-u", "a:b", "-a", "bob"], "-a: needs two values"),
             (&["-u", "a:b", "-a"], "-a: needs a value"),
