@@ -22,6 +22,9 @@ use args::{Args, Invocation};
 use conversation::{Conversation, Failure};
 use socks5d::proto::metp::Command;
 
+/// Lines of metrics that are taken from a server; three are shown, later versions may have more.
+const MOST_METRICS: usize = 256;
+
 fn main() -> ExitCode {
     let environment = std::env::var_os(args::LOGIN_VARIABLE);
     let done = match args::parse(std::env::args_os().skip(1), environment.as_deref()) {
@@ -87,6 +90,9 @@ fn give(command: &Command, conversation: &mut Conversation) -> Result<(), Failur
         Command::GetMetrics => {
             let mut lines = Vec::new();
             conversation.body(|line| {
+                if lines.len() >= MOST_METRICS {
+                    return Err(Failure::Broken("The server's metrics are too long".to_owned()));
+                }
                 lines.push(line.to_vec());
                 Ok(())
             })?;

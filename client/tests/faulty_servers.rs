@@ -152,6 +152,20 @@ fn an_endless_line_is_70() {
     assert!(outcome.stderr.ends_with("The server's line is too long\n"), "{}", outcome.stderr);
 }
 
+/// Metrics are three lines; a server that goes on for ever fills neither memory nor time.
+#[test]
+fn endless_metrics_are_70() {
+    let endless = Origin::new(|mut stream| {
+        let _ = stream.write_all(b"200 Welcome\n200 OK\n200 OK\n");
+        while stream.write_all(&b"UNKNOWN: 1\n".repeat(4096)).is_ok() {}
+    });
+    let began = Instant::now();
+    let outcome = client(endless.address, ["-m"]);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (70, ""));
+    assert!(outcome.stderr.ends_with("The server's metrics are too long\n"), "{}", outcome.stderr);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
 /// How long a call takes against a server that does not go on, and its exit code.
 fn hanging(server: std::net::SocketAddr) -> (Duration, i32, String) {
     let began = Instant::now();
