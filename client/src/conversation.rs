@@ -93,10 +93,8 @@ impl Conversation {
             ))
         };
         let stream = connect(host, port).map_err(unreachable)?;
-        let limits = stream
-            .set_read_timeout(Some(PATIENCE))
-            .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
-            .and_then(|()| stream.set_nodelay(true));
+        let limits =
+            stream.set_write_timeout(Some(PATIENCE)).and_then(|()| stream.set_nodelay(true));
         limits.map_err(unreachable)?;
         let mut conversation = Conversation { stream: BufReader::new(stream), line: Vec::new() };
         conversation.say(Opening::Hello.encode())?;
@@ -172,11 +170,33 @@ impl Conversation {
         }
     }
 
-    /// Reads a line that ends in LF or CRLF.
+    /// Reads a line that ends in LF or CRLF. All of it has to come in time: a server that sends an octet now
+    /// and then does not hold up anybody.
     fn read_line(&mut self) -> Result<(), Failure> {
         self.line.clear();
-        let mut limited = Read::by_ref(&mut self.stream).take(LONGEST_LINE);
-        limited.read_until(b'\n', &mut self.line).map_err(lost)?;
+        let deadline = Instant::now() + PATIENCE;
+        while self.line.last() != Some(&b'\n') {
+            if self.stream.buffer().is_empty() {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(lost(io::ErrorKind::TimedOut.into()));
+                }
+                self.stream.get_ref().set_read_timeout(Some(left)).map_err(lost)?;
+                match self.stream.fill_buf() {
+                    Ok([]) => break,
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) => return Err(lost(error)),
+                }
+            }
+            let room = LONGEST_LINE.saturating_sub(self.line.len() as u64);
+            if room == 0 {
+                break;
+            }
+            let ready = self.stream.buffer().len() as u64;
+            let mut limited = Read::by_ref(&mut self.stream).take(room.min(ready));
+            limited.read_until(b'\n', &mut self.line).map_err(lost)?;
+        }
         match self.line.pop() {
             Some(b'\n') => {}
             Some(_) if self.line.len() as u64 + 1 >= LONGEST_LINE => {

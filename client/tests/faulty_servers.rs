@@ -180,8 +180,13 @@ fn what_hangs_ends_after_10_seconds() {
         let _ = stream.write_all(b"200 Welcome\n200 OK\n200 OK\nHISTORICAL_CONNECTIONS: 1\nCURR");
         let _ = stream.read_to_end(&mut Vec::new());
     });
+    let dripping = Origin::new(|mut stream| {
+        while stream.write_all(b"2").is_ok() {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    });
     let (_guard, deaf) = deaf();
-    let cases = [(silent.address, 70), (stalling.address, 70), (deaf, 69)];
+    let cases = [(silent.address, 70), (stalling.address, 70), (dripping.address, 70), (deaf, 69)];
     let calls = cases.map(|(server, code)| (std::thread::spawn(move || hanging(server)), code));
     for (call, code) in calls {
         let (time, ended, stderr) = call.join().expect("no panic");
