@@ -19,8 +19,10 @@ use mio::event::Event;
 
 use crate::ledger::Shared;
 use crate::ledger::settings::Timeouts;
-use crate::ledger::users::UserId;
-use crate::proto::metp::{self, Cause, Command, LINE_LIMIT, LineTooLong, Opening, Response, ended};
+use crate::ledger::users::{UserId, Users};
+use crate::proto::metp::{
+    self, Cause, Command, LINE_LIMIT, LineTooLong, Opening, Response, Role, ended,
+};
 use crate::proto::text::Escaped;
 use crate::reactor::Flow;
 use crate::reactor::buffer::{Buffer, Pool};
@@ -98,6 +100,14 @@ impl<S: Stream> Session<S> {
     /// Whether somebody has logged in.
     pub fn logged_in(&self) -> bool {
         matches!(self.stage, Stage::Open(_))
+    }
+
+    /// Whether somebody has logged in who is no administrator (any more).
+    pub fn is_guests(&self, users: &Users) -> bool {
+        match self.stage {
+            Stage::Open(user) => users.get(user).is_none_or(|account| account.role == Role::User),
+            Stage::Start | Stage::Greeted | Stage::Goodbye(_) => false,
+        }
     }
 
     /// Whether the client has said nothing yet.

@@ -53,8 +53,9 @@ impl Server {
             }
         };
         let allowance = self.allowance(service);
-        let sessions = &self.sessions;
-        let standing = |key| sessions.get(key).map_or(Standing::Settled, Resident::standing);
+        let (sessions, users) = (&self.sessions, &self.world.shared.users);
+        let standing =
+            |key| sessions.get(key).map_or(Standing::Settled, |resident| resident.standing(users));
         match self.gates.of(service).judge(source.ip(), allowance, now, standing) {
             Verdict::Admit => self.admit(service, stream, source, now),
             Verdict::Replace(key) => {

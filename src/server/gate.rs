@@ -2,7 +2,7 @@
 //!
 //! A session that has not proved itself (no complete request, no login) may be displaced by a newcomer:
 //! thousands of half-open connections cannot keep a legitimate one out. Sessions that have proved
-//! themselves are never displaced. Pure accounting, no sockets.
+//! themselves are never displaced, except for guests in a full house. Pure accounting, no sockets.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -72,6 +72,9 @@ pub enum Standing {
     Silent,
     /// It has said something, and not yet enough.
     Speaking,
+    /// It has proved itself, but is there to look on: in a full house it makes room for a newcomer, who
+    /// may be one that has work to do.
+    Guest,
 }
 
 /// What becomes of a connection.
@@ -90,7 +93,8 @@ pub enum Verdict {
 impl Gate {
     /// Judges a connection from `source`. `standing` tells what a session has shown of itself.
     ///
-    /// Silent sessions make room after a moment, the oldest first; those that speak, after a while.
+    /// Silent sessions make room after a moment, the oldest first; those that speak, after a while; guests
+    /// last.
     pub fn judge(
         &mut self,
         source: IpAddr,
@@ -109,9 +113,10 @@ impl Gate {
         let silent = SILENT_RESPITE / self.silent.shortening(self.unproven, now);
         let speaking = RESPITE / self.speaking.shortening(self.unproven, now);
         let mut until: Option<Instant> = None;
-        for (key, since) in self.arrivals.iter().take(LOOK) {
+        let is_guest = |(key, _): &&(Key, Instant)| standing(*key) == Standing::Guest;
+        for (key, since) in self.arrivals.iter().filter(|arrival| !is_guest(arrival)).take(LOOK) {
             let (respite, pressure) = match standing(*key) {
-                Standing::Settled => continue,
+                Standing::Settled | Standing::Guest => continue,
                 Standing::Silent => (silent, &mut self.silent),
                 // What it says may not have been heard; ask again soon.
                 Standing::New => {
@@ -127,7 +132,12 @@ impl Gate {
             }
             until = until.into_iter().chain([*since + respite]).min();
         }
-        Verdict::Wait(until)
+        // A guest does not help against too many that are unproven.
+        let full = !allowance.room && self.unproven < allowance.unproven;
+        match self.arrivals.iter().find(is_guest).filter(|_| full) {
+            Some((key, _)) => Verdict::Replace(*key),
+            None => Verdict::Wait(until),
+        }
     }
 
     /// A session has been let in.
@@ -291,6 +301,32 @@ mod tests {
         gate.proved();
         let later = now + RESPITE * 1000;
         assert_eq!(gate.judge(source(1), FULL, later, |_| Standing::Settled), Verdict::Wait(None));
+    }
+
+    #[test]
+    fn guests_make_room_in_a_full_house_after_all_others() {
+        let (mut gate, then) = (Gate::default(), Instant::now());
+        let now = then + SILENT_RESPITE;
+        for number in 0..300 {
+            gate.enter(key(number), source(1), then);
+            gate.proved();
+        }
+        let guests = |_| Standing::Guest;
+        assert_eq!(gate.judge(source(1), ROOMY, now, guests), Verdict::Admit);
+        assert_eq!(gate.judge(source(1), FULL, now, guests), Verdict::Replace(key(0)));
+        gate.enter(key(300), source(1), then);
+        let last =
+            |standing| move |other: Key| if other == key(300) { standing } else { Standing::Guest };
+        let silent = gate.judge(source(1), FULL, now, last(Standing::Silent));
+        assert_eq!(silent, Verdict::Replace(key(300)));
+        let speaking = gate.judge(source(1), FULL, now, last(Standing::Speaking));
+        assert_eq!(speaking, Verdict::Replace(key(0)));
+        gate.enter(key(301), source(1), then);
+        let crowded = gate.judge(source(1), FULL, now, |other: Key| match other.pack() {
+            300.. => Standing::Speaking,
+            _ => Standing::Guest,
+        });
+        assert!(matches!(crowded, Verdict::Wait(_)), "{crowded:?}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use mio::net::TcpStream;
 use super::World;
 use super::gate::Standing;
 use crate::ledger::settings::Timeouts;
-use crate::ledger::users::UserId;
+use crate::ledger::users::{UserId, Users};
 use crate::reactor::Flow;
 use crate::reactor::selector::{Selector, Service, Side, Source};
 use crate::reactor::slab::Key;
@@ -44,8 +44,15 @@ impl Resident {
         Resident { conversation, source, queued: false, standing: Standing::New, armed: None }
     }
 
-    pub(super) fn standing(&self) -> Standing {
-        self.standing
+    /// What it has shown of itself. A METP session of somebody who is no administrator is a guest's: users
+    /// must not be able to lock administrators out.
+    pub(super) fn standing(&self, users: &Users) -> Standing {
+        match &self.conversation {
+            Conversation::Metp(session) if self.proven() && session.is_guests(users) => {
+                Standing::Guest
+            }
+            _ => self.standing,
+        }
     }
 
     /// Whether it has proved itself.
