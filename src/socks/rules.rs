@@ -32,12 +32,15 @@ fn is_local(address: IpAddr) -> bool {
     }
 }
 
-/// The IPv4 address that a translator would make of an IPv6 address: NAT64 (RFC 6052 §2.1), 6to4
-/// (RFC 3056 §2), and the deprecated IPv4-compatible form (RFC 4291 §2.5.5.1).
+/// The IPv4 address that a translator would make of an IPv6 address: NAT64 with the well-known prefix
+/// (RFC 6052 §2.1) or a local one (RFC 8215 §4), 6to4 (RFC 3056 §2), the IPv4-translated form (RFC 2765
+/// §2.1), and the deprecated IPv4-compatible one (RFC 4291 §2.5.5.1).
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     match address.octets() {
         [0x00, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d]
+        | [0x00, 0x64, 0xff, 0x9b, 0x00, 0x01, .., a, b, c, d]
         | [0x20, 0x02, a, b, c, d, ..]
+        | [0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, a, b, c, d]
         | [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d] => Some(Ipv4Addr::new(a, b, c, d)),
         _ => None,
     }
