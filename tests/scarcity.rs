@@ -96,7 +96,7 @@ fn hundreds_of_tunnels_find_a_limit_that_descriptors_do_not_allow() {
 #[test]
 fn a_descriptor_that_comes_free_is_used_within_a_second() {
     let (proxy, echo) = (Builder::default().limits("-n 64").start(), Origin::echo());
-    let mut all = crowd(proxy.socks_address(), 60, &whole_handshake(echo.address));
+    let mut all = crowd(proxy.socks_address(), 150, &whole_handshake(echo.address));
     let began = Instant::now();
     while !all.is_empty() {
         // In order of arrival; each finds the place of one before it.
