@@ -160,8 +160,10 @@ fn short_connections_leave_nothing_behind() {
             let sayings: [&[u8]; 6] = [&whole, &wrong, &login, b"\x05", b"", b"GET / HTTP/1.0\r\n"];
             while Instant::now() < deadline {
                 let mut stream = TcpStream::connect(address).expect("it listens");
-                stream.write_all(sayings[count % sayings.len()]).expect("taken");
-                if count % 4 != 3 {
+                let said = sayings[count % sayings.len()];
+                stream.write_all(said).expect("taken");
+                // Those that have said too little for an answer leave at once, and some of the others.
+                if said.len() > 1 && count % 4 != 3 {
                     stream.set_read_timeout(Some(Duration::from_millis(20))).expect("a socket");
                     // Whatever comes, an end or nothing.
                     let _ = stream.read(&mut [0; 32]);
@@ -182,7 +184,7 @@ fn short_connections_leave_nothing_behind() {
     round(Duration::from_millis(1500));
     let (descriptors, memory) = (proxy.descriptors(), proxy.status_kib("VmRSS"));
     let count = round(Duration::from_secs(5));
-    assert!(count > 1000, "{count} connections are no test");
+    assert!(count > 5000, "{count} connections are no test");
     eventually("descriptors are where they were", || proxy.descriptors() <= descriptors);
     let grown = proxy.status_kib("VmRSS").saturating_sub(memory);
     assert!(grown < 512, "{grown} KiB more after {count} connections");
