@@ -88,7 +88,8 @@ impl<T> Wheel<T> {
             if let Some(alarms) = self.slots.get_mut(slot as usize)
                 && !alarms.is_empty()
             {
-                due.append(alarms);
+                // The slot gives its room back: thousands of slots would keep what a flood needed once.
+                due.append(&mut std::mem::take(alarms));
                 self.mark(slot, false);
             }
         }
