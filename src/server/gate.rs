@@ -106,10 +106,11 @@ impl Gate {
         if allowance.per_source.is_some_and(|limit| from_here >= limit) {
             return Verdict::TooMany;
         }
+        // Also while there is room for all: each newcomer would leave its entry behind.
+        self.forget_settled(&standing);
         if allowance.room && self.unproven < allowance.unproven {
             return Verdict::Admit;
         }
-        self.forget_settled(&standing);
         let silent = SILENT_RESPITE / self.silent.shortening(self.unproven, now);
         let speaking = RESPITE / self.speaking.shortening(self.unproven, now);
         let mut until: Option<Instant> = None;
@@ -348,7 +349,8 @@ mod tests {
         gate.enter(stays, source(1), now);
         for number in 1..10_000 {
             let standing = |key| if key == stays { Standing::New } else { Standing::Settled };
-            gate.judge(source(1), FULL, now, standing);
+            let allowance = if number < 5000 { FULL } else { ROOMY };
+            gate.judge(source(1), allowance, now, standing);
             gate.enter(key(number), source(1), now);
             gate.leave(source(1), false);
         }
