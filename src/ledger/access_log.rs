@@ -71,7 +71,7 @@ pub struct AccessLog {
     /// The number of the oldest record that is kept.
     first: u64,
     capacity: usize,
-    /// Lines of this turn of the loop, to be written in one piece.
+    /// Lines of the last moments, to be written in one piece.
     lines: String,
 }
 
@@ -131,6 +131,11 @@ impl AccessLog {
             duration.as_millis(),
         );
         debug_assert!(written.is_ok(), "a String takes everything");
+    }
+
+    /// How many bytes have been gathered.
+    pub fn gathered(&self) -> usize {
+        self.lines.len()
     }
 
     /// Takes the gathered lines.

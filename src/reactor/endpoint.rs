@@ -1,8 +1,12 @@
 //! A stream that remembers its readiness.
 //!
 //! Events are edge-triggered: each is told once. An endpoint keeps what it was told in two flags, which
-//! rise on events and fall only when a call says `WouldBlock`. As long as a flag is up nobody needs to
-//! ask the kernel, and when it is down an event is sure to come.
+//! rise on events and fall when a call says `WouldBlock`, or moves less than it could have: then the
+//! kernel has nothing more for now, and whatever comes later makes a new event. As long as a flag is up
+//! nobody needs to ask the kernel, and when it is down an event is sure to come.
+//!
+//! One exception: EOF may have come together with the bytes, in the same event. Once an event has told
+//! of it, a short read does not lower the flag.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -97,6 +101,20 @@ pub struct Endpoint<S> {
     broken: bool,
     /// EOF has been passed on to the peer.
     finished: bool,
+    /// The peer has closed its writing direction, or failed: that can be read behind its bytes.
+    ending: bool,
+    delay: Delay,
+}
+
+/// Whether small writes may wait for one another (Nagle's algorithm).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Delay {
+    /// Nothing has been written: a first write never waits.
+    Harmless,
+    /// Something has been written: the next write would wait for its acknowledgement.
+    Harmful,
+    /// Writes go out at once.
+    Off,
 }
 
 /// What a call on an endpoint came to.
@@ -122,9 +140,23 @@ pub enum Stop {
 }
 
 impl<S> Endpoint<S> {
-    /// A stream of which no event has been seen yet.
+    /// A stream of which no event has been seen yet, and whose writes go out at once.
     pub fn new(stream: S) -> Self {
-        Endpoint { stream, readable: false, writable: false, broken: false, finished: false }
+        Endpoint {
+            stream,
+            readable: false,
+            writable: false,
+            broken: false,
+            finished: false,
+            ending: false,
+            delay: Delay::Off,
+        }
+    }
+
+    /// The same for a stream that still has to be told that its writes go out at once. It is told before
+    /// the second: a short conversation never needs to.
+    pub fn unhurried(stream: S) -> Self {
+        Endpoint { delay: Delay::Harmless, ..Endpoint::new(stream) }
     }
 
     /// The stream itself.
@@ -140,6 +172,7 @@ impl<S> Endpoint<S> {
     /// Raises the flags that an event names. An error raises both: the next call will tell it.
     pub fn note(&mut self, event: &Event) {
         self.broken |= event.is_error();
+        self.ending |= event.is_read_closed() || self.broken;
         self.raise(
             event.is_readable() || event.is_read_closed() || self.broken,
             event.is_writable() || event.is_write_closed() || self.broken,
@@ -174,7 +207,14 @@ impl<S: Stream> Endpoint<S> {
         if !self.readable {
             return Transfer::Blocked;
         }
-        settle(|| self.stream.read(space), &mut self.readable)
+        let room = space.len();
+        let transfer = settle(|| self.stream.read(space));
+        self.readable = match transfer {
+            Transfer::Moved(count) => count == room || self.ending,
+            Transfer::Blocked => false,
+            Transfer::Ended | Transfer::Failed(_) => true,
+        };
+        transfer
     }
 
     /// Writes once.
@@ -182,7 +222,22 @@ impl<S: Stream> Endpoint<S> {
         if !self.writable {
             return Transfer::Blocked;
         }
-        settle(|| self.stream.write(bytes), &mut self.writable)
+        self.delay = match self.delay {
+            Delay::Harmless => Delay::Harmful,
+            Delay::Harmful => {
+                // If it cannot be had, bytes are late and nothing else.
+                let _ = self.stream.hurry();
+                Delay::Off
+            }
+            Delay::Off => Delay::Off,
+        };
+        let transfer = settle(|| self.stream.write(bytes));
+        self.writable = match transfer {
+            Transfer::Moved(count) => count == bytes.len(),
+            Transfer::Blocked => false,
+            Transfer::Ended | Transfer::Failed(_) => true,
+        };
+        transfer
     }
 
     /// Appends to a buffer what one read yields. An empty buffer leases `capacity` bytes for it; a full one
@@ -244,17 +299,14 @@ impl<S: Stream> Endpoint<S> {
     }
 }
 
-/// Makes a call until it is not interrupted, and lowers the flag if it would block.
-fn settle(mut call: impl FnMut() -> io::Result<usize>, flag: &mut bool) -> Transfer {
+/// Makes a call until it is not interrupted.
+fn settle(mut call: impl FnMut() -> io::Result<usize>) -> Transfer {
     loop {
         match call() {
             Ok(0) => return Transfer::Ended,
             Ok(count) => return Transfer::Moved(count),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                *flag = false;
-                return Transfer::Blocked;
-            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Transfer::Blocked,
             Err(error) => return Transfer::Failed(error),
         }
     }

@@ -81,13 +81,15 @@ impl Lane {
         self.phase = Phase::Shut;
     }
 
-    /// Moves bytes until it would block, the direction is over, or the budget is spent.
+    /// Moves bytes until it would block, the direction is over, or the budget is spent. `last` tells that
+    /// the other direction is over: then closing passes EOF on, and needs no call before it.
     pub fn pump(
         &mut self,
         from: &mut Endpoint<impl Stream>,
         to: &mut Endpoint<impl Stream>,
         pool: &mut Pool,
         budget: Budget,
+        last: bool,
     ) -> Pumped {
         let mut bytes = 0;
         let mut reads = 0;
@@ -102,7 +104,9 @@ impl Lane {
                 Phase::Open if !to.writable() => break End::Blocked,
                 Phase::Open => reads += 1,
                 Phase::Draining => {
-                    to.finish();
+                    if !last {
+                        to.finish();
+                    }
                     self.phase = Phase::Shut;
                     break End::Shut;
                 }

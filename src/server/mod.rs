@@ -37,6 +37,11 @@ pub use config::Config;
 use gate::Gate;
 use resident::{Conversation, Resident};
 
+/// How long a line of the access log waits for others, at most.
+const GATHER_LINES: Duration = Duration::from_millis(20);
+/// How many bytes of lines do not wait any more.
+const MANY_LINES: usize = 64 * 1024;
+
 /// A server that is bound to its ports.
 pub struct Server {
     sessions: Slab<Resident>,
@@ -50,6 +55,8 @@ pub struct Server {
     descriptors: usize,
     world: World,
     outlet: Option<Outlet>,
+    /// When the gathered lines of the access log are to be handed over.
+    lines_due: Option<Instant>,
     signals: Option<Receiver>,
     grace: Duration,
     stop: Stop,
@@ -116,6 +123,7 @@ impl Server {
             descriptors: config.descriptors,
             world: World { selector, names, pool, shared },
             outlet: config.access_log,
+            lines_due: None,
             signals,
             grace: config.grace,
             stop: Stop::No,
@@ -156,7 +164,7 @@ impl Server {
         self.accept(now);
         self.run_queue(now);
         self.evict(now);
-        self.hand_over_lines();
+        self.gather_lines(now);
         Ok(())
     }
 
@@ -171,7 +179,8 @@ impl Server {
             Stop::Graceful(until) => Some(until),
             Stop::No | Stop::Now => None,
         };
-        let alarms = [self.wheel.next_alarm(), self.world.names.check(now), resumes, grace];
+        let names = self.world.names.check(now);
+        let alarms = [self.wheel.next_alarm(), names, resumes, grace, self.lines_due];
         let next = alarms.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now))
     }
@@ -309,7 +318,18 @@ impl Server {
         self.listeners.iter().flat_map(|listeners| [&listeners.socks, &listeners.metp])
     }
 
+    /// Lets lines of the access log wait for others, a little: each hand-over wakes a thread.
+    fn gather_lines(&mut self, now: Instant) {
+        match (self.world.shared.access_log.gathered(), self.lines_due) {
+            (0, _) => {}
+            (few, None) if few < MANY_LINES => self.lines_due = now.checked_add(GATHER_LINES),
+            (few, Some(due)) if few < MANY_LINES && now < due => {}
+            _ => self.hand_over_lines(),
+        }
+    }
+
     fn hand_over_lines(&mut self) {
+        self.lines_due = None;
         let lines = self.world.shared.access_log.take_lines();
         if let Some(outlet) = &self.outlet
             && !lines.is_empty()

@@ -194,7 +194,7 @@ impl<S: Stream> Connect<S> {
         }
         match cx.network.dial(candidate, cx.key) {
             Ok(stream) => {
-                self.attempt = Some(Endpoint::new(stream));
+                self.attempt = Some(Endpoint::unhurried(stream));
                 self.attempt_began = cx.now;
             }
             Err(error) => self.failed(reply_code(&error)),
@@ -203,14 +203,12 @@ impl<S: Stream> Connect<S> {
 
     fn connected(
         mut self,
-        mut target: Endpoint<S>,
+        target: Endpoint<S>,
         input: &mut Buffer,
         output: &mut Buffer,
         cx: &mut Context<'_, S>,
     ) -> Next<S> {
-        // Small messages of either side must not wait for one another; the client's side has inherited this.
-        let bound = target.stream_mut().hurry().and_then(|()| target.stream().local_address());
-        match bound.map(canonical) {
+        match target.stream().local_address().map(canonical) {
             Ok(bound) => {
                 self.errand.open(&mut cx.shared.access_log);
                 output.append(&Reply { code: ReplyCode::Succeeded, bound }.encode());

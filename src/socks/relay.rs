@@ -112,6 +112,7 @@ impl<S: Stream> Relay<S> {
         }
         let mut spent = false;
         for direction in [Direction::Up, Direction::Down] {
+            let last = self.half_closed();
             let (lane, from, to, from_reset, to_reset) = match direction {
                 Direction::Up => {
                     let (from, to) = (&mut *client, &mut self.target);
@@ -122,7 +123,7 @@ impl<S: Stream> Relay<S> {
                     (&mut self.down, from, to, Reason::TargetReset, Reason::ClientReset)
                 }
             };
-            let pumped = lane.pump(from, to, cx.pool, BUDGET);
+            let pumped = lane.pump(from, to, cx.pool, BUDGET, last);
             if pumped.bytes > 0 {
                 self.last_byte = cx.now;
                 cx.shared.count(&mut self.errand.tally, direction, pumped.bytes);

@@ -82,6 +82,27 @@ fn sink<const N: usize>(writes: [io::Result<usize>; N]) -> Endpoint<Script> {
     endpoint
 }
 
+/// Gives turns as long as anything moves: each is preceded by the events that the kernel would send.
+fn pump(
+    lane: &mut Lane,
+    from: &mut Endpoint<Script>,
+    to: &mut Endpoint<Script>,
+    pool: &mut Pool,
+) -> Pumped {
+    let mut bytes = 0;
+    loop {
+        let left = (from.stream().reads.len(), to.stream().writes.len());
+        from.raise(left.0 > 0, false);
+        to.raise(false, true);
+        let pumped = lane.pump(from, to, pool, PLENTY, false);
+        bytes += pumped.bytes;
+        let moved = (from.stream().reads.len(), to.stream().writes.len()) != left;
+        if !matches!(pumped.end, End::Blocked) || !moved {
+            return Pumped { bytes, ..pumped };
+        }
+    }
+}
+
 fn data(bytes: &[u8]) -> io::Result<Vec<u8>> {
     Ok(bytes.to_vec())
 }
@@ -95,7 +116,7 @@ fn bytes_pass_in_order_and_eof_follows_them() {
     let (mut lane, mut pool) = lane();
     let mut from = source([data(b"abcdef"), data(b"g"), data(b"")]);
     let mut to = sink([Ok(3), Ok(9), Ok(9), Ok(9)]);
-    let pumped = lane.pump(&mut from, &mut to, &mut pool, PLENTY);
+    let pumped = pump(&mut lane, &mut from, &mut to, &mut pool);
     assert!(matches!(pumped, Pumped { bytes: 7, end: End::Shut }), "{pumped:?}");
     assert_eq!(to.stream().written, b"abcdefg");
     assert!(to.stream().finished);
@@ -107,13 +128,13 @@ fn eof_waits_for_the_bytes_before_it() {
     let (mut lane, mut pool) = lane();
     let mut from = source([data(b"ab"), data(b"")]);
     let mut to = sink([Ok(1)]);
-    let pumped = lane.pump(&mut from, &mut to, &mut pool, PLENTY);
+    let pumped = pump(&mut lane, &mut from, &mut to, &mut pool);
     assert!(matches!(pumped, Pumped { bytes: 1, end: End::Blocked }), "{pumped:?}");
     assert_eq!((lane.waiting(), lane.phase()), (1, Phase::Open));
     assert!(!to.stream().finished);
     to.stream_mut().writes.push_back(Ok(1));
     to.raise(false, true);
-    let pumped = lane.pump(&mut from, &mut to, &mut pool, PLENTY);
+    let pumped = pump(&mut lane, &mut from, &mut to, &mut pool);
     assert!(matches!(pumped, Pumped { bytes: 1, end: End::Shut }), "{pumped:?}");
     assert!(to.stream().finished);
 }
@@ -124,7 +145,7 @@ fn nothing_is_read_while_the_far_side_cannot_be_written() {
     let mut from = source([data(b"abcd"), data(b"ef")]);
     let mut to = sink([]);
     for _ in 0..3 {
-        let pumped = lane.pump(&mut from, &mut to, &mut pool, PLENTY);
+        let pumped = pump(&mut lane, &mut from, &mut to, &mut pool);
         assert!(matches!(pumped, Pumped { bytes: 0, end: End::Blocked }), "{pumped:?}");
     }
     assert_eq!(lane.waiting(), 4);
@@ -132,13 +153,39 @@ fn nothing_is_read_while_the_far_side_cannot_be_written() {
 }
 
 #[test]
+fn short_reads_and_writes_wait_for_the_next_event() {
+    let (mut lane, mut pool) = lane();
+    let mut from = source([data(b"ab"), data(b"cd")]);
+    let mut to = sink([Ok(2), Ok(2)]);
+    let pumped = lane.pump(&mut from, &mut to, &mut pool, PLENTY, false);
+    assert!(matches!(pumped, Pumped { bytes: 2, end: End::Blocked }), "{pumped:?}");
+    assert_eq!((from.readable(), to.writable(), from.stream().reads.len()), (false, true, 1));
+
+    let mut from = source([data(b"abcd")]);
+    let mut to = sink([Ok(1), Ok(3)]);
+    let pumped = lane.pump(&mut from, &mut to, &mut pool, PLENTY, false);
+    assert!(matches!(pumped, Pumped { bytes: 1, end: End::Blocked }), "{pumped:?}");
+    assert_eq!((from.readable(), to.writable(), to.stream().writes.len()), (true, false, 1));
+}
+
+#[test]
+fn the_last_lane_leaves_eof_to_close() {
+    let (mut lane, mut pool) = lane();
+    let mut from = source([data(b"")]);
+    let mut to = sink([]);
+    let pumped = lane.pump(&mut from, &mut to, &mut pool, PLENTY, true);
+    assert!(matches!(pumped.end, End::Shut), "{pumped:?}");
+    assert!(!to.stream().finished);
+}
+
+#[test]
 fn a_spent_budget_ends_the_turn_with_the_flags_up() {
     let (mut lane, mut pool) = lane();
     let mut from = source([data(&[7; 40])]);
     let mut to = sink([Ok(4), Ok(4), Ok(4), Ok(4), Ok(4)]);
-    let pumped = lane.pump(&mut from, &mut to, &mut pool, Budget { bytes: 8, reads: 99 });
+    let pumped = lane.pump(&mut from, &mut to, &mut pool, Budget { bytes: 8, reads: 99 }, false);
     assert!(matches!(pumped, Pumped { bytes: 8, end: End::Spent }), "{pumped:?}");
-    let pumped = lane.pump(&mut from, &mut to, &mut pool, Budget { bytes: 99, reads: 1 });
+    let pumped = lane.pump(&mut from, &mut to, &mut pool, Budget { bytes: 99, reads: 1 }, false);
     assert!(matches!(pumped, Pumped { bytes: 4, end: End::Spent }), "{pumped:?}");
     assert!(from.readable() && to.writable());
 }
@@ -148,7 +195,7 @@ fn a_failed_source_is_reported_after_its_bytes() {
     let (mut lane, mut pool) = lane();
     let mut from = source([data(b"ab"), Err(ErrorKind::ConnectionReset.into())]);
     let mut to = sink([Ok(9)]);
-    let pumped = lane.pump(&mut from, &mut to, &mut pool, PLENTY);
+    let pumped = pump(&mut lane, &mut from, &mut to, &mut pool);
     assert!(matches!(pumped, Pumped { bytes: 2, end: End::SourceFailed(_) }), "{pumped:?}");
     assert_eq!(to.stream().written, b"ab");
     assert!(!to.stream().finished, "a failure must not look like EOF");
@@ -159,7 +206,7 @@ fn a_failed_sink_is_reported_with_what_it_took() {
     let (mut lane, mut pool) = lane();
     let mut from = source([data(b"abcd")]);
     let mut to = sink([Ok(1), Err(ErrorKind::BrokenPipe.into())]);
-    let pumped = lane.pump(&mut from, &mut to, &mut pool, PLENTY);
+    let pumped = pump(&mut lane, &mut from, &mut to, &mut pool);
     assert!(matches!(pumped, Pumped { bytes: 1, end: End::SinkFailed(_) }), "{pumped:?}");
     lane.abandon(&mut pool);
     assert_eq!((lane.waiting(), lane.phase()), (0, Phase::Shut));
@@ -170,7 +217,7 @@ fn interrupted_calls_are_repeated() {
     let (mut lane, mut pool) = lane();
     let mut from = source([Err(ErrorKind::Interrupted.into()), data(b"ab"), data(b"")]);
     let mut to = sink([Err(ErrorKind::Interrupted.into()), Ok(2)]);
-    let pumped = lane.pump(&mut from, &mut to, &mut pool, PLENTY);
+    let pumped = pump(&mut lane, &mut from, &mut to, &mut pool);
     assert!(matches!(pumped, Pumped { bytes: 2, end: End::Shut }), "{pumped:?}");
 }
 
@@ -207,7 +254,7 @@ proptest! {
             from.raise(true, false);
             to.raise(false, true);
             let budget = Budget { bytes: 30, reads: 5 };
-            counted += lane.pump(&mut from, &mut to, &mut pool, budget).bytes;
+            counted += lane.pump(&mut from, &mut to, &mut pool, budget, false).bytes;
             turns += 1;
             prop_assert!(turns < 10_000, "stalled");
         }
