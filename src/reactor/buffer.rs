@@ -6,6 +6,8 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use super::pipe::Pipes;
+
 /// Storage of one size, used again and again. The piece returned last is leased first: it is still warm.
 ///
 /// What is leased is metered. Past the limit only small pieces are leased, so that memory stays bounded
@@ -16,6 +18,8 @@ pub struct Pool {
     limit: usize,
     leased: Rc<Cell<usize>>,
     free: Vec<Box<[u8]>>,
+    /// What streaming lanes use in place of storage.
+    pub pipes: Pipes,
 }
 
 /// How much storage is kept for the next lease; the rest goes back to the allocator.
@@ -28,7 +32,13 @@ impl Pool {
     /// A pool of pieces of `size` bytes, at least one, that leases `limit` bytes before it leases small
     /// pieces.
     pub fn new(size: usize, limit: usize) -> Self {
-        Pool { size: size.max(1), limit, leased: Rc::default(), free: Vec::new() }
+        Pool {
+            size: size.max(1),
+            limit,
+            leased: Rc::default(),
+            free: Vec::new(),
+            pipes: Pipes::default(),
+        }
     }
 
     /// The size of the pieces.

@@ -10,6 +10,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use mio::event::Event;
@@ -17,6 +18,7 @@ use mio::net::TcpStream;
 use socket2::{SockRef, TcpKeepalive};
 
 use super::buffer::{Buffer, Pool};
+use super::pipe::Pipe;
 use super::slab::Key;
 
 /// A byte stream with two directions that end separately. Tests implement it with scripts.
@@ -44,6 +46,9 @@ pub trait Stream: Read + Write {
     /// # Errors
     /// Those of getsockname(2).
     fn local_address(&self) -> io::Result<SocketAddr>;
+
+    /// What splice(2) can use, if it can be used with this stream.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>>;
 
     /// Why the connection could not be made, if it could not (SO_ERROR).
     fn failure(&self) -> Option<io::Error>;
@@ -73,6 +78,10 @@ impl Stream for TcpStream {
 
     fn local_address(&self) -> io::Result<SocketAddr> {
         self.local_addr()
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.as_fd())
     }
 
     fn failure(&self) -> Option<io::Error> {
@@ -275,6 +284,46 @@ impl<S: Stream> Endpoint<S> {
             }
         }
         Ok(())
+    }
+
+    /// Moves what there is into an empty pipe.
+    pub fn fill_pipe(&mut self, pipe: &mut Pipe) -> Transfer {
+        if !self.readable {
+            return Transfer::Blocked;
+        }
+        let Some(descriptor) = self.stream.descriptor() else {
+            return Transfer::Failed(ErrorKind::Unsupported.into());
+        };
+        let transfer = settle(|| pipe.fill(descriptor));
+        self.readable = !matches!(transfer, Transfer::Blocked);
+        transfer
+    }
+
+    /// Moves a pipe's bytes out until it is empty, and adds to `count` how many were taken.
+    ///
+    /// # Errors
+    /// [`Stop`]: why the pipe is not empty yet.
+    pub fn drain_pipe(&mut self, pipe: &mut Pipe, count: &mut u64) -> Result<(), Stop> {
+        while pipe.held() > 0 {
+            let (true, Some(descriptor)) = (self.writable, self.stream.descriptor()) else {
+                return Err(Stop::Blocked);
+            };
+            match settle(|| pipe.drain(descriptor)) {
+                Transfer::Moved(taken) => *count += taken as u64,
+                Transfer::Blocked => {
+                    self.writable = false;
+                    return Err(Stop::Blocked);
+                }
+                Transfer::Ended => return Err(Stop::Failed(ErrorKind::WriteZero.into())),
+                Transfer::Failed(error) => return Err(Stop::Failed(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether splice(2) can be used with this stream.
+    pub fn spliceable(&self) -> bool {
+        self.stream.descriptor().is_some()
     }
 
     /// Ends the writing direction, once. An error means that the peer is gone, which reading will show.

@@ -3,11 +3,16 @@
 //! A lane reads only when its buffer is empty and the far side can be written. So a blocked lane holds no
 //! more than one buffer, the kernel's own windows carry the back-pressure to the sender, and a changed
 //! capacity acts from the next transfer on.
+//!
+//! A lane whose reads come back full is streaming: it moves its bytes through a pipe with splice(2) as long
+//! as large pieces come, and copies again when they do not or no pipe can be had. Nobody outside this file
+//! knows which of the two holds the bytes.
 
 use std::io;
 
 use super::buffer::{Buffer, Pool};
 use super::endpoint::{Endpoint, Stop, Stream, Transfer};
+use super::pipe::Pipe;
 
 /// How far a direction has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,9 +34,20 @@ pub struct Budget {
     pub reads: u32,
 }
 
-/// One direction of a tunnel.
+/// From this buffer size on lanes may stream; with a smaller one the administrator wants small pieces.
+const STREAMING_FROM: usize = 64 * 1024;
+/// So many full reads in a row begin streaming.
+const FULL_READS: u8 = 2;
+/// A piece smaller than this ends it.
+const SMALL_PIECE: usize = 16 * 1024;
+
+/// One direction of a tunnel. At most one of buffer and pipe holds bytes.
 pub struct Lane {
     buffer: Buffer,
+    /// Lent while it holds bytes.
+    pipe: Option<Pipe>,
+    /// Full reads in a row; from [`FULL_READS`] on the lane streams.
+    full_reads: u8,
     phase: Phase,
 }
 
@@ -62,7 +78,7 @@ pub enum End {
 impl Lane {
     /// A direction whose first bytes have already been received.
     pub fn new(buffer: Buffer) -> Self {
-        Lane { buffer, phase: Phase::Open }
+        Lane { buffer, pipe: None, full_reads: 0, phase: Phase::Open }
     }
 
     /// How far the direction has come.
@@ -70,14 +86,15 @@ impl Lane {
         self.phase
     }
 
-    /// How many bytes wait in the buffer.
+    /// How many bytes wait to be delivered.
     pub fn waiting(&self) -> usize {
-        self.buffer.bytes().len()
+        self.buffer.bytes().len() + self.pipe.as_ref().map_or(0, Pipe::held)
     }
 
     /// Gives the direction up: drops what waits.
     pub fn abandon(&mut self, pool: &mut Pool) {
         self.buffer.release(pool);
+        self.give_back_pipe(pool);
         self.phase = Phase::Shut;
     }
 
@@ -94,7 +111,7 @@ impl Lane {
         let mut bytes = 0;
         let mut reads = 0;
         let end = loop {
-            match to.flush(&mut self.buffer, pool, &mut bytes) {
+            match self.flush(to, pool, &mut bytes) {
                 Ok(()) => {}
                 Err(Stop::Blocked) => break End::Blocked,
                 Err(Stop::Failed(error)) => break End::SinkFailed(error),
@@ -112,8 +129,7 @@ impl Lane {
                 }
                 Phase::Shut => break End::Shut,
             }
-            let capacity = pool.size();
-            match from.fill(&mut self.buffer, pool, capacity) {
+            match self.fill(from, to, pool) {
                 Transfer::Moved(_) => {}
                 Transfer::Blocked => break End::Blocked,
                 Transfer::Ended => self.phase = Phase::Draining,
@@ -121,6 +137,58 @@ impl Lane {
             }
         };
         Pumped { bytes, end }
+    }
+
+    /// Delivers what waits, or says why it still waits.
+    fn flush(
+        &mut self,
+        to: &mut Endpoint<impl Stream>,
+        pool: &mut Pool,
+        bytes: &mut u64,
+    ) -> Result<(), Stop> {
+        if let Some(pipe) = &mut self.pipe {
+            to.drain_pipe(pipe, bytes)?;
+            self.give_back_pipe(pool);
+        }
+        to.flush(&mut self.buffer, pool, bytes)
+    }
+
+    /// Takes the next piece from the sender, when nothing waits.
+    fn fill(
+        &mut self,
+        from: &mut Endpoint<impl Stream>,
+        to: &Endpoint<impl Stream>,
+        pool: &mut Pool,
+    ) -> Transfer {
+        let capacity = pool.size();
+        let streaming = self.full_reads >= FULL_READS && capacity >= STREAMING_FROM;
+        if streaming
+            && to.spliceable()
+            && from.readable()
+            && let Some(mut pipe) = pool.pipes.lend()
+        {
+            let transfer = from.fill_pipe(&mut pipe);
+            self.pipe = Some(pipe);
+            match transfer {
+                Transfer::Moved(count) if count < SMALL_PIECE => self.full_reads = 0,
+                Transfer::Moved(_) => {}
+                _ => self.give_back_pipe(pool),
+            }
+            return transfer;
+        }
+        let transfer = from.fill(&mut self.buffer, pool, capacity);
+        self.full_reads = match transfer {
+            Transfer::Moved(count) if count >= capacity => self.full_reads.saturating_add(1),
+            Transfer::Moved(_) => 0,
+            _ => self.full_reads,
+        };
+        transfer
+    }
+
+    fn give_back_pipe(&mut self, pool: &mut Pool) {
+        if let Some(pipe) = self.pipe.take() {
+            pool.pipes.give_back(pipe);
+        }
     }
 }
 

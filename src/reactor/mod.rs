@@ -8,6 +8,7 @@ pub mod lane;
 pub mod listener;
 pub mod log_thread;
 pub mod names;
+pub mod pipe;
 pub mod resolver;
 pub mod selector;
 pub mod slab;

@@ -77,17 +77,23 @@ impl Server {
         true
     }
 
-    /// What a service allows now. Descriptors are counted exactly: two for each SOCKS session, one for each
-    /// METP session, and one for each look-up that its session has left behind.
-    fn allowance(&self, service: Service) -> Allowance {
-        let Shared { metrics, settings, .. } = &self.world.shared;
-        let spoken_for = metrics
+    /// Descriptors that are open or promised, pipes not counted: two for each SOCKS session, one for each METP
+    /// session, and one for each look-up that its session has left behind.
+    pub(super) fn spoken_for(&self) -> usize {
+        let metrics = &self.world.shared.metrics;
+        metrics
             .open
             .saturating_mul(2)
             .saturating_add(metrics.metp_open)
             .saturating_add(self.world.names.orphans())
-            .saturating_add(BASE_DESCRIPTORS);
-        let free = self.descriptors.saturating_sub(spoken_for);
+            .saturating_add(BASE_DESCRIPTORS)
+    }
+
+    /// What a service allows now.
+    fn allowance(&self, service: Service) -> Allowance {
+        let Shared { metrics, settings, .. } = &self.world.shared;
+        let pipes = self.world.pool.pipes.open().saturating_mul(2);
+        let free = self.descriptors.saturating_sub(self.spoken_for()).saturating_sub(pipes);
         let kept = METP_KEPT.saturating_sub(metrics.metp_open);
         match service {
             Service::Socks => Allowance {

@@ -180,7 +180,8 @@ impl Server {
             Stop::No | Stop::Now => None,
         };
         let names = self.world.names.check(now);
-        let alarms = [self.wheel.next_alarm(), names, resumes, grace, self.lines_due];
+        let sweep = self.world.pool.pipes.next_sweep();
+        let alarms = [self.wheel.next_alarm(), names, resumes, grace, self.lines_due, sweep];
         let next = alarms.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now))
     }
@@ -242,7 +243,9 @@ impl Server {
 
     /// One turn for each session that was queued before. What it queues again waits for the next events.
     fn run_queue(&mut self, now: Instant) {
+        let spare = self.descriptors.saturating_sub(self.spoken_for()) / 4;
         self.world.pool.resize(self.world.shared.settings.buffer_size);
+        self.world.pool.pipes.sweep(now, spare);
         for _ in 0..self.queue.len() {
             let Some(key) = self.queue.pop_front() else { return };
             let Some(resident) = self.sessions.get_mut(key) else { continue };

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -61,6 +62,10 @@ impl Stream for Script {
 
     fn local_address(&self) -> io::Result<SocketAddr> {
         unreachable!("no business of a lane")
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
 
     fn failure(&self) -> Option<io::Error> {
