@@ -160,7 +160,7 @@ fn what_is_buffered_arrives_before_eof() {
 fn answer_survives(go: fn(TcpStream)) {
     let proxy = Proxy::start();
     let (mut client, mut server) = both_ends(&proxy);
-    let both_open = proxy.descriptors();
+    let both_open = proxy.sockets();
     let answer = noise(MIB / 2, 6);
     server.write_all(&answer).expect("the kernel holds it");
     let mut upload = client.try_clone().expect("a descriptor");
@@ -168,7 +168,7 @@ fn answer_survives(go: fn(TcpStream)) {
     read_exactly(&mut server, 100_000);
     until_delivered(&server);
     go(server);
-    eventually("the proxy has closed the server's side", || proxy.descriptors() < both_open);
+    eventually("the proxy has closed the server's side", || proxy.sockets() < both_open);
     let received = read_to_end(&mut client);
     assert!(received == answer, "{} of {} bytes arrived", received.len(), answer.len());
     client.shutdown(Shutdown::Both).expect("it is open");

@@ -166,6 +166,14 @@ impl Proxy {
         std::fs::read_dir(folder).expect("it runs").count()
     }
 
+    /// How many of them are sockets; pipes stay open for a while after a bulk transfer.
+    pub fn sockets(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.pid());
+        let links = std::fs::read_dir(folder).expect("it runs").flatten();
+        let targets = links.filter_map(|link| std::fs::read_link(link.path()).ok());
+        targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
+    }
+
     /// A value of /proc/PID/status in KiB, such as VmRSS.
     pub fn status_kib(&self, key: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
