@@ -1,5 +1,6 @@
 //! Counters. They only grow, except those that say what is open now.
 
+use super::histogram::Histogram;
 use crate::proto::metp::MetricsBody;
 use crate::reactor::selector::Service;
 
@@ -16,6 +17,8 @@ pub struct Metrics {
     pub bytes: u64,
     /// Turns of sessions that ended in a panic.
     pub panics: u64,
+    /// How long the turns of the loop took, from the end of one wait to the beginning of the next.
+    pub turns: Histogram,
 }
 
 impl Metrics {

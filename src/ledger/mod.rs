@@ -1,6 +1,7 @@
 //! Floor 2: the facts that all conversations share. Plain data; no sockets, no protocol.
 
 pub mod access_log;
+pub mod histogram;
 pub mod metrics;
 pub mod settings;
 pub mod users;

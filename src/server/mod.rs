@@ -37,6 +37,8 @@ pub use config::Config;
 use gate::Gate;
 use resident::{Conversation, Resident};
 
+/// Turns for bulk transfers between two looks at the events.
+const BULK_TURNS: usize = 4;
 /// How long a line of the access log waits for others, at most.
 const GATHER_LINES: Duration = Duration::from_millis(20);
 /// How many bytes of lines do not wait any more.
@@ -47,6 +49,10 @@ pub struct Server {
     sessions: Slab<Resident>,
     /// Sessions that are to get a turn.
     queue: VecDeque<Key>,
+    /// Sessions that have spent their budget and have more to do: they wait for the others.
+    bulk: VecDeque<Key>,
+    /// When the last wait for events ended.
+    woken: Option<Instant>,
     wheel: Wheel<Key>,
     /// `None` once no more connections are accepted.
     listeners: Option<Listeners>,
@@ -117,6 +123,8 @@ impl Server {
         Ok(Server {
             sessions: Slab::default(),
             queue: VecDeque::new(),
+            bulk: VecDeque::new(),
+            woken: None,
             wheel: Wheel::new(Instant::now()),
             listeners: Some(Listeners { socks, metp }),
             gates: Gates::default(),
@@ -156,9 +164,14 @@ impl Server {
     }
 
     fn turn(&mut self) -> io::Result<()> {
-        let timeout = self.patience(Instant::now());
+        let before = Instant::now();
+        if let Some(woken) = self.woken {
+            self.world.shared.metrics.turns.record(before.saturating_duration_since(woken));
+        }
+        let timeout = self.patience(before);
         self.world.selector.select(timeout)?;
         let now = Instant::now();
+        self.woken = Some(now);
         self.note(now);
         self.expire(now);
         self.accept(now);
@@ -170,7 +183,8 @@ impl Server {
 
     /// How long the loop may wait for events.
     fn patience(&mut self, now: Instant) -> Option<Duration> {
-        let work = !self.queue.is_empty() || self.listeners().any(|listener| listener.ready());
+        let queued = !self.queue.is_empty() || !self.bulk.is_empty();
+        let work = queued || self.listeners().any(|listener| listener.ready());
         if work {
             return Some(Duration::ZERO);
         }
@@ -241,34 +255,45 @@ impl Server {
         }
     }
 
-    /// One turn for each session that was queued before. What it queues again waits for the next events.
+    /// One turn for each session that was queued before, then a few for bulk transfers, so that these
+    /// share what the others leave.
     fn run_queue(&mut self, now: Instant) {
         let spare = self.descriptors.saturating_sub(self.spoken_for()) / 4;
         self.world.pool.resize(self.world.shared.settings.buffer_size);
         self.world.pool.pipes.sweep(now, spare);
         for _ in 0..self.queue.len() {
-            let Some(key) = self.queue.pop_front() else { return };
-            let Some(resident) = self.sessions.get_mut(key) else { continue };
-            resident.queued = false;
-            let conversation = &mut resident.conversation;
-            let world = &mut self.world;
-            let turn = catch_unwind(AssertUnwindSafe(|| conversation.turn(key, now, world)));
-            if resident.has_had_a_turn() {
-                let service = resident.conversation.service();
-                self.gates.of(service).proved();
-                if let Some(listeners) = &mut self.listeners {
-                    listeners.of(service).resume_if_held();
-                }
+            if let Some(key) = self.queue.pop_front() {
+                self.give_turn(key, now);
             }
-            match turn {
-                Ok(Flow::Wait) => self.arm(key),
-                Ok(Flow::Again) => resident.queue(key, &mut self.queue),
-                Ok(Flow::Close) => self.end(key, Reason::Finished, now),
-                Err(_) => {
-                    // The panic hook has logged where and why.
-                    self.world.shared.metrics.panics += 1;
-                    self.end(key, Reason::Panic, now);
-                }
+        }
+        for _ in 0..self.bulk.len().min(BULK_TURNS) {
+            if let Some(key) = self.bulk.pop_front() {
+                self.give_turn(key, now);
+            }
+        }
+    }
+
+    fn give_turn(&mut self, key: Key, now: Instant) {
+        let Some(resident) = self.sessions.get_mut(key) else { return };
+        resident.queued = false;
+        let conversation = &mut resident.conversation;
+        let world = &mut self.world;
+        let turn = catch_unwind(AssertUnwindSafe(|| conversation.turn(key, now, world)));
+        if resident.has_had_a_turn() {
+            let service = resident.conversation.service();
+            self.gates.of(service).proved();
+            if let Some(listeners) = &mut self.listeners {
+                listeners.of(service).resume_if_held();
+            }
+        }
+        match turn {
+            Ok(Flow::Wait) => self.arm(key),
+            Ok(Flow::Again) => resident.queue(key, &mut self.bulk),
+            Ok(Flow::Close) => self.end(key, Reason::Finished, now),
+            Err(_) => {
+                // The panic hook has logged where and why.
+                self.world.shared.metrics.panics += 1;
+                self.end(key, Reason::Panic, now);
             }
         }
     }
