@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -54,6 +55,8 @@ pub struct Peer {
     pub end: Option<End>,
     /// Whether the session has read the end.
     pub end_read: bool,
+    /// Whether an event has told of the end.
+    end_told: bool,
     /// Bytes that it takes now.
     room: usize,
     /// The most that one write takes.
@@ -93,6 +96,7 @@ impl Peer {
             join: false,
             end: None,
             end_read: false,
+            end_told: false,
             room,
             cut: usize::MAX,
             deaf: false,
@@ -169,7 +173,10 @@ impl Peer {
         let writable = self.room > 0 || self.deaf;
         self.starved = !writable;
         match (readable, writable) {
-            (true, true) if self.end.is_some() => Some(events.both_and_eof.clone()),
+            (true, true) if self.end.is_some() => {
+                self.end_told = true;
+                Some(events.both_and_eof.clone())
+            }
             (true, true) => Some(events.both.clone()),
             (true, false) => Some(events.readable.clone()),
             (false, true) => Some(events.writable.clone()),
@@ -216,6 +223,7 @@ impl Read for FakeStream {
                     let count = said.len().min(space.len());
                     space[..count].copy_from_slice(&said[..count]);
                     peer.babbled += count;
+                    peer.edge = true;
                     Ok(count)
                 }
                 None => Err(ErrorKind::WouldBlock.into()),
@@ -229,6 +237,10 @@ impl Read for FakeStream {
         let count = segment.min(space.len());
         if count < segment {
             peer.segments.push_front(segment - count);
+        }
+        if count < space.len() {
+            // The rest comes later, and with an event of its own.
+            peer.edge |= !peer.segments.is_empty() || (peer.end.is_some() && !peer.end_told);
         }
         let from = peer.read;
         space[..count].copy_from_slice(&peer.sent[from..from + count]);
@@ -252,6 +264,11 @@ impl Write for FakeStream {
         }
         let count = bytes.len().min(peer.room).min(peer.cut);
         peer.room -= count;
+        if count < bytes.len() {
+            // The kernel tells when there is room again, which may be soon.
+            peer.starved = true;
+            peer.edge |= peer.room > 0;
+        }
         peer.received.extend(&bytes[..count]);
         Ok(count)
     }
@@ -281,6 +298,10 @@ impl Stream for FakeStream {
 
     fn local_address(&self) -> io::Result<SocketAddr> {
         Ok(self.0.borrow().near)
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
 
     fn failure(&self) -> Option<io::Error> {

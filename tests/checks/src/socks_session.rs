@@ -359,7 +359,7 @@ impl<'a> World<'a> {
         assert_eq!(self.network.accounts.valid.get(), Some(true), "a reply to nobody");
         if code == 0 {
             let target = target.expect("success without a connection");
-            assert!(asked.verb == 1 && target.making == Making::Made && !target.stubborn);
+            assert!(asked.verb == 1 && target.making == Making::Made);
             let mut reply = match target.near {
                 SocketAddr::V4(near) => [&[5, 0, 0, 1][..], &near.ip().octets()].concat(),
                 SocketAddr::V6(near) => [&[5, 0, 0, 4][..], &near.ip().octets()].concat(),
@@ -469,11 +469,14 @@ impl<'a> World<'a> {
             }
             Stage::Asked(asked) => {
                 let rest = &client.received[heard.answers.len()..];
-                assert!(client.finished && rest.len() >= 10, "no whole reply: {rest:?}");
-                if rest[1] == 0 {
+                assert!(rest.len() >= 10, "no whole reply: {rest:?}");
+                if rest[1] != 0 {
+                    assert!(client.finished, "closed without a half-close");
+                } else {
                     let target = self.network.target().expect("checked").borrow();
                     assert_eq!(target.received, client.sent[asked.taken..], "payload is missing");
-                    assert!(rest.ends_with(&target.sent) && target.finished);
+                    // The direction that ends last may leave its EOF to the closing of the socket.
+                    assert!(rest.ends_with(&target.sent) && (target.finished || client.finished));
                     let moved = target.received.len() + target.sent.len();
                     assert_eq!(self.shared.metrics.bytes, moved as u64);
                 }
