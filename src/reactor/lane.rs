@@ -163,6 +163,7 @@ impl Lane {
         let capacity = pool.size();
         let streaming = self.full_reads >= FULL_READS && capacity >= STREAMING_FROM;
         if streaming
+            && from.spliceable()
             && to.spliceable()
             && from.readable()
             && let Some(mut pipe) = pool.pipes.lend()

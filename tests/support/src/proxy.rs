@@ -168,10 +168,20 @@ impl Proxy {
 
     /// How many of them are sockets; pipes stay open for a while after a bulk transfer.
     pub fn sockets(&self) -> usize {
+        self.descriptors_of_kind("socket:")
+    }
+
+    /// How many of them are ends of pipes: the standard streams, the one for signals, and those through
+    /// which bytes are spliced.
+    pub fn pipe_ends(&self) -> usize {
+        self.descriptors_of_kind("pipe:")
+    }
+
+    fn descriptors_of_kind(&self, kind: &str) -> usize {
         let folder = format!("/proc/{}/fd", self.pid());
         let links = std::fs::read_dir(folder).expect("it runs").flatten();
         let targets = links.filter_map(|link| std::fs::read_link(link.path()).ok());
-        targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
+        targets.filter(|target| target.to_string_lossy().starts_with(kind)).count()
     }
 
     /// A value of /proc/PID/status in KiB, such as VmRSS.
