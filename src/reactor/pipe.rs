@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// How much a pipe is asked to hold, in bytes.
 const CAPACITY: usize = 256 * 1024;
 /// A pipe that holds less is not worth its calls: the system has no more memory for pipes to give.
-const SMALLEST: usize = 64 * 1024;
+const SMALLEST: u32 = 64 * 1024;
 /// A pipe that nobody has needed for this long is closed.
 const IDLE: Duration = Duration::from_secs(5);
 /// Pipes at once, at most: 32 MiB of kernel memory.
@@ -23,8 +23,8 @@ const PIPES: usize = 128;
 pub struct Pipe {
     reader: OwnedFd,
     writer: OwnedFd,
-    capacity: usize,
-    held: usize,
+    capacity: u32,
+    held: u32,
 }
 
 impl Pipe {
@@ -42,13 +42,13 @@ impl Pipe {
             libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, CAPACITY as libc::c_int);
             libc::fcntl(writer.as_raw_fd(), libc::F_GETPIPE_SZ)
         };
-        let capacity = usize::try_from(size).map_err(|_| io::Error::last_os_error())?;
+        let capacity = u32::try_from(size).map_err(|_| io::Error::last_os_error())?;
         Ok(Pipe { reader, writer, capacity, held: 0 })
     }
 
     /// How many bytes are in it.
     pub fn held(&self) -> usize {
-        self.held
+        self.held as usize
     }
 
     /// Moves bytes from a socket into the pipe, which must be empty. Zero is EOF.
@@ -57,8 +57,8 @@ impl Pipe {
     /// Those of splice(2). `WouldBlock` says that the socket has nothing.
     pub fn fill(&mut self, from: BorrowedFd<'_>) -> io::Result<usize> {
         let count = splice(from.as_raw_fd(), self.writer.as_raw_fd(), self.capacity)?;
-        self.held += count;
-        Ok(count)
+        self.held = self.held.saturating_add(count);
+        Ok(count as usize)
     }
 
     /// Moves bytes from the pipe into a socket.
@@ -68,17 +68,17 @@ impl Pipe {
     pub fn drain(&mut self, to: BorrowedFd<'_>) -> io::Result<usize> {
         let count = splice(self.reader.as_raw_fd(), to.as_raw_fd(), self.held)?;
         self.held = self.held.saturating_sub(count);
-        Ok(count)
+        Ok(count as usize)
     }
 }
 
-fn splice(from: i32, to: i32, count: usize) -> io::Result<usize> {
+fn splice(from: i32, to: i32, count: u32) -> io::Result<u32> {
     let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
     let nowhere = std::ptr::null_mut();
     // SAFETY: both descriptors are open for the duration of the call; null offsets are allowed for pipes and
     // sockets.
-    let moved = unsafe { libc::splice(from, nowhere, to, nowhere, count, flags) };
-    usize::try_from(moved).map_err(|_| io::Error::last_os_error())
+    let moved = unsafe { libc::splice(from, nowhere, to, nowhere, count as usize, flags) };
+    u32::try_from(moved).map_err(|_| io::Error::last_os_error())
 }
 
 /// The pipes of the loop.

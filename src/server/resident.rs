@@ -33,7 +33,6 @@ pub(super) struct Resident {
 
 /// SOCKS sessions by value, since there are thousands of them; the few of METP behind a pointer, so that
 /// they do not make the others larger.
-#[expect(clippy::large_enum_variant, reason = "the large variant is the common one")]
 pub(super) enum Conversation {
     Socks(socks::Session<TcpStream>),
     Metp(Box<metp::Session<TcpStream>>),

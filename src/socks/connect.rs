@@ -117,9 +117,16 @@ impl Resolve {
 }
 
 impl<S: Stream> Connect<S> {
-    fn new(errand: Box<Errand>, candidates: Vec<SocketAddr>, now: Instant) -> Self {
+    fn new(errand: Box<Errand>, candidates: Vec<SocketAddr>, now: Instant) -> Box<Self> {
         let candidates = candidates.into_iter();
-        Connect { errand, candidates, attempt: None, attempt_began: now, began: now, failure: None }
+        Box::new(Connect {
+            errand,
+            candidates,
+            attempt: None,
+            attempt_began: now,
+            began: now,
+            failure: None,
+        })
     }
 
     /// Notes an event of the connection that is being made.
@@ -146,7 +153,7 @@ impl<S: Stream> Connect<S> {
     }
 
     /// Gives this attempt up, and the addresses not yet tried too if no time is left for them.
-    pub fn expire(mut self, cx: &Context<'_, S>) -> Self {
+    pub fn expire(mut self: Box<Self>, cx: &Context<'_, S>) -> Box<Self> {
         self.attempt = None;
         self.failed(ReplyCode::TimedOut);
         let total = cx.shared.settings.timeouts.connect_total;
@@ -158,7 +165,7 @@ impl<S: Stream> Connect<S> {
 
     /// Tries one address after the other. Payload that is already there goes into the tunnel.
     pub fn step(
-        mut self,
+        mut self: Box<Self>,
         input: &mut Buffer,
         output: &mut Buffer,
         cx: &mut Context<'_, S>,
@@ -202,7 +209,7 @@ impl<S: Stream> Connect<S> {
     }
 
     fn connected(
-        mut self,
+        mut self: Box<Self>,
         target: Endpoint<S>,
         input: &mut Buffer,
         output: &mut Buffer,

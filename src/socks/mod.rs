@@ -81,7 +81,7 @@ enum State<S> {
     /// Waits for the addresses of a name.
     Resolve(Resolve),
     /// Tries one address after the other.
-    Connect(Connect<S>),
+    Connect(Box<Connect<S>>),
     /// The tunnel is open.
     Relay(Box<Relay<S>>),
     /// Sends the last reply.
