@@ -149,13 +149,16 @@ fn a_restart_takes_its_ports_at_once() {
     let (socks, metp) = (first.socks_address(), first.metp_address());
     first.signal(libc::SIGINT);
     assert_eq!(first.wait().code(), Some(0));
-    let waiting = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
     let on_port = format!(":{:04X} ", socks.port());
     let in_time_wait = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         fields.get(1).is_some_and(|local| local.ends_with(on_port.trim_end())) && fields[3] == "06"
     };
-    assert!(waiting.lines().any(in_time_wait), "the test needs connections in TIME-WAIT");
+    // A table of many thousand lines changes while it is read; a look may miss one.
+    eventually("connections are in TIME-WAIT", || {
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
+        table.lines().any(in_time_wait)
+    });
     let mut second = Command::new(binary("socks5d"))
         .args(["-l", "127.0.0.1", "-p", &socks.port().to_string(), "-P", &metp.port().to_string()])
         .stdin(Stdio::null())
