@@ -1,0 +1,127 @@
+//! One run: a fresh proxy, one workload, and what came of it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::load::probe::Echo;
+use crate::load::{Load, Route};
+use crate::peers::Peer;
+use crate::process::Proxy;
+use crate::stats::quantile;
+use crate::workload::{Kind, Workload};
+
+/// Figures of a run by name. `value` is the result in the workload's unit, `cpu` the processor time in its
+/// own; the rest says by itself what it is.
+pub type Sample = BTreeMap<&'static str, f64>;
+
+/// Before figures are taken the load runs so long.
+const WARM_UP: Duration = Duration::from_millis(300);
+/// To open all tunnels, and to see which are alive.
+const OPENING: Duration = Duration::from_secs(20);
+const GIB: f64 = (1u64 << 30) as f64;
+
+/// Runs a workload against a peer.
+pub fn run(
+    workload: Workload,
+    peer: &Peer,
+    time: Duration,
+    core: Option<usize>,
+) -> io::Result<Sample> {
+    let echo = Echo::new()?;
+    let mut load = Load::new(workload.kind)?;
+    let running = peer.start(load.port(), echo.port(), core)?;
+    let proxy = running.proxy.as_ref();
+    match workload.kind {
+        Kind::Hold => hold(&mut load, workload.tunnels, running.route, proxy, time),
+        Kind::Fair => {
+            open(&mut load, workload, running.route)?;
+            let probes = echo.probe(running.probes)?;
+            load.run(WARM_UP)?;
+            probes.record();
+            let mut sample = measure(&mut load, workload.kind, proxy, time)?;
+            latencies(&mut sample, &mut probes.finish()?);
+            Ok(sample)
+        }
+        _ => {
+            open(&mut load, workload, running.route)?;
+            load.run(WARM_UP)?;
+            measure(&mut load, workload.kind, proxy, time)
+        }
+    }
+}
+
+fn open(load: &mut Load, workload: Workload, route: Route) -> io::Result<()> {
+    let opened = load.open(route, workload.tunnels, Instant::now() + OPENING)?;
+    match opened == workload.tunnels {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("{opened} of {} tunnels", workload.tunnels))),
+    }
+}
+
+fn cpu(proxy: Option<&Proxy>) -> io::Result<Option<Duration>> {
+    proxy.map(Proxy::cpu_time).transpose()
+}
+
+/// Lets the load run for a while and says what it and the proxy did meanwhile.
+fn measure(
+    load: &mut Load,
+    kind: Kind,
+    proxy: Option<&Proxy>,
+    time: Duration,
+) -> io::Result<Sample> {
+    load.tally = Default::default();
+    let (before, began) = (cpu(proxy)?, Instant::now());
+    load.run(time)?;
+    let (after, seconds) = (cpu(proxy)?, began.elapsed().as_secs_f64());
+    let tally = &mut load.tally;
+    // What is counted, how many of it make the unit of the result, and how long the unit of time is.
+    let (count, cpu_unit) = match kind {
+        Kind::Rate | Kind::PingPong => (tally.done as f64, 1e-6),
+        Kind::Down | Kind::Up | Kind::Fair | Kind::Hold => (tally.bytes as f64 / GIB, 1.0),
+    };
+    if count == 0.0 {
+        return Err(io::Error::other("nothing came through"));
+    }
+    let mut sample = Sample::from([("value", count / seconds), ("failed", tally.failed as f64)]);
+    if let (Some(before), Some(after)) = (before, after) {
+        let used = after.saturating_sub(before).as_secs_f64();
+        sample.insert("cpu", used / cpu_unit / count);
+        sample.insert("cores", used / seconds);
+    }
+    latencies(&mut sample, &mut tally.latencies);
+    Ok(sample)
+}
+
+fn latencies(sample: &mut Sample, latencies: &mut [u32]) {
+    for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
+        if let Some(micros) = quantile(latencies, share) {
+            sample.insert(name, micros.into());
+        }
+    }
+}
+
+/// Opens tunnels, lets them lie, and sees how many still work.
+fn hold(
+    load: &mut Load,
+    tunnels: usize,
+    route: Route,
+    proxy: Option<&Proxy>,
+    time: Duration,
+) -> io::Result<Sample> {
+    let memory = |proxy: Option<&Proxy>| proxy.map_or(0, Proxy::resident_kib) as f64;
+    let empty = memory(proxy);
+    let opened = load.open(route, tunnels, Instant::now() + OPENING)?;
+    load.run(WARM_UP)?;
+    let full = memory(proxy);
+    let (before, began) = (cpu(proxy)?, Instant::now());
+    load.run(time)?;
+    let (after, seconds) = (cpu(proxy)?, began.elapsed().as_secs_f64());
+    let alive = load.probe_all(Instant::now() + OPENING)?;
+    let mut sample = Sample::from([("opened", opened as f64), ("alive", alive as f64)]);
+    if let (Some(before), Some(after)) = (before, after) {
+        sample.insert("value", (full - empty).max(0.0) / opened.max(1) as f64);
+        sample.insert("cpu", after.saturating_sub(before).as_secs_f64() / seconds * 100.0);
+    }
+    Ok(sample)
+}

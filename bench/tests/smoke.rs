@@ -1,0 +1,44 @@
+//! One tiny round against the real programs: what `make bench` does, in a second.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Each kind of workload yields figures of socks5d, and all three files are written.
+#[test]
+fn a_tiny_round_yields_figures() {
+    let program = Path::new(env!("CARGO_BIN_EXE_bench"));
+    let folder = tempfile::tempdir().expect("a folder");
+    // As in every test of a program: `cargo build --workspace --bins` has built it.
+    let socks5d = program.with_file_name("socks5d");
+    let workloads = "rate-4,pingpong-2,bulk-down-2,bulk-up-1,hold-20,fair-2";
+    let output = Command::new(program)
+        .args(["-w", workloads, "-p", "socks5d", "-r", "1", "-s", "0.05", "-b"])
+        .arg(&socks5d)
+        .arg("-o")
+        .arg(folder.path())
+        .output()
+        .expect("the program runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let read = |name: &str| fs::read_to_string(folder.path().join(name)).expect(name);
+    let json: Value = serde_json::from_str(&read("results.json")).expect("JSON");
+    for (index, workload) in workloads.split(',').enumerate() {
+        let series = &json["series"][index];
+        assert_eq!(series["workload"], workload);
+        let figures = &series["peers"][0]["medians"];
+        let cpu = figures["cpu"].as_f64();
+        match workload {
+            "hold-20" => assert_eq!(figures["alive"], 20.0, "{said}"),
+            _ => assert!(figures["value"].as_f64() > Some(0.0) && cpu > Some(0.0), "{said}"),
+        }
+        if workload.starts_with("rate") || workload.starts_with("fair") {
+            assert!(figures["p99"].as_f64() >= figures["p50"].as_f64(), "{said}");
+            assert!(figures["p50"].as_f64() > Some(0.0) && figures["failed"] == 0.0, "{said}");
+        }
+    }
+    assert!(read("results.md").contains("| rate-4 | socks5d |"));
+    assert!(read("chart.svg").ends_with("</svg>\n"));
+}
