@@ -5,14 +5,18 @@ MINUTES ?= 5
 DESTDIR ?=
 CARGO   ?= cargo
 SECONDS ?= 60
+ROUNDS  ?= 5
+PERIOD  ?= 2
+WORKLOADS ?=
+PEERS   ?=
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 MINIMUM := $(shell sed -n 's/^rust-version = "\([0-9.]*\)"/\1/p' Cargo.toml)
 
 .DEFAULT_GOAL := all
-.PHONY: all test check soak fuzz install clean help rust
+.PHONY: all test check soak bench bench-micro fuzz install clean help rust
 
 all: rust ## build the release binaries: bin/socks5d and bin/client
-	$(CARGO) build --release --locked --workspace --bins
+	$(CARGO) build --release --locked --bins
 	@mkdir -p bin
 	@for name in socks5d client; do \
 		cp $(TARGET)/release/$$name bin/.$$name.new && mv bin/.$$name.new bin/$$name || exit 1; \
@@ -29,6 +33,14 @@ check: rust ## format, lints and documents, without a warning
 
 soak: all ## a mixed load for MINUTES (default 5) that checks every byte, descriptors and memory
 	$(CARGO) run --release --locked --package soak -- $(MINUTES)
+
+bench: all ## compare with other proxies: ROUNDS (5) of PERIOD (2) seconds; WORKLOADS, PEERS; see bench/README.md
+	$(CARGO) build --release --locked --package bench --bins
+	$(TARGET)/release/bench --socks5d $(TARGET)/release/socks5d --rounds $(ROUNDS) --seconds $(PERIOD) \
+		$(if $(WORKLOADS),--workloads $(WORKLOADS)) $(if $(PEERS),--peers $(PEERS))
+
+bench-micro: rust ## time parsers and lane alone, with Criterion
+	$(CARGO) bench --locked --package bench
 
 # Stable Rust will do: cargo-fuzz asks for nightly options, which RUSTC_BOOTSTRAP allows. No sanitizer: what is
 # fuzzed is safe code, and without one there is time for several times as many inputs.
@@ -55,7 +67,7 @@ clean: ## remove everything that was built
 	rm -rf target bin/socks5d bin/client
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
 
 # One clear line if Rust is missing or too old, instead of an error from the depths of a build.
 rust:

@@ -34,7 +34,7 @@ impl Proxy {
         let said = folder.join("stderr");
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
-        command.stderr(File::create(&said)?).env("RUST_LOG", "warn");
+        command.stderr(File::create(&said)?);
         sys::confine(&mut command, core);
         let mut proxy = Proxy { child: command.spawn()? };
         let deadline = Instant::now() + READY;
