@@ -15,7 +15,7 @@ use crate::workload::{Kind, Workload};
 /// own; the rest says by itself what it is.
 pub type Sample = BTreeMap<&'static str, f64>;
 
-/// Before figures are taken the load runs so long.
+/// Before figures are taken the load runs so long, or as long as a measurement if that is shorter.
 const WARM_UP: Duration = Duration::from_millis(300);
 /// To open all tunnels, and to see which are alive.
 const OPENING: Duration = Duration::from_secs(20);
@@ -32,12 +32,12 @@ pub fn run(
     let mut load = Load::new(workload.kind)?;
     let running = peer.start(load.port(), echo.port(), core)?;
     let proxy = running.proxy.as_ref();
-    match workload.kind {
+    let sample = match workload.kind {
         Kind::Hold => hold(&mut load, workload.tunnels, running.route, proxy, time),
         Kind::Fair => {
             open(&mut load, workload, running.route)?;
             let probes = echo.probe(running.probes)?;
-            load.run(WARM_UP)?;
+            load.run(WARM_UP.min(time))?;
             probes.record();
             let mut sample = measure(&mut load, workload.kind, proxy, time)?;
             latencies(&mut sample, &mut probes.finish()?);
@@ -45,10 +45,13 @@ pub fn run(
         }
         _ => {
             open(&mut load, workload, running.route)?;
-            load.run(WARM_UP)?;
+            load.run(WARM_UP.min(time))?;
             measure(&mut load, workload.kind, proxy, time)
         }
-    }
+    };
+    // First the tunnels: a proxy may give open ones a time of grace.
+    drop(load);
+    sample
 }
 
 fn open(load: &mut Load, workload: Workload, route: Route) -> io::Result<()> {
@@ -112,7 +115,7 @@ fn hold(
     let memory = |proxy: Option<&Proxy>| proxy.map_or(0, Proxy::resident_kib) as f64;
     let empty = memory(proxy);
     let opened = load.open(route, tunnels, Instant::now() + OPENING)?;
-    load.run(WARM_UP)?;
+    load.run(WARM_UP.min(time))?;
     let full = memory(proxy);
     let (before, began) = (cpu(proxy)?, Instant::now());
     load.run(time)?;
