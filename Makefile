@@ -57,14 +57,18 @@ fuzz: rust ## run each fuzz target for SECONDS (60); what breaks one is kept in 
 		grep -a ' cov: \|^Done' $$log | tail -n 2; \
 	done
 
-install: all ## install binaries and man pages below DESTDIR and PREFIX
+install: bin/socks5d bin/client ## install binaries and man pages below DESTDIR and PREFIX
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/man/man1" "$(DESTDIR)$(PREFIX)/share/man/man8"
 	install -m 755 bin/socks5d bin/client "$(DESTDIR)$(PREFIX)/bin"
 	install -m 644 man/client.1 "$(DESTDIR)$(PREFIX)/share/man/man1"
 	install -m 644 man/socks5d.8 "$(DESTDIR)$(PREFIX)/share/man/man8"
 
+# What is built already can be installed by somebody who has no Rust, such as root.
+bin/socks5d bin/client:
+	@$(MAKE) --no-print-directory all
+
 clean: ## remove everything that was built
-	rm -rf target bin/socks5d bin/client
+	rm -rf "$(TARGET)" bin/socks5d bin/client bin/.*.new
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)

@@ -135,12 +135,16 @@ fn affordable(descriptors: usize) -> usize {
 
 /// How many look-ups there may be, those of dead names included: each may hold a descriptor.
 fn stuck_threads(threads: usize, descriptors: usize) -> usize {
-    threads.saturating_mul(16).min((descriptors / 16).max(4))
+    threads.saturating_mul(16).min((descriptors / 3).max(4))
 }
 
-/// Sends everything that is logged, panics too, through the outlet. `RUST_LOG` is respected.
+/// Sends everything that is logged, panics too, through the outlet. `RUST_LOG` is respected;
+/// what it does not name is logged from level info on.
 fn log_to(diagnostics: Outlet) {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+    let filters = std::env::var("RUST_LOG").unwrap_or_default();
+    env_logger::Builder::new()
+        .filter_level(log::LevelFilter::Info)
+        .parse_filters(&filters)
         .target(env_logger::Target::Pipe(Box::new(diagnostics)))
         .format(|line, record| {
             let time = Timestamp::from(SystemTime::now());

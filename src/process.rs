@@ -3,6 +3,7 @@
 #![allow(unsafe_code)] // Each block tells why it is sound.
 
 use std::ffi::{CString, OsString};
+use std::fmt;
 use std::io;
 use std::os::fd::IntoRawFd;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -90,6 +91,16 @@ impl Signal {
     /// The signal that a byte from the pipe stands for.
     pub fn from_byte(byte: u8) -> Option<Self> {
         Signal::ALL.into_iter().find(|signal| signal.number() == i32::from(byte))
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Signal::Terminate => "SIGTERM",
+            Signal::Interrupt => "SIGINT",
+            Signal::HangUp => "SIGHUP",
+        })
     }
 }
 

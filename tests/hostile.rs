@@ -68,6 +68,7 @@ fn a_full_disk_under_the_access_log_stops_nobody() {
     assert_eq!(wait_for_exit(&mut child, PATIENCE).code(), Some(0));
     let said = reader.join().expect("read");
     assert!(said.lines().count() < 10, "{said}");
+    assert_eq!(said.matches("the access log cannot be written").count(), 1, "told once: {said}");
 }
 
 /// Each of the deadlines passes while the process is stopped and what it waits for is there. When the process

@@ -170,3 +170,41 @@ fn a_small_buffer_size_ends_splicing() {
     assert_eq!(admin.tell("CHANGE-BUFFER 65536"), "200 OK");
     streams((&proxy, pipes), &mut server, &mut client, 8);
 }
+
+/// Stops the proxy while `send` is at work, so that all of it is there before the proxy looks.
+fn at_once(proxy: &Proxy, send: impl FnOnce()) {
+    proxy.signal(libc::SIGSTOP);
+    send();
+    proxy.signal(libc::SIGCONT);
+}
+
+/// RFC 9293 section 3.8.5: a read stops at urgent data. Nothing may stall or end there, and the urgent byte
+/// stays in its place.
+#[test]
+fn urgent_data_stops_neither_reads_nor_splicing() {
+    let (proxy, pipes) = start();
+    for (streaming, ends) in [(false, false), (false, true), (true, false), (true, true)] {
+        let (mut client, mut server) = both_ends(&proxy);
+        if streaming {
+            streams((&proxy, pipes), &mut client, &mut server, 9);
+        }
+        let (before, after) = (noise(100_000, 10), noise(100_000, 11));
+        at_once(&proxy, || {
+            client.write_all(&before).expect("taken");
+            SockRef::from(&client).send_out_of_band(b"!").expect("taken");
+            client.write_all(&after).expect("taken");
+            if ends {
+                half_close(&client);
+            }
+        });
+        let expected = [&before[..], b"!", &after[..]].concat();
+        let got = read_exactly(&mut server, expected.len());
+        assert!(got == expected, "streaming {streaming}, ends {ends}");
+        if !ends {
+            client.write_all(b"more").expect("taken");
+            assert_eq!(read_exactly(&mut server, 4), b"more");
+            half_close(&client);
+        }
+        assert_eq!(read_to_end(&mut server), b"");
+    }
+}

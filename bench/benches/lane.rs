@@ -55,6 +55,10 @@ impl Stream for Memory {
         Err(ErrorKind::Unsupported.into())
     }
 
+    fn keep_urgent(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         None
     }

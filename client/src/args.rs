@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::os::unix::ffi::OsStrExt;
 
 use getopts::{Matches, Options};
@@ -128,6 +129,10 @@ pub fn parse(
         .ok()
         .filter(|host| !host.is_empty())
         .ok_or_else(|| Usage(format!("-H {}: a name or an address expected", shown(&host))))?;
+    if host.contains(':') && host.split('%').next().is_none_or(|ip| ip.parse::<Ipv6Addr>().is_err())
+    {
+        return Err(Usage(format!("-H {}: no address; the port is given by -p", shown(&host))));
+    }
     let port = match given.opt_str("port") {
         None => 8080,
         Some(text) => decimal(&text)
@@ -152,7 +157,8 @@ fn joined(arguments: impl IntoIterator<Item = OsString>) -> Result<Vec<String>, 
         let first = arguments.by_ref().take(values.min(1)).next();
         match (first, values) {
             (Some(first), 2) => {
-                let Some(second) = arguments.next() else {
+                let second = arguments.next().filter(|second| !is_option(second));
+                let Some(second) = second else {
                     return Err(Usage(format!("{argument}: needs two values")));
                 };
                 joined.extend([argument, format!("{first}{BETWEEN}{second}")]);
@@ -161,6 +167,11 @@ fn joined(arguments: impl IntoIterator<Item = OsString>) -> Result<Vec<String>, 
         }
     }
     Ok(joined)
+}
+
+/// Whether this is an option of this program: more likely the value before it was forgotten.
+fn is_option(text: &str) -> bool {
+    OPTIONS.iter().any(|(short, long, _)| text == *short || text == *long)
 }
 
 fn advertised(argument: String) -> String {
@@ -293,7 +304,8 @@ mod tests {
             (&["-a", "bob", "pass"], "ADD-USER bob pass\n"),
             (&["--add-user", "bob", "pass"], "ADD-USER bob pass\n"),
             (&["--au", "bob", "pass"], "ADD-USER bob pass\n"),
-            (&["-a", "bob", "-m"], "ADD-USER bob -m\n"),
+            (&["-a", "bob", "-secret"], "ADD-USER bob -secret\n"),
+            (&["-H", "fe80::1%lo", "-m"], "GET_METRICS\n"),
             (&["-a", "bob", "two words"], "ADD-USER bob two words\n"),
             (&["-a", "a", "1", "-a", "b", "2"], "ADD-USER a 1\nADD-USER b 2\n"),
             (&["-d", "bob"], "DELETE-USER bob\n"),
@@ -329,6 +341,11 @@ mod tests {
             (&["-u", "a:b", "-x"], "-x: unknown option"),
             (&["-u", "a:b", "-a", "bob"], "-a: needs two values"),
             (&["-u", "a:b", "-a"], "-a: needs a value"),
+            (&["-u", "a:b", "-a", "bob", "-l"], "-a: needs two values"),
+            (
+                &["-u", "a:b", "-H", "127.0.0.1:8080", "-m"],
+                "-H \"127.0.0.1:8080\": no address; the port is given by -p",
+            ),
             (&["-u", "a:b", "-a", "bob", ""], "-a bob: the password is empty or holds a line end"),
             (&["-u", "a:b", "-r", "bob", "root"], "-r \"root\": user or admin expected"),
             (&["-u", "a:b", "-c", "4096abc"], "-c \"4096abc\": a number of bytes expected"),

@@ -5,8 +5,8 @@
 //! kernel has nothing more for now, and whatever comes later makes a new event. As long as a flag is up
 //! nobody needs to ask the kernel, and when it is down an event is sure to come.
 //!
-//! One exception: EOF may have come together with the bytes, in the same event. Once an event has told
-//! of it, a short read does not lower the flag.
+//! Two exceptions, after which a short read does not lower the flag: EOF may have come together with the
+//! bytes, in the same event; and a read stops at urgent data (RFC 9293 §3.8.5), with more behind it.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -47,6 +47,12 @@ pub trait Stream: Read + Write {
     /// Those of getsockname(2).
     fn local_address(&self) -> io::Result<SocketAddr>;
 
+    /// Leaves urgent data where it is in the stream, instead of dropping it (SO_OOBINLINE).
+    ///
+    /// # Errors
+    /// Those of setsockopt(2).
+    fn keep_urgent(&mut self) -> io::Result<()>;
+
     /// What splice(2) can use, if it can be used with this stream.
     fn descriptor(&self) -> Option<BorrowedFd<'_>>;
 
@@ -78,6 +84,10 @@ impl Stream for TcpStream {
 
     fn local_address(&self) -> io::Result<SocketAddr> {
         self.local_addr()
+    }
+
+    fn keep_urgent(&mut self) -> io::Result<()> {
+        SockRef::from(&*self).set_out_of_band_inline(true)
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
@@ -112,6 +122,8 @@ pub struct Endpoint<S> {
     finished: bool,
     /// The peer has closed its writing direction, or failed: that can be read behind its bytes.
     ending: bool,
+    /// The peer has sent urgent data.
+    urgent: bool,
     delay: Delay,
 }
 
@@ -158,6 +170,7 @@ impl<S> Endpoint<S> {
             broken: false,
             finished: false,
             ending: false,
+            urgent: false,
             delay: Delay::Off,
         }
     }
@@ -176,16 +189,6 @@ impl<S> Endpoint<S> {
     /// The stream itself, to be registered.
     pub fn stream_mut(&mut self) -> &mut S {
         &mut self.stream
-    }
-
-    /// Raises the flags that an event names. An error raises both: the next call will tell it.
-    pub fn note(&mut self, event: &Event) {
-        self.broken |= event.is_error();
-        self.ending |= event.is_read_closed() || self.broken;
-        self.raise(
-            event.is_readable() || event.is_read_closed() || self.broken,
-            event.is_writable() || event.is_write_closed() || self.broken,
-        );
     }
 
     /// Raises flags.
@@ -211,6 +214,21 @@ impl<S> Endpoint<S> {
 }
 
 impl<S: Stream> Endpoint<S> {
+    /// Raises the flags that an event names. An error raises both: the next call will tell it.
+    pub fn note(&mut self, event: &Event) {
+        self.broken |= event.is_error();
+        if event.is_priority() && !self.urgent {
+            self.urgent = true;
+            // If it cannot be had, the urgent byte itself is lost, as without it.
+            let _ = self.stream.keep_urgent();
+        }
+        self.ending |= event.is_read_closed() || self.broken;
+        self.raise(
+            event.is_readable() || event.is_read_closed() || self.broken,
+            event.is_writable() || event.is_write_closed() || self.broken,
+        );
+    }
+
     /// Reads once, into space that must not be empty.
     pub fn read(&mut self, space: &mut [u8]) -> Transfer {
         if !self.readable {
@@ -219,7 +237,7 @@ impl<S: Stream> Endpoint<S> {
         let room = space.len();
         let transfer = settle(|| self.stream.read(space));
         self.readable = match transfer {
-            Transfer::Moved(count) => count == room || self.ending,
+            Transfer::Moved(count) => count == room || self.ending || self.urgent,
             Transfer::Blocked => false,
             Transfer::Ended | Transfer::Failed(_) => true,
         };
@@ -321,9 +339,9 @@ impl<S: Stream> Endpoint<S> {
         Ok(())
     }
 
-    /// Whether splice(2) can be used with this stream.
+    /// Whether splice(2) can be used with this stream. It does not pass urgent data.
     pub fn spliceable(&self) -> bool {
-        self.stream.descriptor().is_some()
+        !self.urgent && self.stream.descriptor().is_some()
     }
 
     /// Ends the writing direction, once. An error means that the peer is gone, which reading will show.

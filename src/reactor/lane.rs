@@ -175,7 +175,10 @@ impl Lane {
                 Transfer::Moved(_) => {}
                 _ => self.give_back_pipe(pool),
             }
-            return transfer;
+            // What looks like EOF may be urgent data, which splice(2) does not pass: reading decides.
+            if !matches!(transfer, Transfer::Ended) {
+                return transfer;
+            }
         }
         let transfer = from.fill(&mut self.buffer, pool, capacity);
         self.full_reads = match transfer {

@@ -131,12 +131,17 @@ impl Shared {
             let written = sink.write_all(&lines).and_then(|()| sink.flush());
             let mut state = self.lock();
             state.writing = false;
-            state.failing = written.is_err();
+            let failing = std::mem::replace(&mut state.failing, written.is_err());
             if state.failing {
                 // The reader is gone or the disk is full: nothing that waiting could mend.
                 state.drop_lines(&lines);
             }
             drop(state);
+            if let Err(error) = written
+                && !failing
+            {
+                log::warn!("the {} cannot be written: {error}", self.name);
+            }
             self.changed.notify_all();
             lines.clear();
         }

@@ -5,9 +5,11 @@
 
 #![allow(unsafe_code)] // Each block tells why it is sound.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// How much a pipe is asked to hold, in bytes.
@@ -25,10 +27,18 @@ pub struct Pipe {
     writer: OwnedFd,
     capacity: u32,
     held: u32,
+    /// How many pipes are open; hears of this one's end, even in a panic.
+    meter: Rc<Cell<usize>>,
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        self.meter.set(self.meter.get().saturating_sub(1));
+    }
 }
 
 impl Pipe {
-    fn open() -> io::Result<Self> {
+    fn open(meter: &Rc<Cell<usize>>) -> io::Result<Self> {
         let mut ends = [-1; 2];
         // SAFETY: `ends` has room for the two descriptors that the call stores there.
         if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_NONBLOCK | libc::O_CLOEXEC) } != 0 {
@@ -43,7 +53,8 @@ impl Pipe {
             libc::fcntl(writer.as_raw_fd(), libc::F_GETPIPE_SZ)
         };
         let capacity = u32::try_from(size).map_err(|_| io::Error::last_os_error())?;
-        Ok(Pipe { reader, writer, capacity, held: 0 })
+        meter.set(meter.get() + 1);
+        Ok(Pipe { reader, writer, capacity, held: 0, meter: Rc::clone(meter) })
     }
 
     /// How many bytes are in it.
@@ -86,7 +97,8 @@ fn splice(from: i32, to: i32, count: u32) -> io::Result<u32> {
 pub struct Pipes {
     /// Empty pipes with the time since when nobody has needed them, longest first.
     free: VecDeque<(Instant, Pipe)>,
-    lent: usize,
+    /// Free ones and lent ones.
+    open: Rc<Cell<usize>>,
     /// Pipes at once for now: descriptors may be short.
     allowed: usize,
     now: Option<Instant>,
@@ -110,23 +122,20 @@ impl Pipes {
 
     /// Pipes that are open. Each has two descriptors.
     pub fn open(&self) -> usize {
-        self.free.len() + self.lent
+        self.open.get()
     }
 
     /// Lends an empty pipe, if one can be had.
     pub fn lend(&mut self) -> Option<Pipe> {
-        let pipe = match self.free.pop_back() {
-            Some((_, pipe)) => pipe,
-            None if self.lent >= self.allowed => return None,
-            None => Pipe::open().ok().filter(|pipe| pipe.capacity >= SMALLEST)?,
-        };
-        self.lent += 1;
-        Some(pipe)
+        match self.free.pop_back() {
+            Some((_, pipe)) => Some(pipe),
+            None if self.open() >= self.allowed => None,
+            None => Pipe::open(&self.open).ok().filter(|pipe| pipe.capacity >= SMALLEST),
+        }
     }
 
     /// Takes a pipe back. One that holds bytes is closed, and they are lost.
     pub fn give_back(&mut self, pipe: Pipe) {
-        self.lent = self.lent.saturating_sub(1);
         if let Some(now) = self.now
             && pipe.held == 0
             && !self.crowded()
@@ -153,7 +162,7 @@ mod tests {
         let (mut source, from) = UnixStream::pair().expect("sockets");
         let (to, mut sink) = UnixStream::pair().expect("sockets");
         from.set_nonblocking(true).expect("a socket");
-        let mut pipe = Pipe::open().expect("a pipe");
+        let mut pipe = Pipe::open(&Rc::default()).expect("a pipe");
         assert_eq!(
             pipe.fill(from.as_fd()).expect_err("nothing there").kind(),
             ErrorKind::WouldBlock
@@ -185,6 +194,15 @@ mod tests {
         assert_eq!(pipes.open(), 1, "the one that was used again stays");
         pipes.sweep(now + IDLE, 0);
         assert_eq!(pipes.open(), 0, "descriptors are short");
+    }
+
+    #[test]
+    fn a_pipe_that_is_dropped_is_not_open() {
+        let (mut pipes, now) = (Pipes::default(), Instant::now());
+        pipes.sweep(now, 1);
+        drop(pipes.lend().expect("allowed"));
+        assert_eq!(pipes.open(), 0);
+        assert!(pipes.lend().is_some(), "its place is free");
     }
 
     #[test]

@@ -101,12 +101,12 @@ impl Selector {
         Ok(Selector { poll: Poll::new()?, events: Events::with_capacity(EVENTS) })
     }
 
-    /// Registers a descriptor, once. It unregisters itself when it is closed.
+    /// Registers a connection, once, for reading, writing and urgent data. It unregisters itself when it is closed.
     ///
     /// # Errors
     /// If the kernel refuses, for want of memory.
     pub fn register(&self, descriptor: &mut impl EventSource, source: Source) -> io::Result<()> {
-        let interest = Interest::READABLE | Interest::WRITABLE;
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
         self.poll.registry().register(descriptor, source.into(), interest)
     }
 

@@ -133,7 +133,7 @@ impl Server {
             Service::Metp => Conversation::Metp(Box::new(metp::Session::new(stream, source, now))),
         };
         let resident = Resident::new(conversation, source.ip());
-        let Some(key) = self.sessions.insert_with(|_| resident) else { return };
+        let Some(key) = self.sessions.insert(resident) else { return };
         let metrics = &mut self.world.shared.metrics;
         metrics.accepted += u64::from(service == Service::Socks);
         *metrics.open_mut(service) += 1;

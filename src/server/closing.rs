@@ -39,7 +39,8 @@ impl Server {
         match (signal, self.stop) {
             (Signal::HangUp, _) => log::info!("SIGHUP: nothing to do"),
             (Signal::Terminate, Stop::No) => {
-                log::info!("SIGTERM: closing down, {:?} for open tunnels", self.grace);
+                let seconds = self.grace.as_secs_f64();
+                log::info!("SIGTERM: closing down, {seconds} s for open tunnels");
                 self.stop = now.checked_add(self.grace).map_or(Stop::Now, Stop::Graceful);
                 self.listeners = None;
                 let metp = |(key, resident): (Key, &Resident)| {
@@ -51,7 +52,7 @@ impl Server {
                 }
             }
             (Signal::Terminate | Signal::Interrupt, _) => {
-                log::info!("{signal:?}: closing down at once");
+                log::info!("{signal}: closing down at once");
                 self.stop = Stop::Now;
                 self.listeners = None;
             }

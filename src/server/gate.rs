@@ -37,7 +37,7 @@ pub struct Gate {
     unproven: usize,
     /// Unproven sessions in order of arrival, among others that have proved themselves or ended since.
     arrivals: VecDeque<(Key, Instant)>,
-    /// Sessions of each source, while there is a limit for them.
+    /// Sessions of each source.
     sources: HashMap<IpAddr, usize>,
     silent: Pressure,
     speaking: Pressure,
@@ -114,8 +114,11 @@ impl Gate {
         let silent = SILENT_RESPITE / self.silent.shortening(self.unproven, now);
         let speaking = RESPITE / self.speaking.shortening(self.unproven, now);
         let mut until: Option<Instant> = None;
+        let is_unproven = |(key, _): &&(Key, Instant)| {
+            !matches!(standing(*key), Standing::Settled | Standing::Guest)
+        };
         let is_guest = |(key, _): &&(Key, Instant)| standing(*key) == Standing::Guest;
-        for (key, since) in self.arrivals.iter().filter(|arrival| !is_guest(arrival)).take(LOOK) {
+        for (key, since) in self.arrivals.iter().filter(|arrival| is_unproven(arrival)).take(LOOK) {
             let (respite, pressure) = match standing(*key) {
                 Standing::Settled | Standing::Guest => continue,
                 Standing::Silent => (silent, &mut self.silent),

@@ -160,6 +160,15 @@ impl Server {
             self.end(key, Reason::Shutdown, now);
         }
         self.hand_over_lines();
+        let metrics = &self.world.shared.metrics;
+        let [half, most] =
+            [0.5, 0.99].map(|share| metrics.turns.quantile(share).unwrap_or_default());
+        log::info!(
+            "served: connections={} bytes={} panics={} turn_p50={half:?} turn_p99={most:?}",
+            metrics.accepted,
+            metrics.bytes,
+            metrics.panics,
+        );
         Ok(())
     }
 

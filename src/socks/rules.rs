@@ -54,6 +54,12 @@ fn is_own(address: SocketAddr, own_ports: &[u16]) -> bool {
     }
     let mut local = canonical(address);
     local.set_port(0);
+    if let IpAddr::V6(v6) = local.ip()
+        && let Some(v4) = embedded(v6)
+        && is_own(SocketAddr::from((v4, address.port())), own_ports)
+    {
+        return true;
+    }
     match UdpSocket::bind(local) {
         Ok(_) => true,
         // Anything but a clear "not mine" is refused: descriptors may have run out.
@@ -138,6 +144,8 @@ mod tests {
             "[::]:8080",
             "[::1]:1080",
             "[::ffff:127.0.0.1]:1080",
+            "[64:ff9b::127.0.0.1]:1080",
+            "[2002:7f00:1::]:8080",
         ] {
             assert!(own(local), "{local}");
             let address = local.parse().expect("a literal");

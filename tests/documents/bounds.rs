@@ -80,9 +80,9 @@ fn the_default_of_connections_is_what_the_documents_say() {
     // (1024 - min(128, 256)) / 2
     let says = "448 connections with 1024 descriptors";
     assert!(flowing(README).contains(says), "{says}");
-    assert!(main.contains("threads.saturating_mul(16).min((descriptors / 16).max(4))"));
+    assert!(main.contains("threads.saturating_mul(16).min((descriptors / 3).max(4))"));
     for name in [SECURITY, SERVER_MANUAL, NOTES] {
-        assert!(flowing(name).contains("a 16th of the descriptors"), "{name}");
+        assert!(flowing(name).contains("a third of the descriptors"), "{name}");
     }
 }
 

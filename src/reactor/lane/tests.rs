@@ -64,6 +64,10 @@ impl Stream for Script {
         unreachable!("no business of a lane")
     }
 
+    fn keep_urgent(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         None
     }

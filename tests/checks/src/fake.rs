@@ -300,6 +300,10 @@ impl Stream for FakeStream {
         Ok(self.0.borrow().near)
     }
 
+    fn keep_urgent(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         None
     }

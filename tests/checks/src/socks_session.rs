@@ -1,7 +1,7 @@
 //! A whole SOCKS session, from the first byte to the access log, in a world that a play describes.
 //!
-//! After each turn all that has been said is compared with what RFC 1928 and RFC 1929 want, and with what
-//! the peers have sent. In the end either everybody lets the session finish, or nobody does and time runs out.
+//! After each turn all that was said is compared with RFC 1928 and RFC 1929, and with what the peers have
+//! sent. In the end either everybody lets the session finish, or nobody does and time runs out.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -455,7 +455,6 @@ impl<'a> World<'a> {
         matches!(heard.stage, Stage::Over) || reply.is_some_and(|code| *code != 0)
     }
 
-    /// Nothing went wrong, so nothing may be missing.
     fn check_all(&self) {
         let (client, heard) = (self.client.borrow(), self.network.heard());
         if self.disturbed {
