@@ -87,6 +87,11 @@ impl<S: Stream> Session<S> {
         }
     }
 
+    /// Where the client is.
+    pub fn source(&self) -> SocketAddr {
+        self.source
+    }
+
     /// The client's socket, to be registered.
     pub fn stream(&mut self) -> &mut S {
         self.client.stream_mut()

@@ -17,7 +17,8 @@ pub struct Pool {
     /// Bytes from which on leases are small.
     limit: usize,
     leased: Rc<Cell<usize>>,
-    free: Vec<Box<[u8]>>,
+    #[expect(clippy::vec_box, reason = "they stay in their boxes when they are lent")]
+    free: Vec<Box<Storage>>,
     /// What streaming lanes use in place of storage.
     pub pipes: Pipes,
 }
@@ -59,78 +60,97 @@ impl Pool {
         self.leased.get()
     }
 
-    fn lease(&mut self, capacity: usize) -> Storage {
+    fn lease(&mut self, capacity: usize) -> Box<Storage> {
         let crowded = self.leased.get().saturating_add(capacity) > self.limit;
         let size = if crowded { capacity.min(SMALL) } else { capacity };
         let pooled = if size == self.size { self.free.pop() } else { None };
-        Storage::new(pooled.unwrap_or_else(|| vec![0; size].into_boxed_slice()), &self.leased)
+        let mut storage = pooled.unwrap_or_else(|| Box::new(Storage::new(size)));
+        storage.meter(&self.leased);
+        storage
     }
 
-    fn give_back(&mut self, mut storage: Storage) {
-        let bytes = storage.take();
-        if bytes.len() == self.size && (self.free.len() + 1) * self.size <= KEPT_BYTES {
-            self.free.push(bytes);
+    fn give_back(&mut self, mut storage: Box<Storage>) {
+        storage.unmeter();
+        if storage.bytes.len() == self.size && (self.free.len() + 1) * self.size <= KEPT_BYTES {
+            (storage.start, storage.end) = (0, 0);
+            self.free.push(storage);
         }
     }
 }
 
-/// Leased bytes. However they end, even in a panic, the meter hears of it.
-#[derive(Default)]
+/// Leased bytes and the window of them that is filled. However they end, even in a panic, the meter
+/// hears of it.
 struct Storage {
     bytes: Box<[u8]>,
+    /// `start <= end <= bytes.len()` always.
+    start: usize,
+    end: usize,
     meter: Option<Rc<Cell<usize>>>,
 }
 
 impl Storage {
-    fn new(bytes: Box<[u8]>, meter: &Rc<Cell<usize>>) -> Self {
-        meter.set(meter.get() + bytes.len());
-        Storage { bytes, meter: Some(Rc::clone(meter)) }
+    fn new(size: usize) -> Self {
+        Storage { bytes: vec![0; size].into_boxed_slice(), start: 0, end: 0, meter: None }
     }
 
-    fn take(&mut self) -> Box<[u8]> {
-        let bytes = std::mem::take(&mut self.bytes);
-        if let Some(meter) = &self.meter {
-            meter.set(meter.get().saturating_sub(bytes.len()));
+    fn meter(&mut self, meter: &Rc<Cell<usize>>) {
+        meter.set(meter.get() + self.bytes.len());
+        self.meter = Some(Rc::clone(meter));
+    }
+
+    fn unmeter(&mut self) -> Option<Rc<Cell<usize>>> {
+        let meter = self.meter.take()?;
+        meter.set(meter.get().saturating_sub(self.bytes.len()));
+        Some(meter)
+    }
+
+    fn filled(&self) -> &[u8] {
+        self.bytes.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// Moves the filled window to the front, so that the free space is behind it in one piece.
+    fn compact(&mut self) {
+        if self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
         }
-        bytes
     }
 
     /// Grows to `size` bytes.
     fn grow(&mut self, size: usize) {
-        let mut grown = self.take().into_vec();
+        let meter = self.unmeter();
+        let mut grown = std::mem::take(&mut self.bytes).into_vec();
         grown.resize(size, 0);
         self.bytes = grown.into_boxed_slice();
-        if let Some(meter) = &self.meter {
-            meter.set(meter.get() + self.bytes.len());
+        if let Some(meter) = meter {
+            self.meter(&meter);
         }
     }
 }
 
 impl Drop for Storage {
     fn drop(&mut self) {
-        drop(self.take());
+        self.unmeter();
     }
 }
 
-/// A queue of bytes with a fixed capacity.
+/// A queue of bytes with a fixed capacity. One pointer wide, since an idle tunnel has four of them.
 #[derive(Default)]
 pub struct Buffer {
-    /// Empty while there is nothing to hold.
-    storage: Storage,
-    /// The bytes are `storage.bytes[start..end]`, and `start <= end <= storage.bytes.len()` always.
-    start: usize,
-    end: usize,
+    /// `None` while there is nothing to hold.
+    storage: Option<Box<Storage>>,
 }
 
 impl Buffer {
     /// The bytes that wait, oldest first.
     pub fn bytes(&self) -> &[u8] {
-        self.storage.bytes.get(self.start..self.end).unwrap_or_default()
+        self.storage.as_ref().map_or(&[], |storage| storage.filled())
     }
 
     /// Whether no byte waits.
     pub fn is_empty(&self) -> bool {
-        self.start == self.end
+        self.bytes().is_empty()
     }
 
     /// Appends what `read` puts into the free space and returns what it says. `read` gets at least one
@@ -142,57 +162,47 @@ impl Buffer {
         capacity: usize,
         read: impl FnOnce(&mut [u8]) -> (usize, R),
     ) -> Option<R> {
-        if self.is_empty() {
-            self.storage = pool.lease(capacity);
-        } else if self.end == self.storage.bytes.len() {
-            self.compact();
+        let storage = self.storage.get_or_insert_with(|| pool.lease(capacity));
+        if storage.end == storage.bytes.len() {
+            storage.compact();
         }
-        let space = self.storage.bytes.get_mut(self.end..).filter(|space| !space.is_empty())?;
+        let space = storage.bytes.get_mut(storage.end..).filter(|space| !space.is_empty())?;
         let room = space.len();
         let (count, answer) = read(space);
-        self.end += count.min(room);
-        if self.is_empty() {
-            self.release(pool);
-        }
+        storage.end += count.min(room);
+        self.consume(pool, 0);
         Some(answer)
     }
 
     /// Appends bytes, all of them: storage grows if it must. For the short messages that this program
     /// itself says.
     pub fn append(&mut self, bytes: &[u8]) {
-        self.compact();
-        let needed = self.end + bytes.len();
-        if needed > self.storage.bytes.len() {
-            self.storage.grow(needed);
+        let storage = self.storage.get_or_insert_with(|| Box::new(Storage::new(bytes.len())));
+        storage.compact();
+        let needed = storage.end + bytes.len();
+        if needed > storage.bytes.len() {
+            storage.grow(needed);
         }
-        if let Some(space) = self.storage.bytes.get_mut(self.end..needed) {
+        if let Some(space) = storage.bytes.get_mut(storage.end..needed) {
             space.copy_from_slice(bytes);
-            self.end = needed;
+            storage.end = needed;
         }
     }
 
     /// Drops the oldest `count` bytes, and the storage with the last of them.
     pub fn consume(&mut self, pool: &mut Pool, count: usize) {
-        self.start = self.start.saturating_add(count).min(self.end);
-        if self.is_empty() {
-            self.release(pool);
+        if let Some(storage) = &mut self.storage {
+            storage.start = storage.start.saturating_add(count).min(storage.end);
+            if storage.start == storage.end {
+                self.release(pool);
+            }
         }
     }
 
     /// Drops all bytes and the storage.
     pub fn release(&mut self, pool: &mut Pool) {
-        let Buffer { storage, .. } = std::mem::take(self);
-        if !storage.bytes.is_empty() {
+        if let Some(storage) = self.storage.take() {
             pool.give_back(storage);
-        }
-    }
-
-    /// Moves the bytes to the front, so that the free space is behind them in one piece.
-    fn compact(&mut self) {
-        if self.start > 0 {
-            self.storage.bytes.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
         }
     }
 }
@@ -233,7 +243,7 @@ mod tests {
     fn an_empty_buffer_owns_no_storage() {
         let (mut buffer, mut pool) = (Buffer::default(), Pool::new(4, LIMIT));
         assert_eq!(put(&mut buffer, &mut pool, 4, b""), Some(0));
-        assert_eq!(buffer.storage.bytes.len(), 0);
+        assert!(buffer.storage.is_none());
         assert_eq!(pool.free.len(), 1);
         assert_eq!(put(&mut buffer, &mut pool, 4, b"abcdef"), Some(4));
         assert_eq!(put(&mut buffer, &mut pool, 4, b"ef"), None);
@@ -242,7 +252,7 @@ mod tests {
         assert_eq!(put(&mut buffer, &mut pool, 4, b"ef"), Some(2));
         assert_eq!(buffer.bytes(), b"def");
         buffer.consume(&mut pool, 3);
-        assert_eq!((buffer.storage.bytes.len(), pool.free.len()), (0, 1));
+        assert_eq!((buffer.storage.is_none(), pool.free.len()), (true, 1));
     }
 
     #[test]
@@ -260,8 +270,7 @@ mod tests {
     fn a_pool_keeps_a_bounded_amount() {
         let mut pool = Pool::new(KEPT_BYTES / 2, LIMIT);
         for _ in 0..5 {
-            let storage = Storage::new(vec![0; KEPT_BYTES / 2].into(), &pool.leased);
-            pool.give_back(storage);
+            pool.give_back(Box::new(Storage::new(KEPT_BYTES / 2)));
         }
         assert_eq!(pool.free.len(), 2);
     }
@@ -296,8 +305,9 @@ mod tests {
                 buffer.consume(&mut pool, take);
                 model.drain(..take.min(model.len()));
                 prop_assert_eq!(buffer.bytes(), model.make_contiguous());
-                prop_assert_eq!(buffer.storage.bytes.is_empty(), buffer.is_empty());
-                prop_assert_eq!(pool.leased(), buffer.storage.bytes.len() * usize::from(buffer.storage.meter.is_some()));
+                prop_assert_eq!(buffer.storage.is_none(), buffer.is_empty());
+                let metered = buffer.storage.as_ref().filter(|storage| storage.meter.is_some());
+                prop_assert_eq!(pool.leased(), metered.map_or(0, |storage| storage.bytes.len()));
             }
         }
     }

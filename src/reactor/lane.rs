@@ -45,7 +45,7 @@ const SMALL_PIECE: usize = 16 * 1024;
 pub struct Lane {
     buffer: Buffer,
     /// Lent while it holds bytes.
-    pipe: Option<Pipe>,
+    pipe: Option<Box<Pipe>>,
     /// Full reads in a row; from [`FULL_READS`] on the lane streams.
     full_reads: u8,
     phase: Phase,
@@ -88,7 +88,7 @@ impl Lane {
 
     /// How many bytes wait to be delivered.
     pub fn waiting(&self) -> usize {
-        self.buffer.bytes().len() + self.pipe.as_ref().map_or(0, Pipe::held)
+        self.buffer.bytes().len() + self.pipe.as_ref().map_or(0, |pipe| pipe.held())
     }
 
     /// Gives the direction up: drops what waits.

@@ -96,7 +96,7 @@ fn splice(from: i32, to: i32, count: u32) -> io::Result<u32> {
 #[derive(Default)]
 pub struct Pipes {
     /// Empty pipes with the time since when nobody has needed them, longest first.
-    free: VecDeque<(Instant, Pipe)>,
+    free: VecDeque<(Instant, Box<Pipe>)>,
     /// Free ones and lent ones.
     open: Rc<Cell<usize>>,
     /// Pipes at once for now: descriptors may be short.
@@ -126,16 +126,19 @@ impl Pipes {
     }
 
     /// Lends an empty pipe, if one can be had.
-    pub fn lend(&mut self) -> Option<Pipe> {
+    pub fn lend(&mut self) -> Option<Box<Pipe>> {
         match self.free.pop_back() {
             Some((_, pipe)) => Some(pipe),
             None if self.open() >= self.allowed => None,
-            None => Pipe::open(&self.open).ok().filter(|pipe| pipe.capacity >= SMALLEST),
+            None => {
+                let pipe = Pipe::open(&self.open).ok()?;
+                (pipe.capacity >= SMALLEST).then(|| Box::new(pipe))
+            }
         }
     }
 
     /// Takes a pipe back. One that holds bytes is closed, and they are lost.
-    pub fn give_back(&mut self, pipe: Pipe) {
+    pub fn give_back(&mut self, pipe: Box<Pipe>) {
         if let Some(now) = self.now
             && pipe.held == 0
             && !self.crowded()

@@ -132,7 +132,7 @@ impl Server {
             Service::Socks => Conversation::Socks(socks::Session::new(stream, source, now)),
             Service::Metp => Conversation::Metp(Box::new(metp::Session::new(stream, source, now))),
         };
-        let resident = Resident::new(conversation, source.ip());
+        let resident = Resident::new(conversation);
         let Some(key) = self.sessions.insert(resident) else { return };
         let metrics = &mut self.world.shared.metrics;
         metrics.accepted += u64::from(service == Service::Socks);

@@ -338,7 +338,7 @@ impl Server {
         let Some(resident) = self.sessions.remove(key) else { return };
         let service = resident.conversation.service();
         *self.world.shared.metrics.open_mut(service) -= 1;
-        self.gates.of(service).leave(resident.source, resident.proven());
+        self.gates.of(service).leave(resident.conversation.source(), resident.proven());
         if let Conversation::Socks(session) = resident.conversation {
             session.close(reason, &mut self.world.context(key, now));
         }

@@ -21,8 +21,6 @@ use crate::{metp, socks};
 /// A session and its place in the house.
 pub(super) struct Resident {
     pub(super) conversation: Conversation,
-    /// Where its client is.
-    pub(super) source: IpAddr,
     /// Whether it waits for a turn.
     pub(super) queued: bool,
     /// What it has shown of itself so far.
@@ -39,8 +37,8 @@ pub(super) enum Conversation {
 }
 
 impl Resident {
-    pub(super) fn new(conversation: Conversation, source: IpAddr) -> Self {
-        Resident { conversation, source, queued: false, standing: Standing::New, armed: None }
+    pub(super) fn new(conversation: Conversation) -> Self {
+        Resident { conversation, queued: false, standing: Standing::New, armed: None }
     }
 
     /// What it has shown of itself. A METP session of somebody who is no administrator is a guest's: users
@@ -96,6 +94,14 @@ impl Conversation {
         match self {
             Conversation::Socks(_) => Service::Socks,
             Conversation::Metp(_) => Service::Metp,
+        }
+    }
+
+    /// Where its client is.
+    pub(super) fn source(&self) -> IpAddr {
+        match self {
+            Conversation::Socks(session) => session.source().ip(),
+            Conversation::Metp(session) => session.source().ip(),
         }
     }
 

@@ -166,6 +166,7 @@ impl<S: Stream> Connect<S> {
     /// Tries one address after the other. Payload that is already there goes into the tunnel.
     pub fn step(
         mut self: Box<Self>,
+        source: SocketAddr,
         input: &mut Buffer,
         output: &mut Buffer,
         cx: &mut Context<'_, S>,
@@ -177,14 +178,14 @@ impl<S: Stream> Connect<S> {
                     self.failed(error.as_ref().map_or(ReplyCode::GeneralFailure, reply_code));
                 }
                 Some(target) if target.writable() => {
-                    return self.connected(target, input, output, cx);
+                    return self.connected(target, source, input, output, cx);
                 }
                 Some(target) => {
                     self.attempt = Some(target);
                     return Next::Wait(State::Connect(self));
                 }
                 None => match self.candidates.next() {
-                    Some(candidate) => self.try_candidate(candidate, cx),
+                    Some(candidate) => self.try_candidate(candidate, source, cx),
                     None => {
                         let code = self.failure.unwrap_or(ReplyCode::HostUnreachable);
                         return refuse(self.errand, code, output, cx);
@@ -194,9 +195,14 @@ impl<S: Stream> Connect<S> {
         }
     }
 
-    fn try_candidate(&mut self, candidate: SocketAddr, cx: &mut Context<'_, S>) {
+    fn try_candidate(
+        &mut self,
+        candidate: SocketAddr,
+        source: SocketAddr,
+        cx: &mut Context<'_, S>,
+    ) {
         let candidate = canonical(candidate);
-        if !permitted(self.errand.source(), candidate, &cx.shared.settings) {
+        if !permitted(source.ip(), candidate, &cx.shared.settings) {
             return self.failed(ReplyCode::NotAllowed);
         }
         match cx.network.dial(candidate, cx.key) {
@@ -211,13 +217,14 @@ impl<S: Stream> Connect<S> {
     fn connected(
         mut self: Box<Self>,
         target: Endpoint<S>,
+        source: SocketAddr,
         input: &mut Buffer,
         output: &mut Buffer,
         cx: &mut Context<'_, S>,
     ) -> Next<S> {
         match target.stream().local_address().map(canonical) {
             Ok(bound) => {
-                self.errand.open(&mut cx.shared.access_log);
+                self.errand.open(source, &mut cx.shared.access_log);
                 output.append(&Reply { code: ReplyCode::Succeeded, bound }.encode());
                 let relay = Relay::new(self.errand, target, std::mem::take(input), cx.now);
                 Next::Go(State::Relay(Box::new(relay)))

@@ -1,7 +1,7 @@
 //! A request on its way: whose it is, where it goes, what came of it.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
@@ -82,26 +82,14 @@ pub struct Errand {
     pub tally: Tally,
     /// The account's name, which the log needs even after the account is gone.
     name: Rc<[u8]>,
-    source: SocketAddr,
     began: Instant,
 }
 
 impl Errand {
     /// A request that has just been read.
-    pub fn new(
-        user: UserId,
-        name: Rc<[u8]>,
-        source: SocketAddr,
-        target: Target,
-        now: Instant,
-    ) -> Self {
+    pub fn new(user: UserId, name: Rc<[u8]>, target: Target, now: Instant) -> Self {
         let (target, status) = (Rc::new(target), ReplyCode::GeneralFailure);
-        Errand { user, target, status, tally: Tally::default(), name, source, began: now }
-    }
-
-    /// Where the client is.
-    pub fn source(&self) -> IpAddr {
-        self.source.ip()
+        Errand { user, target, status, tally: Tally::default(), name, began: now }
     }
 
     /// When the request was complete.
@@ -109,24 +97,24 @@ impl Errand {
         self.began
     }
 
-    /// The tunnel is open: it appears in METP's access log.
-    pub fn open(&mut self, log: &mut AccessLog) {
+    /// The tunnel of the client at `source` is open: it appears in METP's access log.
+    pub fn open(&mut self, source: SocketAddr, log: &mut AccessLog) {
         self.status = ReplyCode::Succeeded;
         self.tally.record = Some(log.open(Record {
             time: SystemTime::now().into(),
             user: Rc::clone(&self.name),
-            source: self.source.ip(),
+            source: source.ip(),
             target: Rc::clone(&self.target),
             bytes: 0,
         }));
     }
 
     /// It is over: its line is written.
-    pub fn finish(&self, reason: Reason, now: Instant, log: &mut AccessLog) {
+    pub fn finish(&self, source: SocketAddr, reason: Reason, now: Instant, log: &mut AccessLog) {
         log.close(&Outcome {
             time: SystemTime::now().into(),
             user: &self.name,
-            source: self.source,
+            source,
             target: &self.target,
             status: self.status,
             tally: self.tally,

@@ -69,7 +69,6 @@ pub fn auth<S: Stream>(
 /// RFC 1928 §4.
 pub fn request<S: Stream>(
     user: UserId,
-    source: SocketAddr,
     input: &mut Buffer,
     output: &mut Buffer,
     cx: &mut Context<'_, S>,
@@ -91,7 +90,7 @@ pub fn request<S: Stream>(
         return Next::end(None, Reason::UserDeleted);
     };
     let name = Rc::clone(&account.name);
-    let errand = Box::new(Errand::new(user, name, source, target, cx.now));
+    let errand = Box::new(Errand::new(user, name, target, cx.now));
     match verb {
         Verb::Connect => connect::begin(errand, output, cx),
         Verb::Bind | Verb::UdpAssociate | Verb::Unknown(_) => {

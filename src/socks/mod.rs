@@ -125,6 +125,11 @@ impl<S: Stream> Session<S> {
         }
     }
 
+    /// Where the client is.
+    pub fn source(&self) -> SocketAddr {
+        self.source
+    }
+
     /// The client's socket, to be registered.
     pub fn stream(&mut self) -> &mut S {
         self.client.stream_mut()
@@ -208,7 +213,7 @@ impl<S: Stream> Session<S> {
             _ => reason,
         };
         if let Some(errand) = self.state.into_errand(cx) {
-            errand.finish(reason, cx.now, &mut cx.shared.access_log);
+            errand.finish(self.source, reason, cx.now, &mut cx.shared.access_log);
         }
     }
 
@@ -230,7 +235,7 @@ impl<S: Stream> Session<S> {
                 self.listen(next, cx)
             }
             State::Request(user) => {
-                let next = handshake::request(user, self.source, input, output, cx);
+                let next = handshake::request(user, input, output, cx);
                 self.listen(next, cx)
             }
             State::Resolve(resolve) => {
@@ -238,7 +243,7 @@ impl<S: Stream> Session<S> {
                 self.speak(next, cx)
             }
             State::Connect(connect) => {
-                let next = connect.step(input, output, cx);
+                let next = connect.step(self.source, input, output, cx);
                 self.speak(next, cx)
             }
             State::Relay(relay) => relay.step(&mut self.client, output, cx),
