@@ -86,6 +86,11 @@ impl Lane {
         self.phase
     }
 
+    /// Whether large pieces have come of late.
+    pub fn streaming(&self) -> bool {
+        self.full_reads >= FULL_READS
+    }
+
     /// How many bytes wait to be delivered.
     pub fn waiting(&self) -> usize {
         self.buffer.bytes().len() + self.pipe.as_ref().map_or(0, |pipe| pipe.held())
@@ -161,8 +166,8 @@ impl Lane {
         pool: &mut Pool,
     ) -> Transfer {
         let capacity = pool.size();
-        let streaming = self.full_reads >= FULL_READS && capacity >= STREAMING_FROM;
-        if streaming
+        if self.streaming()
+            && capacity >= STREAMING_FROM
             && from.spliceable()
             && to.spliceable()
             && from.readable()

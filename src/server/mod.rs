@@ -38,7 +38,7 @@ use gate::Gate;
 use resident::{Conversation, Resident};
 
 /// Turns for bulk transfers between two looks at the events.
-const BULK_TURNS: usize = 4;
+const BULK_TURNS: usize = 2;
 /// How long a line of the access log waits for others, at most.
 const GATHER_LINES: Duration = Duration::from_millis(20);
 /// How many bytes of lines do not wait any more.
@@ -49,7 +49,7 @@ pub struct Server {
     sessions: Slab<Resident>,
     /// Sessions that are to get a turn.
     queue: VecDeque<Key>,
-    /// Sessions that have spent their budget and have more to do: they wait for the others.
+    /// Bulk transfers and whoever else has spent its budget: they wait for the others.
     bulk: VecDeque<Key>,
     /// When the last wait for events ended.
     woken: Option<Instant>,
@@ -218,7 +218,8 @@ impl Server {
                 Source::Session(key, side) => {
                     if let Some(resident) = self.sessions.get_mut(key) {
                         resident.note(side, event);
-                        resident.queue(key, &mut self.queue);
+                        let bulk = resident.conversation.is_bulk();
+                        resident.queue(key, if bulk { &mut self.bulk } else { &mut self.queue });
                     }
                 }
                 Source::Listener(service) => {

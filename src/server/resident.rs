@@ -112,6 +112,13 @@ impl Conversation {
         }
     }
 
+    pub(super) fn is_bulk(&self) -> bool {
+        match self {
+            Conversation::Socks(session) => session.is_bulk(),
+            Conversation::Metp(_) => false,
+        }
+    }
+
     pub(super) fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
         match self {
             Conversation::Socks(session) => session.deadline(timeouts),

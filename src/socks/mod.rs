@@ -162,6 +162,11 @@ impl<S: Stream> Session<S> {
         matches!(self.state, State::Hello) && self.input.is_empty()
     }
 
+    /// Whether it is a bulk transfer, which can wait for those that talk.
+    pub fn is_bulk(&self) -> bool {
+        matches!(&self.state, State::Relay(relay) if relay.streaming())
+    }
+
     /// The account, once there is one.
     pub fn user(&self) -> Option<UserId> {
         match &self.state {

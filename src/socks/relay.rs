@@ -49,6 +49,11 @@ impl<S: Stream> Relay<S> {
         &self.errand
     }
 
+    /// Whether large pieces pass, in whatever direction.
+    pub fn streaming(&self) -> bool {
+        self.up.streaming() || self.down.streaming()
+    }
+
     /// Gives the buffers back.
     pub fn into_errand(mut self, pool: &mut Pool) -> Box<Errand> {
         self.up.abandon(pool);
