@@ -5,14 +5,12 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
-use std::time::Duration;
 
 use getopts::{Fail, Matches, Options};
 
-use crate::ledger::settings::Timeouts;
-use crate::proto::metp::BUFFER_SIZES;
+use crate::ledger::knobs::{KNOBS, Knob};
+use crate::ledger::settings::Settings;
 use crate::proto::text::{Escaped, narrow, split_account, widen};
-use crate::reactor::names::Memory;
 
 /// The variable that creates the administrator.
 pub const SUPERUSER_VARIABLE: &str = "PROXY_CTRL_SUPERUSER";
@@ -63,30 +61,10 @@ pub struct Args {
     pub users: Vec<Login>,
     /// Whether `-u` named the administrator again, in vain.
     pub superuser_repeated: bool,
-    /// Capacity of each direction's buffer, in bytes.
-    pub buffer_size: usize,
-    /// Bytes of buffers in all, from which on tunnels read in small pieces.
-    pub buffer_memory: usize,
-    /// SOCKS connections at once; `None`: what the descriptors allow.
-    pub max_connections: Option<usize>,
-    /// SOCKS connections at once from one address; `None`: any number.
-    pub max_connections_per_ip: Option<usize>,
-    /// METP sessions at once.
-    pub max_metp_sessions: usize,
-    /// Whether clients from elsewhere may connect to loopback and link-local addresses.
-    pub allow_local: bool,
-    /// Names looked up at once.
-    pub dns_threads: usize,
-    /// Names that may wait to be looked up.
-    pub dns_queue: usize,
-    /// How long names are remembered.
-    pub names: Memory,
-    /// Records that METP's access log keeps.
-    pub log_entries: usize,
-    /// How long open tunnels may go on after SIGTERM.
-    pub grace: Duration,
-    /// How long things may take.
-    pub timeouts: Timeouts,
+    /// The settings at first. Unless `--max-connections` was given, that one is still open.
+    pub settings: Settings,
+    /// Whether `--max-connections` was given; otherwise the descriptors decide.
+    pub max_connections_given: bool,
 }
 
 /// A command line that means nothing; displays as the line to show.
@@ -99,25 +77,6 @@ impl fmt::Display for Usage {
     }
 }
 
-/// Options that take a number of seconds: name, default, what for.
-const TIMEOUTS: [(&str, u64, &str); 12] = [
-    ("handshake-timeout", 10, "until a client's request is complete"),
-    ("resolve-timeout", 15, "for looking up a name"),
-    ("connect-timeout", 10, "for connecting to one address"),
-    ("connect-total-timeout", 30, "for connecting to all addresses of a name"),
-    ("idle-timeout", 3600, "without a byte, then a tunnel is closed"),
-    ("half-close-timeout", 300, "the same once one direction is over"),
-    ("keepalive", 60, "of silence, then the kernel probes both peers of a tunnel"),
-    ("goodbye-timeout", 5, "for a client to take the last reply and close"),
-    ("metp-login-timeout", 10, "until a METP session has logged in"),
-    ("metp-idle-timeout", 600, "without an octet, then a METP session is closed"),
-    ("dns-cache", 30, "for which addresses of a name are remembered"),
-    ("dns-negative-cache", 5, "for which a failed look-up is remembered"),
-];
-
-/// The longest time an option takes: a year.
-const LONGEST_SECONDS: f64 = 31_536_000.0;
-
 fn options() -> Options {
     let mut options = Options::new();
     options
@@ -127,25 +86,35 @@ fn options() -> Options {
         .optopt("p", "port", "SOCKS port (default 1080; 0: any free one)", "PORT")
         .optopt("L", "metp-listen", "METP address (default 127.0.0.1)", "ADDR")
         .optopt("P", "metp-port", "METP port (default 8080; 0: any free one)", "PORT")
-        .optmulti("u", "user", "an account of role user; may be repeated", "NAME:PASS")
-        .optopt("", "buffer-size", "bytes for each direction of a tunnel (default 65536)", "BYTES")
-        .optopt("", "buffer-memory", "bytes of buffers in all (default 268435456)", "BYTES")
-        .optopt("", "max-connections", "SOCKS connections at once (default: by ulimit -n)", "N")
-        .optopt("", "max-connections-per-ip", "the same from one address (default 0: off)", "N")
-        .optopt("", "max-metp-sessions", "METP sessions at once (default 256)", "N")
-        .optopt("", "dns-threads", "names looked up at once (default 32)", "N")
-        .optopt("", "dns-queue", "names that wait to be looked up (default 1024)", "N")
-        .optflag(
-            "",
-            "allow-local",
-            "let clients from elsewhere use loopback and link-local targets",
-        )
-        .optopt("", "log-entries", "records of METP's access log (default 1000)", "N")
-        .optopt("", "grace", "seconds for open tunnels after SIGTERM (default 3)", "SECONDS");
-    for (name, default, what) in TIMEOUTS {
-        options.optopt("", name, &format!("{what} (default {default}; 0: off)"), "SECONDS");
+        .optmulti("u", "user", "an account of role user; may be repeated", "NAME:PASS");
+    let defaults = Settings::default();
+    for knob in &KNOBS {
+        if knob.is_switch() {
+            options.optflag("", knob.key, knob.what);
+        } else {
+            options.optopt("", knob.key, &describe_knob(knob, &defaults), hint(knob));
+        }
     }
     options
+}
+
+/// What is said of a setting: what it is for, and its default.
+fn describe_knob(knob: &Knob, defaults: &Settings) -> String {
+    let default = match knob.key {
+        "max-connections" => "default: by ulimit -n".to_owned(),
+        _ if knob.has_off() => format!("default {}; 0: off", knob.get(defaults)),
+        _ => format!("default {}", knob.get(defaults)),
+    };
+    format!("{} ({default})", knob.what)
+}
+
+fn hint(knob: &Knob) -> &'static str {
+    match knob.unit {
+        "bytes" => "BYTES",
+        "seconds" => "SECONDS",
+        "level" => "LEVEL",
+        _ => "N",
+    }
 }
 
 /// Reads the arguments (without the program's name) and the value of [`SUPERUSER_VARIABLE`].
@@ -182,8 +151,15 @@ fn serve(given: &Matches, superuser: Option<&OsStr>) -> Result<Args, Usage> {
     let mut users = accounts(given)?;
     let named = users.len();
     users.retain(|user| superuser.as_ref().is_none_or(|superuser| superuser.name != user.name));
-    let many = 1_000_000_000;
-    let timeout = |name| timeout(given, name);
+    let mut settings = Settings::default();
+    for knob in &KNOBS {
+        if knob.is_switch() {
+            let value = if given.opt_present(knob.key) { "on" } else { continue };
+            let _ = knob.set(&mut settings, value);
+        } else if let Some(text) = given.opt_str(knob.key) {
+            knob.set(&mut settings, &text).map_err(|range| bad(knob.key, &text, &range))?;
+        }
+    }
     Ok(Args {
         listen: address(given, "listen")?,
         port: number(given, "port", 0..=65535)?.unwrap_or(1080),
@@ -192,30 +168,8 @@ fn serve(given: &Matches, superuser: Option<&OsStr>) -> Result<Args, Usage> {
         superuser,
         superuser_repeated: users.len() < named,
         users,
-        buffer_size: number(given, "buffer-size", BUFFER_SIZES)?.unwrap_or(65536),
-        buffer_memory: number(given, "buffer-memory", 0..=1 << 40)?.unwrap_or(256 << 20),
-        max_connections: number(given, "max-connections", 1..=many)?,
-        max_connections_per_ip: number(given, "max-connections-per-ip", 0..=many)?
-            .filter(|limit| *limit > 0),
-        max_metp_sessions: number(given, "max-metp-sessions", 1..=many)?.unwrap_or(256),
-        allow_local: given.opt_present("allow-local"),
-        dns_threads: number(given, "dns-threads", 1..=1024)?.unwrap_or(32),
-        dns_queue: number(given, "dns-queue", 1..=1_000_000)?.unwrap_or(1024),
-        names: Memory { found: timeout("dns-cache")?, failed: timeout("dns-negative-cache")? },
-        log_entries: number(given, "log-entries", 0..=many)?.unwrap_or(1000),
-        grace: seconds(given, "grace")?.unwrap_or(Duration::from_secs(3)),
-        timeouts: Timeouts {
-            handshake: timeout("handshake-timeout")?,
-            resolve: timeout("resolve-timeout")?,
-            connect: timeout("connect-timeout")?,
-            connect_total: timeout("connect-total-timeout")?,
-            idle: timeout("idle-timeout")?,
-            half_close: timeout("half-close-timeout")?,
-            keepalive: timeout("keepalive")?,
-            goodbye: timeout("goodbye-timeout")?,
-            metp_login: timeout("metp-login-timeout")?,
-            metp_idle: timeout("metp-idle-timeout")?,
-        },
+        settings,
+        max_connections_given: given.opt_present("max-connections"),
     })
 }
 
@@ -251,7 +205,7 @@ fn address(given: &Matches, name: &str) -> Result<Option<IpAddr>, Usage> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&text);
     match bare.parse() {
         Ok(address) => Ok(Some(address)),
-        Err(_) => Err(bad(name, &text, "an IP address")),
+        Err(_) => Err(bad(name, &text, &"an IP address")),
     }
 }
 
@@ -263,33 +217,11 @@ where
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse() {
         Ok(number) if digits && range.contains(&number) => Ok(Some(number)),
-        _ => Err(bad(name, &text, &format!("{} to {}", range.start(), range.end()))),
+        _ => Err(bad(name, &text, &format_args!("{} to {}", range.start(), range.end()))),
     }
 }
 
-/// A time in seconds, fractions allowed.
-fn seconds(given: &Matches, name: &str) -> Result<Option<Duration>, Usage> {
-    let Some(text) = given.opt_str(name) else { return Ok(None) };
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    match text.parse() {
-        Ok(number) if digits && number <= LONGEST_SECONDS => {
-            Ok(Some(Duration::from_secs_f64(number)))
-        }
-        _ => Err(bad(name, &text, "0 to 31536000 seconds")),
-    }
-}
-
-/// The timeout of this name: as given, or its default. Zero turns it off.
-fn timeout(given: &Matches, name: &str) -> Result<Option<Duration>, Usage> {
-    let default = || TIMEOUTS.iter().find(|row| row.0 == name).map(|row| row.1);
-    let time = match seconds(given, name)? {
-        Some(time) => Some(time),
-        None => default().map(Duration::from_secs),
-    };
-    Ok(time.filter(|time| !time.is_zero()))
-}
-
-fn bad(name: &str, text: &str, expected: &str) -> Usage {
+fn bad(name: &str, text: &str, expected: &dyn fmt::Display) -> Usage {
     let option = match name {
         "listen" => "-l",
         "port" => "-p",

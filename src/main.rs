@@ -5,13 +5,12 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
 use socks5d::args::{self, Args, Invocation, SUPERUSER_VARIABLE};
-use socks5d::ledger::settings::Settings;
 use socks5d::ledger::users::Users;
 use socks5d::process;
 use socks5d::proto::metp::Role;
 use socks5d::proto::timestamp::Timestamp;
 use socks5d::reactor::log_thread::Outlet;
-use socks5d::reactor::resolver::{Limits, system_lookup};
+use socks5d::reactor::resolver::system_lookup;
 use socks5d::reactor::selector::Service;
 use socks5d::server::{Config, Server};
 
@@ -44,15 +43,23 @@ fn complain(what: &dyn std::fmt::Display, code: ExitCode) -> ExitCode {
     code
 }
 
-fn serve(args: Args) -> io::Result<()> {
+fn serve(mut args: Args) -> io::Result<()> {
     process::harden()?;
     let descriptors = usize::try_from(process::raise_descriptor_limit()?).unwrap_or(usize::MAX);
     let access_log = Outlet::start("access log", io::stdout())?;
     let diagnostics = Outlet::start("diagnostics", io::stderr())?;
     let warnings = warnings(&args);
-    let server = Server::bind(config(args, descriptors, access_log.clone())?)?;
+    let logger = logger(diagnostics.clone());
+    if std::env::var_os("RUST_LOG").is_some() {
+        // What it excludes stays excluded, whatever the setting becomes.
+        args.settings.log_level = logger.filter();
+    }
+    let level = args.settings.log_level;
+    let server = Server::bind(config(args, descriptors, access_log.clone(), diagnostics.clone())?)?;
 
-    log_to(diagnostics.clone());
+    log::set_boxed_logger(Box::new(logger)).map_err(io::Error::other)?;
+    log::set_max_level(level);
+    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     for warning in warnings {
         log::warn!("{warning}");
     }
@@ -87,7 +94,12 @@ fn warnings(args: &Args) -> Vec<&'static str> {
     warnings
 }
 
-fn config(args: Args, descriptors: usize, access_log: Outlet) -> io::Result<Config> {
+fn config(
+    args: Args,
+    descriptors: usize,
+    access_log: Outlet,
+    diagnostics: Outlet,
+) -> io::Result<Config> {
     let mut users = Users::default();
     let admin = args.superuser.iter().map(|login| (login, Role::Admin));
     for (login, role) in admin.chain(args.users.iter().map(|login| (login, Role::User))) {
@@ -95,33 +107,21 @@ fn config(args: Args, descriptors: usize, access_log: Outlet) -> io::Result<Conf
             .add(&login.name, &login.password, role)
             .map_err(|_| io::Error::other("an account is named twice"))?;
     }
+    let mut settings = args.settings;
+    if !args.max_connections_given {
+        settings.max_connections = affordable(descriptors);
+    }
     Ok(Config {
         listen: args.listen,
         port: args.port,
         metp_listen: args.metp_listen,
         metp_port: args.metp_port,
         users,
-        settings: Settings {
-            buffer_size: args.buffer_size,
-            buffer_memory: args.buffer_memory,
-            max_connections: args.max_connections.unwrap_or(affordable(descriptors)),
-            max_connections_per_ip: args.max_connections_per_ip,
-            max_metp_sessions: args.max_metp_sessions,
-            allow_local: args.allow_local,
-            names: args.names,
-            timeouts: args.timeouts,
-            own_ports: Vec::new(),
-        },
-        log_entries: args.log_entries,
-        dns: Limits {
-            threads: args.dns_threads,
-            threads_in_all: stuck_threads(args.dns_threads, descriptors),
-            queue: args.dns_queue,
-        },
+        settings,
         lookup: Box::new(system_lookup),
         descriptors,
-        grace: args.grace,
         access_log: Some(access_log),
+        diagnostics: Some(diagnostics),
         signals: Some(process::signals()?),
     })
 }
@@ -133,23 +133,15 @@ fn affordable(descriptors: usize) -> usize {
     (descriptors.saturating_sub(reserve) / 2).max(1)
 }
 
-/// How many look-ups there may be, those of dead names included: each may hold a descriptor.
-fn stuck_threads(threads: usize, descriptors: usize) -> usize {
-    threads.saturating_mul(16).min((descriptors / 3).max(4))
-}
-
-/// Sends everything that is logged, panics too, through the outlet. `RUST_LOG` is respected;
-/// what it does not name is logged from level info on.
-fn log_to(diagnostics: Outlet) {
-    let filters = std::env::var("RUST_LOG").unwrap_or_default();
+/// Sends everything that is logged, panics too, through the outlet. `RUST_LOG` is respected.
+fn logger(diagnostics: Outlet) -> env_logger::Logger {
     env_logger::Builder::new()
-        .filter_level(log::LevelFilter::Info)
-        .parse_filters(&filters)
+        .filter_level(log::LevelFilter::Trace)
+        .parse_filters(&std::env::var("RUST_LOG").unwrap_or_default())
         .target(env_logger::Target::Pipe(Box::new(diagnostics)))
         .format(|line, record| {
             let time = Timestamp::from(SystemTime::now());
             writeln!(line, "{time} {:<5} {}", record.level(), record.args())
         })
-        .init();
-    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+        .build()
 }

@@ -236,7 +236,7 @@ fn the_program_lets_neighbours_in_and_nobody_to_its_own_ports() {
     let parsed = |options: &[&str]| {
         let options = options.iter().map(std::ffi::OsString::from);
         match socks5d::args::parse(options, None) {
-            Ok(socks5d::args::Invocation::Serve(args)) => args.allow_local,
+            Ok(socks5d::args::Invocation::Serve(args)) => args.settings.allow_local,
             _ => panic!("good options"),
         }
     };

@@ -40,7 +40,7 @@ fn verbs_are_case_sensitive_and_surplus_words_are_400() {
         "GET_METRICSX",
         " GET_METRICS",
         "GET-METRICS",
-        "GET_METRICS ALL",
+        "GET_METRICS all",
         "GET_LOGS 5",
         "USERS all",
         "QUIT now",

@@ -131,7 +131,9 @@ fn a_password_is_the_rest_of_the_line() {
 fn an_unknown_line_after_login_is_400_and_the_session_stays() {
     let proxy = Proxy::start();
     let mut admin = proxy.admin();
-    for line in ["", "\r", " ", "HELP", "HELLO METP/1.0", "AUTH admin 1234", "CAPA", "\0", "."] {
+    for line in
+        ["", "\r", " ", "HELP", "HELLO METP/1.0", "AUTH admin 1234", "CAPABILITIES", "\0", "."]
+    {
         admin.say(&format!("{line}\n")).hears(SYNTAX);
     }
     admin.say_bytes(b"\xff\xfe\n").hears(SYNTAX);

@@ -9,8 +9,8 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use inprocess::{Builder, Inprocess};
+use socks5d::ledger::settings::Settings;
 use socks5d::reactor::names::Memory;
-use socks5d::reactor::resolver::Limits;
 use support::eventually;
 use support::origin::Origin;
 use support::socks::{Client, name_request, reset, wait_until_read};
@@ -129,9 +129,11 @@ fn equal_names_are_one_question() {
 /// missing: nobody has looked.
 #[test]
 fn a_full_queue_refuses_the_name_that_has_waited_longest() {
-    let limits = Limits { threads: 1, threads_in_all: 1, queue: 2 };
     let memory = Memory { found: None, failed: Some(Duration::from_secs(60)) };
-    let server = Builder::default().dns(limits).settings(|s| s.names = memory).start();
+    let change = |settings: &mut Settings| {
+        (settings.dns_threads, settings.dns_queue, settings.names) = (1, 2, memory);
+    };
+    let server = Builder::default().settings(change).start();
     let origin = Origin::echo();
     for name in ["first.test", "second.test", "third.test"] {
         server.names().add(name, &[origin.address]);

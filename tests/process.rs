@@ -44,7 +44,9 @@ fn sigterm_lets_open_tunnels_end_by_themselves() {
     proxy.signal(libc::SIGTERM);
     until_refused(proxy.socks_address());
     until_refused(proxy.metp_address());
+    assert_eq!(admin.line(), "421 Closing [SHUTDOWN] the server is closing down");
     admin.hears_eof();
+    drop(admin);
     echoes(&mut tunnel);
     assert!(proxy.running());
     half_close(&tunnel);

@@ -55,6 +55,10 @@ impl Stream for Memory {
         Err(ErrorKind::Unsupported.into())
     }
 
+    fn peer_address(&self) -> io::Result<SocketAddr> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
     fn keep_urgent(&mut self) -> io::Result<()> {
         Ok(())
     }

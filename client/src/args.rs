@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use getopts::{Matches, Options};
 use socks5d::args::{UNEXPECTED, describe, shown};
-use socks5d::proto::metp::{Command, Role};
+use socks5d::proto::metp::{Command, LogSelection, Role};
 use socks5d::proto::text::{Escaped, narrow, split_account, unescape, widen};
 
 /// The variable that stands in for `-u`.
@@ -189,9 +189,11 @@ fn advertised(argument: String) -> String {
 /// The commands in the order in which they stand on the line.
 fn commands(given: &Matches) -> Result<Vec<Command>, Usage> {
     let mut commands = Vec::new();
-    for (name, command) in
-        [("metrics", Command::GetMetrics), ("logs", Command::GetLogs), ("users", Command::Users)]
-    {
+    for (name, command) in [
+        ("metrics", Command::GetMetrics),
+        ("logs", Command::GetLogs(LogSelection::default())),
+        ("users", Command::Users),
+    ] {
         commands.extend(given.opt_positions(name).into_iter().map(|at| (at, command.clone())));
     }
     for (at, pair) in given.opt_strs_pos("add-user") {

@@ -98,7 +98,7 @@ fn give(command: &Command, conversation: &mut Conversation) -> Result<(), Failur
             })?;
             show(render::metrics(&lines)?.as_bytes())
         }
-        Command::GetLogs | Command::Users => {
+        Command::GetLogs(_) | Command::Users => {
             conversation.body(|line| show(render::line(line).as_bytes()))
         }
         _ => show(render::DONE.as_bytes()),

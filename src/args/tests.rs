@@ -1,6 +1,7 @@
 //! Command lines: what they mean, and the one line that says why they mean nothing.
 
 use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
 
 use super::*;
 use crate::ledger::settings::Settings;
@@ -23,12 +24,7 @@ fn defaults() {
     let args = args(&[]).expect("nothing is needed");
     assert_eq!((args.listen, args.port), (None, 1080));
     assert_eq!((args.metp_listen, args.metp_port), ([127, 0, 0, 1].into(), 8080));
-    assert_eq!((args.buffer_size, args.log_entries, args.dns_threads), (65536, 1000, 32));
-    assert_eq!((args.max_connections, args.max_metp_sessions), (None, 256));
-    assert_eq!((args.max_connections_per_ip, args.allow_local), (None, false));
-    let settings = Settings::default();
-    assert_eq!((args.buffer_memory, args.names), (settings.buffer_memory, settings.names));
-    assert_eq!((args.grace, args.timeouts), (Duration::from_secs(3), Timeouts::default()));
+    assert_eq!((args.settings, args.max_connections_given), (Settings::default(), false));
     assert_eq!((args.superuser, args.users), (None, Vec::new()));
 }
 
@@ -50,14 +46,18 @@ fn values() {
         "1.5",
         "--log-entries",
         "0",
+        "--log-level=debug",
+        "--allow-local",
     ])
     .expect("good values");
     assert_eq!((args.listen, args.port), ("::1".parse().ok(), 1081));
     assert_eq!((args.metp_listen, args.metp_port), ("::".parse().expect("a literal"), 0));
-    assert_eq!((args.buffer_size, args.log_entries), (1_048_576, 0));
-    assert_eq!(args.grace, Duration::from_millis(250));
-    assert_eq!(args.timeouts.idle, None);
-    assert_eq!(args.timeouts.connect, Some(Duration::from_millis(1500)));
+    let settings = args.settings;
+    assert_eq!((settings.buffer_size, settings.log_entries), (1_048_576, 0));
+    assert_eq!((settings.log_level, settings.allow_local), (log::LevelFilter::Debug, true));
+    assert_eq!(settings.grace, Duration::from_millis(250));
+    assert_eq!(settings.timeouts.idle, None);
+    assert_eq!(settings.timeouts.connect, Some(Duration::from_millis(1500)));
 }
 
 #[test]
@@ -76,6 +76,11 @@ fn bad_values_are_named_with_their_option() {
         (&["--grace", "inf"], "--grace \"inf\": 0 to 31536000 seconds expected"),
         (&["--idle-timeout", "1e3"], "--idle-timeout \"1e3\": 0 to 31536000 seconds expected"),
         (&["--idle-timeout", "."], "--idle-timeout \".\": 0 to 31536000 seconds expected"),
+        (
+            &["--log-level", "LOUD"],
+            "--log-level \"LOUD\": off, error, warn, info, debug, trace expected",
+        ),
+        (&["--allow-local=on"], "--allow-local: takes no value"),
         (&["-x"], "-x: unknown option"),
         (&["--nonsense"], "--nonsense: unknown option"),
         (&["-p"], "-p: needs a value"),
@@ -142,24 +147,11 @@ fn help_and_version_win_over_bad_values() {
 #[test]
 fn the_help_tells_the_real_defaults() {
     let help = args(&["-h"]).expect_err("shows");
-    let Settings { timeouts: defaults, names: memory, .. } = Settings::default();
-    for (name, time) in [
-        ("handshake-timeout", defaults.handshake),
-        ("resolve-timeout", defaults.resolve),
-        ("connect-timeout", defaults.connect),
-        ("connect-total-timeout", defaults.connect_total),
-        ("idle-timeout", defaults.idle),
-        ("half-close-timeout", defaults.half_close),
-        ("keepalive", defaults.keepalive),
-        ("dns-cache", memory.found),
-        ("dns-negative-cache", memory.failed),
-        ("goodbye-timeout", defaults.goodbye),
-        ("metp-login-timeout", defaults.metp_login),
-        ("metp-idle-timeout", defaults.metp_idle),
-    ] {
-        let row = TIMEOUTS.iter().find(|row| row.0 == name).expect("a row");
-        assert_eq!(time, Some(Duration::from_secs(row.1)), "{name}");
-        assert!(help.contains(&format!("--{name} SECONDS")));
+    for knob in KNOBS.iter().filter(|knob| knob.key != "max-connections" && !knob.is_switch()) {
+        let line = help.lines().position(|line| line.contains(&format!("--{} ", knob.key)));
+        let told = help.lines().skip(line.expect("a line")).take(3).collect::<Vec<_>>().join(" ");
+        let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(told.contains(&format!("default {}", knob.get(&Settings::default()))), "{told}");
     }
 }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Tally;
-use crate::proto::metp;
+use crate::proto::metp::{self, ConnectionId, field};
 use crate::proto::socks5::{ReplyCode, Target};
 use crate::proto::text::Escaped;
 use crate::proto::timestamp::Timestamp;
@@ -43,10 +43,17 @@ impl RecordId {
     pub fn next(self) -> Self {
         RecordId(self.0.saturating_add(1))
     }
+
+    /// The record opened before, unless this is the first.
+    pub fn before(self) -> Option<Self> {
+        self.0.checked_sub(1).map(RecordId)
+    }
 }
 
 /// A request that is over, as the line on stdout shows it.
 pub struct Outcome<'a> {
+    /// The connection that made it.
+    pub id: ConnectionId,
     /// When it ended.
     pub time: Timestamp,
     /// Whose it was.
@@ -65,6 +72,29 @@ pub struct Outcome<'a> {
     pub reason: &'a str,
 }
 
+impl Outcome<'_> {
+    /// What subscribers of `logs` are told.
+    pub fn event(&self) -> String {
+        format!("time={} {} reply={} {}", self.time, self.who(), self.status, self.result())
+    }
+
+    /// What subscribers of `connections` are told.
+    pub fn closing(&self) -> String {
+        format!("event=close id={} {} {}", self.id, self.who(), self.result())
+    }
+
+    fn who(&self) -> String {
+        let (user, target) = (field(Escaped(self.user)), field(self.target));
+        format!("user={user} source={} destination={target}", self.source)
+    }
+
+    fn result(&self) -> String {
+        let Tally { up, down, .. } = self.tally;
+        let seconds = self.duration.as_secs_f64();
+        format!("up={up} down={down} duration={seconds:.3} reason={}", self.reason)
+    }
+}
+
 /// The access log.
 pub struct AccessLog {
     records: VecDeque<Record>,
@@ -79,6 +109,15 @@ impl AccessLog {
     /// A log that keeps the newest `capacity` records.
     pub fn new(capacity: usize) -> Self {
         AccessLog { records: VecDeque::new(), first: 0, capacity, lines: String::new() }
+    }
+
+    /// Keeps so many records from now on.
+    pub fn resize(&mut self, capacity: usize) {
+        self.capacity = capacity;
+        let surplus = self.records.len().saturating_sub(capacity);
+        self.records.drain(..surplus);
+        self.first += surplus as u64;
+        self.records.shrink_to(capacity);
     }
 
     /// A tunnel has been opened. The oldest record makes room for it.
@@ -117,7 +156,8 @@ impl AccessLog {
 
     /// A request is over: gathers its line. Fields are separated by tabs; nothing from outside can hold one.
     pub fn close(&mut self, outcome: &Outcome<'_>) {
-        let Outcome { time, user, source, target, status, tally, duration, reason } = outcome;
+        let Outcome { time, user, source, target, status, tally, duration, reason, id: _ } =
+            outcome;
         let written = writeln!(
             self.lines,
             "{time}\t{}\tA\t{}\t{}\t{}\t{}\t{status}\t{}\t{}\t{}\t{reason}",
@@ -200,6 +240,7 @@ mod tests {
         let mut log = AccessLog::new(1);
         let target = Target { host: Host::Name((*b"a\tb").into()), port: 443 };
         log.close(&Outcome {
+            id: ConnectionId { slot: 0, generation: 0 },
             time: Timestamp::from(UNIX_EPOCH),
             user: b"al ice",
             source: "[2001:db8::1]:5000".parse().expect("a literal"),

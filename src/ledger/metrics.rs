@@ -1,8 +1,56 @@
 //! Counters. They only grow, except those that say what is open now.
 
+use std::time::{Duration, Instant};
+
 use super::histogram::Histogram;
 use crate::proto::metp::MetricsBody;
+use crate::proto::socks5::ReplyCode;
 use crate::reactor::selector::Service;
+
+/// How far a SOCKS connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Expects the methods.
+    Hello,
+    /// Expects name and password.
+    Auth,
+    /// Expects the request.
+    Request,
+    /// Waits for the addresses of a name.
+    Resolve,
+    /// Tries to reach the target.
+    Connect,
+    /// The tunnel is open.
+    Relay,
+    /// Takes the last reply.
+    Goodbye,
+}
+
+impl Stage {
+    /// All stages, in order.
+    pub const ALL: [Stage; 7] = [
+        Stage::Hello,
+        Stage::Auth,
+        Stage::Request,
+        Stage::Resolve,
+        Stage::Connect,
+        Stage::Relay,
+        Stage::Goodbye,
+    ];
+
+    /// The stage in one word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Stage::Hello => "hello",
+            Stage::Auth => "auth",
+            Stage::Request => "request",
+            Stage::Resolve => "resolve",
+            Stage::Connect => "connect",
+            Stage::Relay => "relay",
+            Stage::Goodbye => "goodbye",
+        }
+    }
+}
 
 /// What has happened since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,14 +59,36 @@ pub struct Metrics {
     pub accepted: u64,
     /// SOCKS connections open now, in whatever state.
     pub open: usize,
+    /// The same by stage, in the order of [`Stage::ALL`].
+    pub stages: [usize; Stage::ALL.len()],
+    /// METP sessions accepted.
+    pub metp_accepted: u64,
     /// METP sessions open now.
     pub metp_open: usize,
-    /// Payload bytes delivered, both directions.
-    pub bytes: u64,
+    /// METP logins that failed.
+    pub metp_refused: u64,
+    /// Payload bytes delivered to targets.
+    pub up: u64,
+    /// Payload bytes delivered to clients.
+    pub down: u64,
+    /// SOCKS connections turned away or displaced because there were too many.
+    pub refused_limit: u64,
+    /// SOCKS connections without an acceptable method, or with a login that failed.
+    pub refused_auth: u64,
+    /// SOCKS connections that ended before their request was complete, for another reason.
+    pub unfinished: u64,
+    /// Replies sent, by code (RFC 1928 §6).
+    pub replies: [u64; 9],
+    /// Connections closed by administrators.
+    pub killed: u64,
+    /// How long successful connects to targets took.
+    pub connects: Histogram,
     /// Turns of sessions that ended in a panic.
     pub panics: u64,
     /// How long the turns of the loop took, from the end of one wait to the beginning of the next.
     pub turns: Histogram,
+    /// The longest turns of late.
+    pub lag: Lag,
 }
 
 impl Metrics {
@@ -30,8 +100,110 @@ impl Metrics {
         }
     }
 
+    /// What has been accepted of a service.
+    pub fn accepted_mut(&mut self, service: Service) -> &mut u64 {
+        match service {
+            Service::Socks => &mut self.accepted,
+            Service::Metp => &mut self.metp_accepted,
+        }
+    }
+
+    /// Payload bytes delivered, both directions.
+    pub fn bytes(&self) -> u64 {
+        self.up + self.down
+    }
+
+    /// A reply is sent.
+    pub fn count_reply(&mut self, code: ReplyCode) {
+        if let Some(count) = self.replies.get_mut(code as usize) {
+            *count += 1;
+        }
+    }
+
+    /// A connection enters a stage, leaves one, or both.
+    pub fn step(&mut self, from: Option<Stage>, to: Option<Stage>) {
+        if let Some(count) = to.and_then(|stage| self.stages.get_mut(stage as usize)) {
+            *count += 1;
+        }
+        if let Some(count) = from.and_then(|stage| self.stages.get_mut(stage as usize)) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    /// A turn of the loop has ended.
+    pub fn count_turn(&mut self, took: Duration, now: Instant) {
+        self.turns.record(took);
+        self.lag.record(took, now);
+    }
+
     /// The figures that METP/1.0 shows.
     pub fn body(&self) -> MetricsBody {
-        MetricsBody { historical: self.accepted, current: self.open as u64, bytes: self.bytes }
+        MetricsBody { historical: self.accepted, current: self.open as u64, bytes: self.bytes() }
+    }
+}
+
+/// The longest duration in the second that runs, and in the one before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    began: Option<Instant>,
+    running: Duration,
+    whole: Duration,
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+impl Lag {
+    /// Counts a duration that has just ended.
+    pub fn record(&mut self, took: Duration, now: Instant) {
+        self.whole = self.longest(now);
+        let age = self.began.map(|began| now.saturating_duration_since(began));
+        if age.is_none_or(|age| age >= SECOND) {
+            (self.began, self.running) = (Some(now), Duration::ZERO);
+        }
+        self.running = self.running.max(took);
+    }
+
+    /// The longest duration of the last whole second.
+    pub fn longest(&self, now: Instant) -> Duration {
+        let age = self.began.map_or(Duration::MAX, |began| now.saturating_duration_since(began));
+        match age {
+            age if age < SECOND => self.whole,
+            age if age < SECOND * 2 => self.running,
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_turn_of_the_last_second() {
+        let (mut lag, start) = (Lag::default(), Instant::now());
+        let ms = Duration::from_millis;
+        assert_eq!(lag.longest(start), Duration::ZERO);
+        lag.record(ms(5), start);
+        lag.record(ms(3), start + ms(500));
+        assert_eq!(lag.longest(start + ms(999)), Duration::ZERO);
+        assert_eq!(lag.longest(start + ms(1000)), ms(5));
+        lag.record(ms(1), start + ms(1100));
+        assert_eq!(lag.longest(start + ms(1200)), ms(5));
+        assert_eq!(lag.longest(start + ms(2100)), ms(1));
+        assert_eq!(lag.longest(start + ms(4000)), Duration::ZERO);
+        lag.record(ms(7), start + ms(9000));
+        assert_eq!(lag.longest(start + ms(9000)), Duration::ZERO);
+    }
+
+    #[test]
+    fn stages_and_replies() {
+        let mut metrics = Metrics::default();
+        metrics.step(None, Some(Stage::Hello));
+        metrics.step(Some(Stage::Hello), Some(Stage::Relay));
+        assert_eq!(metrics.stages, [0, 0, 0, 0, 0, 1, 0]);
+        metrics.step(Some(Stage::Relay), None);
+        assert_eq!(metrics.stages, [0; 7]);
+        metrics.count_reply(ReplyCode::ConnectionRefused);
+        assert_eq!(metrics.replies, [0, 0, 0, 0, 0, 1, 0, 0, 0]);
     }
 }

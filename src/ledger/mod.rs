@@ -1,15 +1,27 @@
 //! Floor 2: the facts that all conversations share. Plain data; no sockets, no protocol.
 
 pub mod access_log;
+pub mod connection;
+pub mod events;
 pub mod histogram;
+pub mod knobs;
 pub mod metrics;
 pub mod settings;
 pub mod users;
 
-use access_log::{AccessLog, RecordId};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use access_log::{AccessLog, Outcome, RecordId};
+use events::Events;
 use metrics::Metrics;
 use settings::Settings;
-use users::Users;
+use users::{Usage, Users};
+
+use crate::proto::metp::{Topic, field};
+use crate::proto::socks5::ReplyCode;
+use crate::proto::text::Escaped;
+use crate::reactor::selector::Service;
 
 /// Everything that sessions of both services look at and change.
 pub struct Shared {
@@ -21,6 +33,10 @@ pub struct Shared {
     pub access_log: AccessLog,
     /// What can be changed at runtime.
     pub settings: Settings,
+    /// How often that has happened through [`knobs`].
+    pub changes: u64,
+    /// What subscribers are told.
+    pub events: Events,
 }
 
 /// Which way payload flows through a tunnel.
@@ -30,6 +46,17 @@ pub enum Direction {
     Up,
     /// From the target to the client.
     Down,
+}
+
+/// Payload that has just been delivered.
+#[derive(Clone, Copy, Debug)]
+pub struct Moved {
+    /// Which way.
+    pub direction: Direction,
+    /// How much.
+    pub bytes: u64,
+    /// When.
+    pub now: Instant,
 }
 
 /// The payload of one tunnel.
@@ -44,14 +71,47 @@ pub struct Tally {
 }
 
 impl Shared {
+    /// Nothing has happened yet.
+    pub fn new(settings: Settings, users: Users) -> Self {
+        let access_log = AccessLog::new(settings.log_entries);
+        let (metrics, events) = (Metrics::default(), Events::default());
+        Shared { users, metrics, access_log, settings, changes: 0, events }
+    }
+
+    /// Somebody has tried to log in.
+    pub fn tell_login(&mut self, service: Service, source: SocketAddr, name: &[u8], good: bool) {
+        let name = Escaped(name);
+        if !good {
+            // The form is fixed: fail2ban matches it.
+            log::warn!("auth failed: service={service} remote={} user=\"{name}\"", source.ip());
+        }
+        self.events.publish(Topic::Auth, || {
+            let result = if good { "ok" } else { "failed" };
+            format!("service={service} user={} source={source} result={result}", field(name))
+        });
+    }
+
+    /// A request is over: it goes into the access log, and subscribers are told.
+    pub fn close(&mut self, outcome: &Outcome<'_>) {
+        self.access_log.close(outcome);
+        self.events.publish(Topic::Logs, || outcome.event());
+        if outcome.status == ReplyCode::Succeeded {
+            self.events.publish(Topic::Connections, || outcome.closing());
+        }
+    }
+
     /// Counts payload that has been delivered. The only place where bytes are counted, so that metrics,
     /// records and access log agree.
-    pub fn count(&mut self, tally: &mut Tally, direction: Direction, bytes: u64) {
-        match direction {
-            Direction::Up => tally.up += bytes,
-            Direction::Down => tally.down += bytes,
-        }
-        self.metrics.bytes += bytes;
+    pub fn count(&mut self, tally: &mut Tally, usage: &Usage, moved: Moved) {
+        let Moved { direction, bytes, now } = moved;
+        let (tallied, total, used) = match direction {
+            Direction::Up => (&mut tally.up, &mut self.metrics.up, &usage.up),
+            Direction::Down => (&mut tally.down, &mut self.metrics.down, &usage.down),
+        };
+        *tallied += bytes;
+        *total += bytes;
+        used.set(used.get() + bytes);
+        usage.seen.set(Some(now));
         if let Some(record) = tally.record {
             self.access_log.add_bytes(record, bytes);
         }

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use log::LevelFilter;
+
 use crate::reactor::names::Memory;
 
-/// The settings in force.
+/// The settings in force. What each is called, and what it takes, stands in
+/// [`super::knobs`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Capacity of each direction's buffer in a tunnel, in bytes.
@@ -17,6 +20,16 @@ pub struct Settings {
     pub max_connections_per_ip: Option<usize>,
     /// METP sessions that may be open at once.
     pub max_metp_sessions: usize,
+    /// Names looked up at once.
+    pub dns_threads: usize,
+    /// Names that may wait to be looked up.
+    pub dns_queue: usize,
+    /// Records that METP's access log keeps.
+    pub log_entries: usize,
+    /// What diagnostics tell.
+    pub log_level: LevelFilter,
+    /// How long open tunnels may go on when the server closes down.
+    pub grace: Duration,
     /// Whether clients from elsewhere may connect to loopback and link-local addresses.
     pub allow_local: bool,
     /// How long names are remembered.
@@ -36,6 +49,11 @@ impl Default for Settings {
             max_connections: 1024,
             max_connections_per_ip: None,
             max_metp_sessions: 256,
+            dns_threads: 32,
+            dns_queue: 1024,
+            log_entries: 1000,
+            log_level: LevelFilter::Info,
+            grace: Duration::from_secs(3),
             allow_local: false,
             names: Memory { found: seconds(30), failed: seconds(5) },
             timeouts: Timeouts::default(),
@@ -67,6 +85,8 @@ pub struct Timeouts {
     pub metp_login: Option<Duration>,
     /// Of a METP session in which nothing moves.
     pub metp_idle: Option<Duration>,
+    /// Of a subscriber who takes nothing, while events wait.
+    pub subscriber: Option<Duration>,
 }
 
 impl Default for Timeouts {
@@ -83,6 +103,7 @@ impl Default for Timeouts {
             goodbye: seconds(5),
             metp_login: seconds(10),
             metp_idle: seconds(600),
+            subscriber: seconds(30),
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Accounts. A session belongs to an account, not to a name: an identity is never used twice, so deleting
 //! a user and adding the name again revives nothing.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::hint::black_box;
 use std::ops::Bound;
 use std::rc::Rc;
+use std::time::Instant;
 
 use crate::proto::metp::{LONGEST_PASSWORD, Role};
 
@@ -20,7 +22,46 @@ pub struct Account {
     pub name: Rc<[u8]>,
     /// What the account may do over METP. Every account may use SOCKS.
     pub role: Role,
+    /// What it has used so far.
+    pub usage: Rc<Usage>,
     password: Password,
+}
+
+/// What an account has used of the SOCKS service. Shared with its sessions, so that counting takes no
+/// look-up.
+#[derive(Debug, Default)]
+pub struct Usage {
+    /// Connections that are logged in now.
+    pub open: Cell<u64>,
+    /// Connections that have logged in so far.
+    pub total: Cell<u64>,
+    /// Payload bytes delivered to targets.
+    pub up: Cell<u64>,
+    /// Payload bytes delivered to clients.
+    pub down: Cell<u64>,
+    /// When it last logged in or moved a byte.
+    pub seen: Cell<Option<Instant>>,
+}
+
+/// A SOCKS connection that is logged in, for as long as this lives.
+#[derive(Debug)]
+pub struct Login {
+    /// Whose it is.
+    pub user: UserId,
+    usage: Rc<Usage>,
+}
+
+impl Login {
+    /// The account's counters.
+    pub fn usage(&self) -> &Usage {
+        &self.usage
+    }
+}
+
+impl Drop for Login {
+    fn drop(&mut self) {
+        self.usage.open.set(self.usage.open.get().saturating_sub(1));
+    }
 }
 
 /// The accounts, in order of creation.
@@ -49,7 +90,8 @@ impl Users {
         let (id, name) = (UserId(self.next), Rc::<[u8]>::from(name));
         self.next += 1;
         self.names.insert(Rc::clone(&name), id);
-        self.accounts.insert(id, Account { name, role, password: Password(password.into()) });
+        let (usage, password) = (Rc::default(), Password(password.into()));
+        self.accounts.insert(id, Account { name, role, usage, password });
         Ok(id)
     }
 
@@ -61,6 +103,15 @@ impl Users {
         let account = id.and_then(|id| self.accounts.get(&id));
         let matches = account.map_or(NOBODY, |account| &account.password).matches(password);
         id.filter(|_| matches)
+    }
+
+    /// Counts a SOCKS connection that has logged in. `None` if the account is gone.
+    pub fn enter(&self, user: UserId, now: Instant) -> Option<Login> {
+        let usage = Rc::clone(&self.accounts.get(&user)?.usage);
+        usage.open.set(usage.open.get() + 1);
+        usage.total.set(usage.total.get() + 1);
+        usage.seen.set(Some(now));
+        Some(Login { user, usage })
     }
 
     /// The account of this name.
@@ -88,6 +139,13 @@ impl Users {
     pub fn set_role(&mut self, id: UserId, role: Role) {
         if let Some(account) = self.accounts.get_mut(&id) {
             account.role = role;
+        }
+    }
+
+    /// Gives an account another password, if it is there. Open sessions stay.
+    pub fn set_password(&mut self, id: UserId, password: &[u8]) {
+        if let Some(account) = self.accounts.get_mut(&id) {
+            account.password = Password(password.into());
         }
     }
 
@@ -175,6 +233,31 @@ mod tests {
         users.delete(first);
         assert_eq!(users.find(b"alice"), Some(second));
         assert!(users.take_deleted().is_empty());
+    }
+
+    #[test]
+    fn connections_are_counted_while_they_live() {
+        let (mut users, now) = (Users::default(), Instant::now());
+        let id = users.add(b"alice", b"1", Role::User).expect("new");
+        let (first, second) = (users.enter(id, now), users.enter(id, now));
+        let usage = Rc::clone(&users.get(id).expect("there").usage);
+        let counts = || (usage.open.get(), usage.total.get());
+        assert_eq!(counts(), (2, 2));
+        drop(first);
+        assert_eq!(counts(), (1, 2));
+        users.delete(id);
+        assert!(users.enter(id, now).is_none());
+        drop(second);
+        assert_eq!(counts(), (0, 2));
+    }
+
+    #[test]
+    fn a_new_password_takes_the_place_of_the_old() {
+        let mut users = Users::default();
+        let id = users.add(b"alice", b"old", Role::User).expect("new");
+        users.set_password(id, b"new");
+        assert_eq!(users.authenticate(b"alice", b"old"), None);
+        assert_eq!(users.authenticate(b"alice", b"new"), Some(id));
     }
 
     #[test]

@@ -1,72 +1,201 @@
 //! What commands do. No sockets here: a command and an account in, an answer out.
 
+use std::time::{Duration, Instant};
+
 use super::listing::Listing;
+use super::premises::Premises;
+use super::report;
 use crate::ledger::Shared;
+use crate::ledger::knobs::{KNOBS, Knob};
 use crate::ledger::users::UserId;
-use crate::proto::metp::{Cause, Command, Response, Role};
+use crate::proto::metp::{Cause, Command, Missing, Response, Role, Topics, field};
+use crate::proto::text::Escaped;
+use crate::reactor::buffer::Pool;
 
 /// What a command is answered with.
 pub struct Answer {
     /// The status line.
     pub response: Response,
-    /// What follows a `200`, if anything does.
-    pub body: Option<Listing>,
+    /// What follows.
+    pub effect: Effect,
+}
+
+/// What follows the status line.
+pub enum Effect {
+    /// The next reply.
+    Nothing,
+    /// A body.
+    Body(Listing),
+    /// Events on these topics; totals so often.
+    Subscribe(Topics, Duration),
+    /// No more events.
+    Unsubscribe,
 }
 
 impl From<Response> for Answer {
     fn from(response: Response) -> Self {
-        Answer { response, body: None }
+        Answer { response, effect: Effect::Nothing }
+    }
+}
+
+impl From<Effect> for Answer {
+    fn from(effect: Effect) -> Self {
+        Answer { response: Response::Done, effect }
     }
 }
 
 impl From<Listing> for Answer {
     fn from(body: Listing) -> Self {
-        Answer { response: Response::Done, body: Some(body) }
+        Effect::Body(body).into()
     }
 }
 
-/// Carries out a command that `actor`'s role allows.
-pub fn execute(command: Command, actor: UserId, shared: &mut Shared) -> Answer {
-    match command {
-        Command::GetMetrics => Listing::Metrics(Some(shared.metrics.body())).into(),
-        Command::GetLogs => {
-            Listing::Logs(shared.access_log.oldest(), shared.access_log.end()).into()
+impl From<String> for Answer {
+    fn from(text: String) -> Self {
+        Listing::Text(Some(text)).into()
+    }
+}
+
+/// Who gives a command, and what it is carried out on.
+pub struct Desk<'a> {
+    pub actor: UserId,
+    pub now: Instant,
+    pub pool: &'a Pool,
+    pub shared: &'a mut Shared,
+    pub premises: &'a mut dyn Premises,
+}
+
+impl Desk<'_> {
+    /// Carries out a command that the actor's role allows.
+    pub fn execute(&mut self, command: Command) -> Answer {
+        match command {
+            Command::GetMetrics => report::metrics(self.shared).into(),
+            Command::GetAllMetrics => {
+                report::all_metrics(self.shared, &self.premises.vitals()).into()
+            }
+            Command::GetLogs(selection) => Listing::logs(selection, self.shared).into(),
+            Command::Users => Listing::Users(None).into(),
+            Command::ChangeBuffer(size) => {
+                self.shared.settings.buffer_size = size;
+                Response::Done.into()
+            }
+            Command::AddUser { name, password } => {
+                match self.shared.users.add(&name, &password, Role::User) {
+                    Ok(_) => Response::Done.into(),
+                    Err(_) => refusal(Cause::Exists),
+                }
+            }
+            Command::DeleteUser(name) => {
+                self.on_another(&name, |id, shared| shared.users.delete(id))
+            }
+            Command::SetRole(name, role) => {
+                self.on_another(&name, |id, shared| shared.users.set_role(id, role))
+            }
+            Command::Quit => Response::Goodbye.into(),
+            Command::Capabilities => report::capabilities().into(),
+            Command::Ping(token) => {
+                Response::Pong(token.map(|token| field(Escaped(&token)))).into()
+            }
+            Command::Info => {
+                report::info(self.shared, self.pool, &self.premises.vitals(), self.now).into()
+            }
+            Command::UserMetrics(name) => self.user_metrics(name.as_deref()),
+            Command::ChangePassword { name, password } => self.change_password(&name, &password),
+            Command::Connections(None) => self.connections(None),
+            Command::Connections(Some(name)) => match self.shared.users.find(&name) {
+                Some(user) => self.connections(Some(user)),
+                None => Response::NotFound(Missing::User).into(),
+            },
+            Command::Kill(id) => match self.premises.kill(id) {
+                true => Response::Killed(1).into(),
+                false => Response::NotFound(Missing::Connection).into(),
+            },
+            Command::KillUser(name) => match self.shared.users.find(&name) {
+                Some(user) => Response::Killed(self.premises.kill_user(user)).into(),
+                None => Response::NotFound(Missing::User).into(),
+            },
+            Command::ConfigGet(None) => KNOBS
+                .iter()
+                .map(|knob| report::setting(knob, &self.shared.settings))
+                .collect::<String>()
+                .into(),
+            Command::ConfigGet(Some(key)) => match Knob::find(&key) {
+                Some(knob) => report::setting(knob, &self.shared.settings).into(),
+                None => Response::NotFound(Missing::Key).into(),
+            },
+            Command::ConfigSet { key, value } => self.set(&key, &value),
+            Command::Subscribe(topics, every) => Effect::Subscribe(topics, every).into(),
+            Command::Unsubscribe => Effect::Unsubscribe.into(),
+            Command::Shutdown(grace) => match self.premises.shut_down(grace) {
+                true => Response::Done.into(),
+                false => Response::AlreadyClosing.into(),
+            },
         }
-        Command::Users => Listing::Users(None).into(),
-        Command::ChangeBuffer(size) => {
-            shared.settings.buffer_size = size;
-            Response::Done.into()
-        }
-        Command::AddUser { name, password } => {
-            match shared.users.add(&name, &password, Role::User) {
-                Ok(_) => Response::Done.into(),
-                Err(_) => refusal(Cause::Exists),
+    }
+
+    /// Does something to the account of this name, unless it is the actor's own: so there is always an
+    /// administrator left.
+    fn on_another(&mut self, name: &[u8], change: impl FnOnce(UserId, &mut Shared)) -> Answer {
+        match self.shared.users.find(name) {
+            None => refusal(Cause::NoUser),
+            Some(id) if id == self.actor => refusal(Cause::Own),
+            Some(id) => {
+                change(id, self.shared);
+                Response::Done.into()
             }
         }
-        Command::DeleteUser(name) => on_another(&name, actor, shared, |id, shared| {
-            shared.users.delete(id);
-        }),
-        Command::SetRole(name, role) => on_another(&name, actor, shared, |id, shared| {
-            shared.users.set_role(id, role);
-        }),
-        Command::Quit => Response::Goodbye.into(),
     }
-}
 
-/// Does something to the account of this name, unless it is the actor's own: so there is always an
-/// administrator left.
-fn on_another(
-    name: &[u8],
-    actor: UserId,
-    shared: &mut Shared,
-    change: impl FnOnce(UserId, &mut Shared),
-) -> Answer {
-    match shared.users.find(name) {
-        None => refusal(Cause::NoUser),
-        Some(id) if id == actor => refusal(Cause::Own),
-        Some(id) => {
-            change(id, shared);
-            Response::Done.into()
+    fn is_admin(&self) -> bool {
+        self.shared.users.get(self.actor).is_some_and(|account| account.role == Role::Admin)
+    }
+
+    /// The account of this name. A user finds none but their own.
+    fn permitted(&self, name: &[u8]) -> Result<UserId, Response> {
+        match self.shared.users.find(name) {
+            found if found != Some(self.actor) && !self.is_admin() => Err(Response::Forbidden),
+            Some(id) => Ok(id),
+            None => Err(Response::NotFound(Missing::User)),
+        }
+    }
+
+    fn user_metrics(&self, name: Option<&[u8]>) -> Answer {
+        let user = match name {
+            None if self.is_admin() => return Listing::Usage(None).into(),
+            None => Ok(self.actor),
+            Some(name) => self.permitted(name),
+        };
+        match user.map(|user| self.shared.users.get(user)) {
+            Ok(account) => {
+                account.map(|account| report::usage(account, self.now)).unwrap_or_default().into()
+            }
+            Err(response) => response.into(),
+        }
+    }
+
+    fn change_password(&mut self, name: &[u8], password: &[u8]) -> Answer {
+        match self.permitted(name) {
+            Ok(user) => {
+                self.shared.users.set_password(user, password);
+                Response::Done.into()
+            }
+            Err(response) => response.into(),
+        }
+    }
+
+    fn connections(&self, of: Option<UserId>) -> Answer {
+        Listing::Connections(0, self.premises.slots(), of).into()
+    }
+
+    fn set(&mut self, key: &[u8], value: &[u8]) -> Answer {
+        let Some(knob) = Knob::find(key) else { return Response::NotFound(Missing::Key).into() };
+        let value = std::str::from_utf8(value).unwrap_or_default();
+        match knob.set(&mut self.shared.settings, value) {
+            Ok(()) => {
+                self.shared.changes += 1;
+                Response::Done.into()
+            }
+            Err(range) => Response::Range(knob.refusal(&range)).into(),
         }
     }
 }
@@ -76,74 +205,4 @@ fn refusal(cause: Cause) -> Answer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ledger::access_log::AccessLog;
-    use crate::ledger::metrics::Metrics;
-    use crate::ledger::settings::Settings;
-    use crate::ledger::users::Users;
-
-    fn shared() -> (Shared, UserId) {
-        let mut users = Users::default();
-        let root = users.add(b"root", b"pw", Role::Admin).expect("new");
-        users.add(b"alice", b"pw", Role::User).expect("new");
-        let settings = Settings::default();
-        let (metrics, access_log) = (Metrics::default(), AccessLog::new(1));
-        (Shared { users, metrics, access_log, settings }, root)
-    }
-
-    fn says(line: &str, actor: UserId, shared: &mut Shared) -> String {
-        let command = match Command::parse(line.as_bytes(), Role::Admin) {
-            Ok(command) => command,
-            Err(response) => return response.to_string(),
-        };
-        let mut answer = execute(command, actor, shared);
-        let body = answer.body.as_mut().map(|body| body.piece(shared).text);
-        [answer.response.to_string(), body.unwrap_or_default()].join("\n")
-    }
-
-    #[test]
-    fn nobody_deletes_or_demotes_themselves() {
-        let (mut shared, root) = shared();
-        let own = "400 Bad Request [SELF] not on your own account\n";
-        assert_eq!(says("DELETE-USER root", root, &mut shared), own);
-        assert_eq!(says("SET-ROLE root user", root, &mut shared), own);
-        assert_eq!(says("SET-ROLE root admin", root, &mut shared), own);
-        assert_eq!(says("USERS", root, &mut shared), "200 OK\nroot admin\nalice user\n.\n");
-    }
-
-    #[test]
-    fn an_admin_demotes_another() {
-        let (mut shared, root) = shared();
-        assert_eq!(says("SET-ROLE alice admin", root, &mut shared), "200 OK\n");
-        assert_eq!(says("USERS", root, &mut shared), "200 OK\nroot admin\nalice admin\n.\n");
-        assert_eq!(says("SET-ROLE alice user", root, &mut shared), "200 OK\n");
-        assert_eq!(says("USERS", root, &mut shared), "200 OK\nroot admin\nalice user\n.\n");
-    }
-
-    #[test]
-    fn accounts_come_and_go() {
-        let (mut shared, root) = shared();
-        let exists = "400 Bad Request [EXISTS] user exists\n";
-        let no_user = "400 Bad Request [NOUSER] no such user\n";
-        assert_eq!(says("ADD-USER bob two words", root, &mut shared), "200 OK\n");
-        assert!(shared.users.authenticate(b"bob", b"two words").is_some());
-        assert_eq!(says("ADD-USER bob other", root, &mut shared), exists);
-        assert_eq!(says("DELETE-USER bob", root, &mut shared), "200 OK\n");
-        assert_eq!(says("DELETE-USER bob", root, &mut shared), no_user);
-        assert_eq!(says("SET-ROLE bob admin", root, &mut shared), no_user);
-    }
-
-    #[test]
-    fn change_buffer_and_metrics() {
-        let (mut shared, root) = shared();
-        assert_eq!(says("CHANGE-BUFFER 4096", root, &mut shared), "200 OK\n");
-        assert_eq!(shared.settings.buffer_size, 4096);
-        shared.metrics = Metrics { accepted: 42, open: 5, bytes: 1_048_576, ..shared.metrics };
-        assert_eq!(
-            says("GET_METRICS", root, &mut shared),
-            "200 OK\nHISTORICAL_CONNECTIONS: 42\nCURRENT_CONNECTIONS:    5\nBYTES_TRANSFERRED:      1048576\n.\n"
-        );
-        assert_eq!(says("GET_LOGS", root, &mut shared), "200 OK\n.\n");
-    }
-}
+mod tests;

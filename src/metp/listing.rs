@@ -1,24 +1,44 @@
 //! Bodies of multi-line replies, made piece by piece as the reader takes them.
 //!
-//! A listing holds a position, no copy: a thousand records cost nothing until they are sent, and what
-//! has left the log meanwhile is left out.
+//! A listing holds a position, no copy: thousands of records or connections cost nothing until they are
+//! sent, and what has gone meanwhile is left out.
 
+use std::time::Instant;
+
+use super::premises::Premises;
+use super::report;
 use crate::ledger::Shared;
 use crate::ledger::access_log::RecordId;
 use crate::ledger::users::UserId;
-use crate::proto::metp::{END_OF_BODY, MetricsBody, ended, user_line};
+use crate::proto::metp::{END_OF_BODY, LogSelection, ended, user_line};
 
 /// About how much text a piece has, in octets.
 const PIECE: usize = 8 * 1024;
+/// How many things are looked at for a piece, at most, since not all of them become a line.
+const STEPS: usize = 1024;
 
 /// A body that is being sent.
 pub enum Listing {
-    /// `GET_METRICS`: the figures, until they have been listed.
-    Metrics(Option<MetricsBody>),
-    /// `GET_LOGS`: the next record, and the one that was opened after the command.
-    Logs(RecordId, RecordId),
+    /// Lines that are there already, until they have been listed.
+    Text(Option<String>),
+    /// `GET_LOGS`
+    Logs(Records),
     /// `USERS`: the account listed last.
     Users(Option<UserId>),
+    /// `USER-METRICS`: the account listed last.
+    Usage(Option<UserId>),
+    /// `CONNECTIONS`: the next place, the one that ends the list, and whose connections.
+    Connections(u32, u32, Option<UserId>),
+}
+
+/// Records on their way, within those that are wanted.
+pub struct Records {
+    next: RecordId,
+    /// The one that was opened after the command.
+    end: RecordId,
+    user: Option<Vec<u8>>,
+    /// So many are still to be found, from the end backwards, before the first is listed.
+    seek: Option<u64>,
 }
 
 /// Some lines of a body.
@@ -29,33 +49,108 @@ pub struct Piece {
     pub ends: bool,
 }
 
+/// What a listing looks at.
+pub struct View<'a> {
+    pub now: Instant,
+    pub shared: &'a Shared,
+    pub premises: &'a dyn Premises,
+}
+
+/// What a step of a listing comes to.
+enum Step {
+    Line(String),
+    /// Nothing to show here; there is more.
+    Nothing,
+    End,
+}
+
 impl Listing {
+    /// The records that are wanted, of those that are there now.
+    pub fn logs(selection: LogSelection, shared: &Shared) -> Self {
+        let (oldest, end) = (shared.access_log.oldest(), shared.access_log.end());
+        let LogSelection { last, user } = selection;
+        let next = if last.is_some() { end } else { oldest };
+        Listing::Logs(Records { next, end, user, seek: last })
+    }
+
     /// The next lines. The last piece ends with the terminator.
-    pub fn piece(&mut self, shared: &Shared) -> Piece {
+    pub fn piece(&mut self, view: &View<'_>) -> Piece {
         let mut text = String::new();
-        while text.len() < PIECE {
-            let Some(lines) = self.next(shared) else {
-                text.push_str(&ended(END_OF_BODY.to_owned()));
-                return Piece { text, ends: true };
-            };
-            text.push_str(&lines);
+        for _ in 0..STEPS {
+            match self.step(view) {
+                Step::Line(lines) => text.push_str(&lines),
+                Step::Nothing => {}
+                Step::End => {
+                    text.push_str(&ended(END_OF_BODY.to_owned()));
+                    return Piece { text, ends: true };
+                }
+            }
+            if text.len() >= PIECE {
+                break;
+            }
         }
         Piece { text, ends: false }
     }
 
-    fn next(&mut self, shared: &Shared) -> Option<String> {
+    fn step(&mut self, view: &View<'_>) -> Step {
+        let users = &view.shared.users;
         match self {
-            Listing::Metrics(metrics) => Some(metrics.take()?.lines().map(ended).concat()),
-            Listing::Logs(next, end) => {
-                let (id, record) = shared.access_log.at_or_after(*next)?;
-                *next = id.next();
-                (id < *end).then(|| ended(record.line()))
-            }
-            Listing::Users(last) => {
-                let (id, account) = shared.users.after(*last)?;
-                *last = Some(id);
-                Some(ended(user_line(&account.name, account.role)))
+            Listing::Text(lines) => lines.take().map_or(Step::End, Step::Line),
+            Listing::Logs(records) => records.step(view.shared),
+            Listing::Users(last) => match users.after(*last) {
+                Some((id, account)) => {
+                    *last = Some(id);
+                    Step::Line(ended(user_line(&account.name, account.role)))
+                }
+                None => Step::End,
+            },
+            Listing::Usage(last) => match users.after(*last) {
+                Some((id, account)) => {
+                    *last = Some(id);
+                    Step::Line(report::usage(account, view.now))
+                }
+                None => Step::End,
+            },
+            Listing::Connections(next, end, _) if *next >= *end => Step::End,
+            Listing::Connections(next, _, of) => {
+                let connection = view.premises.connection(*next, *of, users);
+                *next += 1;
+                connection.map_or(Step::Nothing, |line| Step::Line(ended(line.to_string())))
             }
         }
+    }
+}
+
+impl Records {
+    fn step(&mut self, shared: &Shared) -> Step {
+        let log = &shared.access_log;
+        if let Some(left) = self.seek {
+            let before = self.next.before().filter(|id| left > 0 && *id >= log.oldest());
+            match before {
+                Some(id) => {
+                    self.next = id;
+                    let found =
+                        log.at_or_after(id).is_some_and(|(_, record)| self.wants(&record.user));
+                    self.seek = Some(left - u64::from(found));
+                }
+                None => self.seek = None,
+            }
+            return Step::Nothing;
+        }
+        match log.at_or_after(self.next) {
+            Some((id, record)) if id < self.end => {
+                self.next = id.next();
+                if self.wants(&record.user) {
+                    Step::Line(ended(record.line()))
+                } else {
+                    Step::Nothing
+                }
+            }
+            _ => Step::End,
+        }
+    }
+
+    fn wants(&self, user: &[u8]) -> bool {
+        self.user.as_ref().is_none_or(|wanted| wanted == user)
     }
 }

@@ -8,11 +8,16 @@
 //!
 //! Commands may be pipelined and split anywhere; answers come in order. While much of an answer is unsent
 //! no further command is read, and long answers are written piece by piece as the reader takes them.
+//! Between two answers a subscriber is told the events that it asked for.
 
 mod execute;
+mod feed;
 mod listing;
+pub mod premises;
+mod report;
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -21,15 +26,18 @@ use crate::ledger::Shared;
 use crate::ledger::settings::Timeouts;
 use crate::ledger::users::{UserId, Users};
 use crate::proto::metp::{
-    self, Cause, Command, LINE_LIMIT, LineTooLong, Opening, Response, Role, ended,
+    self, Cause, Command, LINE_LIMIT, LineTooLong, Notice, Opening, Response, Role, Status, ended,
 };
 use crate::proto::text::Escaped;
 use crate::reactor::Flow;
 use crate::reactor::buffer::{Buffer, Pool};
 use crate::reactor::endpoint::{Endpoint, Stop, Stream, Transfer};
 use crate::reactor::farewell::Farewell;
-use execute::execute;
-use listing::Listing;
+use crate::reactor::selector::Service;
+use execute::{Answer, Desk, Effect};
+use feed::Feed;
+use listing::{Listing, View};
+use premises::Premises;
 
 /// Unsent octets from which on no further answer is made.
 const MUCH: usize = 64 * 1024;
@@ -50,6 +58,24 @@ pub struct Session<S> {
     listing: Option<Listing>,
     /// In the middle of a line that was too long.
     skipping: bool,
+    /// What it is told unasked.
+    feed: Option<Feed>,
+    /// Since when the client has taken nothing of what waits for it.
+    stuck: Option<Instant>,
+    /// Why the server wants to close the session.
+    notice: Option<Notice>,
+}
+
+/// What a session may use during its turn.
+pub struct Context<'a> {
+    /// The time of this turn.
+    pub now: Instant,
+    /// Where buffers get their storage.
+    pub pool: &'a mut Pool,
+    /// Users, metrics, access log, settings, events.
+    pub shared: &'a mut Shared,
+    /// The rest of the server.
+    pub premises: &'a mut dyn Premises,
 }
 
 /// How far the conversation has come.
@@ -84,6 +110,9 @@ impl<S: Stream> Session<S> {
             output: Buffer::default(),
             listing: None,
             skipping: false,
+            feed: None,
+            stuck: None,
+            notice: None,
         }
     }
 
@@ -120,56 +149,99 @@ impl<S: Stream> Session<S> {
         matches!(self.stage, Stage::Start) && self.input.is_empty()
     }
 
+    /// Whether it has subscribed to events.
+    pub fn subscribes(&self) -> bool {
+        self.feed.is_some()
+    }
+
+    /// The server closes the session, as soon as the answer that is being sent is whole.
+    pub fn dismiss(&mut self, notice: Notice) {
+        self.notice.get_or_insert(notice);
+    }
+
     /// When the session is to be asked whether it has waited too long.
     pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
-        let (since, patience): (Instant, Option<Duration>) = match &self.stage {
-            Stage::Start | Stage::Greeted => (self.since, timeouts.metp_login),
-            Stage::Open(_) => (self.since, timeouts.metp_idle),
-            Stage::Goodbye(farewell) => (farewell.began(), timeouts.goodbye),
+        let (since, patience): (Instant, Option<Duration>) = match (&self.stage, &self.feed) {
+            (Stage::Start | Stage::Greeted, _) => (self.since, timeouts.metp_login),
+            (Stage::Open(_), None) => (self.since, timeouts.metp_idle),
+            (Stage::Open(_), Some(feed)) => {
+                let patience = self.stuck.zip(timeouts.subscriber);
+                let stuck = patience.and_then(|(since, patience)| since.checked_add(patience));
+                return feed.totals_due().into_iter().chain(stuck).min();
+            }
+            (Stage::Goodbye(farewell), _) => (farewell.began(), timeouts.goodbye),
         };
         since.checked_add(patience?)
     }
 
     /// The session's turn: goes on as far as it can.
-    pub fn turn(&mut self, now: Instant, pool: &mut Pool, shared: &mut Shared) -> Flow {
+    pub fn turn(&mut self, cx: &mut Context<'_>) -> Flow {
         if self.client.broken() {
             return Flow::Close;
         }
+        let mut flow = Flow::Again;
         for _ in 0..BUDGET {
-            match self.step(now, pool, shared) {
+            match self.step(cx) {
                 Step::Go => {}
                 Step::Close => return Flow::Close,
-                Step::Wait if self.overdue(now, shared) => return Flow::Close,
-                Step::Wait => return Flow::Wait,
+                Step::Wait => {
+                    flow = Flow::Wait;
+                    break;
+                }
             }
         }
         // A client that never stops talking gets no more time than a silent one.
-        if self.overdue(now, shared) { Flow::Close } else { Flow::Again }
+        if self.overdue(cx) { self.expire(cx) } else { flow }
     }
 
-    fn overdue(&self, now: Instant, shared: &Shared) -> bool {
-        let deadline = self.deadline(&shared.settings.timeouts);
-        deadline.is_some_and(|deadline| deadline <= now)
+    fn overdue(&self, cx: &Context<'_>) -> bool {
+        let deadline = self.deadline(&cx.shared.settings.timeouts);
+        deadline.is_some_and(|deadline| deadline <= cx.now)
+    }
+
+    /// The deadline has passed. A subscriber who takes nothing is told why it is closed, even if that
+    /// may not arrive.
+    fn expire(&mut self, cx: &mut Context<'_>) -> Flow {
+        let Some(feed) = self.feed.as_mut().filter(|_| matches!(self.stage, Stage::Open(_))) else {
+            return Flow::Close;
+        };
+        let patience = self.stuck.zip(cx.shared.settings.timeouts.subscriber);
+        if patience.is_some_and(|(since, time)| cx.now.saturating_duration_since(since) >= time) {
+            log::info!("metp: {} does not read its events", self.source);
+            self.listing = None;
+            self.dismiss(Notice::Slow);
+        } else {
+            feed.skip_totals(cx.now);
+        }
+        Flow::Again
     }
 
     /// Answers what is there, then sends, then reads on.
-    fn step(&mut self, now: Instant, pool: &mut Pool, shared: &mut Shared) -> Step {
-        if let Stage::Goodbye(farewell) = &mut self.stage
-            && self.listing.is_none()
-        {
-            return match farewell.turn(&mut self.client, &mut self.output, pool) {
+    fn step(&mut self, cx: &mut Context<'_>) -> Step {
+        if let Stage::Goodbye(farewell) = &mut self.stage {
+            return match farewell.turn(&mut self.client, &mut self.output, cx.pool) {
                 Flow::Again => Step::Go,
                 Flow::Wait => Step::Wait,
                 Flow::Close => Step::Close,
             };
         }
+        if let Some(notice) = self.notice.filter(|_| self.listing.is_none()) {
+            self.reply(&Response::Closing(notice));
+            self.say_goodbye(cx.now);
+            return Step::Go;
+        }
         let room = self.output.bytes().len() < MUCH;
-        if room && self.answer(now, pool, shared) {
+        if room && self.answer(cx) {
             return Step::Go;
         }
         let mut sent = 0;
-        let flushed = self.client.flush(&mut self.output, pool, &mut sent);
-        self.moved(sent, now);
+        let flushed = self.client.flush(&mut self.output, cx.pool, &mut sent);
+        self.moved(sent, cx.now);
+        match (self.output.is_empty(), sent) {
+            (true, _) => self.stuck = None,
+            (false, 0) => self.stuck = self.stuck.or(Some(cx.now)),
+            (false, _) => self.stuck = Some(cx.now),
+        }
         match flushed {
             Err(Stop::Failed(_)) => return Step::Close,
             Err(Stop::Blocked) if self.output.bytes().len() >= MUCH => return Step::Wait,
@@ -178,47 +250,52 @@ impl<S: Stream> Session<S> {
         if !room {
             return Step::Go;
         }
-        match self.client.fill(&mut self.input, pool, LINE_LIMIT) {
+        match self.client.fill(&mut self.input, cx.pool, LINE_LIMIT) {
             Transfer::Moved(count) => {
-                self.moved(count as u64, now);
+                self.moved(count as u64, cx.now);
                 Step::Go
             }
             Transfer::Blocked => Step::Wait,
             Transfer::Ended => {
-                self.say_goodbye(now);
+                self.say_goodbye(cx.now);
                 Step::Go
             }
             Transfer::Failed(_) => Step::Close,
         }
     }
 
-    /// Makes the next piece of an answer. `false`: needs more input.
-    fn answer(&mut self, now: Instant, pool: &mut Pool, shared: &mut Shared) -> bool {
+    /// Makes the next piece of an answer, or tells some events. `false`: needs more of either.
+    fn answer(&mut self, cx: &mut Context<'_>) -> bool {
         if let Some(listing) = &mut self.listing {
-            let piece = listing.piece(shared);
+            let view = View { now: cx.now, shared: cx.shared, premises: cx.premises };
+            let piece = listing.piece(&view);
             if piece.ends {
                 self.listing = None;
             }
             self.output.append(piece.text.as_bytes());
             return true;
         }
+        let told = match &mut self.feed {
+            Some(feed) => feed.tell(cx.now, cx.shared, &mut self.output),
+            None => false,
+        };
         if self.skipping {
-            return self.skip(pool);
+            return self.skip(cx.pool) || told;
         }
         match metp::line(self.input.bytes()) {
-            Ok(None) => return false,
+            Ok(None) => return told,
             Ok(Some((line, taken))) => {
                 let line = line.to_vec();
-                self.input.consume(pool, taken);
-                self.line(&line, now, shared);
+                self.input.consume(cx.pool, taken);
+                self.line(&line, cx);
             }
             Err(LineTooLong) if matches!(self.stage, Stage::Open(_)) => {
-                self.reply(Response::BadRequest(Some(Cause::Syntax)));
+                self.reply(&Response::BadRequest(Some(Cause::Syntax)));
                 self.skipping = true;
             }
             Err(LineTooLong) => {
-                self.reply(Response::BadRequest(None));
-                self.say_goodbye(now);
+                self.reply(&Response::BadRequest(None));
+                self.say_goodbye(cx.now);
             }
         }
         true
@@ -235,64 +312,87 @@ impl<S: Stream> Session<S> {
     }
 
     /// A whole line has come.
-    fn line(&mut self, line: &[u8], now: Instant, shared: &mut Shared) {
+    fn line(&mut self, line: &[u8], cx: &mut Context<'_>) {
         match &self.stage {
-            Stage::Start | Stage::Greeted => self.opening(line, now, shared),
-            Stage::Open(user) => self.command(*user, line, now, shared),
+            Stage::Start | Stage::Greeted => self.opening(line, cx),
+            Stage::Open(user) => self.command(*user, line, cx),
             Stage::Goodbye(_) => {}
         }
     }
 
     /// §4: before the login anything unexpected ends the session, so that no browser can be made to
     /// talk to this port.
-    fn opening(&mut self, line: &[u8], now: Instant, shared: &mut Shared) {
+    fn opening(&mut self, line: &[u8], cx: &mut Context<'_>) {
         match (Opening::parse(line), &self.stage) {
             (Some(Opening::Hello), _) => {
-                self.reply(Response::Welcome);
+                self.reply(&Response::Welcome);
                 self.stage = Stage::Greeted;
             }
             (Some(Opening::Auth { name, password }), Stage::Greeted) => {
-                if let Some(user) = shared.users.authenticate(&name, &password) {
-                    self.reply(Response::Done);
+                let user = cx.shared.users.authenticate(&name, &password);
+                cx.shared.tell_login(Service::Metp, self.source, &name, user.is_some());
+                if let Some(user) = user {
+                    self.reply(&Response::Done);
                     self.stage = Stage::Open(user);
-                    self.since = now;
+                    self.since = cx.now;
                 } else {
-                    // The form is fixed: fail2ban matches it.
-                    let (remote, name) = (self.source.ip(), Escaped(&name));
-                    log::warn!("auth failed: service=metp remote={remote} user=\"{name}\"");
-                    self.reply(Response::Unauthorized);
-                    self.say_goodbye(now);
+                    cx.shared.metrics.metp_refused += 1;
+                    self.reply(&Response::Unauthorized);
+                    self.say_goodbye(cx.now);
                 }
             }
             _ => {
-                self.reply(Response::BadRequest(None));
-                self.say_goodbye(now);
+                self.reply(&Response::BadRequest(None));
+                self.say_goodbye(cx.now);
             }
         }
     }
 
     /// §5. The account is asked for anew each time: it may have been deleted, or have another role.
-    fn command(&mut self, user: UserId, line: &[u8], now: Instant, shared: &mut Shared) {
-        let Some(account) = shared.users.get(user) else {
-            self.reply(Response::Unauthorized);
-            self.say_goodbye(now);
+    fn command(&mut self, user: UserId, line: &[u8], cx: &mut Context<'_>) {
+        let Some(account) = cx.shared.users.get(user) else {
+            self.reply(&Response::Unauthorized);
+            self.say_goodbye(cx.now);
             return;
         };
-        match Command::parse(line, account.role) {
-            Ok(command) => {
-                let quits = command == Command::Quit;
-                let answer = execute(command, user, shared);
-                self.reply(answer.response);
-                self.listing = answer.body;
-                if quits {
-                    self.say_goodbye(now);
+        let name = Rc::clone(&account.name);
+        let command = match Command::parse(line, account.role) {
+            Ok(command) => command,
+            Err(response) => return self.reply(&response),
+        };
+        let change = command.is_change().then(|| command.to_string());
+        let Context { now, pool, shared, premises } = cx;
+        let mut desk = Desk { actor: user, now: *now, pool, shared, premises: *premises };
+        let answer = desk.execute(command);
+        if let Some(change) = change.filter(|_| answer.response.status() == Status::OK) {
+            let (remote, name) = (self.source, Escaped(&name));
+            log::info!("audit: remote={remote} user=\"{name}\" command=\"{change}\"");
+        }
+        self.follow(answer, cx);
+    }
+
+    /// Says the answer and does what it brings with it.
+    fn follow(&mut self, answer: Answer, cx: &mut Context<'_>) {
+        let mut response = answer.response;
+        match answer.effect {
+            Effect::Nothing => {}
+            Effect::Body(listing) => self.listing = Some(listing),
+            Effect::Unsubscribe => self.feed = None,
+            Effect::Subscribe(topics, every) => {
+                self.feed = None;
+                match cx.shared.events.subscribe(topics) {
+                    Some(subscription) => self.feed = Some(Feed::new(subscription, every, cx.now)),
+                    None => response = Response::TooMany,
                 }
             }
-            Err(response) => self.reply(response),
+        }
+        self.reply(&response);
+        if response == Response::Goodbye {
+            self.say_goodbye(cx.now);
         }
     }
 
-    fn reply(&mut self, response: Response) {
+    fn reply(&mut self, response: &Response) {
         self.output.append(ended(response.to_string()).as_bytes());
     }
 

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
+use std::time::Duration;
 
 /// Displays bytes with every byte outside `%x21-7E`, and the backslash, as `\xHH` (lower case).
 #[derive(Clone, Copy)]
@@ -53,6 +54,24 @@ pub fn widen(bytes: &[u8]) -> String {
 /// Reverses [`widen`].
 pub fn narrow(text: &str) -> Vec<u8> {
     text.chars().map(|character| u8::try_from(character).unwrap_or(b'?')).collect()
+}
+
+/// Reads a time in seconds, fractions allowed: digits and a point, no sign, no exponent.
+pub fn seconds(text: &str) -> Option<Duration> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let number = text.parse().ok().filter(|_| digits)?;
+    Duration::try_from_secs_f64(number).ok()
+}
+
+/// Displays a time in seconds, as short as can be, to the millisecond: `3`, `0.25`.
+#[derive(Clone, Copy)]
+pub struct Seconds(pub Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = format!("{}.{:03}", self.0.as_secs(), self.0.subsec_millis());
+        f.write_str(shown.trim_end_matches('0').trim_end_matches('.'))
+    }
 }
 
 /// The byte that a well-formed `\xHH` at the start of `text` stands for, and what follows it.

@@ -55,6 +55,11 @@ impl Pool {
         }
     }
 
+    /// Leases so many bytes before it leases small pieces, from now on.
+    pub fn limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// Bytes of storage that buffers hold now.
     pub fn leased(&self) -> usize {
         self.leased.get()

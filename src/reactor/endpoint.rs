@@ -47,6 +47,12 @@ pub trait Stream: Read + Write {
     /// Those of getsockname(2).
     fn local_address(&self) -> io::Result<SocketAddr>;
 
+    /// The address of the other end.
+    ///
+    /// # Errors
+    /// Those of getpeername(2).
+    fn peer_address(&self) -> io::Result<SocketAddr>;
+
     /// Leaves urgent data where it is in the stream, instead of dropping it (SO_OOBINLINE).
     ///
     /// # Errors
@@ -84,6 +90,10 @@ impl Stream for TcpStream {
 
     fn local_address(&self) -> io::Result<SocketAddr> {
         self.local_addr()
+    }
+
+    fn peer_address(&self) -> io::Result<SocketAddr> {
+        self.peer_addr()
     }
 
     fn keep_urgent(&mut self) -> io::Result<()> {

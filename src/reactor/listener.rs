@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::endpoint::keepalive;
 
@@ -77,6 +77,20 @@ impl Listener {
             paused_until: None,
             reported: None,
         })
+    }
+
+    /// Lets connections that are accepted from now on be probed after so much silence.
+    pub fn probe_after(&self, silence: Option<Duration>) {
+        let socket = SockRef::from(&self.socket);
+        let set = match silence {
+            Some(silence) => socket
+                .set_tcp_keepalive(&keepalive(silence))
+                .and_then(|()| socket.set_keepalive(true)),
+            None => socket.set_keepalive(false),
+        };
+        if let Err(error) = set {
+            log::warn!("cannot change keepalive: {error}");
+        }
     }
 
     /// The address it is bound to, with the port that was chosen if it was 0.

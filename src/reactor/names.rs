@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::resolver::{Outcome, Resolver};
+use super::resolver::{Limits, Outcome, Resolver};
 use super::slab::Key;
 
 /// Names that are remembered at most; the one remembered first is forgotten first.
@@ -42,9 +42,27 @@ pub struct Names {
     remembered: HashMap<String, (Instant, Addresses)>,
     /// The remembered names with the time of remembering, oldest first.
     order: VecDeque<(Instant, String)>,
-    hits: u64,
+    /// Counters, and what is not known before it is asked for.
+    load: Load,
     /// Pending names for which nobody waits.
     orphans: usize,
+}
+
+/// How much there is to do, and has been done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Names that wait to be looked up.
+    pub queued: usize,
+    /// Names that are being looked up.
+    pub running: usize,
+    /// Names that are remembered.
+    pub remembered: usize,
+    /// Names that had to be looked up so far.
+    pub queries: u64,
+    /// Of these, those that were not found.
+    pub failures: u64,
+    /// Questions answered from memory so far.
+    pub hits: u64,
 }
 
 struct Waiter {
@@ -68,7 +86,7 @@ impl Names {
             pending: HashMap::new(),
             remembered: HashMap::new(),
             order: VecDeque::new(),
-            hits: 0,
+            load: Load::default(),
             orphans: 0,
         }
     }
@@ -78,7 +96,7 @@ impl Names {
     pub fn ask(&mut self, key: Key, name: &str, port: u16, now: Instant) -> Option<Addresses> {
         let name = name.to_ascii_lowercase();
         if let Some((_, addresses)) = self.remembered.get(&name).filter(|(until, _)| now < *until) {
-            self.hits += 1;
+            self.load.hits += 1;
             return Some(with_port(addresses, port));
         }
         let waiter = Waiter { key, port };
@@ -89,6 +107,7 @@ impl Names {
             }
             None => {
                 self.pending.insert(name.clone(), vec![waiter]);
+                self.load.queries += 1;
                 self.resolver.submit(name);
             }
         }
@@ -134,6 +153,7 @@ impl Names {
                     addresses: with_port(&addresses, port),
                 }),
             );
+            self.load.failures += u64::from(addresses.is_err());
             if looked_up {
                 self.remember(answer.name, addresses, memory, now);
             }
@@ -151,9 +171,15 @@ impl Names {
         self.orphans
     }
 
-    /// Questions answered from memory.
-    pub fn hits(&self) -> u64 {
-        self.hits
+    /// How much there is to do, and has been done.
+    pub fn load(&self) -> Load {
+        let (queued, running) = self.resolver.load();
+        Load { queued, running, remembered: self.remembered.len(), ..self.load }
+    }
+
+    /// Changes how much may be asked at once.
+    pub fn limit(&mut self, limits: Limits) {
+        self.resolver.limit(limits);
     }
 
     fn remember(&mut self, name: String, addresses: Addresses, memory: Memory, now: Instant) {
@@ -187,7 +213,6 @@ mod tests {
 
     use mio::{Events, Poll, Token, Waker};
 
-    use super::super::resolver::Limits;
     use super::*;
 
     const MEMORY: Memory =
@@ -263,7 +288,7 @@ mod tests {
         bench.settle(now);
         let soon = now + Duration::from_millis(29_999);
         assert_eq!(bench.names.ask(key(2), "Example.com", 7, soon), Some(at(7)));
-        assert_eq!(bench.names.hits(), 1);
+        assert_eq!(bench.names.load().hits, 1);
         assert_eq!(bench.names.ask(key(3), "example.com", 7, now + Duration::from_secs(30)), None);
     }
 

@@ -33,7 +33,7 @@ const STACK_BYTES: usize = 512 * 1024;
 pub type Lookup = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 /// How much may be asked at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Look-ups at once, slow ones not counted; at least one.
     pub threads: usize,
@@ -41,6 +41,15 @@ pub struct Limits {
     pub threads_in_all: usize,
     /// Names that may wait for a worker.
     pub queue: usize,
+}
+
+impl Limits {
+    /// With so many look-ups at once, in a process that may have so many descriptors. Those of dead names
+    /// may be sixteen times as many, and hold a third of the descriptors.
+    pub fn new(threads: usize, queue: usize, descriptors: usize) -> Self {
+        let threads_in_all = threads.saturating_mul(16).min((descriptors / 3).max(4));
+        Limits { threads, threads_in_all, queue }
+    }
 }
 
 /// What became of a question.
@@ -73,11 +82,11 @@ struct Office {
     work: Condvar,
     waker: Waker,
     lookup: Box<Lookup>,
-    limits: Limits,
 }
 
 #[derive(Default)]
 struct State {
+    limits: Limits,
     queue: VecDeque<String>,
     answers: Vec<Answer>,
     /// When each running look-up began, by worker.
@@ -92,15 +101,28 @@ struct State {
 impl Resolver {
     /// A resolver that calls the waker when there are answers.
     pub fn new(limits: Limits, waker: Waker, lookup: Box<Lookup>) -> Self {
-        let state = Mutex::new(State::default());
-        Resolver { office: Arc::new(Office { state, work: Condvar::new(), waker, lookup, limits }) }
+        let state = Mutex::new(State { limits, ..State::default() });
+        Resolver { office: Arc::new(Office { state, work: Condvar::new(), waker, lookup }) }
+    }
+
+    /// Changes the limits. Queries that wait already may be more than the new ones allow.
+    pub fn limit(&mut self, limits: Limits) {
+        let mut state = self.office.lock();
+        state.limits = limits;
+        self.staff(state);
+    }
+
+    /// How many names wait for a worker, and how many are being looked up.
+    pub fn load(&self) -> (usize, usize) {
+        let state = self.office.lock();
+        (state.queue.len(), state.running.len())
     }
 
     /// Asks for a name. Its answer comes with [`Resolver::answers`], unless it is cancelled.
     pub fn submit(&mut self, name: String) {
         let mut state = self.office.lock();
         state.queue.push_back(name);
-        if state.queue.len() > self.office.limits.queue
+        if state.queue.len() > state.limits.queue
             && let Some(name) = state.queue.pop_front()
         {
             self.office.answer(&mut state, Answer { name, outcome: Outcome::Displaced });
@@ -137,14 +159,14 @@ impl Resolver {
         let office = &self.office;
         let now = Instant::now();
         let young = state.young(now);
-        let room = office.limits.threads.max(1).saturating_sub(young);
+        let room = state.limits.threads.max(1).saturating_sub(young);
         let wanted = state.queue.len().min(room);
         for _ in 0..wanted.min(state.idle) {
             office.work.notify_one();
         }
         // A worker that has been started and has not come to work yet takes one of the queries.
         let coming = state.threads - state.running.len() - state.idle;
-        let most = office.limits.threads_in_all.max(1).saturating_sub(state.threads);
+        let most = state.limits.threads_in_all.max(1).saturating_sub(state.threads);
         for _ in 0..wanted.saturating_sub(state.idle + coming).min(most) {
             let worker = state.started;
             let builder = thread::Builder::new().name("dns".to_owned()).stack_size(STACK_BYTES);
@@ -218,7 +240,7 @@ impl Office {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
-            if state.young(now) < self.limits.threads.max(1)
+            if state.young(now) < state.limits.threads.max(1)
                 && let Some(name) = state.queue.pop_back()
             {
                 state.running.push((worker, now));

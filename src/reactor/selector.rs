@@ -3,6 +3,7 @@
 //! Every descriptor is registered once, for reading and writing, edge-triggered, and never again. What
 //! it belongs to travels in its token.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,6 +22,16 @@ pub enum Service {
     Socks,
     /// The management protocol.
     Metp,
+}
+
+/// Displays as `socks` or `metp`.
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Service::Socks => "socks",
+            Service::Metp => "metp",
+        })
+    }
 }
 
 /// Which of a session's two descriptors.

@@ -3,6 +3,8 @@
 //! A slot is used again; a key is not. So an event, a DNS answer or an alarm that was meant for a session
 //! which has ended finds nothing, instead of finding the session that now has its slot.
 
+use crate::proto::metp::ConnectionId;
+
 /// Which session, and nothing else: no key of an ended session is handed out again
 /// during the next 2^29 uses of its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +20,16 @@ impl Key {
     /// The key as a number of 61 bits.
     pub fn pack(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.slot)
+    }
+
+    /// The key as administrators see it.
+    pub fn id(self) -> ConnectionId {
+        ConnectionId { slot: self.slot, generation: self.generation }
+    }
+
+    /// Reverses [`Key::id`].
+    pub fn from_id(id: ConnectionId) -> Self {
+        Key { slot: id.slot, generation: id.generation }
     }
 
     /// Reverses [`Key::pack`].
@@ -55,6 +67,18 @@ impl<T> Slab<T> {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// How many slots there are, vacant ones too.
+    pub fn slots(&self) -> u32 {
+        u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The value in this slot, with its key.
+    pub fn at(&self, number: u32) -> Option<(Key, &T)> {
+        let Slot { generation, value } = self.slots.get(number as usize)?;
+        let key = Key { slot: number, generation: *generation };
+        value.as_ref().map(|value| (key, value))
     }
 
     /// Puts a value into a slot. `None` if all 2^32 slots are taken.

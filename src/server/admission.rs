@@ -11,6 +11,7 @@ use super::Server;
 use super::gate::{Allowance, BASE_DESCRIPTORS, Standing, Verdict};
 use super::resident::{Conversation, Resident};
 use crate::ledger::Shared;
+use crate::ledger::metrics::Stage;
 use crate::reactor::listener::Accepted;
 use crate::reactor::selector::Service;
 use crate::socks::Reason;
@@ -63,6 +64,8 @@ impl Server {
                 self.admit(service, stream, source, now);
             }
             Verdict::TooMany => {
+                let refused = &mut self.world.shared.metrics.refused_limit;
+                *refused += u64::from(service == Service::Socks);
                 log::debug!("{service:?}: {} has too many connections", source.ip());
             }
             Verdict::Wait(until) => {
@@ -130,12 +133,17 @@ impl Server {
     ) {
         let conversation = match service {
             Service::Socks => Conversation::Socks(socks::Session::new(stream, source, now)),
-            Service::Metp => Conversation::Metp(Box::new(metp::Session::new(stream, source, now))),
+            Service::Metp => {
+                Conversation::Metp(Some(Box::new(metp::Session::new(stream, source, now))))
+            }
         };
         let resident = Resident::new(conversation);
         let Some(key) = self.sessions.insert(resident) else { return };
         let metrics = &mut self.world.shared.metrics;
-        metrics.accepted += u64::from(service == Service::Socks);
+        *metrics.accepted_mut(service) += 1;
+        if service == Service::Socks {
+            metrics.step(None, Some(Stage::Hello));
+        }
         *metrics.open_mut(service) += 1;
         self.gates.of(service).enter(key, source.ip(), now);
         let registered = match self.sessions.get_mut(key) {

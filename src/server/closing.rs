@@ -1,14 +1,14 @@
 //! Closing down: what signals ask for, and when it is over.
 
 use std::io::{ErrorKind, Read};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Server;
-use super::resident::Resident;
+use super::resident::{Conversation, Resident};
 use crate::process::Signal;
+use crate::proto::metp::Notice;
 use crate::reactor::selector::Service;
 use crate::reactor::slab::Key;
-use crate::socks::Reason;
 
 /// How far closing down has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,17 +39,8 @@ impl Server {
         match (signal, self.stop) {
             (Signal::HangUp, _) => log::info!("SIGHUP: nothing to do"),
             (Signal::Terminate, Stop::No) => {
-                let seconds = self.grace.as_secs_f64();
-                log::info!("SIGTERM: closing down, {seconds} s for open tunnels");
-                self.stop = now.checked_add(self.grace).map_or(Stop::Now, Stop::Graceful);
-                self.listeners = None;
-                let metp = |(key, resident): (Key, &Resident)| {
-                    (resident.conversation.service() == Service::Metp).then_some(key)
-                };
-                let keys: Vec<Key> = self.sessions.iter().filter_map(metp).collect();
-                for key in keys {
-                    self.end(key, Reason::Shutdown, now);
-                }
+                log::info!("SIGTERM");
+                self.close_down(self.world.shared.settings.grace, now);
             }
             (Signal::Terminate | Signal::Interrupt, _) => {
                 log::info!("{signal}: closing down at once");
@@ -59,10 +50,31 @@ impl Server {
         }
     }
 
+    /// Accepts nothing any more, tells METP sessions, and gives open tunnels so much time.
+    pub(super) fn close_down(&mut self, grace: Duration, now: Instant) {
+        log::info!("closing down, {} s for open tunnels", grace.as_secs_f64());
+        self.stop = now.checked_add(grace).map_or(Stop::Now, Stop::Graceful);
+        self.listeners = None;
+        let metp = |(key, resident): (Key, &Resident)| {
+            (resident.conversation.service() == Service::Metp).then_some(key)
+        };
+        let keys: Vec<Key> = self.sessions.iter().filter_map(metp).collect();
+        for key in keys {
+            if let Some(resident) = self.sessions.get_mut(key)
+                && let Conversation::Metp(Some(session)) = &mut resident.conversation
+            {
+                session.dismiss(Notice::Shutdown);
+                resident.queue(key, &mut self.queue);
+            }
+        }
+    }
+
     pub(super) fn over(&self) -> bool {
         match self.stop {
             Stop::No => false,
-            Stop::Graceful(until) => self.sessions.is_empty() || until <= Instant::now(),
+            Stop::Graceful(until) => {
+                self.sessions.is_empty() || (until <= Instant::now() && self.queue.is_empty())
+            }
             Stop::Now => true,
         }
     }

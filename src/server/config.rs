@@ -1,14 +1,13 @@
 //! What a server is made of.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
 
 use mio::unix::pipe::Receiver;
 
 use crate::ledger::settings::Settings;
 use crate::ledger::users::Users;
 use crate::reactor::log_thread::Outlet;
-use crate::reactor::resolver::{Limits, Lookup, system_lookup};
+use crate::reactor::resolver::{Lookup, system_lookup};
 
 /// What a server is made of.
 pub struct Config {
@@ -24,18 +23,14 @@ pub struct Config {
     pub users: Users,
     /// The settings at first. The server adds its own ports.
     pub settings: Settings,
-    /// Records that METP's access log keeps.
-    pub log_entries: usize,
-    /// How many names are looked up at once.
-    pub dns: Limits,
     /// How names are looked up.
     pub lookup: Box<Lookup>,
     /// Descriptors that the process may have; no session is admitted that could need more.
     pub descriptors: usize,
-    /// How long open tunnels may go on after SIGTERM.
-    pub grace: Duration,
     /// Where the lines of the access log go.
     pub access_log: Option<Outlet>,
+    /// Where diagnostics go, to tell how many were dropped.
+    pub diagnostics: Option<Outlet>,
     /// Where signals come from.
     pub signals: Option<Receiver>,
 }
@@ -50,12 +45,10 @@ impl Default for Config {
             metp_port: 0,
             users: Users::default(),
             settings: Settings::default(),
-            log_entries: 1000,
-            dns: Limits { threads: 32, threads_in_all: 512, queue: 1024 },
             lookup: Box::new(system_lookup),
             descriptors: usize::MAX,
-            grace: Duration::from_secs(3),
             access_log: None,
+            diagnostics: None,
             signals: None,
         }
     }

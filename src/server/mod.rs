@@ -8,6 +8,7 @@ mod admission;
 mod closing;
 mod config;
 mod gate;
+mod house;
 mod resident;
 
 use std::collections::VecDeque;
@@ -20,14 +21,13 @@ use mio::net::TcpStream;
 use mio::unix::pipe::Receiver;
 
 use crate::ledger::Shared;
-use crate::ledger::access_log::AccessLog;
-use crate::ledger::metrics::Metrics;
+use crate::metp;
 use crate::reactor::Flow;
 use crate::reactor::buffer::Pool;
 use crate::reactor::listener::Listener;
 use crate::reactor::log_thread::Outlet;
 use crate::reactor::names::Names;
-use crate::reactor::resolver::Resolver;
+use crate::reactor::resolver::{Limits, Resolver};
 use crate::reactor::selector::{Selector, Service, Source};
 use crate::reactor::slab::{Key, Slab};
 use crate::reactor::wheel::Wheel;
@@ -35,12 +35,15 @@ use crate::socks::{Context, Reason};
 use closing::Stop;
 pub use config::Config;
 use gate::Gate;
+use house::{House, Orders};
 use resident::{Conversation, Resident};
 
 /// Turns for bulk transfers between two looks at the events.
 const BULK_TURNS: usize = 2;
 /// How long a line of the access log waits for others, at most.
 const GATHER_LINES: Duration = Duration::from_millis(20);
+/// How long an event waits for others, at most.
+const GATHER_EVENTS: Duration = Duration::from_millis(20);
 /// How many bytes of lines do not wait any more.
 const MANY_LINES: usize = 64 * 1024;
 
@@ -61,10 +64,21 @@ pub struct Server {
     descriptors: usize,
     world: World,
     outlet: Option<Outlet>,
+    diagnostics: Option<Outlet>,
     /// When the gathered lines of the access log are to be handed over.
     lines_due: Option<Instant>,
+    /// METP sessions that have subscribed to events.
+    subscribers: Vec<Key>,
+    /// Events so far, when subscribers were last told that there are any.
+    told: u64,
+    /// When they are to be told of newer ones.
+    events_due: Option<Instant>,
+    /// What administrators have asked for.
+    orders: Orders,
+    /// Changes of settings that have been passed on.
+    applied: u64,
+    began: Instant,
     signals: Option<Receiver>,
-    grace: Duration,
     stop: Stop,
 }
 
@@ -112,28 +126,31 @@ impl Server {
         }
         let mut settings = config.settings;
         settings.own_ports = vec![socks.address().port(), metp.address().port()];
-        let names = Names::new(Resolver::new(config.dns, selector.waker()?, config.lookup));
-        let shared = Shared {
-            users: config.users,
-            metrics: Metrics::default(),
-            access_log: AccessLog::new(config.log_entries),
-            settings,
-        };
+        let limits = Limits::new(settings.dns_threads, settings.dns_queue, config.descriptors);
+        let names = Names::new(Resolver::new(limits, selector.waker()?, config.lookup));
+        let shared = Shared::new(settings, config.users);
+        let began = Instant::now();
         let pool = Pool::new(shared.settings.buffer_size, shared.settings.buffer_memory);
         Ok(Server {
             sessions: Slab::default(),
             queue: VecDeque::new(),
             bulk: VecDeque::new(),
             woken: None,
-            wheel: Wheel::new(Instant::now()),
+            wheel: Wheel::new(began),
             listeners: Some(Listeners { socks, metp }),
             gates: Gates::default(),
             descriptors: config.descriptors,
             world: World { selector, names, pool, shared },
             outlet: config.access_log,
+            diagnostics: config.diagnostics,
             lines_due: None,
+            subscribers: Vec::new(),
+            told: 0,
+            events_due: None,
+            orders: Orders::default(),
+            applied: 0,
+            began,
             signals,
-            grace: config.grace,
             stop: Stop::No,
         })
     }
@@ -166,7 +183,7 @@ impl Server {
         log::info!(
             "served: connections={} bytes={} panics={} turn_p50={half:?} turn_p99={most:?}",
             metrics.accepted,
-            metrics.bytes,
+            metrics.bytes(),
             metrics.panics,
         );
         Ok(())
@@ -175,7 +192,8 @@ impl Server {
     fn turn(&mut self) -> io::Result<()> {
         let before = Instant::now();
         if let Some(woken) = self.woken {
-            self.world.shared.metrics.turns.record(before.saturating_duration_since(woken));
+            let took = before.saturating_duration_since(woken);
+            self.world.shared.metrics.count_turn(took, before);
         }
         let timeout = self.patience(before);
         self.world.selector.select(timeout)?;
@@ -185,8 +203,10 @@ impl Server {
         self.expire(now);
         self.accept(now);
         self.run_queue(now);
+        self.carry_out(now);
         self.evict(now);
         self.gather_lines(now);
+        self.gather_events(now);
         Ok(())
     }
 
@@ -204,7 +224,8 @@ impl Server {
         };
         let names = self.world.names.check(now);
         let sweep = self.world.pool.pipes.next_sweep();
-        let alarms = [self.wheel.next_alarm(), names, resumes, grace, self.lines_due, sweep];
+        let gathered = self.lines_due.into_iter().chain(self.events_due).min();
+        let alarms = [self.wheel.next_alarm(), names, resumes, grace, gathered, sweep];
         let next = alarms.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now))
     }
@@ -286,9 +307,17 @@ impl Server {
     fn give_turn(&mut self, key: Key, now: Instant) {
         let Some(resident) = self.sessions.get_mut(key) else { return };
         resident.queued = false;
-        let conversation = &mut resident.conversation;
         let world = &mut self.world;
-        let turn = catch_unwind(AssertUnwindSafe(|| conversation.turn(key, now, world)));
+        let turn = match &mut resident.conversation {
+            Conversation::Socks(session) => {
+                catch_unwind(AssertUnwindSafe(|| session.turn(&mut world.context(key, now))))
+            }
+            Conversation::Metp(slot) => match slot.take() {
+                Some(session) => self.give_metp_turn(key, session, now),
+                None => return,
+            },
+        };
+        let Some(resident) = self.sessions.get_mut(key) else { return };
         if resident.has_had_a_turn() {
             let service = resident.conversation.service();
             self.gates.of(service).proved();
@@ -306,6 +335,29 @@ impl Server {
                 self.end(key, Reason::Panic, now);
             }
         }
+    }
+
+    /// A METP session steps out of its place for its turn, so that it can look at all the others.
+    fn give_metp_turn(
+        &mut self,
+        key: Key,
+        mut session: Box<metp::Session<TcpStream>>,
+        now: Instant,
+    ) -> std::thread::Result<Flow> {
+        let vitals = self.vitals(now);
+        let World { pool, shared, .. } = &mut self.world;
+        let (sessions, orders) = (&self.sessions, &mut self.orders);
+        let grace = shared.settings.grace;
+        let premises = &mut House { now, sessions, orders, grace, vitals };
+        let mut cx = metp::Context { now, pool, shared, premises };
+        let turn = catch_unwind(AssertUnwindSafe(|| session.turn(&mut cx)));
+        if session.subscribes() && !self.subscribers.contains(&key) {
+            self.subscribers.push(key);
+        }
+        if let Some(resident) = self.sessions.get_mut(key) {
+            resident.conversation = Conversation::Metp(Some(session));
+        }
+        turn
     }
 
     /// Makes sure that the wheel asks by the session's deadline.
@@ -339,7 +391,9 @@ impl Server {
         let Some(resident) = self.sessions.remove(key) else { return };
         let service = resident.conversation.service();
         *self.world.shared.metrics.open_mut(service) -= 1;
-        self.gates.of(service).leave(resident.conversation.source(), resident.proven());
+        if let Some(source) = resident.conversation.source() {
+            self.gates.of(service).leave(source, resident.proven());
+        }
         if let Conversation::Socks(session) = resident.conversation {
             session.close(reason, &mut self.world.context(key, now));
         }
@@ -363,6 +417,30 @@ impl Server {
             (few, None) if few < MANY_LINES => self.lines_due = now.checked_add(GATHER_LINES),
             (few, Some(due)) if few < MANY_LINES && now < due => {}
             _ => self.hand_over_lines(),
+        }
+    }
+
+    /// Gives subscribers a turn when there are events, but not one for each.
+    fn gather_events(&mut self, now: Instant) {
+        let end = self.world.shared.events.end();
+        if self.told == end {
+            return;
+        }
+        let due = *self.events_due.get_or_insert(now + GATHER_EVENTS);
+        if now < due {
+            return;
+        }
+        (self.told, self.events_due) = (end, None);
+        for key in std::mem::take(&mut self.subscribers) {
+            if let Some(resident) = self.sessions.get_mut(key)
+                && resident.conversation.subscribes()
+            {
+                resident.queue(key, &mut self.queue);
+                self.subscribers.push(key);
+            }
+        }
+        if self.subscribers.is_empty() {
+            self.world.shared.events.trim();
         }
     }
 

@@ -8,11 +8,9 @@ use std::time::Instant;
 use mio::event::Event;
 use mio::net::TcpStream;
 
-use super::World;
 use super::gate::Standing;
 use crate::ledger::settings::Timeouts;
 use crate::ledger::users::{UserId, Users};
-use crate::reactor::Flow;
 use crate::reactor::selector::{Selector, Service, Side, Source};
 use crate::reactor::slab::Key;
 use crate::reactor::wheel::Tick;
@@ -30,10 +28,10 @@ pub(super) struct Resident {
 }
 
 /// SOCKS sessions by value, since there are thousands of them; the few of METP behind a pointer, so that
-/// they do not make the others larger.
+/// they do not make the others larger. A METP session is not in its place while it has its turn.
 pub(super) enum Conversation {
     Socks(socks::Session<TcpStream>),
-    Metp(Box<metp::Session<TcpStream>>),
+    Metp(Option<Box<metp::Session<TcpStream>>>),
 }
 
 impl Resident {
@@ -45,7 +43,7 @@ impl Resident {
     /// must not be able to lock administrators out.
     pub(super) fn standing(&self, users: &Users) -> Standing {
         match &self.conversation {
-            Conversation::Metp(session) if self.proven() && session.is_guests(users) => {
+            Conversation::Metp(Some(session)) if self.proven() && session.is_guests(users) => {
                 Standing::Guest
             }
             _ => self.standing,
@@ -76,14 +74,16 @@ impl Resident {
     pub(super) fn note(&mut self, side: Side, event: &Event) {
         match &mut self.conversation {
             Conversation::Socks(session) => session.note(side, event),
-            Conversation::Metp(session) => session.note(event),
+            Conversation::Metp(Some(session)) => session.note(event),
+            Conversation::Metp(None) => {}
         }
     }
 
     pub(super) fn register(&mut self, key: Key, selector: &Selector) -> io::Result<()> {
         let stream = match &mut self.conversation {
             Conversation::Socks(session) => session.stream(),
-            Conversation::Metp(session) => session.stream(),
+            Conversation::Metp(Some(session)) => session.stream(),
+            Conversation::Metp(None) => return Ok(()),
         };
         selector.register(stream, Source::Session(key, Side::Client))
     }
@@ -98,18 +98,16 @@ impl Conversation {
     }
 
     /// Where its client is.
-    pub(super) fn source(&self) -> IpAddr {
+    pub(super) fn source(&self) -> Option<IpAddr> {
         match self {
-            Conversation::Socks(session) => session.source().ip(),
-            Conversation::Metp(session) => session.source().ip(),
+            Conversation::Socks(session) => Some(session.source().ip()),
+            Conversation::Metp(session) => session.as_ref().map(|session| session.source().ip()),
         }
     }
 
-    pub(super) fn turn(&mut self, key: Key, now: Instant, world: &mut World) -> Flow {
-        match self {
-            Conversation::Socks(session) => session.turn(&mut world.context(key, now)),
-            Conversation::Metp(session) => session.turn(now, &mut world.pool, &mut world.shared),
-        }
+    /// Whether it wants to be told of events.
+    pub(super) fn subscribes(&self) -> bool {
+        matches!(self, Conversation::Metp(Some(session)) if session.subscribes())
     }
 
     pub(super) fn is_bulk(&self) -> bool {
@@ -122,7 +120,7 @@ impl Conversation {
     pub(super) fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
         match self {
             Conversation::Socks(session) => session.deadline(timeouts),
-            Conversation::Metp(session) => session.deadline(timeouts),
+            Conversation::Metp(session) => session.as_ref()?.deadline(timeouts),
         }
     }
 
@@ -130,7 +128,8 @@ impl Conversation {
     fn standing(&self) -> Standing {
         let (settled, silent) = match self {
             Conversation::Socks(session) => (session.has_request(), session.is_silent()),
-            Conversation::Metp(session) => (session.logged_in(), session.is_silent()),
+            Conversation::Metp(Some(session)) => (session.logged_in(), session.is_silent()),
+            Conversation::Metp(None) => (false, false),
         };
         match (settled, silent) {
             (true, _) => Standing::Settled,

@@ -224,7 +224,10 @@ impl<S: Stream> Connect<S> {
     ) -> Next<S> {
         match target.stream().local_address().map(canonical) {
             Ok(bound) => {
-                self.errand.open(source, &mut cx.shared.access_log);
+                let took = cx.now.saturating_duration_since(self.attempt_began);
+                cx.shared.metrics.connects.record(took);
+                cx.shared.metrics.count_reply(ReplyCode::Succeeded);
+                self.errand.open(cx.key, source, cx.shared);
                 output.append(&Reply { code: ReplyCode::Succeeded, bound }.encode());
                 let relay = Relay::new(self.errand, target, std::mem::take(input), cx.now);
                 Next::Go(State::Relay(Box::new(relay)))

@@ -5,10 +5,14 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
-use crate::ledger::Tally;
-use crate::ledger::access_log::{AccessLog, Outcome, Record};
-use crate::ledger::users::UserId;
+use crate::ledger::access_log::{Outcome, Record};
+use crate::ledger::metrics::Metrics;
+use crate::ledger::users::Login;
+use crate::ledger::{Shared, Tally};
+use crate::proto::metp::{Topic, field};
 use crate::proto::socks5::{ReplyCode, Target};
+use crate::proto::text::Escaped;
+use crate::reactor::slab::Key;
 
 /// Why a session ended. Displays as the last field of the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +39,8 @@ pub enum Reason {
     HalfCloseTimeout,
     /// The account has been deleted.
     UserDeleted,
+    /// An administrator has closed it.
+    Killed,
     /// It made room for a newcomer, its own request not being complete.
     Displaced,
     /// The server is closing down.
@@ -50,6 +56,18 @@ impl fmt::Display for Reason {
 }
 
 impl Reason {
+    /// Counts a connection that ended for this reason before its request was complete.
+    pub fn count_unfinished(self, metrics: &mut Metrics) {
+        match self {
+            Reason::Unauthorized => metrics.refused_auth += 1,
+            Reason::Displaced => metrics.refused_limit += 1,
+            Reason::Protocol | Reason::Left | Reason::ClientReset | Reason::HandshakeTimeout => {
+                metrics.unfinished += 1;
+            }
+            _ => {}
+        }
+    }
+
     fn word(self) -> &'static str {
         match self {
             Reason::Finished => "finished",
@@ -63,6 +81,7 @@ impl Reason {
             Reason::IdleTimeout => "idle-timeout",
             Reason::HalfCloseTimeout => "half-close-timeout",
             Reason::UserDeleted => "user-deleted",
+            Reason::Killed => "killed",
             Reason::Displaced => "displaced",
             Reason::Shutdown => "shutdown",
             Reason::Panic => "panic",
@@ -73,7 +92,7 @@ impl Reason {
 /// A request on its way.
 pub struct Errand {
     /// Whose it is.
-    pub user: UserId,
+    pub login: Login,
     /// Where it goes.
     pub target: Rc<Target>,
     /// What was answered; a general failure as long as nothing was.
@@ -87,9 +106,9 @@ pub struct Errand {
 
 impl Errand {
     /// A request that has just been read.
-    pub fn new(user: UserId, name: Rc<[u8]>, target: Target, now: Instant) -> Self {
+    pub fn new(login: Login, name: Rc<[u8]>, target: Target, now: Instant) -> Self {
         let (target, status) = (Rc::new(target), ReplyCode::GeneralFailure);
-        Errand { user, target, status, tally: Tally::default(), name, began: now }
+        Errand { login, target, status, tally: Tally::default(), name, began: now }
     }
 
     /// When the request was complete.
@@ -97,21 +116,38 @@ impl Errand {
         self.began
     }
 
+    /// The account's name.
+    pub fn name(&self) -> &Rc<[u8]> {
+        &self.name
+    }
+
     /// The tunnel of the client at `source` is open: it appears in METP's access log.
-    pub fn open(&mut self, source: SocketAddr, log: &mut AccessLog) {
+    pub fn open(&mut self, key: Key, source: SocketAddr, shared: &mut Shared) {
         self.status = ReplyCode::Succeeded;
-        self.tally.record = Some(log.open(Record {
+        self.tally.record = Some(shared.access_log.open(Record {
             time: SystemTime::now().into(),
             user: Rc::clone(&self.name),
             source: source.ip(),
             target: Rc::clone(&self.target),
             bytes: 0,
         }));
+        shared.events.publish(Topic::Connections, || {
+            let (user, target) = (field(Escaped(&self.name)), field(&self.target));
+            format!("event=open id={} user={user} source={source} destination={target}", key.id())
+        });
     }
 
     /// It is over: its line is written.
-    pub fn finish(&self, source: SocketAddr, reason: Reason, now: Instant, log: &mut AccessLog) {
-        log.close(&Outcome {
+    pub fn finish(
+        &self,
+        key: Key,
+        source: SocketAddr,
+        reason: Reason,
+        now: Instant,
+        shared: &mut Shared,
+    ) {
+        shared.close(&Outcome {
+            id: key.id(),
             time: SystemTime::now().into(),
             user: &self.name,
             source,

@@ -9,14 +9,14 @@ use std::rc::Rc;
 use super::connect;
 use super::errand::{Errand, Reason};
 use super::{Context, Next, State};
-use crate::ledger::users::UserId;
+use crate::ledger::users::Login;
 use crate::proto::socks5::{
     Credentials, Error, Hello, METHOD_NONE, METHOD_PASSWORD, Reply, ReplyCode, Request, Verb,
     auth_status, method_choice,
 };
-use crate::proto::text::Escaped;
 use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::Stream;
+use crate::reactor::selector::Service;
 
 /// RFC 1928 §3. The choice is the server's: user/password, or nothing.
 pub fn hello<S: Stream>(
@@ -45,11 +45,7 @@ pub fn auth<S: Stream>(
     let (user, taken) = match Credentials::parse(input.bytes()) {
         Ok(Some((Credentials { name, password }, taken))) => {
             let user = cx.shared.users.authenticate(name, password);
-            if user.is_none() {
-                // The form is fixed: fail2ban matches it.
-                let (remote, name) = (source.ip(), Escaped(name));
-                log::warn!("auth failed: service=socks remote={remote} user=\"{name}\"");
-            }
+            cx.shared.tell_login(Service::Socks, source, name, user.is_some());
             (user, taken)
         }
         Ok(None) => return Next::Wait(State::Auth),
@@ -60,37 +56,38 @@ pub fn auth<S: Stream>(
     };
     input.consume(cx.pool, taken);
     output.append(&auth_status(user.is_some()));
-    match user {
-        Some(user) => Next::Go(State::Request(user)),
+    match user.and_then(|user| cx.shared.users.enter(user, cx.now)) {
+        Some(login) => Next::Go(State::Request(login)),
         None => Next::goodbye(cx.now, None, Reason::Unauthorized),
     }
 }
 
 /// RFC 1928 §4.
 pub fn request<S: Stream>(
-    user: UserId,
+    login: Login,
     input: &mut Buffer,
     output: &mut Buffer,
     cx: &mut Context<'_, S>,
 ) -> Next<S> {
     let (Request { verb, target }, taken) = match Request::parse(input.bytes()) {
         Ok(Some(parsed)) => parsed,
-        Ok(None) => return Next::Wait(State::Request(user)),
+        Ok(None) => return Next::Wait(State::Request(login)),
         Err(error) => {
             let code = match error {
                 Error::AddressType(_) => ReplyCode::AddressTypeNotSupported,
                 Error::Version(_) => ReplyCode::GeneralFailure,
             };
+            cx.shared.metrics.count_reply(code);
             output.append(&Reply::refusal(code).encode());
             return Next::goodbye(cx.now, None, Reason::Protocol);
         }
     };
     input.consume(cx.pool, taken);
-    let Some(account) = cx.shared.users.get(user) else {
+    let Some(account) = cx.shared.users.get(login.user) else {
         return Next::end(None, Reason::UserDeleted);
     };
     let name = Rc::clone(&account.name);
-    let errand = Box::new(Errand::new(user, name, target, cx.now));
+    let errand = Box::new(Errand::new(login, name, target, cx.now));
     match verb {
         Verb::Connect => connect::begin(errand, output, cx),
         Verb::Bind | Verb::UdpAssociate | Verb::Unknown(_) => {
@@ -104,9 +101,10 @@ pub fn refuse<S: Stream>(
     mut errand: Box<Errand>,
     code: ReplyCode,
     output: &mut Buffer,
-    cx: &Context<'_, S>,
+    cx: &mut Context<'_, S>,
 ) -> Next<S> {
     errand.status = code;
+    cx.shared.metrics.count_reply(code);
     output.append(&Reply::refusal(code).encode());
     Next::goodbye(cx.now, Some(errand), Reason::Refused)
 }

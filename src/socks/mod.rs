@@ -17,13 +17,16 @@ mod relay;
 mod rules;
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Instant;
 
 use mio::event::Event;
 
 use crate::ledger::Shared;
+use crate::ledger::connection::Connection;
+use crate::ledger::metrics::Stage;
 use crate::ledger::settings::Timeouts;
-use crate::ledger::users::UserId;
+use crate::ledger::users::{Login, UserId, Users};
 use crate::proto::socks5::LONGEST_MESSAGE;
 use crate::reactor::Flow;
 use crate::reactor::buffer::{Buffer, Pool};
@@ -68,6 +71,8 @@ pub struct Session<S> {
     input: Buffer,
     /// Replies not yet sent.
     output: Buffer,
+    /// How far the metrics know that it has come.
+    counted: Stage,
 }
 
 /// How far a conversation has come. Each state owns exactly what it needs.
@@ -77,7 +82,7 @@ enum State<S> {
     /// Expects name and password.
     Auth,
     /// This account is logged in; expects its request.
-    Request(UserId),
+    Request(Login),
     /// Waits for the addresses of a name.
     Resolve(Resolve),
     /// Tries one address after the other.
@@ -122,6 +127,7 @@ impl<S: Stream> Session<S> {
             state: State::Hello,
             input: Buffer::default(),
             output: Buffer::default(),
+            counted: Stage::Hello,
         }
     }
 
@@ -171,8 +177,8 @@ impl<S: Stream> Session<S> {
     pub fn user(&self) -> Option<UserId> {
         match &self.state {
             State::Hello | State::Auth => None,
-            State::Request(user) => Some(*user),
-            state => state.errand().map(|errand| errand.user),
+            State::Request(login) => Some(login.user),
+            state => state.errand().map(|errand| errand.login.user),
         }
     }
 
@@ -204,7 +210,10 @@ impl<S: Stream> Session<S> {
                 None => {}
                 // Also of one that has more to do: who floods a goodbye would never see its end.
                 Some(Flow::Wait | Flow::Again) if self.overdue(cx) => self.expire(cx),
-                Some(flow) => return flow,
+                Some(flow) => {
+                    self.count_stage(cx);
+                    return flow;
+                }
             }
         }
     }
@@ -217,8 +226,54 @@ impl<S: Stream> Session<S> {
             State::Goodbye(_, _, own) | State::Ended(_, own) => *own,
             _ => reason,
         };
-        if let Some(errand) = self.state.into_errand(cx) {
-            errand.finish(self.source, reason, cx.now, &mut cx.shared.access_log);
+        cx.shared.metrics.step(Some(self.counted), None);
+        match self.state.into_errand(cx) {
+            Some(errand) => errand.finish(cx.key, self.source, reason, cx.now, cx.shared),
+            None => reason.count_unfinished(&mut cx.shared.metrics),
+        }
+    }
+
+    /// The connection as administrators see it.
+    pub fn describe(&self, key: Key, now: Instant, users: &Users) -> Connection {
+        let errand = self.state.errand();
+        let since = |earlier| now.saturating_duration_since(earlier);
+        let (last, peer, waiting) = match &self.state {
+            State::Relay(relay) => (relay.last_byte(), relay.peer(), relay.waiting()),
+            _ => (self.began, None, 0),
+        };
+        let account = self.user().and_then(|user| users.get(user));
+        Connection {
+            id: key.id(),
+            user: errand.map(Errand::name).or(account.map(|account| &account.name)).cloned(),
+            source: self.source,
+            target: errand.map(|errand| Rc::clone(&errand.target)),
+            peer,
+            stage: self.stage(),
+            age: since(self.began),
+            idle: since(last),
+            up: errand.map_or(0, |errand| errand.tally.up),
+            down: errand.map_or(0, |errand| errand.tally.down),
+            buffered: waiting + self.input.bytes().len() + self.output.bytes().len(),
+        }
+    }
+
+    fn stage(&self) -> Stage {
+        match self.state {
+            State::Hello => Stage::Hello,
+            State::Auth => Stage::Auth,
+            State::Request(_) => Stage::Request,
+            State::Resolve(_) => Stage::Resolve,
+            State::Connect(_) => Stage::Connect,
+            State::Relay(_) => Stage::Relay,
+            State::Goodbye(..) | State::Ended(..) => Stage::Goodbye,
+        }
+    }
+
+    fn count_stage(&mut self, cx: &mut Context<'_, S>) {
+        let stage = self.stage();
+        if stage != self.counted {
+            cx.shared.metrics.step(Some(self.counted), Some(stage));
+            self.counted = stage;
         }
     }
 
@@ -239,8 +294,8 @@ impl<S: Stream> Session<S> {
                 let next = handshake::auth(self.source, input, output, cx);
                 self.listen(next, cx)
             }
-            State::Request(user) => {
-                let next = handshake::request(user, input, output, cx);
+            State::Request(login) => {
+                let next = handshake::request(login, input, output, cx);
                 self.listen(next, cx)
             }
             State::Resolve(resolve) => {

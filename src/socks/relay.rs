@@ -5,14 +5,15 @@
 //! be there to be read (a server that answers and closes while the client is still sending). When the
 //! target is gone the client gets a farewell, so that nothing destroys the end of that answer.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
 
 use super::errand::{Errand, Reason};
 use super::{Context, Next, State};
-use crate::ledger::Direction;
 use crate::ledger::settings::Timeouts;
+use crate::ledger::{Direction, Moved};
 use crate::reactor::buffer::{Buffer, Pool};
 use crate::reactor::endpoint::{Endpoint, Stop, Stream};
 use crate::reactor::lane::{Budget, End, Lane, Phase};
@@ -52,6 +53,21 @@ impl<S: Stream> Relay<S> {
     /// Whether large pieces pass, in whatever direction.
     pub fn streaming(&self) -> bool {
         self.up.streaming() || self.down.streaming()
+    }
+
+    /// The address of the target.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.target.stream().peer_address().ok()
+    }
+
+    /// When the last byte moved.
+    pub fn last_byte(&self) -> Instant {
+        self.last_byte
+    }
+
+    /// Bytes that wait to be delivered.
+    pub fn waiting(&self) -> usize {
+        self.up.waiting() + self.down.waiting()
     }
 
     /// Gives the buffers back.
@@ -131,7 +147,9 @@ impl<S: Stream> Relay<S> {
             let pumped = lane.pump(from, to, cx.pool, BUDGET, last);
             if pumped.bytes > 0 {
                 self.last_byte = cx.now;
-                cx.shared.count(&mut self.errand.tally, direction, pumped.bytes);
+                let Errand { tally, login, .. } = &mut *self.errand;
+                let moved = Moved { direction, bytes: pumped.bytes, now: cx.now };
+                cx.shared.count(tally, login.usage(), moved);
             }
             match pumped.end {
                 End::Blocked | End::Shut => {}

@@ -9,8 +9,6 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use socks5d::ledger::Shared;
-use socks5d::ledger::access_log::AccessLog;
-use socks5d::ledger::metrics::Metrics;
 use socks5d::ledger::settings::Settings;
 use socks5d::ledger::users::Users;
 use socks5d::proto::metp::Role;
@@ -62,8 +60,7 @@ impl Bench {
         let mut users = Users::default();
         users.add(b"admin", b"1234", Role::Admin).expect("new");
         let pool = Pool::new(settings.buffer_size, settings.buffer_memory);
-        let (metrics, access_log) = (Metrics::default(), AccessLog::new(8));
-        let shared = Shared { users, metrics, access_log, settings };
+        let shared = Shared::new(settings, users);
         Bench { dialled: Vec::new(), shared, poll, names, pool, sessions: 0 }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 
+use socks5d::proto::metp::verbs;
 use support::origin::Origin;
 use support::proxy::{Proxy, connect};
 use support::read_exactly;
@@ -53,9 +54,9 @@ impl Example {
             (mark, _) if mark.starts_with('C') => Step::Say(mark.replace('C', ""), rest),
             (mark, _) if mark.starts_with('S') => Step::Hear(mark.replace('S', ""), rest),
             (mark, _) if mark.starts_with("--") => Step::Stage(line.replace("-- ", "")),
-            (_, Some(Step::Stage(stage))) => {
-                stage.push(' ');
-                return stage.push_str(line.trim());
+            (_, Some(Step::Stage(text) | Step::Hear(_, text))) if line.starts_with("   ") => {
+                text.push(' ');
+                return text.push_str(line.trim());
             }
             _ => panic!("{}: what is {line:?}?", self.title),
         };
@@ -73,16 +74,22 @@ impl Example {
     /// Runs it on a server of its own.
     pub fn run(&self) {
         let proxy = Proxy::with(&["-u", "alice:wonderland"]);
-        let (mut sessions, mut tunnels) = (BTreeMap::new(), Vec::new());
+        let (mut sessions, mut tunnels, mut id) = (BTreeMap::new(), Vec::new(), String::new());
         for (number, step) in self.steps.iter().enumerate() {
             let place = format!("{}, step {}", self.title, number + 1);
             match step {
                 Step::Say(mark, line) => {
                     let new = || BufReader::new(connect(proxy.metp_address()));
-                    say(sessions.entry(mark).or_insert_with(new), line);
+                    say(sessions.entry(mark).or_insert_with(new), &line.replace("<id>", &id));
                 }
                 Step::Hear(mark, line) => {
-                    hear(sessions.get_mut(mark).expect("the client speaks first"), line, &place);
+                    let session = sessions.get_mut(mark).expect("the client speaks first");
+                    let heard = hear(session, line, &place);
+                    if let Some((_, rest)) =
+                        heard.split_once("id=").filter(|_| line.contains("<id>"))
+                    {
+                        rest.split(' ').next().unwrap_or_default().clone_into(&mut id);
+                    }
                 }
                 Step::Stage(what) => tunnels.extend(stage(what, &proxy)),
             }
@@ -101,16 +108,18 @@ fn say(session: &mut BufReader<TcpStream>, line: &str) {
     let _ = stream.write_all(format!("{line}\n").as_bytes());
 }
 
-fn hear(session: &mut BufReader<TcpStream>, expected: &str, place: &str) {
+fn hear(session: &mut BufReader<TcpStream>, expected: &str, place: &str) -> String {
     if expected == "<close>" {
         let mut rest = Vec::new();
         session.read_to_end(&mut rest).unwrap_or_else(|error| panic!("{place}: {error}"));
-        return assert_eq!(String::from_utf8_lossy(&rest), "", "{place}: the end");
+        assert_eq!(String::from_utf8_lossy(&rest), "", "{place}: the end");
+        return String::new();
     }
     let mut line = String::new();
     session.read_line(&mut line).unwrap_or_else(|error| panic!("{place}: {error}"));
     let heard = line.strip_suffix('\n').unwrap_or_else(|| panic!("{place}: no LF: {line:?}"));
     assert!(fits(heard, expected), "{place}: {heard:?} instead of {expected:?}");
+    heard.to_owned()
 }
 
 /// Whether a line is the expected one, placeholders replaced.
@@ -120,12 +129,21 @@ pub fn fits(heard: &str, expected: &str) -> bool {
     let (name, after) = placeholder.split_once('>').expect("a placeholder ends in >");
     let length = match name {
         "time" => "0000-00-00T00:00:00Z".len(),
+        "id" | "seconds" => {
+            rest.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count()
+        }
+        "verbs" => rest.len(),
         "port" => rest.bytes().take_while(u8::is_ascii_digit).count(),
         other => panic!("an unknown placeholder: <{other}>"),
     };
     let Some((value, rest)) = rest.split_at_checked(length) else { return false };
     let shape: String = value.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
     let good = match name {
+        "id" => value.split('.').filter(|part| part.parse::<u32>().is_ok()).count() == 2,
+        "seconds" => value.split_once('.').is_some_and(|(whole, part)| {
+            whole.parse::<u32>().is_ok() && part.len() == 3 && part.parse::<u32>().is_ok()
+        }),
+        "verbs" => value == verbs().collect::<Vec<_>>().join(","),
         "time" => shape == "0000-00-00T00:00:00Z",
         _ => value.parse::<u16>().is_ok(),
     };

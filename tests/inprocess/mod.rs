@@ -16,7 +16,6 @@ use socks5d::ledger::settings::{Settings, Timeouts};
 use socks5d::ledger::users::Users;
 use socks5d::process::raise_descriptor_limit;
 use socks5d::proto::metp::Role;
-use socks5d::reactor::resolver::Limits;
 use socks5d::reactor::selector::Service;
 use socks5d::server::{Config, Server};
 use support::PATIENCE;
@@ -38,7 +37,6 @@ pub struct Builder {
     accounts: Vec<(Vec<u8>, Vec<u8>)>,
     listen: Option<IpAddr>,
     settings: Settings,
-    dns: Limits,
 }
 
 /// The names there are, and which have been asked for.
@@ -64,9 +62,8 @@ impl Default for Builder {
     fn default() -> Self {
         let accounts = vec![(b"admin".to_vec(), b"1234".to_vec())];
         let timeouts = Timeouts { resolve: None, goodbye: None, ..Timeouts::default() };
-        let settings = Settings { timeouts, ..Settings::default() };
-        let Config { dns, .. } = Config::default();
-        Builder { accounts, listen: Some(Ipv4Addr::LOCALHOST.into()), settings, dns }
+        let settings = Settings { timeouts, grace: Duration::ZERO, ..Settings::default() };
+        Builder { accounts, listen: Some(Ipv4Addr::LOCALHOST.into()), settings }
     }
 }
 
@@ -96,12 +93,6 @@ impl Builder {
         self
     }
 
-    /// Changes how much may be asked of names at once.
-    pub fn dns(mut self, limits: Limits) -> Self {
-        self.dns = limits;
-        self
-    }
-
     /// Starts it and waits until it listens.
     pub fn start(self) -> Inprocess {
         raise_descriptor_limit().expect("Linux");
@@ -120,9 +111,7 @@ impl Builder {
                 listen: self.listen,
                 users,
                 settings: self.settings,
-                dns: self.dns,
                 lookup: Box::new(move |name, port| directory.look_up(name, port)),
-                grace: Duration::ZERO,
                 signals: Some(signals),
                 ..Config::default()
             })?;

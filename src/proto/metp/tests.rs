@@ -1,8 +1,13 @@
 //! Lines in, meaning out, and back: `protocol_metp.txt` §3 to §7.
 
+use std::fmt;
+
 use proptest::prelude::*;
 
+use super::arguments::{bad, fits_in_a_line};
 use super::*;
+use crate::proto::socks5::Target;
+use crate::proto::timestamp::Timestamp;
 
 fn admin(line: &[u8]) -> Result<Command, String> {
     Command::parse(line, Role::Admin).map_err(|response| response.to_string())
@@ -231,7 +236,27 @@ fn any_command() -> impl Strategy<Value = Command> {
         .prop_filter("fits in a line", |password| fits_in_a_line(password));
     prop_oneof![
         Just(Command::GetMetrics),
-        Just(Command::GetLogs),
+        (prop::option::of(0..10_000_000_000_u64), prop::option::of(name()))
+            .prop_map(|(last, user)| Command::GetLogs(LogSelection { last, user })),
+        Just(Command::GetAllMetrics),
+        Just(Command::Capabilities),
+        Just(Command::Info),
+        Just(Command::Unsubscribe),
+        prop::option::of(name()).prop_map(Command::Ping),
+        prop::option::of(name()).prop_map(Command::UserMetrics),
+        prop::option::of(name()).prop_map(Command::Connections),
+        prop::option::of(name()).prop_map(Command::ConfigGet),
+        (name(), name()).prop_map(|(key, value)| Command::ConfigSet { key, value }),
+        name().prop_map(Command::KillUser),
+        any::<(u32, u32)>()
+            .prop_map(|(slot, generation)| { Command::Kill(ConnectionId { slot, generation }) }),
+        (1..16_u8, INTERVALS).prop_map(|(bits, every)| {
+            let chosen = Topic::ALL.into_iter().filter(|topic| bits & (1 << *topic as u8) != 0);
+            let every = std::time::Duration::from_secs(every.into());
+            Command::Subscribe(chosen.fold(Topics::default(), Topics::with), every)
+        }),
+        prop::option::of(0..86_400_000_u64)
+            .prop_map(|grace| { Command::Shutdown(grace.map(std::time::Duration::from_millis)) }),
         Just(Command::Users),
         Just(Command::Quit),
         BUFFER_SIZES.prop_map(Command::ChangeBuffer),

@@ -64,6 +64,10 @@ impl Stream for Script {
         unreachable!("no business of a lane")
     }
 
+    fn peer_address(&self) -> io::Result<SocketAddr> {
+        unreachable!("no business of a lane")
+    }
+
     fn keep_urgent(&mut self) -> io::Result<()> {
         Ok(())
     }

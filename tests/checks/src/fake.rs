@@ -300,6 +300,10 @@ impl Stream for FakeStream {
         Ok(self.0.borrow().near)
     }
 
+    fn peer_address(&self) -> io::Result<SocketAddr> {
+        Ok(self.0.borrow().near)
+    }
+
     fn keep_urgent(&mut self) -> io::Result<()> {
         Ok(())
     }

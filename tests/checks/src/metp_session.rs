@@ -4,15 +4,16 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use socks5d::ledger::Shared;
-use socks5d::ledger::access_log::{AccessLog, Record};
-use socks5d::ledger::metrics::Metrics;
+use socks5d::ledger::access_log::Record;
+use socks5d::ledger::connection::Connection;
 use socks5d::ledger::settings::Settings;
-use socks5d::ledger::users::Users;
-use socks5d::metp::Session;
-use socks5d::proto::metp::{REPLY_LIMIT, Role};
+use socks5d::ledger::users::{UserId, Users};
+use socks5d::metp::premises::{Premises, Vitals};
+use socks5d::metp::{Context, Session};
+use socks5d::proto::metp::{ConnectionId, REPLY_LIMIT, Role};
 use socks5d::proto::socks5::{Host, Target};
 use socks5d::reactor::Flow;
 use socks5d::reactor::buffer::Pool;
@@ -144,12 +145,13 @@ fn turns(
     }
     let endless = !peer.borrow().babble.is_empty();
     for _ in 0..if endless { 1 } else { PATIENCE } {
-        match session.turn(now, pool, shared) {
+        match session.turn(&mut Context { now, pool, shared, premises: &mut Nobody }) {
             Flow::Again => {}
             Flow::Close => return false,
             Flow::Wait => {
                 let said = peer.borrow().received.len();
-                assert_eq!(session.turn(now, pool, shared), Flow::Wait, "waited with work left");
+                let mut cx = Context { now, pool, shared, premises: &mut Nobody };
+                assert_eq!(session.turn(&mut cx), Flow::Wait, "waited with work left");
                 assert_eq!(said, peer.borrow().received.len(), "waited with words left");
                 return true;
             }
@@ -164,10 +166,11 @@ fn shared() -> Shared {
     users.add(b"root", b"pw", Role::Admin).expect("new");
     users.add(b"alice", b"pw", Role::User).expect("new");
     users.add(b". odd\n\xff", b"pw", Role::User).expect("new");
-    let mut access_log = AccessLog::new(4);
+    let settings = Settings { log_entries: 4, ..Settings::default() };
+    let mut shared = Shared::new(settings, users);
     for (host, bytes) in [(&b"example.com"[..], 1024), (b"a b\r\n.\xff", u64::MAX), (&[7; 255], 0)]
     {
-        access_log.open(Record {
+        shared.access_log.open(Record {
             time: SystemTime::UNIX_EPOCH.into(),
             user: (*b"alice").into(),
             source: [192, 0, 2, 1].into(),
@@ -175,5 +178,34 @@ fn shared() -> Shared {
             bytes,
         });
     }
-    Shared { users, metrics: Metrics::default(), access_log, settings: Settings::default() }
+    shared
+}
+
+/// A server without connections.
+struct Nobody;
+
+impl Premises for Nobody {
+    fn slots(&self) -> u32 {
+        0
+    }
+
+    fn connection(&self, _: u32, _: Option<UserId>, _: &Users) -> Option<Connection> {
+        None
+    }
+
+    fn kill(&mut self, _: ConnectionId) -> bool {
+        false
+    }
+
+    fn kill_user(&mut self, _: UserId) -> usize {
+        0
+    }
+
+    fn shut_down(&mut self, _: Option<Duration>) -> bool {
+        true
+    }
+
+    fn vitals(&self) -> Vitals {
+        Vitals::default()
+    }
 }

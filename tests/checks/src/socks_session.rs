@@ -10,8 +10,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use socks5d::ledger::Shared;
-use socks5d::ledger::access_log::AccessLog;
-use socks5d::ledger::metrics::Metrics;
 use socks5d::ledger::settings::Settings;
 use socks5d::ledger::users::{UserId, Users};
 use socks5d::proto::metp::Role;
@@ -102,13 +100,13 @@ impl<'a> World<'a> {
         };
         network.accounts.present.set(Some(0));
         let records = if size & 16 == 0 { 4 } else { 0 };
-        let (metrics, access_log) = (Metrics::default(), AccessLog::new(records));
+        let settings = Settings { log_entries: records, ..settings };
         World {
             session: Some(Session::new(FakeStream::to(&client), source, fixture.start)),
             client,
             network,
             pool: Pool::new(buffer_size, limit),
-            shared: Shared { users, metrics, access_log, settings },
+            shared: Shared::new(settings, users),
             now: fixture.start,
             account: Some(account),
             accounts_made: 1,
@@ -349,7 +347,7 @@ impl<'a> World<'a> {
                 }
             }
         }
-        assert_eq!(self.shared.metrics.bytes, (to_target + to_client) as u64, "miscounted");
+        assert_eq!(self.shared.metrics.bytes(), (to_target + to_client) as u64, "miscounted");
         assert!(self.pool.leased() <= 2 * self.largest + 4096, "more memory than two buffers");
     }
 
@@ -402,11 +400,11 @@ impl<'a> World<'a> {
             let count = |at: usize| fields[at].parse::<u64>().expect("a number");
             let target = self.network.target().map_or(0, |target| target.borrow().received.len());
             assert_eq!(count(8), target as u64, "{line:?}");
-            assert_eq!(count(8) + count(9), self.shared.metrics.bytes, "{line:?}");
+            assert_eq!(count(8) + count(9), self.shared.metrics.bytes(), "{line:?}");
         }
         let log = &self.shared.access_log;
         if let Some((_, record)) = log.at_or_after(log.oldest()) {
-            assert_eq!(record.bytes, self.shared.metrics.bytes, "the record differs");
+            assert_eq!(record.bytes, self.shared.metrics.bytes(), "the record differs");
         }
     }
 
@@ -477,7 +475,7 @@ impl<'a> World<'a> {
                     // The direction that ends last may leave its EOF to the closing of the socket.
                     assert!(rest.ends_with(&target.sent) && (target.finished || client.finished));
                     let moved = target.received.len() + target.sent.len();
-                    assert_eq!(self.shared.metrics.bytes, moved as u64);
+                    assert_eq!(self.shared.metrics.bytes(), moved as u64);
                 }
             }
         }

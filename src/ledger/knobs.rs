@@ -1,0 +1,384 @@
+//! The settings by name: what each is called, what it takes, when a change acts, and how it is read and
+//! changed. Command line and METP (`CONFIG`) both go through this table, so they cannot disagree.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use super::settings::Settings;
+use crate::proto::metp::BUFFER_SIZES;
+use crate::proto::text::{Seconds, seconds};
+
+/// The longest time a setting takes, in seconds: a year.
+pub const LONGEST_SECONDS: u32 = 31_536_000;
+const MANY: usize = 1_000_000_000;
+
+/// A setting that has a name.
+pub struct Knob {
+    /// Its name: that of the long option.
+    pub key: &'static str,
+    /// What its number counts.
+    pub unit: &'static str,
+    /// What it is for, in a few words.
+    pub what: &'static str,
+    /// When a change acts.
+    pub acts: Acts,
+    access: Access,
+}
+
+/// When a change acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acts {
+    /// At once, on what is open too.
+    Now,
+    /// On connections that come from then on.
+    New,
+}
+
+impl fmt::Display for Acts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Acts::Now => "now",
+            Acts::New => "new",
+        })
+    }
+}
+
+/// A place in the settings, found in one to read it and in one to change it.
+struct Place<T>(fn(&Settings) -> &T, fn(&mut Settings) -> &mut T);
+
+/// What kind of value a setting has.
+enum Access {
+    Number(RangeInclusive<usize>, Place<usize>),
+    /// Zero is no limit.
+    Limit(RangeInclusive<usize>, Place<Option<usize>>),
+    /// Zero is for ever, or never.
+    Timeout(Place<Option<Duration>>),
+    Time(Place<Duration>),
+    Switch(Place<bool>),
+    Level(Place<LevelFilter>),
+}
+
+/// A value outside the range of its setting; displays as what is in range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutOfRange(String);
+
+impl fmt::Display for OutOfRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+macro_rules! place {
+    ($($path:ident).+) => {
+        Place(|settings| &settings.$($path).+, |settings| &mut settings.$($path).+)
+    };
+}
+
+const fn knob(
+    key: &'static str,
+    access: Access,
+    unit: &'static str,
+    acts: Acts,
+    what: &'static str,
+) -> Knob {
+    Knob { key, unit, what, acts, access }
+}
+
+const fn timeout(key: &'static str, place: Place<Option<Duration>>, what: &'static str) -> Knob {
+    knob(key, Access::Timeout(place), "seconds", Acts::Now, what)
+}
+
+/// All settings, in the order in which they are listed.
+pub const KNOBS: [Knob; 24] = {
+    use Access::{Level, Limit, Number, Switch, Time, Timeout};
+    [
+        knob(
+            "buffer-size",
+            Number(BUFFER_SIZES, place!(buffer_size)),
+            "bytes",
+            Acts::Now,
+            "bytes for each direction of a tunnel",
+        ),
+        knob(
+            "buffer-memory",
+            Number(0..=1 << 40, place!(buffer_memory)),
+            "bytes",
+            Acts::Now,
+            "bytes of buffers in all",
+        ),
+        knob(
+            "max-connections",
+            Number(1..=MANY, place!(max_connections)),
+            "connections",
+            Acts::New,
+            "SOCKS connections at once",
+        ),
+        knob(
+            "max-connections-per-ip",
+            Limit(0..=MANY, place!(max_connections_per_ip)),
+            "connections",
+            Acts::New,
+            "the same from one address",
+        ),
+        knob(
+            "max-metp-sessions",
+            Number(1..=MANY, place!(max_metp_sessions)),
+            "sessions",
+            Acts::New,
+            "METP sessions at once",
+        ),
+        knob(
+            "dns-threads",
+            Number(1..=1024, place!(dns_threads)),
+            "threads",
+            Acts::Now,
+            "names looked up at once",
+        ),
+        knob(
+            "dns-queue",
+            Number(1..=1_000_000, place!(dns_queue)),
+            "names",
+            Acts::Now,
+            "names that wait to be looked up",
+        ),
+        knob(
+            "allow-local",
+            Switch(place!(allow_local)),
+            "switch",
+            Acts::New,
+            "let clients from elsewhere use loopback and link-local targets",
+        ),
+        knob(
+            "log-entries",
+            Number(0..=MANY, place!(log_entries)),
+            "records",
+            Acts::Now,
+            "records of METP's access log",
+        ),
+        knob(
+            "log-level",
+            Level(place!(log_level)),
+            "level",
+            Acts::Now,
+            "what is told on stderr: off, error, warn, info, debug, trace",
+        ),
+        knob(
+            "grace",
+            Time(place!(grace)),
+            "seconds",
+            Acts::Now,
+            "seconds for open tunnels when the server closes down",
+        ),
+        timeout(
+            "handshake-timeout",
+            place!(timeouts.handshake),
+            "until a client's request is complete",
+        ),
+        timeout("resolve-timeout", place!(timeouts.resolve), "for looking up a name"),
+        timeout("connect-timeout", place!(timeouts.connect), "for connecting to one address"),
+        timeout(
+            "connect-total-timeout",
+            place!(timeouts.connect_total),
+            "for connecting to all addresses of a name",
+        ),
+        timeout("idle-timeout", place!(timeouts.idle), "without a byte, then a tunnel is closed"),
+        timeout(
+            "half-close-timeout",
+            place!(timeouts.half_close),
+            "the same once one direction is over",
+        ),
+        timeout(
+            "keepalive",
+            place!(timeouts.keepalive),
+            "of silence, then the kernel probes both peers of a tunnel",
+        ),
+        timeout(
+            "goodbye-timeout",
+            place!(timeouts.goodbye),
+            "for a client to take the last reply and close",
+        ),
+        timeout(
+            "metp-login-timeout",
+            place!(timeouts.metp_login),
+            "until a METP session has logged in",
+        ),
+        timeout(
+            "metp-idle-timeout",
+            place!(timeouts.metp_idle),
+            "without an octet, then a METP session is closed",
+        ),
+        timeout(
+            "subscriber-timeout",
+            place!(timeouts.subscriber),
+            "for a METP subscriber to take events that wait",
+        ),
+        knob(
+            "dns-cache",
+            Timeout(place!(names.found)),
+            "seconds",
+            Acts::New,
+            "for which addresses of a name are remembered",
+        ),
+        knob(
+            "dns-negative-cache",
+            Timeout(place!(names.failed)),
+            "seconds",
+            Acts::New,
+            "for which a failed look-up is remembered",
+        ),
+    ]
+};
+
+impl Knob {
+    /// The setting of this name.
+    pub fn find(key: &[u8]) -> Option<&'static Knob> {
+        const ALL: &[Knob] = &KNOBS;
+        ALL.iter().find(|knob| knob.key.as_bytes() == key)
+    }
+
+    /// Whether it is on or off.
+    pub fn is_switch(&self) -> bool {
+        matches!(self.access, Access::Switch(_))
+    }
+
+    /// Whether zero turns it off.
+    pub fn has_off(&self) -> bool {
+        matches!(self.access, Access::Limit(..) | Access::Timeout(_))
+    }
+
+    /// The least and the greatest number it takes, if it is a number.
+    pub fn range(&self) -> Option<(usize, usize)> {
+        match &self.access {
+            Access::Number(range, _) | Access::Limit(range, _) => {
+                Some((*range.start(), *range.end()))
+            }
+            Access::Timeout(_) | Access::Time(_) => Some((0, LONGEST_SECONDS as usize)),
+            Access::Switch(_) | Access::Level(_) => None,
+        }
+    }
+
+    /// Its value in these settings.
+    pub fn get(&self, settings: &Settings) -> String {
+        match &self.access {
+            Access::Number(_, Place(get, _)) => get(settings).to_string(),
+            Access::Limit(_, Place(get, _)) => get(settings).unwrap_or(0).to_string(),
+            Access::Timeout(Place(get, _)) => {
+                Seconds(get(settings).unwrap_or_default()).to_string()
+            }
+            Access::Time(Place(get, _)) => Seconds(*get(settings)).to_string(),
+            Access::Switch(Place(get, _)) => if *get(settings) { "on" } else { "off" }.to_owned(),
+            Access::Level(Place(get, _)) => get(settings).as_str().to_ascii_lowercase(),
+        }
+    }
+
+    /// Changes it in these settings.
+    ///
+    /// # Errors
+    /// [`OutOfRange`], and the settings are as before.
+    pub fn set(&self, settings: &mut Settings, value: &str) -> Result<(), OutOfRange> {
+        self.try_set(settings, value).ok_or_else(|| OutOfRange(self.takes()))
+    }
+
+    fn try_set(&self, settings: &mut Settings, value: &str) -> Option<()> {
+        match &self.access {
+            Access::Number(range, Place(_, place)) => *place(settings) = number(value, range)?,
+            Access::Limit(range, Place(_, place)) => {
+                *place(settings) = Some(number(value, range)?).filter(|limit| *limit > 0);
+            }
+            Access::Timeout(Place(_, place)) => {
+                *place(settings) = Some(time(value)?).filter(|time| !time.is_zero());
+            }
+            Access::Time(Place(_, place)) => *place(settings) = time(value)?,
+            Access::Switch(Place(_, place)) => {
+                *place(settings) = match value {
+                    "on" => true,
+                    "off" => false,
+                    _ => return None,
+                }
+            }
+            Access::Level(Place(_, place)) => *place(settings) = level(value)?,
+        }
+        Some(())
+    }
+
+    /// What is said of a value that it does not take.
+    pub fn refusal(&self, range: &OutOfRange) -> String {
+        let counted = matches!(self.access, Access::Number(..) | Access::Limit(..));
+        let unit = if counted { format!(" {}", self.unit) } else { String::new() };
+        format!("{} takes {range}{unit}", self.key)
+    }
+
+    /// What it takes.
+    fn takes(&self) -> String {
+        match (&self.access, self.range()) {
+            (Access::Timeout(_) | Access::Time(_), Some((least, most))) => {
+                format!("{least} to {most} seconds")
+            }
+            (_, Some((least, most))) => format!("{least} to {most}"),
+            (Access::Level(_), None) => "off, error, warn, info, debug, trace".to_owned(),
+            (_, None) => "on, off".to_owned(),
+        }
+    }
+}
+
+fn number(text: &str, range: &RangeInclusive<usize>) -> Option<usize> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|number| digits && range.contains(number))
+}
+
+fn time(text: &str) -> Option<Duration> {
+    seconds(text).filter(|time| *time <= Duration::from_secs(LONGEST_SECONDS.into()))
+}
+
+fn level(word: &str) -> Option<LevelFilter> {
+    LevelFilter::iter().find(|level| level.as_str().to_ascii_lowercase() == word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_setting_takes_what_it_shows_and_nothing_beyond_its_range() {
+        for knob in &KNOBS {
+            let mut settings = Settings::default();
+            let shown = knob.get(&settings);
+            assert_eq!(knob.set(&mut settings, &shown), Ok(()), "{}", knob.key);
+            assert_eq!(settings, Settings::default(), "{}", knob.key);
+            for bad in ["", "-1", "+1", "1e3", "x", " 1", "99999999999999999999999"] {
+                assert!(knob.set(&mut settings, bad).is_err(), "{} {bad:?}", knob.key);
+            }
+            assert_eq!(settings, Settings::default(), "{}", knob.key);
+            let Some((least, most)) = knob.range() else { continue };
+            for end in [least, most] {
+                knob.set(&mut settings, &end.to_string()).expect("the ends are in range");
+                assert_eq!(knob.get(&settings), end.to_string());
+            }
+            assert!(knob.set(&mut settings, &(most + 1).to_string()).is_err(), "{}", knob.key);
+        }
+    }
+
+    #[test]
+    fn what_is_in_range_is_told() {
+        let says = |key: &str, value| {
+            let knob = Knob::find(key.as_bytes()).expect("a setting");
+            knob.set(&mut Settings::default(), value).expect_err("out of range").to_string()
+        };
+        assert_eq!(says("buffer-size", "0"), "1 to 1048576");
+        assert_eq!(says("idle-timeout", "1e3"), "0 to 31536000 seconds");
+        assert_eq!(says("allow-local", "yes"), "on, off");
+        assert_eq!(says("log-level", "loud"), "off, error, warn, info, debug, trace");
+        assert!(Knob::find(b"no-such-setting").is_none());
+    }
+
+    #[test]
+    fn each_setting_has_a_name_of_its_own() {
+        for (index, knob) in KNOBS.iter().enumerate() {
+            assert_eq!(Knob::find(knob.key.as_bytes()).map(|found| found.key), Some(knob.key));
+            assert!(KNOBS.iter().skip(index + 1).all(|other| other.key != knob.key));
+        }
+    }
+}

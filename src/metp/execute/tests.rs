@@ -1,0 +1,232 @@
+//! Commands and their answers, without a session around them.
+
+use super::super::listing::View;
+use super::super::premises::Vitals;
+use super::*;
+use crate::ledger::connection::Connection;
+use crate::ledger::metrics::{Metrics, Stage};
+use crate::ledger::settings::Settings;
+use crate::ledger::users::Users;
+use crate::proto::metp::ConnectionId;
+
+/// A server with two connections, 0.7 of alice and 2.0 of nobody yet.
+#[derive(Default)]
+struct Scene {
+    alice: Option<UserId>,
+    killed: Vec<ConnectionId>,
+    closing: Option<Option<Duration>>,
+}
+
+impl Premises for Scene {
+    fn slots(&self) -> u32 {
+        3
+    }
+
+    fn connection(&self, slot: u32, of: Option<UserId>, users: &Users) -> Option<Connection> {
+        let (generation, user) = match slot {
+            0 => (7, self.alice),
+            2 => (0, None),
+            _ => return None,
+        };
+        let name = user.and_then(|user| users.get(user)).map(|account| account.name.clone());
+        (of.is_none() || of == user).then(|| Connection {
+            id: ConnectionId { slot, generation },
+            user: name,
+            source: ([192, 0, 2, 1], 5000).into(),
+            target: None,
+            peer: None,
+            stage: if user.is_some() { Stage::Request } else { Stage::Hello },
+            age: Duration::from_millis(1500),
+            idle: Duration::from_millis(20),
+            up: 1,
+            down: 2,
+            buffered: 3,
+        })
+    }
+
+    fn kill(&mut self, id: ConnectionId) -> bool {
+        self.killed.push(id);
+        id == ConnectionId { slot: 0, generation: 7 }
+    }
+
+    fn kill_user(&mut self, user: UserId) -> usize {
+        usize::from(Some(user) == self.alice)
+    }
+
+    fn shut_down(&mut self, grace: Option<Duration>) -> bool {
+        let news = self.closing.is_none();
+        self.closing.get_or_insert(grace);
+        news
+    }
+
+    fn vitals(&self) -> Vitals {
+        Vitals { uptime: Duration::from_secs(12), descriptors: 15, ..Vitals::default() }
+    }
+}
+
+fn shared() -> (Shared, UserId) {
+    let mut users = Users::default();
+    let root = users.add(b"root", b"pw", Role::Admin).expect("new");
+    users.add(b"alice", b"pw", Role::User).expect("new");
+    (Shared::new(Settings::default(), users), root)
+}
+
+/// Status line and body of the answer to a command.
+fn says(line: &str, actor: UserId, shared: &mut Shared) -> String {
+    let mut scene = Scene { alice: shared.users.find(b"alice"), ..Scene::default() };
+    answers(line, actor, shared, &mut scene)
+}
+
+fn answers(line: &str, actor: UserId, shared: &mut Shared, scene: &mut Scene) -> String {
+    let role = shared.users.get(actor).expect("an account").role;
+    let command = match Command::parse(line.as_bytes(), role) {
+        Ok(command) => command,
+        Err(response) => return response.to_string(),
+    };
+    let (now, pool) = (Instant::now(), Pool::new(1, 1));
+    let mut desk = Desk { actor, now, pool: &pool, shared, premises: scene };
+    let answer = desk.execute(command);
+    let mut body = String::new();
+    if let Effect::Body(mut listing) = answer.effect {
+        let view = View { now, shared, premises: scene };
+        loop {
+            let piece = listing.piece(&view);
+            body.push_str(&piece.text);
+            if piece.ends {
+                break;
+            }
+        }
+    }
+    [answer.response.to_string(), body].join("\n")
+}
+
+#[test]
+fn nobody_deletes_or_demotes_themselves() {
+    let (mut shared, root) = shared();
+    let own = "400 Bad Request [SELF] not on your own account\n";
+    assert_eq!(says("DELETE-USER root", root, &mut shared), own);
+    assert_eq!(says("SET-ROLE root user", root, &mut shared), own);
+    assert_eq!(says("SET-ROLE root admin", root, &mut shared), own);
+    assert_eq!(says("USERS", root, &mut shared), "200 OK\nroot admin\nalice user\n.\n");
+}
+
+#[test]
+fn an_admin_demotes_another() {
+    let (mut shared, root) = shared();
+    assert_eq!(says("SET-ROLE alice admin", root, &mut shared), "200 OK\n");
+    assert_eq!(says("USERS", root, &mut shared), "200 OK\nroot admin\nalice admin\n.\n");
+    assert_eq!(says("SET-ROLE alice user", root, &mut shared), "200 OK\n");
+    assert_eq!(says("USERS", root, &mut shared), "200 OK\nroot admin\nalice user\n.\n");
+}
+
+#[test]
+fn accounts_come_and_go() {
+    let (mut shared, root) = shared();
+    let exists = "400 Bad Request [EXISTS] user exists\n";
+    let no_user = "400 Bad Request [NOUSER] no such user\n";
+    assert_eq!(says("ADD-USER bob two words", root, &mut shared), "200 OK\n");
+    assert!(shared.users.authenticate(b"bob", b"two words").is_some());
+    assert_eq!(says("ADD-USER bob other", root, &mut shared), exists);
+    assert_eq!(says("DELETE-USER bob", root, &mut shared), "200 OK\n");
+    assert_eq!(says("DELETE-USER bob", root, &mut shared), no_user);
+    assert_eq!(says("SET-ROLE bob admin", root, &mut shared), no_user);
+}
+
+#[test]
+fn change_buffer_and_metrics() {
+    let (mut shared, root) = shared();
+    assert_eq!(says("CHANGE-BUFFER 4096", root, &mut shared), "200 OK\n");
+    assert_eq!(shared.settings.buffer_size, 4096);
+    shared.metrics = Metrics { accepted: 42, open: 5, up: 1_048_575, down: 1, ..shared.metrics };
+    assert_eq!(
+        says("GET_METRICS", root, &mut shared),
+        "200 OK\nHISTORICAL_CONNECTIONS: 42\nCURRENT_CONNECTIONS:    5\nBYTES_TRANSFERRED:      1048576\n.\n"
+    );
+    assert_eq!(says("GET_LOGS", root, &mut shared), "200 OK\n.\n");
+}
+
+#[test]
+fn connections_and_their_end() {
+    let (mut shared, root) = shared();
+    let alice = "id=0.7 user=alice source=192.0.2.1:5000 destination=- peer=- state=request age=1.500 \
+                 idle=0.020 up=1 down=2 buffered=3\n";
+    let nobody = "id=2.0 user=- source=192.0.2.1:5000 destination=- peer=- state=hello age=1.500 \
+                  idle=0.020 up=1 down=2 buffered=3\n";
+    let mut says = |line| says(line, root, &mut shared);
+    assert_eq!(says("CONNECTIONS"), format!("200 OK\n{alice}{nobody}.\n"));
+    assert_eq!(says("CONNECTIONS USER alice"), format!("200 OK\n{alice}.\n"));
+    assert_eq!(says("CONNECTIONS USER root"), "200 OK\n.\n");
+    assert_eq!(says("CONNECTIONS USER bob"), "404 Not Found [NOUSER] no such user\n");
+    assert_eq!(says("KILL 0.7"), "200 OK killed=1\n");
+    assert_eq!(says("KILL 0.6"), "404 Not Found [NOCONN] no such connection\n");
+    assert_eq!(says("KILL USER alice"), "200 OK killed=1\n");
+    assert_eq!(says("KILL USER root"), "200 OK killed=0\n");
+    assert_eq!(says("KILL USER bob"), "404 Not Found [NOUSER] no such user\n");
+    for line in ["KILL", "KILL 7", "KILL .", "KILL 0.7.1", "KILL 0.-7", "CONNECTIONS alice"] {
+        assert!(says(line).starts_with("400 Bad Request [SYNTAX]"), "{line}");
+    }
+}
+
+#[test]
+fn settings_by_name() {
+    let (mut shared, root) = shared();
+    let line = "key=buffer-size value=65536 unit=bytes min=1 max=1048576 acts=now\n";
+    assert_eq!(says("CONFIG GET buffer-size", root, &mut shared), format!("200 OK\n{line}.\n"));
+    let all = says("CONFIG GET", root, &mut shared);
+    assert!(all.starts_with(&format!("200 OK\n{line}")) && all.lines().count() == KNOBS.len() + 2);
+    assert_eq!(says("CONFIG SET buffer-size 4096", root, &mut shared), "200 OK\n");
+    assert_eq!((shared.settings.buffer_size, shared.changes), (4096, 1));
+    assert_eq!(
+        says("CONFIG SET buffer-size 0", root, &mut shared),
+        "400 Bad Request [RANGE] buffer-size takes 1 to 1048576 bytes\n"
+    );
+    assert_eq!(
+        says("CONFIG SET idle-timeout -1", root, &mut shared),
+        "400 Bad Request [RANGE] idle-timeout takes 0 to 31536000 seconds\n"
+    );
+    assert_eq!(
+        says("CONFIG SET log-level loud", root, &mut shared),
+        "400 Bad Request [RANGE] log-level takes off, error, warn, info, debug, trace\n"
+    );
+    let missing = "404 Not Found [NOKEY] no such setting\n";
+    assert_eq!(says("CONFIG SET no-such 1", root, &mut shared), missing);
+    assert_eq!(says("CONFIG GET no-such", root, &mut shared), missing);
+    assert_eq!(shared.changes, 1);
+}
+
+#[test]
+fn users_see_and_change_their_own_alone() {
+    let (mut shared, root) = shared();
+    let alice = shared.users.find(b"alice").expect("there");
+    let own = "user=alice role=user connections=0 total=0 up=0 down=0 last-seen=-\n";
+    let boss = "user=root role=admin connections=0 total=0 up=0 down=0 last-seen=-\n";
+    assert_eq!(says("USER-METRICS", alice, &mut shared), format!("200 OK\n{own}.\n"));
+    assert_eq!(says("USER-METRICS alice", alice, &mut shared), format!("200 OK\n{own}.\n"));
+    assert_eq!(says("USER-METRICS", root, &mut shared), format!("200 OK\n{boss}{own}.\n"));
+    for name in ["root", "nobody"] {
+        assert_eq!(says(&format!("USER-METRICS {name}"), alice, &mut shared), "403 Forbidden\n");
+        let change = format!("CHANGE-PASSWORD {name} new");
+        assert_eq!(says(&change, alice, &mut shared), "403 Forbidden\n");
+    }
+    let missing = "404 Not Found [NOUSER] no such user\n";
+    assert_eq!(says("USER-METRICS nobody", root, &mut shared), missing);
+    assert_eq!(says("CHANGE-PASSWORD nobody new", root, &mut shared), missing);
+    assert_eq!(says("CHANGE-PASSWORD alice two words", alice, &mut shared), "200 OK\n");
+    assert_eq!(shared.users.authenticate(b"alice", b"two words"), Some(alice));
+    assert_eq!(says("CHANGE-PASSWORD alice pw", root, &mut shared), "200 OK\n");
+    assert_eq!(shared.users.authenticate(b"alice", b"pw"), Some(alice));
+    let bad = "400 Bad Request [BADNAME] name or password not acceptable";
+    assert_eq!(says("CHANGE-PASSWORD alice a\0b", root, &mut shared), bad);
+}
+
+#[test]
+fn closing_down_is_begun_once() {
+    let (mut shared, root) = shared();
+    let mut scene = Scene::default();
+    assert_eq!(answers("SHUTDOWN GRACE 0.5", root, &mut shared, &mut scene), "200 OK\n");
+    assert_eq!(scene.closing, Some(Some(Duration::from_millis(500))));
+    assert_eq!(
+        answers("SHUTDOWN", root, &mut shared, &mut scene),
+        "409 Conflict [CLOSING] the server is closing down\n"
+    );
+}

@@ -1,0 +1,62 @@
+//! What a subscriber is told unasked.
+
+use std::time::{Duration, Instant};
+
+use super::report;
+use crate::ledger::Shared;
+use crate::ledger::events::{Subscription, Told};
+use crate::proto::metp::{Status, Topic, ended};
+use crate::reactor::buffer::Buffer;
+
+/// Events that are told between two looks at the commands.
+const AT_ONCE: usize = 8;
+
+/// A subscription, and when its totals are due.
+pub struct Feed {
+    subscription: Subscription,
+    every: Duration,
+    totals_due: Option<Instant>,
+}
+
+impl Feed {
+    /// Totals, if they are wanted, come at once and then so often.
+    pub fn new(subscription: Subscription, every: Duration, now: Instant) -> Self {
+        let totals_due = subscription.topics().has(Topic::Metrics).then_some(now);
+        Feed { subscription, every, totals_due }
+    }
+
+    /// When the next totals are due.
+    pub fn totals_due(&self) -> Option<Instant> {
+        self.totals_due
+    }
+
+    /// Totals that are due while others still wait are left out: the next ones say it all.
+    pub fn skip_totals(&mut self, now: Instant) {
+        if self.totals_due.is_some_and(|due| due <= now) {
+            self.totals_due = now.checked_add(self.every);
+        }
+    }
+
+    /// Adds some of the events that wait. Says whether there were any.
+    pub fn tell(&mut self, now: Instant, shared: &mut Shared, output: &mut Buffer) -> bool {
+        let mut told = 0;
+        if self.totals_due.is_some_and(|due| due <= now) {
+            self.totals_due = now.checked_add(self.every);
+            say(output, Topic::Metrics.word(), &report::totals(shared));
+            told += 1;
+        }
+        while told < AT_ONCE {
+            match shared.events.next(&mut self.subscription) {
+                Some(Told::Event(topic, line)) => say(output, topic.word(), line),
+                Some(Told::Lost(count)) => say(output, "lost", &format!("count={count}")),
+                None => break,
+            }
+            told += 1;
+        }
+        told > 0
+    }
+}
+
+fn say(output: &mut Buffer, kind: &str, fields: &str) {
+    output.append(ended(format!("{} {kind} {fields}", Status::EVENT)).as_bytes());
+}

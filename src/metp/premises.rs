@@ -1,0 +1,49 @@
+//! What administrators see and change outside the ledger.
+
+use std::time::Duration;
+
+use crate::ledger::connection::Connection;
+use crate::ledger::users::{UserId, Users};
+use crate::proto::metp::ConnectionId;
+use crate::reactor::names::Load;
+
+/// The rest of the server, as METP sees it. The server does it for real; tests do it with scripts.
+pub trait Premises {
+    /// The connections have numbers below this one.
+    fn slots(&self) -> u32;
+
+    /// The connection in this place, unless there is none, or it is not `of` this account.
+    fn connection(&self, slot: u32, of: Option<UserId>, users: &Users) -> Option<Connection>;
+
+    /// Closes a connection. Says whether it was there.
+    fn kill(&mut self, id: ConnectionId) -> bool;
+
+    /// Closes the connections of an account. Says how many there were.
+    fn kill_user(&mut self, user: UserId) -> usize;
+
+    /// Begins to close down: open tunnels may go on for so long, or as long as the settings say. Says
+    /// whether this is news.
+    fn shut_down(&mut self, grace: Option<Duration>) -> bool;
+
+    /// How the process is doing.
+    fn vitals(&self) -> Vitals;
+}
+
+/// How the process is doing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Vitals {
+    /// Since the start.
+    pub uptime: Duration,
+    /// Whether it is closing down.
+    pub closing: bool,
+    /// Descriptors that are open.
+    pub descriptors: usize,
+    /// Descriptors that may be.
+    pub descriptors_limit: usize,
+    /// Memory that is resident, in bytes.
+    pub resident: u64,
+    /// Names on their way.
+    pub names: Load,
+    /// Lines of both logs that had to be dropped.
+    pub lines_lost: u64,
+}

@@ -1,0 +1,64 @@
+//! The pieces that command lines are made of.
+
+use super::{Cause, LONGEST_NAME, LONGEST_PASSWORD, Response};
+use crate::proto::text::Escaped;
+
+pub(super) fn bad(cause: Cause) -> Response {
+    Response::BadRequest(Some(cause))
+}
+
+/// The arguments: what blanks separate.
+pub(super) fn words(rest: &[u8]) -> impl Iterator<Item = &[u8]> {
+    rest.split(|byte| *byte == b' ').filter(|word| !word.is_empty())
+}
+
+/// A name, one blank, and a password that runs to the end of the line and may hold blanks.
+pub(super) fn name_and_password(rest: &[u8]) -> Option<(&[u8], &[u8])> {
+    let start = rest.iter().position(|byte| *byte != b' ')?;
+    let mut parts = rest.get(start..)?.splitn(2, |byte| *byte == b' ');
+    let (name, password) = (parts.next()?, parts.next()?);
+    (!name.is_empty() && !password.is_empty()).then_some((name, password))
+}
+
+pub(super) fn acceptable_name(name: &[u8]) -> bool {
+    (1..=LONGEST_NAME).contains(&name.len())
+        && !name.starts_with(b".")
+        && !name.starts_with(b"-")
+        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_-@+.".contains(byte))
+}
+
+pub(super) fn acceptable_password(password: &[u8]) -> bool {
+    password.len() <= LONGEST_PASSWORD && fits_in_a_line(password)
+}
+
+pub(super) fn fits_in_a_line(password: &[u8]) -> bool {
+    !password.iter().any(|byte| matches!(byte, b'\0' | b'\r' | b'\n'))
+}
+
+/// Digits alone, unlike `str::parse`, which takes a sign.
+pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+pub(super) fn with_password(verb: &str, name: &[u8], password: &[u8]) -> Option<Vec<u8>> {
+    if password.is_empty() || !fits_in_a_line(password) {
+        return None;
+    }
+    let mut line = format!("{verb} {} ", Escaped(name)).into_bytes();
+    line.extend(password);
+    line.push(b'\n');
+    Some(line)
+}
+
+/// A time in seconds, with or without a fraction: no sign, no exponent, at most `longest`.
+pub(super) fn seconds(word: &[u8], longest: u32) -> Result<std::time::Duration, Response> {
+    let text = std::str::from_utf8(word).map_err(|_| bad(Cause::Syntax))?;
+    match crate::proto::text::seconds(text) {
+        Some(time) if time.as_secs_f64() <= f64::from(longest) => Ok(time),
+        Some(_) => Err(bad(Cause::Range)),
+        None => Err(bad(Cause::Syntax)),
+    }
+}

@@ -1,0 +1,452 @@
+//! What clients say: the opening (§4) and commands (§5), read and written.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::arguments::{
+    acceptable_name, acceptable_password, bad, decimal, name_and_password, seconds, with_password,
+    words,
+};
+use super::{
+    BUFFER_SIZES, Cause, ConnectionId, HELLO, INTERVALS, LONGEST_GRACE, Response, Topic, Topics,
+};
+use crate::proto::text::{Escaped, Seconds, unescape};
+
+/// What an account may do (§6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// May read the metrics, and what concerns the account itself.
+    User,
+    /// May do everything.
+    Admin,
+}
+
+impl Role {
+    /// Reads the word of the wire.
+    pub fn parse(word: &[u8]) -> Option<Self> {
+        match word {
+            b"user" => Some(Role::User),
+            b"admin" => Some(Role::Admin),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::User => "user",
+            Role::Admin => "admin",
+        })
+    }
+}
+
+/// What a client may say before it has logged in (§4).
+#[derive(Clone, PartialEq, Eq)]
+pub enum Opening {
+    /// `HELLO METP/1.0`
+    Hello,
+    /// `AUTH <user> <password>`
+    Auth {
+        /// The account's name.
+        name: Vec<u8>,
+        /// Its password: the rest of the line, blanks included.
+        password: Vec<u8>,
+    },
+}
+
+impl Opening {
+    /// Reads a line (without its LF). `None`: 400 and close.
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        if line == HELLO.as_bytes() {
+            return Some(Opening::Hello);
+        }
+        let (name, password) = name_and_password(line.strip_prefix(b"AUTH ")?)?;
+        Some(Opening::Auth { name: unescape(name).into_owned(), password: password.to_vec() })
+    }
+
+    /// The line as a client sends it, LF included. `None` if the password cannot travel in a line.
+    pub fn encode(&self) -> Option<Vec<u8>> {
+        match self {
+            Opening::Hello => Some(format!("{HELLO}\n").into_bytes()),
+            Opening::Auth { name, password } => with_password("AUTH", name, password),
+        }
+    }
+}
+
+/// A command of a session that has logged in (§5).
+#[derive(Clone, PartialEq, Eq)]
+pub enum Command {
+    /// `GET_METRICS`
+    GetMetrics,
+    /// `GET_METRICS ALL`
+    GetAllMetrics,
+    /// `GET_LOGS [LAST <n>] [USER <user>]`
+    GetLogs(LogSelection),
+    /// `USERS`
+    Users,
+    /// `CHANGE-BUFFER <bytes>`
+    ChangeBuffer(usize),
+    /// `ADD-USER <user> <password>`
+    AddUser {
+        /// The new name.
+        name: Vec<u8>,
+        /// Its password.
+        password: Vec<u8>,
+    },
+    /// `DELETE-USER <user>`
+    DeleteUser(Vec<u8>),
+    /// `SET-ROLE <user> <role>`
+    SetRole(Vec<u8>, Role),
+    /// `QUIT`
+    Quit,
+    /// `CAPA`
+    Capabilities,
+    /// `PING [<token>]`
+    Ping(Option<Vec<u8>>),
+    /// `INFO`
+    Info,
+    /// `USER-METRICS [<user>]`
+    UserMetrics(Option<Vec<u8>>),
+    /// `CHANGE-PASSWORD <user> <password>`
+    ChangePassword {
+        /// Whose.
+        name: Vec<u8>,
+        /// The new one.
+        password: Vec<u8>,
+    },
+    /// `CONNECTIONS [USER <user>]`
+    Connections(Option<Vec<u8>>),
+    /// `KILL <id>`
+    Kill(ConnectionId),
+    /// `KILL USER <user>`
+    KillUser(Vec<u8>),
+    /// `CONFIG GET [<key>]`
+    ConfigGet(Option<Vec<u8>>),
+    /// `CONFIG SET <key> <value>`
+    ConfigSet {
+        /// Which setting.
+        key: Vec<u8>,
+        /// What it is to be.
+        value: Vec<u8>,
+    },
+    /// `SUBSCRIBE <topic>... [EVERY <seconds>]`
+    Subscribe(Topics, Duration),
+    /// `UNSUBSCRIBE`
+    Unsubscribe,
+    /// `SHUTDOWN [GRACE <seconds>]`
+    Shutdown(Option<Duration>),
+}
+
+/// Which records of the access log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogSelection {
+    /// So many of the newest; `None` is all.
+    pub last: Option<u64>,
+    /// Those of the accounts of this name; `None` is everybody's.
+    pub user: Option<Vec<u8>>,
+}
+
+/// The verbs, and who may use them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    GetMetrics,
+    GetLogs,
+    Users,
+    ChangeBuffer,
+    AddUser,
+    DeleteUser,
+    SetRole,
+    Quit,
+    Capabilities,
+    Ping,
+    Info,
+    UserMetrics,
+    ChangePassword,
+    Connections,
+    Kill,
+    Config,
+    Subscribe,
+    Unsubscribe,
+    Shutdown,
+}
+
+const WORDS: [(&str, Verb); 19] = [
+    ("GET_METRICS", Verb::GetMetrics),
+    ("GET_LOGS", Verb::GetLogs),
+    ("USERS", Verb::Users),
+    ("CHANGE-BUFFER", Verb::ChangeBuffer),
+    ("ADD-USER", Verb::AddUser),
+    ("DELETE-USER", Verb::DeleteUser),
+    ("SET-ROLE", Verb::SetRole),
+    ("QUIT", Verb::Quit),
+    ("CAPA", Verb::Capabilities),
+    ("PING", Verb::Ping),
+    ("INFO", Verb::Info),
+    ("USER-METRICS", Verb::UserMetrics),
+    ("CHANGE-PASSWORD", Verb::ChangePassword),
+    ("CONNECTIONS", Verb::Connections),
+    ("KILL", Verb::Kill),
+    ("CONFIG", Verb::Config),
+    ("SUBSCRIBE", Verb::Subscribe),
+    ("UNSUBSCRIBE", Verb::Unsubscribe),
+    ("SHUTDOWN", Verb::Shutdown),
+];
+
+/// The words of all verbs: those of METP/1.0 first.
+pub fn verbs() -> impl Iterator<Item = &'static str> {
+    WORDS.iter().map(|(word, _)| *word)
+}
+
+impl Verb {
+    fn parse(word: &[u8]) -> Option<Self> {
+        WORDS.iter().find(|(text, _)| text.as_bytes() == word).map(|(_, verb)| *verb)
+    }
+
+    fn permitted(self, role: Role) -> bool {
+        let everybody = [
+            Verb::GetMetrics,
+            Verb::Quit,
+            Verb::Capabilities,
+            Verb::Ping,
+            Verb::UserMetrics,
+            Verb::ChangePassword,
+        ];
+        role == Role::Admin || everybody.contains(&self)
+    }
+
+    fn takes_password(self) -> bool {
+        matches!(self, Verb::AddUser | Verb::ChangePassword)
+    }
+}
+
+impl Command {
+    /// Reads a line (without its LF) that an account of this role sent. The role is checked before the
+    /// arguments, so that nobody learns more than their role lets them.
+    ///
+    /// # Errors
+    /// The answer to give instead: 400 with its cause, or 403.
+    pub fn parse(line: &[u8], role: Role) -> Result<Self, Response> {
+        let (word, rest) = match line.iter().position(|byte| *byte == b' ') {
+            Some(blank) => line.split_at(blank),
+            None => (line, &[][..]),
+        };
+        let verb = Verb::parse(word).ok_or(bad(Cause::Syntax))?;
+        if !verb.permitted(role) {
+            return Err(Response::Forbidden);
+        }
+        if verb.takes_password() {
+            return with_new_password(verb, rest);
+        }
+        let words: Vec<&[u8]> = words(rest).collect();
+        arguments(verb, &words).unwrap_or(Err(bad(Cause::Syntax)))
+    }
+
+    /// The line as a client sends it, LF included. `None` if the password cannot travel in a line.
+    pub fn encode(&self) -> Option<Vec<u8>> {
+        match self {
+            Command::AddUser { name, password } => with_password("ADD-USER", name, password),
+            Command::ChangePassword { name, password } => {
+                with_password("CHANGE-PASSWORD", name, password)
+            }
+            _ => Some(format!("{self}\n").into_bytes()),
+        }
+    }
+
+    /// Whether it changes something that others notice, and so is to be remembered.
+    pub fn is_change(&self) -> bool {
+        match self {
+            Command::ChangeBuffer(_)
+            | Command::AddUser { .. }
+            | Command::DeleteUser(_)
+            | Command::SetRole(..)
+            | Command::ChangePassword { .. }
+            | Command::Kill(_)
+            | Command::KillUser(_)
+            | Command::ConfigSet { .. }
+            | Command::Shutdown(_) => true,
+            Command::GetMetrics
+            | Command::GetAllMetrics
+            | Command::GetLogs(_)
+            | Command::Users
+            | Command::Quit
+            | Command::Capabilities
+            | Command::Ping(_)
+            | Command::Info
+            | Command::UserMetrics(_)
+            | Command::Connections(_)
+            | Command::ConfigGet(_)
+            | Command::Subscribe(..)
+            | Command::Unsubscribe => false,
+        }
+    }
+}
+
+/// The line without its LF, and without the password if it has one.
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Command::GetMetrics => f.write_str("GET_METRICS"),
+            Command::GetAllMetrics => f.write_str("GET_METRICS ALL"),
+            Command::GetLogs(LogSelection { last, user }) => {
+                f.write_str("GET_LOGS")?;
+                last.map_or(Ok(()), |last| write!(f, " LAST {last}"))?;
+                with_name(f, " USER", user.as_deref())
+            }
+            Command::Users => f.write_str("USERS"),
+            Command::Quit => f.write_str("QUIT"),
+            Command::ChangeBuffer(size) => write!(f, "CHANGE-BUFFER {size}"),
+            Command::DeleteUser(name) => write!(f, "DELETE-USER {}", Escaped(name)),
+            Command::SetRole(name, role) => write!(f, "SET-ROLE {} {role}", Escaped(name)),
+            Command::AddUser { name, .. } => write!(f, "ADD-USER {}", Escaped(name)),
+            Command::Capabilities => f.write_str("CAPA"),
+            Command::Ping(token) => {
+                with_name(f, "PING", Some(token.as_deref().unwrap_or_default()))
+            }
+            Command::Info => f.write_str("INFO"),
+            Command::UserMetrics(None) => f.write_str("USER-METRICS"),
+            Command::UserMetrics(name) => with_name(f, "USER-METRICS", name.as_deref()),
+            Command::ChangePassword { name, .. } => write!(f, "CHANGE-PASSWORD {}", Escaped(name)),
+            Command::Connections(user) => {
+                f.write_str("CONNECTIONS")?;
+                with_name(f, " USER", user.as_deref())
+            }
+            Command::Kill(id) => write!(f, "KILL {id}"),
+            Command::KillUser(name) => write!(f, "KILL USER {}", Escaped(name)),
+            Command::ConfigGet(key) => {
+                f.write_str("CONFIG")?;
+                with_name(f, " GET", Some(key.as_deref().unwrap_or_default()))
+            }
+            Command::ConfigSet { key, value } => {
+                write!(f, "CONFIG SET {} {}", Escaped(key), Escaped(value))
+            }
+            Command::Subscribe(topics, every) => {
+                f.write_str("SUBSCRIBE")?;
+                topics.iter().try_for_each(|topic| write!(f, " {topic}"))?;
+                write!(f, " EVERY {}", every.as_secs())
+            }
+            Command::Unsubscribe => f.write_str("UNSUBSCRIBE"),
+            Command::Shutdown(None) => f.write_str("SHUTDOWN"),
+            Command::Shutdown(Some(grace)) => write!(f, "SHUTDOWN GRACE {}", Seconds(*grace)),
+        }
+    }
+}
+
+/// A word, and a name behind it if there is one that is not empty; nothing at all if there is none.
+fn with_name(f: &mut fmt::Formatter<'_>, word: &str, name: Option<&[u8]>) -> fmt::Result {
+    match name {
+        None => Ok(()),
+        Some([]) => f.write_str(word),
+        Some(name) => write!(f, "{word} {}", Escaped(name)),
+    }
+}
+
+/// The command that these words make. `None`: none at all.
+fn arguments(verb: Verb, words: &[&[u8]]) -> Option<Result<Command, Response>> {
+    let name = |name: &[u8]| unescape(name).into_owned();
+    let command = match (verb, words) {
+        (Verb::GetMetrics, []) => Command::GetMetrics,
+        (Verb::GetMetrics, [b"ALL"]) => Command::GetAllMetrics,
+        (Verb::GetLogs, words) => return Some(log_selection(words).map(Command::GetLogs)),
+        (Verb::Users, []) => Command::Users,
+        (Verb::Quit, []) => Command::Quit,
+        (Verb::ChangeBuffer, [size]) => return Some(buffer_size(size)),
+        (Verb::DeleteUser, [user]) => Command::DeleteUser(name(user)),
+        (Verb::SetRole, [user, role]) => match Role::parse(role) {
+            Some(role) => Command::SetRole(name(user), role),
+            None => return Some(Err(bad(Cause::BadRole))),
+        },
+        (Verb::Capabilities, []) => Command::Capabilities,
+        (Verb::Ping, []) => Command::Ping(None),
+        (Verb::Ping, [token]) => Command::Ping(Some(name(token))),
+        (Verb::Info, []) => Command::Info,
+        (Verb::UserMetrics, []) => Command::UserMetrics(None),
+        (Verb::UserMetrics, [user]) => Command::UserMetrics(Some(name(user))),
+        (Verb::Connections, []) => Command::Connections(None),
+        (Verb::Connections, [b"USER", user]) => Command::Connections(Some(name(user))),
+        (Verb::Kill, [b"USER", user]) => Command::KillUser(name(user)),
+        (Verb::Kill, [id]) => Command::Kill(ConnectionId::parse(id)?),
+        (Verb::Config, [b"GET"]) => Command::ConfigGet(None),
+        (Verb::Config, [b"GET", key]) => Command::ConfigGet(Some(name(key))),
+        (Verb::Config, [b"SET", key, value]) => {
+            Command::ConfigSet { key: name(key), value: name(value) }
+        }
+        (Verb::Subscribe, words) => return Some(subscription(words)),
+        (Verb::Unsubscribe, []) => Command::Unsubscribe,
+        (Verb::Shutdown, []) => Command::Shutdown(None),
+        (Verb::Shutdown, [b"GRACE", time]) => {
+            return Some(seconds(time, LONGEST_GRACE).map(|time| Command::Shutdown(Some(time))));
+        }
+        _ => return None,
+    };
+    Some(Ok(command))
+}
+
+/// A name and a password that an account may have.
+fn with_new_password(verb: Verb, rest: &[u8]) -> Result<Command, Response> {
+    let (name, password) = name_and_password(rest).ok_or(bad(Cause::Syntax))?;
+    // Only new names are bound by the rule for names.
+    if !acceptable_password(password) || (verb == Verb::AddUser && !acceptable_name(name)) {
+        return Err(bad(Cause::BadName));
+    }
+    let password = password.to_vec();
+    Ok(match verb {
+        Verb::AddUser => Command::AddUser { name: name.to_vec(), password },
+        _ => Command::ChangePassword { name: unescape(name).into_owned(), password },
+    })
+}
+
+fn buffer_size(word: &[u8]) -> Result<Command, Response> {
+    if !word.iter().all(u8::is_ascii_digit) {
+        return Err(bad(Cause::Syntax));
+    }
+    decimal(word)
+        .filter(|_| word.len() <= 8)
+        .and_then(|size| usize::try_from(size).ok())
+        .filter(|size| BUFFER_SIZES.contains(size))
+        .map(Command::ChangeBuffer)
+        .ok_or(bad(Cause::Range))
+}
+
+/// `LAST <n>` and `USER <user>`, in either order, each at most once.
+fn log_selection(mut words: &[&[u8]]) -> Result<LogSelection, Response> {
+    let mut selection = LogSelection::default();
+    while !words.is_empty() {
+        match words {
+            [b"LAST", count, rest @ ..] if selection.last.is_none() => {
+                let digits = count.len() <= 10;
+                let count =
+                    decimal(count).filter(|_| !count.is_empty()).ok_or(bad(Cause::Syntax))?;
+                selection.last = Some(count).filter(|_| digits);
+                selection.last.ok_or(bad(Cause::Range))?;
+                words = rest;
+            }
+            [b"USER", user, rest @ ..] if selection.user.is_none() => {
+                selection.user = Some(unescape(user).into_owned());
+                words = rest;
+            }
+            _ => return Err(bad(Cause::Syntax)),
+        }
+    }
+    Ok(selection)
+}
+
+fn subscription(words: &[&[u8]]) -> Result<Command, Response> {
+    let (topics, every) = match words {
+        [topics @ .., b"EVERY", every] => {
+            let digits = !every.is_empty() && every.iter().all(u8::is_ascii_digit);
+            let every = decimal(every).and_then(|every| u32::try_from(every).ok());
+            let every = every.filter(|every| INTERVALS.contains(every));
+            (topics, every.ok_or(bad(if digits { Cause::Range } else { Cause::Syntax }))?)
+        }
+        topics => (topics, *INTERVALS.start()),
+    };
+    let mut chosen = Topics::default();
+    for word in topics {
+        chosen = chosen.with(Topic::parse(word).ok_or(bad(Cause::Syntax))?);
+    }
+    if chosen.is_empty() {
+        return Err(bad(Cause::Syntax));
+    }
+    Ok(Command::Subscribe(chosen, Duration::from_secs(every.into())))
+}

@@ -1,0 +1,76 @@
+//! METP, the management protocol: command lines, status lines, bodies, events. `protocol_metp.txt` is its
+//! contract; the section numbers below are its own.
+//!
+//! Server and client both speak through this module, so they cannot disagree. What a command looks like,
+//! how it is printed and who may give it stand together, here; what it does stands in `metp/execute.rs`.
+
+mod arguments;
+mod body;
+mod command;
+mod connection;
+mod status;
+mod topic;
+
+pub use body::{MetricsBody, field, log_line, user_line};
+pub use command::{Command, LogSelection, Opening, Role, verbs};
+pub use connection::ConnectionId;
+pub use status::{Cause, Missing, Notice, Response, Status};
+pub use topic::{Topic, Topics};
+
+use super::Parsed;
+
+/// The longest command line, in octets, its LF included (§3.1).
+pub const LINE_LIMIT: usize = 4096;
+/// The longest line from the server, in octets, its LF included (§3.2).
+pub const REPLY_LIMIT: usize = 999;
+/// The line that opens a session (§4.1).
+pub const HELLO: &str = "HELLO METP/1.0";
+/// The line that ends a multi-line reply (§3.2).
+pub const END_OF_BODY: &str = ".";
+/// What the protocol is called that `CAPA` tells of.
+pub const PROTOCOL: &str = "METP/1.1";
+/// The buffer sizes that `CHANGE-BUFFER` and `--buffer-size` take, in bytes (§5.5).
+pub const BUFFER_SIZES: std::ops::RangeInclusive<usize> = 1..=1_048_576;
+/// The longest name that `ADD-USER` takes, in characters (§5.6).
+pub const LONGEST_NAME: usize = 64;
+/// The longest password, in octets (§5.6).
+pub const LONGEST_PASSWORD: usize = 255;
+/// How often `SUBSCRIBE metrics` may be answered, in seconds.
+pub const INTERVALS: std::ops::RangeInclusive<u32> = 1..=3600;
+/// The longest time that `SHUTDOWN` takes, in seconds.
+pub const LONGEST_GRACE: u32 = 86_400;
+
+/// Finds the first line of `input`: the octets before its LF, one CR taken off (§3.1). Returns them with
+/// the number of octets that the line took.
+///
+/// # Errors
+/// [`LineTooLong`] once [`LINE_LIMIT`] octets hold no LF.
+pub fn line(input: &[u8]) -> Parsed<&[u8], LineTooLong> {
+    match input.iter().take(LINE_LIMIT).position(|byte| *byte == b'\n') {
+        Some(end) => {
+            let (line, _) = input.split_at(end);
+            Ok(Some((line.strip_suffix(b"\r").unwrap_or(line), end.saturating_add(1))))
+        }
+        None if input.len() >= LINE_LIMIT => Err(LineTooLong),
+        None => Ok(None),
+    }
+}
+
+/// A command line had more than [`LINE_LIMIT`] octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LineTooLong;
+
+/// Ends a line from the server with LF. What would exceed [`REPLY_LIMIT`] is cut and ends in `...` (§3.2).
+/// Lines are ASCII by construction: all that comes from outside is escaped.
+pub fn ended(mut line: String) -> String {
+    const ROOM: usize = REPLY_LIMIT - 1;
+    if line.len() > ROOM {
+        line.truncate(ROOM - 3);
+        line.push_str("...");
+    }
+    line.push('\n');
+    line
+}
+
+#[cfg(test)]
+mod tests;

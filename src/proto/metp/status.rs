@@ -1,0 +1,198 @@
+//! Status lines: what the server says in one line (§7).
+
+use std::fmt;
+
+use super::arguments::decimal;
+
+/// Why a command was answered 400: the word in brackets (§7.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Unknown verb, or missing, surplus or malformed arguments.
+    Syntax,
+    /// The account is already there.
+    Exists,
+    /// There is no such account.
+    NoUser,
+    /// A number outside its range.
+    Range,
+    /// A name or password that a new account may not have.
+    BadName,
+    /// The role is neither `user` nor `admin`.
+    BadRole,
+    /// One's own account or role.
+    Own,
+}
+
+/// Displays as `[WORD] explanation`.
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Cause::Syntax => "[SYNTAX] unknown verb or wrong arguments",
+            Cause::Exists => "[EXISTS] user exists",
+            Cause::NoUser => "[NOUSER] no such user",
+            Cause::Range => "[RANGE] number out of range",
+            Cause::BadName => "[BADNAME] name or password not acceptable",
+            Cause::BadRole => "[BADROLE] role must be user or admin",
+            Cause::Own => "[SELF] not on your own account",
+        })
+    }
+}
+
+/// What was not found: the word in brackets of a 404 (§7.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// There is no such account.
+    User,
+    /// There is no such connection.
+    Connection,
+    /// There is no such setting.
+    Key,
+}
+
+/// Displays as `[WORD] explanation`.
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Missing::User => "[NOUSER] no such user",
+            Missing::Connection => "[NOCONN] no such connection",
+            Missing::Key => "[NOKEY] no such setting",
+        })
+    }
+}
+
+/// Why the server closes a session: the word in brackets of a 421 (§7.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The server is closing down.
+    Shutdown,
+    /// The client does not read its events.
+    Slow,
+}
+
+/// Displays as `[WORD] explanation`.
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Notice::Shutdown => "[SHUTDOWN] the server is closing down",
+            Notice::Slow => "[SLOW] events were not read",
+        })
+    }
+}
+
+/// The number that begins a status line (§7.1). Clients read nothing else of that line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status(u16);
+
+impl Status {
+    /// 200: done.
+    pub const OK: Status = Status(200);
+    /// 400: the command cannot be carried out as it stands.
+    pub const BAD_REQUEST: Status = Status(400);
+    /// 401: name or password wrong, or the account is gone.
+    pub const UNAUTHORIZED: Status = Status(401);
+    /// 403: the account's role does not allow it.
+    pub const FORBIDDEN: Status = Status(403);
+    /// 404: what the command names is not there.
+    pub const NOT_FOUND: Status = Status(404);
+    /// 409: not in the server's present state.
+    pub const CONFLICT: Status = Status(409);
+    /// 421: the server closes this session.
+    pub const CLOSING: Status = Status(421);
+    /// 429: too many, try later.
+    pub const TOO_MANY: Status = Status(429);
+    /// 650: an event, and no reply.
+    pub const EVENT: Status = Status(650);
+
+    /// Reads the first three characters of a status line, from 100 to 999. `None` if they are not three
+    /// digits, or if a fourth follows.
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        let (digits, rest) = line.split_first_chunk::<3>()?;
+        if rest.first().is_some_and(u8::is_ascii_digit) {
+            return None;
+        }
+        decimal(digits).filter(|code| *code >= 100)?.try_into().ok().map(Status)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A status line: everything the server says in one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// `200 Welcome to METP/1.0`
+    Welcome,
+    /// `200 OK`
+    Done,
+    /// `200 Goodbye`
+    Goodbye,
+    /// `400 Bad Request` with its cause, if it may be told.
+    BadRequest(Option<Cause>),
+    /// `401 Unauthorized`
+    Unauthorized,
+    /// `403 Forbidden`
+    Forbidden,
+    /// `200 PONG`, with the token of the `PING`, made fit to print.
+    Pong(Option<String>),
+    /// `200 OK killed=…`: so many connections.
+    Killed(usize),
+    /// `400 Bad Request [RANGE]` with what would have been in range.
+    Range(String),
+    /// `404 Not Found`
+    NotFound(Missing),
+    /// `409 Conflict`: the server is already closing down.
+    AlreadyClosing,
+    /// `421 Closing`
+    Closing(Notice),
+    /// `429 Too Many`: subscribers.
+    TooMany,
+}
+
+impl Response {
+    /// The number this line begins with.
+    pub fn status(&self) -> Status {
+        match self {
+            Response::Welcome
+            | Response::Done
+            | Response::Goodbye
+            | Response::Pong(_)
+            | Response::Killed(_) => Status::OK,
+            Response::BadRequest(_) | Response::Range(_) => Status::BAD_REQUEST,
+            Response::Unauthorized => Status::UNAUTHORIZED,
+            Response::Forbidden => Status::FORBIDDEN,
+            Response::NotFound(_) => Status::NOT_FOUND,
+            Response::AlreadyClosing => Status::CONFLICT,
+            Response::Closing(_) => Status::CLOSING,
+            Response::TooMany => Status::TOO_MANY,
+        }
+    }
+}
+
+/// Displays the line without its LF.
+impl fmt::Display for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.status())?;
+        match self {
+            Response::Welcome => f.write_str("Welcome to METP/1.0"),
+            Response::Done => f.write_str("OK"),
+            Response::Goodbye => f.write_str("Goodbye"),
+            Response::BadRequest(None) => f.write_str("Bad Request"),
+            Response::BadRequest(Some(cause)) => write!(f, "Bad Request {cause}"),
+            Response::Unauthorized => f.write_str("Unauthorized"),
+            Response::Forbidden => f.write_str("Forbidden"),
+            Response::Pong(None) => f.write_str("PONG"),
+            Response::Pong(Some(token)) => write!(f, "PONG {token}"),
+            Response::Killed(count) => write!(f, "OK killed={count}"),
+            Response::Range(range) => write!(f, "Bad Request [RANGE] {range}"),
+            Response::NotFound(what) => write!(f, "Not Found {what}"),
+            Response::AlreadyClosing => {
+                f.write_str("Conflict [CLOSING] the server is closing down")
+            }
+            Response::Closing(notice) => write!(f, "Closing {notice}"),
+            Response::TooMany => f.write_str("Too Many [BUSY] too many subscribers, try later"),
+        }
+    }
+}

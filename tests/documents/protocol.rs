@@ -1,0 +1,239 @@
+//! `protocol_metp.txt` says what the program does: codes, limits, roles, grammar.
+
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use socks5d::proto::metp::{
+    Cause, Command, LINE_LIMIT, LONGEST_NAME, LONGEST_PASSWORD, MetricsBody, Missing, Notice,
+    Opening, REPLY_LIMIT, Response, Role, ended, log_line, user_line,
+};
+use socks5d::proto::socks5::{Host, Target};
+
+use crate::abnf::Grammar;
+use crate::dialogue::Example;
+use crate::options::options;
+use crate::{CLIENT_MANUAL, PROTOCOL, between, read};
+
+#[test]
+fn every_status_and_cause_of_metp_is_in_the_protocol_and_in_an_example() {
+    let (text, source) = (read(PROTOCOL), read("src/proto/metp/status.rs"));
+    let examples = Example::all(&text);
+    let (causes, others) = source.split_once("/// What was not found").expect("they follow");
+    for word in between(others, "=> \"[", "\"") {
+        assert!(text.contains(&format!(" [{word}\n")), "§7.2: {word}");
+        let word = word.split(']').next().unwrap_or_default();
+        assert!(text.contains(&format!("%s\"{word}\"")), "§7.2: the grammar lacks {word}");
+    }
+    let causes = between(causes, "=> \"[", "\"");
+    assert!(causes.len() >= 7, "{causes:?}");
+    for cause in causes {
+        let line = format!("400 Bad Request [{cause}");
+        assert!(text.contains(&format!("\n      {line}\n")), "§7.2: {line}");
+        let shown = examples.iter().any(|example| example.replies().any(|reply| reply == line));
+        assert!(shown, "no example shows {line}");
+        let word = cause.split(']').next().unwrap_or_default();
+        assert!(text.contains(&format!("%s\"{word}\"")), "§7.2: the grammar lacks {word}");
+        assert!(read(CLIENT_MANUAL).contains(word), "{CLIENT_MANUAL}: {word}");
+    }
+    for code in between(&source, "Status = Status(", ");") {
+        assert!(text.contains(&format!("\n   | {code}  | ")), "§7.1: {code}");
+    }
+}
+
+#[test]
+fn the_limits_of_the_protocol_are_those_of_the_program() {
+    let text = read(PROTOCOL);
+    let row = |what: &str, limit: &str| {
+        let row = text.lines().find(|line| line.starts_with(&format!("   | {what} ")));
+        let row = row.unwrap_or_else(|| panic!("§8 has no {what}"));
+        assert!(row.contains(&format!("| {limit} ")), "§8: {row}: {limit}");
+    };
+    row("command line", &format!("{LINE_LIMIT} octets with line end"));
+    row("line from the server", &format!("{REPLY_LIMIT} octets with LF"));
+    row("name of ADD-USER", &format!("1 to {LONGEST_NAME} characters"));
+    row("password of ADD-USER", &format!("1 to {LONGEST_PASSWORD} octets"));
+    let sizes = socks5d::proto::metp::BUFFER_SIZES;
+    row("size of CHANGE-BUFFER", &format!("{} to {}", sizes.start(), sizes.end()));
+    for option in options("socks5d") {
+        for line in text.lines().filter(|line| line.contains(&format!("({})", option.long))) {
+            let value = option.preset().unwrap_or_else(|| panic!("{} has none", option.long));
+            let good = line.contains(&format!("| {value} "));
+            assert!(good, "§8: {line}: {value}");
+        }
+    }
+}
+
+/// §6: the table of roles is what the parser permits.
+#[test]
+fn the_roles_of_the_protocol_are_those_of_the_program() {
+    let text = read(PROTOCOL);
+    let table = between(&text, "| command         |  user  |  admin  |\n", "\n\n");
+    let rows = table[0].lines().filter(|line| line.contains('|'));
+    let mut verbs = Vec::new();
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        for (cell, role) in [(cells[2], Role::User), (cells[3], Role::Admin)] {
+            let forbidden = Command::parse(cells[1].as_bytes(), role) == Err(Response::Forbidden);
+            assert_eq!(cell, if forbidden { "403" } else { "yes" }, "{} {role}", cells[1]);
+        }
+        verbs.push(cells[1]);
+    }
+    assert_eq!(verbs, socks5d::proto::metp::verbs().collect::<Vec<_>>());
+}
+
+#[test]
+fn the_protocol_is_plain_text_of_72_columns_and_its_references_lead_somewhere() {
+    let text = read(PROTOCOL);
+    for (number, line) in text.lines().enumerate() {
+        assert!(line.is_ascii() && line.len() <= 72, "line {}: {line}", number + 1);
+        assert!(!line.ends_with(' ') && !line.contains('\t'), "line {}: {line:?}", number + 1);
+    }
+    let headings: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.split_once(". ").map(|(number, _)| number))
+        .filter(|number| number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
+        .collect();
+    let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut cited: Vec<String> =
+        between(&joined, "Section ", " ").into_iter().map(str::to_owned).collect();
+    for source in ["mod", "arguments", "body", "command", "connection", "status", "topic"]
+        .map(|name| format!("src/proto/metp/{name}.rs"))
+        .iter()
+        .map(String::as_str)
+        .chain(["src/metp/mod.rs", "src/metp/execute.rs"])
+    {
+        cited.extend(read(source).split('§').skip(1).map(str::to_owned));
+    }
+    assert!(cited.len() > 20);
+    for section in cited {
+        let end = section.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(section.len());
+        let number = section[..end].trim_end_matches('.');
+        assert!(headings.contains(&number), "there is no section {number}");
+    }
+}
+
+/// §9: the grammar matches exactly what the parser takes.
+#[test]
+fn the_grammar_is_complete() {
+    let grammar = Grammar::read(&read(PROTOCOL));
+    assert_eq!(grammar.missing(), [""; 0]);
+    for line in ["GET_METRICS", "CHANGE-BUFFER 4096 ", "ADD-USER a b c", "SET-ROLE  a  admin"] {
+        for end in ["\n", "\r\n"] {
+            let whole = format!("{line}{end}");
+            assert!(grammar.matches("command-line", whole.as_bytes()), "{whole:?}");
+        }
+        assert!(!grammar.matches("command-line", line.as_bytes()));
+    }
+}
+
+/// Lines that are nearly commands: words of the protocol, and things that stand in their way.
+fn lines() -> impl Strategy<Value = Vec<u8>> {
+    let more = ["HELLO METP/1.0", "AUTH", "AUTH", "ADD-USER", "SET-ROLE", "CHANGE-BUFFER"];
+    let parts = ["GET_LOGS LAST", "KILL USER", "CONFIG GET", "CONFIG SET", "SHUTDOWN GRACE"];
+    let verbs = socks5d::proto::metp::verbs().chain(more).chain(parts).collect::<Vec<_>>();
+    let long = [64, 65, 255, 256].map(|count| "n".repeat(count));
+    let words = ["bob", ".bob", "b.-@+_9", "-", "user", "admin", "User", "4096", "00000017"]
+        .into_iter()
+        .chain(["USER", "LAST", "ALL", "EVERY", "logs", "auth", "17.3", "1.", "."])
+        .chain(["123456789", "\t", "\r", "\0", "\\x41", "\u{e9}", "4096abc", ":", "/", " "])
+        .map(str::to_owned)
+        .chain(long)
+        .collect::<Vec<_>>();
+    let word = (select(vec![" ", " ", " ", "  ", ""]), select(words));
+    let end = select(vec!["", "", "", " ", "  "]);
+    (select(verbs), prop::collection::vec(word, 0..4), end).prop_map(|(verb, words, end)| {
+        let words: String =
+            words.into_iter().map(|(blanks, word)| format!("{blanks}{word}")).collect();
+        format!("{verb}{words}{end}").into_bytes()
+    })
+}
+
+/// A line that is one of the server's, as far as grammar goes.
+fn taken(line: &[u8]) -> bool {
+    match Command::parse(line, Role::Admin) {
+        Ok(_) => true,
+        // The range is a matter of prose, the number of digits one of grammar.
+        Err(Response::BadRequest(Some(Cause::Range))) => {
+            let digits = line.iter().filter(|byte| byte.is_ascii_digit()).count();
+            digits <= 8
+        }
+        Err(_) => false,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn the_grammar_takes_the_commands_that_the_parser_takes(line in lines()) {
+        thread_local!(static GRAMMAR: Grammar = Grammar::read(&read(PROTOCOL)));
+        GRAMMAR.with(|grammar| {
+            prop_assert_eq!(grammar.matches("command", &line), taken(&line));
+            prop_assert_eq!(grammar.matches("opening", &line), Opening::parse(&line).is_some());
+            Ok(())
+        })?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn the_grammar_describes_what_the_server_says(
+        name in prop::collection::vec(any::<u8>(), 1..60),
+        host in prop::collection::vec(any::<u8>(), 1..60),
+        (address, octets, port) in any::<(IpAddr, u64, u16)>(),
+    ) {
+        thread_local!(static GRAMMAR: Grammar = Grammar::read(&read(PROTOCOL)));
+        GRAMMAR.with(|grammar| {
+            let user = user_line(&name, Role::User);
+            prop_assert!(grammar.matches("user-line", user.as_bytes()), "{}", user);
+            for host in [Host::Name(host.clone().into()), Host::Ip(address)] {
+                let time = std::time::SystemTime::UNIX_EPOCH.into();
+                let line = log_line(time, &name, address, &Target { host, port }, octets);
+                prop_assert!(grammar.matches("log-line", line.as_bytes()), "{}", line);
+                prop_assert!(grammar.matches("body-line", ended(line).as_bytes()));
+            }
+            let metrics = MetricsBody { historical: octets, current: u64::from(port), bytes: octets };
+            let lines = metrics.lines().map(ended).concat();
+            prop_assert!(grammar.matches("metrics-body", lines.as_bytes()), "{}", lines);
+            let reply = format!("200 OK\n{lines}.\n");
+            prop_assert!(grammar.matches("reply", reply.as_bytes()), "{}", reply);
+            Ok(())
+        })?;
+    }
+}
+
+#[test]
+fn the_grammar_describes_every_status_line() {
+    let grammar = Grammar::read(&read(PROTOCOL));
+    let causes = [Cause::Syntax, Cause::Exists, Cause::NoUser, Cause::Range, Cause::BadName]
+        .into_iter()
+        .chain([Cause::BadRole, Cause::Own])
+        .map(|cause| Response::BadRequest(Some(cause)));
+    let others = [
+        Response::Welcome,
+        Response::Done,
+        Response::Goodbye,
+        Response::BadRequest(None),
+        Response::Unauthorized,
+        Response::Forbidden,
+        Response::Pong(None),
+        Response::Pong(Some("word".to_owned())),
+        Response::Killed(17),
+        Response::Range("buffer-size takes 1 to 1048576 bytes".to_owned()),
+        Response::AlreadyClosing,
+        Response::TooMany,
+    ];
+    let missing = [Missing::User, Missing::Connection, Missing::Key].map(Response::NotFound);
+    let notices = [Notice::Shutdown, Notice::Slow].map(Response::Closing);
+    for response in others.into_iter().chain(causes).chain(missing).chain(notices) {
+        let line = response.to_string();
+        assert!(grammar.matches("status", line.as_bytes()), "{line}");
+        assert!(grammar.matches("status-line", ended(line).as_bytes()));
+    }
+    for line in ["200 ok", "200", "404 Not Found", "400 Bad Request [OTHER] x"] {
+        assert!(!grammar.matches("status", line.as_bytes()), "{line}");
+    }
+}
