@@ -280,6 +280,18 @@ fn command() -> impl Strategy<Value = String> {
         "ADD-USER",
         "DELETE-USER",
         "SET-ROLE",
+        "PING",
+        "CAPA",
+        "GET_LOGS LAST",
+        "USER-METRICS",
+        "CONNECTIONS",
+        "CONNECTIONS USER",
+        "KILL",
+        "KILL USER",
+        "CONFIG GET",
+        "CONFIG SET",
+        "UNSUBSCRIBE",
+        "SHUTDOWN GRACE x",
         "HELP",
         "",
         "get_metrics",
@@ -300,8 +312,8 @@ fn command() -> impl Strategy<Value = String> {
 fn answer(session: &mut Metp, command: &str) -> String {
     session.say(command);
     let mut answer = session.line() + "\n";
-    let lists = ["GET_METRICS", "GET_LOGS", "USERS"];
-    if answer.starts_with("200") && lists.iter().any(|list| command.starts_with(list)) {
+    let lists = ["GET_", "USERS", "CAPA", "USER-", "CONNECTIONS", "CONFIG GET"];
+    if answer == "200 OK\n" && lists.iter().any(|list| command.starts_with(list)) {
         for line in session.body() {
             answer += &(line + "\n");
         }
