@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +19,8 @@ const POLL: Duration = Duration::from_millis(10);
 /// A running proxy. It ends when this is dropped.
 pub struct Proxy {
     child: Child,
+    /// The file with what it says on stderr.
+    said: PathBuf,
 }
 
 impl Proxy {
@@ -36,11 +38,11 @@ impl Proxy {
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(File::create(&said)?);
         sys::confine(&mut command, core);
-        let mut proxy = Proxy { child: command.spawn()? };
+        let mut proxy = Proxy { child: command.spawn()?, said };
         let deadline = Instant::now() + READY;
         while TcpStream::connect(address).is_err() {
             if proxy.child.try_wait()?.is_some() || Instant::now() > deadline {
-                let said = fs::read_to_string(&said).unwrap_or_default();
+                let said = fs::read_to_string(&proxy.said).unwrap_or_default();
                 return Err(io::Error::other(format!("does not start: {}", said.trim())));
             }
             thread::sleep(POLL);
@@ -61,6 +63,13 @@ impl Proxy {
         Ok(sum)
     }
 
+    /// Ends it. What it said of the turns of its event loop, if it did.
+    pub fn end(self) -> Vec<(&'static str, f64)> {
+        let said = self.said.clone();
+        drop(self);
+        turns(&fs::read_to_string(said).unwrap_or_default())
+    }
+
     /// Resident memory of all its processes, in KiB. What processes share is counted for each.
     pub fn resident_kib(&self) -> u64 {
         let root = self.child.id();
@@ -70,6 +79,20 @@ impl Proxy {
             .filter_map(|status| resident(&status))
             .sum()
     }
+}
+
+/// What socks5d says of the turns of its loop when it ends: upper bounds in µs for half of them, and for 99 of
+/// 100. Others say nothing of the kind.
+fn turns(said: &str) -> Vec<(&'static str, f64)> {
+    let value = |name: &str| {
+        let text = said.split_whitespace().rev().find_map(|word| word.strip_prefix(name))?;
+        let units = [("ns", 1e-3), ("µs", 1.0), ("ms", 1e3), ("s", 1e6)];
+        units.iter().find_map(|(unit, micros)| {
+            text.strip_suffix(unit)?.parse::<f64>().ok().map(|number| number * micros)
+        })
+    };
+    let names = [("turn_p50", "turn_p50="), ("turn_p99", "turn_p99=")];
+    names.iter().filter_map(|(name, before)| value(before).map(|micros| (*name, micros))).collect()
 }
 
 impl Drop for Proxy {
@@ -121,6 +144,16 @@ fn resident(status: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn turns_are_read_from_the_last_words() {
+        let said =
+            "x INFO  served: connections=1 bytes=2 panics=0 turn_p50=16µs turn_p99=1.024ms\n";
+        assert_eq!(turns(said), [("turn_p50", 16.0), ("turn_p99", 1024.0)]);
+        assert_eq!(turns("turn_p50=1s turn_p99=512ns"), [("turn_p50", 1e6), ("turn_p99", 0.512)]);
+        assert_eq!(turns("turn_p50=0ns turn_p99=soon\n"), [("turn_p50", 0.0)]);
+        assert_eq!(turns("closing down"), []);
+    }
 
     #[test]
     fn proc_files_are_read() {

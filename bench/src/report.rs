@@ -118,6 +118,9 @@ impl Series {
         {
             remarks.push(format!("{opened:.0} opened, {alive:.0} alive at the end"));
         }
+        if let (Some(half), Some(most)) = (row.median("turn_p50"), row.median("turn_p99")) {
+            remarks.push(format!("turns of its loop: p50 {half:.0} µs, p99 {most:.0} µs"));
+        }
         if row.failures > 0 {
             remarks.push(format!("{} runs without a result", row.failures));
         }

@@ -32,7 +32,7 @@ pub fn run(
     let mut load = Load::new(workload.kind)?;
     let running = peer.start(load.port(), echo.port(), core)?;
     let proxy = running.proxy.as_ref();
-    let sample = match workload.kind {
+    let mut sample = match workload.kind {
         Kind::Hold => hold(&mut load, workload.tunnels, running.route, proxy, time),
         Kind::Fair => {
             open(&mut load, workload, running.route)?;
@@ -51,6 +51,9 @@ pub fn run(
     };
     // First the tunnels: a proxy may give open ones a time of grace.
     drop(load);
+    if let (Ok(sample), Some(proxy)) = (&mut sample, running.proxy) {
+        sample.extend(proxy.end());
+    }
     sample
 }
 
