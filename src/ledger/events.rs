@@ -108,7 +108,7 @@ impl Events {
 
     /// Forgets the events that nobody is there to read.
     pub fn trim(&mut self) {
-        if self.subscribers() == 0 {
+        if self.subscribers() == 0 && !self.ring.is_empty() {
             self.first = self.end();
             self.ring = VecDeque::new();
         }

@@ -391,6 +391,9 @@ impl Server {
         let Some(resident) = self.sessions.remove(key) else { return };
         let service = resident.conversation.service();
         *self.world.shared.metrics.open_mut(service) -= 1;
+        if service == Service::Metp {
+            self.subscribers.retain(|subscriber| *subscriber != key);
+        }
         if let Some(source) = resident.conversation.source() {
             self.gates.of(service).leave(source, resident.proven());
         }
@@ -422,6 +425,7 @@ impl Server {
 
     /// Gives subscribers a turn when there are events, but not one for each.
     fn gather_events(&mut self, now: Instant) {
+        self.world.shared.events.trim();
         let end = self.world.shared.events.end();
         if self.told == end {
             return;
@@ -438,9 +442,6 @@ impl Server {
                 resident.queue(key, &mut self.queue);
                 self.subscribers.push(key);
             }
-        }
-        if self.subscribers.is_empty() {
-            self.world.shared.events.trim();
         }
     }
 
