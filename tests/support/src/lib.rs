@@ -11,7 +11,8 @@ pub mod proxy;
 pub mod socks;
 pub mod terminal;
 
-use std::io::Read;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,22 @@ pub fn read_to_end(stream: &mut impl Read) -> Vec<u8> {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap_or_else(|error| panic!("EOF expected: {error}"));
     bytes
+}
+
+/// Sends bytes through a tunnel to an echoing server and waits until they are back.
+pub fn exchange(tunnel: &mut TcpStream, count: usize) {
+    let sent = noise(count, 7);
+    tunnel.write_all(&sent).expect("taken");
+    assert!(read_exactly(tunnel, count) == sent, "what came back is not what was sent");
+}
+
+/// Expects the end of a connection: EOF or a reset, and no byte before it.
+pub fn read_the_end(stream: &mut TcpStream) {
+    match stream.read(&mut [0; 16]) {
+        Ok(0) => {}
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+        other => panic!("the end expected: {other:?}"),
+    }
 }
 
 /// Bytes that look random and are the same each time.

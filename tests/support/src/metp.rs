@@ -77,11 +77,49 @@ impl Metp {
         figures.try_into().expect("three figures")
     }
 
+    /// A figure of GET_METRICS ALL.
+    pub fn figure(&mut self, key: &str) -> u64 {
+        let lines = self.ask("GET_METRICS ALL");
+        let value = lines.iter().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+        let value = value.unwrap_or_else(|| panic!("no {key} in {lines:?}"));
+        value.trim().parse().expect("a number")
+    }
+
+    /// A line of INFO: what it says of this key.
+    pub fn info(&mut self, key: &str) -> String {
+        let lines = self.ask("INFO");
+        let value = lines.iter().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        value.unwrap_or_else(|| panic!("no {key} in {lines:?}")).to_owned()
+    }
+
+    /// The value of a setting.
+    pub fn setting(&mut self, key: &str) -> String {
+        let lines = self.ask(&format!("CONFIG GET {key}"));
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        value(&lines[0], "value").to_owned()
+    }
+
+    /// Changes a setting.
+    pub fn set(&mut self, key: &str, value: impl std::fmt::Display) {
+        assert_eq!(self.tell(&format!("CONFIG SET {key} {value}")), "200 OK", "{key} {value}");
+    }
+
+    /// The connection that comes from there, as CONNECTIONS shows it now.
+    pub fn connection_from(&mut self, source: &TcpStream) -> Option<String> {
+        let source = format!(" source={} ", source.local_addr().expect("connected"));
+        self.ask("CONNECTIONS").into_iter().find(|line| line.contains(&source))
+    }
+
     /// Expects EOF, and no reset.
     pub fn hears_eof(&mut self) {
+        assert_eq!(self.rest(), "", "nothing more");
+    }
+
+    /// All that comes before EOF.
+    pub fn rest(&mut self) -> String {
         let mut rest = String::new();
         self.stream.read_to_string(&mut rest).expect("EOF, not a reset");
-        assert_eq!(rest, "", "nothing more");
+        rest
     }
 
     /// Ends the writing direction.
@@ -89,4 +127,10 @@ impl Metp {
         self.stream.get_ref().shutdown(Shutdown::Write).expect("it is open");
         self
     }
+}
+
+/// The value of a field in a line of `key=value` fields.
+pub fn value<'a>(line: &'a str, key: &str) -> &'a str {
+    let value = line.split(' ').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+    value.unwrap_or_else(|| panic!("no {key} in {line}"))
 }
