@@ -33,7 +33,7 @@ pub struct Shared {
     pub access_log: AccessLog,
     /// What can be changed at runtime.
     pub settings: Settings,
-    /// How often that has happened through [`knobs`].
+    /// How often that, or what an account may do, has been changed.
     pub changes: u64,
     /// What subscribers are told.
     pub events: Events,

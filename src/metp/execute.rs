@@ -141,6 +141,7 @@ impl Desk<'_> {
             Some(id) if id == self.actor => refusal(Cause::Own),
             Some(id) => {
                 change(id, self.shared);
+                self.shared.changes += 1;
                 Response::Done.into()
             }
         }

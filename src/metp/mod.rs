@@ -144,6 +144,11 @@ impl<S: Stream> Session<S> {
         }
     }
 
+    fn is_administrators(&self, users: &Users) -> bool {
+        let Stage::Open(user) = self.stage else { return false };
+        users.get(user).is_some_and(|account| account.role == Role::Admin)
+    }
+
     /// Whether the client has said nothing yet.
     pub fn is_silent(&self) -> bool {
         matches!(self.stage, Stage::Start) && self.input.is_empty()
@@ -178,6 +183,10 @@ impl<S: Stream> Session<S> {
     pub fn turn(&mut self, cx: &mut Context<'_>) -> Flow {
         if self.client.broken() {
             return Flow::Close;
+        }
+        if self.feed.is_some() && !self.is_administrators(&cx.shared.users) {
+            // Events are for administrators: who is none any more hears no more of them.
+            self.feed = None;
         }
         let mut flow = Flow::Again;
         for _ in 0..BUDGET {

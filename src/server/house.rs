@@ -137,6 +137,11 @@ impl Server {
         for key in keys {
             self.arm(key);
         }
+        for key in &self.subscribers {
+            if let Some(resident) = self.sessions.get_mut(*key) {
+                resident.queue(*key, &mut self.queue);
+            }
+        }
         self.accept(now);
     }
 }

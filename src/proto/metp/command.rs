@@ -414,11 +414,11 @@ fn log_selection(mut words: &[&[u8]]) -> Result<LogSelection, Response> {
     while !words.is_empty() {
         match words {
             [b"LAST", count, rest @ ..] if selection.last.is_none() => {
-                let digits = count.len() <= 10;
-                let count =
-                    decimal(count).filter(|_| !count.is_empty()).ok_or(bad(Cause::Syntax))?;
-                selection.last = Some(count).filter(|_| digits);
-                selection.last.ok_or(bad(Cause::Range))?;
+                if !count.iter().all(u8::is_ascii_digit) {
+                    return Err(bad(Cause::Syntax));
+                }
+                let number = decimal(count).filter(|_| count.len() <= 10);
+                selection.last = Some(number.ok_or(bad(Cause::Range))?);
                 words = rest;
             }
             [b"USER", user, rest @ ..] if selection.user.is_none() => {
