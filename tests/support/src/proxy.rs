@@ -85,7 +85,7 @@ impl Builder {
         if let Some(address) = self.listen {
             command.args(["-l", address]);
         }
-        command.env_remove("PROXY_CTRL_SUPERUSER").env("RUST_LOG", "info");
+        command.env_remove("PROXY_CTRL_SUPERUSER").env_remove("RUST_LOG");
         if let Some(superuser) = &self.superuser {
             command.env("PROXY_CTRL_SUPERUSER", superuser);
         }

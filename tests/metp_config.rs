@@ -1,0 +1,296 @@
+//! METP/1.1: CONFIG (`protocol_metp.txt` §5.16). Each setting is an option, has the range it tells, and acts
+//! when it says so: on what is open, or on what comes.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::Duration;
+
+use support::metp::{Metp, value};
+use support::origin::{Origin, deaf};
+use support::proxy::{Proxy, connect};
+use support::socks::{Client, HELLO, connect_request, half_close, name_request};
+use support::{binary, eventually, exchange, read_the_end, read_to_end};
+
+const OK: &str = "200 OK";
+
+/// Options that are no settings: they act at the start, or not on the server.
+const NO_SETTINGS: [&str; 7] =
+    ["help", "version", "listen", "port", "metp-listen", "metp-port", "user"];
+
+/// The long options of `socks5d -h`.
+fn options() -> Vec<String> {
+    let help = Command::new(binary("socks5d")).arg("-h").output().expect("it runs").stdout;
+    let help = String::from_utf8(help).expect("text");
+    let option = |line: &str| {
+        let (_, option) = line.split_once("--").filter(|(before, _)| before.len() == 8)?;
+        Some(option.split(' ').next()?.to_owned())
+    };
+    help.lines().filter_map(option).collect()
+}
+
+#[test]
+fn the_settings_are_the_options_in_their_order() {
+    let proxy = Proxy::start();
+    let mut options = options();
+    options.retain(|option| !NO_SETTINGS.contains(&option.as_str()));
+    let settings = proxy.admin().ask("CONFIG GET");
+    let keys: Vec<&str> = settings.iter().map(|line| value(line, "key")).collect();
+    assert_eq!(keys.len(), 24);
+    let sorted = |mut keys: Vec<String>| {
+        keys.sort();
+        keys
+    };
+    assert_eq!(sorted(keys.iter().map(ToString::to_string).collect()), sorted(options));
+    for line in &settings {
+        let names: Vec<&str> =
+            line.split(' ').filter_map(|pair| Some(pair.split_once('=')?.0)).collect();
+        assert_eq!(names, ["key", "value", "unit", "min", "max", "acts"], "{line}");
+        assert!(["now", "new"].contains(&value(line, "acts")), "{line}");
+    }
+}
+
+/// What the command line says is what CONFIG shows, and takes.
+#[test]
+fn values_are_those_of_the_command_line() {
+    let given = [
+        ("buffer-size", "4096"),
+        ("buffer-memory", "1000000"),
+        ("max-connections", "17"),
+        ("max-connections-per-ip", "9"),
+        ("max-metp-sessions", "5"),
+        ("dns-threads", "3"),
+        ("dns-queue", "7"),
+        ("log-entries", "0"),
+        ("log-level", "warn"),
+        ("grace", "0.25"),
+        ("handshake-timeout", "0.125"),
+        ("resolve-timeout", "1.5"),
+        ("idle-timeout", "0"),
+        ("keepalive", "31536000"),
+        ("subscriber-timeout", "0.001"),
+        ("dns-cache", "2"),
+        ("dns-negative-cache", "0"),
+    ];
+    let arguments: Vec<String> =
+        given.iter().map(|(key, value)| format!("--{key}={value}")).collect();
+    let arguments: Vec<&str> =
+        arguments.iter().map(String::as_str).chain(["--allow-local"]).collect();
+    // A quiet one says not where it listens; so the level is set later.
+    let arguments: Vec<&str> =
+        arguments.into_iter().filter(|text| !text.contains("level")).collect();
+    let proxy = Proxy::with(&arguments);
+    let mut admin = proxy.admin();
+    admin.set("log-level", "warn");
+    for (key, value) in given.into_iter().chain([("allow-local", "on")]) {
+        assert_eq!(admin.setting(key), value, "{key}");
+        admin.set(key, value);
+        assert_eq!(admin.setting(key), value, "{key}");
+    }
+}
+
+/// The refusals to the letter: which setting, what it takes, of what.
+#[test]
+fn refusals_name_the_range() {
+    let proxy = Proxy::start();
+    let mut admin = proxy.admin();
+    let no_key = "404 Not Found [NOKEY] no such setting";
+    let syntax = "400 Bad Request [SYNTAX] unknown verb or wrong arguments";
+    for (arguments, answer) in [
+        ("SET buffer-size 0", "400 Bad Request [RANGE] buffer-size takes 1 to 1048576 bytes"),
+        ("SET buffer-size 1048577", "400 Bad Request [RANGE] buffer-size takes 1 to 1048576 bytes"),
+        ("SET buffer-size 4k", "400 Bad Request [RANGE] buffer-size takes 1 to 1048576 bytes"),
+        ("SET buffer-size +1", "400 Bad Request [RANGE] buffer-size takes 1 to 1048576 bytes"),
+        (
+            "SET log-level loud",
+            "400 Bad Request [RANGE] log-level takes off, error, warn, info, debug, trace",
+        ),
+        (
+            "SET log-level INFO",
+            "400 Bad Request [RANGE] log-level takes off, error, warn, info, debug, trace",
+        ),
+        ("SET allow-local yes", "400 Bad Request [RANGE] allow-local takes on, off"),
+        ("SET allow-local 1", "400 Bad Request [RANGE] allow-local takes on, off"),
+        ("SET grace 31536001", "400 Bad Request [RANGE] grace takes 0 to 31536000 seconds"),
+        ("SET idle-timeout -1", "400 Bad Request [RANGE] idle-timeout takes 0 to 31536000 seconds"),
+        (
+            "SET idle-timeout 1e3",
+            "400 Bad Request [RANGE] idle-timeout takes 0 to 31536000 seconds",
+        ),
+        ("SET idle-timeout .", "400 Bad Request [RANGE] idle-timeout takes 0 to 31536000 seconds"),
+        (
+            "SET idle-timeout inf",
+            "400 Bad Request [RANGE] idle-timeout takes 0 to 31536000 seconds",
+        ),
+        ("GET nothing", no_key),
+        ("SET nothing 1", no_key),
+        ("SET Grace 1", no_key),
+        ("SET --grace 1", no_key),
+        ("GET user", no_key),
+        ("SET port 1", no_key),
+        ("SET grace", syntax),
+        ("SET", syntax),
+        ("", syntax),
+        ("SET grace 1 s", syntax),
+        ("GET grace idle-timeout", syntax),
+        ("UNSET grace", syntax),
+    ] {
+        assert_eq!(admin.tell(&format!("CONFIG {arguments}")), answer, "{arguments}");
+    }
+    for digits in ["00001", "0.001", "1.", ".5"] {
+        let told = admin.tell(&format!("CONFIG SET grace {digits}"));
+        assert!(told == OK || told.contains("[RANGE]"), "{digits}: {told}");
+    }
+}
+
+/// CHANGE-BUFFER is CONFIG SET buffer-size, both ways.
+#[test]
+fn change_buffer_and_buffer_size_are_one() {
+    let proxy = Proxy::start();
+    let mut admin = proxy.admin();
+    assert_eq!(admin.tell("CHANGE-BUFFER 4096"), OK);
+    assert_eq!(admin.setting("buffer-size"), "4096");
+    let (mut tunnel, before) = (proxy.tunnel(Origin::echo().address), proxy.cpu_ticks());
+    admin.set("buffer-size", 1);
+    exchange(&mut tunnel, 100_000);
+    let tiny = proxy.cpu_ticks() - before;
+    admin.set("buffer-size", 65536);
+    let before = proxy.cpu_ticks();
+    exchange(&mut tunnel, 100_000);
+    let large = proxy.cpu_ticks() - before;
+    assert!(tiny > 2 + large, "{tiny} ticks byte by byte, {large} in large pieces");
+}
+
+/// Deadlines of what is open move with the setting: each of these would have lasted for minutes.
+#[test]
+fn shorter_times_end_what_is_open() {
+    let long = ["handshake", "idle", "half-close", "connect", "goodbye", "metp-login"];
+    let arguments = long.map(|name| format!("--{name}-timeout=200"));
+    let proxy = Proxy::with(&arguments.each_ref().map(String::as_str));
+    let (echo, (_guard, deaf)) = (Origin::echo(), deaf());
+    let silent =
+        Origin::new(|mut stream| drop(stream.read(&mut [0; 8]).map(|_| std::thread::park())));
+    let mut admin = proxy.admin();
+
+    let mut handshake = proxy.socks();
+    handshake.write_all(HELLO).expect("taken");
+    let mut login = proxy.metp();
+    login.say("HELLO METP/1.0\n").hears("200 Welcome to METP/1.0\n");
+    let mut idle = proxy.tunnel(echo.address);
+    exchange(&mut idle, 1);
+    let mut half = proxy.tunnel(silent.address);
+    half_close(&half);
+    let mut dialling = proxy.client();
+    dialling.say(&connect_request(deaf));
+    let mut refused = proxy.client();
+    refused.say(b"\x05\x02\x00\x01\0\0\0\0\0\0");
+    assert_eq!(refused.reply().0, 7);
+    eventually("all are there", || admin.metrics()[1] == 5);
+
+    admin.set("handshake-timeout", "0.1");
+    assert_eq!(read_to_end(&mut handshake), [5, 2]);
+    admin.set("half-close-timeout", "0.1");
+    read_the_end(&mut half);
+    assert_eq!(
+        admin.connection_from(&idle).map(|line| value(&line, "state").to_owned()),
+        Some("relay".into())
+    );
+    admin.set("idle-timeout", "0.1");
+    read_the_end(&mut idle);
+    admin.set("connect-timeout", "0.1");
+    assert_eq!(dialling.reply().0, 6);
+    admin.set("goodbye-timeout", "0.1");
+    eventually("whoever was refused is gone", || admin.metrics()[1] == 0);
+    admin.set("metp-login-timeout", "0.1");
+    login.hears_eof();
+    for reason in ["half-close-timeout", "idle-timeout"] {
+        proxy.stdout.wait_for(|line| line.ends_with(&format!("\t{reason}")));
+    }
+}
+
+/// A METP session's own time, and no longer once it is off again.
+#[test]
+fn metp_idle_timeout_acts_on_open_sessions() {
+    let proxy = Proxy::start();
+    let (mut admin, mut other) = (proxy.admin(), proxy.admin());
+    admin.set("metp-idle-timeout", "0.2");
+    other.hears_eof();
+    admin.hears_eof();
+    let mut again = proxy.admin();
+    again.set("metp-idle-timeout", 0);
+    std::thread::sleep(Duration::from_millis(400));
+    assert_eq!(again.tell("PING"), "200 PONG");
+}
+
+/// The limits of METP itself: who waits is let in, and who is in stays.
+#[test]
+fn max_metp_sessions_acts_on_who_waits() {
+    let proxy = Proxy::with(&["--max-metp-sessions", "2"]);
+    let (mut admin, mut other) = (proxy.admin(), proxy.admin());
+    let mut waiting = connect(proxy.metp_address());
+    waiting.write_all(b"HELLO METP/1.0\n").expect("the kernel takes it");
+    admin.metrics();
+    waiting.set_nonblocking(true).expect("a socket");
+    let nothing = waiting.read(&mut [0]).expect_err("no answer and no end");
+    assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
+    waiting.set_nonblocking(false).expect("a socket");
+    admin.set("max-metp-sessions", 3);
+    Metp::new(waiting).hears("200 Welcome to METP/1.0\n");
+    admin.set("max-metp-sessions", 1);
+    assert_eq!(other.tell("PING"), "200 PONG");
+    assert_eq!(admin.info("metp-sessions-limit"), "1");
+}
+
+/// What is found while dns-cache is off is not remembered.
+#[test]
+fn dns_cache_acts_on_what_is_found_from_then_on() {
+    let (proxy, echo) = (Proxy::start(), Origin::echo());
+    let mut admin = proxy.admin();
+    let ask = |admin: &mut Metp| {
+        let mut client = proxy.client();
+        assert_eq!(client.say(&name_request(b"localhost", echo.address.port())).reply().0, 0);
+        [admin.figure("DNS_QUERIES"), admin.figure("DNS_CACHE_HITS")]
+    };
+    admin.set("dns-cache", 0);
+    assert_eq!(ask(&mut admin), [1, 0]);
+    assert_eq!(ask(&mut admin), [2, 0]);
+    assert_eq!(admin.info("dns-cached"), "0");
+    admin.set("dns-cache", 30);
+    assert_eq!(ask(&mut admin), [3, 0]);
+    assert_eq!(ask(&mut admin), [3, 1]);
+    assert_eq!(admin.info("dns-cached"), "1");
+}
+
+/// Levels in both directions: up to debug, down to silence.
+#[test]
+fn log_level_goes_up_and_down() {
+    let proxy = Proxy::with(&["--max-connections-per-ip", "1"]);
+    let mut admin = proxy.admin();
+    let _held: Client = proxy.client();
+    let turned_away = || drop(read_to_end(&mut proxy.socks()));
+    let told = || {
+        let lines = proxy.stderr.all();
+        lines.iter().filter(|line| line.contains("too many connections")).count()
+    };
+    turned_away();
+    admin.set("log-level", "debug");
+    turned_away();
+    proxy.stderr.wait_for(|line| line.contains(" DEBUG ") && line.contains("too many connections"));
+    admin.set("log-level", "off");
+    turned_away();
+    admin.set("log-level", "info");
+    assert_eq!(admin.tell("ADD-USER last pw"), OK);
+    proxy.stderr.wait_for(|line| line.ends_with("command=\"ADD-USER last\""));
+    assert_eq!(told(), 1);
+}
+
+/// The grace that SIGTERM and SHUTDOWN give.
+#[test]
+fn grace_is_what_sigterm_gives() {
+    let (mut proxy, echo) = (Proxy::with(&["--grace", "600"]), Origin::echo());
+    let mut tunnel: TcpStream = proxy.tunnel(echo.address);
+    proxy.admin().set("grace", "0.1");
+    proxy.signal(libc::SIGTERM);
+    assert_eq!(proxy.wait().code(), Some(0));
+    read_the_end(&mut tunnel);
+}
