@@ -1,0 +1,223 @@
+//! METP/1.1: SHUTDOWN (`protocol_metp.txt` §5.20). Who may go on, for how long, and what everybody is told.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use support::metp::Metp;
+use support::origin::{Origin, deaf};
+use support::proxy::Proxy;
+use support::socks::{Client, connect_request, half_close};
+use support::{eventually, exchange, read_the_end, read_to_end};
+
+const OK: &str = "200 OK";
+const CLOSING: &str = "421 Closing [SHUTDOWN] the server is closing down\n";
+const FAR: &str = "SHUTDOWN GRACE 600";
+
+/// Expects that nobody listens there any more.
+fn refused(address: SocketAddr) {
+    let error = TcpStream::connect(address).expect_err("nobody listens");
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+}
+
+/// §5.20: 200 to the one who asked, 421 to everybody, also to those who have not logged in.
+#[test]
+fn every_session_is_told_and_closed() {
+    let mut proxy = Proxy::start();
+    let mut admin = proxy.admin();
+    let mut idle: Vec<Metp> = (0..3).map(|_| proxy.admin()).collect();
+    let mut subscribed = proxy.admin();
+    assert_eq!(subscribed.tell("SUBSCRIBE logs"), OK);
+    let (mut silent, mut greeted) = (proxy.metp(), proxy.metp());
+    greeted.say("HELLO METP/1.0\n").hears("200 Welcome to METP/1.0\n");
+    eventually("the silent one is in", || admin.info("metp-sessions") == "7");
+    admin.say(&format!("{FAR}\n")).hears("200 OK\n").hears(CLOSING).hears_eof();
+    for session in idle.iter_mut().chain([&mut subscribed, &mut greeted, &mut silent]) {
+        session.hears(CLOSING).hears_eof();
+    }
+    drop((admin, idle, subscribed, greeted, silent));
+    // No tunnel is open, so nothing is waited for.
+    assert_eq!(proxy.wait().code(), Some(0));
+}
+
+/// Both ports close before the answer to the last command can have been acted upon.
+#[test]
+fn the_ports_close_at_once_and_tunnels_go_on() {
+    let (mut proxy, echo) = (Proxy::start(), Origin::echo());
+    let mut tunnels = [proxy.tunnel(echo.address), proxy.tunnel(echo.address)];
+    proxy.admin().say(&format!("{FAR}\n")).hears("200 OK\n").hears(CLOSING).hears_eof();
+    refused(proxy.socks_address());
+    refused(proxy.metp_address());
+    for size in [1, 100_000] {
+        tunnels.iter_mut().for_each(|tunnel| exchange(tunnel, size));
+    }
+    for mut tunnel in tunnels {
+        assert!(proxy.running(), "a tunnel is open");
+        half_close(&tunnel);
+        assert_eq!(read_to_end(&mut tunnel), b"");
+    }
+    assert_eq!(proxy.wait().code(), Some(0));
+    let logged = proxy.stdout.all();
+    assert!(
+        logged.len() == 2 && logged.iter().all(|line| line.ends_with("\tfinished")),
+        "{logged:?}"
+    );
+}
+
+/// GRACE is what tunnels get, to the fraction of a second; without it the setting says.
+#[test]
+fn grace_is_how_long_tunnels_go_on() {
+    for (option, command, least) in [
+        ("600", "SHUTDOWN GRACE 0.4", 400),
+        ("0.4", "SHUTDOWN", 400),
+        ("600", "SHUTDOWN GRACE 0", 0),
+        ("600", "SHUTDOWN GRACE 1", 1000),
+    ] {
+        let (mut proxy, echo) = (Proxy::with(&["--grace", option]), Origin::echo());
+        let mut tunnel = proxy.tunnel(echo.address);
+        exchange(&mut tunnel, 100);
+        let mut admin = proxy.admin();
+        let began = Instant::now();
+        admin.say(&format!("{command}\n")).hears("200 OK\n");
+        read_the_end(&mut tunnel);
+        assert_eq!(proxy.wait().code(), Some(0));
+        let took = began.elapsed();
+        let least = Duration::from_millis(least);
+        assert!(took >= least && took < least + Duration::from_secs(5), "{command}: {took:?}");
+        proxy
+            .stdout
+            .wait_for(|line| line.contains("\t0\t100\t100\t") && line.ends_with("\tshutdown"));
+    }
+}
+
+/// Connections that are not tunnels yet may become one.
+#[test]
+fn whoever_was_let_in_may_still_finish() {
+    let (mut proxy, echo) = (Proxy::start(), Origin::echo());
+    let (waiting, (_guard, deaf)) = (proxy.client(), deaf());
+    let mut dialling = proxy.client();
+    dialling.say(&connect_request(deaf));
+    let mut admin = proxy.admin();
+    eventually("both are there", || admin.info("connections-connect") == "1");
+    admin.say("SHUTDOWN GRACE 2\n").hears("200 OK\n").hears(CLOSING).hears_eof();
+    let mut late = waiting.connected(echo.address);
+    exchange(&mut late, 1000);
+    read_the_end(&mut late);
+    read_the_end(&mut dialling.stream);
+    assert_eq!(proxy.wait().code(), Some(0));
+}
+
+/// Commands behind it in the same segment are not carried out; answers before it are whole.
+#[test]
+fn what_stands_behind_it_is_not_done() {
+    let (mut proxy, echo) = (Proxy::start(), Origin::echo());
+    let tunnel = proxy.tunnel(echo.address);
+    let mut admin = proxy.admin();
+    admin.say(&format!(
+        "{}{FAR}\nSHUTDOWN GRACE 0\nADD-USER late pw\nKILL USER admin\n",
+        "CAPA\n".repeat(500)
+    ));
+    for _ in 0..500 {
+        assert_eq!(admin.line(), OK);
+        assert_eq!(admin.body().len(), 11);
+    }
+    admin.hears("200 OK\n");
+    let rest = admin.rest();
+    assert!(rest.ends_with(CLOSING), "{rest:?}");
+    let audit = proxy.stderr.all();
+    let audit: Vec<&String> = audit.iter().filter(|line| line.contains("audit: ")).collect();
+    // What was read in the same turn may have been answered; a second SHUTDOWN is 409 then.
+    assert!(!rest.contains("200 OK\n200 OK") || audit.len() > 1, "{rest:?} {audit:?}");
+    assert!(
+        rest == CLOSING || rest.starts_with("409 Conflict [CLOSING] the server is closing down\n"),
+        "{rest:?}"
+    );
+    drop(tunnel);
+    assert_eq!(proxy.wait().code(), Some(0));
+}
+
+/// A list that is being sent is sent to its end before the session is closed.
+#[test]
+fn a_long_answer_is_whole_before_the_421() {
+    let mut proxy = Proxy::start();
+    let mut admin = proxy.admin();
+    let many = 2000;
+    let add: String = (0..many).map(|n| format!("ADD-USER user-number-{n} pw\n")).collect();
+    admin.say(&add).hears(&"200 OK\n".repeat(many));
+    let mut reader = proxy.admin();
+    let lists = 10;
+    reader.say(&"USERS\n".repeat(lists));
+    assert_eq!(reader.line(), OK);
+    assert_eq!(admin.tell("SHUTDOWN GRACE 20"), OK);
+    let mut whole = 0;
+    loop {
+        assert_eq!(reader.body().len(), many + 1);
+        whole += 1;
+        match reader.line().as_str() {
+            OK => {}
+            line => {
+                assert_eq!(format!("{line}\n"), CLOSING);
+                break;
+            }
+        }
+    }
+    assert!(whole <= lists);
+    reader.hears_eof();
+    drop((reader, admin));
+    assert_eq!(proxy.wait().code(), Some(0));
+}
+
+/// Nobody holds up the end by not reading its 421.
+#[test]
+fn a_session_that_stays_open_does_not_hold_up_the_end() {
+    let mut proxy = Proxy::with(&["--goodbye-timeout", "600"]);
+    let (mut admin, _stays) = (proxy.admin(), proxy.admin());
+    let began = Instant::now();
+    assert_eq!(admin.tell("SHUTDOWN GRACE 0.2"), OK);
+    assert_eq!(proxy.wait().code(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+/// Signals still count while the server closes down: each of them ends it at once.
+#[test]
+fn a_signal_shortens_the_grace() {
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        let (mut proxy, echo) = (Proxy::start(), Origin::echo());
+        let mut tunnel = proxy.tunnel(echo.address);
+        proxy.admin().say(&format!("{FAR}\n")).hears("200 OK\n").hears(CLOSING).hears_eof();
+        exchange(&mut tunnel, 10);
+        proxy.signal(signal);
+        assert_eq!(proxy.wait().code(), Some(0));
+        read_the_end(&mut tunnel);
+    }
+}
+
+#[test]
+fn what_is_no_grace_is_400_and_changes_nothing() {
+    let proxy = Proxy::with(&["-u", "alice:pw"]);
+    let mut admin = proxy.admin();
+    let syntax = "400 Bad Request [SYNTAX] unknown verb or wrong arguments";
+    let range = "400 Bad Request [RANGE] number out of range";
+    for (arguments, answer) in [
+        (" now", syntax),
+        (" 5", syntax),
+        (" GRACE", syntax),
+        (" GRACE x", syntax),
+        (" GRACE -1", syntax),
+        (" GRACE +1", syntax),
+        (" GRACE 1e3", syntax),
+        (" GRACE 1 2", syntax),
+        (" grace 1", syntax),
+        (" GRACE 86400.001", range),
+        (" GRACE 86401", range),
+        (" GRACE 99999999999999999999", range),
+    ] {
+        let told = admin.tell(&format!("SHUTDOWN{arguments}"));
+        // What no number can hold is one or the other.
+        assert!(told == answer || (arguments.len() > 20 && told == syntax), "{arguments}: {told}");
+    }
+    let mut alice = proxy.metp().logged_in("alice", "pw");
+    assert_eq!(alice.tell("SHUTDOWN"), "403 Forbidden");
+    assert_eq!(admin.info("state"), "running");
+    Client::new(proxy.socks()).logged_in("alice", "pw");
+}
