@@ -406,6 +406,8 @@ impl<S: Stream> Session<S> {
     }
 
     fn say_goodbye(&mut self, now: Instant) {
+        // Whoever is told nothing further takes no subscriber's place.
+        self.feed = None;
         self.stage = Stage::Goodbye(Farewell::new(now));
     }
 
