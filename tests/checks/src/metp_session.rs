@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use socks5d::ledger::Shared;
 use socks5d::ledger::access_log::Record;
 use socks5d::ledger::connection::Connection;
+use socks5d::ledger::metrics::Stage;
 use socks5d::ledger::settings::Settings;
 use socks5d::ledger::users::{UserId, Users};
 use socks5d::metp::premises::{Premises, Vitals};
@@ -91,16 +92,16 @@ fn outlast(bytes: &[u8], rude: bool, readiness: &Readiness, start: Instant) {
     let source: SocketAddr = "127.0.0.1:5000".parse().expect("a literal");
     let peer = Peer::new(Making::Made, source, usize::MAX);
     let mut session = Session::new(FakeStream::to(&peer), source, start);
-    let (mut pool, mut shared) = (Pool::new(65536, usize::MAX), shared());
+    let mut world = World::new();
     peer.borrow_mut().send(bytes);
     let mut now = start;
     for _ in 0..4 {
-        if !turns(&mut session, &peer, readiness, now, &mut pool, &mut shared) {
+        if !turns(&mut session, &peer, readiness, now, &mut world) {
             return;
         }
-        let deadline = session.deadline(&shared.settings.timeouts);
+        let deadline = session.deadline(&world.shared.settings.timeouts);
         // Subscribers wait as long as they like, and an administrator can turn deadlines off.
-        let endless = session.subscribes() || shared.changes > 0;
+        let endless = session.subscribes() || world.shared.changes > 0;
         let Some(deadline) = deadline.filter(|_| !endless) else {
             return assert!(endless, "a session that waits for ever");
         };
@@ -120,9 +121,9 @@ fn run(segments: &[&[u8]], takes: usize, readiness: &Readiness, now: Instant) ->
     let source: SocketAddr = "127.0.0.1:5000".parse().expect("a literal");
     let peer = Peer::new(Making::Made, source, takes);
     let mut session = Session::new(FakeStream::to(&peer), source, now);
-    let (mut pool, mut shared) = (Pool::new(65536, usize::MAX), shared());
+    let mut world = World::new();
     let mut segments = segments.iter();
-    let mut open = turns(&mut session, &peer, readiness, now, &mut pool, &mut shared);
+    let mut open = turns(&mut session, &peer, readiness, now, &mut world);
     for _ in 0..PATIENCE {
         if !open {
             break;
@@ -132,12 +133,12 @@ fn run(segments: &[&[u8]], takes: usize, readiness: &Readiness, now: Instant) ->
             None => peer.borrow_mut().ends(End::Eof),
         }
         peer.borrow_mut().open(takes);
-        open = turns(&mut session, &peer, readiness, now, &mut pool, &mut shared);
+        open = turns(&mut session, &peer, readiness, now, &mut world);
     }
     assert!(!open, "EOF does not end the session");
     drop(session);
     let peer = peer.borrow();
-    assert_eq!(pool.leased(), 0, "buffers left behind");
+    assert_eq!(world.pool.leased(), 0, "buffers left behind");
     assert!(peer.dropped && peer.finished, "closed without a half-close");
     peer.received.clone()
 }
@@ -148,21 +149,20 @@ fn turns(
     peer: &Rc<RefCell<Peer>>,
     readiness: &Readiness,
     now: Instant,
-    pool: &mut Pool,
-    shared: &mut Shared,
+    world: &mut World,
 ) -> bool {
     if let Some(event) = peer.borrow_mut().event(readiness) {
         session.note(&event);
     }
     let endless = !peer.borrow().babble.is_empty();
     for _ in 0..if endless { 1 } else { PATIENCE } {
-        match session.turn(&mut Context { now, pool, shared, premises: &mut Nobody }) {
+        match session.turn(&mut world.context(now)) {
             Flow::Again => {}
             Flow::Close => return false,
             Flow::Wait => {
                 let said = peer.borrow().received.len();
-                let mut cx = Context { now, pool, shared, premises: &mut Nobody };
-                assert_eq!(session.turn(&mut cx), Flow::Wait, "waited with work left");
+                let flow = session.turn(&mut world.context(now));
+                assert_eq!(flow, Flow::Wait, "waited with work left");
                 assert_eq!(said, peer.borrow().received.len(), "waited with words left");
                 return true;
             }
@@ -192,31 +192,83 @@ fn shared() -> Shared {
     shared
 }
 
-/// A server without connections.
-struct Nobody;
+/// What a session is carried out on.
+struct World {
+    pool: Pool,
+    shared: Shared,
+    house: House,
+}
 
-impl Premises for Nobody {
+impl World {
+    fn new() -> Self {
+        let house = House { gone: [false; 5], closing: false };
+        World { pool: Pool::new(65536, usize::MAX), shared: shared(), house }
+    }
+
+    fn context(&mut self, now: Instant) -> Context<'_> {
+        let World { pool, shared, house } = self;
+        Context { now, pool, shared, premises: house }
+    }
+}
+
+/// A server with a few connections, of which those with an even number are Alice's. It stays as it is but for
+/// what it is told.
+struct House {
+    gone: [bool; 5],
+    closing: bool,
+}
+
+impl House {
+    fn owner(slot: u32, users: &Users) -> Option<UserId> {
+        slot.is_multiple_of(2).then(|| users.find(b"alice")).flatten()
+    }
+
+    fn there(&mut self, slot: u32) -> Option<&mut bool> {
+        self.gone.get_mut(slot as usize).filter(|gone| !**gone)
+    }
+}
+
+impl Premises for House {
     fn slots(&self) -> u32 {
-        0
+        self.gone.len() as u32
     }
 
-    fn connection(&self, _: u32, _: Option<UserId>, _: &Users) -> Option<Connection> {
-        None
+    fn connection(&self, slot: u32, of: Option<UserId>, users: &Users) -> Option<Connection> {
+        let owner = House::owner(slot, users);
+        let wanted = !self.gone[slot as usize] && (of.is_none() || of == owner);
+        let host = Host::Name([b'.', 0xff, slot as u8].repeat(60).into());
+        wanted.then(|| Connection {
+            id: ConnectionId { slot, generation: 1 },
+            user: owner.map(|_| (*b"alice").into()),
+            source: "[2001:db8::1]:5000".parse().expect("a literal"),
+            target: (slot > 1).then(|| Target { host, port: 443 }.into()),
+            peer: (slot > 2).then(|| "192.0.2.1:443".parse().expect("a literal")),
+            stage: Stage::ALL[slot as usize],
+            age: Duration::from_millis(1500),
+            idle: Duration::ZERO,
+            up: u64::MAX,
+            down: 0,
+            buffered: usize::MAX,
+        })
     }
 
-    fn kill(&mut self, _: ConnectionId) -> bool {
-        false
+    fn kill(&mut self, id: ConnectionId) -> bool {
+        let gone = self.there(id.slot).filter(|_| id.generation == 1);
+        gone.map(|gone| *gone = true).is_some()
     }
 
     fn kill_user(&mut self, _: UserId) -> usize {
-        0
+        (0..self.gone.len() as u32)
+            .filter(|slot| slot.is_multiple_of(2))
+            .filter(|slot| self.there(*slot).map(|gone| *gone = true).is_some())
+            .count()
     }
 
     fn shut_down(&mut self, _: Option<Duration>) -> bool {
-        true
+        !std::mem::replace(&mut self.closing, true)
     }
 
     fn vitals(&self) -> Vitals {
-        Vitals::default()
+        Vitals { closing: self.closing, ..Vitals::default() }
     }
 }

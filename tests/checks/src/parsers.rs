@@ -4,8 +4,8 @@ use std::fmt::Debug;
 
 use socks5d::proto::Parsed;
 use socks5d::proto::metp::{
-    BUFFER_SIZES, Command, LINE_LIMIT, LONGEST_NAME, LONGEST_PASSWORD, MetricsBody, Opening,
-    Response, Role, Status, line,
+    BUFFER_SIZES, Command, LINE_LIMIT, LONGEST_NAME, LONGEST_PASSWORD, LogSelection, MetricsBody,
+    Opening, Response, Role, Status, line,
 };
 use socks5d::proto::socks5::{
     AUTH_VERSION, Credentials, Error, Hello, Host, LONGEST_MESSAGE, Request, VERSION,
@@ -128,7 +128,17 @@ fn commands(text: &[u8]) {
     assert!(user == admin || user == Err(Response::Forbidden), "roles see different verbs");
     assert!(admin != Err(Response::Forbidden), "an administrator may do everything");
     if let Ok(command) = &user {
-        assert!(matches!(command, Command::GetMetrics | Command::Quit), "users read metrics only");
+        let own = matches!(
+            command,
+            Command::GetMetrics
+                | Command::GetAllMetrics
+                | Command::Quit
+                | Command::Capabilities
+                | Command::Ping(_)
+                | Command::UserMetrics(_)
+                | Command::ChangePassword { .. }
+        );
+        assert!(own, "a user's command that is for administrators: {command}");
     }
     let command = match &admin {
         Ok(command) => command,
@@ -145,13 +155,39 @@ fn commands(text: &[u8]) {
             assert!((1..=LONGEST_PASSWORD).contains(&password.len()));
             assert_eq!(Escaped(name).to_string().as_bytes(), &name[..], "a name to be escaped");
         }
-        Command::DeleteUser(name) | Command::SetRole(name, _) => assert!(!name.is_empty()),
+        Command::ChangePassword { name, password } => {
+            assert!(!name.is_empty() && (1..=LONGEST_PASSWORD).contains(&password.len()));
+        }
+        Command::DeleteUser(name)
+        | Command::SetRole(name, _)
+        | Command::KillUser(name)
+        | Command::UserMetrics(Some(name))
+        | Command::Connections(Some(name)) => assert!(!name.is_empty()),
+        Command::Subscribe(topics, every) => {
+            assert!(!topics.is_empty() && (1..=3600).contains(&every.as_secs()));
+        }
+        Command::Shutdown(Some(grace)) => assert!(grace.as_secs_f64() <= 86_400.0),
+        Command::GetLogs(LogSelection { last: Some(last), .. }) => assert!(*last < 10_000_000_000),
         _ => {}
     }
+    told_without_passwords(command);
     let wire = command.encode().expect("what came in a line fits into one");
     if fits(&wire) {
         let again = Command::parse(whole(&wire), Role::Admin);
         assert!(again == admin, "another command than the one that came");
+    }
+}
+
+/// What the audit shows of a command is one line of printable ASCII without its password.
+fn told_without_passwords(command: &Command) {
+    let told = command.to_string();
+    assert!(told.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{told:?}");
+    if let Command::AddUser { name, password } | Command::ChangePassword { name, password } =
+        command
+    {
+        let (verb, rest) = told.split_once(' ').expect("a verb and a name");
+        assert!(["ADD-USER", "CHANGE-PASSWORD"].contains(&verb) && !password.is_empty());
+        assert_eq!(rest, Escaped(name).to_string(), "more than the name");
     }
 }
 
