@@ -1,6 +1,5 @@
-//! METP/1.1: settings, events, the audit, and the end (`protocol_metp.txt` §5.17 to §5.20, §11.8).
+//! METP/1.1: settings and events (`protocol_metp.txt` §5.17 to §5.19).
 
-use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -10,16 +9,10 @@ use support::metp::Metp;
 use support::origin::{Origin, closed_port};
 use support::proxy::{Proxy, connect};
 use support::socks::{Client, connect_request, credentials, half_close, reset};
-use support::{eventually, read_exactly, read_to_end};
+use support::{eventually, exchange, read_to_end};
 
 const OK: &str = "200 OK";
 const SYNTAX: &str = "400 Bad Request [SYNTAX] unknown verb or wrong arguments";
-const SHUTDOWN: &str = "421 Closing [SHUTDOWN] the server is closing down";
-
-fn exchange(tunnel: &mut TcpStream, count: usize) {
-    tunnel.write_all(&vec![b'x'; count]).expect("taken");
-    assert_eq!(read_exactly(tunnel, count).len(), count);
-}
 
 /// The value of a field in a line of `key=value`.
 fn value<'a>(line: &'a str, key: &str) -> &'a str {
@@ -266,46 +259,6 @@ fn a_subscriber_that_takes_nothing_is_closed() {
     stuck.say(&"CONFIG GET\n".repeat(QUESTIONS));
     eventually("it is closed", || admin.ask("INFO").iter().any(|line| line == "metp-sessions=1"));
     proxy.stderr.wait_for(|line| line.ends_with(" does not read its events"));
-}
-
-#[test]
-fn shutdown_lets_tunnels_end_and_tells_everybody() {
-    let (mut proxy, echo) = (Proxy::start(), Origin::echo());
-    let mut tunnel = proxy.tunnel(echo.address);
-    let (mut admin, mut other, mut greeted) = (proxy.admin(), proxy.admin(), proxy.metp());
-    greeted.say("HELLO METP/1.0\n").hears("200 Welcome to METP/1.0\n");
-    for line in ["SHUTDOWN now", "SHUTDOWN GRACE", "SHUTDOWN GRACE x", "SHUTDOWN GRACE -1"] {
-        assert_eq!(admin.tell(line), SYNTAX, "{line}");
-    }
-    let range = "400 Bad Request [RANGE] number out of range";
-    assert_eq!(admin.tell("SHUTDOWN GRACE 86401"), range);
-    // What is asked in the same breath is not answered any more.
-    admin.say("SHUTDOWN GRACE 60\nPING\n");
-    assert_eq!(admin.line(), OK);
-    for session in [&mut admin, &mut other, &mut greeted] {
-        let last = std::iter::repeat_with(|| session.line()).find(|line| line != "200 PONG");
-        assert_eq!(last.expect("a line"), SHUTDOWN);
-        session.hears_eof();
-    }
-    drop((admin, other, greeted));
-    eventually("nobody is accepted", || TcpStream::connect(proxy.socks_address()).is_err());
-    exchange(&mut tunnel, 10);
-    assert!(proxy.running());
-    half_close(&tunnel);
-    assert_eq!(read_to_end(&mut tunnel), b"");
-    assert_eq!(proxy.wait().code(), Some(0));
-}
-
-#[test]
-fn shutdown_without_grace_cuts_tunnels() {
-    let (mut proxy, echo) = (Proxy::with(&["--grace", "60"]), Origin::echo());
-    let mut tunnel = proxy.tunnel(echo.address);
-    exchange(&mut tunnel, 1);
-    assert_eq!(proxy.admin().tell("SHUTDOWN GRACE 0"), OK);
-    assert_eq!(proxy.wait().code(), Some(0));
-    assert_eq!(read_to_end(&mut tunnel), b"");
-    proxy.stdout.wait_for(|line| line.ends_with("\tshutdown"));
-    assert!(TcpStream::connect(proxy.socks_address()).is_err());
 }
 
 /// A client that ends its writing direction gets the reply to its last command, and no events.

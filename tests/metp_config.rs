@@ -241,9 +241,9 @@ fn max_metp_sessions_acts_on_who_waits() {
     assert_eq!(admin.info("metp-sessions-limit"), "1");
 }
 
-/// What is found while dns-cache is off is not remembered.
+/// While dns-cache is off nothing is remembered, and what was remembered before is forgotten.
 #[test]
-fn dns_cache_acts_on_what_is_found_from_then_on() {
+fn dns_cache_acts_on_the_next_connection() {
     let (proxy, echo) = (Proxy::start(), Origin::echo());
     let mut admin = proxy.admin();
     let ask = |admin: &mut Metp| {
@@ -259,6 +259,9 @@ fn dns_cache_acts_on_what_is_found_from_then_on() {
     assert_eq!(ask(&mut admin), [3, 0]);
     assert_eq!(ask(&mut admin), [3, 1]);
     assert_eq!(admin.info("dns-cached"), "1");
+    admin.set("dns-cache", 0);
+    assert_eq!(admin.info("dns-cached"), "0");
+    assert_eq!(ask(&mut admin), [4, 1]);
 }
 
 /// Levels in both directions: up to debug, down to silence.

@@ -2,13 +2,12 @@
 //! (`protocol_metp.txt` §5.14 to §5.16).
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::net::TcpStream;
 
 use support::origin::Origin;
 use support::proxy::Proxy;
 use support::socks::{Client, credentials};
-use support::{eventually, read_exactly};
+use support::{eventually, exchange};
 
 const OK: &str = "200 OK";
 const FORBIDDEN: &str = "403 Forbidden";
@@ -17,12 +16,6 @@ const SYNTAX: &str = "400 Bad Request [SYNTAX] unknown verb or wrong arguments";
 /// The `key=value` fields of a line.
 fn fields(line: &str) -> HashMap<&str, &str> {
     line.split(' ').map(|pair| pair.split_once('=').expect("a pair")).collect()
-}
-
-/// Sends bytes through a tunnel and waits until they are back.
-fn exchange(tunnel: &mut TcpStream, count: usize) {
-    tunnel.write_all(&vec![b'x'; count]).expect("taken");
-    assert_eq!(read_exactly(tunnel, count).len(), count);
 }
 
 fn alice(proxy: &Proxy) -> Client {

@@ -62,6 +62,8 @@ pub struct Session<S> {
     feed: Option<Feed>,
     /// Since when the client has taken nothing of what waits for it.
     stuck: Option<Instant>,
+    /// Takes no more commands: it has closed the server down, and is going to be dismissed.
+    deaf: bool,
     /// Why the server wants to close the session.
     notice: Option<Notice>,
 }
@@ -112,6 +114,7 @@ impl<S: Stream> Session<S> {
             skipping: false,
             feed: None,
             stuck: None,
+            deaf: false,
             notice: None,
         }
     }
@@ -259,6 +262,9 @@ impl<S: Stream> Session<S> {
         if !room {
             return Step::Go;
         }
+        if self.deaf {
+            return Step::Wait;
+        }
         match self.client.fill(&mut self.input, cx.pool, LINE_LIMIT) {
             Transfer::Moved(count) => {
                 self.moved(count as u64, cx.now);
@@ -288,6 +294,9 @@ impl<S: Stream> Session<S> {
             Some(feed) => feed.tell(cx.now, cx.shared, &mut self.output),
             None => false,
         };
+        if self.deaf {
+            return told;
+        }
         if self.skipping {
             return self.skip(cx.pool) || told;
         }
@@ -387,6 +396,7 @@ impl<S: Stream> Session<S> {
             Effect::Nothing => {}
             Effect::Body(listing) => self.listing = Some(listing),
             Effect::Unsubscribe => self.feed = None,
+            Effect::CloseDown => self.deaf = true,
             Effect::Subscribe(topics, every) => {
                 self.feed = None;
                 match cx.shared.events.subscribe(topics) {

@@ -39,9 +39,11 @@ pub struct Names {
     resolver: Resolver,
     /// Who waits for each name that is being looked up. A look-up goes on even when nobody waits any more.
     pending: HashMap<String, Vec<Waiter>>,
+    /// What was found, and when.
     remembered: HashMap<String, (Instant, Addresses)>,
     /// The remembered names with the time of remembering, oldest first.
     order: VecDeque<(Instant, String)>,
+    memory: Memory,
     /// Counters, and what is not known before it is asked for.
     load: Load,
     /// Pending names for which nobody waits.
@@ -79,13 +81,14 @@ pub struct Reply {
 }
 
 impl Names {
-    /// Names that are looked up by `resolver`.
-    pub fn new(resolver: Resolver) -> Self {
+    /// Names that are looked up by `resolver`, and remembered for so long.
+    pub fn new(resolver: Resolver, memory: Memory) -> Self {
         Names {
             resolver,
             pending: HashMap::new(),
             remembered: HashMap::new(),
             order: VecDeque::new(),
+            memory,
             load: Load::default(),
             orphans: 0,
         }
@@ -95,7 +98,9 @@ impl Names {
     /// [`Names::replies`].
     pub fn ask(&mut self, key: Key, name: &str, port: u16, now: Instant) -> Option<Addresses> {
         let name = name.to_ascii_lowercase();
-        if let Some((_, addresses)) = self.remembered.get(&name).filter(|(until, _)| now < *until) {
+        let known = self.remembered.get(&name);
+        let good = |(since, addresses): &&_| self.memory.holds(*since, addresses, now);
+        if let Some((_, addresses)) = known.filter(good) {
             self.load.hits += 1;
             return Some(with_port(addresses, port));
         }
@@ -133,7 +138,7 @@ impl Names {
     }
 
     /// Takes the answers that have come, one for each session that waits, and remembers them.
-    pub fn replies(&mut self, memory: Memory, now: Instant) -> Vec<Reply> {
+    pub fn replies(&mut self, now: Instant) -> Vec<Reply> {
         let mut replies = Vec::new();
         for answer in self.resolver.answers() {
             let (addresses, looked_up) = match answer.outcome {
@@ -155,7 +160,7 @@ impl Names {
             );
             self.load.failures += u64::from(addresses.is_err());
             if looked_up {
-                self.remember(answer.name, addresses, memory, now);
+                self.remember(answer.name, addresses, now);
             }
         }
         replies
@@ -182,20 +187,44 @@ impl Names {
         self.resolver.limit(limits);
     }
 
-    fn remember(&mut self, name: String, addresses: Addresses, memory: Memory, now: Instant) {
-        let lifetime = if addresses.is_ok() { memory.found } else { memory.failed };
-        let Some(until) = lifetime.and_then(|lifetime| now.checked_add(lifetime)) else { return };
-        self.remembered.insert(name.clone(), (until, addresses));
-        self.order.push_back((until, name));
+    /// Changes how long answers are good for, those that are remembered too.
+    pub fn remember_for(&mut self, memory: Memory, now: Instant) {
+        self.memory = memory;
+        self.remembered.retain(|_, (since, addresses)| memory.holds(*since, addresses, now));
+        self.order.retain(|(since, name)| is_of(*since, self.remembered.get(name)));
+    }
+
+    fn remember(&mut self, name: String, addresses: Addresses, now: Instant) {
+        if self.memory.lifetime(&addresses).is_none() {
+            return;
+        }
+        self.remembered.insert(name.clone(), (now, addresses));
+        self.order.push_back((now, name));
         while self.order.len() > REMEMBERED
-            && let Some((until, name)) = self.order.pop_front()
+            && let Some((since, name)) = self.order.pop_front()
         {
-            // Unless it has been remembered anew since.
-            if self.remembered.get(&name).is_some_and(|(newer, _)| *newer == until) {
+            if is_of(since, self.remembered.get(&name)) {
                 self.remembered.remove(&name);
             }
         }
     }
+}
+
+impl Memory {
+    fn lifetime(&self, addresses: &Addresses) -> Option<Duration> {
+        if addresses.is_ok() { self.found } else { self.failed }
+    }
+
+    /// Whether an answer that was given then is still good.
+    fn holds(&self, since: Instant, addresses: &Addresses, now: Instant) -> bool {
+        let age = now.saturating_duration_since(since);
+        self.lifetime(addresses).is_some_and(|lifetime| age < lifetime)
+    }
+}
+
+/// Whether a name was remembered then, and not anew since.
+fn is_of(since: Instant, remembered: Option<&(Instant, Addresses)>) -> bool {
+    remembered.is_some_and(|(newest, _)| *newest == since)
 }
 
 /// Names are looked up with port 0, which stands for the one that was asked for.
@@ -243,7 +272,7 @@ mod tests {
             }
         };
         let limits = Limits { threads: 1, threads_in_all: 1, queue: 8 };
-        let names = Names::new(Resolver::new(limits, waker, Box::new(lookup)));
+        let names = Names::new(Resolver::new(limits, waker, Box::new(lookup)), MEMORY);
         Bench { poll, names, asked, permits }
     }
 
@@ -263,7 +292,7 @@ mod tests {
             let deadline = Instant::now() + Duration::from_secs(10);
             loop {
                 self.poll.poll(&mut events, Some(Duration::from_millis(100))).expect("polled");
-                let replies = self.names.replies(MEMORY, now);
+                let replies = self.names.replies(now);
                 if !replies.is_empty() {
                     return replies.into_iter().map(|reply| (reply.key, reply.addresses)).collect();
                 }
@@ -309,14 +338,30 @@ mod tests {
     fn memory_is_bounded() {
         let (mut bench, now) = (bench(), Instant::now());
         for number in 0..REMEMBERED + 10 {
-            bench.names.remember(number.to_string(), at(0), MEMORY, now);
+            bench.names.remember(number.to_string(), at(0), now);
         }
         assert_eq!(bench.names.remembered.len(), REMEMBERED);
         assert_eq!(bench.names.order.len(), REMEMBERED);
         assert_eq!(bench.names.ask(key(1), &(REMEMBERED + 9).to_string(), 1, now), Some(at(1)));
-        let off = Memory { found: None, failed: None };
-        bench.names.remember("example.com".to_owned(), at(0), off, now);
-        assert_eq!(bench.names.ask(key(1), "example.com", 1, now), None);
+    }
+
+    /// Lifetimes may change: what is remembered already keeps to the new ones.
+    #[test]
+    fn new_lifetimes_act_on_what_is_remembered() {
+        let (mut bench, now) = (bench(), Instant::now());
+        let later = now + Duration::from_secs(10);
+        bench.names.remember("example.com".to_owned(), at(0), now);
+        bench.names.remember("nowhere.example".to_owned(), Err(NotFound), now);
+        let shorter = Memory { found: Some(Duration::from_secs(10)), ..MEMORY };
+        bench.names.remember_for(shorter, later);
+        assert_eq!((bench.names.remembered.len(), bench.names.order.len()), (0, 0));
+        bench.names.remember("example.com".to_owned(), at(0), now);
+        bench.names.remember_for(MEMORY, later);
+        assert_eq!(bench.names.ask(key(1), "example.com", 1, later), Some(at(1)));
+        bench.names.remember_for(Memory { found: None, failed: None }, later);
+        assert_eq!(bench.names.load().remembered, 0);
+        bench.names.remember("example.com".to_owned(), at(0), later);
+        assert_eq!(bench.names.ask(key(1), "example.com", 1, later), None);
     }
 
     #[test]

@@ -125,6 +125,7 @@ impl Server {
         log::set_max_level(settings.log_level);
         let dns = Limits::new(settings.dns_threads, settings.dns_queue, self.descriptors);
         self.world.names.limit(dns);
+        self.world.names.remember_for(settings.names, now);
         self.world.pool.limit(settings.buffer_memory);
         self.world.shared.access_log.resize(settings.log_entries);
         if let Some(listeners) = &mut self.listeners {

@@ -127,7 +127,8 @@ impl Server {
         let mut settings = config.settings;
         settings.own_ports = vec![socks.address().port(), metp.address().port()];
         let limits = Limits::new(settings.dns_threads, settings.dns_queue, config.descriptors);
-        let names = Names::new(Resolver::new(limits, selector.waker()?, config.lookup));
+        let resolver = Resolver::new(limits, selector.waker()?, config.lookup);
+        let names = Names::new(resolver, settings.names);
         let shared = Shared::new(settings, config.users);
         let began = Instant::now();
         let pool = Pool::new(shared.settings.buffer_size, shared.settings.buffer_memory);
@@ -261,8 +262,7 @@ impl Server {
     }
 
     fn take_answers(&mut self, now: Instant) {
-        let memory = self.world.shared.settings.names;
-        for reply in self.world.names.replies(memory, now) {
+        for reply in self.world.names.replies(now) {
             if let Some(resident) = self.sessions.get_mut(reply.key)
                 && let Conversation::Socks(session) = &mut resident.conversation
             {

@@ -56,7 +56,7 @@ impl Bench {
             directory.get(name).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
         };
         let limits = Limits { threads: 1, threads_in_all: 1, queue: 8 };
-        let names = Names::new(Resolver::new(limits, waker, Box::new(lookup)));
+        let names = Names::new(Resolver::new(limits, waker, Box::new(lookup)), settings.names);
         let mut users = Users::default();
         users.add(b"admin", b"1234", Role::Admin).expect("new");
         let pool = Pool::new(settings.buffer_size, settings.buffer_memory);
@@ -88,8 +88,7 @@ impl Bench {
                 session.note(Side::Client, event);
             }
             let now = Instant::now();
-            let memory = self.shared.settings.names;
-            for reply in self.names.replies(memory, now) {
+            for reply in self.names.replies(now) {
                 if reply.key == key {
                     session.resolved(reply.addresses);
                 }

@@ -178,12 +178,12 @@ impl Fixture {
             Err(io::ErrorKind::NotFound.into())
         };
         let limits = Limits { threads: 1, threads_in_all: 1, queue: 1 };
-        let mut names = Names::new(Resolver::new(limits, waker, Box::new(lookup)));
-        let (start, key) = (Instant::now(), Key::unpack(u64::MAX));
         let ages = Memory { found: Some(Duration::from_secs(1 << 30)), failed: None };
+        let mut names = Names::new(Resolver::new(limits, waker, Box::new(lookup)), ages);
+        let (start, key) = (Instant::now(), Key::unpack(u64::MAX));
         let patience = start + Duration::from_secs(20);
         names.ask(key, REMEMBERED.0, 0, start);
-        while names.replies(ages, start).is_empty() {
+        while names.replies(start).is_empty() {
             assert!(Instant::now() < patience, "the worker does not answer");
             let _ = poll.poll(&mut Events::with_capacity(4), Some(Duration::from_millis(100)));
         }
