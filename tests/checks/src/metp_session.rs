@@ -14,7 +14,7 @@ use socks5d::ledger::settings::Settings;
 use socks5d::ledger::users::{UserId, Users};
 use socks5d::metp::premises::{Premises, Vitals};
 use socks5d::metp::{Context, Session};
-use socks5d::proto::metp::{ConnectionId, REPLY_LIMIT, Role};
+use socks5d::proto::metp::{ConnectionId, Notice, REPLY_LIMIT, Role};
 use socks5d::proto::socks5::{Host, Target};
 use socks5d::reactor::Flow;
 use socks5d::reactor::buffer::Pool;
@@ -156,12 +156,12 @@ fn turns(
     }
     let endless = !peer.borrow().babble.is_empty();
     for _ in 0..if endless { 1 } else { PATIENCE } {
-        match session.turn(&mut world.context(now)) {
+        match world.turn(session, now) {
             Flow::Again => {}
             Flow::Close => return false,
             Flow::Wait => {
                 let said = peer.borrow().received.len();
-                let flow = session.turn(&mut world.context(now));
+                let flow = world.turn(session, now);
                 assert_eq!(flow, Flow::Wait, "waited with work left");
                 assert_eq!(said, peer.borrow().received.len(), "waited with words left");
                 return true;
@@ -201,13 +201,19 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let house = House { gone: [false; 5], closing: false };
+        let house = House { gone: [false; 5], closing: false, told: false };
         World { pool: Pool::new(65536, usize::MAX), shared: shared(), house }
     }
 
-    fn context(&mut self, now: Instant) -> Context<'_> {
+    /// A session's turn. A server that closes down dismisses its sessions after it.
+    fn turn(&mut self, session: &mut Session<FakeStream>, now: Instant) -> Flow {
         let World { pool, shared, house } = self;
-        Context { now, pool, shared, premises: house }
+        let flow = session.turn(&mut Context { now, pool, shared, premises: house });
+        if house.closing && !std::mem::replace(&mut house.told, true) && flow != Flow::Close {
+            session.dismiss(Notice::Shutdown);
+            return Flow::Again;
+        }
+        flow
     }
 }
 
@@ -216,6 +222,8 @@ impl World {
 struct House {
     gone: [bool; 5],
     closing: bool,
+    /// The session knows it.
+    told: bool,
 }
 
 impl House {
