@@ -7,6 +7,10 @@
 //!
 //! Two exceptions, after which a short read does not lower the flag: EOF may have come together with the
 //! bytes, in the same event; and a read stops at urgent data (RFC 9293 §3.8.5), with more behind it.
+//!
+//! A read that starts at urgent data loses it, unless the stream was told to keep it. After a short read
+//! an event comes before the next one, and names urgent data; after a full one nothing does. So a stream is
+//! told by the first of either: short conversations never need to.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -134,6 +138,8 @@ pub struct Endpoint<S> {
     ending: bool,
     /// The peer has sent urgent data.
     urgent: bool,
+    /// Urgent data stays in its place.
+    inline: bool,
     delay: Delay,
 }
 
@@ -181,6 +187,7 @@ impl<S> Endpoint<S> {
             finished: false,
             ending: false,
             urgent: false,
+            inline: false,
             delay: Delay::Off,
         }
     }
@@ -227,16 +234,23 @@ impl<S: Stream> Endpoint<S> {
     /// Raises the flags that an event names. An error raises both: the next call will tell it.
     pub fn note(&mut self, event: &Event) {
         self.broken |= event.is_error();
-        if event.is_priority() && !self.urgent {
+        if event.is_priority() {
             self.urgent = true;
-            // If it cannot be had, the urgent byte itself is lost, as without it.
-            let _ = self.stream.keep_urgent();
+            self.keep_urgent();
         }
         self.ending |= event.is_read_closed() || self.broken;
         self.raise(
             event.is_readable() || event.is_read_closed() || self.broken,
             event.is_writable() || event.is_write_closed() || self.broken,
         );
+    }
+
+    /// Sees to it that reads do not lose urgent data.
+    fn keep_urgent(&mut self) {
+        if !std::mem::replace(&mut self.inline, true) {
+            // If it cannot be had, the urgent byte itself is lost, as without it.
+            let _ = self.stream.keep_urgent();
+        }
     }
 
     /// Reads once, into space that must not be empty.
@@ -251,6 +265,9 @@ impl<S: Stream> Endpoint<S> {
             Transfer::Blocked => false,
             Transfer::Ended | Transfer::Failed(_) => true,
         };
+        if matches!(transfer, Transfer::Moved(count) if count == room) {
+            self.keep_urgent();
+        }
         transfer
     }
 

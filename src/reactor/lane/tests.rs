@@ -18,6 +18,7 @@ struct Script {
     writes: VecDeque<io::Result<usize>>,
     written: Vec<u8>,
     finished: bool,
+    keeps_urgent: u32,
 }
 
 impl Read for Script {
@@ -69,6 +70,7 @@ impl Stream for Script {
     }
 
     fn keep_urgent(&mut self) -> io::Result<()> {
+        self.keeps_urgent += 1;
         Ok(())
     }
 
@@ -122,6 +124,20 @@ fn data(bytes: &[u8]) -> io::Result<Vec<u8>> {
 
 fn lane() -> (Lane, Pool) {
     (Lane::new(Buffer::default()), Pool::new(4, usize::MAX))
+}
+
+/// No event comes between a full read and the next one, which would lose urgent data that it starts at.
+#[test]
+fn urgent_data_is_kept_from_the_first_full_read_on() {
+    let (mut lane, mut pool) = lane();
+    let mut from = source([data(b"abc")]);
+    let mut to = sink([Ok(9), Ok(9), Ok(9)]);
+    pump(&mut lane, &mut from, &mut to, &mut pool);
+    assert_eq!(from.stream().keeps_urgent, 0, "an event comes first");
+    from.stream_mut().reads.extend([data(b"abcd"), data(b"efgh")]);
+    pump(&mut lane, &mut from, &mut to, &mut pool);
+    assert_eq!(from.stream().keeps_urgent, 1, "told once");
+    assert_eq!(to.stream().written, b"abcabcdefgh");
 }
 
 #[test]
