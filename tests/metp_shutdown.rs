@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use support::metp::Metp;
+use support::metp::{Metp, value};
 use support::origin::{Origin, deaf};
 use support::proxy::Proxy;
 use support::socks::{Client, connect_request, half_close};
@@ -40,28 +40,37 @@ fn every_session_is_told_and_closed() {
     assert_eq!(proxy.wait().code(), Some(0));
 }
 
-/// Both ports close before the answer to the last command can have been acted upon.
+/// The SOCKS port closes before the answer can have been acted upon. Tunnels go on, and so does METP, with
+/// which they can be watched and ended; then it is told.
 #[test]
-fn the_ports_close_at_once_and_tunnels_go_on() {
+fn tunnels_go_on_and_are_administered_to_the_end() {
     let (mut proxy, echo) = (Proxy::start(), Origin::echo());
-    let mut tunnels = [proxy.tunnel(echo.address), proxy.tunnel(echo.address)];
-    proxy.admin().say(&format!("{FAR}\n")).hears("200 OK\n").hears(CLOSING).hears_eof();
+    let mut tunnels = [(); 3].map(|()| proxy.tunnel(echo.address));
+    let (mut admin, mut other) = (proxy.admin(), proxy.admin());
+    assert_eq!(admin.tell(FAR), OK);
     refused(proxy.socks_address());
-    refused(proxy.metp_address());
     for size in [1, 100_000] {
         tunnels.iter_mut().for_each(|tunnel| exchange(tunnel, size));
     }
-    for mut tunnel in tunnels {
+    assert_eq!(admin.info("state"), "closing");
+    assert_eq!(other.tell("SHUTDOWN GRACE 0"), "409 Conflict [CLOSING] the server is closing down");
+    let mut late = proxy.admin();
+    let [first, second, mut third] = tunnels;
+    let line = late.connection_from(&first).expect("it is open");
+    assert_eq!(late.tell(&format!("KILL {}", value(&line, "id"))), "200 OK killed=1");
+    for mut tunnel in [second, third.try_clone().expect("a descriptor")] {
         assert!(proxy.running(), "a tunnel is open");
         half_close(&tunnel);
         assert_eq!(read_to_end(&mut tunnel), b"");
     }
+    read_the_end(&mut third);
+    for mut session in [admin, other, late] {
+        session.hears(CLOSING).hears_eof();
+    }
     assert_eq!(proxy.wait().code(), Some(0));
     let logged = proxy.stdout.all();
-    assert!(
-        logged.len() == 2 && logged.iter().all(|line| line.ends_with("\tfinished")),
-        "{logged:?}"
-    );
+    let ended = |how: &str| logged.iter().filter(|line| line.ends_with(how)).count();
+    assert_eq!([ended("\tkilled"), ended("\tfinished"), logged.len()], [1, 2, 3], "{logged:?}");
 }
 
 /// GRACE is what tunnels get, to the fraction of a second; without it the setting says.
@@ -99,17 +108,18 @@ fn whoever_was_let_in_may_still_finish() {
     dialling.say(&connect_request(deaf));
     let mut admin = proxy.admin();
     eventually("both are there", || admin.info("connections-connect") == "1");
-    admin.say("SHUTDOWN GRACE 2\n").hears("200 OK\n").hears(CLOSING).hears_eof();
+    assert_eq!(admin.tell("SHUTDOWN GRACE 2"), OK);
     let mut late = waiting.connected(echo.address);
     exchange(&mut late, 1000);
     read_the_end(&mut late);
     read_the_end(&mut dialling.stream);
+    admin.hears(CLOSING).hears_eof();
     assert_eq!(proxy.wait().code(), Some(0));
 }
 
-/// Answers before it are whole. Commands behind it in the same segment are not carried out: the last word is 421.
+/// Answers before it are whole, and commands behind it are carried out as long as there is a tunnel to wait for.
 #[test]
-fn pipelined_commands_end_with_the_421() {
+fn pipelined_commands_are_carried_out_until_the_421() {
     let (mut proxy, echo) = (Proxy::start(), Origin::echo());
     let mut tunnel = proxy.tunnel(echo.address);
     let mut admin = proxy.admin();
@@ -119,13 +129,25 @@ fn pipelined_commands_end_with_the_421() {
         assert_eq!(admin.line(), OK);
         assert_eq!(admin.body().len(), 11);
     }
-    admin.hears("200 OK\n").hears(CLOSING).hears_eof();
-    assert!(!proxy.stderr.all().iter().any(|line| line.contains("ADD-USER")), "not carried out");
+    admin.hears("200 OK\n409 Conflict [CLOSING] the server is closing down\n200 OK\n200 PONG\n");
     // The second one has not shortened the time of the first.
     exchange(&mut tunnel, 1000);
     assert!(proxy.running());
-    drop((admin, tunnel));
+    drop(tunnel);
+    admin.hears(CLOSING).hears_eof();
     assert_eq!(proxy.wait().code(), Some(0));
+}
+
+/// Without a tunnel there is nothing to wait for: what stands behind it gets no answer.
+#[test]
+fn nothing_is_carried_out_behind_the_421() {
+    let mut proxy = Proxy::start();
+    let mut admin = proxy.admin();
+    admin.say(&format!("{FAR}\nADD-USER late pw\nPING\n"));
+    admin.hears("200 OK\n").hears(CLOSING).hears_eof();
+    drop(admin);
+    assert_eq!(proxy.wait().code(), Some(0));
+    assert!(!proxy.stderr.all().iter().any(|line| line.contains("ADD-USER")), "not carried out");
 }
 
 /// A list that is being sent is sent to its end before the session is closed.
@@ -176,7 +198,7 @@ fn a_signal_shortens_the_grace() {
     for signal in [libc::SIGTERM, libc::SIGINT] {
         let (mut proxy, echo) = (Proxy::start(), Origin::echo());
         let mut tunnel = proxy.tunnel(echo.address);
-        proxy.admin().say(&format!("{FAR}\n")).hears("200 OK\n").hears(CLOSING).hears_eof();
+        assert_eq!(proxy.admin().tell(FAR), OK);
         exchange(&mut tunnel, 10);
         proxy.signal(signal);
         assert_eq!(proxy.wait().code(), Some(0));

@@ -43,14 +43,14 @@ fn sigterm_lets_open_tunnels_end_by_themselves() {
     let mut admin = proxy.admin();
     proxy.signal(libc::SIGTERM);
     until_refused(proxy.socks_address());
-    until_refused(proxy.metp_address());
-    assert_eq!(admin.line(), "421 Closing [SHUTDOWN] the server is closing down");
-    admin.hears_eof();
-    drop(admin);
+    assert_eq!(admin.info("state"), "closing");
     echoes(&mut tunnel);
     assert!(proxy.running());
     half_close(&tunnel);
     assert_eq!(read_to_end(&mut tunnel), b"");
+    assert_eq!(admin.line(), "421 Closing [SHUTDOWN] the server is closing down");
+    admin.hears_eof();
+    drop(admin);
     assert_eq!(proxy.wait().code(), Some(0));
     proxy.stdout.wait_for(|line| line.ends_with("\tfinished") && line.contains("\t0\t10\t10\t"));
 }

@@ -20,6 +20,10 @@ pub struct Events {
     ring: VecDeque<(Topic, String)>,
     /// The number of the oldest event that is kept.
     first: u64,
+    /// Events that came before the oldest that is kept.
+    gone: Counts,
+    /// Events that there have been.
+    all: Counts,
     audience: Rc<Audience>,
     /// Events that a subscriber did not get in time.
     lost: u64,
@@ -32,10 +36,17 @@ struct Audience {
     by_topic: [Cell<usize>; Topic::ALL.len()],
 }
 
+/// How many events of each topic.
+type Counts = [u64; Topic::ALL.len()];
+
 /// A subscriber's place in the ring. Ends when it is dropped.
 pub struct Subscription {
     topics: Topics,
     next: u64,
+    /// Events that came before its place.
+    passed: Counts,
+    /// Events that it has missed and not been told of.
+    missed: u64,
     audience: Rc<Audience>,
 }
 
@@ -44,7 +55,7 @@ pub struct Subscription {
 pub enum Told<'a> {
     /// This event.
     Event(Topic, &'a str),
-    /// So many events are gone, of whatever topic.
+    /// So many events that it wanted are gone.
     Lost(u64),
 }
 
@@ -54,9 +65,12 @@ impl Events {
         let wanted = self.audience.by_topic.get(topic as usize).is_some_and(|n| n.get() > 0);
         if wanted {
             self.ring.push_back((topic, line()));
-            if self.ring.len() > KEPT {
-                self.ring.pop_front();
+            count(&mut self.all, topic);
+            if self.ring.len() > KEPT
+                && let Some((topic, _)) = self.ring.pop_front()
+            {
                 self.first += 1;
+                count(&mut self.gone, topic);
             }
         }
     }
@@ -76,29 +90,35 @@ impl Events {
         self.audience.subscribers.get()
     }
 
-    /// A place behind the newest event. `None`: too many have one.
-    pub fn subscribe(&mut self, topics: Topics) -> Option<Subscription> {
+    /// A place behind the newest event. `None`: too many have one. Who gives up another place for it misses
+    /// the events that wait there.
+    pub fn subscribe(&mut self, topics: Topics, missed: u64) -> Option<Subscription> {
         let audience = Rc::clone(&self.audience);
         if audience.subscribers.get() >= SUBSCRIBERS {
             return None;
         }
         audience.subscribers.set(audience.subscribers.get() + 1);
-        let subscription = Subscription { topics, next: self.end(), audience };
+        let (next, passed) = (self.end(), self.all);
+        let subscription = Subscription { topics, next, passed, missed, audience };
         subscription.count(|count| count + 1);
         Some(subscription)
     }
 
     /// What this subscriber gets next.
     pub fn next(&mut self, subscription: &mut Subscription) -> Option<Told<'_>> {
-        let gone = self.first.saturating_sub(subscription.next);
-        if gone > 0 {
-            subscription.next = self.first;
-            self.lost += gone;
-            return Some(Told::Lost(gone));
+        if subscription.next < self.first {
+            subscription.missed += subscription.between(&self.gone);
+            (subscription.next, subscription.passed) = (self.first, self.gone);
+        }
+        let missed = std::mem::take(&mut subscription.missed);
+        if missed > 0 {
+            self.lost += missed;
+            return Some(Told::Lost(missed));
         }
         let read = usize::try_from(subscription.next - self.first).unwrap_or(usize::MAX);
         for (topic, line) in self.ring.iter().skip(read) {
             subscription.next += 1;
+            count(&mut subscription.passed, *topic);
             if subscription.topics.has(*topic) {
                 return Some(Told::Event(*topic, line));
             }
@@ -106,10 +126,15 @@ impl Events {
         None
     }
 
+    /// Events that this subscriber wants and has not been told of.
+    pub fn waiting(&self, subscription: &Subscription) -> u64 {
+        subscription.missed + subscription.between(&self.all)
+    }
+
     /// Forgets the events that nobody is there to read.
     pub fn trim(&mut self) {
         if self.subscribers() == 0 && !self.ring.is_empty() {
-            self.first = self.end();
+            (self.first, self.gone) = (self.end(), self.all);
             self.ring = VecDeque::new();
         }
     }
@@ -119,6 +144,13 @@ impl Subscription {
     /// What is wanted.
     pub fn topics(&self) -> Topics {
         self.topics
+    }
+
+    /// How many wanted events lie between its place and a later one.
+    fn between(&self, later: &Counts) -> u64 {
+        let counts = Topic::ALL.into_iter().zip(later.iter().zip(&self.passed));
+        let wanted = counts.filter(|(topic, _)| self.topics.has(*topic));
+        wanted.map(|(_, (later, passed))| later.saturating_sub(*passed)).sum()
     }
 
     fn count(&self, change: impl Fn(usize) -> usize) {
@@ -134,6 +166,12 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         self.count(|count| count.saturating_sub(1));
         self.audience.subscribers.set(self.audience.subscribers.get().saturating_sub(1));
+    }
+}
+
+fn count(counts: &mut Counts, topic: Topic) {
+    if let Some(count) = counts.get_mut(topic as usize) {
+        *count += 1;
     }
 }
 
@@ -157,10 +195,10 @@ mod tests {
         let mut events = Events::default();
         events.publish(Topic::Auth, || panic!("nobody wants it"));
         let auth = Topics::default().with(Topic::Auth);
-        let mut first = events.subscribe(auth).expect("room");
+        let mut first = events.subscribe(auth, 0).expect("room");
         events.publish(Topic::Auth, || "a".to_owned());
         events.publish(Topic::Logs, || panic!("nobody wants it"));
-        let mut second = events.subscribe(auth.with(Topic::Logs)).expect("room");
+        let mut second = events.subscribe(auth.with(Topic::Logs), 0).expect("room");
         events.publish(Topic::Logs, || "b".to_owned());
         events.publish(Topic::Auth, || "c".to_owned());
         assert_eq!(all_of(&mut events, &mut first), ["a", "c"]);
@@ -178,7 +216,7 @@ mod tests {
     fn the_oldest_are_lost_and_counted() {
         let mut events = Events::default();
         let logs = Topics::default().with(Topic::Logs);
-        let mut slow = events.subscribe(logs).expect("room");
+        let mut slow = events.subscribe(logs, 0).expect("room");
         for number in 0..KEPT + 3 {
             events.publish(Topic::Logs, || number.to_string());
         }
@@ -189,13 +227,46 @@ mod tests {
     }
 
     #[test]
+    fn only_wanted_events_are_missed() {
+        let mut events = Events::default();
+        let topic = |topic| Topics::default().with(topic);
+        let mut logins = events.subscribe(topic(Topic::Auth), 0).expect("room");
+        let _all = events.subscribe(topic(Topic::Auth).with(Topic::Logs), 0).expect("room");
+        for _ in 0..KEPT {
+            events.publish(Topic::Logs, String::new);
+        }
+        assert_eq!((events.waiting(&logins), events.next(&mut logins)), (0, None));
+        events.publish(Topic::Auth, || "a".to_owned());
+        for _ in 0..KEPT {
+            events.publish(Topic::Logs, String::new);
+        }
+        events.publish(Topic::Auth, || "b".to_owned());
+        assert_eq!(events.waiting(&logins), 2);
+        assert_eq!(all_of(&mut events, &mut logins), ["lost 1", "b"]);
+        assert_eq!(events.lost(), 1);
+    }
+
+    #[test]
+    fn whoever_subscribes_anew_is_told_what_it_misses() {
+        let mut events = Events::default();
+        let topics = Topics::default().with(Topic::Auth);
+        let before = events.subscribe(topics, 0).expect("room");
+        events.publish(Topic::Auth, || "a".to_owned());
+        let waiting = events.waiting(&before);
+        drop(before);
+        let mut after = events.subscribe(topics, waiting).expect("room");
+        assert_eq!(events.waiting(&after), 1);
+        assert_eq!(all_of(&mut events, &mut after), ["lost 1"]);
+    }
+
+    #[test]
     fn there_is_room_for_so_many_subscribers() {
         let mut events = Events::default();
         let topics = Topics::default().with(Topic::Metrics);
-        let places: Vec<_> = (0..SUBSCRIBERS).map_while(|_| events.subscribe(topics)).collect();
+        let places: Vec<_> = (0..SUBSCRIBERS).map_while(|_| events.subscribe(topics, 0)).collect();
         assert_eq!(places.len(), SUBSCRIBERS);
-        assert!(events.subscribe(topics).is_none());
+        assert!(events.subscribe(topics, 0).is_none());
         drop(places);
-        assert!(events.subscribe(topics).is_some());
+        assert!(events.subscribe(topics, 0).is_some());
     }
 }

@@ -70,6 +70,13 @@ pub struct Tally {
     pub record: Option<RecordId>,
 }
 
+impl Tally {
+    /// Whether any byte has been delivered.
+    pub fn moved(&self) -> bool {
+        self.up > 0 || self.down > 0
+    }
+}
+
 impl Shared {
     /// Nothing has happened yet.
     pub fn new(settings: Settings, users: Users) -> Self {

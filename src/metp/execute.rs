@@ -30,8 +30,6 @@ pub enum Effect {
     Subscribe(Topics, Duration),
     /// No more events.
     Unsubscribe,
-    /// No more commands: the server closes down.
-    CloseDown,
 }
 
 impl From<Response> for Answer {
@@ -129,7 +127,7 @@ impl Desk<'_> {
             Command::Subscribe(topics, every) => Effect::Subscribe(topics, every).into(),
             Command::Unsubscribe => Effect::Unsubscribe.into(),
             Command::Shutdown(grace) => match self.premises.shut_down(grace) {
-                true => Effect::CloseDown.into(),
+                true => Response::Done.into(),
                 false => Response::AlreadyClosing.into(),
             },
         }

@@ -25,6 +25,11 @@ impl Feed {
         Feed { subscription, every, totals_due }
     }
 
+    /// Events that have not been told yet.
+    pub fn waiting(&self, shared: &Shared) -> u64 {
+        shared.events.waiting(&self.subscription)
+    }
+
     /// When the next totals are due.
     pub fn totals_due(&self) -> Option<Instant> {
         self.totals_due

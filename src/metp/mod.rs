@@ -42,8 +42,8 @@ use premises::Premises;
 /// Unsent octets from which on no further answer is made.
 const MUCH: usize = 64 * 1024;
 
-/// Lines, pieces of answers and reads that one turn may take.
-const BUDGET: u32 = 64;
+/// Lines, pieces of answers and reads that one turn may take: tunnels wait no longer than that.
+const BUDGET: u32 = 16;
 
 /// An administrator's connection.
 pub struct Session<S> {
@@ -62,8 +62,6 @@ pub struct Session<S> {
     feed: Option<Feed>,
     /// Since when the client has taken nothing of what waits for it.
     stuck: Option<Instant>,
-    /// Takes no more commands: it has closed the server down, and is going to be dismissed.
-    deaf: bool,
     /// Why the server wants to close the session.
     notice: Option<Notice>,
 }
@@ -96,6 +94,8 @@ enum Stage {
 enum Step {
     /// Something was done; there may be more.
     Go,
+    /// Something was done that others have to act on before there can be more.
+    Pause,
     Wait,
     Close,
 }
@@ -114,7 +114,6 @@ impl<S: Stream> Session<S> {
             skipping: false,
             feed: None,
             stuck: None,
-            deaf: false,
             notice: None,
         }
     }
@@ -139,11 +138,13 @@ impl<S: Stream> Session<S> {
         matches!(self.stage, Stage::Open(_))
     }
 
-    /// Whether somebody has logged in who is no administrator (any more).
+    /// Whether somebody has logged in who is no administrator (any more), or it is over and the client has not
+    /// left yet.
     pub fn is_guests(&self, users: &Users) -> bool {
         match self.stage {
             Stage::Open(user) => users.get(user).is_none_or(|account| account.role == Role::User),
-            Stage::Start | Stage::Greeted | Stage::Goodbye(_) => false,
+            Stage::Start | Stage::Greeted => false,
+            Stage::Goodbye(_) => true,
         }
     }
 
@@ -190,11 +191,13 @@ impl<S: Stream> Session<S> {
         if self.feed.is_some() && !self.is_administrators(&cx.shared.users) {
             // Events are for administrators: who is none any more hears no more of them.
             self.feed = None;
+            self.since = cx.now;
         }
         let mut flow = Flow::Again;
         for _ in 0..BUDGET {
             match self.step(cx) {
                 Step::Go => {}
+                Step::Pause => break,
                 Step::Close => return Flow::Close,
                 Step::Wait => {
                     flow = Flow::Wait;
@@ -243,8 +246,8 @@ impl<S: Stream> Session<S> {
             return Step::Go;
         }
         let room = self.output.bytes().len() < MUCH;
-        if room && self.answer(cx) {
-            return Step::Go;
+        if room && let Some(step) = self.answer(cx) {
+            return step;
         }
         let mut sent = 0;
         let flushed = self.client.flush(&mut self.output, cx.pool, &mut sent);
@@ -262,9 +265,6 @@ impl<S: Stream> Session<S> {
         if !room {
             return Step::Go;
         }
-        if self.deaf {
-            return Step::Wait;
-        }
         match self.client.fill(&mut self.input, cx.pool, LINE_LIMIT) {
             Transfer::Moved(count) => {
                 self.moved(count as u64, cx.now);
@@ -279,8 +279,8 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// Makes the next piece of an answer, or tells some events. `false`: needs more of either.
-    fn answer(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Makes the next piece of an answer, or tells some events. `None`: needs more of either.
+    fn answer(&mut self, cx: &mut Context<'_>) -> Option<Step> {
         if let Some(listing) = &mut self.listing {
             let view = View { now: cx.now, shared: cx.shared, premises: cx.premises };
             let piece = listing.piece(&view);
@@ -288,24 +288,23 @@ impl<S: Stream> Session<S> {
                 self.listing = None;
             }
             self.output.append(piece.text.as_bytes());
-            return true;
+            return Some(Step::Go);
         }
         let told = match &mut self.feed {
             Some(feed) => feed.tell(cx.now, cx.shared, &mut self.output),
             None => false,
         };
-        if self.deaf {
-            return told;
-        }
         if self.skipping {
-            return self.skip(cx.pool) || told;
+            return (self.skip(cx.pool) || told).then_some(Step::Go);
         }
         match metp::line(self.input.bytes()) {
-            Ok(None) => return told,
+            Ok(None) => return told.then_some(Step::Go),
+            // A command that was answered 200 is done (§5.1): the next one sees what it has brought about.
+            Ok(Some(_)) if !cx.premises.settled() => return Some(Step::Pause),
             Ok(Some((line, taken))) => {
                 let line = line.to_vec();
                 self.input.consume(cx.pool, taken);
-                self.line(&line, cx);
+                return Some(self.line(&line, cx));
             }
             Err(LineTooLong) if matches!(self.stage, Stage::Open(_)) => {
                 self.reply(&Response::BadRequest(Some(Cause::Syntax)));
@@ -316,7 +315,7 @@ impl<S: Stream> Session<S> {
                 self.say_goodbye(cx.now);
             }
         }
-        true
+        Some(Step::Go)
     }
 
     /// Drops the rest of a line that was too long. `false`: its end has not come yet.
@@ -330,12 +329,13 @@ impl<S: Stream> Session<S> {
     }
 
     /// A whole line has come.
-    fn line(&mut self, line: &[u8], cx: &mut Context<'_>) {
+    fn line(&mut self, line: &[u8], cx: &mut Context<'_>) -> Step {
         match &self.stage {
             Stage::Start | Stage::Greeted => self.opening(line, cx),
-            Stage::Open(user) => self.command(*user, line, cx),
+            Stage::Open(user) => return self.command(*user, line, cx),
             Stage::Goodbye(_) => {}
         }
+        Step::Go
     }
 
     /// §4: before the login anything unexpected ends the session, so that no browser can be made to
@@ -367,26 +367,30 @@ impl<S: Stream> Session<S> {
     }
 
     /// §5. The account is asked for anew each time: it may have been deleted, or have another role.
-    fn command(&mut self, user: UserId, line: &[u8], cx: &mut Context<'_>) {
+    fn command(&mut self, user: UserId, line: &[u8], cx: &mut Context<'_>) -> Step {
         let Some(account) = cx.shared.users.get(user) else {
             self.reply(&Response::Unauthorized);
             self.say_goodbye(cx.now);
-            return;
+            return Step::Go;
         };
         let name = Rc::clone(&account.name);
         let command = match Command::parse(line, account.role) {
             Ok(command) => command,
-            Err(response) => return self.reply(&response),
+            Err(response) => {
+                self.reply(&response);
+                return Step::Go;
+            }
         };
         let change = command.is_change().then(|| command.to_string());
         let Context { now, pool, shared, premises } = cx;
         let mut desk = Desk { actor: user, now: *now, pool, shared, premises: *premises };
         let answer = desk.execute(command);
-        if let Some(change) = change.filter(|_| answer.response.status() == Status::OK) {
-            let (remote, name) = (self.source, Escaped(&name));
-            log::info!("audit: remote={remote} user=\"{name}\" command=\"{change}\"");
+        let change = change.filter(|_| answer.response.status() == Status::OK);
+        if let Some(change) = &change {
+            audit(self.source, &name, change);
         }
         self.follow(answer, cx);
+        if change.is_some() { Step::Pause } else { Step::Go }
     }
 
     /// Says the answer and does what it brings with it.
@@ -396,13 +400,13 @@ impl<S: Stream> Session<S> {
             Effect::Nothing => {}
             Effect::Body(listing) => self.listing = Some(listing),
             Effect::Unsubscribe => self.feed = None,
-            Effect::CloseDown => self.deaf = true,
             Effect::Subscribe(topics, every) => {
-                self.feed = None;
-                match cx.shared.events.subscribe(topics) {
+                let waiting = self.feed.take().map_or(0, |feed| feed.waiting(cx.shared));
+                match cx.shared.events.subscribe(topics, waiting) {
                     Some(subscription) => self.feed = Some(Feed::new(subscription, every, cx.now)),
                     None => response = Response::TooMany,
                 }
+                self.stuck = None;
             }
         }
         self.reply(&response);
@@ -427,4 +431,14 @@ impl<S: Stream> Session<S> {
             self.since = now;
         }
     }
+}
+
+/// Remembers a change in the diagnostics (§11.8), whatever level is told otherwise: who may silence the
+/// server must not thereby act unseen.
+fn audit(remote: SocketAddr, name: &[u8], change: &str) {
+    let name = Escaped(name);
+    let line = format_args!("audit: remote={remote} user=\"{name}\" command=\"{change}\"");
+    let record =
+        log::Record::builder().level(log::Level::Info).target(module_path!()).args(line).build();
+    log::logger().log(&record);
 }

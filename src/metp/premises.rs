@@ -25,6 +25,9 @@ pub trait Premises {
     /// whether this is news.
     fn shut_down(&mut self, grace: Option<Duration>) -> bool;
 
+    /// Whether all that was asked for has been done.
+    fn settled(&self) -> bool;
+
     /// How the process is doing.
     fn vitals(&self) -> Vitals;
 }

@@ -29,8 +29,8 @@ const METP_KEPT: usize = 4;
 impl Server {
     pub(super) fn accept(&mut self, now: Instant) {
         for service in [Service::Metp, Service::Socks] {
-            if let Some(listeners) = &mut self.listeners {
-                listeners.of(service).resume(now);
+            if let Some(listener) = self.listeners.of(service) {
+                listener.resume(now);
             }
             for _ in 0..ACCEPTS {
                 if !self.accept_one(service, now) {
@@ -42,8 +42,8 @@ impl Server {
 
     /// Accepts a connection and decides what becomes of it. Says whether another may follow.
     fn accept_one(&mut self, service: Service, now: Instant) -> bool {
-        let Some(listeners) = &mut self.listeners else { return false };
-        let (stream, source) = match listeners.of(service).accept(now) {
+        let Some(listener) = self.listeners.of(service) else { return false };
+        let (stream, source) = match listener.accept(now) {
             Accepted::Connection(stream, source) => (stream, source),
             Accepted::Nothing => return false,
             Accepted::Exhausted(error) => {
@@ -69,8 +69,8 @@ impl Server {
                 log::debug!("{service:?}: {} has too many connections", source.ip());
             }
             Verdict::Wait(until) => {
-                if let Some(listeners) = &mut self.listeners
-                    && listeners.of(service).hold(stream, source, now, until)
+                if let Some(listener) = self.listeners.of(service)
+                    && listener.hold(stream, source, now, until)
                 {
                     log::warn!("{service:?}: the limit of connections is reached, others wait");
                 }

@@ -1,21 +1,30 @@
-//! Closing down: what signals ask for, and when it is over.
+//! Closing down: what signals and administrators ask for, and when it is over.
+//!
+//! First no more SOCKS connections come in, and those that are open may go on for a while, watched and ended
+//! over METP as always. Then METP sessions are told, and it is over.
 
 use std::io::{ErrorKind, Read};
 use std::time::{Duration, Instant};
 
-use super::Server;
 use super::resident::{Conversation, Resident};
+use super::{Listeners, Server};
 use crate::process::Signal;
 use crate::proto::metp::Notice;
 use crate::reactor::selector::Service;
 use crate::reactor::slab::Key;
+use crate::socks::Reason;
+
+/// How long METP sessions have to take what they were still to be told.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How far closing down has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stop {
     No,
-    /// Tunnels may go on until then.
+    /// SOCKS connections may go on until then.
     Graceful(Instant),
+    /// METP sessions are being told; it is over then, at the latest.
+    Farewell(Instant),
     Now,
 }
 
@@ -45,16 +54,32 @@ impl Server {
             (Signal::Terminate | Signal::Interrupt, _) => {
                 log::info!("{signal}: closing down at once");
                 self.stop = Stop::Now;
-                self.listeners = None;
+                self.listeners = Listeners::default();
             }
         }
     }
 
-    /// Accepts nothing any more, tells METP sessions, and gives open tunnels so much time.
+    /// Accepts no more SOCKS connections, and gives those that are open so much time.
     pub(super) fn close_down(&mut self, grace: Duration, now: Instant) {
         log::info!("closing down, {} s for open tunnels", grace.as_secs_f64());
         self.stop = now.checked_add(grace).map_or(Stop::Now, Stop::Graceful);
-        self.listeners = None;
+        self.listeners.socks = None;
+    }
+
+    /// Once the SOCKS connections have ended, or their time is over, it is METP's turn to end.
+    pub(super) fn close_up(&mut self, now: Instant) {
+        let Stop::Graceful(until) = self.stop else { return };
+        if self.world.shared.metrics.open > 0 && now < until {
+            return;
+        }
+        self.stop = now.checked_add(LAST_WORDS).map_or(Stop::Now, Stop::Farewell);
+        self.listeners.metp = None;
+        let socks = |(key, resident): (Key, &Resident)| {
+            (resident.conversation.service() == Service::Socks).then_some(key)
+        };
+        for key in self.sessions.iter().filter_map(socks).collect::<Vec<Key>>() {
+            self.end(key, Reason::Shutdown, now);
+        }
         let metp = |(key, resident): (Key, &Resident)| {
             (resident.conversation.service() == Service::Metp).then_some(key)
         };
@@ -64,17 +89,15 @@ impl Server {
                 && let Conversation::Metp(Some(session)) = &mut resident.conversation
             {
                 session.dismiss(Notice::Shutdown);
-                resident.queue(key, &mut self.queue);
+                self.queues.put(key, resident);
             }
         }
     }
 
     pub(super) fn over(&self) -> bool {
         match self.stop {
-            Stop::No => false,
-            Stop::Graceful(until) => {
-                self.sessions.is_empty() || (until <= Instant::now() && self.queue.is_empty())
-            }
+            Stop::No | Stop::Graceful(_) => false,
+            Stop::Farewell(until) => self.sessions.is_empty() || until <= Instant::now(),
             Stop::Now => true,
         }
     }

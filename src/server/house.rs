@@ -1,5 +1,6 @@
 //! The house as METP sees it: who is in it, who has to leave, and when it closes.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::Server;
@@ -15,13 +16,34 @@ use crate::reactor::resolver::Limits;
 use crate::reactor::slab::{Key, Slab};
 use crate::socks::Reason;
 
-/// What administrators have asked for during a turn, to be done after it.
+/// Connections that are closed between two looks at the events: closing costs system calls, and an
+/// administrator may want thousands closed at once.
+const ENDINGS: usize = 64;
+
+/// What administrators have asked for, to be done behind the turn in which they did.
 #[derive(Default)]
 pub(super) struct Orders {
-    /// Connections to be closed.
-    kill: Vec<Key>,
+    /// Connections to be closed, and why.
+    endings: VecDeque<(Key, Reason)>,
     /// Close down, with so much time for open tunnels.
     shut_down: Option<Duration>,
+}
+
+impl Orders {
+    /// Whether there is nothing left to do.
+    pub(super) fn are_done(&self) -> bool {
+        self.endings.is_empty() && self.shut_down.is_none()
+    }
+
+    /// A connection is to be closed. Says whether that is news.
+    fn end(&mut self, key: Key, resident: &Resident, reason: Reason) -> bool {
+        let socks = matches!(resident.conversation, Conversation::Socks(_));
+        let news = socks && !resident.doomed.replace(true);
+        if news {
+            self.endings.push_back((key, reason));
+        }
+        news
+    }
 }
 
 /// What a METP session sees during its turn.
@@ -34,20 +56,13 @@ pub(super) struct House<'a> {
     pub(super) vitals: Vitals,
 }
 
-impl House<'_> {
-    fn killable(&self, key: Key) -> bool {
-        let socks = |resident: &Resident| matches!(resident.conversation, Conversation::Socks(_));
-        self.sessions.get(key).is_some_and(socks) && !self.orders.kill.contains(&key)
-    }
-}
-
 impl Premises for House<'_> {
     fn slots(&self) -> u32 {
         self.sessions.slots()
     }
 
     fn connection(&self, slot: u32, of: Option<UserId>, users: &Users) -> Option<Connection> {
-        let (key, resident) = self.sessions.at(slot)?;
+        let (key, resident) = self.sessions.at(slot).filter(|(_, found)| !found.doomed.get())?;
         let Conversation::Socks(session) = &resident.conversation else { return None };
         let wanted = of.is_none() || session.user() == of;
         wanted.then(|| session.describe(key, self.now, users))
@@ -55,22 +70,15 @@ impl Premises for House<'_> {
 
     fn kill(&mut self, id: ConnectionId) -> bool {
         let key = Key::from_id(id);
-        let there = self.killable(key);
-        if there {
-            self.orders.kill.push(key);
-        }
-        there
+        let resident = self.sessions.get(key);
+        resident.is_some_and(|resident| self.orders.end(key, resident, Reason::Killed))
     }
 
     fn kill_user(&mut self, user: UserId) -> usize {
-        let of_user = |(key, resident): (Key, &Resident)| {
-            (resident.conversation.socks_user() == Some(user)).then_some(key)
-        };
-        let keys: Vec<Key> = self.sessions.iter().filter_map(of_user).collect();
-        let before = self.orders.kill.len();
-        let keys = keys.into_iter().filter(|key| self.killable(*key)).collect::<Vec<Key>>();
-        self.orders.kill.extend(keys);
-        self.orders.kill.len() - before
+        let of_user =
+            |(_, resident): &(Key, &Resident)| resident.conversation.socks_user() == Some(user);
+        let theirs = self.sessions.iter().filter(of_user);
+        theirs.filter(|(key, resident)| self.orders.end(*key, resident, Reason::Killed)).count()
     }
 
     fn shut_down(&mut self, grace: Option<Duration>) -> bool {
@@ -79,6 +87,10 @@ impl Premises for House<'_> {
             self.orders.shut_down = Some(grace.unwrap_or(self.grace));
         }
         news
+    }
+
+    fn settled(&self) -> bool {
+        self.orders.are_done()
     }
 
     fn vitals(&self) -> Vitals {
@@ -103,19 +115,39 @@ impl Server {
         }
     }
 
-    /// Does what administrators have asked for, and what follows from what they have changed.
-    pub(super) fn carry_out(&mut self, now: Instant) {
-        let Orders { kill, shut_down } = std::mem::take(&mut self.orders);
-        for key in kill {
-            self.world.shared.metrics.killed += 1;
-            self.end(key, Reason::Killed, now);
-        }
+    /// What follows at once from what an administrator has changed or asked for.
+    pub(super) fn follow_up(&mut self, now: Instant) {
+        self.evict();
         if self.applied != self.world.shared.changes {
             self.applied = self.world.shared.changes;
             self.apply(now);
         }
-        if let Some(grace) = shut_down {
+        if let Some(grace) = self.orders.shut_down.take() {
             self.close_down(grace, now);
+        }
+    }
+
+    /// Closes some of the connections that are to be closed.
+    pub(super) fn end_some(&mut self, now: Instant) {
+        for _ in 0..ENDINGS {
+            let Some((key, reason)) = self.orders.endings.pop_front() else { break };
+            if reason == Reason::Killed && self.sessions.get(key).is_some() {
+                self.world.shared.metrics.killed += 1;
+            }
+            self.end(key, reason, now);
+        }
+    }
+
+    /// The sessions of accounts that have been deleted are to be closed.
+    fn evict(&mut self) {
+        let deleted = self.world.shared.users.take_deleted();
+        if deleted.is_empty() {
+            return;
+        }
+        for (key, resident) in self.sessions.iter() {
+            if resident.conversation.socks_user().is_some_and(|user| deleted.contains(&user)) {
+                self.orders.end(key, resident, Reason::UserDeleted);
+            }
         }
     }
 
@@ -128,11 +160,9 @@ impl Server {
         self.world.names.remember_for(settings.names, now);
         self.world.pool.limit(settings.buffer_memory);
         self.world.shared.access_log.resize(settings.log_entries);
-        if let Some(listeners) = &mut self.listeners {
-            listeners.socks.probe_after(settings.timeouts.keepalive);
-            listeners.metp.probe_after(settings.timeouts.keepalive);
-            listeners.socks.resume_now();
-            listeners.metp.resume_now();
+        for listener in self.listeners.all_mut() {
+            listener.probe_after(settings.timeouts.keepalive);
+            listener.resume_now();
         }
         let keys: Vec<Key> = self.sessions.iter().map(|(key, _)| key).collect();
         for key in keys {
@@ -140,7 +170,7 @@ impl Server {
         }
         for key in &self.subscribers {
             if let Some(resident) = self.sessions.get_mut(*key) {
-                resident.queue(*key, &mut self.queue);
+                self.queues.put(*key, resident);
             }
         }
         self.accept(now);

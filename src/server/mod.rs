@@ -9,9 +9,9 @@ mod closing;
 mod config;
 mod gate;
 mod house;
+mod queues;
 mod resident;
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -36,10 +36,9 @@ use closing::Stop;
 pub use config::Config;
 use gate::Gate;
 use house::{House, Orders};
+use queues::Queues;
 use resident::{Conversation, Resident};
 
-/// Turns for bulk transfers between two looks at the events.
-const BULK_TURNS: usize = 2;
 /// How long a line of the access log waits for others, at most.
 const GATHER_LINES: Duration = Duration::from_millis(20);
 /// How long an event waits for others, at most.
@@ -51,14 +50,11 @@ const MANY_LINES: usize = 64 * 1024;
 pub struct Server {
     sessions: Slab<Resident>,
     /// Sessions that are to get a turn.
-    queue: VecDeque<Key>,
-    /// Bulk transfers and whoever else has spent its budget: they wait for the others.
-    bulk: VecDeque<Key>,
+    queues: Queues,
     /// When the last wait for events ended.
     woken: Option<Instant>,
     wheel: Wheel<Key>,
-    /// `None` once no more connections are accepted.
-    listeners: Option<Listeners>,
+    listeners: Listeners,
     gates: Gates,
     /// Descriptors that the process may have.
     descriptors: usize,
@@ -82,9 +78,11 @@ pub struct Server {
     stop: Stop,
 }
 
+/// Those that still accept connections.
+#[derive(Default)]
 struct Listeners {
-    socks: Listener,
-    metp: Listener,
+    socks: Option<Listener>,
+    metp: Option<Listener>,
 }
 
 #[derive(Default)]
@@ -134,11 +132,10 @@ impl Server {
         let pool = Pool::new(shared.settings.buffer_size, shared.settings.buffer_memory);
         Ok(Server {
             sessions: Slab::default(),
-            queue: VecDeque::new(),
-            bulk: VecDeque::new(),
+            queues: Queues::default(),
             woken: None,
             wheel: Wheel::new(began),
-            listeners: Some(Listeners { socks, metp }),
+            listeners: Listeners { socks: Some(socks), metp: Some(metp) },
             gates: Gates::default(),
             descriptors: config.descriptors,
             world: World { selector, names, pool, shared },
@@ -158,10 +155,11 @@ impl Server {
 
     /// The address of a service, as long as it accepts connections.
     pub fn address(&self, service: Service) -> Option<std::net::SocketAddr> {
-        self.listeners.as_ref().map(|listeners| match service {
-            Service::Socks => listeners.socks.address(),
-            Service::Metp => listeners.metp.address(),
-        })
+        let listener = match service {
+            Service::Socks => &self.listeners.socks,
+            Service::Metp => &self.listeners.metp,
+        };
+        listener.as_ref().map(Listener::address)
     }
 
     /// Serves until a signal ends it.
@@ -203,9 +201,9 @@ impl Server {
         self.note(now);
         self.expire(now);
         self.accept(now);
-        self.run_queue(now);
-        self.carry_out(now);
-        self.evict(now);
+        self.run_queues(now);
+        self.end_some(now);
+        self.close_up(now);
         self.gather_lines(now);
         self.gather_events(now);
         Ok(())
@@ -213,14 +211,13 @@ impl Server {
 
     /// How long the loop may wait for events.
     fn patience(&mut self, now: Instant) -> Option<Duration> {
-        let queued = !self.queue.is_empty() || !self.bulk.is_empty();
-        let work = queued || self.listeners().any(|listener| listener.ready());
-        if work {
+        let idle = self.queues.is_empty() && self.orders.are_done();
+        if !idle || self.listeners.all().any(|listener| listener.ready()) {
             return Some(Duration::ZERO);
         }
-        let resumes = self.listeners().filter_map(|listener| listener.resumes()).min();
+        let resumes = self.listeners.all().filter_map(|listener| listener.resumes()).min();
         let grace = match self.stop {
-            Stop::Graceful(until) => Some(until),
+            Stop::Graceful(until) | Stop::Farewell(until) => Some(until),
             Stop::No | Stop::Now => None,
         };
         let names = self.world.names.check(now);
@@ -240,13 +237,12 @@ impl Server {
                 Source::Session(key, side) => {
                     if let Some(resident) = self.sessions.get_mut(key) {
                         resident.note(side, event);
-                        let bulk = resident.conversation.is_bulk();
-                        resident.queue(key, if bulk { &mut self.bulk } else { &mut self.queue });
+                        self.queues.put(key, resident);
                     }
                 }
                 Source::Listener(service) => {
-                    if let Some(listeners) = &mut self.listeners {
-                        listeners.of(service).note();
+                    if let Some(listener) = self.listeners.of(service) {
+                        listener.note();
                     }
                 }
                 Source::Wake => woken = true,
@@ -267,7 +263,7 @@ impl Server {
                 && let Conversation::Socks(session) = &mut resident.conversation
             {
                 session.resolved(reply.addresses);
-                resident.queue(reply.key, &mut self.queue);
+                self.queues.put(reply.key, resident);
             }
         }
     }
@@ -281,32 +277,28 @@ impl Server {
                 && resident.armed == Some(tick)
             {
                 resident.armed = None;
-                resident.queue(key, &mut self.queue);
+                self.queues.put(key, resident);
             }
         }
     }
 
-    /// One turn for each session that was queued before, then a few for bulk transfers, so that these
-    /// share what the others leave.
-    fn run_queue(&mut self, now: Instant) {
+    /// Some turns for each kind of session.
+    fn run_queues(&mut self, now: Instant) {
         let spare = self.descriptors.saturating_sub(self.spoken_for()) / 4;
         self.world.pool.resize(self.world.shared.settings.buffer_size);
         self.world.pool.pipes.sweep(now, spare);
-        for _ in 0..self.queue.len() {
-            if let Some(key) = self.queue.pop_front() {
-                self.give_turn(key, now);
-            }
-        }
-        for _ in 0..self.bulk.len().min(BULK_TURNS) {
-            if let Some(key) = self.bulk.pop_front() {
-                self.give_turn(key, now);
-            }
+        let mut round = self.queues.round();
+        while let Some(key) = self.queues.take(&mut round) {
+            self.give_turn(key, now);
         }
     }
 
     fn give_turn(&mut self, key: Key, now: Instant) {
         let Some(resident) = self.sessions.get_mut(key) else { return };
         resident.queued = false;
+        if resident.doomed.get() {
+            return;
+        }
         let world = &mut self.world;
         let turn = match &mut resident.conversation {
             Conversation::Socks(session) => {
@@ -321,13 +313,13 @@ impl Server {
         if resident.has_had_a_turn() {
             let service = resident.conversation.service();
             self.gates.of(service).proved();
-            if let Some(listeners) = &mut self.listeners {
-                listeners.of(service).resume_if_held();
+            if let Some(listener) = self.listeners.of(service) {
+                listener.resume_if_held();
             }
         }
         match turn {
             Ok(Flow::Wait) => self.arm(key),
-            Ok(Flow::Again) => resident.queue(key, &mut self.bulk),
+            Ok(Flow::Again) => self.queues.put_back(key, resident),
             Ok(Flow::Close) => self.end(key, Reason::Finished, now),
             Err(_) => {
                 // The panic hook has logged where and why.
@@ -357,6 +349,7 @@ impl Server {
         if let Some(resident) = self.sessions.get_mut(key) {
             resident.conversation = Conversation::Metp(Some(session));
         }
+        self.follow_up(now);
         turn
     }
 
@@ -368,21 +361,6 @@ impl Server {
             && !resident.armed.is_some_and(|armed| self.wheel.covers(armed, deadline))
         {
             resident.armed = Some(self.wheel.arm(deadline, key));
-        }
-    }
-
-    /// Closes the sessions of accounts that have been deleted.
-    fn evict(&mut self, now: Instant) {
-        let deleted = self.world.shared.users.take_deleted();
-        if deleted.is_empty() {
-            return;
-        }
-        let of_deleted = |(key, resident): (Key, &Resident)| {
-            resident.conversation.socks_user().filter(|user| deleted.contains(user)).map(|_| key)
-        };
-        let keys: Vec<Key> = self.sessions.iter().filter_map(of_deleted).collect();
-        for key in keys {
-            self.end(key, Reason::UserDeleted, now);
         }
     }
 
@@ -402,15 +380,11 @@ impl Server {
         }
         for service in [Service::Socks, Service::Metp] {
             if self.roomy(service)
-                && let Some(listeners) = &mut self.listeners
+                && let Some(listener) = self.listeners.of(service)
             {
-                listeners.of(service).resume_now();
+                listener.resume_now();
             }
         }
-    }
-
-    fn listeners(&self) -> impl Iterator<Item = &Listener> {
-        self.listeners.iter().flat_map(|listeners| [&listeners.socks, &listeners.metp])
     }
 
     /// Lets lines of the access log wait for others, a little: each hand-over wakes a thread.
@@ -439,7 +413,7 @@ impl Server {
             if let Some(resident) = self.sessions.get_mut(key)
                 && resident.conversation.subscribes()
             {
-                resident.queue(key, &mut self.queue);
+                self.queues.put(key, resident);
                 self.subscribers.push(key);
             }
         }
@@ -457,11 +431,19 @@ impl Server {
 }
 
 impl Listeners {
-    fn of(&mut self, service: Service) -> &mut Listener {
+    fn of(&mut self, service: Service) -> Option<&mut Listener> {
         match service {
-            Service::Socks => &mut self.socks,
-            Service::Metp => &mut self.metp,
+            Service::Socks => self.socks.as_mut(),
+            Service::Metp => self.metp.as_mut(),
         }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Listener> {
+        self.socks.iter().chain(&self.metp)
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Listener> {
+        self.socks.iter_mut().chain(&mut self.metp)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A session and its place in the house.
 
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::io;
 use std::net::IpAddr;
 use std::time::Instant;
@@ -21,6 +21,8 @@ pub(super) struct Resident {
     pub(super) conversation: Conversation,
     /// Whether it waits for a turn.
     pub(super) queued: bool,
+    /// Whether it is going to be closed on somebody's order.
+    pub(super) doomed: Cell<bool>,
     /// What it has shown of itself so far.
     pub(super) standing: Standing,
     /// The earliest alarm that the wheel has promised; later ones are void.
@@ -36,11 +38,17 @@ pub(super) enum Conversation {
 
 impl Resident {
     pub(super) fn new(conversation: Conversation) -> Self {
-        Resident { conversation, queued: false, standing: Standing::New, armed: None }
+        Resident {
+            conversation,
+            queued: false,
+            doomed: Cell::new(false),
+            standing: Standing::New,
+            armed: None,
+        }
     }
 
-    /// What it has shown of itself. A METP session of somebody who is no administrator is a guest's: users
-    /// must not be able to lock administrators out.
+    /// What it has shown of itself. A METP session of somebody who is no administrator is a guest's, and so is
+    /// one that only waits for its client to leave: nobody must be able to lock administrators out.
     pub(super) fn standing(&self, users: &Users) -> Standing {
         match &self.conversation {
             Conversation::Metp(Some(session)) if self.proven() && session.is_guests(users) => {
@@ -62,13 +70,6 @@ impl Resident {
             self.standing = self.conversation.standing();
         }
         before != self.standing && self.proven()
-    }
-
-    /// Puts the session into the run queue, once.
-    pub(super) fn queue(&mut self, key: Key, queue: &mut VecDeque<Key>) {
-        if !std::mem::replace(&mut self.queued, true) {
-            queue.push_back(key);
-        }
     }
 
     pub(super) fn note(&mut self, side: Side, event: &Event) {

@@ -239,6 +239,9 @@ impl<S: Stream> Session<S> {
         let since = |earlier| now.saturating_duration_since(earlier);
         let (last, peer, waiting) = match &self.state {
             State::Relay(relay) => (relay.last_byte(), relay.peer(), relay.waiting()),
+            State::Goodbye(farewell, Some(errand), _) if errand.tally.moved() => {
+                (farewell.began(), None, 0)
+            }
             _ => (self.began, None, 0),
         };
         let account = self.user().and_then(|user| users.get(user));

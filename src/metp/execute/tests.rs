@@ -53,6 +53,10 @@ impl Premises for Scene {
         usize::from(Some(user) == self.alice)
     }
 
+    fn settled(&self) -> bool {
+        true
+    }
+
     fn shut_down(&mut self, grace: Option<Duration>) -> bool {
         let news = self.closing.is_none();
         self.closing.get_or_insert(grace);

@@ -201,14 +201,18 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let house = House { gone: [false; 5], closing: false, told: false };
+        let house = House { gone: [false; 5], doomed: [false; 5], closing: false, told: false };
         World { pool: Pool::new(65536, usize::MAX), shared: shared(), house }
     }
 
-    /// A session's turn. A server that closes down dismisses its sessions after it.
+    /// A session's turn. What it has asked for is done after it, and a server that closes down dismisses its
+    /// sessions.
     fn turn(&mut self, session: &mut Session<FakeStream>, now: Instant) -> Flow {
         let World { pool, shared, house } = self;
         let flow = session.turn(&mut Context { now, pool, shared, premises: house });
+        for (gone, doomed) in house.gone.iter_mut().zip(&mut house.doomed) {
+            *gone |= std::mem::take(doomed);
+        }
         if house.closing && !std::mem::replace(&mut house.told, true) && flow != Flow::Close {
             session.dismiss(Notice::Shutdown);
             return Flow::Again;
@@ -221,6 +225,8 @@ impl World {
 /// what it is told.
 struct House {
     gone: [bool; 5],
+    /// To be closed: until then a session that did not wait for it would still find them.
+    doomed: [bool; 5],
     closing: bool,
     /// The session knows it.
     told: bool,
@@ -231,8 +237,12 @@ impl House {
         slot.is_multiple_of(2).then(|| users.find(b"alice")).flatten()
     }
 
-    fn there(&mut self, slot: u32) -> Option<&mut bool> {
-        self.gone.get_mut(slot as usize).filter(|gone| !**gone)
+    fn kill(&mut self, slot: u32) -> bool {
+        let there = self.gone.get(slot as usize).is_some_and(|gone| !gone);
+        if there {
+            self.doomed[slot as usize] = true;
+        }
+        there
     }
 }
 
@@ -261,19 +271,22 @@ impl Premises for House {
     }
 
     fn kill(&mut self, id: ConnectionId) -> bool {
-        let gone = self.there(id.slot).filter(|_| id.generation == 1);
-        gone.map(|gone| *gone = true).is_some()
+        id.generation == 1 && House::kill(self, id.slot)
     }
 
     fn kill_user(&mut self, _: UserId) -> usize {
         (0..self.gone.len() as u32)
             .filter(|slot| slot.is_multiple_of(2))
-            .filter(|slot| self.there(*slot).map(|gone| *gone = true).is_some())
+            .filter(|slot| House::kill(self, *slot))
             .count()
     }
 
     fn shut_down(&mut self, _: Option<Duration>) -> bool {
         !std::mem::replace(&mut self.closing, true)
+    }
+
+    fn settled(&self) -> bool {
+        !self.doomed.contains(&true)
     }
 
     fn vitals(&self) -> Vitals {

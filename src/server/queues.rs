@@ -1,0 +1,85 @@
+//! Who waits for a turn.
+//!
+//! Three queues, so that one kind of work does not wait for the others: tunnels and handshakes that talk,
+//! bulk transfers, and METP. Between two looks at the events each gets a bounded number of turns.
+
+use std::collections::VecDeque;
+
+use super::resident::{Conversation, Resident};
+use crate::reactor::slab::Key;
+
+/// Turns between two looks at the events for sessions that talk: enough to make the look cheap, few enough
+/// for a new event not to wait for thousands of them.
+const TALK_TURNS: usize = 64;
+/// The same for bulk transfers, which share what the others leave.
+const BULK_TURNS: usize = 2;
+/// The same for METP: administration never holds up tunnels, however many sessions give commands.
+const METP_TURNS: usize = 2;
+
+/// The run queues. A session is in one of them at most.
+#[derive(Default)]
+pub(super) struct Queues {
+    talk: VecDeque<Key>,
+    bulk: VecDeque<Key>,
+    metp: VecDeque<Key>,
+}
+
+impl Queues {
+    /// A session has something to do. One that waits already keeps its place.
+    pub(super) fn put(&mut self, key: Key, resident: &mut Resident) {
+        let bulk = resident.conversation.is_bulk();
+        self.add(key, resident, bulk);
+    }
+
+    /// A session has spent its budget and has more to do: it comes behind those that talk.
+    pub(super) fn put_back(&mut self, key: Key, resident: &mut Resident) {
+        self.add(key, resident, true);
+    }
+
+    fn add(&mut self, key: Key, resident: &mut Resident, bulk: bool) {
+        if std::mem::replace(&mut resident.queued, true) {
+            return;
+        }
+        let queue = match resident.conversation {
+            Conversation::Metp(_) => &mut self.metp,
+            Conversation::Socks(_) if bulk => &mut self.bulk,
+            Conversation::Socks(_) => &mut self.talk,
+        };
+        queue.push_back(key);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.talk.is_empty() && self.bulk.is_empty() && self.metp.is_empty()
+    }
+
+    /// Those that have their turn now, one after the other: `take` until it gives none.
+    pub(super) fn round(&self) -> Round {
+        Round {
+            talk: self.talk.len().min(TALK_TURNS),
+            bulk: self.bulk.len().min(BULK_TURNS),
+            metp: self.metp.len().min(METP_TURNS),
+        }
+    }
+
+    /// The next one of this round.
+    pub(super) fn take(&mut self, round: &mut Round) -> Option<Key> {
+        for (left, queue) in [
+            (&mut round.talk, &mut self.talk),
+            (&mut round.bulk, &mut self.bulk),
+            (&mut round.metp, &mut self.metp),
+        ] {
+            if *left > 0 {
+                *left -= 1;
+                return queue.pop_front();
+            }
+        }
+        None
+    }
+}
+
+/// How many of each queue still get a turn before the next look at the events.
+pub(super) struct Round {
+    talk: usize,
+    bulk: usize,
+    metp: usize,
+}
