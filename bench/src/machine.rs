@@ -12,6 +12,8 @@ pub struct Machine {
     pub cpu: String,
     pub cores: usize,
     pub kernel: String,
+    /// How TCP finds its speed. It decides much: bbr sets a timer for every piece that is sent.
+    pub congestion: String,
     pub date: String,
 }
 
@@ -23,22 +25,28 @@ impl Machine {
             let (key, value) = line.split_once(':')?;
             (key.trim() == "model name").then(|| value.trim().to_owned())
         });
-        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let setting = |path: &str| {
+            let text = fs::read_to_string(format!("/proc/sys/{path}")).unwrap_or_default();
+            text.trim().to_owned()
+        };
         Machine {
             cpu: model.unwrap_or_else(|| "unknown CPU".to_owned()),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            kernel: kernel.trim().to_owned(),
+            kernel: setting("kernel/osrelease"),
+            congestion: setting("net/ipv4/tcp_congestion_control"),
             date: Timestamp::from(SystemTime::now()).to_string(),
         }
     }
 
     /// One line for people.
     pub fn line(&self) -> String {
-        format!("{}, {} cores, {}, Linux {}", self.date, self.cores, self.cpu, self.kernel)
+        let Machine { date, cores, cpu, kernel, congestion } = self;
+        format!("{date}, {cores} cores, {cpu}, Linux {kernel}, TCP {congestion}")
     }
 
     pub fn json(&self) -> Value {
-        json!({ "cpu": self.cpu, "cores": self.cores, "kernel": self.kernel })
+        let Machine { cpu, cores, kernel, congestion, .. } = self;
+        json!({ "cpu": cpu, "cores": cores, "kernel": kernel, "congestion": congestion })
     }
 }
 

@@ -213,6 +213,7 @@ pub mod tests {
                 cpu: "A CPU <&>".to_owned(),
                 cores: 2,
                 kernel: "6.18".to_owned(),
+                congestion: "cubic".to_owned(),
                 date: "2026-11-22T15:00:00Z".to_owned(),
             },
             rounds: 3,
