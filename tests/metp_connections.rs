@@ -16,6 +16,7 @@ use support::{eventually, exchange, read_the_end};
 const OK: &str = "200 OK";
 const KILLED: &str = "200 OK killed=1";
 const GONE: &str = "404 Not Found [NOCONN] no such connection";
+const RANGE: &str = "400 Bad Request [RANGE] number out of range";
 const SYNTAX: &str = "400 Bad Request [SYNTAX] unknown verb or wrong arguments";
 
 /// What is shown of the connection that comes from there, once it is in this state.
@@ -207,6 +208,9 @@ fn kill_ends_no_metp_session() {
         }
     }
     assert_eq!(admin.tell("KILL 4294967295.4294967295"), GONE);
+    for beyond in ["4294967296.0", "0.4294967296", "00000000001.0"] {
+        assert_eq!(admin.tell(&format!("KILL {beyond}")), RANGE, "{beyond}");
+    }
     for bad in
         ["", " 1,2", " 1.2.3", " -1.0", " +1.0", " 1. 0", " a.b", " 1.x", " USER", " USER a b"]
     {

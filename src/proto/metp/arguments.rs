@@ -1,7 +1,9 @@
 //! The pieces that command lines are made of.
 
+use std::time::Duration;
+
 use super::{Cause, LONGEST_NAME, LONGEST_PASSWORD, Response};
-use crate::proto::text::Escaped;
+use crate::proto::text::{self, Escaped};
 
 pub(super) fn bad(cause: Cause) -> Response {
     Response::BadRequest(Some(cause))
@@ -53,12 +55,23 @@ pub(super) fn with_password(verb: &str, name: &[u8], password: &[u8]) -> Option<
     Some(line)
 }
 
-/// A time in seconds, with or without a fraction: no sign, no exponent, at most `longest`.
-pub(super) fn seconds(word: &[u8], longest: u32) -> Result<std::time::Duration, Response> {
-    let text = std::str::from_utf8(word).map_err(|_| bad(Cause::Syntax))?;
-    match crate::proto::text::seconds(text) {
-        Some(time) if time.as_secs_f64() <= f64::from(longest) => Ok(time),
-        Some(_) => Err(bad(Cause::Range)),
-        None => Err(bad(Cause::Syntax)),
+/// A number of so many digits at most, as the grammar has it: one of more is out of range.
+pub(super) fn number(word: &[u8], digits: usize) -> Result<u64, Response> {
+    if word.is_empty() || !word.iter().all(u8::is_ascii_digit) {
+        return Err(bad(Cause::Syntax));
     }
+    decimal(word).filter(|_| word.len() <= digits).ok_or(bad(Cause::Range))
+}
+
+/// A time in seconds, with or without a fraction: no sign, no exponent, at most `longest`.
+pub(super) fn seconds(word: &[u8], longest: u32) -> Result<Duration, Response> {
+    let mut parts = word.splitn(2, |byte| *byte == b'.');
+    let (whole, fraction) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    if !fraction.iter().all(u8::is_ascii_digit) {
+        return Err(bad(Cause::Syntax));
+    }
+    number(whole, 8)?;
+    let time = std::str::from_utf8(word).ok().and_then(text::seconds);
+    let longest = Duration::from_secs(longest.into());
+    time.filter(|time| *time <= longest).ok_or(bad(Cause::Range))
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::arguments::{
-    acceptable_name, acceptable_password, bad, decimal, name_and_password, seconds, with_password,
+    acceptable_name, acceptable_password, bad, name_and_password, number, seconds, with_password,
     words,
 };
 use super::{
@@ -365,7 +365,7 @@ fn arguments(verb: Verb, words: &[&[u8]]) -> Option<Result<Command, Response>> {
         (Verb::Connections, []) => Command::Connections(None),
         (Verb::Connections, [b"USER", user]) => Command::Connections(Some(name(user))),
         (Verb::Kill, [b"USER", user]) => Command::KillUser(name(user)),
-        (Verb::Kill, [id]) => Command::Kill(ConnectionId::parse(id)?),
+        (Verb::Kill, [id]) => return Some(ConnectionId::parse(id).map(Command::Kill)),
         (Verb::Config, [b"GET"]) => Command::ConfigGet(None),
         (Verb::Config, [b"GET", key]) => Command::ConfigGet(Some(name(key))),
         (Verb::Config, [b"SET", key, value]) => {
@@ -397,12 +397,8 @@ fn with_new_password(verb: Verb, rest: &[u8]) -> Result<Command, Response> {
 }
 
 fn buffer_size(word: &[u8]) -> Result<Command, Response> {
-    if !word.iter().all(u8::is_ascii_digit) {
-        return Err(bad(Cause::Syntax));
-    }
-    decimal(word)
-        .filter(|_| word.len() <= 8)
-        .and_then(|size| usize::try_from(size).ok())
+    usize::try_from(number(word, 8)?)
+        .ok()
         .filter(|size| BUFFER_SIZES.contains(size))
         .map(Command::ChangeBuffer)
         .ok_or(bad(Cause::Range))
@@ -410,36 +406,28 @@ fn buffer_size(word: &[u8]) -> Result<Command, Response> {
 
 /// `LAST <n>` and `USER <user>`, in either order, each at most once.
 fn log_selection(mut words: &[&[u8]]) -> Result<LogSelection, Response> {
-    let mut selection = LogSelection::default();
+    let (mut last, mut user) = (None, None);
     while !words.is_empty() {
         match words {
-            [b"LAST", count, rest @ ..] if selection.last.is_none() => {
-                if !count.iter().all(u8::is_ascii_digit) {
-                    return Err(bad(Cause::Syntax));
-                }
-                let number = decimal(count).filter(|_| count.len() <= 10);
-                selection.last = Some(number.ok_or(bad(Cause::Range))?);
+            [b"LAST", count, rest @ ..] if last.is_none() => {
+                last = Some(number(count, 10));
                 words = rest;
             }
-            [b"USER", user, rest @ ..] if selection.user.is_none() => {
-                selection.user = Some(unescape(user).into_owned());
+            [b"USER", name, rest @ ..] if user.is_none() => {
+                user = Some(unescape(name).into_owned());
                 words = rest;
             }
             _ => return Err(bad(Cause::Syntax)),
         }
     }
-    Ok(selection)
+    // Only now: the range of a number does not count in a line that is malformed.
+    Ok(LogSelection { last: last.transpose()?, user })
 }
 
 fn subscription(words: &[&[u8]]) -> Result<Command, Response> {
     let (topics, every) = match words {
-        [topics @ .., b"EVERY", every] => {
-            let digits = !every.is_empty() && every.iter().all(u8::is_ascii_digit);
-            let every = decimal(every).and_then(|every| u32::try_from(every).ok());
-            let every = every.filter(|every| INTERVALS.contains(every));
-            (topics, every.ok_or(bad(if digits { Cause::Range } else { Cause::Syntax }))?)
-        }
-        topics => (topics, *INTERVALS.start()),
+        [topics @ .., b"EVERY", every] => (topics, Some(*every)),
+        topics => (topics, None),
     };
     let mut chosen = Topics::default();
     for word in topics {
@@ -448,5 +436,12 @@ fn subscription(words: &[&[u8]]) -> Result<Command, Response> {
     if chosen.is_empty() {
         return Err(bad(Cause::Syntax));
     }
+    let every = match every {
+        Some(every) => u32::try_from(number(every, 8)?)
+            .ok()
+            .filter(|every| INTERVALS.contains(every))
+            .ok_or(bad(Cause::Range))?,
+        None => *INTERVALS.start(),
+    };
     Ok(Command::Subscribe(chosen, Duration::from_secs(every.into())))
 }

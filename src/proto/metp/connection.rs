@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::arguments::decimal;
+use super::arguments::{bad, number};
+use super::{Cause, Response};
 
 /// The identity of a SOCKS connection, unique for as long as anybody remembers it. Displays as
 /// `slot.generation`.
@@ -16,11 +17,21 @@ pub struct ConnectionId {
 
 impl ConnectionId {
     /// Reads two numbers with a dot between them.
-    pub fn parse(word: &[u8]) -> Option<Self> {
-        let dot = word.iter().position(|byte| *byte == b'.')?;
-        let (slot, generation) = (word.get(..dot)?, word.get(dot + 1..)?);
-        let number = |digits| decimal(digits).and_then(|number| u32::try_from(number).ok());
-        Some(ConnectionId { slot: number(slot)?, generation: number(generation)? })
+    ///
+    /// # Errors
+    /// The answer to give instead: 400 with its cause.
+    pub fn parse(word: &[u8]) -> Result<Self, Response> {
+        let mut parts = word.splitn(2, |byte| *byte == b'.');
+        let mut part = || {
+            let number = number(parts.next().unwrap_or_default(), 10)?;
+            u32::try_from(number).map_err(|_| bad(Cause::Range))
+        };
+        match (part(), part()) {
+            (Ok(slot), Ok(generation)) => Ok(ConnectionId { slot, generation }),
+            // Malformed counts more than out of range.
+            (Err(slot), Err(generation)) if generation == bad(Cause::Range) => Err(slot),
+            (_, Err(cause)) | (Err(cause), _) => Err(cause),
+        }
     }
 }
 

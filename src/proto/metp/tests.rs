@@ -141,6 +141,43 @@ fn change_buffer_takes_1_to_8_digits_from_1_to_1048576() {
     }
 }
 
+/// §5.3, §5.16, §5.18, §5.20: as with CHANGE-BUFFER, a digit too many is out of range, and what is no number
+/// malformed, whatever else is out of range.
+#[test]
+fn numbers_have_as_many_digits_as_the_grammar_gives_them() {
+    for (line, answer) in [
+        ("GET_LOGS LAST 0000000001", "accepted"),
+        ("GET_LOGS LAST 00000000001", "[RANGE"),
+        ("GET_LOGS LAST 00000000001 bob", "[SYNTAX"),
+        ("KILL 0000000001.0", "accepted"),
+        ("KILL 4294967295.4294967295", "accepted"),
+        ("KILL 4294967296.0", "[RANGE"),
+        ("KILL 00000000001.0", "[RANGE"),
+        ("KILL 0.00000000001", "[RANGE"),
+        ("KILL 00000000001.x", "[SYNTAX"),
+        ("KILL x.00000000001", "[SYNTAX"),
+        ("KILL .5", "[SYNTAX"),
+        ("KILL 5.", "[SYNTAX"),
+        ("KILL 5", "[SYNTAX"),
+        ("SUBSCRIBE logs EVERY 00000005", "accepted"),
+        ("SUBSCRIBE logs EVERY 000000005", "[RANGE"),
+        ("SUBSCRIBE logs EVERY 5x", "[SYNTAX"),
+        ("SUBSCRIBE bob EVERY 000000005", "[SYNTAX"),
+        ("SHUTDOWN GRACE 00000001", "accepted"),
+        ("SHUTDOWN GRACE 000000001", "[RANGE"),
+        ("SHUTDOWN GRACE 00000001.000000001", "accepted"),
+        ("SHUTDOWN GRACE 000000001.5", "[RANGE"),
+        ("SHUTDOWN GRACE 99999999999999999999999", "[RANGE"),
+        ("SHUTDOWN GRACE 000000001.x", "[SYNTAX"),
+        ("SHUTDOWN GRACE 5.", "accepted"),
+        ("SHUTDOWN GRACE .5", "[SYNTAX"),
+        ("SHUTDOWN GRACE .", "[SYNTAX"),
+        ("SHUTDOWN GRACE 1.2.3", "[SYNTAX"),
+    ] {
+        assert_eq!(refused(line.as_bytes()), answer, "{line}");
+    }
+}
+
 #[test]
 fn add_user_names_and_passwords() {
     let good = [b'n'; 64];
