@@ -133,10 +133,12 @@ fn lines_have_999_octets_at_most_and_longer_ones_end_in_dots() {
     client.say(b"\x05\x01\x02").say(&login).hears(b"\x05\x02\x01\x00");
     let _tunnel = client.connected(origin.address);
     let mut admin = proxy.admin();
-    for command in ["USERS", "GET_LOGS"] {
+    // No escape is cut in two, so a line may have three octets less than there is room for.
+    let date = "[0000-00-00T00:00:00Z] ".len();
+    for (command, before, shown) in [("USERS", 0, 248), ("GET_LOGS", date, 243)] {
         let longest = admin.ask(command).pop().expect("a line");
-        assert!(longest.contains(r"\xff\xff") && longest.ends_with("..."), "{longest}");
-        assert_eq!(longest.len() + 1, 999, "with its LF: {longest}");
+        assert_eq!(longest[before..], format!("{}...", r"\xff".repeat(shown)));
+        assert!(longest.len() < 999, "{longest}");
     }
     // The account is found nevertheless.
     assert_eq!(admin.tell(&format!("DELETE-USER {}", r"\xff".repeat(255))), OK);

@@ -93,7 +93,7 @@ fn ping_sends_its_token_back() {
     assert_eq!(admin.tell(&format!("PING {fits}")), format!("200 PONG {fits}"));
     assert_eq!(admin.tell(&format!("PING {fits}t")), format!("200 PONG {cut}"));
     // Four octets are shown for each of these.
-    let (shown, cut) = ("\\x01".repeat(64), format!("{}\\...", "\\x01".repeat(63)));
+    let (shown, cut) = ("\\x01".repeat(64), format!("{}...", "\\x01".repeat(63)));
     assert_eq!(admin.tell(&format!("PING {}", "\u{1}".repeat(64))), format!("200 PONG {shown}"));
     assert_eq!(admin.tell(&format!("PING {}", "\u{1}".repeat(65))), format!("200 PONG {cut}"));
 }

@@ -232,7 +232,7 @@ fn the_longest_names_fit_into_a_line() {
     let mut events = subscriber(&proxy, "auth logs connections");
     let mut client = Client::new(proxy.socks());
     client.say(&[5, 1, 2]).hears(&[5, 2]).say(&credentials(&[0xff; 255], b"x")).hears(&[1, 1]);
-    let cut = format!(" user={}\\... ", "\\xff".repeat(63));
+    let cut = format!(" user={}... ", "\\xff".repeat(63));
     assert!(events.line().contains(&cut));
     let login = || Client::new(proxy.socks()).logged_in(&"n".repeat(255), "pw");
     login().say(&name_request(&[1; 255], 65535)).refused(4);

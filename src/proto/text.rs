@@ -24,6 +24,22 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
+/// The octets of an escape: `\xHH`.
+const ESCAPE: usize = 4;
+
+/// Cuts what has more than `most` octets, and lets it end in `...`. No escape is cut in two. The text is ASCII,
+/// with its backslashes escaped.
+pub fn shortened(mut text: String, most: usize) -> String {
+    const DOTS: &str = "...";
+    if text.len() > most {
+        let end = most.saturating_sub(DOTS.len());
+        let escape = text.get(..end).and_then(|kept| kept.rfind('\\'));
+        text.truncate(escape.filter(|start| start + ESCAPE > end).unwrap_or(end));
+        text.push_str(DOTS);
+    }
+    text
+}
+
 /// Reverses [`Escaped`]: each well-formed `\xHH` becomes its byte, everything else stays as it is.
 pub fn unescape(text: &[u8]) -> Cow<'_, [u8]> {
     if !text.contains(&b'\\') {

@@ -6,9 +6,10 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use socks5d::proto::metp::{
     Cause, Command, LINE_LIMIT, LONGEST_NAME, LONGEST_PASSWORD, MetricsBody, Missing, Notice,
-    Opening, REPLY_LIMIT, Response, Role, ended, log_line, user_line,
+    Opening, REPLY_LIMIT, Response, Role, ended, field, log_line, user_line,
 };
 use socks5d::proto::socks5::{Host, Target};
+use socks5d::proto::text::Escaped;
 
 use crate::abnf::Grammar;
 use crate::dialogue::Example;
@@ -223,6 +224,11 @@ proptest! {
         thread_local!(static GRAMMAR: Grammar = Grammar::read(&read(PROTOCOL)));
         GRAMMAR.with(|grammar| {
             let user = user_line(&name, Role::User);
+            for octets in [&name[..], &name.repeat(5)] {
+                let shown = field(Escaped(octets));
+                prop_assert!(shown.len() <= 256, "{}", shown);
+                prop_assert!(grammar.matches("field", shown.as_bytes()), "{}", shown);
+            }
             prop_assert!(grammar.matches("user-line", user.as_bytes()), "{}", user);
             for host in [Host::Name(host.clone().into()), Host::Ip(address)] {
                 let time = std::time::SystemTime::UNIX_EPOCH.into();

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::arguments::decimal;
 use super::command::Role;
 use crate::proto::socks5::Target;
-use crate::proto::text::Escaped;
+use crate::proto::text::{Escaped, shortened};
 use crate::proto::timestamp::Timestamp;
 
 /// The body of `GET_METRICS` (§5.2).
@@ -77,10 +77,5 @@ const LONGEST_FIELD: usize = 256;
 /// A value as it stands in a `key=value` field: cut if it is long. What comes from outside has to be
 /// escaped already.
 pub fn field(value: impl fmt::Display) -> String {
-    let mut shown = value.to_string();
-    if shown.len() > LONGEST_FIELD {
-        shown.truncate(LONGEST_FIELD - 3);
-        shown.push_str("...");
-    }
-    shown
+    shortened(value.to_string(), LONGEST_FIELD)
 }

@@ -18,6 +18,7 @@ pub use status::{Cause, Missing, Notice, Response, Status};
 pub use topic::{Topic, Topics};
 
 use super::Parsed;
+use super::text::shortened;
 
 /// The longest command line, in octets, its LF included (§3.1).
 pub const LINE_LIMIT: usize = 4096;
@@ -62,12 +63,8 @@ pub struct LineTooLong;
 
 /// Ends a line from the server with LF. What would exceed [`REPLY_LIMIT`] is cut and ends in `...` (§3.2).
 /// Lines are ASCII by construction: all that comes from outside is escaped.
-pub fn ended(mut line: String) -> String {
-    const ROOM: usize = REPLY_LIMIT - 1;
-    if line.len() > ROOM {
-        line.truncate(ROOM - 3);
-        line.push_str("...");
-    }
+pub fn ended(line: String) -> String {
+    let mut line = shortened(line, REPLY_LIMIT - 1);
     line.push('\n');
     line
 }

@@ -267,6 +267,21 @@ fn lines_from_the_server_have_999_octets_at_most() {
     assert_eq!(ended("x".repeat(999)), "x".repeat(995) + "...\n");
 }
 
+/// §3.2, §3.4: never within an escape, so that what is left of a value is a `field`.
+#[test]
+fn nothing_is_cut_within_an_escape() {
+    let escapes = |count| "\\xff".repeat(count);
+    assert_eq!(field(escapes(64)), escapes(64));
+    for (before, kept) in [("", 63), ("a", 63), ("ab", 62), ("abc", 62), ("abcd", 62)] {
+        let cut = format!("{before}{}...", escapes(kept));
+        assert_eq!(field(format!("{before}{}", escapes(65))), cut);
+    }
+    for (before, kept) in [("", 248), ("a", 248), ("ab", 248), ("abc", 248), ("abcd", 247)] {
+        let cut = format!("{before}{}...\n", escapes(kept));
+        assert_eq!(ended(format!("{before}{}", escapes(250))), cut);
+    }
+}
+
 fn any_command() -> impl Strategy<Value = Command> {
     let name = || prop::collection::vec(any::<u8>(), 1..256);
     let password = prop::collection::vec(any::<u8>(), 1..256)
