@@ -111,16 +111,33 @@ fn refusals_name_the_range() {
         ),
         ("SET allow-local yes", "400 Bad Request [RANGE] allow-local takes on, off"),
         ("SET allow-local 1", "400 Bad Request [RANGE] allow-local takes on, off"),
-        ("SET grace 31536001", "400 Bad Request [RANGE] grace takes 0 to 31536000 seconds"),
-        ("SET idle-timeout -1", "400 Bad Request [RANGE] idle-timeout takes 0 to 31536000 seconds"),
+        (
+            "SET grace 31536001",
+            "400 Bad Request [RANGE] grace takes 0 or 0.001 to 31536000 seconds",
+        ),
+        (
+            "SET idle-timeout -1",
+            "400 Bad Request [RANGE] idle-timeout takes 0 or 0.001 to 31536000 seconds",
+        ),
         (
             "SET idle-timeout 1e3",
-            "400 Bad Request [RANGE] idle-timeout takes 0 to 31536000 seconds",
+            "400 Bad Request [RANGE] idle-timeout takes 0 or 0.001 to 31536000 seconds",
         ),
-        ("SET idle-timeout .", "400 Bad Request [RANGE] idle-timeout takes 0 to 31536000 seconds"),
+        (
+            "SET idle-timeout 0.0004",
+            "400 Bad Request [RANGE] idle-timeout takes 0 or 0.001 to 31536000 seconds",
+        ),
+        (
+            "SET dns-cache 0.00000000000000000001",
+            "400 Bad Request [RANGE] dns-cache takes 0 or 0.001 to 31536000 seconds",
+        ),
+        (
+            "SET idle-timeout .",
+            "400 Bad Request [RANGE] idle-timeout takes 0 or 0.001 to 31536000 seconds",
+        ),
         (
             "SET idle-timeout inf",
-            "400 Bad Request [RANGE] idle-timeout takes 0 to 31536000 seconds",
+            "400 Bad Request [RANGE] idle-timeout takes 0 or 0.001 to 31536000 seconds",
         ),
         ("GET nothing", no_key),
         ("SET nothing 1", no_key),

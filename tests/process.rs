@@ -220,9 +220,15 @@ fn bad_values_are_named_in_one_line() {
             &["--log-entries", "1 2"],
             "socks5d: --log-entries \"1\\x202\": 0 to 1000000000 expected\n",
         ),
-        (&["--grace", "soon"], "socks5d: --grace \"soon\": 0 to 31536000 seconds expected\n"),
-        (&["--idle-timeout", "\u{1b}[2J"], "\"\\x1b[2J\": 0 to 31536000 seconds expected\n"),
-        (&["--goodbye-timeout", "1\n2"], "\"1\\x0a2\": 0 to 31536000 seconds expected\n"),
+        (
+            &["--grace", "soon"],
+            "socks5d: --grace \"soon\": 0 or 0.001 to 31536000 seconds expected\n",
+        ),
+        (
+            &["--idle-timeout", "\u{1b}[2J"],
+            "\"\\x1b[2J\": 0 or 0.001 to 31536000 seconds expected\n",
+        ),
+        (&["--goodbye-timeout", "1\n2"], "\"1\\x0a2\": 0 or 0.001 to 31536000 seconds expected\n"),
         (&["--wat"], "socks5d: --wat: unknown option\n"),
         (&["-z"], "socks5d: -z: unknown option\n"),
         (&["-p"], "socks5d: -p: needs a value\n"),

@@ -73,9 +73,16 @@ fn bad_values_are_named_with_their_option() {
         (&["--buffer-size", "0"], "--buffer-size \"0\": 1 to 1048576 expected"),
         (&["--buffer-size", "1048577"], "--buffer-size \"1048577\": 1 to 1048576 expected"),
         (&["--dns-threads", "0"], "--dns-threads \"0\": 1 to 1024 expected"),
-        (&["--grace", "inf"], "--grace \"inf\": 0 to 31536000 seconds expected"),
-        (&["--idle-timeout", "1e3"], "--idle-timeout \"1e3\": 0 to 31536000 seconds expected"),
-        (&["--idle-timeout", "."], "--idle-timeout \".\": 0 to 31536000 seconds expected"),
+        (&["--grace", "inf"], "--grace \"inf\": 0 or 0.001 to 31536000 seconds expected"),
+        (
+            &["--idle-timeout", "1e3"],
+            "--idle-timeout \"1e3\": 0 or 0.001 to 31536000 seconds expected",
+        ),
+        (
+            &["--idle-timeout", "0.0004"],
+            "--idle-timeout \"0.0004\": 0 or 0.001 to 31536000 seconds expected",
+        ),
+        (&["--idle-timeout", "."], "--idle-timeout \".\": 0 or 0.001 to 31536000 seconds expected"),
         (
             &["--log-level", "LOUD"],
             "--log-level \"LOUD\": off, error, warn, info, debug, trace expected",

@@ -315,7 +315,7 @@ impl Knob {
     fn takes(&self) -> String {
         match (&self.access, self.range()) {
             (Access::Timeout(_) | Access::Time(_), Some((least, most))) => {
-                format!("{least} to {most} seconds")
+                format!("{least} or 0.001 to {most} seconds")
             }
             (_, Some((least, most))) => format!("{least} to {most}"),
             (Access::Level(_), None) => "off, error, warn, info, debug, trace".to_owned(),
@@ -329,8 +329,12 @@ fn number(text: &str, range: &RangeInclusive<usize>) -> Option<usize> {
     text.parse().ok().filter(|number| digits && range.contains(number))
 }
 
+/// Zero, or a time that can be shown: one below a millisecond would be shown, and rounded, to what means off.
 fn time(text: &str) -> Option<Duration> {
-    seconds(text).filter(|time| *time <= Duration::from_secs(LONGEST_SECONDS.into()))
+    const SHORTEST: Duration = Duration::from_millis(1);
+    let longest = Duration::from_secs(LONGEST_SECONDS.into());
+    let zero = !text.bytes().any(|byte| matches!(byte, b'1'..=b'9'));
+    seconds(text).filter(|time| zero || (SHORTEST..=longest).contains(time))
 }
 
 fn level(word: &str) -> Option<LevelFilter> {
@@ -361,6 +365,24 @@ mod tests {
         }
     }
 
+    /// Shown to the millisecond, a shorter time would look as if it were off, and one of less than half a
+    /// nanosecond would be.
+    #[test]
+    fn a_time_that_is_not_zero_has_a_millisecond_at_least() {
+        for knob in KNOBS.iter().filter(|knob| knob.unit == "seconds") {
+            let mut settings = Settings::default();
+            let never = format!("0.{}1", "0".repeat(400));
+            for short in ["0.0004", "0.000999999", "0.00000000000001", ".0001", &never] {
+                assert!(knob.set(&mut settings, short).is_err(), "{} {short}", knob.key);
+            }
+            assert_eq!(settings, Settings::default(), "{}", knob.key);
+            for (good, shown) in [("0.001", "0.001"), ("0.0015", "0.001"), ("0.000", "0")] {
+                assert_eq!(knob.set(&mut settings, good), Ok(()), "{} {good}", knob.key);
+                assert_eq!(knob.get(&settings), shown, "{}", knob.key);
+            }
+        }
+    }
+
     #[test]
     fn what_is_in_range_is_told() {
         let says = |key: &str, value| {
@@ -368,10 +390,25 @@ mod tests {
             knob.set(&mut Settings::default(), value).expect_err("out of range").to_string()
         };
         assert_eq!(says("buffer-size", "0"), "1 to 1048576");
-        assert_eq!(says("idle-timeout", "1e3"), "0 to 31536000 seconds");
+        assert_eq!(says("idle-timeout", "1e3"), "0 or 0.001 to 31536000 seconds");
         assert_eq!(says("allow-local", "yes"), "on, off");
         assert_eq!(says("log-level", "loud"), "off, error, warn, info, debug, trace");
         assert!(Knob::find(b"no-such-setting").is_none());
+    }
+
+    /// METP §5.17.
+    #[test]
+    fn zero_turns_off_what_the_protocol_says() {
+        for knob in &KNOBS {
+            let off = match knob.key {
+                "max-connections-per-ip" => true,
+                key => knob.unit == "seconds" && key != "grace",
+            };
+            assert_eq!(knob.has_off(), off, "{}", knob.key);
+            let number = matches!(knob.key, "grace" | "buffer-memory" | "log-entries");
+            let from_zero = knob.range().is_some_and(|(least, _)| least == 0);
+            assert_eq!(off || number, from_zero, "{}", knob.key);
+        }
     }
 
     #[test]

@@ -186,7 +186,7 @@ fn settings_by_name() {
     );
     assert_eq!(
         says("CONFIG SET idle-timeout -1", root, &mut shared),
-        "400 Bad Request [RANGE] idle-timeout takes 0 to 31536000 seconds\n"
+        "400 Bad Request [RANGE] idle-timeout takes 0 or 0.001 to 31536000 seconds\n"
     );
     assert_eq!(
         says("CONFIG SET log-level loud", root, &mut shared),
