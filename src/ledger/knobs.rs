@@ -190,9 +190,12 @@ pub const KNOBS: [Knob; 24] = {
             place!(timeouts.half_close),
             "the same once one direction is over",
         ),
-        timeout(
+        // What is open keeps what its socket was told.
+        knob(
             "keepalive",
-            place!(timeouts.keepalive),
+            Timeout(place!(timeouts.keepalive)),
+            "seconds",
+            Acts::New,
             "of silence, then the kernel probes both peers of a tunnel",
         ),
         timeout(
