@@ -9,7 +9,7 @@ use super::options::options;
 use super::{NOTES, PROTOCOL, README, SECURITY, SERVER_MANUAL, between, file, read};
 
 /// The value of a constant of a source: products and shifts of numbers.
-fn constant(source: &str, name: &str) -> usize {
+pub fn constant(source: &str, name: &str) -> usize {
     let text = read(source);
     let values = between(&text, &format!("const {name}: "), ";");
     let (_, value) = values.first().and_then(|value| value.split_once(" = ")).expect(name);

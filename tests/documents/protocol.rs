@@ -4,14 +4,16 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 use proptest::sample::select;
+use socks5d::ledger::events::{KEPT, SUBSCRIBERS};
 use socks5d::proto::metp::{
-    Cause, Command, LINE_LIMIT, LONGEST_NAME, LONGEST_PASSWORD, MetricsBody, Missing, Notice,
-    Opening, REPLY_LIMIT, Response, Role, ended, field, log_line, user_line,
+    Cause, Command, INTERVALS, LINE_LIMIT, LONGEST_NAME, LONGEST_PASSWORD, MetricsBody, Missing,
+    Notice, Opening, REPLY_LIMIT, Response, Role, ended, field, log_line, user_line,
 };
 use socks5d::proto::socks5::{Host, Target};
 use socks5d::proto::text::Escaped;
 
 use crate::abnf::Grammar;
+use crate::bounds::constant;
 use crate::dialogue::Example;
 use crate::options::options;
 use crate::{CLIENT_MANUAL, PROTOCOL, between, read};
@@ -56,6 +58,12 @@ fn the_limits_of_the_protocol_are_those_of_the_program() {
     row("password of ADD-USER", &format!("1 to {LONGEST_PASSWORD} octets"));
     let sizes = socks5d::proto::metp::BUFFER_SIZES;
     row("size of CHANGE-BUFFER", &format!("{} to {}", sizes.start(), sizes.end()));
+    row("sessions with a subscription", &SUBSCRIBERS.to_string());
+    row("events kept for all subscribers", &KEPT.to_string());
+    let flowing = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let says = format!("EVERY so many seconds, {} to {}, by", INTERVALS.start(), INTERVALS.end());
+    assert!(flowing.contains(&says), "§5.18: {says}");
+    row("unsent octets that stop the reading", &constant("src/metp/mod.rs", "MUCH").to_string());
     for option in options("socks5d") {
         for line in text.lines().filter(|line| line.contains(&format!("({})", option.long))) {
             let value = option.preset().unwrap_or_else(|| panic!("{} has none", option.long));
