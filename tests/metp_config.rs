@@ -1,4 +1,4 @@
-//! METP/1.1: CONFIG (`protocol_metp.txt` §5.16). Each setting is an option, has the range it tells, and acts
+//! METP/1.1: CONFIG (`protocol_metp.txt` §5.17). Each setting is an option, has the range it tells, and acts
 //! when it says so: on what is open, or on what comes.
 
 use std::io::{ErrorKind, Read, Write};

@@ -1,4 +1,4 @@
-//! METP/1.1: CONNECTIONS and KILL (`protocol_metp.txt` §5.14, §5.15) in each state a connection can have.
+//! METP/1.1: CONNECTIONS and KILL (`protocol_metp.txt` §5.15, §5.16) in each state a connection can have.
 
 mod inprocess;
 
@@ -60,7 +60,7 @@ fn in_each_state(
     ]
 }
 
-/// §5.14: user from the login on, destination from the request on, peer when it is connected.
+/// §5.15: user from the login on, destination from the request on, peer when it is connected.
 #[test]
 fn each_state_shows_what_is_known_by_then() {
     let server = Inprocess::start();
@@ -96,7 +96,7 @@ fn each_state_shows_what_is_known_by_then() {
     assert_eq!(admin.ask("CONNECTIONS USER \\x61dmin").len(), 5);
 }
 
-/// §5.15: whatever state a connection is in, it ends at once, and no other does.
+/// §5.16: whatever state a connection is in, it ends at once, and no other does.
 #[test]
 fn kill_ends_a_connection_in_each_state() {
     let server = Inprocess::start();
@@ -118,7 +118,7 @@ fn kill_ends_a_connection_in_each_state() {
     assert!(admin.ask("INFO")[9..16].iter().all(|line| line.ends_with("=0")), "no state holds any");
 }
 
-/// §5.15: the access log tells of each request that was killed, with the bytes it had moved.
+/// §5.16: the access log tells of each request that was killed, with the bytes it had moved.
 #[test]
 fn the_access_log_says_killed() {
     let (proxy, echo) = (Proxy::with(&["-u", "alice:pw"]), Origin::echo());

@@ -1,5 +1,5 @@
 //! METP/1.1: many connections, many administrators, and none of them reads. Answers and events are made as
-//! they are taken (`protocol_metp.txt` §3.5): what is not taken costs little, and no tunnel waits for it.
+//! they are taken (`protocol_metp.txt` §3.2, §5.18): what is not taken costs little, and no tunnel waits for it.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};

@@ -16,7 +16,7 @@ use crate::abnf::Grammar;
 use crate::bounds::constant;
 use crate::dialogue::Example;
 use crate::options::options;
-use crate::{CLIENT_MANUAL, PROTOCOL, between, read};
+use crate::{CLIENT_MANUAL, PROTOCOL, between, file, read};
 
 #[test]
 fn every_status_and_cause_of_metp_is_in_the_protocol_and_in_an_example() {
@@ -106,13 +106,17 @@ fn the_protocol_is_plain_text_of_72_columns_and_its_references_lead_somewhere() 
     let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut cited: Vec<String> =
         between(&joined, "Section ", " ").into_iter().map(str::to_owned).collect();
+    let tests = std::fs::read_dir(file("tests")).expect("it is there").filter_map(|entry| {
+        let name = entry.ok()?.file_name().into_string().ok()?;
+        name.starts_with("metp_").then(|| format!("tests/{name}"))
+    });
     for source in ["mod", "arguments", "body", "command", "connection", "status", "topic"]
         .map(|name| format!("src/proto/metp/{name}.rs"))
-        .iter()
-        .map(String::as_str)
-        .chain(["src/metp/mod.rs", "src/metp/execute.rs"])
+        .into_iter()
+        .chain(["src/metp/mod.rs", "src/metp/execute.rs"].map(str::to_owned))
+        .chain(tests)
     {
-        cited.extend(read(source).split('§').skip(1).map(str::to_owned));
+        cited.extend(read(&source).split('§').skip(1).map(str::to_owned));
     }
     assert!(cited.len() > 20);
     for section in cited {
