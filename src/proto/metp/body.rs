@@ -74,8 +74,9 @@ pub fn log_line(
 /// How much is shown of a value in a `key=value` field, in octets (§3.4): so a whole line fits.
 const LONGEST_FIELD: usize = 256;
 
-/// A value as it stands in a `key=value` field: cut if it is long. What comes from outside has to be
-/// escaped already.
+/// A value as it stands in a `key=value` field: cut if it is long, and `-` if it is empty, as a name may be that
+/// somebody tries to log in with. What comes from outside has to be escaped already.
 pub fn field(value: impl fmt::Display) -> String {
-    shortened(value.to_string(), LONGEST_FIELD)
+    let shown = value.to_string();
+    if shown.is_empty() { "-".to_owned() } else { shortened(shown, LONGEST_FIELD) }
 }

@@ -251,6 +251,8 @@ fn bodies() {
     assert_eq!(user_line(b".", Role::Admin), "\\x2e admin");
     assert_eq!(user_line(b"a b", Role::Admin), "a\\x20b admin");
 
+    assert_eq!((field("a"), field("")), ("a".to_owned(), "-".to_owned()));
+
     let time =
         Timestamp::from(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_751_121_130));
     let target =
