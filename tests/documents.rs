@@ -11,6 +11,8 @@ mod dialogue;
 mod options;
 #[path = "documents/protocol.rs"]
 mod protocol;
+#[path = "documents/spoken.rs"]
+mod spoken;
 
 use std::fs;
 use std::io::{Read, Write};
