@@ -165,6 +165,17 @@ fn placeholders_are_no_blank_cheques() {
     for heard in ["[2026-11-22 14:25:34Z] a:80 1", "[2026-11-22T14:25:34Z] a: 1", "", "[<time>]"] {
         assert!(!fits(heard, "[<time>] a:<port> 1"), "{heard}");
     }
+    assert!(fits("a=0.125 b=0.000125 c=17", "a=<seconds> b=<micros> c=<number>"));
+    for (heard, expected) in [
+        ("a=0.125000", "a=<seconds>"),
+        ("a=0.125", "a=<micros>"),
+        (".000125", "<micros>"),
+        ("a=", "a=<number>"),
+        ("a=-1", "a=<number>"),
+        ("a=1.5", "a=<number>"),
+    ] {
+        assert!(!fits(heard, expected), "{heard} for {expected}");
+    }
 }
 
 /// The README's administration by example: what it shows is what the client says.

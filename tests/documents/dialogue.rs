@@ -129,20 +129,25 @@ pub fn fits(heard: &str, expected: &str) -> bool {
     let (name, after) = placeholder.split_once('>').expect("a placeholder ends in >");
     let length = match name {
         "time" => "0000-00-00T00:00:00Z".len(),
-        "id" | "seconds" => {
+        "id" | "seconds" | "micros" => {
             rest.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count()
         }
         "verbs" => rest.len(),
-        "port" => rest.bytes().take_while(u8::is_ascii_digit).count(),
+        "port" | "number" => rest.bytes().take_while(u8::is_ascii_digit).count(),
         other => panic!("an unknown placeholder: <{other}>"),
     };
     let Some((value, rest)) = rest.split_at_checked(length) else { return false };
     let shape: String = value.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    let decimal = |digits| {
+        value.split_once('.').is_some_and(|(whole, part)| {
+            whole.parse::<u32>().is_ok() && part.len() == digits && part.parse::<u32>().is_ok()
+        })
+    };
     let good = match name {
         "id" => value.split('.').filter(|part| part.parse::<u32>().is_ok()).count() == 2,
-        "seconds" => value.split_once('.').is_some_and(|(whole, part)| {
-            whole.parse::<u32>().is_ok() && part.len() == 3 && part.parse::<u32>().is_ok()
-        }),
+        "seconds" => decimal(3),
+        "micros" => decimal(6),
+        "number" => value.parse::<u64>().is_ok(),
         "verbs" => value == verbs().collect::<Vec<_>>().join(","),
         "time" => shape == "0000-00-00T00:00:00Z",
         _ => value.parse::<u16>().is_ok(),
@@ -151,16 +156,31 @@ pub fn fits(heard: &str, expected: &str) -> bool {
 }
 
 /// What happens besides. Returns connections that are to stay open.
-fn stage(what: &str, proxy: &Proxy) -> Option<TcpStream> {
+fn stage(what: &str, proxy: &Proxy) -> Vec<TcpStream> {
     if what == "alice relays 1024 octets through a tunnel, which stays open" {
         let client = Client::new(proxy.socks()).logged_in("alice", "wonderland");
         let mut tunnel = client.connected(Origin::echo().address);
         tunnel.write_all(&[b'x'; 512]).expect("taken");
         read_exactly(&mut tunnel, 512);
-        return Some(tunnel);
+        return vec![tunnel];
+    }
+    if let Some(count) = what.strip_suffix(" other sessions subscribe") {
+        let subscriber = |_| {
+            let mut session = BufReader::new(connect(proxy.metp_address()));
+            for (line, answer) in [
+                ("HELLO METP/1.0", "200 Welcome to METP/1.0"),
+                ("AUTH admin 1234", "200 OK"),
+                ("SUBSCRIBE logs", "200 OK"),
+            ] {
+                say(&mut session, line);
+                hear(&mut session, answer, what);
+            }
+            session.into_inner()
+        };
+        return (0..count.parse().expect("a number")).map(subscriber).collect();
     }
     let line = what.strip_prefix("the diagnostics say: ");
     let line = line.unwrap_or_else(|| panic!("nobody knows how to: {what}"));
     proxy.stderr.wait_for(|said| said.ends_with(line));
-    None
+    Vec::new()
 }

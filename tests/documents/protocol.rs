@@ -7,7 +7,7 @@ use proptest::sample::select;
 use socks5d::ledger::events::{KEPT, SUBSCRIBERS};
 use socks5d::proto::metp::{
     Cause, Command, INTERVALS, LINE_LIMIT, LONGEST_NAME, LONGEST_PASSWORD, MetricsBody, Missing,
-    Notice, Opening, REPLY_LIMIT, Response, Role, ended, field, log_line, user_line,
+    Notice, Opening, REPLY_LIMIT, Response, Role, Topic, ended, field, log_line, user_line,
 };
 use socks5d::proto::socks5::{Host, Target};
 use socks5d::proto::text::Escaped;
@@ -39,8 +39,16 @@ fn every_status_and_cause_of_metp_is_in_the_protocol_and_in_an_example() {
         assert!(text.contains(&format!("%s\"{word}\"")), "§7.2: the grammar lacks {word}");
         assert!(read(CLIENT_MANUAL).contains(word), "{CLIENT_MANUAL}: {word}");
     }
+    let shown = |beginning: &str| {
+        examples.iter().any(|example| example.replies().any(|line| line.starts_with(beginning)))
+    };
     for code in between(&source, "Status = Status(", ");") {
         assert!(text.contains(&format!("\n   | {code}  | ")), "§7.1: {code}");
+        // For a 409 two sessions have to close down at the same moment.
+        assert!(code == "409" || shown(&format!("{code} ")), "no example shows {code}");
+    }
+    for topic in Topic::ALL {
+        assert!(shown(&format!("650 {topic} ")), "no example shows an event of {topic}");
     }
 }
 
