@@ -96,9 +96,7 @@ impl Desk<'_> {
             Command::Ping(token) => {
                 Response::Pong(token.map(|token| field(Escaped(&token)))).into()
             }
-            Command::Info => {
-                report::info(self.shared, self.pool, &self.premises.vitals(), self.now).into()
-            }
+            Command::Info => report::info(self.shared, self.pool, self.premises, self.now).into(),
             Command::UserMetrics(name) => self.user_metrics(name.as_deref()),
             Command::ChangePassword { name, password } => self.change_password(&name, &password),
             Command::Connections(None) => self.connections(None),

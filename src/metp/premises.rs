@@ -28,23 +28,31 @@ pub trait Premises {
     /// Whether all that was asked for has been done.
     fn settled(&self) -> bool;
 
-    /// How the process is doing.
+    /// How the server is doing, as far as it knows without asking the kernel.
     fn vitals(&self) -> Vitals;
+
+    /// What the process uses: the kernel is asked.
+    fn footprint(&self) -> Footprint;
 }
 
-/// How the process is doing.
+/// What the process uses.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Footprint {
+    /// Descriptors that are open.
+    pub descriptors: usize,
+    /// Memory that is resident, in bytes.
+    pub resident: u64,
+}
+
+/// How the server is doing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Vitals {
     /// Since the start.
     pub uptime: Duration,
     /// Whether it is closing down.
     pub closing: bool,
-    /// Descriptors that are open.
-    pub descriptors: usize,
-    /// Descriptors that may be.
+    /// Descriptors that may be open.
     pub descriptors_limit: usize,
-    /// Memory that is resident, in bytes.
-    pub resident: u64,
     /// Names on their way.
     pub names: Load,
     /// Lines of both logs that had to be dropped.

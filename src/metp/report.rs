@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::MUCH;
-use super::premises::Vitals;
+use super::premises::{Premises, Vitals};
 use crate::ledger::Shared;
 use crate::ledger::events::SUBSCRIBERS;
 use crate::ledger::histogram::Histogram;
@@ -63,7 +63,8 @@ pub fn capabilities() -> String {
 }
 
 /// `INFO`
-pub fn info(shared: &Shared, pool: &Pool, vitals: &Vitals, now: Instant) -> String {
+pub fn info(shared: &Shared, pool: &Pool, premises: &dyn Premises, now: Instant) -> String {
+    let (vitals, footprint) = (premises.vitals(), premises.footprint());
     let Shared { metrics, settings, events, .. } = shared;
     let seconds = |time: Duration, digits: usize| format!("{:.digits$}", time.as_secs_f64());
     let turns = |share| seconds(metrics.turns.quantile(share).unwrap_or_default(), 6);
@@ -73,7 +74,7 @@ pub fn info(shared: &Shared, pool: &Pool, vitals: &Vitals, now: Instant) -> Stri
     lines.field("pid", std::process::id());
     lines.field("uptime", seconds(vitals.uptime, 3));
     lines.field("state", if vitals.closing { "closing" } else { "running" });
-    lines.field("descriptors", vitals.descriptors);
+    lines.field("descriptors", footprint.descriptors);
     lines.field("descriptors-limit", vitals.descriptors_limit);
     lines.field("connections", metrics.open);
     lines.field("connections-limit", settings.max_connections);
@@ -86,7 +87,7 @@ pub fn info(shared: &Shared, pool: &Pool, vitals: &Vitals, now: Instant) -> Stri
     lines.field("buffers", pool.leased());
     lines.field("buffers-limit", settings.buffer_memory);
     lines.field("pipes", pool.pipes.open());
-    lines.field("rss", vitals.resident);
+    lines.field("rss", footprint.resident);
     lines.field("dns-queued", vitals.names.queued);
     lines.field("dns-running", vitals.names.running);
     lines.field("dns-cached", vitals.names.remembered);

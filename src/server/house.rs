@@ -8,7 +8,7 @@ use super::closing::Stop;
 use super::resident::{Conversation, Resident};
 use crate::ledger::connection::Connection;
 use crate::ledger::users::{UserId, Users};
-use crate::metp::premises::{Premises, Vitals};
+use crate::metp::premises::{Footprint, Premises, Vitals};
 use crate::process;
 use crate::proto::metp::ConnectionId;
 use crate::reactor::log_thread::Outlet;
@@ -94,16 +94,16 @@ impl Premises for House<'_> {
     }
 
     fn vitals(&self) -> Vitals {
-        Vitals {
-            descriptors: process::open_descriptors(),
-            resident: process::resident_bytes(),
-            ..self.vitals
-        }
+        self.vitals
+    }
+
+    fn footprint(&self) -> Footprint {
+        Footprint { descriptors: process::open_descriptors(), resident: process::resident_bytes() }
     }
 }
 
 impl Server {
-    /// What is known of the process without asking the kernel.
+    /// How the server is doing.
     pub(super) fn vitals(&self, now: Instant) -> Vitals {
         Vitals {
             uptime: now.saturating_duration_since(self.began),
@@ -111,7 +111,6 @@ impl Server {
             descriptors_limit: self.descriptors,
             names: self.world.names.load(),
             lines_lost: self.outlet.iter().chain(&self.diagnostics).map(Outlet::lost).sum(),
-            ..Vitals::default()
         }
     }
 

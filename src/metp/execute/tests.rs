@@ -1,12 +1,12 @@
 //! Commands and their answers, without a session around them.
 
 use super::super::listing::View;
-use super::super::premises::Vitals;
 use super::*;
 use crate::ledger::connection::Connection;
 use crate::ledger::metrics::{Metrics, Stage};
 use crate::ledger::settings::Settings;
 use crate::ledger::users::Users;
+use crate::metp::premises::{Footprint, Vitals};
 use crate::proto::metp::ConnectionId;
 
 /// A server with two connections, 0.7 of alice and 2.0 of nobody yet.
@@ -63,8 +63,12 @@ impl Premises for Scene {
         news
     }
 
+    fn footprint(&self) -> Footprint {
+        Footprint { descriptors: 15, resident: 0 }
+    }
+
     fn vitals(&self) -> Vitals {
-        Vitals { uptime: Duration::from_secs(12), descriptors: 15, ..Vitals::default() }
+        Vitals { uptime: Duration::from_secs(12), ..Vitals::default() }
     }
 }
 

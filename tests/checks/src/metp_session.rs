@@ -12,7 +12,7 @@ use socks5d::ledger::connection::Connection;
 use socks5d::ledger::metrics::Stage;
 use socks5d::ledger::settings::Settings;
 use socks5d::ledger::users::{UserId, Users};
-use socks5d::metp::premises::{Premises, Vitals};
+use socks5d::metp::premises::{Footprint, Premises, Vitals};
 use socks5d::metp::{Context, Session};
 use socks5d::proto::metp::{ConnectionId, Notice, REPLY_LIMIT, Role};
 use socks5d::proto::socks5::{Host, Target};
@@ -287,6 +287,10 @@ impl Premises for House {
 
     fn settled(&self) -> bool {
         !self.doomed.contains(&true)
+    }
+
+    fn footprint(&self) -> Footprint {
+        Footprint::default()
     }
 
     fn vitals(&self) -> Vitals {
