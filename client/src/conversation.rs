@@ -7,12 +7,17 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
 use socks5d::proto::metp::{Command, END_OF_BODY, Opening, Status};
+use socks5d::reactor::endpoint::keepalive;
 
 use crate::render;
 
 /// How long anything may take that the client waits for.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long nothing may come, while events are waited for, until the kernel asks whether the server is there.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// The longest line that is taken from a server, in octets; METP's own limit is far below.
 const LONGEST_LINE: u64 = 64 * 1024;
@@ -22,9 +27,11 @@ const LONGEST_LINE: u64 = 64 * 1024;
 pub enum Failure {
     /// The command line is wrong.
     Usage(String),
-    /// The server refused a command: 400, with its cause.
+    /// The server refused a command: 400, 404, 409 or 429, with its cause.
     Refused(String),
-    /// There is no connection.
+    /// The server does not know this option's command.
+    Lacking(String),
+    /// There is no connection, or the server has ended it and said why (421).
     Unreachable(String),
     /// The server has failed, or does not speak METP.
     Broken(String),
@@ -44,7 +51,7 @@ impl Failure {
         match self {
             Failure::Usage(_) => 64,
             Failure::Refused(_) => 65,
-            Failure::Unreachable(_) => 69,
+            Failure::Unreachable(_) | Failure::Lacking(_) => 69,
             Failure::Broken(_) => 70,
             Failure::Output(_) => 74,
             Failure::Reported(code) => *code,
@@ -54,7 +61,7 @@ impl Failure {
 
     /// Whether no further command can be given.
     pub fn ends_session(&self) -> bool {
-        !matches!(self, Failure::Refused(_) | Failure::Forbidden)
+        !matches!(self, Failure::Refused(_) | Failure::Lacking(_) | Failure::Forbidden)
     }
 }
 
@@ -63,6 +70,7 @@ impl fmt::Display for Failure {
         match self {
             Failure::Usage(text)
             | Failure::Refused(text)
+            | Failure::Lacking(text)
             | Failure::Unreachable(text)
             | Failure::Broken(text) => f.write_str(text),
             Failure::Unauthenticated => f.write_str("Authentication failed"),
@@ -70,6 +78,31 @@ impl fmt::Display for Failure {
             Failure::Output(error) => write!(f, "Cannot write the output: {error}"),
             Failure::Reported(code) => write!(f, "exit code {code}"),
         }
+    }
+}
+
+/// Where a server is, and who talks to it.
+#[derive(Clone)]
+pub struct Server {
+    /// Its name or address.
+    pub host: String,
+    /// Its METP port.
+    pub port: u16,
+    /// The account.
+    pub name: Vec<u8>,
+    /// Its password.
+    pub password: Vec<u8>,
+}
+
+impl Server {
+    /// Connects and logs in.
+    ///
+    /// # Errors
+    /// Those of [`Conversation::open`] and [`Conversation::log_in`].
+    pub fn log_in(&self) -> Result<Conversation, Failure> {
+        let mut conversation = Conversation::open(&self.host, self.port)?;
+        conversation.log_in(&self.name, &self.password)?;
+        Ok(conversation)
     }
 }
 
@@ -93,8 +126,10 @@ impl Conversation {
             ))
         };
         let stream = connect(host, port).map_err(unreachable)?;
-        let limits =
-            stream.set_write_timeout(Some(PATIENCE)).and_then(|()| stream.set_nodelay(true));
+        let limits = stream
+            .set_write_timeout(Some(PATIENCE))
+            .and_then(|()| stream.set_nodelay(true))
+            .and_then(|()| SockRef::from(&stream).set_tcp_keepalive(&keepalive(SILENCE)));
         limits.map_err(unreachable)?;
         let mut conversation = Conversation { stream: BufReader::new(stream), line: Vec::new() };
         conversation.say(Opening::Hello.encode())?;
@@ -114,13 +149,67 @@ impl Conversation {
         self.expect_ok()
     }
 
-    /// Gives a command and reads the status line of its answer.
+    /// Gives a command and reads the status line of its answer. Returns what follows the 200.
     ///
     /// # Errors
     /// What the status line says, if it is not 200.
-    pub fn command(&mut self, command: &Command) -> Result<(), Failure> {
+    pub fn command(&mut self, command: &Command) -> Result<String, Failure> {
         self.say(command.encode())?;
-        self.expect_ok()
+        self.expect_ok()?;
+        Ok(self.text())
+    }
+
+    /// Says a line as it is, and reads the status line of its answer. Returns what follows the 200.
+    ///
+    /// # Errors
+    /// What the status line says, if it is not 200.
+    pub fn say_line(&mut self, line: &[u8]) -> Result<String, Failure> {
+        self.say(Some([line, &b"\n"[..]].concat()))?;
+        self.expect_ok()?;
+        Ok(self.text())
+    }
+
+    /// The verbs that the server knows beyond those of METP/1.0. A server of that version knows none, and says
+    /// 400 to the question.
+    ///
+    /// # Errors
+    /// If there is no answer.
+    pub fn verbs(&mut self) -> Result<Vec<String>, Failure> {
+        let mut verbs = Vec::new();
+        match self.command(&Command::Capabilities) {
+            Ok(_) => self.body(|line| {
+                let line = render::text(line);
+                if let Some(list) = line.strip_prefix("verbs=") {
+                    verbs = list.split(',').map(str::to_owned).collect();
+                }
+                Ok(())
+            })?,
+            Err(Failure::Refused(_)) => {}
+            Err(failure) => return Err(failure),
+        }
+        Ok(verbs)
+    }
+
+    /// Waits for the next event, for as long as it takes: its topic and its fields, made fit to print.
+    ///
+    /// # Errors
+    /// If the connection ends, with what the server said about it.
+    pub fn event(&mut self) -> Result<(String, String), Failure> {
+        self.read_line(None)?;
+        let text = self.text();
+        match Status::parse(&self.line) {
+            Some(Status::EVENT) => {
+                let (topic, fields) = text.split_once(' ').unwrap_or((&text, ""));
+                Ok((topic.to_owned(), fields.to_owned()))
+            }
+            Some(Status::CLOSING) => Err(Failure::Unreachable(text)),
+            _ => Err(Failure::Broken(format!("No event: \"{}\"", render::text(&self.line)))),
+        }
+    }
+
+    /// What follows the code of a status line.
+    fn text(&self) -> String {
+        render::text(self.line.get(3..).unwrap_or_default()).trim().to_owned()
     }
 
     /// Hands each line of a body to `each`.
@@ -132,7 +221,7 @@ impl Conversation {
         mut each: impl FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         loop {
-            self.read_line()?;
+            self.read_line(Some(PATIENCE))?;
             if self.line == END_OF_BODY.as_bytes() {
                 return Ok(());
             }
@@ -145,7 +234,7 @@ impl Conversation {
     /// # Errors
     /// If the server does not answer.
     pub fn quit(&mut self) -> Result<(), Failure> {
-        self.command(&Command::Quit)
+        self.command(&Command::Quit).map(drop)
     }
 
     fn say(&mut self, line: Option<Vec<u8>>) -> Result<(), Failure> {
@@ -156,11 +245,17 @@ impl Conversation {
     }
 
     fn expect_ok(&mut self) -> Result<(), Failure> {
-        self.read_line()?;
-        let text = render::text(self.line.get(3..).unwrap_or_default());
+        self.read_line(Some(PATIENCE))?;
+        while Status::parse(&self.line) == Some(Status::EVENT) {
+            // Somebody has subscribed to events by a line of their own.
+            self.read_line(Some(PATIENCE))?;
+        }
         match Status::parse(&self.line) {
             Some(Status::OK) => Ok(()),
-            Some(Status::BAD_REQUEST) => Err(Failure::Refused(text.trim().to_owned())),
+            Some(Status::BAD_REQUEST | Status::NOT_FOUND | Status::CONFLICT | Status::TOO_MANY) => {
+                Err(Failure::Refused(self.text()))
+            }
+            Some(Status::CLOSING) => Err(Failure::Unreachable(self.text())),
             Some(Status::UNAUTHORIZED) => Err(Failure::Unauthenticated),
             Some(Status::FORBIDDEN) => Err(Failure::Forbidden),
             Some(_) => Err(Failure::Broken(format!("Server error: {}", render::text(&self.line)))),
@@ -170,18 +265,18 @@ impl Conversation {
         }
     }
 
-    /// Reads a line that ends in LF or CRLF. All of it has to come in time: a server that sends an octet now
-    /// and then does not hold up anybody.
-    fn read_line(&mut self) -> Result<(), Failure> {
+    /// Reads a line that ends in LF or CRLF. All of it has to come in time, if there is one: a server that
+    /// sends an octet now and then does not hold up anybody.
+    fn read_line(&mut self, patience: Option<Duration>) -> Result<(), Failure> {
         self.line.clear();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = patience.map(|patience| Instant::now() + patience);
         while self.line.last() != Some(&b'\n') {
             if self.stream.buffer().is_empty() {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
+                let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+                if left.is_some_and(|left| left.is_zero()) {
                     return Err(lost(io::ErrorKind::TimedOut.into()));
                 }
-                self.stream.get_ref().set_read_timeout(Some(left)).map_err(lost)?;
+                self.stream.get_ref().set_read_timeout(left).map_err(lost)?;
                 match self.stream.fill_buf() {
                     Ok([]) => break,
                     Ok(_) => {}

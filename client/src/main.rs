@@ -1,7 +1,8 @@
 //! The command line of METP: opens a session, gives the commands, shows what the server says.
 //!
-//! `args` knows the command line, `conversation` the protocol, `render` what users read, `terminal` how to
-//! ask for a password.
+//! `args` knows the command line, `call` what it asks for, `conversation` the protocol, `answer` what comes back;
+//! `render` and `table` show it to people, `json` to programs. `follow` and `watch` show what is going on as it
+//! happens. `password` and `terminal` ask for passwords.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs, clippy::unwrap_used, clippy::expect_used)]
@@ -9,27 +10,32 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 #![cfg_attr(test, allow(clippy::panic))]
 
+mod answer;
 mod args;
+mod call;
 mod conversation;
+mod fields;
+mod follow;
+mod json;
+mod password;
 mod render;
+mod table;
 mod terminal;
+mod units;
+mod watch;
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-use args::{Args, Invocation};
-use conversation::{Conversation, Failure};
-use socks5d::proto::metp::Command;
-
-/// Lines of metrics that are taken from a server; three are shown, later versions may have more.
-const MOST_METRICS: usize = 256;
+use args::Invocation;
+use conversation::Failure;
 
 fn main() -> ExitCode {
     let environment = std::env::var_os(args::LOGIN_VARIABLE);
     let done = match args::parse(std::env::args_os().skip(1), environment.as_deref()) {
         Ok(Invocation::Show(text)) => show(text.as_bytes()),
-        Ok(Invocation::Talk(args)) => talk(&args),
+        Ok(Invocation::Talk(args)) => call::talk(args),
         Err(usage) => Err(Failure::Usage(format!("client: {usage}"))),
     };
     match done {
@@ -53,55 +59,6 @@ fn report(failure: &Failure) {
         // Whoever read the output has seen enough.
         Failure::Output(error) if error.kind() == ErrorKind::BrokenPipe => {}
         _ => complain(failure),
-    }
-}
-
-/// Gives all commands in order. A command that is refused does not keep the others from being given; the
-/// first failure decides the exit code.
-fn talk(args: &Args) -> Result<(), Failure> {
-    let password = match &args.login.password {
-        Some(password) => password.clone(),
-        None => terminal::ask_password(&args.login.name)
-            .map_err(|error| Failure::Usage(format!("cannot ask for the password: {error}")))?,
-    };
-    complain(&render::connecting(&args.host, args.port, &args.login.name));
-    let mut conversation = Conversation::open(&args.host, args.port)?;
-    conversation.log_in(&args.login.name, &password)?;
-    let mut refused = None;
-    for command in &args.commands {
-        match give(command, &mut conversation) {
-            Ok(()) => {}
-            Err(failure) if failure.ends_session() => return Err(failure),
-            Err(failure) => {
-                report(&failure);
-                refused.get_or_insert(failure.exit_code());
-            }
-        }
-    }
-    conversation.quit()?;
-    show(render::CLOSED.as_bytes())?;
-    refused.map_or(Ok(()), |code| Err(Failure::Reported(code)))
-}
-
-/// Gives one command and shows the answer.
-fn give(command: &Command, conversation: &mut Conversation) -> Result<(), Failure> {
-    conversation.command(command)?;
-    match command {
-        Command::GetMetrics => {
-            let mut lines = Vec::new();
-            conversation.body(|line| {
-                if lines.len() >= MOST_METRICS {
-                    return Err(Failure::Broken("The server's metrics are too long".to_owned()));
-                }
-                lines.push(line.to_vec());
-                Ok(())
-            })?;
-            show(render::metrics(&lines)?.as_bytes())
-        }
-        Command::GetLogs(_) | Command::Users => {
-            conversation.body(|line| show(render::line(line).as_bytes()))
-        }
-        _ => show(render::DONE.as_bytes()),
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
-use socks5d::proto::metp::MetricsBody;
+use socks5d::proto::metp::{MetricsBody, Status};
 use socks5d::proto::text::Escaped;
 
+use crate::answer::Answer;
 use crate::conversation::Failure;
 
 /// A command without a body has been carried out.
@@ -41,12 +42,18 @@ pub fn line(line: &[u8]) -> String {
     text(line) + "\n"
 }
 
+/// What the server said to a line that was sent as it is.
+pub fn raw(answer: &Answer) -> String {
+    let lines = answer.lines.iter().map(|line| format!("{line}\n"));
+    format!("{} {}\n{}", Status::OK, answer.text, lines.collect::<String>())
+}
+
 /// The metrics.
 ///
 /// # Errors
 /// [`Failure::Broken`] if the body lacks one of them.
-pub fn metrics(lines: &[Vec<u8>]) -> Result<String, Failure> {
-    let metrics = MetricsBody::parse(lines.iter().map(Vec::as_slice))
+pub fn metrics(lines: &[String]) -> Result<String, Failure> {
+    let metrics = MetricsBody::parse(lines.iter().map(String::as_bytes))
         .ok_or_else(|| Failure::Broken("The server's metrics are incomplete".to_owned()))?;
     Ok(format!(
         "Historical Connections: {}\nCurrent Connections:    {}\nBytes Transferred:      {}\n",
@@ -67,7 +74,6 @@ mod tests {
     #[test]
     fn metrics_to_the_letter() {
         let lines = MetricsBody { historical: 42, current: 5, bytes: 1_048_576 }.lines();
-        let lines = lines.map(String::into_bytes);
         assert_eq!(
             metrics(&lines).unwrap_or_default(),
             "Historical Connections: 42\nCurrent Connections:    5\nBytes Transferred:      1048576\n"

@@ -1,4 +1,4 @@
-//! Asking for a password without showing it.
+//! The terminal: asking for a password without showing it, and how wide it is.
 
 #![allow(unsafe_code)] // Terminal attributes are a C interface; each block tells why it is sound.
 
@@ -6,20 +6,27 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::os::fd::AsRawFd;
 
-use socks5d::proto::text::Escaped;
-
 /// Asks on the controlling terminal, wherever stdin and stdout lead.
 ///
 /// # Errors
 /// If there is no terminal, or the user gives up with Ctrl-C or Ctrl-D.
-pub fn ask_password(name: &[u8]) -> io::Result<Vec<u8>> {
+pub fn ask(question: &str) -> io::Result<Vec<u8>> {
     let mut terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
-    write!(terminal, "Password for {}: ", Escaped(name))?;
+    write!(terminal, "{question}")?;
     let quiet = Quiet::new(terminal.try_clone()?)?;
     let password = read_password(BufReader::new(&terminal));
     drop(quiet);
     writeln!(terminal)?;
     password
+}
+
+/// How many columns standard output has, if it is a terminal that knows.
+pub fn width() -> Option<usize> {
+    // SAFETY: winsize is plain data for which all zeros is a valid value.
+    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+    // SAFETY: standard output is open, or the call fails; `size` is a valid winsize that it fills in.
+    let asked = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    Some(usize::from(size.ws_col)).filter(|columns| asked == 0 && *columns > 0)
 }
 
 /// Reads up to Enter. Erasing works; the keys that would end the program end the question instead, so

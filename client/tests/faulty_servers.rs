@@ -196,3 +196,41 @@ fn what_hangs_ends_after_10_seconds() {
         assert!(about.contains(&time), "{time:?}: {stderr}");
     }
 }
+
+/// A server of METP/1.0: it answers 400 to CAPA, once, and does the rest.
+#[test]
+fn what_a_server_of_metp_1_0_lacks_is_named_and_the_rest_is_done() {
+    let bad: &[u8] = b"400 Bad Request [SYNTAX] unknown verb or wrong arguments\n";
+    let users: &[u8] = b"200 OK\nadmin admin\n.\n";
+    let (code, stdout, stderr) = after_login(
+        &[bad, users, b"200 bye\n"],
+        &["--info", "-l", "--metrics-all", "--kill", "1.2"],
+    );
+    assert_eq!((code, stdout.as_str()), (69, "admin admin\nConnection closed\n"));
+    assert_eq!(
+        stderr,
+        "--info: this server of METP/1.0 does not have it\n\
+         --metrics-all: this server of METP/1.0 does not have it\n\
+         --kill: this server of METP/1.0 does not have it\n"
+    );
+    let (code, _, stderr) = after_login(&[bad], &["-f"]);
+    assert_eq!((code, stderr.as_str()), (69, "--follow: this server does not have it\n"));
+}
+
+/// METP/1.0 clients say HELLO, AUTH, the command and QUIT: so does this one for their commands, and no more.
+#[test]
+fn nothing_new_is_said_for_an_old_command() {
+    let (sender, said) = std::sync::mpsc::channel();
+    let server = Origin::new(move |stream| {
+        let mut stream = BufReader::new(stream);
+        let mut line = String::new();
+        while stream.read_line(&mut line).is_ok_and(|count| count > 0) {
+            let body = if line.starts_with("USERS") { "admin admin\n.\n" } else { "" };
+            let _ = stream.get_mut().write_all(format!("200 OK\n{body}").as_bytes());
+            let _ = sender.send(std::mem::take(&mut line));
+        }
+    });
+    assert_eq!(client(server.address, ["-l"]).code, 0);
+    let said: Vec<String> = said.iter().take(4).collect();
+    assert_eq!(said, ["HELLO METP/1.0\n", "AUTH admin 1234\n", "USERS\n", "QUIT\n"]);
+}

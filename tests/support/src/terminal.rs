@@ -41,6 +41,11 @@ impl Terminal {
         in_new_session(command, Some(self.line.as_raw_fd()));
     }
 
+    /// The program's side, to be its standard input or output.
+    pub fn line(&self) -> OwnedFd {
+        self.line.try_clone().expect("a descriptor")
+    }
+
     /// Presses keys.
     pub fn type_keys(&mut self, keys: &[u8]) {
         self.keyboard.write_all(keys).expect("the terminal takes keys");

@@ -1,0 +1,92 @@
+//! What a command was answered: the same for people and for programs, which `table` and `json` show it to.
+
+use socks5d::proto::metp::Command;
+
+use crate::conversation::{Conversation, Failure};
+use crate::render;
+
+/// Lines of a list that are taken from a server: far more than it has connections or records.
+const MOST_LINES: usize = 1_000_000;
+/// The same where each line is another figure.
+const MOST_FIGURES: usize = 256;
+
+/// What kind of lines an answer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// None: it has been done.
+    Done,
+    /// None: so many connections have been cut.
+    Killed,
+    /// The three figures of METP/1.0.
+    Metrics,
+    /// Figures, `KEY: number` in each line.
+    Figures,
+    /// Pairs, `key=value` in each line.
+    Pairs,
+    /// `user role`
+    Users,
+    /// Records of the access log.
+    Records,
+    /// `key=value` fields, one thing in each line.
+    Rows,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// What it holds.
+    pub kind: Kind,
+    /// What followed the code of the status line.
+    pub text: String,
+    /// The lines of its body, fit to print.
+    pub lines: Vec<String>,
+}
+
+impl Kind {
+    /// What a command is answered with.
+    pub fn of(command: &Command) -> Self {
+        match command {
+            Command::GetMetrics => Kind::Metrics,
+            Command::GetAllMetrics => Kind::Figures,
+            Command::Info | Command::Capabilities => Kind::Pairs,
+            Command::Users => Kind::Users,
+            Command::GetLogs(_) => Kind::Records,
+            Command::UserMetrics(_) | Command::Connections(_) | Command::ConfigGet(_) => Kind::Rows,
+            Command::Kill(_) | Command::KillUser(_) => Kind::Killed,
+            _ => Kind::Done,
+        }
+    }
+
+    /// Whether lines follow the status line.
+    pub fn has_body(self) -> bool {
+        !matches!(self, Kind::Done | Kind::Killed)
+    }
+}
+
+impl Answer {
+    /// Reads what follows a status line that was 200.
+    ///
+    /// # Errors
+    /// If the body breaks off, or never ends.
+    pub fn read(
+        kind: Kind,
+        text: String,
+        conversation: &mut Conversation,
+    ) -> Result<Self, Failure> {
+        let (most, what) = match kind {
+            Kind::Metrics | Kind::Figures | Kind::Pairs => (MOST_FIGURES, "metrics are"),
+            _ => (MOST_LINES, "answer is"),
+        };
+        let mut lines = Vec::new();
+        if kind.has_body() {
+            conversation.body(|line| {
+                if lines.len() >= most {
+                    return Err(Failure::Broken(format!("The server's {what} too long")));
+                }
+                lines.push(render::text(line));
+                Ok(())
+            })?;
+        }
+        Ok(Answer { kind, text, lines })
+    }
+}

@@ -1,0 +1,200 @@
+//! The options: what each is called, how many values it takes, and what `-h` says of it.
+
+use getopts::{HasArg, Occur, Options};
+
+/// An option of the command line.
+pub struct Opt {
+    /// `-m`, or nothing.
+    pub short: &'static str,
+    /// `--metrics`
+    pub long: &'static str,
+    /// What it takes.
+    pub takes: Takes,
+    /// How `-h` calls that.
+    pub hint: &'static str,
+    /// What `-h` says it does.
+    pub help: &'static str,
+}
+
+/// How many values follow an option.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// None.
+    Nothing,
+    /// One.
+    One,
+    /// Two.
+    Two,
+    /// One, or none.
+    Maybe,
+}
+
+const fn opt(
+    short: &'static str,
+    long: &'static str,
+    takes: Takes,
+    hint: &'static str,
+    help: &'static str,
+) -> Opt {
+    Opt { short, long, takes, hint, help }
+}
+
+/// The options, in the sections of `-h`.
+pub const SECTIONS: [(&str, &[Opt]); 4] = {
+    use Takes::{Maybe, Nothing, One, Two};
+    [
+        (
+            "Options:",
+            &[
+                opt("-h", "--help", Nothing, "", "show this help and exit"),
+                opt("-v", "--version", Nothing, "", "show the version and exit"),
+                opt(
+                    "-H",
+                    "--host",
+                    One,
+                    "HOST",
+                    "name or address of the server (default 127.0.0.1)",
+                ),
+                opt("-p", "--port", One, "PORT", "its METP port (default 8080)"),
+                opt(
+                    "-u",
+                    "--user",
+                    One,
+                    "USER[:PASS]",
+                    "who gives the commands (default: METP_AUTH)",
+                ),
+                opt("", "--password-file", One, "FILE", "their password is the first line of FILE"),
+                opt("", "--json", Nothing, "", "answer in JSON"),
+            ],
+        ),
+        (
+            "What is going on:",
+            &[
+                opt("-m", "--metrics", Nothing, "", "show the metrics"),
+                opt("", "--metrics-all", Nothing, "", "show all counters"),
+                opt("", "--user-metrics", Maybe, "USER", "show what each user, or one, has used"),
+                opt(
+                    "",
+                    "--connections",
+                    Maybe,
+                    "USER",
+                    "show who is connected to what, and the ids",
+                ),
+                opt("-g", "--logs", Nothing, "", "show the access log"),
+                opt("", "--info", Nothing, "", "show how the server is doing"),
+                opt("", "--capabilities", Nothing, "", "show what the server can do"),
+                opt("-f", "--follow", Nothing, "", "show the access log as it is written"),
+                opt(
+                    "-w",
+                    "--watch",
+                    Maybe,
+                    "SECONDS",
+                    "show all of it live, renewed so often (default 1)",
+                ),
+            ],
+        ),
+        (
+            "Who may use it:",
+            &[
+                opt("-l", "--users", Nothing, "", "show the users"),
+                opt("-a", "--add-user", Two, "USER PASS", "add a user; may be repeated"),
+                opt("-d", "--delete-user", One, "USER", "delete a user and cut their connections"),
+                opt("-r", "--set-role", Two, "USER ROLE", "make a user `user` or `admin`"),
+                opt("", "--password", One, "USER", "change a password; the new one is asked for"),
+            ],
+        ),
+        (
+            "How it runs:",
+            &[
+                opt("", "--kill", One, "ID", "cut a connection"),
+                opt("", "--kill-user", One, "USER", "cut all connections of a user"),
+                opt("", "--config", Maybe, "KEY", "show all settings, or one, with their ranges"),
+                opt("", "--set", One, "KEY=VALUE", "change a setting"),
+                opt("-c", "--change-buffer", One, "BYTES", "set the buffer size"),
+                opt(
+                    "",
+                    "--shutdown",
+                    Maybe,
+                    "SECONDS",
+                    "end the server, with so much time for tunnels",
+                ),
+            ],
+        ),
+    ]
+};
+
+/// What an older client called them. They work and are not advertised.
+pub const ALIASES: [(&str, &str); 6] = [
+    ("--gm", "--metrics"),
+    ("--gl", "--logs"),
+    ("--au", "--add-user"),
+    ("--du", "--delete-user"),
+    ("--sr", "--set-role"),
+    ("--cb", "--change-buffer"),
+];
+
+const SYNOPSIS: &str = "\
+Usage: client [-H HOST] [-p PORT] -u USER[:PASS] COMMAND... [-- METP LINE]
+
+Administers a running socks5d over METP. Commands are given in their order;
+after -- stands a line of METP, which is sent as it is.
+";
+
+const EXAMPLES: &str = "
+Examples:
+    client -u admin --connections          who is using the proxy, and how much
+    client -u admin --kill 17.3            cut the connection of that id
+    client -u admin --set idle-timeout=90  change a limit that --config shows
+    client -u admin -a bob secret -l       add a user, then show all users
+    client -u admin -w                     watch it live
+";
+
+/// All options.
+pub fn all() -> impl Iterator<Item = &'static Opt> {
+    SECTIONS.iter().flat_map(|(_, options)| options.iter())
+}
+
+/// The option of this name, short or long.
+pub fn find(name: &str) -> Option<&'static Opt> {
+    all().find(|option| name == option.long || (!option.short.is_empty() && name == option.short))
+}
+
+/// What getopts is told.
+pub fn getopts() -> Options {
+    let mut options = Options::new();
+    for Opt { short, long, takes, hint, help } in all() {
+        let (short, long) = (short.trim_start_matches('-'), long.trim_start_matches('-'));
+        let has_value = match takes {
+            Takes::Nothing => HasArg::No,
+            Takes::One | Takes::Two => HasArg::Yes,
+            Takes::Maybe => HasArg::Maybe,
+        };
+        // Commands may be repeated; who asks, and how, is said once.
+        let once = ONCE.contains(&long);
+        let occur = if once { Occur::Optional } else { Occur::Multi };
+        options.opt(short, long, help, hint, has_value, occur);
+    }
+    options
+}
+
+const ONCE: [&str; 9] =
+    ["help", "version", "host", "port", "user", "password-file", "json", "follow", "watch"];
+
+/// What `-h` shows.
+pub fn usage() -> String {
+    let mut text = SYNOPSIS.to_owned();
+    for (title, options) in &SECTIONS {
+        text.push_str(&format!("\n{title}\n"));
+        for option in *options {
+            let between = if option.short.is_empty() { "  " } else { ", " };
+            let hint = match option.takes {
+                Takes::Nothing => String::new(),
+                Takes::Maybe => format!(" [{}]", option.hint),
+                Takes::One | Takes::Two => format!(" {}", option.hint),
+            };
+            let name = format!("{:2}{between}{}{hint}", option.short, option.long);
+            text.push_str(&format!("    {name:<26} {}\n", option.help));
+        }
+    }
+    text + EXAMPLES
+}

@@ -1,0 +1,190 @@
+use super::options::Opt;
+use super::*;
+
+fn args(line: &[&str]) -> Result<Args, String> {
+    match parse(line.iter().map(OsString::from), None) {
+        Ok(Invocation::Talk(args)) => Ok(args),
+        Ok(Invocation::Show(text)) => Err(text),
+        Err(usage) => Err(usage.to_string()),
+    }
+}
+
+/// The lines that would be sent.
+fn lines(line: &[&str]) -> Result<String, String> {
+    let line = [&["-u", "admin:1234"], line].concat();
+    let tasks = args(&line)?.tasks;
+    let encoded = tasks.iter().filter_map(|task| match &task.act {
+        Act::Give(command) => command.encode(),
+        Act::NewPassword(name) => Some([b"a password for ", &name[..], b"\n"].concat()),
+        Act::Say(line) => Some([line, &b"\n"[..]].concat()),
+    });
+    let encoded = encoded.collect::<Vec<_>>().concat();
+    Ok(String::from_utf8_lossy(&encoded).into_owned())
+}
+
+#[test]
+fn defaults() {
+    let args = args(&["-u", "admin:12:34", "-m"]).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((args.host.as_str(), args.port), ("127.0.0.1", 8080));
+    assert_eq!(args.login.name, b"admin");
+    assert_eq!(args.login.password, Password::Given(b"12:34".to_vec()));
+}
+
+#[test]
+fn every_option_and_every_alias() {
+    for (line, says) in [
+        (&["-m"][..], "GET_METRICS\n"),
+        (&["--metrics"], "GET_METRICS\n"),
+        (&["--gm"], "GET_METRICS\n"),
+        (&["-g"], "GET_LOGS\n"),
+        (&["--logs"], "GET_LOGS\n"),
+        (&["--gl"], "GET_LOGS\n"),
+        (&["-l"], "USERS\n"),
+        (&["--users"], "USERS\n"),
+        (&["-a", "bob", "pass"], "ADD-USER bob pass\n"),
+        (&["--add-user", "bob", "pass"], "ADD-USER bob pass\n"),
+        (&["--au", "bob", "pass"], "ADD-USER bob pass\n"),
+        (&["-a", "bob", "-secret"], "ADD-USER bob -secret\n"),
+        (&["-H", "fe80::1%lo", "-m"], "GET_METRICS\n"),
+        (&["-a", "bob", "two words"], "ADD-USER bob two words\n"),
+        (&["-a", "a", "1", "-a", "b", "2"], "ADD-USER a 1\nADD-USER b 2\n"),
+        (&["-d", "bob"], "DELETE-USER bob\n"),
+        (&["--delete-user=bob"], "DELETE-USER bob\n"),
+        (&["--du", "bob"], "DELETE-USER bob\n"),
+        (&["--du=bob"], "DELETE-USER bob\n"),
+        (&["-d", "a b"], "DELETE-USER a\\x20b\n"),
+        (&["-d", "a\\x20b"], "DELETE-USER a\\x20b\n"),
+        (&["-r", "bob", "admin"], "SET-ROLE bob admin\n"),
+        (&["--set-role", "bob", "user"], "SET-ROLE bob user\n"),
+        (&["--sr", "bob", "user"], "SET-ROLE bob user\n"),
+        (&["-c", "4096"], "CHANGE-BUFFER 4096\n"),
+        (&["--change-buffer", "1"], "CHANGE-BUFFER 1\n"),
+        (&["--cb", "0"], "CHANGE-BUFFER 0\n"),
+        (
+            &["-c", "1", "-m", "-d", "x", "-g"],
+            "CHANGE-BUFFER 1\nGET_METRICS\nDELETE-USER x\nGET_LOGS\n",
+        ),
+        (&["--info"], "INFO\n"),
+        (&["--capabilities"], "CAPA\n"),
+        (&["--metrics-all"], "GET_METRICS ALL\n"),
+        (&["--user-metrics"], "USER-METRICS\n"),
+        (&["--user-metrics", "bob"], "USER-METRICS bob\n"),
+        (&["--user-metrics=a b", "--user-metrics"], "USER-METRICS a\\x20b\nUSER-METRICS\n"),
+        (&["--connections", "--info"], "CONNECTIONS\nINFO\n"),
+        (&["--connections", "bob"], "CONNECTIONS USER bob\n"),
+        (&["--kill", "17.3"], "KILL 17.3\n"),
+        (&["--kill-user", "bob"], "KILL USER bob\n"),
+        (&["--password", "bob"], "a password for bob\n"),
+        (&["--config"], "CONFIG GET\n"),
+        (&["--config", "grace"], "CONFIG GET grace\n"),
+        (&["--set", "idle-timeout=90"], "CONFIG SET idle-timeout 90\n"),
+        (&["--set=a=b=c"], "CONFIG SET a b=c\n"),
+        (&["--shutdown"], "SHUTDOWN\n"),
+        (&["--shutdown", "2.5"], "SHUTDOWN GRACE 2.5\n"),
+        (&["-m", "--", "GET_LOGS", "LAST", "3"], "GET_METRICS\nGET_LOGS LAST 3\n"),
+        (&["--", "-m"], "-m\n"),
+    ] {
+        assert_eq!(lines(line).as_deref(), Ok(says), "{line:?}");
+    }
+}
+
+#[test]
+fn bad_usage_is_named_without_passwords() {
+    for (line, says) in [
+        (&["-m"][..], "no user: -u USER:PASS or METP_AUTH expected"),
+        (&["-u", "a:b"], "no command: one of those that client -h lists expected"),
+        (&["-u", ":b", "-m"], "-u: the name is empty"),
+        (&["-u", "a:", "-m"], "-u a: the password is empty or holds a line end"),
+        (&["-u", "a:b\nQUIT", "-m"], "-u a: the password is empty or holds a line end"),
+        (&["-u", "a:b", "-m", "x"], UNEXPECTED),
+        (&["-u", "a:b", "-x"], "-x: unknown option"),
+        (&["-u", "a:b", "-a", "bob"], "-a: needs two values"),
+        (&["-u", "a:b", "-a"], "-a: needs a value"),
+        (&["-u", "a:b", "-a", "bob", "-l"], "-a: needs two values"),
+        (
+            &["-u", "a:b", "-H", "127.0.0.1:8080", "-m"],
+            "-H \"127.0.0.1:8080\": no address; the port is given by -p",
+        ),
+        (&["-u", "a:b", "-a", "bob", ""], "-a bob: the password is empty or holds a line end"),
+        (&["-u", "a:b", "-r", "bob", "root"], "-r \"root\": user or admin expected"),
+        (&["-u", "a:b", "-c", "4096abc"], "-c \"4096abc\": a number of bytes expected"),
+        (&["-u", "a:b", "-c", "-1"], "-c \"-1\": a number of bytes expected"),
+        (&["-u", "a:b", "-p", "0", "-m"], "-p \"0\": 1 to 65535 expected"),
+        (&["-u", "a:b", "-H", "", "-m"], "-H \"\": a name or an address expected"),
+        (&["-u", "a:b", "-u", "c:d", "-m"], "--user: given more than once"),
+        (&["-u", "a:b", "--kill", "17"], "--kill \"17\": an id as --connections shows it expected"),
+        (&["-u", "a:b", "--set", "grace"], "--set \"grace\": KEY=VALUE expected"),
+        (&["-u", "a:b", "--set", "grace="], "--set \"grace=\": KEY=VALUE expected"),
+        (
+            &["-u", "a:b", "--shutdown", "86401"],
+            "--shutdown \"86401\": 0 to 86400 seconds expected",
+        ),
+        (&["-u", "a:b", "-w", "0"], "-w \"0\": 0.1 to 3600 seconds expected"),
+        (&["-u", "a:b", "-w", "-f"], "-w and -f: one of them expected"),
+        (&["-u", "a:b", "--"], "--: one line of METP expected"),
+        (&["-u", "a:b", "--", "PING\nQUIT"], "--: one line of METP expected"),
+        (
+            &["-u", "a:b", "--password-file", "x", "-m"],
+            "-u and --password-file both give a password",
+        ),
+        (&["-u", "a:b", "--password", ""], "--password: the name is empty"),
+    ] {
+        assert_eq!(args(line).err().as_deref(), Some(says), "{line:?}");
+    }
+}
+
+#[test]
+fn the_variable_stands_in_for_the_option() {
+    let parse = |line: &[&str], variable: &str| match parse(
+        line.iter().map(OsString::from),
+        Some(OsStr::new(variable)),
+    ) {
+        Ok(Invocation::Talk(args)) => (args.login.name, args.login.password),
+        _ => panic!("a good call"),
+    };
+    assert_eq!(parse(&["-m"], "bob:x"), (b"bob".to_vec(), Password::Given(b"x".to_vec())));
+    assert_eq!(parse(&["-m"], "bob"), (b"bob".to_vec(), Password::Asked));
+    assert_eq!(parse(&["-m", "-u", "amy:y"], "bob:x").0, b"amy");
+}
+
+#[test]
+fn help_shows_every_option_and_no_alias() {
+    let help = args(&["-h"]).err().unwrap_or_default();
+    for Opt { short, long, help: text, .. } in options::all() {
+        let name = if short.is_empty() { (*long).to_owned() } else { format!("{short}, {long}") };
+        let is_its = |line: &str| line.trim_start().starts_with(&name) && line.ends_with(text);
+        assert!(help.lines().any(is_its), "{long}");
+    }
+    assert!(help.lines().all(|line| line.len() <= 80), "{help}");
+    assert!(ALIASES.iter().all(|(alias, _)| !help.contains(alias)));
+    assert!(args(&["-v"]).err().unwrap_or_default().starts_with("client 0."));
+}
+
+#[test]
+fn what_is_shown_live() {
+    let live = |line: &[&str]| args(&[&["-u", "a:b"], line].concat()).map(|args| args.live);
+    assert!(matches!(live(&["-f"]), Ok(Some(Live::Follow))));
+    for (line, millis) in [
+        (&["-w"][..], 1000),
+        (&["--watch", "-m"], 1000),
+        (&["-w", "5"], 5000),
+        (&["-w5"], 5000),
+        (&["--watch=0.25"], 250),
+    ] {
+        let every = match live(line) {
+            Ok(Some(Live::Watch(every))) => every,
+            _ => panic!("{line:?}"),
+        };
+        assert_eq!(every, Duration::from_millis(millis), "{line:?}");
+    }
+    assert!(
+        args(&["-u", "a:b", "-m", "--json"]).is_ok_and(|args| args.json && args.live.is_none())
+    );
+}
+
+#[test]
+fn a_password_may_come_from_a_file() {
+    let login = |line: &[&str]| args(line).map(|args| args.login.password);
+    let file = Ok(Password::In("/run/secret".into()));
+    assert_eq!(login(&["-u", "a", "--password-file", "/run/secret", "-m"]), file);
+}

@@ -1,0 +1,36 @@
+//! Lines of `key=value` fields (METP §3.4): readers ignore the keys that they do not know.
+
+/// The pairs of a line, in their order. Words without `=` are none.
+pub fn pairs(line: &str) -> impl Iterator<Item = (&str, &str)> {
+    line.split(' ').filter_map(|word| word.split_once('='))
+}
+
+/// The value of a key; `None` if there is none, or it is `-`.
+pub fn value<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+    let value = pairs(line).find(|(name, _)| *name == key).map(|(_, value)| value);
+    value.filter(|value| *value != "-")
+}
+
+/// The number that is the value of a key; 0 if it is none.
+pub fn number(line: &str, key: &str) -> u64 {
+    value(line, key).and_then(|value| value.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_by_their_keys() {
+        let line = "id=17.3 user=a\\x20b peer=- up=12 x=y=z new";
+        assert_eq!(value(line, "id"), Some("17.3"));
+        assert_eq!(value(line, "user"), Some("a\\x20b"));
+        assert_eq!(
+            (value(line, "peer"), value(line, "ser"), value(line, "new")),
+            (None, None, None)
+        );
+        assert_eq!(value(line, "x"), Some("y=z"));
+        assert_eq!((number(line, "up"), number(line, "id"), number(line, "peer")), (12, 0, 0));
+        assert_eq!(pairs(line).count(), 5);
+    }
+}

@@ -1,0 +1,92 @@
+//! Where passwords come from that do not stand on the command line.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal};
+use std::path::Path;
+
+use socks5d::proto::text::Escaped;
+
+use crate::conversation::Failure;
+use crate::terminal;
+
+/// Longer lines are no passwords.
+const LONGEST: u64 = 4096;
+
+/// Asks for the password of an account on the terminal.
+///
+/// # Errors
+/// If there is no terminal, or the user gives up.
+pub fn ask(name: &[u8]) -> Result<Vec<u8>, Failure> {
+    asked(&format!("Password for {}: ", Escaped(name)))
+}
+
+/// A new password for an account: asked for twice on the terminal, or the first line of standard input where
+/// that is none.
+///
+/// # Errors
+/// If there is none, or the two differ.
+pub fn new(name: &[u8]) -> Result<Vec<u8>, Failure> {
+    let stdin = io::stdin();
+    if !stdin.is_terminal() {
+        return first_line(stdin.lock()).map_err(|error| {
+            Failure::Usage(format!("no new password on standard input: {error}"))
+        });
+    }
+    let password = asked(&format!("New password for {}: ", Escaped(name)))?;
+    if asked("Once more: ")? != password {
+        return Err(Failure::Usage("the passwords differ, nothing was changed".to_owned()));
+    }
+    Ok(password)
+}
+
+/// The first line of a file.
+///
+/// # Errors
+/// If it cannot be read, or holds no password.
+pub fn from_file(path: &Path) -> Result<Vec<u8>, Failure> {
+    let password = File::open(path).and_then(|file| first_line(BufReader::new(file)));
+    password.map_err(|error| {
+        Failure::Usage(format!(
+            "--password-file {}: {error}",
+            Escaped(path.as_os_str().as_encoded_bytes())
+        ))
+    })
+}
+
+fn asked(question: &str) -> Result<Vec<u8>, Failure> {
+    terminal::ask(question)
+        .map_err(|error| Failure::Usage(format!("cannot ask for the password: {error}")))
+}
+
+fn first_line(input: impl BufRead) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    input.take(LONGEST).read_until(b'\n', &mut line)?;
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    }
+    if line.last() == Some(&b'\r') {
+        line.pop();
+    }
+    if line.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty"));
+    }
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_counts() {
+        for (text, password) in [
+            (&b"secret"[..], &b"secret"[..]),
+            (b"two words \nmore\n", b"two words "),
+            (b"dos\r\n", b"dos"),
+        ] {
+            assert_eq!(first_line(text).unwrap_or_default(), password);
+        }
+        assert!(first_line(&b"\nsecret\n"[..]).is_err());
+        assert!(first_line(&b""[..]).is_err());
+    }
+}
