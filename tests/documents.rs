@@ -67,7 +67,8 @@ fn every_option_is_in_its_manual_with_its_default_and_no_other_is() {
         for option in &options {
             let mdoc = option.mdoc();
             let described = |(head, _): &&(String, String)| {
-                *head == mdoc || head.starts_with(&format!("{mdoc} Ar "))
+                let value = head.strip_prefix(&mdoc).map(|rest| rest.trim_start_matches(" Op"));
+                value.is_some_and(|value| value.is_empty() || value.starts_with(" Ar "))
             };
             let (_, body) = items.iter().find(described).unwrap_or_else(|| {
                 panic!("{manual} does not describe {mdoc}");
