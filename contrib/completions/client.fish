@@ -1,0 +1,47 @@
+# fish completion of client(1): options, and the words that some of them take. It asks no server.
+
+set -l keys buffer-size buffer-memory max-connections max-connections-per-ip max-metp-sessions \
+    dns-threads dns-queue allow-local log-entries log-level grace \
+    handshake-timeout resolve-timeout connect-timeout connect-total-timeout idle-timeout \
+    half-close-timeout keepalive goodbye-timeout metp-login-timeout metp-idle-timeout \
+    subscriber-timeout dns-cache dns-negative-cache
+set -l levels off error warn info debug trace
+set -l verbs GET_METRICS GET_LOGS USERS CHANGE-BUFFER ADD-USER DELETE-USER SET-ROLE QUIT \
+    CAPA PING INFO USER-METRICS CHANGE-PASSWORD CONNECTIONS KILL CONFIG SUBSCRIBE UNSUBSCRIBE \
+    SHUTDOWN
+# What --set takes: a key and =, and behind it the words that two of the keys take.
+set -l settings $keys= log-level=$levels allow-local={on,off}
+
+complete -c client -f
+complete -c client -s h -l help -d 'show this help and exit'
+complete -c client -s v -l version -d 'show the version and exit'
+complete -c client -s H -l host -x -a '(__fish_print_hostnames)' -d 'name or address of the server (default 127.0.0.1)'
+complete -c client -s p -l port -x -d 'its METP port (default 8080)'
+complete -c client -s u -l user -x -d 'who gives the commands (default: METP_AUTH)'
+complete -c client -l password-file -r -F -d 'their password is the first line of FILE'
+complete -c client -l json -d 'answer in JSON'
+complete -c client -s m -l metrics -d 'show the metrics'
+complete -c client -l metrics-all -d 'show all counters'
+complete -c client -l user-metrics -d 'show what each user, or one, has used'
+complete -c client -l connections -d 'show who is connected to what, and the ids'
+complete -c client -s g -l logs -d 'show the access log'
+complete -c client -l info -d 'show how the server is doing'
+complete -c client -l capabilities -d 'show what the server can do'
+complete -c client -s f -l follow -d 'show the access log as it is written'
+complete -c client -s w -l watch -d 'show all of it live, renewed so often (default 1)'
+complete -c client -s l -l users -d 'show the users'
+complete -c client -s a -l add-user -x -d 'add a user; may be repeated'
+complete -c client -s d -l delete-user -x -d 'delete a user and cut their connections'
+complete -c client -s r -l set-role -x -d 'make a user `user` or `admin`'
+complete -c client -l password -x -d 'change a password; the new one is asked for'
+complete -c client -l kill -x -d 'cut a connection'
+complete -c client -l kill-user -x -d 'cut all connections of a user'
+complete -c client -l config -a "$keys" -d 'show all settings, or one, with their ranges'
+complete -c client -l set -x -a "$settings" -d 'change a setting'
+complete -c client -s c -l change-buffer -x -d 'set the buffer size'
+complete -c client -l shutdown -d 'end the server, with so much time for tunnels'
+
+# To fish, an option has one value, and one that may be missing stands behind =. What else is a value:
+complete -c client -n 'contains -- (commandline -opc)[-2] -r --set-role' -a 'user admin' -d role
+complete -c client -n 'contains -- --config (commandline -opc)[-1]' -a "$keys" -d setting
+complete -c client -n 'contains -- -- (commandline -opc)[-1]' -a "$verbs" -d 'verb of METP'

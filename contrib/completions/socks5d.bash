@@ -1,0 +1,37 @@
+# bash completion of socks5d(8): options, and the words that --log-level takes. It needs nothing but bash.
+
+_socks5d() {
+    local options='
+        -h --help -v --version -l --listen -p --port -L --metp-listen -P --metp-port -u --user
+        --buffer-size --buffer-memory --max-connections --max-connections-per-ip --max-metp-sessions
+        --dns-threads --dns-queue --allow-local --log-entries --log-level --grace
+        --handshake-timeout --resolve-timeout --connect-timeout --connect-total-timeout
+        --idle-timeout --half-close-timeout --keepalive --goodbye-timeout
+        --metp-login-timeout --metp-idle-timeout --subscriber-timeout
+        --dns-cache --dns-negative-cache'
+    local levels='off error warn info debug trace'
+
+    # COMP_WORDS is split at = and : too, as COMP_WORDBREAKS says. Here only blanks part words.
+    local line=${COMP_LINE:0:COMP_POINT}
+    local typed=${line##*[[:blank:]]}
+    local cur=$typed
+    local -a words
+    read -ra words <<<"${line%"$typed"}"
+    local before=${words[${#words[@]} - 1]}
+    # --option=value is an option and its value.
+    [[ $cur == --*=* ]] && before=${cur%%=*} cur=${cur#*=}
+
+    local choice=
+    case $before in
+        --log-level) choice=$levels ;;
+        -h | --help | -v | --version | --allow-local) [[ $cur == "$typed" ]] && choice=$options ;;
+        # What follows is a value that nobody can guess.
+        -*) ;;
+        *) choice=$options ;;
+    esac
+    # bash replaces what it takes for the word at the cursor, $2, which may be less than what was typed.
+    COMPREPLY=($(compgen -P "${typed%"$cur"}" -W "$choice" -- "$cur"))
+    COMPREPLY=("${COMPREPLY[@]#"${typed%"$2"}"}")
+}
+
+complete -F _socks5d socks5d
