@@ -57,11 +57,21 @@ fuzz: rust ## run each fuzz target for SECONDS (60); what breaks one is kept in 
 		grep -a ' cov: \|^Done' $$log | tail -n 2; \
 	done
 
-install: bin/socks5d bin/client ## install binaries and man pages below DESTDIR and PREFIX
-	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/man/man1" "$(DESTDIR)$(PREFIX)/share/man/man8"
+install: bin/socks5d bin/client ## install binaries, man pages and completions below DESTDIR and PREFIX
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/man/man1" "$(DESTDIR)$(PREFIX)/share/man/man8" \
+		"$(DESTDIR)$(PREFIX)/share/bash-completion/completions" "$(DESTDIR)$(PREFIX)/share/zsh/site-functions" \
+		"$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d"
 	install -m 755 bin/socks5d bin/client "$(DESTDIR)$(PREFIX)/bin"
 	install -m 644 man/client.1 "$(DESTDIR)$(PREFIX)/share/man/man1"
 	install -m 644 man/socks5d.8 "$(DESTDIR)$(PREFIX)/share/man/man8"
+	for name in socks5d client; do \
+		install -m 644 contrib/completions/$$name.bash \
+			"$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$name" || exit 1; \
+	done
+	install -m 644 contrib/completions/_socks5d contrib/completions/_client \
+		"$(DESTDIR)$(PREFIX)/share/zsh/site-functions"
+	install -m 644 contrib/completions/socks5d.fish contrib/completions/client.fish \
+		"$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d"
 
 # What is built already can be installed by somebody who has no Rust, such as root.
 bin/socks5d bin/client:
