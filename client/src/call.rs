@@ -1,5 +1,7 @@
 //! A call: opens a session, gives the commands in their order, shows the answers.
 
+use std::io::{self, IsTerminal};
+
 use socks5d::proto::metp::{Command, Role, verbs};
 use socks5d::proto::text::{Escaped, widen};
 
@@ -40,7 +42,9 @@ pub fn talk(args: Args) -> Result<(), Failure> {
     match live {
         None => {}
         Some(Live::Follow) => follow::follow(&server, json)?,
-        Some(Live::Watch(every)) => watch::watch(&server, every, json)?,
+        Some(Live::Watch(every)) if json => watch::json(&server, every, &mut io::stdout())?,
+        Some(Live::Watch(every)) if io::stdout().is_terminal() => watch::screen(&server, every)?,
+        Some(Live::Watch(every)) => watch::lines(&server, every, &mut io::stdout())?,
     }
     first.map_or(Ok(()), |code| Err(Failure::Reported(code)))
 }

@@ -2,6 +2,7 @@
 //! times are short and columns are left out that do not fit; elsewhere everything is exact and there.
 
 use std::io::{self, IsTerminal};
+use std::time::Duration;
 
 use socks5d::proto::metp::Command;
 
@@ -161,7 +162,8 @@ fn shown(key: &str, value: &str, style: Style) -> String {
     } else if SIZES.contains(&key) {
         value.parse().ok().map(units::size)
     } else if TIMES.contains(&key) {
-        value.parse().ok().map(units::age)
+        let seconds = value.parse().ok();
+        seconds.and_then(|time| Duration::try_from_secs_f64(time).ok()).map(units::age)
     } else {
         None
     };

@@ -1,39 +1,50 @@
-//! Numbers as people read them.
+//! Numbers as people read them: octets, octets per second, times.
 
-/// A size in bytes: `512 B`, `1.5 KiB`, `20 MiB`.
-pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
+use std::time::Duration;
+
+const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+
+/// A number of octets in at most eight characters: `512 B`, `12.3 MiB`, `1023 KiB`.
+pub fn size(octets: u64) -> String {
+    if octets < 1024 {
+        return format!("{octets} B");
     }
-    let mut shown = String::new();
-    let mut amount = bytes as f64;
-    for unit in UNITS {
-        amount /= 1024.0;
-        shown = if amount < 99.95 {
-            format!("{amount:.1} {unit}")
-        } else {
-            format!("{amount:.0} {unit}")
-        };
-        if amount < 1023.5 {
-            break;
+    let octets = u128::from(octets);
+    let mut unit = 1_u128;
+    let shown = UNITS.iter().find_map(|name| {
+        unit = unit.saturating_mul(1024);
+        let rounded = |parts: u128| (octets * parts + unit / 2) / unit;
+        match (rounded(10), rounded(1)) {
+            (tenths @ ..1000, _) => Some(format!("{}.{} {name}", tenths / 10, tenths % 10)),
+            (_, whole @ ..1024) => Some(format!("{whole} {name}")),
+            // What would be rounded to 1024 is 1.0 of the next unit.
+            _ => None,
         }
-    }
-    shown
+    });
+    shown.unwrap_or_default()
 }
 
-/// A time in seconds: `0.2s`, `12s`, `3m05s`, `2h00m`, `4d01h`.
-pub fn age(seconds: f64) -> String {
-    const MINUTE: u64 = 60;
-    const HOUR: u64 = 60 * MINUTE;
-    const DAY: u64 = 24 * HOUR;
-    let whole = seconds.max(0.0) as u64;
-    match whole {
-        0..10 => format!("{:.1}s", seconds.max(0.0)),
-        10..MINUTE => format!("{whole}s"),
-        MINUTE..HOUR => format!("{}m{:02}s", whole / MINUTE, whole % MINUTE),
-        HOUR..DAY => format!("{}h{:02}m", whole / HOUR, whole % HOUR / MINUTE),
-        DAY.. => format!("{}d{:02}h", whole / DAY, whole % DAY / HOUR),
+/// As [`size`], without a fraction if there is none: `20 MiB`.
+pub fn round_size(octets: u64) -> String {
+    size(octets).replace(".0 ", " ")
+}
+
+/// Octets per second: `12.3 MiB/s`.
+pub fn rate(octets: u64) -> String {
+    size(octets) + "/s"
+}
+
+/// How long something has lasted, in at most six characters unless it is years: `0.3s`, `12s`, `3m05s`,
+/// `2h13m`, `4d07h`.
+pub fn age(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) if seconds < 10 => format!("{seconds}.{}s", time.subsec_millis() / 100),
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m{:02}s", seconds % 60),
+        (0, _, _) => format!("{hours}h{:02}m", minutes % 60),
+        _ => format!("{days}d{:02}h", hours % 24),
     }
 }
 
@@ -43,35 +54,39 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (bytes, shown) in [
+        for (octets, text) in [
             (0, "0 B"),
             (1023, "1023 B"),
             (1024, "1.0 KiB"),
             (1536, "1.5 KiB"),
-            (102_349, "100 KiB"),
+            (102_348, "99.9 KiB"),
+            (102_400, "100 KiB"),
+            (1_047_552, "1023 KiB"),
             (1_048_575, "1.0 MiB"),
-            (20 << 20, "20.0 MiB"),
-            (1000 << 20, "1000 MiB"),
-            (3 << 30, "3.0 GiB"),
+            (12_897_485, "12.3 MiB"),
+            (5 << 30, "5.0 GiB"),
             (u64::MAX, "16.0 EiB"),
         ] {
-            assert_eq!(size(bytes), shown, "{bytes}");
+            assert_eq!(size(octets), text);
         }
+        assert_eq!(rate(12_897_485), "12.3 MiB/s");
+        assert_eq!((round_size(20 << 20), round_size(1536)), ("20 MiB".into(), "1.5 KiB".into()));
     }
 
     #[test]
     fn ages() {
-        for (seconds, shown) in [
-            (-1.0, "0.0s"),
-            (0.25, "0.2s"),
-            (59.9, "59s"),
-            (60.0, "1m00s"),
-            (3599.0, "59m59s"),
-            (7200.0, "2h00m"),
-            (349_200.0, "4d01h"),
-            (f64::MAX, "213503982334601d07h"),
+        for (seconds, text) in [
+            (0, "0.0s"),
+            (10, "10s"),
+            (59, "59s"),
+            (60, "1m00s"),
+            (3599, "59m59s"),
+            (7980, "2h13m"),
+            (86_399, "23h59m"),
+            (370_800, "4d07h"),
         ] {
-            assert_eq!(age(seconds), shown, "{seconds}");
+            assert_eq!(age(Duration::from_secs(seconds)), text);
         }
+        assert_eq!(age(Duration::from_millis(9_999)), "9.9s");
     }
 }

@@ -1,9 +1,33 @@
-//! Everything live.
+//! `--watch`: a live view of the server, as a screen, as lines, or as JSON.
+//!
+//! `feed` talks to the server and hands `news` to `screen`, which has `model` remember them and `view` draw
+//! them; `keyboard` reads keys, `keys` knows what they mean. `figures` does without a screen.
 
-use std::time::Duration;
+mod feed;
+mod figures;
+mod gone;
+mod history;
+mod keyboard;
+mod keys;
+mod model;
+mod news;
+mod pace;
+mod parties;
+mod plot;
+mod scale;
+mod screen;
+mod table;
+mod view;
 
-use crate::conversation::{Failure, Server};
+pub use figures::{json, lines};
+pub use screen::screen;
 
-pub fn watch(_: &Server, _: Duration, _: bool) -> Result<(), Failure> {
-    Err(Failure::Lacking("--watch".to_owned()))
+use crate::conversation::{Conversation, Failure};
+
+/// Makes sure that the server knows the commands of METP/1.1.
+fn require_1_1(conversation: &mut Conversation) -> Result<(), Failure> {
+    if conversation.verbs()?.is_empty() {
+        return Err(Failure::Lacking("--watch: the server speaks METP/1.0 only".to_owned()));
+    }
+    Ok(())
 }

@@ -207,10 +207,7 @@ impl Proxy {
 
     /// Sends a signal.
     pub fn signal(&self, signal: i32) {
-        let pid = i32::try_from(self.pid()).expect("pids are small");
-        // SAFETY: kill takes two numbers; the process is our child and has not been waited for.
-        let sent = unsafe { libc::kill(pid, signal) };
-        assert_eq!(sent, 0, "the process is there");
+        send_signal(&self.child, signal);
     }
 
     /// Waits for its end.
@@ -230,6 +227,14 @@ impl Drop for Proxy {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Sends a signal to a child that has not been waited for.
+pub fn send_signal(child: &Child, signal: i32) {
+    let pid = i32::try_from(child.id()).expect("pids are small");
+    // SAFETY: kill takes two numbers; the process is our child and has not been waited for.
+    let sent = unsafe { libc::kill(pid, signal) };
+    assert_eq!(sent, 0, "the process is there");
 }
 
 /// Waits until a child has ended.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::eventually;
 
@@ -46,6 +46,22 @@ impl Terminal {
         self.line.try_clone().expect("a descriptor")
     }
 
+    /// Has a program that is going to be started read from this terminal and write to it, too.
+    pub fn attach(&self, command: &mut Command) {
+        let stream = || Stdio::from(self.line());
+        command.stdin(stream()).stdout(stream()).stderr(stream());
+        self.control(command);
+    }
+
+    /// Gives it another size. The program that it controls gets SIGWINCH if the size has changed.
+    pub fn resize(&self, columns: u16, rows: u16) {
+        let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: the descriptor is open, and `size` is a valid winsize that the call only reads.
+        let set =
+            unsafe { libc::ioctl(self.keyboard.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+        assert_eq!(set, 0, "a terminal has a size");
+    }
+
     /// Presses keys.
     pub fn type_keys(&mut self, keys: &[u8]) {
         self.keyboard.write_all(keys).expect("the terminal takes keys");
@@ -53,6 +69,11 @@ impl Terminal {
 
     /// All that has been shown so far.
     pub fn screen(&mut self) -> String {
+        String::from_utf8_lossy(self.shown()).into_owned()
+    }
+
+    /// All that has been shown so far, to the byte.
+    pub fn shown(&mut self) -> &[u8] {
         let mut bytes = [0; 4096];
         loop {
             match self.keyboard.read(&mut bytes) {
@@ -62,7 +83,7 @@ impl Terminal {
                 Err(error) => panic!("the screen can be read: {error}"),
             }
         }
-        String::from_utf8_lossy(&self.screen).into_owned()
+        &self.screen
     }
 
     /// Waits until the program hides what is typed.

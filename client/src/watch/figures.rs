@@ -1,0 +1,135 @@
+//! The metrics of a server at one moment, and one line for each interval where there is no screen: plain, or
+//! JSON.
+
+use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::json;
+use socks5d::proto::metp::{Command, MetricsBody};
+use socks5d::proto::timestamp::Timestamp;
+
+use super::news::{Bytes, per_second};
+use super::pace::{Pace, STIR};
+use crate::conversation::{Conversation, Failure, Server};
+
+/// Lines of metrics that are taken from a server.
+const MOST_METRICS: usize = 256;
+
+/// What GET_METRICS ALL says, as far as it is watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// SOCKS connections that are open.
+    pub connections: u64,
+    /// SOCKS connections since the start.
+    pub accepted: u64,
+    /// Delivered since the start.
+    pub bytes: Bytes,
+}
+
+impl Totals {
+    /// Asks the server.
+    ///
+    /// # Errors
+    /// If the answer is missing or incomplete.
+    pub fn ask(conversation: &mut Conversation) -> Result<Self, Failure> {
+        let lines = metrics(conversation, &Command::GetAllMetrics)?;
+        let find = |key: &str| {
+            lines.iter().find_map(|line| {
+                let number = line.strip_prefix(key.as_bytes())?.strip_prefix(b":")?.trim_ascii();
+                str::from_utf8(number).ok()?.parse().ok()
+            })
+        };
+        let figure = |key| find(key).ok_or_else(incomplete);
+        Ok(Totals {
+            connections: figure("CURRENT_CONNECTIONS")?,
+            accepted: figure("HISTORICAL_CONNECTIONS")?,
+            bytes: Bytes { up: figure("BYTES_UP")?, down: figure("BYTES_DOWN")? },
+        })
+    }
+}
+
+/// Writes one line for each interval, `2026-01-31 12:00:00 1234`: the local time, and octets per second. Any
+/// server will do, and an account of any role.
+///
+/// # Errors
+/// When the server ends, or the line cannot be written.
+pub fn lines(server: &Server, interval: Duration, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut conversation = server.log_in()?;
+    let ask = |conversation: &mut Conversation| {
+        let lines = metrics(conversation, &Command::GetMetrics)?;
+        let metrics = MetricsBody::parse(lines.iter().map(Vec::as_slice)).ok_or_else(incomplete)?;
+        Ok(metrics.bytes)
+    };
+    every(&mut conversation, interval, ask, |before, bytes, period| {
+        let rate = per_second(bytes.saturating_sub(before), period);
+        let time = chrono::Local::now().format("%Y-%m-%d %H:%M:%S");
+        writeln!(out, "{time} {rate}").and_then(|()| out.flush()).map_err(Failure::Output)
+    })
+}
+
+/// Writes one JSON object for each interval: `time` (RFC 3339), `connections`, `accepted`, octets per second
+/// `up` and `down`, and the totals `bytes_up` and `bytes_down`.
+///
+/// # Errors
+/// When the server ends or speaks METP/1.0 only, or the line cannot be written.
+pub fn json(server: &Server, interval: Duration, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut conversation = server.log_in()?;
+    super::require_1_1(&mut conversation)?;
+    every(&mut conversation, interval, Totals::ask, |before, totals, period| {
+        let rate = totals.bytes.since(before.bytes).per_second(period);
+        let object = json!({
+            "time": Timestamp::from(SystemTime::now()).to_string(),
+            "connections": totals.connections,
+            "accepted": totals.accepted,
+            "up": rate.up,
+            "down": rate.down,
+            "bytes_up": totals.bytes.up,
+            "bytes_down": totals.bytes.down,
+        });
+        writeln!(out, "{object}").and_then(|()| out.flush()).map_err(Failure::Output)
+    })
+}
+
+/// Asks at each interval, and tells what was before, what is now, and the true time between them.
+fn every<T>(
+    conversation: &mut Conversation,
+    interval: Duration,
+    ask: impl Fn(&mut Conversation) -> Result<T, Failure>,
+    mut tell: impl FnMut(T, &T, Duration) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut before = ask(conversation)?;
+    let mut since = Instant::now();
+    let mut pace = Pace::new(interval, since);
+    loop {
+        pace.next(Instant::now());
+        while let Some(left) = pace.left(Instant::now()) {
+            thread::sleep(left.min(STIR));
+            if left > STIR {
+                // A session that says nothing for too long is closed; METP/1.0 has no PING.
+                metrics(conversation, &Command::GetMetrics)?;
+            }
+        }
+        let now = ask(conversation)?;
+        let until = Instant::now();
+        tell(before, &now, until.saturating_duration_since(since))?;
+        (before, since) = (now, until);
+    }
+}
+
+fn metrics(conversation: &mut Conversation, command: &Command) -> Result<Vec<Vec<u8>>, Failure> {
+    conversation.command(command)?;
+    let mut lines = Vec::new();
+    conversation.body(|line| {
+        if lines.len() >= MOST_METRICS {
+            return Err(Failure::Broken("The server's metrics are too long".to_owned()));
+        }
+        lines.push(line.to_vec());
+        Ok(())
+    })?;
+    Ok(lines)
+}
+
+fn incomplete() -> Failure {
+    Failure::Broken("The server's metrics are incomplete".to_owned())
+}

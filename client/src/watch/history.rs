@@ -1,0 +1,135 @@
+//! What has been, for the plots: rates and connections over time, and their peaks. Bounded.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// More than the columns of any screen.
+const MOST_SAMPLES: usize = 1024;
+
+/// What was measured between two looks.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// When the time began that it is about.
+    pub since: Instant,
+    /// When it ended.
+    pub until: Instant,
+    /// The figures.
+    pub figures: Figures,
+}
+
+/// What is plotted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Octets per second to destinations.
+    pub up: u64,
+    /// Octets per second to clients.
+    pub down: u64,
+    /// Connections that were open at the end.
+    pub connections: u64,
+}
+
+/// The newest samples, and the highest figures ever.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    samples: VecDeque<Sample>,
+    peak: Figures,
+}
+
+impl History {
+    /// Adds the newest sample.
+    pub fn push(&mut self, sample: Sample) {
+        if self.samples.len() >= MOST_SAMPLES {
+            self.samples.pop_front();
+        }
+        self.samples.push_back(sample);
+        self.raise_peak(sample.figures);
+    }
+
+    /// Takes figures into account that are no sample, as there is nothing to compare them with.
+    pub fn raise_peak(&mut self, Figures { up, down, connections }: Figures) {
+        self.peak = Figures {
+            up: self.peak.up.max(up),
+            down: self.peak.down.max(down),
+            connections: self.peak.connections.max(connections),
+        };
+    }
+
+    /// The newest figures.
+    pub fn current(&self) -> Option<Figures> {
+        self.samples.back().map(|sample| sample.figures)
+    }
+
+    /// The highest figures since the start of the watch, which may have left the plot.
+    pub fn peak(&self) -> Figures {
+        self.peak
+    }
+
+    /// One figure over time in so many columns of one `interval` each, the newest last. Looks do not come
+    /// on the dot, and some may be late: a column shows the sample that its middle lies in.
+    pub fn columns(
+        &self,
+        interval: Duration,
+        count: usize,
+        pick: fn(&Figures) -> u64,
+    ) -> Vec<Option<u64>> {
+        let Some(newest) = self.samples.back() else { return vec![None; count] };
+        let mut samples = self.samples.iter().rev().peekable();
+        let mut middle = interval / 2;
+        let mut columns = Vec::with_capacity(count);
+        for _ in 0..count {
+            let age = |sample: &Sample| newest.until.saturating_duration_since(sample.since);
+            while samples.next_if(|sample| age(sample) < middle).is_some() {}
+            columns.push(samples.peek().map(|sample| pick(&sample.figures)));
+            middle = middle.saturating_add(interval);
+        }
+        columns.reverse();
+        columns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A history of samples that took so many milliseconds each.
+    fn history(samples: &[(u64, u64)]) -> History {
+        let mut history = History::default();
+        let mut since = Instant::now();
+        for &(millis, up) in samples {
+            let until = since + Duration::from_millis(millis);
+            let figures = Figures { up, down: up / 2, connections: up % 10 };
+            history.push(Sample { since, until, figures });
+            since = until;
+        }
+        history
+    }
+
+    #[test]
+    fn one_column_for_each_interval() {
+        let history = history(&[(1000, 5), (1003, 6), (998, 7)]);
+        let columns = history.columns(SECOND, 5, |figures| figures.up);
+        assert_eq!(columns, [None, None, Some(5), Some(6), Some(7)]);
+        assert_eq!(history.columns(SECOND, 2, |figures| figures.down), [Some(3), Some(3)]);
+        assert_eq!(history.columns(SECOND, 0, |figures| figures.up), []);
+        assert_eq!(History::default().columns(SECOND, 2, |figures| figures.up), [None, None]);
+    }
+
+    #[test]
+    fn a_late_look_is_a_wide_bar_and_a_hasty_one_is_no_column() {
+        let history = history(&[(1000, 5), (3000, 6), (100, 7), (1000, 8)]);
+        let columns = history.columns(SECOND, 5, |figures| figures.up);
+        assert_eq!(columns, [Some(5), Some(6), Some(6), Some(6), Some(8)]);
+    }
+
+    #[test]
+    fn the_peak_outlives_the_samples() {
+        let samples: Vec<_> =
+            (0..2000).map(|index| (10, if index == 3 { 99 } else { 1 })).collect();
+        let history = history(&samples);
+        assert_eq!(history.samples.len(), MOST_SAMPLES);
+        assert_eq!(history.peak(), Figures { up: 99, down: 49, connections: 9 });
+        assert_eq!(history.current(), Some(Figures { up: 1, down: 0, connections: 1 }));
+    }
+}

@@ -1,0 +1,99 @@
+//! The keyboard: what a terminal in raw mode sends, as keys. The reader of crossterm is not used, as it spins
+//! for ever when the terminal is gone.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+
+/// A key that means something here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// A letter, a digit, or another character.
+    Char(char),
+    /// Enter
+    Enter,
+    /// Backspace
+    Backspace,
+    /// Esc
+    Escape,
+    /// Ctrl-C or Ctrl-D.
+    End,
+}
+
+/// Opens the keyboard of the terminal that controls this program, wherever stdin leads.
+///
+/// # Errors
+/// If there is none.
+pub fn open() -> std::io::Result<File> {
+    File::open("/dev/tty")
+}
+
+/// Hands out keys until nobody wants them any more, or the terminal is gone. Returns whether it is gone.
+pub fn read(mut terminal: impl Read, mut take: impl FnMut(Key) -> bool) -> bool {
+    let mut bytes = [0; 256];
+    loop {
+        match terminal.read(&mut bytes) {
+            Ok(0) => return true,
+            Ok(count) => {
+                if !keys(bytes.get(..count).unwrap_or_default()).into_iter().all(&mut take) {
+                    return false;
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return true,
+        }
+    }
+}
+
+/// The keys that were pressed. A terminal sends a key such as an arrow as ESC and more bytes, at once: these
+/// mean nothing here.
+fn keys(bytes: &[u8]) -> Vec<Key> {
+    let mut keys = Vec::new();
+    let mut bytes = bytes.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        match (byte, bytes.peek()) {
+            (0x1b, Some(b'[')) => {
+                bytes.next();
+                // ECMA-48 section 5.4: a control sequence goes on up to its final byte.
+                bytes.by_ref().find(|byte| (0x40..=0x7e).contains(byte));
+            }
+            (0x1b, Some(b'O')) => drop(bytes.nth(1)),
+            (0x1b, _) => keys.push(Key::Escape),
+            (0x03 | 0x04, _) => keys.push(Key::End),
+            (b'\r' | b'\n', _) => keys.push(Key::Enter),
+            (0x08 | 0x7f, _) => keys.push(Key::Backspace),
+            (b' '..=b'~', _) => keys.push(Key::Char(char::from(byte))),
+            _ => {}
+        }
+    }
+    keys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_told_from_sequences() {
+        use Key::{Backspace, Char, End, Enter, Escape};
+        assert_eq!(
+            keys(b"k1.\x7f\x08\r\n"),
+            [Char('k'), Char('1'), Char('.'), Backspace, Backspace, Enter, Enter]
+        );
+        assert_eq!(keys(b"\x03\x04\x01\xc3\xa4"), [End, End]);
+        assert_eq!(keys(b"\x1b"), [Escape]);
+        assert_eq!(keys(b"\x1by\x1b\x1b"), [Escape, Char('y'), Escape, Escape]);
+        // Up, Shift-Delete, F1, F5, and one that was cut.
+        assert_eq!(keys(b"\x1b[A\x1b[3;2~\x1bOPa\x1b[15~b\x1b[1"), [Char('a'), Char('b')]);
+    }
+
+    #[test]
+    fn it_ends_when_nobody_listens_and_when_the_terminal_is_gone() {
+        let mut taken = Vec::new();
+        assert!(read(&b"qp"[..], |key| {
+            taken.push(key);
+            true
+        }));
+        assert_eq!(taken, [Key::Char('q'), Key::Char('p')]);
+        assert!(!read(&b"qp"[..], |_| false));
+    }
+}

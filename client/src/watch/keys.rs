@@ -1,0 +1,164 @@
+//! What keys mean: a question at a time, from the id of a connection to the certainty that it is to be
+//! closed. It knows neither the server nor the screen.
+
+use std::mem;
+
+use socks5d::proto::metp::ConnectionId;
+
+use super::keyboard::Key;
+use super::news::Connection;
+
+/// The longest id: two numbers of ten digits and a dot.
+const LONGEST_ID: usize = 21;
+
+/// What somebody wants who has pressed a key.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Nothing, or another question.
+    Nothing,
+    /// The end.
+    Quit,
+    /// A screen that stands still, or moves again.
+    Pause,
+    /// A connection closed.
+    Kill(ConnectionId),
+}
+
+/// What is being asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Question {
+    /// Nothing.
+    #[default]
+    None,
+    /// Which connection is to be closed; what has been typed.
+    Which(String),
+    /// Whether this is the one.
+    Sure(Box<Connection>),
+}
+
+/// The state of the dialogue.
+#[derive(Debug, Default)]
+pub struct Keys {
+    /// What is being asked.
+    pub question: Question,
+    /// What there is to say; until the next key.
+    pub message: String,
+}
+
+impl Keys {
+    /// Takes a key. `find` tells which connections there are.
+    pub fn press(&mut self, key: Key, find: impl FnOnce(&str) -> Option<Connection>) -> Wish {
+        self.message.clear();
+        match (mem::take(&mut self.question), key) {
+            (_, Key::End) => Wish::Quit,
+            (_, Key::Escape) => Wish::Nothing,
+            (Question::None, key) => self.command(key),
+            (Question::Which(typed), key) => self.typing(typed, key, find),
+            (Question::Sure(connection), Key::Char('y' | 'Y')) => {
+                ConnectionId::parse(connection.id.as_bytes()).map_or(Wish::Nothing, Wish::Kill)
+            }
+            (Question::Sure(_), Key::Char('n' | 'N')) => Wish::Nothing,
+            (question, _) => {
+                self.question = question;
+                Wish::Nothing
+            }
+        }
+    }
+
+    fn command(&mut self, key: Key) -> Wish {
+        match key {
+            Key::Char('q') => Wish::Quit,
+            Key::Char('p') => Wish::Pause,
+            Key::Char('k') => {
+                self.question = Question::Which(String::new());
+                Wish::Nothing
+            }
+            _ => Wish::Nothing,
+        }
+    }
+
+    fn typing(
+        &mut self,
+        mut typed: String,
+        key: Key,
+        find: impl FnOnce(&str) -> Option<Connection>,
+    ) -> Wish {
+        match key {
+            Key::Enter => {
+                match find(&typed) {
+                    Some(connection) => self.question = Question::Sure(Box::new(connection)),
+                    None if typed.is_empty() => {}
+                    None => self.message = format!("There is no connection {typed}"),
+                }
+                return Wish::Nothing;
+            }
+            Key::Backspace => drop(typed.pop()),
+            Key::Char(key @ ('0'..='9' | '.')) if typed.len() < LONGEST_ID => typed.push(key),
+            _ => {}
+        }
+        self.question = Question::Which(typed);
+        Wish::Nothing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Presses keys: `<` is Backspace, `!` Esc, `\n` Enter. There is a connection 17.3 alone.
+    fn press(keys: &mut Keys, typed: &str) -> Wish {
+        let mut wish = Wish::Nothing;
+        for key in typed.chars() {
+            let key = match key {
+                '<' => Key::Backspace,
+                '!' => Key::Escape,
+                '\n' => Key::Enter,
+                key => Key::Char(key),
+            };
+            let find = |id: &str| (id == "17.3").then(|| Connection::parse("id=17.3"));
+            wish = keys.press(key, find);
+        }
+        wish
+    }
+
+    #[test]
+    fn a_connection_is_killed_after_a_question_only() {
+        let id = ConnectionId { slot: 17, generation: 3 };
+        let mut keys = Keys::default();
+        assert_eq!(press(&mut keys, "k18<7x.3"), Wish::Nothing);
+        assert_eq!(keys.question, Question::Which("17.3".into()));
+        assert_eq!(press(&mut keys, "\nx\n"), Wish::Nothing);
+        assert!(matches!(&keys.question, Question::Sure(connection) if connection.id == "17.3"));
+        assert_eq!(press(&mut keys, "y"), Wish::Kill(id));
+        for typed in ["k17.3\nny", "k17.3\n!y", "k17.3!y", "k\ny", "ky"] {
+            let mut keys = Keys::default();
+            assert_eq!(press(&mut keys, typed), Wish::Nothing, "{typed:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_id_is_told() {
+        let mut keys = Keys::default();
+        press(&mut keys, "k17.4\n");
+        assert_eq!(
+            (keys.message.as_str(), &keys.question),
+            ("There is no connection 17.4", &Question::None)
+        );
+        press(&mut keys, "x");
+        assert_eq!(keys.message, "");
+        press(&mut keys, &format!("k{}", "1".repeat(99)));
+        assert_eq!(keys.question, Question::Which("1".repeat(LONGEST_ID)));
+    }
+
+    #[test]
+    fn commands_are_none_while_something_is_asked() {
+        assert_eq!(press(&mut Keys::default(), "q"), Wish::Quit);
+        assert_eq!(press(&mut Keys::default(), "p"), Wish::Pause);
+        assert_eq!(press(&mut Keys::default(), "kq"), Wish::Nothing);
+        for typed in ["", "k1", "k17.3\n"] {
+            let mut keys = Keys::default();
+            press(&mut keys, typed);
+            assert_eq!(keys.press(Key::End, |_| None), Wish::Quit);
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! What the server tells, as data: connections, events, lines of the log. Nothing here trusts it: texts are
+//! fit to print and short, and what is missing is none.
+
+use std::time::{Duration, Instant};
+
+use crate::fields::{number, value};
+use crate::{render, units};
+
+/// Names and destinations are shorter (METP §3.4), unless the server is not what it should be.
+const LONGEST_TEXT: usize = 300;
+
+/// Payload octets, either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bytes {
+    /// To destinations.
+    pub up: u64,
+    /// To clients.
+    pub down: u64,
+}
+
+impl Bytes {
+    /// Both together.
+    pub fn total(self) -> u64 {
+        self.up.saturating_add(self.down)
+    }
+
+    /// Both sums.
+    #[must_use]
+    pub fn plus(self, other: Bytes) -> Self {
+        let (up, down) = (self.up.saturating_add(other.up), self.down.saturating_add(other.down));
+        Bytes { up, down }
+    }
+
+    /// What has come since `before`.
+    #[must_use]
+    pub fn since(self, before: Bytes) -> Self {
+        let (up, down) = (self.up.saturating_sub(before.up), self.down.saturating_sub(before.down));
+        Bytes { up, down }
+    }
+
+    /// How much that is in a second, if it took so long.
+    #[must_use]
+    pub fn per_second(self, period: Duration) -> Self {
+        let rate = |octets| per_second(octets, period);
+        Bytes { up: rate(self.up), down: rate(self.down) }
+    }
+}
+
+/// How much a second has of what took so long; 0 if it took no time.
+pub fn per_second(octets: u64, period: Duration) -> u64 {
+    let nanos = u128::from(octets).saturating_mul(1_000_000_000);
+    nanos.checked_div(period.as_nanos()).map_or(0, |rate| u64::try_from(rate).unwrap_or(u64::MAX))
+}
+
+/// A SOCKS connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Connection {
+    /// What KILL takes.
+    pub id: String,
+    /// The account, or `-`.
+    pub user: String,
+    /// Address and port of the client.
+    pub source: String,
+    /// What the client asked for, or `-`.
+    pub destination: String,
+    /// How far it has come.
+    pub state: String,
+    /// Since it was accepted.
+    pub age: Duration,
+    /// What it has delivered.
+    pub bytes: Bytes,
+}
+
+impl Connection {
+    /// Reads a line of CONNECTIONS, or the fields of an event.
+    pub fn parse(line: &str) -> Self {
+        let text = |key| text(line, key);
+        Connection {
+            id: text("id"),
+            user: text("user"),
+            source: text("source"),
+            destination: text("destination"),
+            state: text("state"),
+            age: seconds(line, "age"),
+            bytes: bytes(line),
+        }
+    }
+}
+
+/// What the server looks like at one moment.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// When it was asked.
+    pub at: Instant,
+    /// SOCKS connections.
+    pub connections: u64,
+    /// Delivered since its start.
+    pub bytes: Bytes,
+    /// How it is doing.
+    pub condition: Condition,
+    /// Each connection.
+    pub list: Vec<Connection>,
+}
+
+/// What INFO says, as far as it is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Condition {
+    /// `running` or `closing`.
+    pub state: String,
+    /// Since its start.
+    pub uptime: Duration,
+    /// How many connections there may be.
+    pub limit: u64,
+}
+
+impl Condition {
+    /// Takes a line of INFO.
+    pub fn take(&mut self, line: &str) {
+        match line.split_once('=') {
+            Some(("state", _)) => self.state = text(line, "state"),
+            Some(("uptime", _)) => self.uptime = seconds(line, "uptime"),
+            Some(("connections-limit", _)) => self.limit = number(line, "connections-limit"),
+            _ => {}
+        }
+    }
+}
+
+/// Something that has happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A tunnel opened.
+    Opened(Connection),
+    /// A tunnel ended, after so long.
+    Closed(Connection, Duration),
+    /// A request is over.
+    Logged(LogLine),
+}
+
+impl Event {
+    /// Reads an event; `None` if it is of a kind that is not shown.
+    pub fn parse(topic: &str, fields: &str) -> Option<Self> {
+        match (topic, value(fields, "event")) {
+            ("connections", Some("open")) => Some(Event::Opened(Connection::parse(fields))),
+            ("connections", Some("close")) => {
+                Some(Event::Closed(Connection::parse(fields), seconds(fields, "duration")))
+            }
+            ("logs", _) => Some(Event::Logged(LogLine::from_event(fields))),
+            ("lost", _) => Some(Event::Logged(LogLine::lost(number(fields, "count")))),
+            _ => None,
+        }
+    }
+}
+
+/// A line of the access log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogLine {
+    /// Month to second.
+    pub time: String,
+    /// The account.
+    pub user: String,
+    /// The address of the client.
+    pub source: String,
+    /// What the client asked for.
+    pub destination: String,
+    /// What came of it.
+    pub outcome: String,
+    /// Whether it tells of something that did not work.
+    pub warns: bool,
+}
+
+impl LogLine {
+    /// From a record of GET_LOGS: `[time] user source destination octets`.
+    pub fn from_record(line: &[u8]) -> Self {
+        let line = render::text(line);
+        let mut words = line.split(' ').map(cut);
+        let mut next = || words.next().unwrap_or_default();
+        LogLine {
+            time: moment(next().trim_matches(['[', ']'])),
+            user: next(),
+            source: next(),
+            destination: next(),
+            outcome: units::size(next().parse().unwrap_or(0)),
+            warns: false,
+        }
+    }
+
+    fn from_event(fields: &str) -> Self {
+        let text = |key| text(fields, key);
+        let (reply, reason) = (number(fields, "reply"), text("reason"));
+        let outcome = if reply == 0 {
+            let octets = units::size(bytes(fields).total());
+            format!("{octets} in {}, {reason}", units::age(seconds(fields, "duration")))
+        } else {
+            format!("reply {reply}, {reason}")
+        };
+        // Records have no port either.
+        let source = text("source");
+        let source = source.rsplit_once(':').map_or(source.as_str(), |(address, _)| address);
+        LogLine {
+            time: moment(&text("time")),
+            user: text("user"),
+            source: source.trim_matches(['[', ']']).to_owned(),
+            destination: text("destination"),
+            outcome,
+            warns: reply != 0,
+        }
+    }
+
+    fn lost(count: u64) -> Self {
+        LogLine { outcome: format!("{count} events lost"), warns: true, ..LogLine::default() }
+    }
+}
+
+/// `06-28 14:32:10` of `2025-06-28T14:32:10Z`.
+fn moment(timestamp: &str) -> String {
+    let (_, rest) = timestamp.split_once('-').unwrap_or(("", timestamp));
+    rest.replace('T', " ").replace('Z', "")
+}
+
+fn bytes(line: &str) -> Bytes {
+    Bytes { up: number(line, "up"), down: number(line, "down") }
+}
+
+fn text(line: &str, key: &str) -> String {
+    cut(value(line, key).unwrap_or("-"))
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(LONGEST_TEXT).collect()
+}
+
+fn seconds(line: &str, key: &str) -> Duration {
+    let seconds = value(line, key).and_then(|value| value.parse::<f64>().ok()).unwrap_or(0.0);
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections() {
+        let line = "id=17.3 user=a\\x20b source=127.0.0.1:5000 destination=[::1]:80 peer=[::1]:80 \
+                    state=relay age=12.500 idle=0.000 up=512 down=1024 buffered=0 new=1";
+        let connection = Connection::parse(line);
+        assert_eq!(connection.id, "17.3");
+        assert_eq!(connection.user, "a\\x20b");
+        assert_eq!(
+            (connection.source.as_str(), connection.destination.as_str()),
+            ("127.0.0.1:5000", "[::1]:80")
+        );
+        assert_eq!(connection.age, Duration::from_millis(12_500));
+        assert_eq!(connection.bytes, Bytes { up: 512, down: 1024 });
+        let odd = Connection::parse("id=1.1 age=1e999 up=-1 user=- down=99999999999999999999999");
+        assert_eq!(
+            (odd.user.as_str(), odd.age, odd.bytes),
+            ("-", Duration::ZERO, Bytes::default())
+        );
+        assert_eq!(
+            Connection::parse(&format!("user={}", "x".repeat(60_000))).user.len(),
+            LONGEST_TEXT
+        );
+    }
+
+    #[test]
+    fn lines_of_the_log() {
+        let shown = |line: LogLine| {
+            [line.time, line.user, line.source, line.destination, line.outcome].join("|")
+        };
+        let record = LogLine::from_record(b"[2025-06-28T14:32:10Z] amy 127.0.0.1 [::1]:80 1536");
+        assert_eq!(shown(record), "06-28 14:32:10|amy|127.0.0.1|[::1]:80|1.5 KiB");
+        assert_eq!(shown(LogLine::from_record(b"")), "||||0 B");
+        let fields = "time=2025-06-28T14:32:10Z user=amy source=[::1]:5 destination=x:80 reply=0 \
+                      up=512 down=512 duration=61.000 reason=killed";
+        let line = LogLine::from_event(fields);
+        assert!(!line.warns);
+        assert_eq!(shown(line), "06-28 14:32:10|amy|::1|x:80|1.0 KiB in 1m01s, killed");
+        let refused = fields.replace("reply=0", "reply=2").replace("killed", "refused");
+        let line = LogLine::from_event(&refused);
+        assert!(line.warns);
+        assert_eq!(shown(line), "06-28 14:32:10|amy|::1|x:80|reply 2, refused");
+    }
+
+    #[test]
+    fn events() {
+        let who = "id=1.1 user=amy source=127.0.0.1:5 destination=x:80";
+        let opened = Event::parse("connections", &format!("event=open {who}"));
+        assert_eq!(
+            opened,
+            Some(Event::Opened(Connection { state: "-".into(), ..Connection::parse(who) }))
+        );
+        let closed = format!("event=close {who} up=1 down=2 duration=0.500 reason=finished");
+        let Some(Event::Closed(connection, duration)) = Event::parse("connections", &closed) else {
+            panic!("an end")
+        };
+        assert_eq!((connection.bytes.total(), duration), (3, Duration::from_millis(500)));
+        let lost = Event::parse("lost", "count=17");
+        assert_eq!(lost, Some(Event::Logged(LogLine::lost(17))));
+        let logged = Event::parse("logs", who);
+        assert_eq!(logged, Some(Event::Logged(LogLine::from_event(who))));
+        assert_eq!(Event::parse("metrics", "time=x"), None);
+        assert_eq!(Event::parse("connections", "event=moved"), None);
+    }
+
+    #[test]
+    fn rates() {
+        assert_eq!(per_second(1000, Duration::from_millis(500)), 2000);
+        assert_eq!(per_second(1000, Duration::ZERO), 0);
+        assert_eq!(per_second(u64::MAX, Duration::from_nanos(1)), u64::MAX);
+    }
+
+    #[test]
+    fn condition() {
+        let mut condition = Condition::default();
+        for line in [
+            "version=0.1.0",
+            "uptime=90.500",
+            "state=running",
+            "connections=1",
+            "connections-limit=480",
+        ] {
+            condition.take(line);
+        }
+        let uptime = Duration::from_millis(90_500);
+        assert_eq!(condition, Condition { state: "running".into(), uptime, limit: 480 });
+    }
+}

@@ -1,0 +1,127 @@
+//! Sums of what connections deliver, by user or by destination. Bounded.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::news::Bytes;
+
+/// How many names are told apart between two looks, besides those of open connections. The bytes of further
+/// ones are in the plots alone.
+const MOST_NAMES: usize = 4096;
+
+/// One user, or one destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Party {
+    /// Its name.
+    pub name: String,
+    /// Its connections that are open.
+    pub connections: u64,
+    /// Octets per second.
+    pub rate: Bytes,
+    /// What its connections have delivered since they opened.
+    pub total: u64,
+}
+
+/// The sums of one period.
+#[derive(Clone, Debug, Default)]
+pub struct Tallies(HashMap<String, Tally>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    connections: u64,
+    moved: Bytes,
+    total: u64,
+}
+
+impl Tallies {
+    /// Adds what a connection moved before it ended.
+    pub fn add_closed(&mut self, name: &str, moved: Bytes) {
+        if self.0.len() < MOST_NAMES || self.0.contains_key(name) {
+            self.add(name, 0, moved, moved.total());
+        }
+    }
+
+    /// Adds a connection that is open: what it moved in this period, and what it has delivered at all.
+    pub fn add_open(&mut self, name: &str, moved: Bytes, total: u64) {
+        self.add(name, 1, moved, total);
+    }
+
+    fn add(&mut self, name: &str, connections: u64, moved: Bytes, total: u64) {
+        if name == "-" {
+            return; // It has not said yet who it is, or where it wants to go.
+        }
+        let tally = match self.0.get_mut(name) {
+            Some(tally) => tally,
+            None => self.0.entry(name.to_owned()).or_default(),
+        };
+        tally.connections = tally.connections.saturating_add(connections);
+        tally.moved = tally.moved.plus(moved);
+        tally.total = tally.total.saturating_add(total);
+    }
+
+    /// The names with their rates, the fastest first; those that are as fast by what they have moved.
+    pub fn ranking(self, period: Duration, most: usize) -> Vec<Party> {
+        let mut parties: Vec<Party> = self
+            .0
+            .into_iter()
+            .map(|(name, Tally { connections, moved, total })| Party {
+                name,
+                connections,
+                rate: moved.per_second(period),
+                total,
+            })
+            .collect();
+        parties.sort_unstable_by(|a, b| {
+            let key = |party: &Party| Reverse((party.rate.total(), party.total));
+            key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
+        });
+        parties.truncate(most);
+        parties
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn up(up: u64) -> Bytes {
+        Bytes { up, down: 0 }
+    }
+
+    #[test]
+    fn the_fastest_come_first_then_those_that_moved_most() {
+        let mut tallies = Tallies::default();
+        tallies.add_open("amy", up(10), 10);
+        tallies.add_open("amy", up(10), 500);
+        tallies.add_closed("bob", up(50));
+        tallies.add_open("carl", up(0), 1000);
+        tallies.add_open("dora", up(0), 2000);
+        tallies.add_open("-", up(99), 99);
+        let ranking = tallies.ranking(Duration::from_secs(2), 10);
+        let shown =
+            |party: &Party| (party.name.clone(), party.connections, party.rate.up, party.total);
+        assert_eq!(
+            ranking.iter().map(shown).collect::<Vec<_>>(),
+            [
+                ("bob".to_owned(), 0, 25, 50),
+                ("amy".to_owned(), 2, 10, 510),
+                ("dora".to_owned(), 1, 0, 2000),
+                ("carl".to_owned(), 1, 0, 1000),
+            ]
+        );
+    }
+
+    #[test]
+    fn there_is_room_for_open_ones_only() {
+        let mut tallies = Tallies::default();
+        for index in 0..MOST_NAMES + 5 {
+            tallies.add_closed(&index.to_string(), up(1));
+        }
+        assert_eq!(tallies.0.len(), MOST_NAMES);
+        tallies.add_closed("0", up(9));
+        tallies.add_open("new", up(50), 50);
+        let first = tallies.ranking(Duration::from_secs(1), 2);
+        assert_eq!((first[0].name.as_str(), first[1].rate.up), ("new", 10));
+    }
+}

@@ -1,0 +1,203 @@
+//! One figure over time: a column of block characters for each interval, between two axes. Above it stand
+//! what it is now and what it was at most.
+
+use std::time::Duration;
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::{Modifier, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Widget;
+
+use super::history::{Figures, History};
+use super::scale;
+
+/// Columns left of the axis: for a round maximum, such as `500 MiB`, and a blank.
+const GUTTER: u16 = 8;
+/// A cell by eighths of its height.
+const BLOCKS: [&str; 9] = [" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"];
+/// Rows around the bars: name, peak and time axis.
+const AROUND: u16 = 3;
+
+/// What is plotted, and how.
+pub struct Plot<'a> {
+    /// What it is called.
+    pub name: &'a str,
+    /// Where it comes from.
+    pub history: &'a History,
+    /// What it is now, if that is known.
+    pub now: Option<u64>,
+    /// Which of the figures it is.
+    pub pick: fn(&Figures) -> u64,
+    /// What a column stands for.
+    pub interval: Duration,
+    /// The round number that is not below this one.
+    pub round: fn(u64) -> u64,
+    /// A value.
+    pub show: fn(u64) -> String,
+    /// The maximum of the scale.
+    pub label: fn(u64) -> String,
+    /// The bars.
+    pub style: Style,
+}
+
+impl Widget for Plot<'_> {
+    fn render(self, area: Rect, buffer: &mut Buffer) {
+        let now = self.now.map_or_else(|| "-".to_owned(), self.show);
+        let peak = format!("peak {}", (self.show)((self.pick)(&self.history.peak())));
+        let bold = Style::new().add_modifier(Modifier::BOLD);
+        let title =
+            [Span::styled(self.name, self.style.patch(bold)), " ".into(), Span::styled(now, bold)];
+        Line::from_iter(title).render(row(area, 0), buffer);
+        Line::from(peak).render(row(area, 1), buffer);
+        let bars = Rect {
+            x: area.x.saturating_add(GUTTER),
+            y: area.y.saturating_add(AROUND - 1),
+            width: area.width.saturating_sub(GUTTER),
+            height: area.height.saturating_sub(AROUND),
+        };
+        if bars.is_empty() {
+            return;
+        }
+        let values = self.history.columns(self.interval, bars.width.into(), self.pick);
+        let most = (self.round)(values.iter().flatten().copied().max().unwrap_or(0));
+        draw_bars(&values, most, bars, self.style, buffer);
+        let gutter = usize::from(GUTTER - 1);
+        for y in bars.top()..bars.bottom() {
+            let text = if y == bars.top() {
+                format!("{:>gutter$}┤", (self.label)(most))
+            } else {
+                format!("{:>gutter$}│", "")
+            };
+            Line::from(text).render(Rect { x: area.x, y, width: GUTTER, height: 1 }, buffer);
+        }
+        let time = format!("{:>gutter$}└{}", 0, time_axis(self.interval, bars.width.into()));
+        Line::from(time).render(row(area, area.height.saturating_sub(1)), buffer);
+    }
+}
+
+/// A row of an area; empty beyond its end.
+fn row(area: Rect, index: u16) -> Rect {
+    let height = u16::from(index < area.height);
+    Rect { y: area.y.saturating_add(index), height, ..area }
+}
+
+/// A value is a column whose height is its share of `most`; only nothing at all is no block.
+fn draw_bars(values: &[Option<u64>], most: u64, area: Rect, style: Style, buffer: &mut Buffer) {
+    for (x, value) in (area.left()..area.right()).zip(values) {
+        let eighths = eighths(value.unwrap_or(0), most, area.height);
+        for (y, below) in (area.top()..area.bottom()).rev().zip((0..).step_by(8)) {
+            let filled = eighths.saturating_sub(below).min(8);
+            if let (Some(cell), Some(block)) = (buffer.cell_mut((x, y)), BLOCKS.get(filled)) {
+                cell.set_symbol(block).set_style(style);
+            }
+        }
+    }
+}
+
+/// How many eighths of a row are filled.
+fn eighths(value: u64, most: u64, rows: u16) -> usize {
+    let all = u128::from(rows) * 8;
+    let filled = (u128::from(value) * all + u128::from(most) / 2) / u128::from(most).max(1);
+    usize::try_from(filled.max(u128::from(value > 0)).min(all)).unwrap_or(0)
+}
+
+/// `──┴10s──────now`
+fn time_axis(interval: Duration, columns: usize) -> String {
+    let mut axis = vec!['─'; columns];
+    let mut write = |at: Option<usize>, text: &str| {
+        let Some(place) =
+            at.and_then(|at| axis.get_mut(at..at.saturating_add(text.chars().count())))
+        else {
+            return;
+        };
+        for (cell, letter) in place.iter_mut().zip(text.chars()) {
+            *cell = letter;
+        }
+    };
+    for (ago, time) in scale::marks(interval, columns) {
+        write(columns.checked_sub(ago.saturating_add(1)), &format!("┴{time}"));
+    }
+    write(columns.checked_sub(3), "now");
+    axis.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::super::history::Sample;
+    use super::*;
+    use crate::units;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn drawn(ups: &[u64], width: u16, height: u16) -> String {
+        let mut history = History::default();
+        let mut since = Instant::now();
+        for &up in ups {
+            let figures = Figures { up, ..Figures::default() };
+            history.push(Sample { since, until: since + SECOND, figures });
+            since += SECOND;
+        }
+        let area = Rect::new(0, 0, width, height);
+        let mut buffer = Buffer::empty(area);
+        let plot = Plot {
+            name: "Up",
+            history: &history,
+            now: history.current().map(|figures| figures.up),
+            pick: |figures| figures.up,
+            interval: SECOND,
+            round: scale::round_size,
+            show: units::rate,
+            label: units::round_size,
+            style: Style::new(),
+        };
+        plot.render(area, &mut buffer);
+        let text = |y| {
+            (0..width)
+                .filter_map(|x| buffer.cell((x, y)))
+                .map(|cell| cell.symbol())
+                .collect::<String>()
+        };
+        (0..height).map(|y| text(y).trim_end().to_owned() + "\n").collect()
+    }
+
+    #[test]
+    fn bars_and_axes() {
+        assert_eq!(
+            drawn(&[0, 1, 1024, 512, 2048, 1536], 24, 5),
+            "Up 1.5 KiB/s\n\
+             peak 2.0 KiB/s\n\
+             \x20 2 KiB┤              █▄\n\
+             \x20      │           ▁█▄██\n\
+             \x20     0└─────┴10s────now\n"
+        );
+        let idle = drawn(&[], 24, 5);
+        assert!(idle.starts_with("Up -\npeak 0 B/s\n  1 KiB┤\n"), "{idle}");
+    }
+
+    #[test]
+    fn a_little_is_not_nothing_and_the_most_fills_the_plot() {
+        assert_eq!((eighths(0, 100, 5), eighths(1, 1_000_000, 5)), (0, 1));
+        assert_eq!((eighths(100, 100, 5), eighths(50, 100, 5)), (40, 20));
+        assert_eq!(eighths(u64::MAX, u64::MAX, u16::MAX), 65_535 * 8);
+        assert_eq!((eighths(9, 0, 5), eighths(9, 5, 0)), (40, 0));
+    }
+
+    #[test]
+    fn no_size_is_too_small() {
+        for width in 0..30 {
+            for height in 0..6 {
+                drawn(&[1, 2, 3], width, height);
+            }
+        }
+    }
+
+    #[test]
+    fn time_axes() {
+        assert_eq!(time_axis(SECOND, 18), "───────┴10s────now");
+        assert_eq!(time_axis(SECOND, 2), "──");
+        assert_eq!(time_axis(SECOND * 60, 30), "─────────┴20m──────┴10m────now");
+    }
+}
