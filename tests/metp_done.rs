@@ -95,13 +95,32 @@ fn changes_are_remembered_at_every_level() {
     }
 }
 
-/// §8: whoever has said QUIT and does not leave keeps nobody out.
+/// §8: whoever has said QUIT and does not leave, or is no administrator any more, keeps nobody out; also if
+/// somebody has had to wait at the door before.
 #[test]
-fn a_session_that_is_over_makes_room() {
-    let proxy = Proxy::with(&["--max-metp-sessions", "1", "--goodbye-timeout", "600"]);
-    let mut over = proxy.admin();
-    assert_eq!(over.tell("QUIT"), "200 Goodbye");
-    let mut next = proxy.admin();
-    assert_eq!(next.tell("PING"), "200 PONG");
-    over.hears_eof();
+fn sessions_that_are_over_or_of_lesser_accounts_make_room() {
+    const SESSIONS: usize = 4;
+    for end in ["QUIT", "SET-ROLE bob user", "DELETE-USER bob"] {
+        let proxy =
+            Proxy::with(&["--max-metp-sessions", "5", "--goodbye-timeout", "600", "-u", "bob:pw"]);
+        let mut admin = proxy.admin();
+        assert_eq!(admin.tell("SET-ROLE bob admin"), OK);
+        let mut bobs: Vec<Metp> =
+            (0..SESSIONS).map(|_| proxy.metp().logged_in("bob", "pw")).collect();
+        let mut waiting = proxy.metp();
+        waiting.say("HELLO METP/1.0\n");
+        for bob in &mut bobs {
+            assert_eq!(bob.tell("PING"), "200 PONG");
+        }
+        if end == "QUIT" {
+            bobs.iter_mut().for_each(|bob| drop(bob.tell(end)));
+        } else {
+            assert_eq!(admin.tell(end), OK);
+        }
+        waiting.hears("200 Welcome to METP/1.0\n").say("AUTH admin 1234\n").hears("200 OK\n");
+        let mut later: Vec<Metp> = (1..SESSIONS).map(|_| proxy.admin()).collect();
+        for session in later.iter_mut().chain([&mut waiting, &mut admin]) {
+            assert_eq!(session.tell("PING"), "200 PONG", "{end}");
+        }
+    }
 }

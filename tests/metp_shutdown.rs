@@ -99,6 +99,27 @@ fn grace_is_how_long_tunnels_go_on() {
     }
 }
 
+/// §5.18: what happened before the end is told before the end.
+#[test]
+fn subscribers_hear_of_the_last_tunnel() {
+    for command in ["SHUTDOWN GRACE 0", "SHUTDOWN GRACE 600\nKILL USER admin"] {
+        let (mut proxy, echo) = (Proxy::start(), Origin::echo());
+        let mut watcher = proxy.admin();
+        assert_eq!(watcher.tell("SUBSCRIBE connections logs"), OK);
+        let mut tunnel = proxy.tunnel(echo.address);
+        exchange(&mut tunnel, 10);
+        assert!(watcher.line().starts_with("650 connections event=open "));
+        proxy.admin().say(&format!("{command}\n")).hears("200 OK\n");
+        let mut told = [watcher.line(), watcher.line()];
+        told.sort();
+        assert!(told[0].starts_with("650 connections event=close "), "{told:?}");
+        assert!(told[1].starts_with("650 logs ") && told[1].contains(" up=10 "), "{told:?}");
+        watcher.hears(CLOSING).hears_eof();
+        drop(watcher);
+        assert_eq!(proxy.wait().code(), Some(0));
+    }
+}
+
 /// Connections that are not tunnels yet may become one.
 #[test]
 fn whoever_was_let_in_may_still_finish() {
@@ -192,17 +213,22 @@ fn a_session_that_stays_open_does_not_hold_up_the_end() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
-/// Signals still count while the server closes down: each of them ends it at once.
+/// Signals still count while the server closes down: SIGTERM gives what is left no more than its own grace, and
+/// SIGINT nothing.
 #[test]
 fn a_signal_shortens_the_grace() {
-    for signal in [libc::SIGTERM, libc::SIGINT] {
-        let (mut proxy, echo) = (Proxy::start(), Origin::echo());
+    for (signal, grace, least) in
+        [(libc::SIGTERM, "0.5", 500), (libc::SIGTERM, "0", 0), (libc::SIGINT, "600", 0)]
+    {
+        let (mut proxy, echo) = (Proxy::with(&["--grace", grace]), Origin::echo());
         let mut tunnel = proxy.tunnel(echo.address);
         assert_eq!(proxy.admin().tell(FAR), OK);
         exchange(&mut tunnel, 10);
+        let began = Instant::now();
         proxy.signal(signal);
-        assert_eq!(proxy.wait().code(), Some(0));
         read_the_end(&mut tunnel);
+        assert_eq!(proxy.wait().code(), Some(0));
+        assert!(began.elapsed() >= Duration::from_millis(least), "{:?}", began.elapsed());
     }
 }
 

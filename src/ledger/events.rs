@@ -112,7 +112,7 @@ impl Events {
         }
         let missed = std::mem::take(&mut subscription.missed);
         if missed > 0 {
-            self.lost += missed;
+            self.miss(missed);
             return Some(Told::Lost(missed));
         }
         let read = usize::try_from(subscription.next - self.first).unwrap_or(usize::MAX);
@@ -129,6 +129,11 @@ impl Events {
     /// Events that this subscriber wants and has not been told of.
     pub fn waiting(&self, subscription: &Subscription) -> u64 {
         subscription.missed + subscription.between(&self.all)
+    }
+
+    /// A subscriber does not get so many any more.
+    pub fn miss(&mut self, count: u64) {
+        self.lost += count;
     }
 
     /// Forgets the events that nobody is there to read.

@@ -223,6 +223,7 @@ impl<S: Stream> Session<S> {
         let patience = self.stuck.zip(cx.shared.settings.timeouts.subscriber);
         if patience.is_some_and(|(since, time)| cx.now.saturating_duration_since(since) >= time) {
             log::info!("metp: {} does not read its events", self.source);
+            cx.shared.events.miss(feed.waiting(cx.shared));
             self.listing = None;
             self.dismiss(Notice::Slow);
         } else {
@@ -235,17 +236,23 @@ impl<S: Stream> Session<S> {
     fn step(&mut self, cx: &mut Context<'_>) -> Step {
         if let Stage::Goodbye(farewell) = &mut self.stage {
             return match farewell.turn(&mut self.client, &mut self.output, cx.pool) {
-                Flow::Again => Step::Go,
+                Flow::Again => Step::Pause,
                 Flow::Wait => Step::Wait,
                 Flow::Close => Step::Close,
             };
         }
-        if let Some(notice) = self.notice.filter(|_| self.listing.is_none()) {
+        let room = self.output.bytes().len() < MUCH;
+        let last_words = self.notice == Some(Notice::Shutdown) && self.feed.is_some();
+        if last_words && room && self.tell(cx) {
+            return Step::Go;
+        }
+        // What waits to be told comes before the end; who does not read is waited for no longer.
+        let told = !last_words || room;
+        if let Some(notice) = self.notice.filter(|_| self.listing.is_none() && told) {
             self.reply(&Response::Closing(notice));
             self.say_goodbye(cx.now);
             return Step::Go;
         }
-        let room = self.output.bytes().len() < MUCH;
         if room && let Some(step) = self.answer(cx) {
             return step;
         }
@@ -290,10 +297,7 @@ impl<S: Stream> Session<S> {
             self.output.append(piece.text.as_bytes());
             return Some(Step::Go);
         }
-        let told = match &mut self.feed {
-            Some(feed) => feed.tell(cx.now, cx.shared, &mut self.output),
-            None => false,
-        };
+        let told = self.tell(cx);
         if self.skipping {
             return (self.skip(cx.pool) || told).then_some(Step::Go);
         }
@@ -316,6 +320,14 @@ impl<S: Stream> Session<S> {
             }
         }
         Some(Step::Go)
+    }
+
+    /// Tells some of the events that wait. `false`: there are none.
+    fn tell(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(feed) = self.feed.as_mut().filter(|_| self.listing.is_none()) else {
+            return false;
+        };
+        feed.tell(cx.now, cx.shared, &mut self.output)
     }
 
     /// Drops the rest of a line that was too long. `false`: its end has not come yet.

@@ -21,8 +21,11 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stop {
     No,
-    /// SOCKS connections may go on until then.
-    Graceful(Instant),
+    /// SOCKS connections may go on until then. `signalled`: SIGTERM has said so.
+    Graceful {
+        until: Instant,
+        signalled: bool,
+    },
     /// METP sessions are being told; it is over then, at the latest.
     Farewell(Instant),
     Now,
@@ -47,9 +50,17 @@ impl Server {
     fn obey(&mut self, signal: Signal, now: Instant) {
         match (signal, self.stop) {
             (Signal::HangUp, _) => log::info!("SIGHUP: nothing to do"),
-            (Signal::Terminate, Stop::No) => {
+            // It shortens what SHUTDOWN has given.
+            (Signal::Terminate, Stop::No | Stop::Graceful { signalled: false, .. }) => {
                 log::info!("SIGTERM");
-                self.close_down(self.world.shared.settings.grace, now);
+                let most = match self.stop {
+                    Stop::Graceful { until, .. } => until.saturating_duration_since(now),
+                    _ => Duration::MAX,
+                };
+                self.close_down(self.world.shared.settings.grace.min(most), now);
+                if let Stop::Graceful { signalled, .. } = &mut self.stop {
+                    *signalled = true;
+                }
             }
             (Signal::Terminate | Signal::Interrupt, _) => {
                 log::info!("{signal}: closing down at once");
@@ -62,13 +73,14 @@ impl Server {
     /// Accepts no more SOCKS connections, and gives those that are open so much time.
     pub(super) fn close_down(&mut self, grace: Duration, now: Instant) {
         log::info!("closing down, {} s for open tunnels", grace.as_secs_f64());
-        self.stop = now.checked_add(grace).map_or(Stop::Now, Stop::Graceful);
+        let until = now.checked_add(grace);
+        self.stop = until.map_or(Stop::Now, |until| Stop::Graceful { until, signalled: false });
         self.listeners.socks = None;
     }
 
     /// Once the SOCKS connections have ended, or their time is over, it is METP's turn to end.
     pub(super) fn close_up(&mut self, now: Instant) {
-        let Stop::Graceful(until) = self.stop else { return };
+        let Stop::Graceful { until, .. } = self.stop else { return };
         if self.world.shared.metrics.open > 0 && now < until {
             return;
         }
@@ -96,7 +108,7 @@ impl Server {
 
     pub(super) fn over(&self) -> bool {
         match self.stop {
-            Stop::No | Stop::Graceful(_) => false,
+            Stop::No | Stop::Graceful { .. } => false,
             Stop::Farewell(until) => self.sessions.is_empty() || until <= Instant::now(),
             Stop::Now => true,
         }

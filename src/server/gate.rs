@@ -64,8 +64,10 @@ pub struct Allowance {
 /// What a session that was let in has shown of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It has ended, or proved itself: it does not matter here any more.
+    /// It has ended, or proved itself for good: it does not matter here any more.
     Settled,
+    /// It has proved itself and stays, but may become a guest yet.
+    Host,
     /// It has not had a turn yet: what it says may not have been heard.
     New,
     /// It has had a turn and has said nothing.
@@ -115,12 +117,12 @@ impl Gate {
         let speaking = RESPITE / self.speaking.shortening(self.unproven, now);
         let mut until: Option<Instant> = None;
         let is_unproven = |(key, _): &&(Key, Instant)| {
-            !matches!(standing(*key), Standing::Settled | Standing::Guest)
+            !matches!(standing(*key), Standing::Settled | Standing::Host | Standing::Guest)
         };
         let is_guest = |(key, _): &&(Key, Instant)| standing(*key) == Standing::Guest;
         for (key, since) in self.arrivals.iter().filter(|arrival| is_unproven(arrival)).take(LOOK) {
             let (respite, pressure) = match standing(*key) {
-                Standing::Settled | Standing::Guest => continue,
+                Standing::Settled | Standing::Host | Standing::Guest => continue,
                 Standing::Silent => (silent, &mut self.silent),
                 // What it says may not have been heard; ask again soon.
                 Standing::New => {

@@ -25,11 +25,18 @@ const ENDINGS: usize = 64;
 pub(super) struct Orders {
     /// Connections to be closed, and why.
     endings: VecDeque<(Key, Reason)>,
+    /// How many more may be closed before the next look at the events.
+    left: usize,
     /// Close down, with so much time for open tunnels.
     shut_down: Option<Duration>,
 }
 
 impl Orders {
+    /// Some more may be closed.
+    pub(super) fn begin_turn(&mut self) {
+        self.left = ENDINGS;
+    }
+
     /// Whether there is nothing left to do.
     pub(super) fn are_done(&self) -> bool {
         self.endings.is_empty() && self.shut_down.is_none()
@@ -124,12 +131,14 @@ impl Server {
         if let Some(grace) = self.orders.shut_down.take() {
             self.close_down(grace, now);
         }
+        self.end_some(now);
     }
 
     /// Closes some of the connections that are to be closed.
     pub(super) fn end_some(&mut self, now: Instant) {
-        for _ in 0..ENDINGS {
+        while self.orders.left > 0 {
             let Some((key, reason)) = self.orders.endings.pop_front() else { break };
+            self.orders.left -= 1;
             if reason == Reason::Killed && self.sessions.get(key).is_some() {
                 self.world.shared.metrics.killed += 1;
             }

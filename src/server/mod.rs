@@ -1,8 +1,8 @@
 //! The house: listeners, sessions, and the loop that gives each of them its turn.
 //!
 //! One turn of the loop: *select* waits for events; *note* raises the flags that they name; *expire* asks
-//! sessions whose deadline may have passed; *accept* lets new ones in; *run* gives one turn to each
-//! session that was queued before. `selector-notes.md` tells the whole story.
+//! sessions whose deadline may have passed; *accept* lets new ones in; *end* closes those that are to be
+//! closed; *run* gives some of the queued sessions a turn. `selector-notes.md` tells the whole story.
 
 mod admission;
 mod closing;
@@ -201,8 +201,9 @@ impl Server {
         self.note(now);
         self.expire(now);
         self.accept(now);
-        self.run_queues(now);
+        self.orders.begin_turn();
         self.end_some(now);
+        self.run_queues(now);
         self.close_up(now);
         self.gather_lines(now);
         self.gather_events(now);
@@ -217,7 +218,7 @@ impl Server {
         }
         let resumes = self.listeners.all().filter_map(|listener| listener.resumes()).min();
         let grace = match self.stop {
-            Stop::Graceful(until) | Stop::Farewell(until) => Some(until),
+            Stop::Graceful { until, .. } | Stop::Farewell(until) => Some(until),
             Stop::No | Stop::Now => None,
         };
         let names = self.world.names.check(now);

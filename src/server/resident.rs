@@ -54,6 +54,7 @@ impl Resident {
             Conversation::Metp(Some(session)) if self.proven() && session.is_guests(users) => {
                 Standing::Guest
             }
+            Conversation::Metp(_) if self.proven() => Standing::Host,
             _ => self.standing,
         }
     }

@@ -21,6 +21,9 @@ use socks5d::reactor::buffer::Pool;
 
 use crate::fake::{End, FakeStream, Making, Peer, Readiness};
 
+/// Octets that one turn may read, in whatever stage.
+const MOST_PER_TURN: usize = 68 * 1024;
+
 /// Events that a session may need to come to its end.
 const PATIENCE: usize = 20_000;
 
@@ -156,7 +159,11 @@ fn turns(
     }
     let endless = !peer.borrow().babble.is_empty();
     for _ in 0..if endless { 1 } else { PATIENCE } {
-        match world.turn(session, now) {
+        let before = peer.borrow().babbled;
+        let flow = world.turn(session, now);
+        let read = peer.borrow().babbled - before;
+        assert!(read <= MOST_PER_TURN, "{read} octets in one turn");
+        match flow {
             Flow::Again => {}
             Flow::Close => return false,
             Flow::Wait => {
