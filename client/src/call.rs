@@ -9,7 +9,7 @@ use crate::answer::{Answer, Kind};
 use crate::args::{Act, Args, Live, Password, Task};
 use crate::conversation::{Conversation, Failure, Server};
 use crate::json::Document;
-use crate::{follow, password, render, report, show, table, watch};
+use crate::{complain, follow, password, render, report, show, table, watch};
 
 /// Verbs of METP/1.0, which every server knows.
 const FIRST_VERBS: usize = 8;
@@ -29,7 +29,7 @@ pub fn talk(args: Args) -> Result<(), Failure> {
     };
     let tasks = tasks.into_iter().map(with_password).collect::<Result<Vec<Task>, Failure>>()?;
     let server = Server { host, port, name, password: secret };
-    crate::complain(&render::connecting(&server.host, server.port, &server.name));
+    complain(&render::connecting(&server.host, server.port, &server.name));
     let mut first = None;
     if !tasks.is_empty() || live.is_none() {
         let mut call = Call { document: json.then(|| Document::new(&server)), verbs: None };
@@ -82,7 +82,13 @@ impl Call {
                 Ok(_) => left |= task.leaves(),
                 Err(failure) if failure.ends_session() => return Err(failure),
                 Err(failure) => {
-                    report(&failure);
+                    match &failure {
+                        // What older options say is what it always was.
+                        Failure::Refused(text) if !task.is_old() => {
+                            complain(&format_args!("{}: {text}", task.option));
+                        }
+                        _ => report(&failure),
+                    }
                     first.get_or_insert(failure.exit_code());
                 }
             }
@@ -140,12 +146,11 @@ impl Call {
         command: &Command,
         conversation: &mut Conversation,
     ) -> Result<(), Failure> {
-        let line = command.to_string();
-        let verb = line.split(' ').next().unwrap_or_default();
-        let old = verbs().take(FIRST_VERBS).any(|known| known == verb);
-        if old && *command != Command::GetAllMetrics {
+        if task.is_old() {
             return Ok(());
         }
+        let line = command.to_string();
+        let verb = line.split(' ').next().unwrap_or_default();
         let known = match &mut self.verbs {
             Some(known) => known,
             unknown => unknown.insert(conversation.verbs()?),
@@ -171,6 +176,14 @@ impl Task {
                 }
             },
         }
+    }
+
+    /// Whether METP/1.0 has it.
+    fn is_old(&self) -> bool {
+        let line = self.line();
+        let verb = line.split(' ').next().unwrap_or_default();
+        let known = verbs().take(FIRST_VERBS).any(|known| known == verb);
+        known && !matches!(&self.act, Act::Give(Command::GetAllMetrics) | Act::Say(_))
     }
 
     /// Whether the session is over behind it.

@@ -54,8 +54,13 @@ pub fn from_file(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 fn asked(question: &str) -> Result<Vec<u8>, Failure> {
-    terminal::ask(question)
-        .map_err(|error| Failure::Usage(format!("cannot ask for the password: {error}")))
+    terminal::ask(question).map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::Interrupted | io::ErrorKind::InvalidInput => "",
+            _ => "; --password-file and METP_AUTH do without a terminal",
+        };
+        Failure::Usage(format!("cannot ask for the password: {error}{hint}"))
+    })
 }
 
 fn first_line(input: impl BufRead) -> io::Result<Vec<u8>> {

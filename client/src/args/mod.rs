@@ -120,10 +120,11 @@ pub fn parse(
     if given.opt_present("version") {
         return Ok(Invocation::Show(format!("client {}\n", env!("CARGO_PKG_VERSION"))));
     }
-    if !given.free.is_empty() {
-        return Err(Usage(UNEXPECTED.to_owned()));
-    }
     let mut tasks = tasks(&given)?;
+    if !given.free.is_empty() {
+        let behind = line.stray.map(|option| format!(" behind {option}")).unwrap_or_default();
+        return Err(Usage(format!("{UNEXPECTED}{behind}")));
+    }
     tasks.extend(line.raw.map(raw).transpose()?);
     let live = live(&given)?;
     if tasks.is_empty() && live.is_none() {
@@ -157,6 +158,8 @@ struct Line {
     options: Vec<String>,
     /// What follows `--`.
     raw: Option<Vec<String>>,
+    /// The option before the first word that belongs to none.
+    stray: Option<&'static str>,
 }
 
 impl Line {
@@ -164,11 +167,17 @@ impl Line {
         let arguments = arguments.into_iter().map(|argument| widen(argument.as_bytes()));
         let mut arguments = arguments.peekable();
         let mut options = Vec::new();
+        let (mut last, mut stray) = (None, None);
         while let Some(argument) = arguments.next() {
             if argument == "--" {
-                return Ok(Line { options, raw: Some(arguments.collect()) });
+                return Ok(Line { options, raw: Some(arguments.collect()), stray });
             }
             let argument = advertised(argument);
+            match options::find(&argument) {
+                Some(option) => last = Some(option.long),
+                None if !argument.starts_with('-') => stray = stray.or(last),
+                None => {}
+            }
             let takes = options::find(&argument).map_or(Takes::Nothing, |option| option.takes);
             match takes {
                 Takes::Nothing => options.push(argument),
@@ -192,7 +201,7 @@ impl Line {
                 }
             }
         }
-        Ok(Line { options, raw: None })
+        Ok(Line { options, raw: None, stray })
     }
 }
 

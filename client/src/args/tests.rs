@@ -96,7 +96,12 @@ fn bad_usage_is_named_without_passwords() {
         (&["-u", ":b", "-m"], "-u: the name is empty"),
         (&["-u", "a:", "-m"], "-u a: the password is empty or holds a line end"),
         (&["-u", "a:b\nQUIT", "-m"], "-u a: the password is empty or holds a line end"),
-        (&["-u", "a:b", "-m", "x"], UNEXPECTED),
+        (&["x", "-u", "a:b", "-m"], UNEXPECTED),
+        (
+            &["-u", "a:b", "-m", "x"],
+            "unexpected argument (not shown: it may be a password) behind --metrics",
+        ),
+        (&["-u", "a:b", "--set", "grace", "9"], "--set \"grace\": KEY=VALUE expected"),
         (&["-u", "a:b", "-x"], "-x: unknown option"),
         (&["-u", "a:b", "-a", "bob"], "-a: needs two values"),
         (&["-u", "a:b", "-a"], "-a: needs a value"),
