@@ -140,7 +140,7 @@ fn info_tells_the_truth() {
     let keys: Vec<&str> =
         lines.iter().map(|line| line.split_once('=').expect("a pair").0).collect();
     assert_eq!(keys[..29], INFO);
-    assert_eq!(keys[29..], ["log-lines-dropped"]);
+    assert_eq!(keys[29..], ["log-lines-dropped", "closing-in"]);
     for (key, value) in [
         ("implementation", "socks5d"),
         ("version", env!("CARGO_PKG_VERSION")),
@@ -155,6 +155,7 @@ fn info_tells_the_truth() {
         ("pipes", "0"),
         ("dns-cached", "0"),
         ("log-lines-dropped", "0"),
+        ("closing-in", "-"),
     ] {
         assert_eq!(admin.info(key), value, "{key}");
     }

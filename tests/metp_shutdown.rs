@@ -53,6 +53,8 @@ fn tunnels_go_on_and_are_administered_to_the_end() {
         tunnels.iter_mut().for_each(|tunnel| exchange(tunnel, size));
     }
     assert_eq!(admin.info("state"), "closing");
+    let left: f64 = admin.info("closing-in").parse().expect("seconds");
+    assert!((500.0..600.0).contains(&left), "{left}");
     assert_eq!(other.tell("SHUTDOWN GRACE 0"), "409 Conflict [CLOSING] the server is closing down");
     let mut late = proxy.admin();
     let [first, second, mut third] = tunnels;

@@ -61,7 +61,7 @@ const SIZES: [&str; 9] = [
     "BYTES_DOWN",
 ];
 /// Keys whose numbers are seconds.
-const TIMES: [&str; 4] = ["age", "idle", "uptime", "duration"];
+const TIMES: [&str; 5] = ["age", "idle", "uptime", "duration", "closing-in"];
 
 /// The answer to a command as standard output shows it.
 ///

@@ -49,8 +49,8 @@ pub struct Footprint {
 pub struct Vitals {
     /// Since the start.
     pub uptime: Duration,
-    /// Whether it is closing down.
-    pub closing: bool,
+    /// If it is closing down, how long open connections still have.
+    pub closing: Option<Duration>,
     /// Descriptors that may be open.
     pub descriptors_limit: usize,
     /// Names on their way.

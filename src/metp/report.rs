@@ -73,7 +73,7 @@ pub fn info(shared: &Shared, pool: &Pool, premises: &dyn Premises, now: Instant)
     lines.field("version", VERSION);
     lines.field("pid", std::process::id());
     lines.field("uptime", seconds(vitals.uptime, 3));
-    lines.field("state", if vitals.closing { "closing" } else { "running" });
+    lines.field("state", if vitals.closing.is_some() { "closing" } else { "running" });
     lines.field("descriptors", footprint.descriptors);
     lines.field("descriptors-limit", vitals.descriptors_limit);
     lines.field("connections", metrics.open);
@@ -95,6 +95,8 @@ pub fn info(shared: &Shared, pool: &Pool, premises: &dyn Premises, now: Instant)
     lines.field("loop-p50", turns(0.5));
     lines.field("loop-p99", turns(0.99));
     lines.field("log-lines-dropped", vitals.lines_lost);
+    let left = vitals.closing.map_or_else(|| "-".to_owned(), |left| seconds(left, 3));
+    lines.field("closing-in", left);
     lines.0
 }
 

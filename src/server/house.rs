@@ -89,7 +89,7 @@ impl Premises for House<'_> {
     }
 
     fn shut_down(&mut self, grace: Option<Duration>) -> bool {
-        let news = !self.vitals.closing && self.orders.shut_down.is_none();
+        let news = self.vitals.closing.is_none() && self.orders.shut_down.is_none();
         if news {
             self.orders.shut_down = Some(grace.unwrap_or(self.grace));
         }
@@ -114,7 +114,11 @@ impl Server {
     pub(super) fn vitals(&self, now: Instant) -> Vitals {
         Vitals {
             uptime: now.saturating_duration_since(self.began),
-            closing: self.stop != Stop::No,
+            closing: match self.stop {
+                Stop::No => None,
+                Stop::Graceful { until, .. } => Some(until.saturating_duration_since(now)),
+                Stop::Farewell(_) | Stop::Now => Some(Duration::ZERO),
+            },
             descriptors_limit: self.descriptors,
             names: self.world.names.load(),
             lines_lost: self.outlet.iter().chain(&self.diagnostics).map(Outlet::lost).sum(),

@@ -301,6 +301,6 @@ impl Premises for House {
     }
 
     fn vitals(&self) -> Vitals {
-        Vitals { closing: self.closing, ..Vitals::default() }
+        Vitals { closing: self.closing.then_some(Duration::ZERO), ..Vitals::default() }
     }
 }
