@@ -90,6 +90,7 @@ fn grace_is_how_long_tunnels_go_on() {
         let mut admin = proxy.admin();
         let began = Instant::now();
         admin.say(&format!("{command}\n")).hears("200 OK\n");
+        drop(admin);
         read_the_end(&mut tunnel);
         assert_eq!(proxy.wait().code(), Some(0));
         let took = began.elapsed();
@@ -137,6 +138,7 @@ fn whoever_was_let_in_may_still_finish() {
     read_the_end(&mut late);
     read_the_end(&mut dialling.stream);
     admin.hears(CLOSING).hears_eof();
+    drop(admin);
     assert_eq!(proxy.wait().code(), Some(0));
 }
 
@@ -158,6 +160,7 @@ fn pipelined_commands_are_carried_out_until_the_421() {
     assert!(proxy.running());
     drop(tunnel);
     admin.hears(CLOSING).hears_eof();
+    drop(admin);
     assert_eq!(proxy.wait().code(), Some(0));
 }
 
