@@ -3,11 +3,13 @@
 use socks5d::proto::metp::Command;
 
 use crate::conversation::{Conversation, Failure};
-use crate::render;
+use crate::{fields, render};
 
 /// Lines of a list that are taken from a server: far more than it has connections or records.
 const MOST_LINES: usize = 1_000_000;
-/// The same where each line is another figure.
+/// Octets of a list, likewise.
+const MOST_OCTETS: usize = 128 << 20;
+/// Lines where each is another figure.
 const MOST_FIGURES: usize = 256;
 
 /// What kind of lines an answer has.
@@ -77,16 +79,32 @@ impl Answer {
             Kind::Metrics | Kind::Figures | Kind::Pairs => (MOST_FIGURES, "metrics are"),
             _ => (MOST_LINES, "answer is"),
         };
-        let mut lines = Vec::new();
+        let (mut lines, mut octets) = (Vec::new(), 0);
         if kind.has_body() {
             conversation.body(|line| {
-                if lines.len() >= most {
+                octets += line.len();
+                if lines.len() >= most || octets > MOST_OCTETS {
                     return Err(Failure::Broken(format!("The server's {what} too long")));
                 }
                 lines.push(render::text(line));
                 Ok(())
             })?;
         }
-        Ok(Answer { kind, text, lines })
+        let answer = Answer { kind, text, lines };
+        answer.check()?;
+        Ok(answer)
+    }
+
+    /// Whether it holds what it has to.
+    fn check(&self) -> Result<(), Failure> {
+        let whole = match self.kind {
+            Kind::Metrics => return render::metrics(&self.lines).map(drop),
+            Kind::Figures | Kind::Pairs => !self.lines.is_empty(),
+            Kind::Killed => fields::value(&self.text, "killed")
+                .is_some_and(|count| count.parse::<u64>().is_ok()),
+            Kind::Done | Kind::Users | Kind::Records | Kind::Rows => true,
+        };
+        let broken = || Failure::Broken("The server's answer is incomplete".to_owned());
+        if whole { Ok(()) } else { Err(broken()) }
     }
 }

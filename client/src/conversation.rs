@@ -7,20 +7,19 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use socket2::SockRef;
 use socks5d::proto::metp::{Command, END_OF_BODY, Opening, Status};
-use socks5d::reactor::endpoint::keepalive;
 
+use crate::answer::{Answer, Kind};
 use crate::render;
 
 /// How long anything may take that the client waits for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long nothing may come, while events are waited for, until the kernel asks whether the server is there.
-const SILENCE: Duration = Duration::from_secs(60);
+/// How long nothing may come, while events are waited for, until the server is asked whether it is there.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// The longest line that is taken from a server, in octets; METP's own limit is far below.
-const LONGEST_LINE: u64 = 64 * 1024;
+const LONGEST_LINE: u64 = 4096;
 
 /// Why a call did not do what it should. Displays as the line for stderr.
 #[derive(Debug)]
@@ -111,6 +110,8 @@ pub struct Conversation {
     stream: BufReader<TcpStream>,
     /// The line that was read last, without its LF.
     line: Vec<u8>,
+    /// What the server knows beyond METP/1.0, once it has been asked.
+    verbs: Option<Vec<String>>,
 }
 
 impl Conversation {
@@ -126,15 +127,14 @@ impl Conversation {
             ))
         };
         let stream = connect(host, port).map_err(unreachable)?;
-        let limits = stream
-            .set_write_timeout(Some(PATIENCE))
-            .and_then(|()| stream.set_nodelay(true))
-            .and_then(|()| SockRef::from(&stream).set_tcp_keepalive(&keepalive(SILENCE)));
+        let limits =
+            stream.set_write_timeout(Some(PATIENCE)).and_then(|()| stream.set_nodelay(true));
         limits.map_err(unreachable)?;
-        let mut conversation = Conversation { stream: BufReader::new(stream), line: Vec::new() };
+        let stream = BufReader::new(stream);
+        let mut conversation = Conversation { stream, line: Vec::new(), verbs: None };
         conversation.say(Opening::Hello.encode())?;
         conversation.expect_ok().map_err(|failure| match failure {
-            Failure::Broken(text) => Failure::Broken(text),
+            Failure::Broken(_) | Failure::Unreachable(_) => failure,
             other => Failure::Broken(format!("No METP/1.0 server: {other}")),
         })?;
         Ok(conversation)
@@ -169,25 +169,37 @@ impl Conversation {
         Ok(self.text())
     }
 
-    /// The verbs that the server knows beyond those of METP/1.0. A server of that version knows none, and says
-    /// 400 to the question.
+    /// Makes sure that the server knows these verbs, which METP/1.0 does not have; it is asked once.
     ///
     /// # Errors
-    /// If there is no answer.
-    pub fn verbs(&mut self) -> Result<Vec<String>, Failure> {
-        let mut verbs = Vec::new();
-        match self.command(&Command::Capabilities) {
-            Ok(_) => self.body(|line| {
-                let line = render::text(line);
-                if let Some(list) = line.strip_prefix("verbs=") {
-                    verbs = list.split(',').map(str::to_owned).collect();
-                }
-                Ok(())
-            })?,
-            Err(Failure::Refused(_)) => {}
-            Err(failure) => return Err(failure),
+    /// [`Failure::Lacking`] if it does not know one; or if there is no answer.
+    pub fn require(&mut self, option: &str, verbs: &[&str]) -> Result<(), Failure> {
+        let known = match self.verbs.take() {
+            Some(known) => known,
+            None => self.ask_for_verbs()?,
+        };
+        let version = if known.is_empty() { " of METP/1.0" } else { "" };
+        let lacks = verbs.iter().any(|verb| !known.iter().any(|known| known == verb));
+        self.verbs = Some(known);
+        match lacks {
+            true => {
+                let text = format!("{option}: this server{version} does not have it");
+                Err(Failure::Lacking(text))
+            }
+            false => Ok(()),
         }
-        Ok(verbs)
+    }
+
+    /// A server of METP/1.0 knows none, and says 400 to the question.
+    fn ask_for_verbs(&mut self) -> Result<Vec<String>, Failure> {
+        let text = match self.command(&Command::Capabilities) {
+            Ok(text) => text,
+            Err(Failure::Refused(_)) => return Ok(Vec::new()),
+            Err(failure) => return Err(failure),
+        };
+        let told = Answer::read(Kind::Pairs, text, self)?;
+        let list = told.lines.iter().find_map(|line| line.strip_prefix("verbs="));
+        Ok(list.unwrap_or_default().split(',').map(str::to_owned).collect())
     }
 
     /// Waits for the next event, for as long as it takes: its topic and its fields, made fit to print.
@@ -195,21 +207,49 @@ impl Conversation {
     /// # Errors
     /// If the connection ends, with what the server said about it.
     pub fn event(&mut self) -> Result<(String, String), Failure> {
-        self.read_line(None)?;
-        let text = self.text();
-        match Status::parse(&self.line) {
-            Some(Status::EVENT) => {
-                let (topic, fields) = text.split_once(' ').unwrap_or((&text, ""));
-                Ok((topic.to_owned(), fields.to_owned()))
+        let mut asked = false;
+        loop {
+            if !self.hears(QUIET)? {
+                // Whether it is still there, and we are still somebody to it.
+                if std::mem::replace(&mut asked, true) {
+                    return Err(lost(io::ErrorKind::TimedOut.into()));
+                }
+                self.say(Command::Ping(None).encode())?;
+                continue;
             }
-            Some(Status::CLOSING) => Err(Failure::Unreachable(text)),
-            _ => Err(Failure::Broken(format!("No event: \"{}\"", render::text(&self.line)))),
+            self.read_line(Instant::now() + PATIENCE)?;
+            let text = self.text();
+            match Status::parse(&self.line) {
+                Some(Status::EVENT) => {
+                    let (topic, fields) = text.split_once(' ').unwrap_or((&text, ""));
+                    return Ok((topic.to_owned(), fields.to_owned()));
+                }
+                Some(Status::OK) if asked => asked = false,
+                Some(Status::UNAUTHORIZED) => return Err(Failure::Unauthenticated),
+                Some(Status::CLOSING) => return Err(Failure::Unreachable(text)),
+                _ => {
+                    let line = render::text(&self.line);
+                    return Err(Failure::Broken(format!("No event: \"{line}\"")));
+                }
+            }
         }
     }
 
-    /// What follows the code of a status line.
+    /// Waits for something to come. `false`: nothing has.
+    fn hears(&mut self, patience: Duration) -> Result<bool, Failure> {
+        self.stream.get_ref().set_read_timeout(Some(patience)).map_err(lost)?;
+        match self.stream.fill_buf() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(lost(error)),
+        }
+    }
+
+    /// What follows the code of a status line; the code where nothing does.
     fn text(&self) -> String {
-        render::text(self.line.get(3..).unwrap_or_default()).trim().to_owned()
+        let text = render::text(self.line.get(3..).unwrap_or_default()).trim().to_owned();
+        if text.is_empty() { render::text(&self.line) } else { text }
     }
 
     /// Hands each line of a body to `each`.
@@ -221,11 +261,17 @@ impl Conversation {
         mut each: impl FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         loop {
-            self.read_line(Some(PATIENCE))?;
+            self.read_line(Instant::now() + PATIENCE)?;
             if self.line == END_OF_BODY.as_bytes() {
                 return Ok(());
             }
-            each(&self.line)?;
+            // A line that begins with a dot has got another one on its way (METP §3.2).
+            each(
+                self.line
+                    .strip_prefix(b".")
+                    .filter(|rest| rest.starts_with(b"."))
+                    .unwrap_or(&self.line),
+            )?;
         }
     }
 
@@ -245,10 +291,11 @@ impl Conversation {
     }
 
     fn expect_ok(&mut self) -> Result<(), Failure> {
-        self.read_line(Some(PATIENCE))?;
+        let deadline = Instant::now() + PATIENCE;
+        self.read_line(deadline)?;
         while Status::parse(&self.line) == Some(Status::EVENT) {
             // Somebody has subscribed to events by a line of their own.
-            self.read_line(Some(PATIENCE))?;
+            self.read_line(deadline)?;
         }
         match Status::parse(&self.line) {
             Some(Status::OK) => Ok(()),
@@ -265,18 +312,17 @@ impl Conversation {
         }
     }
 
-    /// Reads a line that ends in LF or CRLF. All of it has to come in time, if there is one: a server that
-    /// sends an octet now and then does not hold up anybody.
-    fn read_line(&mut self, patience: Option<Duration>) -> Result<(), Failure> {
+    /// Reads a line that ends in LF or CRLF. All of it has to come in time: a server that sends an octet now
+    /// and then does not hold up anybody.
+    fn read_line(&mut self, deadline: Instant) -> Result<(), Failure> {
         self.line.clear();
-        let deadline = patience.map(|patience| Instant::now() + patience);
         while self.line.last() != Some(&b'\n') {
             if self.stream.buffer().is_empty() {
-                let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
-                if left.is_some_and(|left| left.is_zero()) {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
                     return Err(lost(io::ErrorKind::TimedOut.into()));
                 }
-                self.stream.get_ref().set_read_timeout(left).map_err(lost)?;
+                self.stream.get_ref().set_read_timeout(Some(left)).map_err(lost)?;
                 match self.stream.fill_buf() {
                     Ok([]) => break,
                     Ok(_) => {}

@@ -29,14 +29,9 @@ const REPLIES: [&str; 9] = [
 /// Why it ended.
 pub fn follow(server: &Server, json: bool) -> Result<(), Failure> {
     let mut conversation = server.log_in()?;
+    conversation.require("--follow", &["SUBSCRIBE"])?;
     let topics = Topics::default().with(Topic::Logs);
-    match conversation.command(&Command::Subscribe(topics, Duration::from_secs(1))) {
-        Ok(_) => {}
-        Err(Failure::Refused(text)) if text.contains("[SYNTAX]") => {
-            return Err(Failure::Lacking("--follow: this server does not have it".to_owned()));
-        }
-        Err(failure) => return Err(failure),
-    }
+    conversation.command(&Command::Subscribe(topics, Duration::from_secs(1)))?;
     let style = Style::of_stdout();
     loop {
         let (topic, event) = conversation.event()?;
@@ -47,8 +42,10 @@ pub fn follow(server: &Server, json: bool) -> Result<(), Failure> {
             ("lost", false) => {
                 complain(&format_args!("{} requests were missed", fields::number(&event, "count")));
             }
-            (_, true) => show(format!("{}\n", json::object(&event)).as_bytes())?,
-            (_, false) => show(line(&event, style).as_bytes())?,
+            ("logs", true) => show(format!("{}\n", json::object(&event)).as_bytes())?,
+            ("logs", false) => show(line(&event, style).as_bytes())?,
+            // A later version may tell of more.
+            _ => {}
         }
         io::stdout().flush().map_err(Failure::Output)?;
     }

@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 use socks5d::proto::text::Escaped;
 
 use crate::answer::{Answer, Kind};
-use crate::args::{Act, Task};
 use crate::conversation::{Failure, Server};
+use crate::order::Order;
 use crate::{fields, render};
 
 /// Keys whose values are words, whatever they look like. All others are numbers if they look like one.
@@ -51,14 +51,14 @@ impl Document {
         }
     }
 
-    /// Adds what a task came to.
-    pub fn add(&mut self, task: &Task, answer: &Result<Answer, Failure>) {
+    /// Adds what an order came to.
+    pub fn add(&mut self, order: &Order, answer: &Result<Answer, Failure>) {
         let mut entry = Map::new();
-        entry.insert("option".to_owned(), task.option.into());
-        entry.insert("command".to_owned(), task.line().into());
+        entry.insert("option".to_owned(), order.option.into());
+        entry.insert("command".to_owned(), order.shown().into());
         entry.insert("ok".to_owned(), answer.is_ok().into());
         let (key, value) = match answer {
-            Ok(answer) if matches!(task.act, Act::Say(_)) => {
+            Ok(answer) if order.line.is_some() => {
                 ("result", json!({ "text": answer.text, "lines": answer.lines }))
             }
             Ok(answer) => ("result", result(answer)),
@@ -117,21 +117,26 @@ fn pairs(lines: &[String], between: char) -> Value {
 }
 
 fn value(key: &str, text: &str) -> Value {
-    if LISTS.contains(&key) {
-        return text.split(',').collect();
-    }
     match text {
         "-" => Value::Null,
+        _ if LISTS.contains(&key) => text.split(',').collect(),
         _ if WORDS.contains(&key) => text.into(),
         _ => number(text).unwrap_or_else(|| text.into()),
     }
 }
 
+/// What is no number of the server's, or would not be the same as a number of JSON, stays a word.
 fn number(text: &str) -> Option<Value> {
-    text.parse::<u64>().map(Value::from).ok().or_else(|| {
-        let decimal = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        text.parse::<f64>().ok().filter(|_| decimal).map(Value::from)
-    })
+    /// Digits that every reader of JSON keeps.
+    const EXACT: usize = 15;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.split_once('.') {
+        None if digits(text) => text.parse::<u64>().ok().map(Value::from),
+        Some((whole, part)) if digits(whole) && digits(part) && text.len() <= EXACT + 1 => {
+            text.parse::<f64>().ok().map(Value::from)
+        }
+        _ => None,
+    }
 }
 
 /// A line of words that have names.
@@ -173,7 +178,13 @@ mod tests {
             json!({"key": "log-level", "value": "info", "unit": "level", "min": null, "max": null,
                    "acts": "now"})
         );
-        assert_eq!(object("value=inf"), json!({"value": "inf"}));
+        let odd =
+            "a=inf b=-3 c=NaN d=99999999999999999999999 e=1. f=.5 topics=- g=1.234567890123456";
+        assert_eq!(
+            object(odd),
+            json!({"a": "inf", "b": "-3", "c": "NaN", "d": "99999999999999999999999", "e": "1.",
+                   "f": ".5", "topics": null, "g": "1.234567890123456"})
+        );
     }
 
     #[test]

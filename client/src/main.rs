@@ -1,6 +1,6 @@
 //! The command line of METP: opens a session, gives the commands, shows what the server says.
 //!
-//! `args` knows the command line, `call` what it asks for, `conversation` the protocol, `answer` what comes back;
+//! `args` knows the command line, `order` and `call` what it asks for, `conversation` the protocol, `answer` what comes back;
 //! `render` and `table` show it to people, `json` to programs. `follow` and `watch` show what is going on as it
 //! happens. `password` and `terminal` ask for passwords.
 
@@ -17,6 +17,7 @@ mod conversation;
 mod fields;
 mod follow;
 mod json;
+mod order;
 mod password;
 mod render;
 mod table;

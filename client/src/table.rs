@@ -8,6 +8,7 @@ use socks5d::proto::metp::Command;
 
 use crate::answer::{Answer, Kind};
 use crate::conversation::Failure;
+use crate::order::Order;
 use crate::{fields, render, terminal, units};
 
 /// How an answer is to look.
@@ -25,13 +26,13 @@ impl Style {
     /// What fits standard output.
     pub fn of_stdout() -> Self {
         let human = io::stdout().is_terminal();
-        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let width = if human { terminal::width() } else { None };
-        Style { human, colour: human && !plain && !dumb, width }
+        Style { human, colour: human && terminal::colours(), width }
     }
 }
 
+/// Far more than a server has keys.
+const MOST_COLUMNS: usize = 64;
 /// The columns that are left out first where there is no room.
 const DISPENSABLE: [&str; 6] = ["buffered", "peer", "idle", "acts", "unit", "last-seen"];
 /// Columns of `CONNECTIONS`, for a list that is empty.
@@ -67,19 +68,18 @@ const TIMES: [&str; 5] = ["age", "idle", "uptime", "duration", "closing-in"];
 ///
 /// # Errors
 /// If the answer lacks what it has to have.
-pub fn text(answer: &Answer, command: Option<&Command>) -> Result<String, Failure> {
+pub fn text(answer: &Answer, order: &Order) -> Result<String, Failure> {
     let style = Style::of_stdout();
     Ok(match answer.kind {
         Kind::Done => render::DONE.to_owned(),
         Kind::Killed => format!("Connections cut: {}\n", fields::number(&answer.text, "killed")),
         Kind::Metrics => render::metrics(&answer.lines)?,
-        Kind::Users | Kind::Records => {
-            answer.lines.iter().map(|line| format!("{line}\n")).collect()
-        }
+        // They are shown as they come.
+        Kind::Users | Kind::Records => String::new(),
         Kind::Figures => list(&answer.lines, ':', style),
         Kind::Pairs => list(&answer.lines, '=', style),
         Kind::Rows => {
-            let empty: &[&str] = match command {
+            let empty: &[&str] = match order.command {
                 Some(Command::Connections(_)) => &CONNECTIONS,
                 _ => &[],
             };
@@ -102,7 +102,7 @@ fn list(lines: &[String], between: char, style: Style) -> String {
 /// A table: one line for each thing, one column for each key. `empty` are the columns where nothing is there.
 fn rows(lines: &[String], empty: &[&str], style: Style) -> String {
     let mut keys: Vec<&str> = match lines.first() {
-        Some(line) => fields::pairs(line).map(|(key, _)| key).collect(),
+        Some(line) => fields::pairs(line).map(|(key, _)| key).take(MOST_COLUMNS).collect(),
         None => empty.to_vec(),
     };
     let cell =

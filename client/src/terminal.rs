@@ -6,6 +6,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::os::fd::AsRawFd;
 
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::{SigId, low_level};
+
 /// Asks on the controlling terminal, wherever stdin and stdout lead.
 ///
 /// # Errors
@@ -18,6 +21,12 @@ pub fn ask(question: &str) -> io::Result<Vec<u8>> {
     drop(quiet);
     writeln!(terminal)?;
     password
+}
+
+/// Whether colours are welcome: <https://no-color.org>.
+pub fn colours() -> bool {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !plain && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
 }
 
 /// How many columns standard output has, if it is a terminal that knows.
@@ -53,10 +62,12 @@ fn read_password(keys: impl BufRead) -> io::Result<Vec<u8>> {
     Err(ErrorKind::UnexpectedEof.into())
 }
 
-/// A terminal that hands over keys as they are pressed and shows none of them; restored when dropped.
+/// A terminal that hands over keys as they are pressed and shows none of them; restored when dropped, and when
+/// a signal ends the program.
 struct Quiet {
     terminal: File,
     before: libc::termios,
+    handlers: Vec<SigId>,
 }
 
 impl Quiet {
@@ -69,8 +80,21 @@ impl Quiet {
         }
         let mut quiet = before;
         quiet.c_lflag &= !(libc::ECHO | libc::ECHONL | libc::ICANON | libc::ISIG);
-        set(&terminal, &quiet)?;
-        Ok(Quiet { terminal, before })
+        let mut handlers = Vec::new();
+        for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM] {
+            let descriptor = terminal.as_raw_fd();
+            let restore = move || {
+                // SAFETY: tcsetattr is async-signal-safe; the terminal is open as long as the handler is there.
+                unsafe { libc::tcsetattr(descriptor, libc::TCSAFLUSH, &raw const before) };
+                // If it does not end the program, the question goes on.
+                let _ = low_level::emulate_default_handler(signal);
+            };
+            // SAFETY: all that the handler does is async-signal-safe; what it uses it owns.
+            handlers.push(unsafe { low_level::register(signal, restore) }?);
+        }
+        let quiet_terminal = Quiet { terminal, before, handlers };
+        set(&quiet_terminal.terminal, &quiet)?;
+        Ok(quiet_terminal)
     }
 }
 
@@ -78,6 +102,9 @@ impl Drop for Quiet {
     fn drop(&mut self) {
         // There is nobody left to tell if this fails.
         let _ = set(&self.terminal, &self.before);
+        for handler in self.handlers.drain(..) {
+            low_level::unregister(handler);
+        }
     }
 }
 

@@ -214,7 +214,10 @@ fn what_a_server_of_metp_1_0_lacks_is_named_and_the_rest_is_done() {
          --kill: this server of METP/1.0 does not have it\n"
     );
     let (code, _, stderr) = after_login(&[bad], &["-f"]);
-    assert_eq!((code, stderr.as_str()), (69, "--follow: this server does not have it\n"));
+    assert_eq!(
+        (code, stderr.as_str()),
+        (69, "--follow: this server of METP/1.0 does not have it\n")
+    );
 }
 
 /// METP/1.0 clients say HELLO, AUTH, the command and QUIT: so does this one for their commands, and no more.
@@ -233,4 +236,95 @@ fn nothing_new_is_said_for_an_old_command() {
     assert_eq!(client(server.address, ["-l"]).code, 0);
     let said: Vec<String> = said.iter().take(4).collect();
     assert_eq!(said, ["HELLO METP/1.0\n", "AUTH admin 1234\n", "USERS\n", "QUIT\n"]);
+}
+
+/// What the grammar of METP/1.1 does not allow ends the call with one line, never with a panic or a wrong figure.
+#[test]
+fn answers_that_cannot_be_right_are_70() {
+    let capabilities: &[u8] = b"200 OK\nverbs=INFO,CONNECTIONS,CONFIG,KILL\n.\n";
+    let escapes = [&b"200 OK\nid="[..], &[0x1b; 20_000], b" user=a\n.\n"].concat();
+    let endless = [&b"200 OK\n"[..], &b"x=1\n".repeat(10_000)].concat();
+    let incomplete = "The server's answer is incomplete";
+    for (reply, option, says) in [
+        (&escapes[..], &["--connections"][..], "The server's line is too long"),
+        (&endless[..], &["--info"], "The server's metrics are too long"),
+        (b"200 OK\n.\n", &["--info"], incomplete),
+        (b"200 OK\n", &["--kill", "1.2"], incomplete),
+        (b"200 OK killed=-1\n", &["--kill", "1.2"], incomplete),
+    ] {
+        for json in [&[][..], &["--json"]] {
+            let (code, _, stderr) = after_login(&[capabilities, reply], &[json, option].concat());
+            assert_eq!((code, stderr), (70, format!("{says}\n")), "{option:?} {json:?}");
+        }
+    }
+    let (code, _, stderr) = after_login(&[&endless], &["--info"]);
+    assert_eq!((code, stderr.as_str()), (70, "The server's metrics are too long\n"), "of CAPA");
+    let wrong: &[u8] = b"200 OK\nHISTORICAL_CONNECTIONS: -5\n.\n";
+    let (code, stdout, stderr) = after_login(&[wrong], &["--json", "-m"]);
+    assert_eq!((code, stderr.as_str()), (70, "The server's metrics are incomplete\n"));
+    assert!(stdout.contains("\"error\""), "{stdout}");
+}
+
+/// Events that nobody has asked for do not keep a call going.
+#[test]
+fn events_in_place_of_an_answer_are_waited_for_no_longer_than_an_answer() {
+    let server = Origin::new(|mut stream| {
+        let login = stream.write_all(b"200 Welcome to METP/1.0\n200 OK\n");
+        while login.is_ok() && stream.write_all(b"650 logs user=a\n").is_ok() {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    let began = Instant::now();
+    let Outcome { code, stderr, .. } = client(server.address, ["-l"]);
+    assert_eq!(code, 70, "{stderr}");
+    assert!(stderr.ends_with("The server did not answer within 10 s\n"), "{stderr}");
+    assert!(began.elapsed() < Duration::from_secs(15));
+}
+
+/// METP §2.1: a server that closes down says so in every state.
+#[test]
+fn a_server_that_closes_down_is_69_from_the_first_word_on() {
+    let closing: &[u8] = b"421 Closing [SHUTDOWN] the server is closing down\n";
+    for replies in [&[closing][..], &[LOGIN[0], closing], &[LOGIN[0], LOGIN[1], closing]] {
+        let (code, _, stderr) = call(replies, &["-l"]);
+        assert_eq!(
+            (code, stderr.as_str()),
+            (69, "Closing [SHUTDOWN] the server is closing down\n")
+        );
+    }
+}
+
+/// §3.2: a dot that was doubled is taken off; a status line without words is told by its number.
+#[test]
+fn doubled_dots_and_bare_codes() {
+    let users: &[u8] = b"200 OK\n..x user\n.y admin\n.\n";
+    assert_eq!(
+        after_login(&[users, b"200\n"], &["-l"]).1,
+        ".x user\n.y admin\nConnection closed\n"
+    );
+    let (code, _, stderr) = after_login(&[b"400\n", b"200\n"], &["-l"]);
+    assert_eq!((code, stderr.as_str()), (65, "400\n"));
+}
+
+/// `-f`: what was missed is told, and topics of later versions are passed over.
+#[test]
+fn lost_requests_are_told_and_other_topics_are_not_shown() {
+    let capabilities: &[u8] = b"200 OK\nverbs=SUBSCRIBE\n.\n";
+    let events: &[u8] = b"200 OK\n650 future a=b\n650 lost count=17\n650 logs user=a up=1\n\
+        421 Closing [SLOW] events were not read\n";
+    let (code, stdout, stderr) = after_login(&[capabilities, events], &["-f"]);
+    assert_eq!((code, stdout.as_str()), (69, "[-] a - - - 1 0 - -\n"));
+    assert_eq!(stderr, "17 requests were missed\nClosing [SLOW] events were not read\n");
+    let (_, stdout, _) = after_login(&[capabilities, events], &["-f", "--json"]);
+    assert_eq!(stdout, "{\"lost\":17}\n{\"user\":\"a\",\"up\":1}\n");
+}
+
+/// The first failure decides, also when something is shown live behind it.
+#[test]
+fn a_command_that_failed_is_not_forgotten() {
+    let refused: &[u8] = b"400 Bad Request [NOUSER] no such user\n";
+    let server = [LOGIN[0], LOGIN[1], refused, b"200 Goodbye\n"];
+    let (code, _, stderr) = call(&server, &["-d", "nobody", "-f"]);
+    assert_eq!(code, 65, "{stderr}");
+    assert!(stderr.starts_with("Bad Request [NOUSER] no such user\n"), "{stderr}");
 }

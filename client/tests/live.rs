@@ -181,6 +181,10 @@ fn a_server_is_shut_down() {
     let outcome = client(proxy.metp_address(), ["--shutdown", "0.5"]);
     assert_eq!((outcome.code, outcome.stdout.as_str()), (0, DONE), "{outcome:?}");
     assert_eq!(proxy.wait().code(), Some(0));
+    let mut proxy = Proxy::start();
+    let outcome = client(proxy.metp_address(), ["--", "SHUTDOWN", "GRACE", "0"]);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (0, "200 OK\nConnection closed\n"));
+    assert_eq!(proxy.wait().code(), Some(0));
 }
 
 /// `-f`: one line for each request that is over, until the server ends.
@@ -227,6 +231,21 @@ fn the_access_log_is_followed() {
         assert_eq!(outcome.code, 69, "{outcome:?}");
         assert!(outcome.stderr.ends_with("Closing [SHUTDOWN] the server is closing down\n"));
     }
+}
+
+/// Whoever follows and is nobody any more is told, also where nothing happens.
+#[test]
+fn a_follower_whose_account_is_deleted_is_told() {
+    let proxy = Proxy::with(&["-u", "bob:pw"]);
+    let port = proxy.metp_address().port().to_string();
+    let mut admin = proxy.admin();
+    assert_eq!(admin.tell("SET-ROLE bob admin"), "200 OK");
+    let follower = command(["-p", &port, "-u", "bob:pw", "-f"]).spawn().expect("it starts");
+    eventually("it has subscribed", || admin.info("subscribers") == "1");
+    assert_eq!(admin.tell("DELETE-USER bob"), "200 OK");
+    let outcome = support::client::outcome(follower);
+    assert_eq!(outcome.code, 77, "{outcome:?}");
+    assert!(outcome.stderr.ends_with("Authentication failed\n"), "{outcome:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::process::Child;
 
 use support::client::{Outcome, command, outcome, run};
 use support::eventually;
-use support::proxy::Proxy;
+use support::proxy::{Proxy, send_signal};
 use support::terminal::{Terminal, without_terminal};
 
 /// The call whose password is being asked for.
@@ -83,4 +83,16 @@ fn without_a_terminal_it_is_64() {
     assert!(outcome.stderr.starts_with("cannot ask for the password: "), "{outcome:?}");
     let mut command = command(["-p", &port, "-l"]);
     assert_eq!(run(without_terminal(command.env("METP_AUTH", "admin"))).code, 64);
+}
+
+/// A signal ends the program, and leaves the terminal as it was.
+#[test]
+fn a_signal_during_the_question_restores_the_terminal() {
+    let proxy = Proxy::start();
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
+        let asking = Asking::start(&proxy, "admin");
+        send_signal(&asking.client, signal);
+        let (outcome, _) = asking.answer(b"");
+        assert_eq!(outcome.code, -1, "it died of the signal: {outcome:?}");
+    }
 }

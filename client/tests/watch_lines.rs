@@ -177,7 +177,10 @@ fn lines_are_there_for_a_server_of_metp_1_0_too() {
     let mut command = command(["-p", &port.to_string(), "-u", "admin:1234", "-w", "--json"]);
     let refused = outcome(command.spawn().expect("it starts"));
     assert_eq!((refused.code, refused.stdout.as_str()), (69, ""));
-    assert!(refused.stderr.ends_with("--watch: the server speaks METP/1.0 only\n"), "{refused:?}");
+    assert!(
+        refused.stderr.ends_with("--watch: this server of METP/1.0 does not have it\n"),
+        "{refused:?}"
+    );
 }
 
 #[test]

@@ -26,8 +26,5 @@ use crate::conversation::{Conversation, Failure};
 
 /// Makes sure that the server knows the commands of METP/1.1.
 fn require_1_1(conversation: &mut Conversation) -> Result<(), Failure> {
-    if conversation.verbs()?.is_empty() {
-        return Err(Failure::Lacking("--watch: the server speaks METP/1.0 only".to_owned()));
-    }
-    Ok(())
+    conversation.require("--watch", &["INFO", "CONNECTIONS", "KILL", "SUBSCRIBE"])
 }
