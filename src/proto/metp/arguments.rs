@@ -63,7 +63,8 @@ pub(super) fn number(word: &[u8], digits: usize) -> Result<u64, Response> {
     decimal(word).filter(|_| word.len() <= digits).ok_or(bad(Cause::Range))
 }
 
-/// A time in seconds, with or without a fraction: no sign, no exponent, at most `longest`.
+/// A time in seconds, with or without a fraction: no sign, no exponent, at most `longest`. It counts to the
+/// millisecond, as it is shown.
 pub(super) fn seconds(word: &[u8], longest: u32) -> Result<Duration, Response> {
     let mut parts = word.splitn(2, |byte| *byte == b'.');
     let (whole, fraction) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -73,5 +74,6 @@ pub(super) fn seconds(word: &[u8], longest: u32) -> Result<Duration, Response> {
     number(whole, 8)?;
     let time = std::str::from_utf8(word).ok().and_then(text::seconds);
     let longest = Duration::from_secs(longest.into());
-    time.filter(|time| *time <= longest).ok_or(bad(Cause::Range))
+    let time = time.filter(|time| *time <= longest).ok_or(bad(Cause::Range))?;
+    Ok(Duration::new(time.as_secs(), time.subsec_millis() * 1_000_000))
 }
