@@ -1,6 +1,6 @@
-//! The terminal: asking for a password without showing it, and how wide it is.
+//! The terminal: asking for a password without showing it, how wide it is, and leaving it to others.
 
-#![allow(unsafe_code)] // Terminal attributes are a C interface; each block tells why it is sound.
+#![allow(unsafe_code)] // Terminals and signals are a C interface; each block tells why it is sound.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
@@ -36,6 +36,44 @@ pub fn width() -> Option<usize> {
     // SAFETY: standard output is open, or the call fails; `size` is a valid winsize that it fills in.
     let asked = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
     Some(usize::from(size.ws_col)).filter(|columns| asked == 0 && *columns > 0)
+}
+
+/// What stops.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Stops {
+    /// This process, as `kill -TSTP` wants it.
+    Alone,
+    /// All of its job, as Ctrl-Z wants it: a script that waits for this process, for instance.
+    WithItsJob,
+}
+
+/// Stops as SIGTSTP does by default, until somebody continues the program. If nobody is there to do so, as
+/// under `xterm -e` or `ssh -t`, the kernel does not stop it; SIGSTOP would stop it for ever.
+///
+/// # Errors
+/// If the system refuses.
+pub fn stop(who: Stops) -> io::Result<()> {
+    // SAFETY: sigaction is plain data for which all zeros is a valid value: the default, no flags, no mask.
+    let [default, mut before]: [libc::sigaction; 2] = unsafe { std::mem::zeroed() };
+    // SAFETY: both are valid; the first is only read, and no handler is set.
+    if unsafe { libc::sigaction(libc::SIGTSTP, &raw const default, &raw mut before) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let process = match who {
+        // SAFETY: getpid takes nothing and cannot fail.
+        Stops::Alone => unsafe { libc::getpid() },
+        Stops::WithItsJob => 0,
+    };
+    // SAFETY: kill takes two numbers.
+    let sent = match unsafe { libc::kill(process, libc::SIGTSTP) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    };
+    // SAFETY: `before` was filled in above: its handler is the one that was set.
+    if unsafe { libc::sigaction(libc::SIGTSTP, &raw const before, std::ptr::null_mut()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    sent
 }
 
 /// Reads up to Enter. Erasing works; the keys that would end the program end the question instead, so

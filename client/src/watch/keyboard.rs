@@ -17,6 +17,10 @@ pub enum Key {
     Escape,
     /// Ctrl-C or Ctrl-D.
     End,
+    /// Ctrl-Z
+    Stop,
+    /// Ctrl-L
+    Redraw,
 }
 
 /// Opens the keyboard of the terminal that controls this program, wherever stdin leads.
@@ -59,6 +63,8 @@ fn keys(bytes: &[u8]) -> Vec<Key> {
             (0x1b, Some(b'O')) => drop(bytes.nth(1)),
             (0x1b, _) => keys.push(Key::Escape),
             (0x03 | 0x04, _) => keys.push(Key::End),
+            (0x0c, _) => keys.push(Key::Redraw),
+            (0x1a, _) => keys.push(Key::Stop),
             (b'\r' | b'\n', _) => keys.push(Key::Enter),
             (0x08 | 0x7f, _) => keys.push(Key::Backspace),
             (b' '..=b'~', _) => keys.push(Key::Char(char::from(byte))),
@@ -74,12 +80,12 @@ mod tests {
 
     #[test]
     fn keys_are_told_from_sequences() {
-        use Key::{Backspace, Char, End, Enter, Escape};
+        use Key::{Backspace, Char, End, Enter, Escape, Redraw, Stop};
         assert_eq!(
             keys(b"k1.\x7f\x08\r\n"),
             [Char('k'), Char('1'), Char('.'), Backspace, Backspace, Enter, Enter]
         );
-        assert_eq!(keys(b"\x03\x04\x01\xc3\xa4"), [End, End]);
+        assert_eq!(keys(b"\x03\x04\x01\xc3\xa4\x0c\x1a"), [End, End, Redraw, Stop]);
         assert_eq!(keys(b"\x1b"), [Escape]);
         assert_eq!(keys(b"\x1by\x1b\x1b"), [Escape, Char('y'), Escape, Escape]);
         // Up, Shift-Delete, F1, F5, and one that was cut.

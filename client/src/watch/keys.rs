@@ -18,6 +18,10 @@ pub enum Wish {
     Nothing,
     /// The end.
     Quit,
+    /// The program stopped, until it is continued.
+    Stop,
+    /// All of the screen drawn anew.
+    Redraw,
     /// A screen that stands still, or moves again.
     Pause,
     /// A connection closed.
@@ -48,6 +52,12 @@ pub struct Keys {
 impl Keys {
     /// Takes a key. `find` tells which connections there are.
     pub fn press(&mut self, key: Key, find: impl FnOnce(&str) -> Option<Connection>) -> Wish {
+        match key {
+            // Neither has to do with what is being asked.
+            Key::Stop => return Wish::Stop,
+            Key::Redraw => return Wish::Redraw,
+            _ => {}
+        }
         self.message.clear();
         match (mem::take(&mut self.question), key) {
             (_, Key::End) => Wish::Quit,

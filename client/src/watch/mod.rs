@@ -1,7 +1,7 @@
 //! `--watch`: a live view of the server, as a screen, as lines, or as JSON.
 //!
 //! `feed` talks to the server and hands `news` to `screen`, which has `model` remember them and `view` draw
-//! them; `keyboard` reads keys, `keys` knows what they mean. `figures` does without a screen.
+//! them on the `stage`; `keyboard` reads keys, `keys` knows what they mean. `figures` does without a screen.
 
 mod feed;
 mod figures;
@@ -16,6 +16,8 @@ mod parties;
 mod plot;
 mod scale;
 mod screen;
+mod signals;
+mod stage;
 mod table;
 mod view;
 

@@ -1,16 +1,8 @@
-//! The live screen: it waits for keys, news, signals and another size, and draws what has changed. However it
-//! ends, the terminal is left as it was found.
+//! The live screen: it waits for keys, news, signals and another size, and draws what has changed.
 
 use std::env;
-use std::io::{self, ErrorKind};
-use std::mem::ManuallyDrop;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
-
-use ratatui::DefaultTerminal;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGWINCH};
-use signal_hook::{flag, low_level};
 
 use socks5d::proto::text::Escaped;
 
@@ -18,9 +10,12 @@ use super::feed::{Feed, News};
 use super::keyboard::{self, Key};
 use super::keys::{Keys, Wish};
 use super::model::Model;
+use super::signals::Signals;
+use super::stage::Stage;
 use super::view::{View, Where};
 use crate::conversation::{Failure, Server};
 use crate::render;
+use crate::terminal::Stops;
 
 /// How long news are waited for before signals have their turn; and how long the screen stays as it is, so
 /// that a flood of news is no flood of screens.
@@ -50,7 +45,7 @@ pub fn screen(server: &Server, interval: Duration) -> Result<(), Failure> {
     let mut stage = Stage::enter().map_err(no_screen)?;
     feed.listen(keyboard)?;
     let mut desk = Desk { feed, model, frozen: None, keys: Keys::default() };
-    let ended = desk.run(&mut stage.terminal, &signals, &place);
+    let ended = desk.run(&mut stage, &signals, &place);
     drop(stage);
     signals.obey();
     ended
@@ -72,39 +67,46 @@ struct Desk {
 }
 
 impl Desk {
-    fn run(
-        &mut self,
-        terminal: &mut DefaultTerminal,
-        signals: &Signals,
-        place: &Where,
-    ) -> Result<(), Failure> {
+    fn run(&mut self, stage: &mut Stage, signals: &Signals, place: &Where) -> Result<(), Failure> {
         let mut changed = true;
         let mut drawn = None::<Instant>;
-        while !signals.caught() {
+        while !signals.end() {
+            if signals.stop() {
+                stage.stop(Stops::Alone).map_err(Failure::Output)?;
+                changed = true;
+            }
+            if signals.continued() {
+                stage.enter_again().map_err(Failure::Output)?;
+                changed = true;
+            }
             changed |= signals.resized();
             if changed && drawn.is_none_or(|drawn| drawn.elapsed() >= TURN) {
                 let model = self.frozen.as_deref().unwrap_or(&self.model);
                 let paused = self.frozen.is_some();
                 let view = View { place, model, keys: &self.keys, paused };
-                terminal.draw(|frame| view.draw(frame)).map_err(Failure::Output)?;
+                stage.terminal.draw(|frame| view.draw(frame)).map_err(Failure::Output)?;
                 drawn = Some(Instant::now());
                 changed = false;
             }
             match self.take_news()? {
-                Turn::Quiet => {}
-                Turn::Changed => changed = true,
+                Turn::Quiet => continue,
+                Turn::Changed => {}
+                Turn::Anew => stage.forget().map_err(Failure::Output)?,
+                Turn::Stop => stage.stop(Stops::WithItsJob).map_err(Failure::Output)?,
                 Turn::Quit => break,
             }
+            changed = true;
         }
         Ok(())
     }
 
-    /// Takes a key. Returns whether that is the end.
-    fn press(&mut self, key: Key) -> bool {
+    fn press(&mut self, key: Key) -> Turn {
         let model = self.frozen.as_deref().unwrap_or(&self.model);
         match self.keys.press(key, |id| model.find(id).cloned()) {
             Wish::Nothing => {}
-            Wish::Quit => return true,
+            Wish::Quit => return Turn::Quit,
+            Wish::Stop => return Turn::Stop,
+            Wish::Redraw => return Turn::Anew,
             Wish::Pause => {
                 self.frozen = match self.frozen.take() {
                     None => Some(Box::new(self.model.clone())),
@@ -119,7 +121,7 @@ impl Desk {
                 };
             }
         }
-        false
+        Turn::Changed
     }
 
     /// Waits for news for a turn, and takes what there is.
@@ -132,16 +134,15 @@ impl Desk {
                 News::Over(Failure::Broken("The watch has broken off".to_owned()))
             }),
         };
-        let mut quit = self.take(first)?;
+        let mut turn = self.take(first)?;
         for _ in 1..NEWS_PER_TURN {
             let Ok(news) = self.feed.news.try_recv() else { break };
-            quit |= self.take(news)?;
+            turn = turn.max(self.take(news)?);
         }
-        Ok(if quit { Turn::Quit } else { Turn::Changed })
+        Ok(turn)
     }
 
-    /// Takes one of the news. Returns whether that is the end.
-    fn take(&mut self, news: News) -> Result<bool, Failure> {
+    fn take(&mut self, news: News) -> Result<Turn, Failure> {
         match news {
             News::Look(look) => self.model.look(look),
             News::Event(event) => self.model.event(event, Instant::now()),
@@ -150,77 +151,21 @@ impl Desk {
             News::Unplugged => return Err(Failure::Output(ErrorKind::UnexpectedEof.into())),
             News::Over(failure) => return Err(failure),
         }
-        Ok(false)
+        Ok(Turn::Changed)
     }
 }
 
-/// What a turn came to.
+/// What a turn came to; of several, the greatest counts.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Turn {
     /// Nothing new.
     Quiet,
-    /// The screen is to be drawn anew.
+    /// There is something to be drawn.
     Changed,
+    /// All is to be drawn, whatever the terminal shows.
+    Anew,
+    /// The program is to stop until it is continued.
+    Stop,
     /// Somebody has seen enough.
     Quit,
-}
-
-/// The terminal while it shows the screen. Its own destructor is not run: it panics when the terminal is gone
-/// and nobody can be told.
-struct Stage {
-    terminal: ManuallyDrop<DefaultTerminal>,
-}
-
-impl Stage {
-    fn enter() -> io::Result<Self> {
-        let entered = ratatui::try_init();
-        if entered.is_err() {
-            // It may have got half of the way.
-            let _ = ratatui::try_restore();
-        }
-        Ok(Stage { terminal: ManuallyDrop::new(entered?) })
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        // There is nobody left to tell if this fails: the terminal may be gone.
-        let _ = self.terminal.show_cursor();
-        let _ = ratatui::try_restore();
-    }
-}
-
-/// The signals that ask for the end, which act only after the terminal has been restored; and the one that
-/// tells of another size.
-struct Signals {
-    end: Arc<AtomicUsize>,
-    resized: Arc<AtomicBool>,
-}
-
-impl Signals {
-    fn catch() -> io::Result<Self> {
-        let signals = Signals { end: Arc::default(), resized: Arc::default() };
-        for signal in [SIGHUP, SIGINT, SIGTERM] {
-            let number = usize::try_from(signal).unwrap_or(0);
-            flag::register_usize(signal, Arc::clone(&signals.end), number)?;
-        }
-        flag::register(SIGWINCH, Arc::clone(&signals.resized))?;
-        Ok(signals)
-    }
-
-    fn caught(&self) -> bool {
-        self.end.load(Ordering::Relaxed) != 0
-    }
-
-    /// Whether the terminal has got another size since this was asked last.
-    fn resized(&self) -> bool {
-        self.resized.swap(false, Ordering::Relaxed)
-    }
-
-    /// Ends the program by the signal that was caught, as if it had not been.
-    fn obey(&self) {
-        if let Ok(signal @ 1..) = i32::try_from(self.end.load(Ordering::Relaxed)) {
-            // The program ends by itself if this does not end it.
-            let _ = low_level::emulate_default_handler(signal);
-        }
-    }
 }

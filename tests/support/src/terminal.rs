@@ -86,6 +86,16 @@ impl Terminal {
         &self.screen
     }
 
+    /// Sends a signal to the job in the foreground.
+    pub fn signal_foreground(&self, signal: i32) {
+        // SAFETY: the descriptor is open; the call takes a number.
+        let job = unsafe { libc::tcgetpgrp(self.keyboard.as_raw_fd()) };
+        assert!(job > 1, "there is a job in the foreground");
+        // SAFETY: kill takes two numbers; the job is a group of processes of the test.
+        let sent = unsafe { libc::kill(-job, signal) };
+        assert_eq!(sent, 0, "the job is there");
+    }
+
     /// Waits until the program hides what is typed.
     pub fn wait_until_hidden(&self) {
         eventually("the terminal does not echo", || self.local_flags() & libc::ECHO == 0);

@@ -1,9 +1,11 @@
 //! The live screen of `--watch` in a terminal of its own, against a live proxy.
 
+mod jobs;
+
 use std::net::TcpStream;
 use std::num::NonZero;
 use std::os::unix::process::ExitStatusExt;
-use std::process::Child;
+use std::process::{Child, Command};
 
 use support::client::command;
 use support::metp::value;
@@ -36,12 +38,17 @@ impl Watch {
         columns: u16,
         rows: u16,
     ) -> Self {
-        let terminal = Terminal::default();
-        terminal.resize(columns, rows);
-        let flags = terminal.local_flags();
         let port = proxy.metp_address().port().to_string();
         let mut command = command(["-p", &port, "-u", user, "-w", "0.2"]);
         command.env_remove("NO_COLOR").envs(environment.iter().copied());
+        Watch::run(command, columns, rows)
+    }
+
+    /// Has a program run in a terminal.
+    fn run(mut command: Command, columns: u16, rows: u16) -> Self {
+        let terminal = Terminal::default();
+        terminal.resize(columns, rows);
+        let flags = terminal.local_flags();
         terminal.attach(&mut command);
         let client = command.spawn().expect("it starts");
         let emulator = vt100::Parser::new(size(rows), size(columns), 0);
@@ -294,7 +301,7 @@ fn keys_and_signals_end_it_and_restore_the_terminal() {
         assert_eq!(code, 0, "{keys:?}");
         assert!(text.trim().lines().count() <= 1, "nothing is left but the first line: {text}");
     }
-    for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGINT] {
+    for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
         let mut watch = Watch::start(&proxy, 80, 24);
         watch.shows(&["every 0.2 s"]);
         send_signal(&watch.client, signal);

@@ -1,0 +1,79 @@
+//! The terminal while it shows the screen: raw, and on its alternate screen. However the watch ends or stops,
+//! the terminal is left as it was found.
+
+use std::io::{self, stdout};
+use std::mem::ManuallyDrop;
+
+use ratatui::DefaultTerminal;
+use ratatui::backend::{Backend, ClearType};
+use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{EnterAlternateScreen, disable_raw_mode, enable_raw_mode};
+
+use crate::terminal::{self, Stops};
+
+/// Its own destructor is not run: it panics when the terminal is gone and nobody can be told.
+pub struct Stage {
+    /// Where to draw.
+    pub terminal: ManuallyDrop<DefaultTerminal>,
+}
+
+impl Stage {
+    /// Takes the terminal.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    pub fn enter() -> io::Result<Self> {
+        let entered = ratatui::try_init();
+        if entered.is_err() {
+            // It may have got half of the way.
+            let _ = ratatui::try_restore();
+        }
+        Ok(Stage { terminal: ManuallyDrop::new(entered?) })
+    }
+
+    /// Gives the terminal back, stops until the program is continued, and takes it again.
+    ///
+    /// # Errors
+    /// If the terminal is gone.
+    pub fn stop(&mut self, who: Stops) -> io::Result<()> {
+        self.leave()?;
+        terminal::stop(who)?;
+        self.enter_again()
+    }
+
+    /// Takes the terminal from whoever had it meanwhile: it may be in any state.
+    ///
+    /// # Errors
+    /// If the terminal is gone.
+    pub fn enter_again(&mut self) -> io::Result<()> {
+        // A mode that is believed to be raw already is not set again.
+        disable_raw_mode()?;
+        enable_raw_mode()?;
+        execute!(stdout(), EnterAlternateScreen)?;
+        self.forget()
+    }
+
+    /// Has all of the screen be drawn anew the next time.
+    ///
+    /// # Errors
+    /// If the terminal is gone.
+    pub fn forget(&mut self) -> io::Result<()> {
+        // What Terminal::clear does, without asking the terminal for its cursor: keys may come before the answer.
+        self.terminal.backend_mut().clear_region(ClearType::All)?;
+        self.terminal.swap_buffers();
+        Ok(())
+    }
+
+    fn leave(&mut self) -> io::Result<()> {
+        self.terminal.show_cursor()?;
+        ratatui::try_restore()
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // There is nobody left to tell if this fails: the terminal may be gone.
+        let _ = self.terminal.show_cursor();
+        let _ = ratatui::try_restore();
+    }
+}

@@ -1,0 +1,84 @@
+//! The screen as a job of a shell: it stops, leaves the terminal to others, and comes back.
+
+use std::process::Command;
+
+use support::client::command;
+use support::proxy::Proxy;
+
+use super::{Tunnel, Watch, proxy};
+
+/// A shell that runs the watch, and when that has stopped, waits for Enter to go on with it.
+fn shell(proxy: &Proxy) -> Watch {
+    let port = proxy.metp_address().port().to_string();
+    let client = command(["-p", &port, "-u", "admin:1234", "-w", "0.2"]);
+    let mut shell = Command::new("sh");
+    shell.args(["-mc", "\"$@\"; echo \"stopped by $?\"; read -r enter; fg; exit 17", "sh"]);
+    shell.arg(client.get_program()).args(client.get_args());
+    shell.env("TERM", "xterm").env_remove("METP_AUTH");
+    Watch::run(shell, 80, 24)
+}
+
+#[test]
+fn it_stops_and_comes_back() {
+    let proxy = proxy();
+    let tunnel = Tunnel::open(&proxy, "alice", 1000);
+    for by_key in [true, false] {
+        let mut watch = shell(&proxy);
+        watch.shows(&["CONNECTIONS 1", "ACCESS LOG", "every 0.2 s"]);
+        if by_key {
+            watch.press("\x1a");
+        } else {
+            watch.terminal.signal_foreground(libc::SIGTSTP);
+        }
+        watch.shows(&["stopped by "]);
+        assert!(!watch.screen().alternate_screen() && !watch.screen().hide_cursor());
+        assert_eq!(watch.terminal.local_flags(), watch.flags, "the terminal is restored");
+        watch.press("\n");
+        watch.shows(&["CONNECTIONS 1", "ACCESS LOG", "every 0.2 s", &tunnel.id, "q quit"]);
+        assert!(watch.screen().alternate_screen() && watch.screen().hide_cursor());
+        assert!(!watch.screen().contents().contains("stopped by "));
+        assert_ne!(watch.terminal.local_flags(), watch.flags, "it is raw again");
+        watch.press("q");
+        assert_eq!(watch.ends().0, 17);
+    }
+}
+
+#[test]
+fn it_comes_back_when_it_was_stopped_by_force() {
+    let proxy = proxy();
+    let mut watch = shell(&proxy);
+    watch.shows(&["CONNECTIONS 0", "every 0.2 s"]);
+    watch.terminal.signal_foreground(libc::SIGSTOP);
+    watch.shows(&["stopped by "]);
+    watch.press("\n");
+    watch.shows(&["CONNECTIONS 0", "every 0.2 s"]);
+    support::eventually("all is drawn anew", || !watch.screen().contents().contains("stopped by "));
+    watch.press("q");
+    assert_eq!(watch.ends().0, 17);
+}
+
+#[test]
+fn it_does_not_stop_where_nobody_can_continue_it() {
+    let proxy = proxy();
+    let mut watch = Watch::start(&proxy, 80, 24);
+    watch.shows(&["every 0.2 s"]);
+    watch.press("\x1ap");
+    watch.shows(&["PAUSED"]);
+    watch.press("q");
+    assert_eq!(watch.ends().0, 0);
+}
+
+#[test]
+fn all_is_drawn_anew_on_demand() {
+    let proxy = proxy();
+    let mut watch = Watch::start(&proxy, 80, 24);
+    watch.shows(&["CONNECTIONS 0", "every 0.2 s"]);
+    watch.press("p");
+    watch.shows(&["PAUSED", "p go on"]);
+    let before = watch.screen().contents();
+    // What another program has written over it.
+    watch.emulator.process(b"\x1b[H\x1b[2Jan error message");
+    assert_ne!(watch.screen().contents(), before);
+    watch.press("\x0c");
+    support::eventually("it is as before", || watch.screen().contents() == before);
+}
