@@ -14,6 +14,7 @@ use super::figures::Totals;
 use super::keyboard::{self, Key};
 use super::news::{Condition, Connection, Event, LogLine, Look};
 use super::pace::{Pace, STIR};
+use super::records::{self, Record};
 use crate::conversation::{Conversation, Failure, Server};
 use crate::render;
 
@@ -52,7 +53,7 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Opens both, and hands out the newest records of the access log.
+    /// Opens both, and hands out the newest lines of the access log that are over.
     ///
     /// # Errors
     /// If the server is not there, speaks METP/1.0 only, or the account may not ask.
@@ -63,6 +64,8 @@ impl Feed {
         let records = records(&mut hearing)?;
         let topics = Topics::default().with(Topic::Connections).with(Topic::Logs);
         hearing.command(&Command::Subscribe(topics, Duration::from_secs(1)))?;
+        // What ends from now on is told of.
+        let records = records::over(records, &connections(&mut asking)?);
         let (sender, news) = sync_channel(MOST_NEWS);
         let (orders, orders_receiver) = sync_channel(MOST_ORDERS);
         let asked = sender.clone();
@@ -167,6 +170,11 @@ fn look(conversation: &mut Conversation) -> Result<Look, Failure> {
         condition.take(&render::text(line));
         Ok(())
     })?;
+    let list = connections(conversation)?;
+    Ok(Look { at, connections: totals.connections, bytes: totals.bytes, condition, list })
+}
+
+fn connections(conversation: &mut Conversation) -> Result<Vec<Connection>, Failure> {
     let mut list = Vec::new();
     conversation.command(&Command::Connections(None))?;
     conversation.body(|line| {
@@ -176,7 +184,7 @@ fn look(conversation: &mut Conversation) -> Result<Look, Failure> {
         list.push(Connection::parse(&render::text(line)));
         Ok(())
     })?;
-    Ok(Look { at, connections: totals.connections, bytes: totals.bytes, condition, list })
+    Ok(list)
 }
 
 /// What the server says to it: that it is done, or why it is not.
@@ -188,12 +196,12 @@ fn kill(conversation: &mut Conversation, id: ConnectionId) -> Result<String, Fai
     }
 }
 
-fn records(conversation: &mut Conversation) -> Result<Vec<LogLine>, Failure> {
+fn records(conversation: &mut Conversation) -> Result<Vec<Record>, Failure> {
     let selection = LogSelection { last: Some(FIRST_RECORDS), user: None };
     conversation.command(&Command::GetLogs(selection))?;
     let mut lines = Vec::new();
     conversation.body(|line| {
-        lines.push(LogLine::from_record(line));
+        lines.push(Record::parse(line));
         if lines.len() as u64 > FIRST_RECORDS {
             return Err(Failure::Broken("The server tells more than it was asked".to_owned()));
         }

@@ -14,6 +14,7 @@ mod news;
 mod pace;
 mod parties;
 mod plot;
+mod records;
 mod scale;
 mod screen;
 mod signals;

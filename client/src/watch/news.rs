@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::fields::{number, value};
-use crate::{render, units};
+use crate::units;
 
 /// Names and destinations are shorter (METP §3.4), unless the server is not what it should be.
 const LONGEST_TEXT: usize = 300;
@@ -169,21 +169,6 @@ pub struct LogLine {
 }
 
 impl LogLine {
-    /// From a record of GET_LOGS: `[time] user source destination octets`.
-    pub fn from_record(line: &[u8]) -> Self {
-        let line = render::text(line);
-        let mut words = line.split(' ').map(cut);
-        let mut next = || words.next().unwrap_or_default();
-        LogLine {
-            time: moment(next().trim_matches(['[', ']'])),
-            user: next(),
-            source: next(),
-            destination: next(),
-            outcome: units::size(next().parse().unwrap_or(0)),
-            warns: false,
-        }
-    }
-
     fn from_event(fields: &str) -> Self {
         let text = |key| text(fields, key);
         let (reply, reason) = (number(fields, "reply"), text("reason"));
@@ -193,13 +178,11 @@ impl LogLine {
         } else {
             format!("reply {reply}, {reason}")
         };
-        // Records have no port either.
-        let source = text("source");
-        let source = source.rsplit_once(':').map_or(source.as_str(), |(address, _)| address);
         LogLine {
             time: moment(&text("time")),
             user: text("user"),
-            source: source.trim_matches(['[', ']']).to_owned(),
+            // Records have no port either.
+            source: address(&text("source")).to_owned(),
             destination: text("destination"),
             outcome,
             warns: reply != 0,
@@ -211,8 +194,14 @@ impl LogLine {
     }
 }
 
+/// `::1` of `[::1]:80`.
+pub fn address(endpoint: &str) -> &str {
+    let address = endpoint.rsplit_once(':').map_or(endpoint, |(address, _)| address);
+    address.trim_matches(['[', ']'])
+}
+
 /// `06-28 14:32:10` of `2025-06-28T14:32:10Z`.
-fn moment(timestamp: &str) -> String {
+pub fn moment(timestamp: &str) -> String {
     let (_, rest) = timestamp.split_once('-').unwrap_or(("", timestamp));
     rest.replace('T', " ").replace('Z', "")
 }
@@ -225,7 +214,8 @@ fn text(line: &str, key: &str) -> String {
     cut(value(line, key).unwrap_or("-"))
 }
 
-fn cut(text: &str) -> String {
+/// A text that is not longer than any needs to be.
+pub fn cut(text: &str) -> String {
     text.chars().take(LONGEST_TEXT).collect()
 }
 
@@ -267,9 +257,6 @@ mod tests {
         let shown = |line: LogLine| {
             [line.time, line.user, line.source, line.destination, line.outcome].join("|")
         };
-        let record = LogLine::from_record(b"[2025-06-28T14:32:10Z] amy 127.0.0.1 [::1]:80 1536");
-        assert_eq!(shown(record), "06-28 14:32:10|amy|127.0.0.1|[::1]:80|1.5 KiB");
-        assert_eq!(shown(LogLine::from_record(b"")), "||||0 B");
         let fields = "time=2025-06-28T14:32:10Z user=amy source=[::1]:5 destination=x:80 reply=0 \
                       up=512 down=512 duration=61.000 reason=killed";
         let line = LogLine::from_event(fields);
