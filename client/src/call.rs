@@ -1,6 +1,6 @@
 //! A call: opens a session, gives the commands in their order, shows the answers.
 
-use std::io::{self, IsTerminal};
+use std::io;
 
 use crate::answer::{Answer, Kind};
 use crate::args::{Args, Live, Password};
@@ -38,7 +38,7 @@ pub fn talk(args: Args) -> Result<(), Failure> {
         None => Ok(()),
         Some(Live::Follow) => follow::follow(&server, json),
         Some(Live::Watch(every)) if json => watch::json(&server, every, &mut io::stdout()),
-        Some(Live::Watch(every)) if io::stdout().is_terminal() => watch::screen(&server, every),
+        Some(Live::Watch(every)) if watch::has_screen() => watch::screen(&server, every),
         Some(Live::Watch(every)) => watch::lines(&server, every, &mut io::stdout()),
     };
     match (first, shown) {

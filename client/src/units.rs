@@ -48,6 +48,12 @@ pub fn age(time: Duration) -> String {
     }
 }
 
+/// How much time is left, in whole seconds: none is left when none is shown.
+pub fn left(time: Duration) -> String {
+    let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
+    if seconds < 10 { format!("{seconds}s") } else { age(Duration::from_secs(seconds)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,5 +94,7 @@ mod tests {
             assert_eq!(age(Duration::from_secs(seconds)), text);
         }
         assert_eq!(age(Duration::from_millis(9_999)), "9.9s");
+        let left = |millis| left(Duration::from_millis(millis));
+        assert_eq!((left(0), left(3001), left(9001)), ("0s".into(), "4s".into(), "10s".into()));
     }
 }

@@ -99,7 +99,7 @@ impl Feed {
 
     /// Asks for the end of a connection; [`News::Answer`] tells what comes of it. `false` if too many orders
     /// wait already.
-    pub fn kill(&self, id: ConnectionId) -> bool {
+    pub fn cut(&self, id: ConnectionId) -> bool {
         // If the thread is gone, its news tell why.
         !matches!(self.orders.try_send(id), Err(TrySendError::Full(_)))
     }
@@ -145,7 +145,7 @@ fn ask(
         while let Some(left) = pace.left(Instant::now()) {
             match orders.recv_timeout(left.min(STIR)) {
                 Ok(id) => {
-                    let answer = kill(conversation, id)?;
+                    let answer = cut(conversation, id)?;
                     if news.send(News::Answer(answer)).is_err() {
                         return Ok(());
                     }
@@ -187,11 +187,11 @@ fn connections(conversation: &mut Conversation) -> Result<Vec<Connection>, Failu
     Ok(list)
 }
 
-/// What the server says to it: that it is done, or why it is not.
-fn kill(conversation: &mut Conversation, id: ConnectionId) -> Result<String, Failure> {
+/// What there is to say of it: that it is done, or why it is not.
+fn cut(conversation: &mut Conversation, id: ConnectionId) -> Result<String, Failure> {
     match conversation.command(&Command::Kill(id)) {
-        Ok(answer) => Ok(format!("KILL {id}: {answer}")),
-        Err(Failure::Refused(answer)) => Ok(format!("KILL {id}: {answer}")),
+        Ok(_) => Ok(format!("Cut {id}")),
+        Err(Failure::Refused(answer)) => Ok(format!("{id} has not been cut: {answer}")),
         Err(failure) => Err(failure),
     }
 }

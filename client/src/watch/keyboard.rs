@@ -21,6 +21,10 @@ pub enum Key {
     Stop,
     /// Ctrl-L
     Redraw,
+    /// The arrow that points up.
+    Up,
+    /// The arrow that points down.
+    Down,
 }
 
 /// Opens the keyboard of the terminal that controls this program, wherever stdin leads.
@@ -48,8 +52,8 @@ pub fn read(mut terminal: impl Read, mut take: impl FnMut(Key) -> bool) -> bool 
     }
 }
 
-/// The keys that were pressed. A terminal sends a key such as an arrow as ESC and more bytes, at once: these
-/// mean nothing here.
+/// The keys that were pressed. A terminal sends a key such as an arrow as ESC and more bytes, at once: most
+/// of these mean nothing here.
 fn keys(bytes: &[u8]) -> Vec<Key> {
     let mut keys = Vec::new();
     let mut bytes = bytes.iter().copied().peekable();
@@ -57,10 +61,13 @@ fn keys(bytes: &[u8]) -> Vec<Key> {
         match (byte, bytes.peek()) {
             (0x1b, Some(b'[')) => {
                 bytes.next();
+                let plain = bytes.peek().copied();
                 // ECMA-48 section 5.4: a control sequence goes on up to its final byte.
                 bytes.by_ref().find(|byte| (0x40..=0x7e).contains(byte));
+                keys.extend(arrow(plain));
             }
-            (0x1b, Some(b'O')) => drop(bytes.nth(1)),
+            // Arrows look like this where the terminal has been told so.
+            (0x1b, Some(b'O')) => keys.extend(arrow(bytes.nth(1))),
             (0x1b, _) => keys.push(Key::Escape),
             (0x03 | 0x04, _) => keys.push(Key::End),
             (0x0c, _) => keys.push(Key::Redraw),
@@ -72,6 +79,15 @@ fn keys(bytes: &[u8]) -> Vec<Key> {
         }
     }
     keys
+}
+
+/// The arrow whose sequence ends in this byte.
+fn arrow(last: Option<u8>) -> Option<Key> {
+    match last {
+        Some(b'A') => Some(Key::Up),
+        Some(b'B') => Some(Key::Down),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -88,8 +104,9 @@ mod tests {
         assert_eq!(keys(b"\x03\x04\x01\xc3\xa4\x0c\x1a"), [End, End, Redraw, Stop]);
         assert_eq!(keys(b"\x1b"), [Escape]);
         assert_eq!(keys(b"\x1by\x1b\x1b"), [Escape, Char('y'), Escape, Escape]);
-        // Up, Shift-Delete, F1, F5, and one that was cut.
-        assert_eq!(keys(b"\x1b[A\x1b[3;2~\x1bOPa\x1b[15~b\x1b[1"), [Char('a'), Char('b')]);
+        assert_eq!(keys(b"\x1b[A\x1b[B\x1bOB"), [Key::Up, Key::Down, Key::Down]);
+        // Shift-Up, Shift-Delete, F1, F5, and one that was cut.
+        assert_eq!(keys(b"\x1b[1;2A\x1b[3;2~\x1bOPa\x1b[15~b\x1b[1"), [Char('a'), Char('b')]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod feed;
 mod figures;
 mod gone;
+mod help;
 mod history;
 mod keyboard;
 mod keys;
@@ -13,17 +14,20 @@ mod model;
 mod news;
 mod pace;
 mod parties;
+mod picture;
+mod plan;
 mod plot;
 mod records;
 mod scale;
 mod screen;
 mod signals;
+mod speed;
 mod stage;
 mod table;
 mod view;
 
 pub use figures::{json, lines};
-pub use screen::screen;
+pub use screen::{has_screen, screen};
 
 use crate::conversation::{Conversation, Failure};
 

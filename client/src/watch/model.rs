@@ -10,19 +10,20 @@ use super::gone::Gone;
 use super::history::{Figures, History, Sample};
 use super::news::{Bytes, Condition, Connection, Event, LogLine, Look, per_second};
 use super::parties::{Party, Tallies};
+use super::speed::Speed;
 
 /// More than the rows of any screen.
 const MOST_ROWS: usize = 256;
 /// How much later than it happened something may be told.
 const DELAY: Duration = Duration::from_secs(1);
 
-/// A connection, and how fast it was between the last two looks.
+/// A connection, and how fast it is.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// The connection at the last look.
     pub connection: Connection,
-    /// Octets per second.
-    pub rate: Bytes,
+    /// Since the look before; since its start if there was none.
+    pub speed: Speed,
 }
 
 /// All that is known.
@@ -71,9 +72,14 @@ impl Model {
         &self.destinations
     }
 
-    /// Connections, the busiest first; those that are as busy by what they have delivered, then by age.
+    /// Connections, the busiest of the last few seconds first; those that are as busy by what they have delivered, then by age.
     pub fn rows(&self) -> impl Iterator<Item = &Row> {
         self.order.iter().filter_map(|id| self.open.get(id))
+    }
+
+    /// How many of them there are.
+    pub fn row_count(&self) -> usize {
+        self.open.len()
     }
 
     /// The open connection with this id.
@@ -114,7 +120,7 @@ impl Model {
         }
         self.order.push(connection.id.clone());
         let id = connection.id.clone();
-        self.open.insert(id, Row { connection, rate: Bytes::default() });
+        self.open.insert(id, Row { connection, speed: Speed::default() });
     }
 
     fn closed(&mut self, connection: Connection, duration: Duration, now: Instant) {
@@ -166,6 +172,7 @@ impl Model {
             }
             let bytes = connection.bytes;
             let row = before.remove(&connection.id);
+            let speed = row.as_ref().map(|row| row.speed).unwrap_or_default();
             let counted = row
                 .map(|row| row.connection.bytes)
                 .or_else(|| self.gone.counted(&connection.id))
@@ -173,8 +180,14 @@ impl Model {
             let moved = if period.is_some() { bytes.since(counted) } else { Bytes::default() };
             users.add_open(&connection.user, moved, bytes.total());
             destinations.add_open(&connection.destination, moved, bytes.total());
-            let rate = moved.per_second(period.unwrap_or_default());
-            self.open.insert(connection.id.clone(), Row { connection, rate });
+            let speed = match period {
+                Some(period) if connection.age.is_zero() || connection.age >= period => {
+                    speed.after(moved, period)
+                }
+                // Nothing but its average is known of one that is younger than the last look.
+                _ => speed.after(bytes, connection.age),
+            };
+            self.open.insert(connection.id.clone(), Row { connection, speed });
         }
         for (id, row) in before {
             self.gone.remember(id, row.connection.bytes, false, now);
@@ -184,7 +197,7 @@ impl Model {
         let mut order: Vec<&Row> = self.open.values().collect();
         order.sort_unstable_by(|a, b| {
             let key = |row: &Row| {
-                Reverse((row.rate.total(), row.connection.bytes.total(), row.connection.age))
+                Reverse((row.speed.smooth(), row.connection.bytes.total(), row.connection.age))
             };
             key(a).cmp(&key(b)).then_with(|| a.connection.id.cmp(&b.connection.id))
         });
@@ -262,7 +275,7 @@ mod tests {
         let figures = Figures { up: 100, down: 200, connections: 1 };
         assert_eq!(story.model.history().current(), Some(figures));
         assert_eq!(story.users(), [("amy", 100, 20)]);
-        assert_eq!(story.model.rows().next().map(|row| row.rate.up), Some(100));
+        assert_eq!(story.model.rows().next().map(|row| row.speed.rate.up), Some(100));
         story.after(SECOND * 2).look(&[("amy.1", 150, 10)], 1050, 5100);
         assert_eq!(story.users(), [("amy", 0, 0)]);
         assert_eq!(story.model.history().peak(), figures);
@@ -276,6 +289,35 @@ mod tests {
         story.look(&[("d.1", 9, 0), ("c.1", 9, 0), ("b.1", 500, 0), ("a.1", 3, 0)], 0, 0);
         assert_eq!(story.ids(), ["a.1", "b.1", "c.1", "d.1"]);
         assert_eq!(story.users()[0], ("a", 3, 0));
+    }
+
+    #[test]
+    fn those_that_deliver_in_bursts_keep_their_place() {
+        let mut story = Story::new();
+        for second in 0..12_u64 {
+            let (steady, bursts) = (second * 1000, second / 2 * 3000);
+            story.look(&[("steady.1", steady, 0), ("bursts.1", bursts, 0)], 0, 0).after(SECOND);
+            if second > 3 {
+                assert_eq!(story.ids(), ["bursts.1", "steady.1"], "{second}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_young_connection_shows_its_average_since_its_start() {
+        let mut model = Model::default();
+        let start = Instant::now();
+        let mut look = |second: u32, list: &[&str]| {
+            let list = list.iter().map(|line| Connection::parse(line)).collect();
+            let (connections, bytes) = (0, Bytes::default());
+            let condition = Condition::default();
+            let at = start + SECOND * second;
+            model.look(Look { at, connections, bytes, condition, list });
+            model.rows().map(|row| row.speed.rate.up).collect::<Vec<_>>()
+        };
+        assert_eq!(look(0, &["id=1.1 up=500 age=5.000"]), [100]);
+        assert_eq!(look(2, &["id=1.1 up=500 age=7.000", "id=2.1 up=500 age=0.500"]), [1000, 0]);
+        assert_eq!(look(4, &["id=1.1 up=900 age=9.000", "id=2.1 up=500 age=2.500"]), [200, 0]);
     }
 
     #[test]

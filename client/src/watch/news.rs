@@ -111,6 +111,8 @@ pub struct Condition {
     pub uptime: Duration,
     /// How many connections there may be.
     pub limit: u64,
+    /// How long a server that is closing still waits for its connections.
+    pub closing_in: Option<Duration>,
 }
 
 impl Condition {
@@ -119,6 +121,10 @@ impl Condition {
         match line.split_once('=') {
             Some(("state", _)) => self.state = text(line, "state"),
             Some(("uptime", _)) => self.uptime = seconds(line, "uptime"),
+            Some(("closing-in", time)) => {
+                // It is `-` while the server is running.
+                self.closing_in = (time != "-").then(|| seconds(line, "closing-in"));
+            }
             Some(("connections-limit", _)) => self.limit = number(line, "connections-limit"),
             _ => {}
         }
@@ -303,12 +309,16 @@ mod tests {
             "version=0.1.0",
             "uptime=90.500",
             "state=running",
+            "closing-in=-",
             "connections=1",
             "connections-limit=480",
         ] {
             condition.take(line);
         }
         let uptime = Duration::from_millis(90_500);
-        assert_eq!(condition, Condition { state: "running".into(), uptime, limit: 480 });
+        let expected = Condition { state: "running".into(), uptime, limit: 480, closing_in: None };
+        assert_eq!(condition, expected);
+        condition.take("closing-in=3.250");
+        assert_eq!(condition.closing_in, Some(Duration::from_millis(3250)));
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-/// How long a session says nothing at most. The server closes those that are silent for too long, by default
-/// for ten minutes.
-pub const STIR: Duration = Duration::from_secs(5);
+/// How long a session says nothing at most. The server closes those that are silent for too long: by default for
+/// ten minutes, but it may be for one second.
+pub const STIR: Duration = Duration::from_millis(500);
 
 /// When the next interval is over.
 pub struct Pace {

@@ -1,15 +1,15 @@
 //! The live screen: it waits for keys, news, signals and another size, and draws what has changed.
 
 use std::env;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IsTerminal, stdout};
 use std::time::{Duration, Instant};
 
 use socks5d::proto::text::Escaped;
 
 use super::feed::{Feed, News};
 use super::keyboard::{self, Key};
-use super::keys::{Keys, Wish};
-use super::model::Model;
+use super::keys::{Keys, Question, Wish};
+use super::picture::Picture;
 use super::signals::Signals;
 use super::stage::Stage;
 use super::view::{View, Where};
@@ -23,15 +23,21 @@ const TURN: Duration = Duration::from_millis(50);
 /// News that are taken in one turn, so that a flood of them does not keep signals waiting.
 const NEWS_PER_TURN: usize = 1024;
 
+/// Whether standard output is a terminal that can show it. One of which nothing is known can show lines.
+pub fn has_screen() -> bool {
+    let kind = env::var_os("TERM").unwrap_or_default();
+    stdout().is_terminal() && !kind.is_empty() && kind != "dumb"
+}
+
 /// Shows the server until somebody presses `q`.
 ///
 /// # Errors
 /// If the server cannot be watched, when it ends, or if the terminal fails.
 pub fn screen(server: &Server, interval: Duration) -> Result<(), Failure> {
     let (feed, records) = Feed::open(server, interval)?;
-    let mut model = Model::default();
+    let mut picture = Picture::default();
     for record in records {
-        model.log_line(record);
+        picture.live.log_line(record);
     }
     let place = Where {
         server: render::endpoint(&server.host, server.port),
@@ -44,7 +50,7 @@ pub fn screen(server: &Server, interval: Duration) -> Result<(), Failure> {
     let keyboard = keyboard::open().map_err(no_screen)?;
     let mut stage = Stage::enter().map_err(no_screen)?;
     feed.listen(keyboard)?;
-    let mut desk = Desk { feed, model, frozen: None, keys: Keys::default() };
+    let mut desk = Desk { feed, picture, keys: Keys::default() };
     let ended = desk.run(&mut stage, &signals, &place);
     drop(stage);
     signals.obey();
@@ -53,16 +59,13 @@ pub fn screen(server: &Server, interval: Duration) -> Result<(), Failure> {
 
 /// <https://no-color.org>
 fn colours() -> bool {
-    let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    !plain && env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
+    env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Everything that changes while the screen is on.
 struct Desk {
     feed: Feed,
-    model: Model,
-    /// What is shown while the screen stands still.
-    frozen: Option<Box<Model>>,
+    picture: Picture,
     keys: Keys,
 }
 
@@ -79,10 +82,9 @@ impl Desk {
                 stage.enter_again().map_err(Failure::Output)?;
                 changed = true;
             }
-            changed |= signals.resized();
+            changed |= signals.resized() | self.keys.forget(Instant::now());
             if changed && drawn.is_none_or(|drawn| drawn.elapsed() >= TURN) {
-                let model = self.frozen.as_deref().unwrap_or(&self.model);
-                let paused = self.frozen.is_some();
+                let (model, paused) = (self.picture.seen(), self.picture.is_paused());
                 let view = View { place, model, keys: &self.keys, paused };
                 stage.terminal.draw(|frame| view.draw(frame)).map_err(Failure::Output)?;
                 drawn = Some(Instant::now());
@@ -101,26 +103,28 @@ impl Desk {
     }
 
     fn press(&mut self, key: Key) -> Turn {
-        let model = self.frozen.as_deref().unwrap_or(&self.model);
-        match self.keys.press(key, |id| model.find(id).cloned()) {
+        let now = Instant::now();
+        let model = self.picture.seen();
+        let wish = self.keys.press(key, now, |id| model.find(id).cloned());
+        // Nobody can type an id that is somewhere else before it is typed.
+        self.picture.hold(matches!(self.keys.question, Question::Which(_) | Question::Sure(_)));
+        match wish {
             Wish::Nothing => {}
             Wish::Quit => return Turn::Quit,
             Wish::Stop => return Turn::Stop,
             Wish::Redraw => return Turn::Anew,
-            Wish::Pause => {
-                self.frozen = match self.frozen.take() {
-                    None => Some(Box::new(self.model.clone())),
-                    Some(_) => None,
-                };
-            }
-            Wish::Kill(id) => {
-                self.keys.message = if self.feed.kill(id) {
-                    format!("KILL {id} ...")
+            Wish::Pause => self.picture.pause(),
+            Wish::Cut(id) => {
+                let text = if self.feed.cut(id) {
+                    format!("Cutting {id} ...")
                 } else {
                     "The server has not answered yet".to_owned()
                 };
+                self.keys.say(text, now);
             }
         }
+        let last = self.picture.seen().row_count().saturating_sub(1);
+        self.keys.skipped = self.keys.skipped.min(last);
         Turn::Changed
     }
 
@@ -144,9 +148,9 @@ impl Desk {
 
     fn take(&mut self, news: News) -> Result<Turn, Failure> {
         match news {
-            News::Look(look) => self.model.look(look),
-            News::Event(event) => self.model.event(event, Instant::now()),
-            News::Answer(answer) => self.keys.message = answer,
+            News::Look(look) => self.picture.live.look(look),
+            News::Event(event) => self.picture.live.event(event, Instant::now()),
+            News::Answer(answer) => self.keys.say(answer, Instant::now()),
             News::Key(key) => return Ok(self.press(key)),
             News::Unplugged => return Err(Failure::Output(ErrorKind::UnexpectedEof.into())),
             News::Over(failure) => return Err(failure),

@@ -7,7 +7,7 @@ use ratatui::text::Line;
 use ratatui::widgets::Widget;
 
 use super::model::Row;
-use super::news::LogLine;
+use super::news::{Bytes, LogLine};
 use super::parties::Party;
 use crate::units;
 
@@ -31,37 +31,136 @@ const SOURCE: usize = 22;
 const NAME: usize = 48;
 /// From this width on there is room for it.
 const WIDE: u16 = 110;
+/// Columns that a name or a destination has at least, or others are left out.
+const LEAST_NAME: usize = 8;
+const LEAST_DESTINATION: usize = 11;
+/// From this width on there is room for two tables of names side by side.
+pub const TWO_TABLES: u16 = 2 * 34;
 
-/// Users or destinations.
-pub fn parties(title: &str, parties: &[Party], area: Rect, buffer: &mut Buffer) {
-    let name = usize::from(area.width).saturating_sub(COUNT + 2 * SIZE).min(NAME);
-    let line = |title: &str, count: &str, up: &str, down: &str| {
-        format!("{:<name$}{count:>COUNT$}{up:>SIZE$}{down:>SIZE$}", fitted_to(title, name))
-    };
-    let rows = parties.iter().map(|party| {
-        let (up, down) = (speed(party.rate.up), speed(party.rate.down));
-        line(&party.name, &party.connections.to_string(), &up, &down).into()
-    });
-    draw(&line(title, "CONNS", "UP/s", "DOWN/s"), rows, area, buffer);
+/// How many rates are shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rates {
+    /// Up and down.
+    Both,
+    /// Both together.
+    Sum,
 }
 
-/// Connections with their ids.
-pub fn connections<'a>(rows: impl Iterator<Item = &'a Row>, area: Rect, buffer: &mut Buffer) {
-    let rows: Vec<&Row> = rows.take(usize::from(area.height).saturating_sub(1)).collect();
+impl Rates {
+    /// Columns that they take.
+    const fn width(self) -> usize {
+        match self {
+            Rates::Both => 2 * SIZE,
+            Rates::Sum => SIZE,
+        }
+    }
+
+    fn titles(self) -> String {
+        match self {
+            Rates::Both => format!("{:>SIZE$}{:>SIZE$}", "UP/s", "DOWN/s"),
+            Rates::Sum => format!("{:>SIZE$}", "BOTH/s"),
+        }
+    }
+
+    fn text(self, rate: Bytes) -> String {
+        match self {
+            Rates::Both => format!("{:>SIZE$}{:>SIZE$}", speed(rate.up), speed(rate.down)),
+            Rates::Sum => format!("{:>SIZE$}", speed(rate.total())),
+        }
+    }
+}
+
+/// Users or destinations. The names come first, then the rates; the number of connections where there is room.
+pub fn parties(title: &str, parties: &[Party], area: Rect, buffer: &mut Buffer) {
+    let width = usize::from(area.width);
+    let shapes = [(COUNT, Rates::Both), (0, Rates::Both), (0, Rates::Sum)];
+    let room = |(count, rates): (usize, Rates)| width.saturating_sub(count + rates.width());
+    let shape = shapes.into_iter().find(|shape| room(*shape) >= LEAST_NAME);
+    let shape @ (count, rates) = shape.unwrap_or((0, Rates::Sum));
+    let name = room(shape).min(NAME);
+    let line = |title: &str, number: &str, rates: &str| {
+        let number = if count == 0 { "" } else { number };
+        format!("{:<name$}{number:>count$}{rates}", fitted_to(title, name))
+    };
+    let rows = parties.iter().map(|party| {
+        line(&party.name, &party.connections.to_string(), &rates.text(party.rate)).into()
+    });
+    draw(&line(title, "CONNS", &rates.titles()), rows, area, buffer);
+}
+
+/// Which columns a table of connections has, besides the id.
+#[derive(Clone, Copy)]
+struct Shape {
+    /// Columns of the account; without destinations, at least.
+    user: usize,
+    destination: bool,
+    rates: Rates,
+    total: bool,
+    age: bool,
+}
+
+/// All columns, and what is left out bit by bit where there is less room.
+const SHAPES: [Shape; 6] = {
+    let all = Shape { user: USER, destination: true, rates: Rates::Both, total: true, age: true };
+    let ageless = Shape { age: false, ..all };
+    let rates = Shape { total: false, ..ageless };
+    let short = Shape { user: 8, ..rates };
+    let users = Shape { destination: false, ..short };
+    [all, ageless, rates, short, users, Shape { rates: Rates::Sum, ..users }]
+};
+
+impl Shape {
+    /// The first one whose last text has room in so many columns behind the id, and that room.
+    fn fitting(width: usize) -> (Self, usize) {
+        let [.., last] = SHAPES;
+        let fits = |shape: &Shape| {
+            let least = if shape.destination { LEAST_DESTINATION } else { shape.user };
+            shape.room(width) >= least
+        };
+        let shape = SHAPES.into_iter().find(fits).unwrap_or(last);
+        (shape, shape.room(width))
+    }
+
+    /// What is left for the destination, or for the user if there is none.
+    fn room(self, width: usize) -> usize {
+        let user = if self.destination { self.user + GAP } else { 0 };
+        let (total, age) = (if self.total { SIZE } else { 0 }, if self.age { AGE } else { 0 });
+        width.saturating_sub(user + self.rates.width() + total + age)
+    }
+}
+
+/// Connections with their ids, but for the first `skipped`.
+pub fn connections<'a>(
+    rows: impl Iterator<Item = &'a Row>,
+    skipped: usize,
+    area: Rect,
+    buffer: &mut Buffer,
+) {
+    let rows = rows.skip(skipped).take(usize::from(area.height).saturating_sub(1));
+    let rows: Vec<&Row> = rows.collect();
     let ids = rows.iter().map(|row| row.connection.id.len()).max().unwrap_or(0).max(6);
     let sources = if area.width >= WIDE { SOURCE + GAP } else { 0 };
-    let taken = ids + GAP + USER + GAP + sources + 3 * SIZE + AGE;
-    let names = usize::from(area.width).saturating_sub(taken).min(NAME);
-    let line = |[id, user, source, destination]: [&str; 4], numbers: [&str; 4]| {
-        let user = fitted_to(user, USER);
-        let source = fitted_to(source, sources.saturating_sub(GAP));
-        let destination = fitted_to(destination, names);
-        let [up, down, total, age] = numbers;
-        format!(
-            "{id:<ids$}  {user:<USER$}  {source:<sources$}{destination:<names$}\
-             {up:>SIZE$}{down:>SIZE$}{total:>SIZE$}{age:>AGE$}"
-        )
-    };
+    let (shape, room) = Shape::fitting(usize::from(area.width).saturating_sub(ids + GAP + sources));
+    let line =
+        |[id, user, source, destination]: [&str; 4], rates: &str, [total, age]: [&str; 2]| {
+            let mut line = format!("{id:<ids$}  ");
+            if shape.destination {
+                let (width, names) = (shape.user, room.min(NAME));
+                line += &format!("{:<width$}  ", fitted_to(user, width));
+                line += &format!("{:<sources$}", fitted_to(source, sources.saturating_sub(GAP)));
+                line += &format!("{:<names$}", fitted_to(destination, names));
+            } else {
+                line += &format!("{:<room$}", fitted_to(user, room));
+            }
+            line += rates;
+            if shape.total {
+                line += &format!("{total:>SIZE$}");
+            }
+            if shape.age {
+                line += &format!("{age:>AGE$}");
+            }
+            line
+        };
     let texts = rows.iter().map(|row| {
         let connection = &row.connection;
         let state = format!("({})", connection.state);
@@ -70,16 +169,20 @@ pub fn connections<'a>(rows: impl Iterator<Item = &'a Row>, area: Rect, buffer: 
             destination => destination,
         };
         let texts = [&connection.id, &connection.user, &connection.source, destination];
-        let (up, down) = (speed(row.rate.up), speed(row.rate.down));
         let (total, age) = (units::size(connection.bytes.total()), units::age(connection.age));
-        line(texts, [&up, &down, &total, &age]).into()
+        line(texts, &shape.rates.text(row.speed.rate), [&total, &age]).into()
     });
-    let heading = line(["ID", "USER", "SOURCE", "DESTINATION"], ["UP/s", "DOWN/s", "TOTAL", "AGE"]);
+    let destination = match skipped {
+        0 => "DESTINATION".to_owned(),
+        _ => format!("DESTINATION, from {}", skipped.saturating_add(1)),
+    };
+    let titles = ["ID", "USER", "SOURCE", &destination];
+    let heading = line(titles, &shape.rates.titles(), ["TOTAL", "AGE"]);
     draw(&heading, texts, area, buffer);
 }
 
 /// The newest lines of the access log, the newest last. Columns are as wide as what is in them; the
-/// destination is cut first.
+/// destination is cut first, then others are left out.
 pub fn log<'a>(
     lines: impl DoubleEndedIterator<Item = &'a LogLine>,
     warning: Style,
@@ -98,28 +201,42 @@ pub fn log<'a>(
     let time = widest(|line| &line.time, time_title, TIME);
     let user = widest(|line| &line.user, user_title, USER);
     let source = widest(|line| &line.source, source_title, SOURCE);
-    let taken = time + user + source + 4 * GAP + OUTCOME;
-    let room = usize::from(area.width).saturating_sub(taken);
+    let shapes = [[time, user, source], [time, user, 0], [0, user, 0], [0, 0, 0]];
+    let room = |shape: &[usize; 3]| {
+        let cells = shape.iter().filter(|width| **width > 0).map(|width| width + GAP);
+        usize::from(area.width).saturating_sub(cells.sum::<usize>() + GAP + OUTCOME)
+    };
+    let shape = shapes.into_iter().find(|shape| room(shape) >= LEAST_DESTINATION);
+    let shape @ [time, user, source] = shape.unwrap_or_default();
+    // Where the outcome cannot have all its columns either, they go halves.
+    let room =
+        room(&shape).max((usize::from(area.width) / 2).saturating_sub(GAP).min(LEAST_DESTINATION));
     let destination = widest(|line| &line.destination, destination_title, room.min(NAME));
     let format = |texts: [&str; 4], outcome: &str| {
         let widths = [time, user, source, destination];
-        let cells = texts
-            .iter()
-            .zip(widths)
-            .map(|(text, width)| format!("{:<width$}  ", fitted_to(text, width)));
-        fitted(&(cells.collect::<String>() + outcome), area.width)
+        let cells = texts.iter().zip(widths).filter(|(_, width)| *width > 0);
+        let cells = cells.map(|(text, width)| format!("{:<width$}  ", fitted_to(text, width)));
+        let cells = cells.collect::<String>();
+        let left = usize::from(area.width).saturating_sub(cells.chars().count());
+        cells + &fitted_to(outcome, left)
     };
     let texts = lines.iter().map(|line| {
         let texts = [&line.time, &line.user, &line.source, &line.destination];
         let style = if line.warns { warning } else { Style::new() };
         Line::styled(format(texts.map(String::as_str), &line.outcome), style)
     });
-    let titles = [time_title, user_title, source_title, destination_title];
+    let titles = match time {
+        0 => ["", user_title, source_title, "ACCESS LOG"],
+        _ => [time_title, user_title, source_title, destination_title],
+    };
     draw(&format(titles, "OUTCOME"), texts, area, buffer);
 }
 
-/// The heading is underlined from edge to edge.
+/// The heading is underlined from edge to edge. Without room for a row, there is none.
 fn draw<'a>(heading: &str, rows: impl Iterator<Item = Line<'a>>, area: Rect, buffer: &mut Buffer) {
+    if area.height < 2 {
+        return;
+    }
     let style = Style::new().add_modifier(Modifier::BOLD).add_modifier(Modifier::UNDERLINED);
     let heading = format!("{heading:<width$}", width = usize::from(area.width));
     let lines = [Line::styled(heading, style)].into_iter().chain(rows);

@@ -10,16 +10,17 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
+use super::help;
 use super::history::Figures;
 use super::keys::{Keys, Question};
 use super::model::Model;
+use super::news::Condition;
+use super::plan;
 use super::plot::Plot;
 use super::scale;
 use super::table;
 use crate::units;
 
-/// Rows that the plots take, at least and at most.
-const PLOT_ROWS: (u16, u16) = (7, 16);
 /// Columns that a plot takes at least; a narrow screen has fewer plots.
 const PLOT_COLUMNS: u16 = 20;
 const PAUSED: &str = " PAUSED ";
@@ -57,21 +58,31 @@ impl View<'_> {
         let [header, body, footer] =
             Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)])
                 .areas(frame.area());
-        let (least, most) = PLOT_ROWS;
-        let plots = (body.height.saturating_mul(3) / 8).clamp(least, most);
-        let rows =
-            [Constraint::Max(plots), Constraint::Fill(3), Constraint::Fill(4), Constraint::Fill(3)];
-        let [plots, parties, connections, log] = Layout::vertical(rows).areas(body);
-        let halves = Layout::horizontal([Constraint::Fill(1); 2]).spacing(2);
-        let [users, destinations] = halves.areas(parties);
+        let rows = plan::rows(body.height);
+        let rows = [rows.plots, rows.parties, rows.connections, rows.log];
+        let [plots, parties, connections, log] =
+            Layout::vertical(rows.map(Constraint::Length)).areas(body);
+        let (users, destinations) = if parties.width >= table::TWO_TABLES {
+            let halves = Layout::horizontal([Constraint::Fill(1); 2]).spacing(2);
+            let [users, destinations] = halves.areas(parties);
+            (users, destinations)
+        } else {
+            (parties, Rect::ZERO)
+        };
         let buffer = frame.buffer_mut();
         self.header(header, buffer);
         self.plots(plots, buffer);
         table::parties("USERS", self.model.users(), users, buffer);
         table::parties("DESTINATIONS", self.model.destinations(), destinations, buffer);
-        table::connections(self.model.rows(), connections, buffer);
+        // Some may have gone since they were scrolled away.
+        let skipped = self.keys.skipped.min(self.model.row_count().saturating_sub(1));
+        table::connections(self.model.rows(), skipped, connections, buffer);
         table::log(self.model.log(), self.style(Color::Yellow), log, buffer);
-        if let Some(position) = self.footer(footer, buffer) {
+        let cursor = self.footer(footer, buffer);
+        if self.keys.question == Question::Help {
+            help::draw(body, buffer);
+        }
+        if let Some(position) = cursor {
             frame.set_cursor_position(position);
         }
     }
@@ -81,35 +92,38 @@ impl View<'_> {
     }
 
     fn header(&self, area: Rect, buffer: &mut Buffer) {
-        let place = self.place;
-        let mut line = Line::from_iter([
-            Span::styled(place.server.as_str(), BOLD),
-            format!(" as {}", place.user).into(),
-        ]);
-        match self.model.condition() {
-            None => line.push_span("   waiting for the server"),
-            Some(condition) => {
-                let style = match condition.state.as_str() {
-                    "running" => Style::new(),
-                    _ => self.style(Color::Yellow).patch(BOLD),
-                };
-                line.push_span("   ");
-                line.push_span(Span::styled(condition.state.clone(), style));
-                line.push_span(format!(
-                    " {}   {} of {} connections",
-                    units::age(condition.uptime),
-                    self.model.connections(),
-                    condition.limit
-                ));
-            }
+        let paused = if self.paused { PAUSED } else { "" };
+        let width = u16::try_from(paused.len()).unwrap_or(u16::MAX).min(area.width);
+        let left = Rect { width: area.width.saturating_sub(width), ..area };
+        let full = self.state(true);
+        let line = if full.width() <= left.width.into() { full } else { self.state(false) };
+        line.render(left, buffer);
+        let style = BOLD.patch(self.style(Color::Yellow)).add_modifier(Modifier::REVERSED);
+        Span::styled(paused, style).render(Rect { x: left.right(), width, ..area }, buffer);
+    }
+
+    /// Who is watched, and how it is doing. The name of the account and the limit can be left out.
+    fn state(&self, full: bool) -> Line<'_> {
+        let mut line = Line::from(Span::styled(self.place.server.as_str(), BOLD));
+        if full {
+            line.push_span(format!(" as {}", self.place.user));
         }
-        line.render(area, buffer);
-        if self.paused {
-            let style = BOLD.patch(self.style(Color::Yellow)).add_modifier(Modifier::REVERSED);
-            let width = u16::try_from(PAUSED.len()).unwrap_or(u16::MAX).min(area.width);
-            let place = Rect { x: area.right().saturating_sub(width), width, ..area };
-            Span::styled(PAUSED, style).render(place, buffer);
+        let gap = if full { "   " } else { " " };
+        let Some(condition) = self.model.condition() else {
+            line.push_span(format!("{gap}waiting for the server"));
+            return line;
+        };
+        let style = match condition.state.as_str() {
+            "running" => Style::new(),
+            _ => self.style(Color::Yellow).patch(BOLD),
+        };
+        line.push_span(gap);
+        line.push_span(Span::styled(doing(condition), style));
+        line.push_span(format!("{gap}{}", self.model.connections()));
+        if full {
+            line.push_span(format!(" of {} connections", condition.limit));
         }
+        line
     }
 
     fn plots(&self, area: Rect, buffer: &mut Buffer) {
@@ -149,27 +163,22 @@ impl View<'_> {
 
     /// Returns where the cursor belongs, if something is to be typed.
     fn footer(&self, area: Rect, buffer: &mut Buffer) -> Option<(u16, u16)> {
-        let line = match &self.keys.question {
-            Question::None if self.keys.message.is_empty() => {
-                let pace = format!("every {} s", self.place.interval.as_secs_f64());
-                Line::styled(pace, FAINT).alignment(Alignment::Right).render(area, buffer);
-                let pause = if self.paused { " go on   " } else { " pause   " };
-                let keys = [("q", " quit   "), ("p", pause), ("k", " kill a connection ")];
-                Line::from_iter(
-                    keys.iter()
-                        .flat_map(|(key, does)| [Span::styled(*key, BOLD), Span::raw(*does)]),
-                )
-            }
-            Question::None => Line::styled(self.keys.message.clone(), BOLD),
-            Question::Which(typed) => {
-                let asked = format!("Kill which connection (Esc: none)? {typed}");
+        let line = match (&self.keys.question, self.keys.message()) {
+            (Question::None, Some(message)) => Line::styled(message, BOLD),
+            (Question::None | Question::Help, _) => self.keys_and_pace(area, buffer),
+            (Question::Which(typed), _) => {
+                let asked = format!("Cut which connection (Esc: none)? {typed}");
+                let asked = match asked.len() < area.width.into() {
+                    true => asked,
+                    false => format!("Cut? {typed}"),
+                };
                 let end = area.x.saturating_add(u16::try_from(asked.len()).unwrap_or(u16::MAX));
                 Line::styled(asked, BOLD).render(area, buffer);
                 return Some((end.min(area.right().saturating_sub(1)), area.y));
             }
-            Question::Sure(connection) => {
+            (Question::Sure(connection), _) => {
                 let asked = format!(
-                    "Kill {}: {}, {} -> {}? (y/n)",
+                    "Cut {}: {}, {} -> {}? (y/n)",
                     connection.id, connection.user, connection.source, connection.destination
                 );
                 let style = BOLD.patch(self.style(Color::Yellow));
@@ -178,6 +187,39 @@ impl View<'_> {
         };
         line.render(area, buffer);
         None
+    }
+
+    /// The keys that find room, and how often the screen is renewed if that does, too.
+    fn keys_and_pace(&self, area: Rect, buffer: &mut Buffer) -> Line<'static> {
+        let pause = if self.paused { "go on" } else { "pause" };
+        let all = [("q", "quit"), ("p", pause), ("k", "cut a connection"), ("?", "keys")];
+        let short = [("q", "quit"), ("p", pause), ("k", "cut"), ("?", "keys")];
+        let few = [("q", "quit"), ("?", "keys")];
+        let line = |keys: &[(&'static str, &'static str)]| {
+            let gaps = ["", "   "].into_iter().chain(std::iter::repeat("   "));
+            Line::from_iter(keys.iter().zip(gaps).flat_map(|((key, does), gap)| {
+                [Span::raw(gap), Span::styled(*key, BOLD), format!(" {does}").into()]
+            }))
+        };
+        let width = usize::from(area.width);
+        let lines = [line(&all), line(&short), line(&few)].into_iter();
+        let line = lines.clone().find(|line| line.width() <= width).or(lines.last());
+        let line = line.unwrap_or_default();
+        let pace = format!("every {} s", self.place.interval.as_secs_f64());
+        if line.width().saturating_add(3).saturating_add(pace.len()) <= width {
+            Line::styled(pace, FAINT).alignment(Alignment::Right).render(area, buffer);
+        }
+        line
+    }
+}
+
+/// `running 3m05s`, which is since when; `closing, 4s left`.
+fn doing(condition: &Condition) -> String {
+    let state = &condition.state;
+    match condition.closing_in {
+        _ if state == "running" => format!("{state} {}", units::age(condition.uptime)),
+        Some(left) => format!("{state}, {} left", units::left(left)),
+        None => state.clone(),
     }
 }
 
@@ -210,6 +252,7 @@ mod tests {
                     state: "running".into(),
                     uptime: Duration::from_secs(second),
                     limit: 480,
+                    closing_in: None,
                 },
                 list: (1..=second.min(30)).map(connection).collect(),
             });
@@ -229,7 +272,8 @@ mod tests {
             interval: Duration::from_secs(1),
             colours: true,
         };
-        let keys = Keys { question, ..Keys::default() };
+        let mut keys = Keys::default();
+        keys.question = question;
         let view = View { place: &place, model, keys: &keys, paused: true };
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| view.draw(frame)).unwrap();
@@ -260,12 +304,41 @@ mod tests {
                 "30.1",
                 "29.1",
                 "line 69",
-                "q quit   p go on   k kill a connection",
+                "q quit   p go on   k cut a connection   ? keys",
                 "every 1 s",
             ] {
                 assert!(screen.contains(part), "{part} at {width}x{height}:\n{screen}");
             }
         }
+    }
+
+    #[test]
+    fn the_time_that_is_left_is_told_from_the_uptime() {
+        let mut condition = Condition {
+            state: "running".into(),
+            uptime: Duration::from_secs(517),
+            closing_in: Some(Duration::from_millis(3250)),
+            ..Condition::default()
+        };
+        assert_eq!(doing(&condition), "running 8m37s");
+        condition.state = "closing".into();
+        assert_eq!(doing(&condition), "closing, 4s left");
+        condition.closing_in = None;
+        assert_eq!(doing(&condition), "closing");
+    }
+
+    #[test]
+    fn names_and_rates_stay_on_a_small_screen() {
+        for (width, height) in [(50, 20), (40, 10), (30, 10)] {
+            let screen = drawn(&model(), Question::None, width, height);
+            for part in ["UP 134 KiB/s", "USERS", "user30", "ID ", "30.1 ", "29.3 KiB"] {
+                assert!(screen.contains(part), "{part} at {width}x{height}:\n{screen}");
+            }
+            assert!(!screen.contains("DESTINATIONS"), "{width}x{height}:\n{screen}");
+            assert!(width == 30 || !screen.contains("every"), "{width}x{height}:\n{screen}");
+        }
+        let screen = drawn(&model(), Question::None, 20, 4);
+        assert!(screen.contains("30.1 "), "{screen}");
     }
 
     #[test]
@@ -276,6 +349,7 @@ mod tests {
             for height in [1, 2, 3, 5, 8, 13] {
                 for question in [
                     Question::None,
+                    Question::Help,
                     Question::Which("1.1".into()),
                     Question::Sure(connection.clone()),
                 ] {

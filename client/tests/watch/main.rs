@@ -1,6 +1,8 @@
 //! The live screen of `--watch` in a terminal of its own, against a live proxy.
 
+mod dialogue;
 mod jobs;
+mod sizes;
 
 use std::net::TcpStream;
 use std::num::NonZero;
@@ -13,7 +15,7 @@ use support::origin::Origin;
 use support::proxy::{Proxy, send_signal, wait_for_exit};
 use support::socks::Client;
 use support::terminal::Terminal;
-use support::{PATIENCE, eventually, exchange, read_the_end};
+use support::{PATIENCE, eventually, exchange};
 
 const BLOCKS: &str = "▁▂▃▄▅▆▇█";
 
@@ -152,7 +154,7 @@ fn everything_is_on_the_screen() {
             .map(|(user, bytes)| Tunnel::open(&proxy, user, bytes));
         let mut watch = Watch::start(&proxy, columns, rows);
         let place = format!("{} as admin   running ", proxy.metp_address());
-        watch.shows(&[&place, "2 of ", "every 0.2 s", "q quit   p pause   k kill a connection"]);
+        watch.shows(&[&place, "2 of ", "every 0.2 s", "q quit   p pause   k cut a connection"]);
         watch.shows(&[
             "UP 0 B/s",
             "DOWN 0 B/s",
@@ -218,32 +220,6 @@ fn the_log_tells_of_what_is_over_once() {
 }
 
 #[test]
-fn it_takes_the_size_of_the_terminal() {
-    let proxy = proxy();
-    let tunnel = Tunnel::open(&proxy, "alice", 1000);
-    let mut watch = Watch::start(&proxy, 80, 24);
-    watch.shows(&["CONNECTIONS 1", "every 0.2 s"]);
-    let log = |watch: &mut Watch| {
-        let text = watch.screen().contents();
-        text.lines().position(|line| line.starts_with("ACCESS LOG")).unwrap_or(0)
-    };
-    assert!(!watch.screen().contents().contains(&tunnel.source()));
-    watch.resize(200, 50);
-    watch.shows(&[&tunnel.source()]);
-    eventually("it uses the height", || log(&mut watch) > 24);
-    watch.resize(20, 5);
-    watch.shows(&["UP "]);
-    let before = watch.terminal.shown().len();
-    watch.terminal.resize(1, 1);
-    eventually("it is drawn anew", || watch.terminal.shown().len() > before);
-    watch.resize(80, 24);
-    watch.shows(&["CONNECTIONS 1", "every 0.2 s", "ACCESS LOG"]);
-    eventually("it fits again", || log(&mut watch) < 24);
-    watch.press("q");
-    assert_eq!(watch.ends().0, 0);
-}
-
-#[test]
 fn it_stands_still_while_it_is_paused() {
     let proxy = proxy();
     let first = Tunnel::open(&proxy, "alice", 1000);
@@ -267,39 +243,6 @@ fn it_stands_still_while_it_is_paused() {
     assert!(!watch.screen().contents().contains("PAUSED"));
     let peak = watch.part(0..33, 2..3);
     assert!(!peak.contains("peak 0 B/s"), "it went on gathering: {peak}");
-}
-
-#[test]
-fn a_connection_is_killed_after_a_question() {
-    let proxy = proxy();
-    let mut alice = Tunnel::open(&proxy, "alice", 1000);
-    let mut bob = Tunnel::open(&proxy, "bob", 1000);
-    let mut watch = Watch::start(&proxy, 80, 24);
-    watch.shows(&[&format!("\n{} ", alice.id), &format!("\n{} ", bob.id)]);
-    let question =
-        format!("Kill {}: alice, {} -> {}?", alice.id, alice.source(), alice.destination);
-    let ask = format!("k9\x7f{}\r", alice.id);
-    for no in ["n", "\x1b"] {
-        watch.press("k");
-        watch.shows(&["Kill which connection"]);
-        assert!(!watch.screen().hide_cursor(), "the cursor is where one types");
-        watch.press(&ask[1..]);
-        watch.shows(&[&question, "(y/n)"]);
-        watch.press(no);
-        watch.shows(&["q quit"]);
-        exchange(&mut alice.stream, 1000);
-    }
-    watch.press("k4000000000.1\r");
-    watch.shows(&["There is no connection 4000000000.1"]);
-    watch.press(&ask);
-    watch.shows(&[&question]);
-    watch.press("y");
-    watch.shows(&[&format!("KILL {}: OK killed=1", alice.id), "killed"]);
-    read_the_end(&mut alice.stream);
-    exchange(&mut bob.stream, 1000);
-    eventually("it has left the list", || {
-        !watch.screen().contents().contains(&format!("\n{} ", alice.id))
-    });
 }
 
 #[test]
@@ -330,6 +273,7 @@ fn it_ends_with_its_terminal() {
     let mut terminal = Terminal::default();
     terminal.resize(80, 24);
     let mut command = command(["-p", &port, "-u", "admin:1234", "-w"]);
+    command.env("TERM", "xterm");
     terminal.attach(&mut command);
     let mut client = command.spawn().expect("it starts");
     // The call keeps its own copies of the terminal's descriptors.
@@ -360,9 +304,33 @@ fn the_end_of_the_server_is_told() {
 }
 
 #[test]
+fn a_server_that_is_closing_tells_what_time_is_left() {
+    let proxy = proxy();
+    let tunnel = Tunnel::open(&proxy, "alice", 1000);
+    let mut watch = Watch::start(&proxy, 80, 24);
+    watch.shows(&[" running "]);
+    proxy.admin().tell("SHUTDOWN GRACE 30");
+    watch.shows(&[" closing, ", "s left   1 of "]);
+    drop(tunnel);
+    assert_eq!(watch.ends().0, 69);
+}
+
+#[test]
+fn sessions_are_kept_alive_in_long_intervals() {
+    let proxy = Proxy::with(&["--metp-idle-timeout", "1", "-u", "alice:secret"]);
+    let port = proxy.metp_address().port().to_string();
+    let mut command = command(["-p", &port, "-u", "admin:1234", "-w", "3"]);
+    command.env("TERM", "xterm");
+    let mut watch = Watch::run(command, 80, 24);
+    watch.shows(&["CONNECTIONS 0", "every 3 s"]);
+    let _tunnel = Tunnel::open(&proxy, "alice", 1000);
+    watch.shows(&["CONNECTIONS 1"]);
+}
+
+#[test]
 fn an_account_of_role_user_gets_no_screen() {
     let proxy = proxy();
-    let mut watch = Watch::with(&proxy, "alice:secret", &[], 80, 24);
+    let mut watch = Watch::with(&proxy, "alice:secret", &[("TERM", "xterm")], 80, 24);
     eventually("it says so", || watch.screen().contents().contains("Not authorized"));
     assert!(!watch.terminal.screen().contains("\x1b[?1049h"), "the screen is left alone");
     assert_eq!(watch.ends().0, 77);
@@ -383,7 +351,18 @@ fn colours_can_be_had_and_done_without() {
     assert!(coloured(&[("TERM", "xterm")]));
     assert!(coloured(&[("TERM", "xterm"), ("NO_COLOR", "")]));
     assert!(!coloured(&[("TERM", "xterm"), ("NO_COLOR", "1")]));
-    assert!(!coloured(&[("TERM", "dumb")]));
+}
+
+#[test]
+fn a_terminal_that_can_do_nothing_gets_lines() {
+    let proxy = proxy();
+    for environment in [[("TERM", "dumb")], [("TERM", "")]] {
+        let mut watch = Watch::with(&proxy, "admin:1234", &environment, 80, 24);
+        eventually("there are lines", || watch.terminal.screen().matches(" 0\r\n").count() > 2);
+        assert!(!watch.terminal.screen().contains('\x1b'), "no sequences");
+        watch.press("\x03");
+        assert_eq!(watch.ends().0, libc::SIGINT);
+    }
 }
 
 /// Whether one of the sequences `CSI ... m` sets a colour; 39 and 49 are the colours of the terminal.

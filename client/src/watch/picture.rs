@@ -1,0 +1,78 @@
+//! What is seen of what is known: it stands still while somebody has asked for that, or looks for a connection in
+//! it. What is known goes on.
+
+use super::model::Model;
+
+/// What is known, and what is seen of it.
+#[derive(Debug, Default)]
+pub struct Picture {
+    /// What is known.
+    pub live: Model,
+    /// What is seen while it stands still.
+    still: Option<Box<Model>>,
+    paused: bool,
+    held: bool,
+}
+
+impl Picture {
+    /// What is seen.
+    pub fn seen(&self) -> &Model {
+        self.still.as_deref().unwrap_or(&self.live)
+    }
+
+    /// Whether somebody has asked for a pause.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Begins a pause, or ends it.
+    pub fn pause(&mut self) {
+        self.paused = !self.paused;
+        self.stand();
+    }
+
+    /// Has it stand still, or not any more, whether there is a pause or not.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held;
+        self.stand();
+    }
+
+    fn stand(&mut self) {
+        if !self.paused && !self.held {
+            self.still = None;
+        } else if self.still.is_none() {
+            self.still = Some(Box::new(self.live.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::news::LogLine;
+    use super::*;
+
+    #[test]
+    fn it_stands_still_as_long_as_anything_wants_it_to() {
+        let mut picture = Picture::default();
+        let grow = |picture: &mut Picture| {
+            picture.live.log_line(LogLine::default());
+            picture.seen().log().count()
+        };
+        assert_eq!(grow(&mut picture), 1);
+        picture.hold(true);
+        assert_eq!(grow(&mut picture), 1);
+        picture.hold(false);
+        assert_eq!(grow(&mut picture), 3);
+        picture.pause();
+        assert_eq!(grow(&mut picture), 3);
+        picture.hold(true);
+        assert_eq!(grow(&mut picture), 3);
+        picture.hold(false);
+        assert_eq!((grow(&mut picture), picture.is_paused()), (3, true));
+        picture.hold(true);
+        picture.pause();
+        assert_eq!(grow(&mut picture), 3);
+        picture.hold(false);
+        assert_eq!((grow(&mut picture), picture.is_paused()), (8, false));
+    }
+}

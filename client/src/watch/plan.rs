@@ -1,0 +1,69 @@
+//! Who gets which rows of the screen. Where there is little room, bars and axes go first, then the log, then users
+//! and destinations: a table has room for a heading and a row, or is not there.
+
+/// Rows that the plots take with their bars, at least and at most.
+const PLOTS: (u16, u16) = (7, 16);
+/// Below this height there are none but their names and what they are now.
+const BARS: u16 = 16;
+/// A heading and a row.
+const TABLE: u16 = 2;
+
+/// Rows from above to below, between header and footer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rows {
+    /// For the plots.
+    pub plots: u16,
+    /// For users and destinations.
+    pub parties: u16,
+    /// For the connections.
+    pub connections: u16,
+    /// For the access log.
+    pub log: u16,
+}
+
+/// Shares so many rows out.
+pub fn rows(height: u16) -> Rows {
+    let (least, most) = PLOTS;
+    let plots = match height {
+        BARS.. => (height.saturating_mul(3) / 8).clamp(least, most),
+        TABLE => 0,
+        _ => height.min(1),
+    };
+    let left = height.saturating_sub(plots);
+    let share = (left / 10 * 3).saturating_add(left % 10 * 3 / 10).max(TABLE);
+    let parties = if left >= 2 * TABLE { share } else { 0 };
+    let log = if left >= 3 * TABLE { share } else { 0 };
+    Rows { plots, parties, connections: left.saturating_sub(parties).saturating_sub(log), log }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_rows_are_shared_out() {
+        for (height, plots, parties, connections, log) in [
+            (0, 0, 0, 0, 0),
+            (1, 1, 0, 0, 0),
+            (2, 0, 0, 2, 0),
+            (3, 1, 0, 2, 0),
+            (5, 1, 2, 2, 0),
+            (8, 1, 2, 3, 2),
+            (15, 1, 4, 6, 4),
+            (16, 7, 2, 5, 2),
+            (22, 8, 4, 6, 4),
+            (48, 16, 9, 14, 9),
+        ] {
+            assert_eq!(rows(height), Rows { plots, parties, connections, log }, "{height}");
+        }
+    }
+
+    #[test]
+    fn a_table_has_room_for_a_row() {
+        for height in 0..u16::MAX {
+            let Rows { plots, parties, connections, log } = rows(height);
+            assert_eq!(plots + parties + connections + log, height);
+            assert!(![parties, connections, log].contains(&1), "{height}");
+        }
+    }
+}
