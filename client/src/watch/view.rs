@@ -120,9 +120,10 @@ impl View<'_> {
         line.push_span(gap);
         line.push_span(Span::styled(doing(condition), style));
         line.push_span(format!("{gap}{}", self.model.connections()));
-        if full {
-            line.push_span(format!(" of {} connections", condition.limit));
-        }
+        line.push_span(match full {
+            true => format!(" of {} connections", condition.limit),
+            false => " open".to_owned(),
+        });
         line
     }
 
