@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long nothing may come, while events are waited for, until the server is asked whether it is there.
 const QUIET: Duration = Duration::from_secs(5);
 
+/// What is left of a wait that went by while the program was stopped.
+const INSTANT: Duration = Duration::from_millis(1);
+
 /// The longest line that is taken from a server, in octets; METP's own limit is far below.
 const LONGEST_LINE: u64 = 4096;
 
@@ -238,11 +241,14 @@ impl Conversation {
     /// Waits for something to come. `false`: nothing has.
     fn hears(&mut self, patience: Duration) -> Result<bool, Failure> {
         self.stream.get_ref().set_read_timeout(Some(patience)).map_err(lost)?;
-        match self.stream.fill_buf() {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(error) => Err(lost(error)),
+        loop {
+            return match self.stream.fill_buf() {
+                Ok(_) => Ok(true),
+                // The program has been stopped and continued, perhaps.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+                Err(error) => Err(lost(error)),
+            };
         }
     }
 
@@ -316,17 +322,25 @@ impl Conversation {
     /// and then does not hold up anybody.
     fn read_line(&mut self, deadline: Instant) -> Result<(), Failure> {
         self.line.clear();
+        let mut interrupted = false;
         while self.line.last() != Some(&b'\n') {
             if self.stream.buffer().is_empty() {
-                let left = deadline.saturating_duration_since(Instant::now());
+                let mut left = deadline.saturating_duration_since(Instant::now());
+                if interrupted {
+                    // If the program was stopped, the answer has come meanwhile.
+                    left = left.max(INSTANT);
+                }
                 if left.is_zero() {
                     return Err(lost(io::ErrorKind::TimedOut.into()));
                 }
                 self.stream.get_ref().set_read_timeout(Some(left)).map_err(lost)?;
                 match self.stream.fill_buf() {
                     Ok([]) => break,
-                    Ok(_) => {}
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Ok(_) => interrupted = false,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                        interrupted = true;
+                        continue;
+                    }
                     Err(error) => return Err(lost(error)),
                 }
             }

@@ -59,6 +59,25 @@ fn it_comes_back_when_it_was_stopped_by_force() {
     eventually("it ends", || !watch.screen().alternate_screen());
 }
 
+/// The system breaks off whatever a process waits for when it is stopped and continued.
+#[test]
+fn its_sessions_outlast_a_stop() {
+    let proxy = proxy();
+    let mut watch = shell(&proxy);
+    watch.shows(&["CONNECTIONS 0", "every 0.2 s"]);
+    watch.press("\x1a");
+    watch.shows(&["stopped by "]);
+    watch.press("\n");
+    // Longer than anything is waited for.
+    watch.shows(&["running 12s"]);
+    let tunnel = Tunnel::open(&proxy, "alice", 1000);
+    watch.shows(&["CONNECTIONS 1"]);
+    drop(tunnel.stream);
+    watch.shows(&["2.0 KiB in "]);
+    watch.press("q");
+    assert_eq!(watch.ends().0, 17);
+}
+
 #[test]
 fn it_does_not_stop_where_nobody_can_continue_it() {
     let proxy = proxy();
