@@ -37,16 +37,22 @@ pub fn credentials(data: &[u8]) {
     }
 }
 
+/// How an IPv4 address in the form of IPv6 begins, behind its type: RFC 4291 §2.5.5.2.
+const MAPPED: [u8; 13] = [4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+
 /// RFC 1928 §4: verb and target.
 pub fn request(data: &[u8]) {
     restartable(data, Request::parse);
     match Request::parse(data) {
         Ok(Some((request, taken))) => {
             let again = request.encode();
-            // RSV is skipped when it is read, and 00 when it is written.
-            let came = [&data[..2], &[0], &data[3..taken]].concat();
+            // RSV is skipped when it is read, and 00 when it is written. A mapped address is an IPv4 address.
+            let came = match data[3..taken].strip_prefix(&MAPPED) {
+                Some(ipv4) => [&data[..2], &[0, 1], ipv4].concat(),
+                None => [&data[..2], &[0], &data[3..taken]].concat(),
+            };
             assert_eq!(again, came, "another message than the one that came");
-            assert_eq!(Request::parse(&again), Ok(Some((request.clone(), taken))));
+            assert_eq!(Request::parse(&again), Ok(Some((request.clone(), again.len()))));
             let shown = request.target.to_string();
             assert!(shown.bytes().all(|byte| (0x21..=0x7e).contains(&byte)), "{shown:?}");
             if let Host::Name(name) = request.target.host {
