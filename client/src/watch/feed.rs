@@ -4,6 +4,8 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -12,6 +14,7 @@ use socks5d::proto::metp::{Command, ConnectionId, LogSelection, Topic, Topics};
 
 use super::figures::Totals;
 use super::keyboard::{self, Key};
+use super::model::MOST_CONNECTIONS;
 use super::news::{Condition, Connection, Event, LogLine, Look};
 use super::pace::{Pace, STIR};
 use super::records::{self, Record};
@@ -24,13 +27,11 @@ const MOST_NEWS: usize = 256;
 const MOST_ORDERS: usize = 4;
 /// Records of the access log to begin with.
 const FIRST_RECORDS: u64 = 100;
-/// Connections that are taken from a server.
-const MOST_CONNECTIONS: usize = 1 << 18;
 
 /// What has been learnt.
 pub enum News {
     /// How things are, at an interval.
-    Look(Look),
+    Look(Look, Waiting),
     /// Something has happened.
     Event(Event),
     /// What came of an order.
@@ -41,6 +42,22 @@ pub enum News {
     Unplugged,
     /// There will be no more news.
     Over(Failure),
+}
+
+/// A look that has not been taken yet. Looks can be large: there is one at a time, and where the screen is not
+/// drawn, because nobody takes it, there are no more.
+pub struct Waiting(Arc<AtomicBool>);
+
+impl Waiting {
+    fn begin(waits: &Arc<AtomicBool>) -> Option<Self> {
+        (!waits.swap(true, Ordering::AcqRel)).then(|| Waiting(Arc::clone(waits)))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 /// Both sessions, and the keyboard.
@@ -137,8 +154,11 @@ fn ask(
     news: &SyncSender<News>,
 ) -> Result<(), Failure> {
     let mut pace = Pace::new(interval, Instant::now());
+    let waits = Arc::default();
     loop {
-        if news.send(News::Look(look(conversation)?)).is_err() {
+        if let Some(waiting) = Waiting::begin(&waits)
+            && news.send(News::Look(look(conversation)?, waiting)).is_err()
+        {
             return Ok(());
         }
         pace.next(Instant::now());
@@ -208,4 +228,18 @@ fn records(conversation: &mut Conversation) -> Result<Vec<Record>, Failure> {
         Ok(())
     })?;
     Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_look_waits_at_a_time() {
+        let waits = Arc::default();
+        let first = Waiting::begin(&waits);
+        assert!(first.is_some() && Waiting::begin(&waits).is_none());
+        drop(first);
+        assert!(Waiting::begin(&waits).is_some());
+    }
 }

@@ -12,6 +12,8 @@ use super::news::{Bytes, Condition, Connection, Event, LogLine, Look, per_second
 use super::parties::{Party, Tallies};
 use super::speed::Speed;
 
+/// Connections that are kept: more than a server has descriptors for.
+pub const MOST_CONNECTIONS: usize = 1 << 18;
 /// More than the rows of any screen.
 const MOST_ROWS: usize = 256;
 /// How much later than it happened something may be told.
@@ -111,7 +113,7 @@ impl Model {
 
     /// A connection that a look has listed already stays as it is.
     fn opened(&mut self, connection: Connection) {
-        if self.open.contains_key(&connection.id) {
+        if self.open.contains_key(&connection.id) || self.open.len() >= MOST_CONNECTIONS {
             return;
         }
         // Between two looks far apart, many may have come and gone.
@@ -382,6 +384,16 @@ mod tests {
         assert_eq!((story.ids(), story.users()), (vec!["amy.1"], vec![("amy", 60, 0)]));
         story.opened("amy.1").after(SECOND).look(&[("amy.1", 70, 0)], 0, 0);
         assert_eq!(story.users(), [("amy", 10, 0)]);
+    }
+
+    #[test]
+    fn connections_that_never_end_are_bounded() {
+        let mut story = Story::new();
+        story.look(&[], 0, 0);
+        for index in 0..MOST_CONNECTIONS + 10 {
+            story.opened(&format!("amy.{index}"));
+        }
+        assert_eq!(story.model.row_count(), MOST_CONNECTIONS);
     }
 
     #[test]

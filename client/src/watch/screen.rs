@@ -148,7 +148,10 @@ impl Desk {
 
     fn take(&mut self, news: News) -> Result<Turn, Failure> {
         match news {
-            News::Look(look) => self.picture.live.look(look),
+            News::Look(look, waiting) => {
+                self.picture.live.look(look);
+                drop(waiting);
+            }
             News::Event(event) => self.picture.live.event(event, Instant::now()),
             News::Answer(answer) => self.keys.say(answer, Instant::now()),
             News::Key(key) => return Ok(self.press(key)),

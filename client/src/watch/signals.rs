@@ -28,7 +28,11 @@ impl Signals {
             continued: Arc::default(),
             resized: Arc::default(),
         };
+        let asked = Arc::new(AtomicBool::new(false));
         for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM] {
+            // Where nobody reads the terminal, drawing waits for ever: who asks twice is not kept waiting.
+            flag::register_conditional_default(signal, Arc::clone(&asked))?;
+            flag::register(signal, Arc::clone(&asked))?;
             let number = usize::try_from(signal).unwrap_or(0);
             flag::register_usize(signal, Arc::clone(&signals.end), number)?;
         }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use support::client::command;
 use support::eventually;
-use support::proxy::Proxy;
+use support::proxy::{Proxy, send_signal};
 
 use super::{Tunnel, Watch, proxy};
 
@@ -102,4 +102,22 @@ fn all_is_drawn_anew_on_demand() {
     assert_ne!(watch.screen().contents(), before);
     watch.press("\x0c");
     eventually("it is as before", || watch.screen().contents() == before);
+}
+
+/// Nobody reads the terminal, so drawing waits. Whoever asks for the end twice is not kept waiting.
+#[test]
+fn a_second_signal_ends_it_wherever_it_hangs() {
+    let proxy = proxy();
+    let mut watch = Watch::start(&proxy, 500, 200);
+    // The number of write(2) stands first while it waits in there.
+    let syscall = format!("/proc/{}/syscall", watch.client.id());
+    let write = format!("{} 0x1 ", libc::SYS_write);
+    eventually("it hangs", || {
+        watch.press("\x0c");
+        std::fs::read_to_string(&syscall).is_ok_and(|call| call.starts_with(&write))
+    });
+    eventually("it ends", || {
+        send_signal(&watch.client, libc::SIGTERM);
+        watch.client.try_wait().expect("a child can be asked").is_some()
+    });
 }
