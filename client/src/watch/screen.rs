@@ -1,6 +1,5 @@
 //! The live screen: it waits for keys, news, signals and another size, and draws what has changed.
 
-use std::env;
 use std::io::{ErrorKind, IsTerminal, stdout};
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use super::stage::Stage;
 use super::view::{View, Where};
 use crate::conversation::{Failure, Server};
 use crate::render;
-use crate::terminal::Stops;
+use crate::terminal::{self, Stops};
 
 /// How long news are waited for before signals have their turn; and how long the screen stays as it is, so
 /// that a flood of news is no flood of screens.
@@ -25,7 +24,7 @@ const NEWS_PER_TURN: usize = 1024;
 
 /// Whether standard output is a terminal that can show it. One of which nothing is known can show lines.
 pub fn has_screen() -> bool {
-    let kind = env::var_os("TERM").unwrap_or_default();
+    let kind = std::env::var_os("TERM").unwrap_or_default();
     stdout().is_terminal() && !kind.is_empty() && kind != "dumb"
 }
 
@@ -43,7 +42,7 @@ pub fn screen(server: &Server, interval: Duration) -> Result<(), Failure> {
         server: render::endpoint(&server.host, server.port),
         user: Escaped(&server.name).to_string(),
         interval,
-        colours: colours(),
+        colours: terminal::colours(),
     };
     let no_screen = |error| Failure::Usage(format!("--watch: no use of the terminal: {error}"));
     let signals = Signals::catch().map_err(no_screen)?;
@@ -55,11 +54,6 @@ pub fn screen(server: &Server, interval: Duration) -> Result<(), Failure> {
     drop(stage);
     signals.obey();
     ended
-}
-
-/// <https://no-color.org>
-fn colours() -> bool {
-    env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Everything that changes while the screen is on.
