@@ -3,8 +3,6 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
-use support::PATIENCE;
 use support::metp::Metp;
 use support::origin::{Origin, closed_port};
 use support::proxy::{Proxy, connect};
@@ -205,22 +203,12 @@ fn no_event_stands_inside_a_reply() {
 /// So many times `CONFIG GET` has answers for which no kernel has room: 23 MiB.
 const QUESTIONS: usize = 10_000;
 
-/// An administrator whose machine takes little unread.
-fn narrow(proxy: &Proxy) -> Metp {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.set_recv_buffer_size(4096).expect("a socket");
-    socket.connect(&proxy.metp_address().into()).expect("it listens");
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-    Metp::new(stream).logged_in("admin", "1234")
-}
-
 /// A subscriber that does not read loses the oldest events, is told how many, and slows nobody down.
 #[test]
 fn a_subscriber_that_does_not_read_loses_events() {
     let (proxy, echo) = (Proxy::start(), Origin::echo());
     let mut tunnel = proxy.tunnel(echo.address);
-    let mut stuck = narrow(&proxy);
+    let mut stuck = proxy.narrow_admin();
     assert_eq!(stuck.tell("SUBSCRIBE auth"), OK);
     stuck.say(&"CONFIG GET\n".repeat(QUESTIONS));
     let guess = [&[5, 1, 2][..], &credentials(b"guess", b"no")].concat();
@@ -254,7 +242,7 @@ fn a_subscriber_that_does_not_read_loses_events() {
 #[test]
 fn a_subscriber_that_takes_nothing_is_closed() {
     let proxy = Proxy::with(&["--subscriber-timeout", "0.2"]);
-    let (mut admin, mut stuck) = (proxy.admin(), narrow(&proxy));
+    let (mut admin, mut stuck) = (proxy.admin(), proxy.narrow_admin());
     assert_eq!(stuck.tell("SUBSCRIBE auth"), OK);
     stuck.say(&"CONFIG GET\n".repeat(QUESTIONS));
     eventually("it is closed", || admin.ask("INFO").iter().any(|line| line == "metp-sessions=1"));

@@ -2,16 +2,14 @@
 //! becomes of those who do not read.
 
 use std::collections::HashMap;
-use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use socket2::{Domain, Socket, Type};
 use support::metp::{Metp, value};
 use support::origin::{Origin, closed_port};
 use support::proxy::{Builder, Proxy};
 use support::socks::{Client, connect_request, credentials, half_close, name_request};
-use support::{PATIENCE, eventually, exchange, read_the_end, read_to_end};
+use support::{eventually, exchange, read_the_end, read_to_end};
 
 const OK: &str = "200 OK";
 const SYNTAX: &str = "400 Bad Request [SYNTAX] unknown verb or wrong arguments";
@@ -250,12 +248,7 @@ fn the_longest_names_fit_into_a_line() {
 fn whoever_did_not_read_is_told_in_the_end() {
     let (proxy, echo) = (Proxy::with(&["--subscriber-timeout", "0.3"]), Origin::echo());
     let mut tunnel = proxy.tunnel(echo.address);
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.set_recv_buffer_size(4096).expect("a socket");
-    socket.connect(&proxy.metp_address().into()).expect("it listens");
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-    let mut stuck = Metp::new(stream).logged_in("admin", "1234");
+    let mut stuck = proxy.narrow_admin();
     assert_eq!(stuck.tell("SUBSCRIBE auth"), OK);
     // The answers are more than any kernel keeps: 20 MiB.
     stuck.say(&"CONFIG GET\n".repeat(10_000));

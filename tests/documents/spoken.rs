@@ -5,8 +5,6 @@ use std::ffi::OsStr;
 use std::net::{Ipv6Addr, SocketAddrV6, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 
-use socket2::{Domain, Socket, Type};
-use support::PATIENCE;
 use support::metp::{Metp, value};
 use support::origin::{Origin, closed_port, deaf, echo};
 use support::proxy::{Builder, Proxy};
@@ -113,16 +111,6 @@ fn the_grammar_describes_each_body_of_a_running_server() {
     check_bodies(&mut admin, &grammar);
 }
 
-/// An administrator whose machine takes little unread.
-fn narrow(proxy: &Proxy) -> Metp {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.set_recv_buffer_size(4096).expect("a socket");
-    socket.connect(&proxy.metp_address().into()).expect("it listens");
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-    Metp::new(stream).logged_in("admin", "1234")
-}
-
 /// §5.18: each kind of events, as it is told to somebody who reads, and to one who does not.
 #[test]
 fn the_grammar_describes_each_event_of_a_running_server() {
@@ -131,7 +119,7 @@ fn the_grammar_describes_each_event_of_a_running_server() {
     const GUESSES: usize = 10_000;
     let (grammar, proxy) = (grammar(), Proxy::with(&["-u", "two words:pw"]));
     let (echo, (_held, closed)) = (Origin::echo(), closed_port());
-    let (mut reader, mut stuck) = (proxy.admin(), narrow(&proxy));
+    let (mut reader, mut stuck) = (proxy.admin(), proxy.narrow_admin());
     for session in [&mut reader, &mut stuck] {
         assert_eq!(session.tell("SUBSCRIBE connections logs metrics auth EVERY 3600"), "200 OK");
     }

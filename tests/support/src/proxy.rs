@@ -7,6 +7,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
 use crate::metp::Metp;
 use crate::socks::Client;
 use crate::{PATIENCE, binary, eventually};
@@ -148,6 +150,16 @@ impl Proxy {
     /// A METP session that the administrator has opened.
     pub fn admin(&self) -> Metp {
         self.metp().logged_in("admin", "1234")
+    }
+
+    /// The same, of somebody whose machine takes little unread.
+    pub fn narrow_admin(&self) -> Metp {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a socket");
+        socket.connect(&self.metp_address().into()).expect("it listens");
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        Metp::new(stream).logged_in("admin", "1234")
     }
 
     /// The figures of GET_METRICS: historical, current, bytes.
