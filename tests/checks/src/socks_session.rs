@@ -336,8 +336,9 @@ impl<'a> World<'a> {
                     assert!(!target.finished || (client.end_read && all), "EOF before its time");
                     let all = to_client == target.sent.len();
                     let refused = rest.get(1).is_some_and(|code| *code != 0);
-                    // A target that has failed says nothing more, whatever it has sent before.
-                    let failed = target.end == Some(End::Reset);
+                    // A target that has failed says nothing more, whatever it has sent before; a client that
+                    // takes nothing more hears of nothing.
+                    let failed = target.end == Some(End::Reset) || client.deaf;
                     let over = refused || failed || (target.end_read && all);
                     assert!(!client.finished || over, "EOF before its time");
                     let idle = target.read == to_client && client.read - asked.taken == to_target;
