@@ -28,8 +28,8 @@ use crate::network::{
 use crate::reference::{Asked, Heard, Stage, refusal};
 use crate::script::{ANSWERS, REQUESTS, Step, steps};
 
-/// Turns and alarms that a session may need to come to its end.
-const PATIENCE: usize = 2_000;
+/// Turns and alarms that a session may need to come to its end: each may deliver a single byte of 64 KiB.
+const PATIENCE: usize = 100_000;
 
 thread_local! {
     static FIXTURE: RefCell<Fixture> = RefCell::new(Fixture::new());
