@@ -18,6 +18,7 @@ use super::model::MOST_CONNECTIONS;
 use super::news::{Condition, Connection, Event, LogLine, Look};
 use super::pace::{Pace, STIR};
 use super::records::{self, Record};
+use crate::answer::{Answer, Kind};
 use crate::conversation::{Conversation, Failure, Server};
 use crate::render;
 
@@ -185,11 +186,9 @@ fn look(conversation: &mut Conversation) -> Result<Look, Failure> {
     let totals = Totals::ask(conversation)?;
     let at = Instant::now();
     let mut condition = Condition::default();
-    conversation.command(&Command::Info)?;
-    conversation.body(|line| {
-        condition.take(&render::text(line));
-        Ok(())
-    })?;
+    let text = conversation.command(&Command::Info)?;
+    let told = Answer::read(Kind::Pairs, text, conversation)?;
+    told.lines.iter().for_each(|line| condition.take(line));
     let list = connections(conversation)?;
     Ok(Look { at, connections: totals.connections, bytes: totals.bytes, condition, list })
 }

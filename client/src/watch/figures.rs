@@ -11,10 +11,8 @@ use socks5d::proto::timestamp::Timestamp;
 
 use super::news::{Bytes, per_second};
 use super::pace::{Pace, STIR};
+use crate::answer::{Answer, Kind};
 use crate::conversation::{Conversation, Failure, Server};
-
-/// Lines of metrics that are taken from a server.
-const MOST_METRICS: usize = 256;
 
 /// What GET_METRICS ALL says, as far as it is watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,10 +33,9 @@ impl Totals {
     pub fn ask(conversation: &mut Conversation) -> Result<Self, Failure> {
         let lines = metrics(conversation, &Command::GetAllMetrics)?;
         let find = |key: &str| {
-            lines.iter().find_map(|line| {
-                let number = line.strip_prefix(key.as_bytes())?.strip_prefix(b":")?.trim_ascii();
-                str::from_utf8(number).ok()?.parse().ok()
-            })
+            lines
+                .iter()
+                .find_map(|line| line.strip_prefix(key)?.strip_prefix(':')?.trim().parse().ok())
         };
         let figure = |key| find(key).ok_or_else(incomplete);
         Ok(Totals {
@@ -58,7 +55,8 @@ pub fn lines(server: &Server, interval: Duration, out: &mut dyn Write) -> Result
     let mut conversation = server.log_in()?;
     let ask = |conversation: &mut Conversation| {
         let lines = metrics(conversation, &Command::GetMetrics)?;
-        let metrics = MetricsBody::parse(lines.iter().map(Vec::as_slice)).ok_or_else(incomplete)?;
+        let metrics =
+            MetricsBody::parse(lines.iter().map(String::as_bytes)).ok_or_else(incomplete)?;
         Ok(metrics.bytes)
     };
     every(&mut conversation, interval, ask, |before, bytes, period| {
@@ -117,17 +115,9 @@ fn every<T>(
     }
 }
 
-fn metrics(conversation: &mut Conversation, command: &Command) -> Result<Vec<Vec<u8>>, Failure> {
-    conversation.command(command)?;
-    let mut lines = Vec::new();
-    conversation.body(|line| {
-        if lines.len() >= MOST_METRICS {
-            return Err(Failure::Broken("The server's metrics are too long".to_owned()));
-        }
-        lines.push(line.to_vec());
-        Ok(())
-    })?;
-    Ok(lines)
+fn metrics(conversation: &mut Conversation, command: &Command) -> Result<Vec<String>, Failure> {
+    let text = conversation.command(command)?;
+    Ok(Answer::read(Kind::of(command), text, conversation)?.lines)
 }
 
 fn incomplete() -> Failure {

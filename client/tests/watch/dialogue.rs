@@ -1,7 +1,10 @@
 //! What the keys of the screen do: cutting a connection, help, scrolling.
 
-use support::exchange;
-use support::{eventually, read_the_end};
+use std::io::{BufRead, BufReader, Write};
+
+use support::client::command;
+use support::origin::Origin;
+use support::{eventually, exchange, read_the_end};
 
 use super::{Tunnel, Watch, proxy};
 
@@ -115,4 +118,35 @@ fn connections_can_be_scrolled() {
     eventually("one is left", || ids(&mut watch) == all[2..]);
     watch.press("\x1b[A\x1b[A");
     eventually("all are there again", || ids(&mut watch) == all);
+}
+
+/// A server whose INFO never ends does not fill the memory: the watch ends, and the terminal is restored.
+#[test]
+fn an_answer_without_end_ends_it() {
+    let server = Origin::new(|stream| {
+        let mut stream = BufReader::new(stream);
+        let mut line = String::new();
+        while stream.read_line(&mut line).is_ok_and(|count| count > 0) {
+            let verb = line.split_whitespace().next().unwrap_or_default();
+            let body = match verb {
+                "CAPA" => "verbs=INFO,CONNECTIONS,KILL,SUBSCRIBE\n.\n",
+                "GET_METRICS" => {
+                    "HISTORICAL_CONNECTIONS: 0\nCURRENT_CONNECTIONS: 0\nBYTES_TRANSFERRED: 0\n\
+                     BYTES_UP: 0\nBYTES_DOWN: 0\n.\n"
+                }
+                "GET_LOGS" | "CONNECTIONS" => ".\n",
+                _ => "",
+            };
+            let mut sent = stream.get_mut().write_all(format!("200 OK\n{body}").as_bytes());
+            while verb == "INFO" && sent.is_ok() {
+                sent = stream.get_mut().write_all(b"key=value\n");
+            }
+            line.clear();
+        }
+    });
+    let port = server.address.port().to_string();
+    let mut command = command(["-p", &port, "-u", "admin:1234", "-w"]);
+    command.env("TERM", "xterm");
+    let (code, left) = Watch::run(command, 80, 24).ends();
+    assert!(code == 70 && left.contains("metrics are too long"), "{code}: {left}");
 }
