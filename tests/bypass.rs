@@ -216,7 +216,6 @@ fn metp_commands_need_a_login() {
 fn metp_users_stay_users() {
     let proxy = Builder::default().args(["-u", "alice:secret"]).start();
     let (mut admin, mut alice) = (proxy.admin(), proxy.metp().logged_in("alice", "secret"));
-    let unknown = "400 Bad Request [SYNTAX] unknown verb or wrong arguments";
     let all = |alice: &mut support::metp::Metp, expected: &str| {
         for command in [
             "USERS",
@@ -249,7 +248,8 @@ fn metp_users_stay_users() {
         "QUIT USERS",
         "",
     ] {
-        assert_eq!(alice.tell(command), unknown, "{command:?}");
+        let told = alice.tell(command);
+        assert!(told.starts_with("400 Bad Request [SYNTAX] "), "{command:?}: {told}");
     }
     all(&mut alice, forbidden);
     assert_eq!(admin.tell("SET-ROLE alice admin"), "200 OK");

@@ -168,12 +168,12 @@ fn the_exchange_of_the_contract_in_raw_bytes() {
     let expected = format!(
         "200 Welcome to METP/1.0\n\
          200 OK\n\
-         400 Bad Request [SYNTAX] unknown verb or wrong arguments\n\
+         400 Bad Request [SYNTAX] unknown verb\n\
          200 OK\nHISTORICAL_CONNECTIONS: 1\nCURRENT_CONNECTIONS:    1\nBYTES_TRANSFERRED:      1024\n.\n\
          200 OK\n{record}\n.\n\
          200 OK\nadmin admin\n.\n\
          200 OK\n\
-         400 Bad Request [SYNTAX] unknown verb or wrong arguments\n\
+         400 Bad Request [SYNTAX] wrong arguments\n\
          200 OK\n\
          400 Bad Request [EXISTS] user exists\n\
          200 OK\n\

@@ -10,7 +10,7 @@ use support::socks::{Client, connect_request, credentials, half_close, reset};
 use support::{eventually, exchange, read_to_end};
 
 const OK: &str = "200 OK";
-const SYNTAX: &str = "400 Bad Request [SYNTAX] unknown verb or wrong arguments";
+const SYNTAX: &str = "400 Bad Request [SYNTAX] wrong arguments";
 
 /// The value of a field in a line of `key=value`.
 fn value<'a>(line: &'a str, key: &str) -> &'a str {

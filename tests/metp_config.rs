@@ -105,7 +105,7 @@ fn refusals_name_the_range() {
     let proxy = Proxy::start();
     let mut admin = proxy.admin();
     let no_key = "404 Not Found [NOKEY] no such setting";
-    let syntax = "400 Bad Request [SYNTAX] unknown verb or wrong arguments";
+    let syntax = "400 Bad Request [SYNTAX] wrong arguments";
     for (arguments, answer) in [
         ("SET buffer-size 0", "400 Bad Request [RANGE] buffer-size takes 1 to 1048576 bytes"),
         ("SET buffer-size 1048577", "400 Bad Request [RANGE] buffer-size takes 1 to 1048576 bytes"),

@@ -17,7 +17,7 @@ const OK: &str = "200 OK";
 const KILLED: &str = "200 OK killed=1";
 const GONE: &str = "404 Not Found [NOCONN] no such connection";
 const RANGE: &str = "400 Bad Request [RANGE] number out of range";
-const SYNTAX: &str = "400 Bad Request [SYNTAX] unknown verb or wrong arguments";
+const SYNTAX: &str = "400 Bad Request [SYNTAX] wrong arguments";
 
 /// What is shown of the connection that comes from there, once it is in this state.
 fn shown(admin: &mut Metp, source: &TcpStream, state: &str) -> String {

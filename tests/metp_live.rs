@@ -11,7 +11,7 @@ use support::{eventually, exchange};
 
 const OK: &str = "200 OK";
 const FORBIDDEN: &str = "403 Forbidden";
-const SYNTAX: &str = "400 Bad Request [SYNTAX] unknown verb or wrong arguments";
+const SYNTAX: &str = "400 Bad Request [SYNTAX] wrong arguments";
 
 /// The `key=value` fields of a line.
 fn fields(line: &str) -> HashMap<&str, &str> {

@@ -10,7 +10,7 @@ use support::proxy::{Builder, Proxy};
 use support::socks::Client;
 use support::{eventually, exchange};
 
-const SYNTAX: &str = "400 Bad Request [SYNTAX] unknown verb or wrong arguments";
+const SYNTAX: &str = "400 Bad Request [SYNTAX] wrong arguments";
 const RANGE: &str = "400 Bad Request [RANGE] number out of range";
 
 fn open(proxy: &Proxy, name: &str, origin: &Origin) -> TcpStream {

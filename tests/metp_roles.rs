@@ -8,7 +8,7 @@ use support::socks::{Client, credentials};
 use support::{eventually, read_exactly};
 
 const FORBIDDEN: &str = "403 Forbidden";
-const SYNTAX: &str = "400 Bad Request [SYNTAX] unknown verb or wrong arguments";
+const SYNTAX: &str = "400 Bad Request [SYNTAX] wrong arguments";
 
 /// A verb, a good call of it, and what a user hears instead of 403.
 const VERBS: [(&str, &str, Option<&str>); 19] = [

@@ -11,7 +11,10 @@ use support::read_to_end;
 const HELLO: &str = "HELLO METP/1.0\n";
 const WELCOME: &str = "200 Welcome to METP/1.0\n";
 const OPENED: &str = "200 Welcome to METP/1.0\n200 OK\n";
-const SYNTAX: &str = "400 Bad Request [SYNTAX] unknown verb or wrong arguments\n";
+const EMPTY: &str = "400 Bad Request [SYNTAX] no verb at the beginning of the line\n";
+const UNKNOWN: &str = "400 Bad Request [SYNTAX] unknown verb\n";
+const SYNTAX: &str = "400 Bad Request [SYNTAX] wrong arguments\n";
+const LONG: &str = "400 Bad Request [SYNTAX] line too long\n";
 const ZEROS: &str =
     "HISTORICAL_CONNECTIONS: 0\nCURRENT_CONNECTIONS:    0\nBYTES_TRANSFERRED:      0\n.\n";
 
@@ -131,12 +134,14 @@ fn a_password_is_the_rest_of_the_line() {
 fn an_unknown_line_after_login_is_400_and_the_session_stays() {
     let proxy = Proxy::start();
     let mut admin = proxy.admin();
-    for line in
-        ["", "\r", " ", "HELP", "HELLO METP/1.0", "AUTH admin 1234", "CAPABILITIES", "\0", "."]
-    {
-        admin.say(&format!("{line}\n")).hears(SYNTAX);
+    for line in ["", "\r", " ", " USERS"] {
+        admin.say(&format!("{line}\n")).hears(EMPTY);
     }
-    admin.say_bytes(b"\xff\xfe\n").hears(SYNTAX);
+    for line in ["HELP", "HELLO METP/1.0", "AUTH admin 1234", "CAPABILITIES", "\0", "."] {
+        admin.say(&format!("{line}\n")).hears(UNKNOWN);
+    }
+    admin.say_bytes(b"\xff\xfe\n").hears(UNKNOWN);
+    admin.say("USERS all\n").hears(SYNTAX);
     admin.say("GET_METRICS\n").hears("200 OK\n").hears(ZEROS);
 }
 
@@ -147,7 +152,7 @@ fn the_server_never_sends_a_cr() {
     let commands = "GET_METRICS\r\nUSERS\r\nGET_LOGS\r\n\r\nCHANGE-BUFFER 1\r\nQUIT\r\n";
     let said = says(&proxy, format!("HELLO METP/1.0\r\nAUTH admin 1234\r\n{commands}"));
     let expected = format!(
-        "{OPENED}200 OK\n{ZEROS}200 OK\nadmin admin\n.\n200 OK\n.\n{SYNTAX}200 OK\n200 Goodbye\n"
+        "{OPENED}200 OK\n{ZEROS}200 OK\nadmin admin\n.\n200 OK\n.\n{EMPTY}200 OK\n200 Goodbye\n"
     );
     assert_eq!(said, expected);
 }
@@ -169,7 +174,7 @@ fn all_that_was_pipelined_before_a_half_close_is_answered_then_eof() {
     session.say("GET_METRICS").half_close();
     session.hears(OPENED);
     for _ in 0..many {
-        session.hears("200 OK\nadmin admin\n.\n").hears(SYNTAX);
+        session.hears("200 OK\nadmin admin\n.\n").hears(UNKNOWN);
     }
     // A line without its LF is no command.
     session.hears_eof();
@@ -206,14 +211,14 @@ fn a_longer_line_after_login_is_skipped_up_to_its_lf() {
     let mut session = proxy.admin();
     for octets in [4097, 4098, 8191, 8192, 8193, 60_000] {
         let long = padded("GET_METRICS", octets);
-        session.say(&format!("{long}USERS\n")).hears(SYNTAX).hears("200 OK\nadmin admin\n.\n");
+        session.say(&format!("{long}USERS\n")).hears(LONG).hears("200 OK\nadmin admin\n.\n");
     }
     session.say(&format!("{}QUIT\nUSERS\n", "x".repeat(4097)));
-    session.hears(SYNTAX).hears("200 OK\nadmin admin\n.\n");
+    session.hears(LONG).hears("200 OK\nadmin admin\n.\n");
     // Exactly one answer, and it does not wait for the end of the line.
-    session.say(&"x".repeat(4096)).hears(SYNTAX);
+    session.say(&"x".repeat(4096)).hears(LONG);
     session.say(&"x".repeat(9000)).say("\nUSERS\n").hears("200 OK\nadmin admin\n.\n");
-    session.say(&"x".repeat(5000)).half_close().hears(SYNTAX).hears_eof();
+    session.say(&"x".repeat(5000)).half_close().hears(LONG).hears_eof();
 }
 
 /// Returns when the server has taken all that was sent before: its loop serves connections in order.
@@ -226,7 +231,7 @@ fn a_long_line_may_be_split_anywhere_around_the_limit() {
     let proxy = Proxy::start();
     let (mut session, mut witness) = (proxy.admin(), proxy.admin());
     for at in [1, 4094, 4095, 4096, 4097, 4098] {
-        for (octets, answer) in [(4096, format!("200 OK\n{ZEROS}")), (4097, SYNTAX.to_owned())] {
+        for (octets, answer) in [(4096, format!("200 OK\n{ZEROS}")), (4097, LONG.to_owned())] {
             let bytes = format!("{}USERS\n", padded("GET_METRICS", octets));
             let (first, second) = bytes.split_at(at);
             session.say(first);
@@ -239,7 +244,7 @@ fn a_long_line_may_be_split_anywhere_around_the_limit() {
 const TRANSCRIPT: &str = "HELLO METP/1.0\r\nAUTH admin 1234\nCHANGE-BUFFER 4096\nGET_METRICS\r\n\nADD-USER\nUSERS\nQUIT\n";
 
 fn transcript_answer() -> String {
-    format!("{OPENED}200 OK\n200 OK\n{ZEROS}{SYNTAX}{SYNTAX}200 OK\nadmin admin\n.\n200 Goodbye\n")
+    format!("{OPENED}200 OK\n200 OK\n{ZEROS}{EMPTY}{SYNTAX}200 OK\nadmin admin\n.\n200 Goodbye\n")
 }
 
 #[test]

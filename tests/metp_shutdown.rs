@@ -241,7 +241,7 @@ fn a_signal_shortens_the_grace() {
 fn what_is_no_grace_is_400_and_changes_nothing() {
     let proxy = Proxy::with(&["-u", "alice:pw"]);
     let mut admin = proxy.admin();
-    let syntax = "400 Bad Request [SYNTAX] unknown verb or wrong arguments";
+    let syntax = "400 Bad Request [SYNTAX] wrong arguments";
     let range = "400 Bad Request [RANGE] number out of range";
     for (arguments, answer) in [
         (" now", syntax),

@@ -12,7 +12,7 @@ use support::socks::{Client, connect_request, credentials, half_close, name_requ
 use support::{eventually, exchange, read_the_end, read_to_end};
 
 const OK: &str = "200 OK";
-const SYNTAX: &str = "400 Bad Request [SYNTAX] unknown verb or wrong arguments";
+const SYNTAX: &str = "400 Bad Request [SYNTAX] wrong arguments";
 const RANGE: &str = "400 Bad Request [RANGE] number out of range";
 
 fn subscriber(proxy: &Proxy, topics: &str) -> Metp {

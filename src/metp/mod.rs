@@ -311,7 +311,7 @@ impl<S: Stream> Session<S> {
                 return Some(self.line(&line, cx));
             }
             Err(LineTooLong) if matches!(self.stage, Stage::Open(_)) => {
-                self.reply(&Response::BadRequest(Some(Cause::Syntax)));
+                self.reply(&Response::BadRequest(Some(Cause::LongLine)));
                 self.skipping = true;
             }
             Err(LineTooLong) => {

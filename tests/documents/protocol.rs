@@ -270,7 +270,7 @@ fn the_grammar_describes_every_status_line() {
     let grammar = Grammar::read(&read(PROTOCOL));
     let causes = [Cause::Syntax, Cause::Exists, Cause::NoUser, Cause::Range, Cause::BadName]
         .into_iter()
-        .chain([Cause::BadRole, Cause::Own])
+        .chain([Cause::BadRole, Cause::Own, Cause::NoVerb, Cause::Verb, Cause::LongLine])
         .map(|cause| Response::BadRequest(Some(cause)));
     let others = [
         Response::Welcome,

@@ -231,7 +231,8 @@ impl Command {
             Some(blank) => line.split_at(blank),
             None => (line, &[][..]),
         };
-        let verb = Verb::parse(word).ok_or(bad(Cause::Syntax))?;
+        let unknown = if word.is_empty() { Cause::NoVerb } else { Cause::Verb };
+        let verb = Verb::parse(word).ok_or(bad(unknown))?;
         if !verb.permitted(role) {
             return Err(Response::Forbidden);
         }

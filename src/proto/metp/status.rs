@@ -7,8 +7,14 @@ use super::arguments::decimal;
 /// Why a command was answered 400: the word in brackets (§7.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// Unknown verb, or missing, surplus or malformed arguments.
+    /// The line is empty, or begins with a blank.
+    NoVerb,
+    /// There is no such verb.
+    Verb,
+    /// Missing, surplus or malformed arguments.
     Syntax,
+    /// The line has more than [`LINE_LIMIT`](super::LINE_LIMIT) octets.
+    LongLine,
     /// The account is already there.
     Exists,
     /// There is no such account.
@@ -27,7 +33,10 @@ pub enum Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Cause::Syntax => "[SYNTAX] unknown verb or wrong arguments",
+            Cause::NoVerb => "[SYNTAX] no verb at the beginning of the line",
+            Cause::Verb => "[SYNTAX] unknown verb",
+            Cause::Syntax => "[SYNTAX] wrong arguments",
+            Cause::LongLine => "[SYNTAX] line too long",
             Cause::Exists => "[EXISTS] user exists",
             Cause::NoUser => "[NOUSER] no such user",
             Cause::Range => "[RANGE] number out of range",

@@ -109,6 +109,35 @@ fn verbs_are_case_sensitive_and_surplus_words_are_refused() {
     }
 }
 
+/// §5.1: what is wrong with a line is said, the verb or what follows it.
+#[test]
+fn a_syntax_error_names_its_place() {
+    for (line, cause) in [
+        ("", Cause::NoVerb),
+        (" ", Cause::NoVerb),
+        (" USERS", Cause::NoVerb),
+        ("USER", Cause::Verb),
+        ("users", Cause::Verb),
+        ("USERS\t", Cause::Verb),
+        ("HELLO METP/1.0", Cause::Verb),
+        ("AUTH alice pw", Cause::Verb),
+        ("USERS all", Cause::Syntax),
+        ("ADD-USER bob", Cause::Syntax),
+        ("CHANGE-PASSWORD", Cause::Syntax),
+        ("CHANGE-BUFFER 4k", Cause::Syntax),
+        ("GET_LOGS LAST", Cause::Syntax),
+        ("SUBSCRIBE nothing", Cause::Syntax),
+        ("SHUTDOWN GRACE x", Cause::Syntax),
+        ("KILL 1", Cause::Syntax),
+        ("CONFIG UNSET grace", Cause::Syntax),
+    ] {
+        assert_eq!(admin(line.as_bytes()), Err(bad(cause).to_string()), "{line:?}");
+    }
+    let texts = [Cause::NoVerb, Cause::Verb, Cause::Syntax, Cause::LongLine].map(|c| c.to_string());
+    assert!(texts.iter().all(|text| text.starts_with("[SYNTAX] ")));
+    assert_eq!(texts.iter().collect::<std::collections::BTreeSet<_>>().len(), texts.len());
+}
+
 #[test]
 fn the_role_is_checked_before_the_arguments() {
     let user = |line: &[u8]| Command::parse(line, Role::User);
@@ -125,7 +154,7 @@ fn the_role_is_checked_before_the_arguments() {
     }
     assert_eq!(user(b"GET_METRICS"), Ok(Command::GetMetrics));
     assert_eq!(user(b"QUIT"), Ok(Command::Quit));
-    assert_eq!(user(b"NONSENSE"), Err(bad(Cause::Syntax)));
+    assert_eq!(user(b"NONSENSE"), Err(bad(Cause::Verb)));
 }
 
 #[test]
