@@ -82,11 +82,26 @@ fn options() -> Options {
     options
         .optflag("h", "help", "show this help and exit")
         .optflag("v", "version", "show the version and exit")
-        .optopt("l", "listen", "SOCKS address (default: all, IPv4 and IPv6)", "ADDR")
-        .optopt("p", "port", "SOCKS port (default 1080; 0: any free one)", "PORT")
-        .optopt("L", "metp-listen", "METP address (default 127.0.0.1)", "ADDR")
-        .optopt("P", "metp-port", "METP port (default 8080; 0: any free one)", "PORT")
-        .optmulti("u", "user", "an account of role user; may be repeated", "NAME:PASS");
+        .optopt(
+            "l",
+            "listen",
+            "listen for SOCKS on this address (default: all, IPv4 and IPv6)",
+            "ADDR",
+        )
+        .optopt(
+            "p",
+            "port",
+            "listen for SOCKS on this port (default 1080; 0: any free one)",
+            "PORT",
+        )
+        .optopt("L", "metp-listen", "listen for METP on this address (default 127.0.0.1)", "ADDR")
+        .optopt(
+            "P",
+            "metp-port",
+            "listen for METP on this port (default 8080; 0: any free one)",
+            "PORT",
+        )
+        .optmulti("u", "user", "add an account of role user; may be repeated", "NAME:PASS");
     let defaults = Settings::default();
     for knob in &KNOBS {
         if knob.is_switch() {
@@ -194,7 +209,7 @@ fn login(option: &str, text: &[u8]) -> Result<Login, Usage> {
     match (name.len(), password.len()) {
         (1..=255, 1..=255) => Ok(Login { name: name.to_vec(), password: password.to_vec() }),
         (0, _) => wrong("the name before the colon is empty"),
-        (_, 0) => wrong("the password behind the colon is empty"),
+        (_, 0) => wrong("the password after the colon is empty"),
         (256.., _) => wrong("the name is longer than 255 bytes"),
         (_, 256..) => wrong("the password is longer than 255 bytes"),
     }

@@ -89,7 +89,7 @@ fn every_option_is_in_its_manual_with_its_default_and_no_other_is() {
     }
 }
 
-/// The README's table has every option of socks5d, and no other, with the default of `-h`.
+/// The README's table has every option of socks5d, and no other, with the default of `-h` and its words.
 #[test]
 fn every_option_is_in_the_table_of_the_readme() {
     let (text, options) = (read(README), options("socks5d"));
@@ -103,6 +103,7 @@ fn every_option_is_in_the_table_of_the_readme() {
         if let Some(default) = option.preset() {
             assert_eq!(cells[2], default, "{row}");
         }
+        assert!(cells[3].starts_with(option.says()), "{row}: {option:?}");
     }
 }
 

@@ -120,7 +120,7 @@ fn bad_users_are_named_without_their_password() {
     for (value, says) in [
         ("alice", "-u alice: NAME:PASS expected, no colon"),
         (":secret", "-u : the name before the colon is empty"),
-        ("alice:", "-u alice: the password behind the colon is empty"),
+        ("alice:", "-u alice: the password after the colon is empty"),
         (&format!("alice:{long}"), "-u alice: the password is longer than 255 bytes"),
         (&format!("{long}:secret"), &format!("-u {long}: the name is longer than 255 bytes")),
     ] {

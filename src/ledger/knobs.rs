@@ -21,7 +21,7 @@ pub struct Knob {
     pub key: &'static str,
     /// What its number counts.
     pub unit: &'static str,
-    /// What it is for, in a few words.
+    /// What it does, in words that stand alone and name the unit of its value.
     pub what: &'static str,
     /// When a change acts.
     pub acts: Acts,
@@ -100,95 +100,107 @@ pub const KNOBS: [Knob; 24] = {
             Number(BUFFER_SIZES, place!(buffer_size)),
             "bytes",
             Acts::Now,
-            "bytes for each direction of a tunnel",
+            "set the size of the buffer of each direction of a tunnel, in bytes",
         ),
         knob(
             "buffer-memory",
             Number(0..=1 << 40, place!(buffer_memory)),
             "bytes",
             Acts::Now,
-            "bytes of buffers in all",
+            "let tunnels read in pieces of 4 KiB once all buffers together have this many bytes",
         ),
         knob(
             "max-connections",
             Number(1..=MANY, place!(max_connections)),
             "connections",
             Acts::New,
-            "SOCKS connections at once",
+            "serve at most this many SOCKS connections at once",
         ),
         knob(
             "max-connections-per-ip",
             Limit(0..=MANY, place!(max_connections_per_ip)),
             "connections",
             Acts::New,
-            "the same from one address",
+            "serve at most this many SOCKS connections at once from one address",
         ),
         knob(
             "max-metp-sessions",
             Number(1..=MANY, place!(max_metp_sessions)),
             "sessions",
             Acts::New,
-            "METP sessions at once",
+            "serve at most this many METP sessions at once",
         ),
         knob(
             "dns-threads",
             Number(1..=1024, place!(dns_threads)),
             "threads",
             Acts::Now,
-            "names looked up at once",
+            "look up at most this many names at once",
         ),
         knob(
             "dns-queue",
             Number(1..=1_000_000, place!(dns_queue)),
             "names",
             Acts::Now,
-            "names that wait to be looked up",
+            "let at most this many names wait to be looked up",
         ),
         knob(
             "allow-local",
             Switch(place!(allow_local)),
             "switch",
             Acts::New,
-            "let clients from elsewhere use loopback and link-local targets",
+            "let clients from elsewhere connect to loopback and link-local addresses",
         ),
         knob(
             "log-entries",
             Number(0..=MANY, place!(log_entries)),
             "records",
             Acts::Now,
-            "records of METP's access log",
+            "keep this many records in the access log of METP",
         ),
         knob(
             "log-level",
             Level(place!(log_level)),
             "level",
             Acts::Now,
-            "what is told on stderr: off, error, warn, info, debug, trace",
+            "log to stderr at this level: off, error, warn, info, debug, trace",
         ),
         knob(
             "grace",
             Time(place!(grace)),
             "seconds",
             Acts::Now,
-            "seconds for open tunnels when the server closes down",
+            "give open connections this many seconds to finish when the server closes down",
         ),
         timeout(
             "handshake-timeout",
             place!(timeouts.handshake),
-            "until a client's request is complete",
+            "close a client whose request is not complete after this many seconds",
         ),
-        timeout("resolve-timeout", place!(timeouts.resolve), "for looking up a name"),
-        timeout("connect-timeout", place!(timeouts.connect), "for connecting to one address"),
+        timeout(
+            "resolve-timeout",
+            place!(timeouts.resolve),
+            "give up looking up a name after this many seconds",
+        ),
+        timeout(
+            "connect-timeout",
+            place!(timeouts.connect),
+            "give up connecting to one address after this many seconds",
+        ),
         timeout(
             "connect-total-timeout",
             place!(timeouts.connect_total),
-            "for connecting to all addresses of a name",
+            "give up connecting to all addresses of a name after this many seconds",
         ),
-        timeout("idle-timeout", place!(timeouts.idle), "without a byte, then a tunnel is closed"),
+        timeout(
+            "idle-timeout",
+            place!(timeouts.idle),
+            "close a tunnel after this many seconds without a byte",
+        ),
         timeout(
             "half-close-timeout",
             place!(timeouts.half_close),
-            "the same once one direction is over",
+            "close a tunnel of which one side has closed after this many seconds without a byte",
         ),
         // What is open keeps what its socket was told.
         knob(
@@ -196,41 +208,41 @@ pub const KNOBS: [Knob; 24] = {
             Timeout(place!(timeouts.keepalive)),
             "seconds",
             Acts::New,
-            "of silence, then the kernel probes both peers of a tunnel",
+            "probe a peer that has been silent for this many seconds",
         ),
         timeout(
             "goodbye-timeout",
             place!(timeouts.goodbye),
-            "for a client to take the last reply and close",
+            "wait at most this many seconds until a client has read the last reply and closes",
         ),
         timeout(
             "metp-login-timeout",
             place!(timeouts.metp_login),
-            "until a METP session has logged in",
+            "close a METP session that has not logged in after this many seconds",
         ),
         timeout(
             "metp-idle-timeout",
             place!(timeouts.metp_idle),
-            "without an octet, then a METP session is closed",
+            "close a METP session after this many seconds without a byte",
         ),
         timeout(
             "subscriber-timeout",
             place!(timeouts.subscriber),
-            "for a METP subscriber to take events that wait",
+            "close a METP subscriber that has not read its events for this many seconds",
         ),
         knob(
             "dns-cache",
             Timeout(place!(names.found)),
             "seconds",
             Acts::New,
-            "for which addresses of a name are remembered",
+            "remember the addresses of a name for this many seconds",
         ),
         knob(
             "dns-negative-cache",
             Timeout(place!(names.failed)),
             "seconds",
             Acts::New,
-            "for which a failed look-up is remembered",
+            "remember for this many seconds that a look-up failed",
         ),
     ]
 };
@@ -411,6 +423,23 @@ mod tests {
             let number = matches!(knob.key, "grace" | "buffer-memory" | "log-entries");
             let from_zero = knob.range().is_some_and(|(least, _)| least == 0);
             assert_eq!(off || number, from_zero, "{}", knob.key);
+        }
+    }
+
+    /// Each text stands alone, in any order: it says what the setting does, and names the unit of its value.
+    #[test]
+    fn each_setting_says_by_itself_what_it_does() {
+        let no_verbs =
+            ["a", "an", "the", "for", "of", "until", "without", "with", "what", "how", "when"];
+        for (index, knob) in KNOBS.iter().enumerate() {
+            let (key, what) = (knob.key, knob.what);
+            let first = what.split(' ').next().unwrap_or_default();
+            let is_verb = first.bytes().all(|byte| byte.is_ascii_lowercase());
+            assert!(is_verb && !no_verbs.contains(&first) && first != knob.unit, "{key}: {what}");
+            assert!(what.len() > 20 && !what.contains("the same"), "{key}: {what}");
+            let counts = ["bytes", "seconds"].contains(&knob.unit);
+            assert!(!counts || what.contains(knob.unit), "{key}: {what}");
+            assert!(KNOBS.iter().skip(index + 1).all(|other| other.what != what), "{key}");
         }
     }
 

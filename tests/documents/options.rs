@@ -23,6 +23,14 @@ impl Opt {
         value.starts_with(|c: char| c.is_ascii_digit()).then_some(value)
     }
 
+    /// What it does, without its default.
+    pub fn says(&self) -> &str {
+        let (_, text) = self.text.split_once(&self.long).expect("its name");
+        let text = text.trim_start_matches(|c: char| c.is_ascii_uppercase() || " :[]".contains(c));
+        let text = text.split_once(" (default").map_or(text, |(text, _)| text);
+        text.trim()
+    }
+
     /// As mdoc writes it: `Fl p , Fl -port`.
     pub fn mdoc(&self) -> String {
         let short = self.short.iter().map(|short| format!("Fl {} , ", &short[1..]));
