@@ -19,9 +19,11 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
+use std::time::Duration;
 
 use dialogue::{Example, fits};
 use options::options;
+use socks5d::args::{self, Invocation};
 use support::binary;
 use support::origin::Origin;
 use support::proxy::{Proxy, connect};
@@ -112,8 +114,8 @@ fn every_option_is_in_the_table_of_the_readme() {
 fn no_document_tells_of_an_option_that_does_not_exist() {
     let known: Vec<String> =
         ["socks5d", "client"].iter().flat_map(|name| options(name)).map(|opt| opt.long).collect();
-    // Options of python3, in the examples.
-    let foreign = ["--bind"];
+    // Options of python3 and of ncat, in the examples.
+    let foreign = ["--bind", "--proxy", "--proxy-type", "--proxy-auth"];
     for name in [README, PROTOCOL, NOTES, CHANGELOG, SECURITY] {
         let text = read(name);
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
@@ -201,6 +203,19 @@ fn the_examples_of_the_readme_run() {
     proxy.wait_until_idle();
 
     let text = read(README);
+    // Columns and connections vary; the heading and the end do not.
+    for call in between(&text, "$ ./bin/client ", "\n```").iter().flat_map(|b| b.split("\n$ ")) {
+        let end = call.lines().last().unwrap_or_default();
+        assert!(["Connection closed", "Authentication failed"].contains(&end), "{call}");
+    }
+    let heading = text.lines().find(|line| line.starts_with("ID ")).expect("the connections");
+    let mut client = Process::new(binary("client"));
+    client.args(["-p", &port, "-u", "admin:1234", "--connections"]).env_remove("METP_AUTH");
+    let output = client.output().expect("it starts").stdout;
+    let output = String::from_utf8(output).expect("text");
+    let columns = output.lines().next().expect("a heading").split_whitespace();
+    assert!(columns.eq(heading.split_whitespace()), "{output}");
+
     let mut count = 0;
     for block in between(&text, "```console\n", "```") {
         for call in block.split("$ ").skip(1) {
@@ -251,6 +266,38 @@ fn the_commands_of_the_readme_are_targets_of_the_makefile() {
     }
     assert!(text.contains("PROXY_CTRL_SUPERUSER=admin:1234 ./bin/socks5d -p 1080 -P 8080"));
     assert!(makefile.contains("bin/socks5d") && makefile.contains("bin/client"));
+}
+
+/// What the README gives to systemd is a command line that the server takes, and paths that it names itself.
+#[test]
+fn the_unit_of_systemd_starts_the_server() {
+    let (unit, readme) = (read("contrib/systemd/socks5d.service"), read(README));
+    let line = between(&unit, "\nExecStart=/usr/local/bin/socks5d ", "\n")[0];
+    let arguments = line.split(' ').map(std::ffi::OsString::from);
+    let parsed = args::parse(arguments, Some("admin:1234".as_ref())).expect("a good line");
+    let Invocation::Serve(args) = parsed else { panic!("it is to serve") };
+    let stop = between(&unit, "\nTimeoutStopSec=", "\n")[0].parse().expect("a number");
+    // A server that closes down has 2 s more for its administrators, and 1 s for its logs.
+    assert!(args.settings.grace + Duration::from_secs(3) < Duration::from_secs(stop));
+    for path in between(&unit, "append:", "\n") {
+        assert!(
+            read("contrib/logrotate/socks5d").contains(path) && readme.contains(path),
+            "{path}"
+        );
+    }
+    assert!(readme.contains(between(&unit, "\nEnvironmentFile=", "\n")[0]));
+    assert!(between(&unit, "append:", "\n").contains(&"/var/log/socks5d.log"));
+    assert!(read("contrib/fail2ban/jail.d/socks5d.conf").contains("= /var/log/socks5d.log\n"));
+}
+
+/// Tables apart, which cannot be broken.
+#[test]
+fn no_line_of_a_text_is_longer_than_120_characters() {
+    for name in [README, SECURITY] {
+        for line in read(name).lines().filter(|line| !line.starts_with('|')) {
+            assert!(line.chars().count() <= 120, "{name}: {line}");
+        }
+    }
 }
 
 #[test]
