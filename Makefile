@@ -10,6 +10,8 @@ PERIOD  ?= 2
 WORKLOADS ?=
 PEERS   ?=
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
+# What has property tests (tests/support/src/property.rs).
+PROPERTIES := --lib --test=documents --test=injection --test=metp_session
 MINIMUM := $(shell sed -n 's/^rust-version = "\([0-9.]*\)"/\1/p' Cargo.toml)
 
 .DEFAULT_GOAL := all
@@ -24,7 +26,7 @@ all: rust ## build the release binaries: bin/socks5d and bin/client
 
 test: check ## check, then run all tests
 	$(CARGO) build --locked --workspace --bins
-	$(CARGO) test --locked --workspace
+	unset PROPTEST_RNG_SEED; $(CARGO) test --locked --workspace
 
 check: rust ## format, lints and documents, without a warning
 	$(CARGO) fmt --all --check
@@ -44,7 +46,11 @@ bench-micro: rust ## time parsers and lane alone, with Criterion
 
 # Stable Rust will do: cargo-fuzz asks for nightly options, which RUSTC_BOOTSTRAP allows. No sanitizer: what is
 # fuzzed is safe code, and without one there is time for several times as many inputs.
-fuzz: rust ## run each fuzz target for SECONDS (60); what breaks one is kept in fuzz/artifacts
+fuzz: rust ## run property tests with random cases, and each fuzz target for SECONDS (60); finds are in fuzz/artifacts
+	@$(CARGO) build --locked --workspace --bins
+	@export PROPTEST_RNG_SEED=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); \
+	echo "property tests: PROPTEST_RNG_SEED=$$PROPTEST_RNG_SEED"; \
+	$(CARGO) test --locked --package socks5d $(PROPERTIES)
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
 	@export RUSTC_BOOTSTRAP=1; $(CARGO) fuzz build -s none || exit 1; \
 	for target in $$(ls fuzz/corpus); do \

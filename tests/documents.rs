@@ -5,6 +5,8 @@
 mod abnf;
 #[path = "documents/bounds.rs"]
 mod bounds;
+#[path = "documents/determinism.rs"]
+mod determinism;
 #[path = "documents/dialogue.rs"]
 mod dialogue;
 #[path = "documents/options.rs"]

@@ -313,7 +313,7 @@ fn pairs() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
 type View<'a> = &'a dyn Fn(&[u8]) -> String;
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+    #![proptest_config(support::property::config(2000))]
 
     #[test]
     fn different_names_never_look_alike((one, other) in pairs()) {

@@ -129,6 +129,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(support::property::config(256))]
+
         #[test]
         fn escape_and_unescape_round_trip(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let shown = Escaped(&bytes).to_string();

@@ -290,6 +290,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(support::property::config(256))]
+
         #[test]
         fn behaves_like_a_queue(
             steps in prop::collection::vec((0usize..40, 1usize..30, 0usize..40, any::<bool>()), 0..60),

@@ -155,6 +155,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(support::property::config(256))]
+
         #[test]
         fn keys_survive_packing(slot: u32, generation in 0u32..1 << GENERATION_BITS) {
             let key = Key { slot, generation };

@@ -158,6 +158,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(support::property::config(256))]
+
         #[test]
         fn all_alarms_come_in_time(
             steps in prop::collection::vec((0u64..200_000, 0u64..90_000), 1..80),

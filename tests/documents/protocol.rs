@@ -218,7 +218,7 @@ fn the_grammar_and_the_parser_agree_on_each_word() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(support::property::config(2000))]
 
     #[test]
     fn the_grammar_takes_the_commands_that_the_parser_takes(line in lines()) {
@@ -232,7 +232,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(support::property::config(100))]
 
     #[test]
     fn the_grammar_describes_what_the_server_says(

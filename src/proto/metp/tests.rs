@@ -352,6 +352,8 @@ fn any_command() -> impl Strategy<Value = Command> {
 }
 
 proptest! {
+    #![proptest_config(support::property::config(256))]
+
     #[test]
     fn arbitrary_lines_never_panic(input in prop::collection::vec(any::<u8>(), 0..5000)) {
         if let Ok(Some((line, taken))) = line(&input) {

@@ -144,6 +144,8 @@ fn any_host() -> impl Strategy<Value = Host> {
 }
 
 proptest! {
+    #![proptest_config(support::property::config(256))]
+
     #[test]
     fn arbitrary_bytes_never_panic(input in prop::collection::vec(any::<u8>(), 0..600)) {
         for version in [None, Some(5), Some(1)] {

@@ -251,6 +251,8 @@ fn interrupted_calls_are_repeated() {
 }
 
 proptest! {
+    #![proptest_config(support::property::config(256))]
+
     /// However reads and writes are cut, and however the capacity changes in mid-flight, the bytes
     /// arrive whole and in order, and are counted exactly.
     #[test]

@@ -7,6 +7,7 @@
 pub mod client;
 pub mod metp;
 pub mod origin;
+pub mod property;
 pub mod proxy;
 pub mod socks;
 pub mod terminal;
