@@ -10,10 +10,7 @@ use socket2::{Domain, Socket, Type};
 use support::origin::Origin;
 use support::proxy::{Proxy, connect};
 use support::socks::{CHOSEN, Client, HELLO, connect_request, credentials};
-use support::{PATIENCE, eventually, read_exactly};
-
-/// A second, and what a busy machine adds.
-const SOON: Duration = Duration::from_secs(3);
+use support::{PATIENCE, SOON, eventually, read_exactly};
 
 /// Clients that have said `said` and then nothing.
 fn crowd(server: SocketAddr, count: usize, said: &[u8]) -> Vec<TcpStream> {

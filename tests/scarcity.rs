@@ -9,10 +9,7 @@ use support::metp::Metp;
 use support::origin::Origin;
 use support::proxy::{Builder, Proxy, connect};
 use support::socks::{Client, HELLO, connect_request, credentials};
-use support::{PATIENCE, eventually, read_exactly};
-
-/// A second, and what a busy machine adds.
-const SOON: Duration = Duration::from_secs(3);
+use support::{PATIENCE, SOON, eventually, read_exactly};
 
 fn whole_handshake(target: SocketAddr) -> Vec<u8> {
     [HELLO, &credentials(b"admin", b"1234")[..], &connect_request(target)[..]].concat()
@@ -139,7 +136,7 @@ fn a_promise_is_kept_while_its_request_is_awaited() {
     loop {
         let mut stream = connect(proxy.metp_address());
         stream.write_all(b"HELLO METP/1.0\nAUTH admin 1234\n").expect("taken");
-        stream.set_read_timeout(Some(Duration::from_millis(200))).expect("a socket");
+        stream.set_read_timeout(Some(Duration::from_secs(2))).expect("a socket");
         match stream.read(&mut [0; 31]) {
             Ok(_) => admins.push(stream),
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,

@@ -20,10 +20,29 @@ pub struct Outcome {
     pub stderr: String,
 }
 
-/// A call that has not been made yet: no METP_AUTH, nothing on stdin, stdout and stderr caught.
+/// What the surroundings of a test could tell the client.
+const SURROUNDINGS: [&str; 11] = [
+    "METP_AUTH",
+    "METP_HOST",
+    "METP_PORT",
+    "NO_COLOR",
+    "COLUMNS",
+    "LINES",
+    "TZ",
+    "LC_ALL",
+    "LC_CTYPE",
+    "LC_TIME",
+    "LANGUAGE",
+];
+
+/// A call that has not been made yet: nothing in the environment that tells it anything but UTF-8, nothing on
+/// stdin, stdout and stderr caught.
 pub fn command<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(binary("client"));
-    command.args(arguments).env_remove("METP_AUTH");
+    command.args(arguments).env("LANG", "C.UTF-8").env("TERM", "xterm");
+    for variable in SURROUNDINGS {
+        command.env_remove(variable);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

@@ -20,6 +20,10 @@ use std::time::{Duration, Instant};
 /// How long anything may take before its test fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What is soon on a busy machine, and sooner than anything that only a default deadline brings about: those of
+/// the handshake and of METP's login are 10 s.
+pub const SOON: Duration = Duration::from_secs(8);
+
 /// A binary of this workspace, built with the tests.
 pub fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows where it is");
