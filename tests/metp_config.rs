@@ -239,12 +239,14 @@ fn shorter_times_end_what_is_open() {
 #[test]
 fn metp_idle_timeout_acts_on_open_sessions() {
     let proxy = Proxy::start();
-    let (mut admin, mut other) = (proxy.admin(), proxy.admin());
+    let (mut admin, mut other, mut watcher) = (proxy.admin(), proxy.admin(), proxy.admin());
+    assert_eq!(watcher.tell("SUBSCRIBE logs"), OK);
     admin.set("metp-idle-timeout", "0.2");
     other.hears_eof();
     admin.hears_eof();
+    // One that has subscribed has all the time it needs to turn it off.
+    watcher.set("metp-idle-timeout", 0);
     let mut again = proxy.admin();
-    again.set("metp-idle-timeout", 0);
     std::thread::sleep(Duration::from_millis(400));
     assert_eq!(again.tell("PING"), "200 PONG");
 }

@@ -3,8 +3,6 @@
 mod inprocess;
 
 use std::net::{Ipv4Addr, TcpStream};
-use std::thread;
-use std::time::Duration;
 
 use inprocess::{Builder, Inprocess};
 use support::metp::{Metp, value};
@@ -152,19 +150,17 @@ fn kill_ends_a_tunnel_that_is_stuck() {
     let mut client = proxy.tunnel(listener.local_addr().expect("bound"));
     let (mut server, _) = listener.accept().expect("the tunnel leads here");
     let mut admin = proxy.admin();
-    for stream in [&client, &server] {
-        stream.set_write_timeout(Some(Duration::from_millis(200))).expect("a socket");
-    }
-    let fill = |stream: &mut TcpStream| {
+    let mut line = shown(&mut admin, &client, "relay");
+    eventually("bytes wait in the proxy", || {
         use std::io::Write;
-        while stream.write(&[b'x'; 65536]).is_ok() {}
-    };
-    thread::scope(|scope| {
-        scope.spawn(|| fill(&mut client));
-        fill(&mut server);
+        for stream in [&mut client, &mut server] {
+            stream.set_nonblocking(true).expect("a socket");
+            while stream.write(&[b'x'; 65536]).is_ok() {}
+            stream.set_nonblocking(false).expect("a socket");
+        }
+        line = shown(&mut admin, &client, "relay");
+        value(&line, "buffered") != "0"
     });
-    let line = shown(&mut admin, &client, "relay");
-    assert_ne!(value(&line, "buffered"), "0", "{line}");
     assert_eq!(admin.tell(&format!("KILL {}", id(&line))), KILLED);
     assert_eq!((admin.ask("CONNECTIONS"), admin.info("buffers")), (vec![], "0".to_owned()));
     proxy.stdout.wait_for(|line| line.ends_with("\tkilled"));

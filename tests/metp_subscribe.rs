@@ -212,9 +212,9 @@ fn events_keep_to_their_subscription() {
 /// A subscriber may be silent for ever; without a subscription the usual time counts again.
 #[test]
 fn a_subscriber_does_not_time_out() {
-    let proxy = Proxy::with(&["--metp-idle-timeout", "0.2"]);
-    let mut events = subscriber(&proxy, "logs");
-    let mut idle = proxy.admin();
+    let proxy = Proxy::start();
+    let (mut idle, mut events) = (proxy.admin(), subscriber(&proxy, "logs"));
+    events.set("metp-idle-timeout", "0.2");
     idle.hears_eof();
     thread::sleep(Duration::from_millis(300));
     assert_eq!(events.tell("PING"), "200 PONG");

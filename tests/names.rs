@@ -13,7 +13,7 @@ use support::socks::{
     CHOSEN, HELLO, WELCOME, connect_request, credentials, half_close, name_request, reset,
     wait_until_read,
 };
-use support::{eventually, read_to_end};
+use support::{SOON, eventually, read_to_end};
 
 /// A server whose only word is its own.
 fn saying(word: &'static str) -> Origin {
@@ -163,7 +163,8 @@ fn all_addresses_together_have_their_time() {
     let began = Instant::now();
     server.client().say(&name_request(b"silent.test", 80)).refused(6);
     assert!(began.elapsed() >= Duration::from_millis(400), "{:?}", began.elapsed());
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    // A hundred addresses would take 20 s.
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
 #[test]
@@ -259,7 +260,7 @@ fn names_that_never_answer_hold_up_nobody_else() {
     for _ in 0..2 {
         let began = Instant::now();
         assert_eq!(word_of(&server, "good.test", 80), "found");
-        assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+        assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     }
 }
 

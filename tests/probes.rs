@@ -49,21 +49,25 @@ fn probed(ours: &TcpStream) -> bool {
 fn an_idle_tunnel_is_probed_on_both_sides() {
     let proxy = Proxy::with(&["--keepalive", "1"]);
     let (mut client, mut server) = tunnel(&proxy);
-    let mut last = Instant::now();
-    let began = last;
-    // Time itself is what is tested here: a busy tunnel does not become idle.
+    let began = Instant::now();
+    let mut last = began;
+    // Time itself is what is tested here: a busy tunnel does not become idle. The machine may be so busy that
+    // it does.
+    let mut was_idle = false;
     while began.elapsed() < Duration::from_millis(1500) {
+        let before = last;
+        // Not later than the proxy.
+        last = Instant::now();
         client.write_all(b"x").expect("taken");
         read_exactly(&mut server, 1);
-        let gap = last.elapsed();
-        last = Instant::now();
         let armed = probed(&server);
-        assert!(!armed || gap >= Duration::from_secs(1), "before it was idle");
+        was_idle |= before.elapsed() >= Duration::from_secs(1);
+        assert!(!armed || was_idle, "before it was idle");
         assert!(probed(&client), "inherited");
         thread::sleep(Duration::from_millis(50));
     }
     eventually("the target is probed", || probed(&server));
-    assert!(last.elapsed() >= Duration::from_millis(900), "{:?}", last.elapsed());
+    assert!(was_idle || last.elapsed() >= Duration::from_secs(1), "{:?}", last.elapsed());
     // It is no deadline: the peers answer, and the tunnel goes on.
     server.write_all(b"here").expect("taken");
     assert_eq!(read_exactly(&mut client, 4), b"here");

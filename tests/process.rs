@@ -9,7 +9,7 @@ use support::binary;
 use support::origin::{Origin, closed_port};
 use support::proxy::{Builder, Proxy, connect, wait_for_exit};
 use support::socks::{Client, HELLO, connect_request, credentials, half_close};
-use support::{eventually, read_exactly, read_to_end};
+use support::{PATIENCE, eventually, read_exactly, read_to_end};
 
 /// Runs the program until it ends by itself.
 fn run(superuser: Option<&str>, arguments: &[&str]) -> Output {
@@ -20,7 +20,7 @@ fn run(superuser: Option<&str>, arguments: &[&str]) -> Output {
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("socks5d starts");
-    let status = wait_for_exit(&mut child, Duration::from_secs(10));
+    let status = wait_for_exit(&mut child, PATIENCE);
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     child.stdout.take().expect("piped").read_to_end(&mut stdout).expect("it has ended");
     child.stderr.take().expect("piped").read_to_end(&mut stderr).expect("it has ended");
@@ -67,10 +67,9 @@ fn sigterm_without_tunnels_ends_at_once() {
 fn after_its_grace_a_tunnel_is_cut() {
     let (mut proxy, echo) = (Proxy::with(&["--grace", "0.5"]), Origin::echo());
     let mut tunnel = proxy.tunnel(echo.address);
+    echoes(&mut tunnel);
     let start = Instant::now();
     proxy.signal(libc::SIGTERM);
-    until_refused(proxy.socks_address());
-    echoes(&mut tunnel);
     assert_eq!(proxy.wait().code(), Some(0));
     assert!(start.elapsed() >= Duration::from_millis(500), "{:?}", start.elapsed());
     assert_eq!(read_to_end(&mut tunnel), b"");
@@ -86,12 +85,10 @@ fn cut_at_once(arguments: &[&str], signals: &[i32]) {
     for tunnel in &mut tunnels {
         echoes(tunnel);
     }
-    let start = Instant::now();
     for signal in signals {
         proxy.signal(*signal);
     }
     assert_eq!(proxy.wait().code(), Some(0));
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     let shutdown = |line: &&String| line.ends_with("\tshutdown") && line.contains("\t0\t10\t10\t");
     eventually("all lines are there", || proxy.stdout.all().iter().filter(shutdown).count() == 50);
     assert_eq!(proxy.stdout.all().len(), 50);

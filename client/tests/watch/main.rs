@@ -317,12 +317,12 @@ fn a_server_that_is_closing_tells_what_time_is_left() {
 
 #[test]
 fn sessions_are_kept_alive_in_long_intervals() {
-    let proxy = Proxy::with(&["--metp-idle-timeout", "1", "-u", "alice:secret"]);
+    let proxy = Proxy::with(&["--metp-idle-timeout", "2", "-u", "alice:secret"]);
     let port = proxy.metp_address().port().to_string();
-    let mut command = command(["-p", &port, "-u", "admin:1234", "-w", "3"]);
+    let mut command = command(["-p", &port, "-u", "admin:1234", "-w", "5"]);
     command.env("TERM", "xterm");
     let mut watch = Watch::run(command, 80, 24);
-    watch.shows(&["CONNECTIONS 0", "every 3 s"]);
+    watch.shows(&["CONNECTIONS 0", "every 5 s"]);
     let _tunnel = Tunnel::open(&proxy, "alice", 1000);
     watch.shows(&["CONNECTIONS 1"]);
 }
