@@ -3,11 +3,12 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use socks5d::ledger::knobs::KNOBS;
 use support::metp::Metp;
 use support::origin::{Origin, closed_port};
 use support::proxy::{Proxy, connect};
 use support::socks::{Client, connect_request, credentials, half_close, reset};
-use support::{eventually, exchange, read_to_end};
+use support::{eventually, exchange, read_to_end, read_to_reset};
 
 const OK: &str = "200 OK";
 const SYNTAX: &str = "400 Bad Request [SYNTAX] wrong arguments";
@@ -23,7 +24,7 @@ fn each_setting_takes_its_whole_range_and_nothing_else() {
     let proxy = Proxy::start();
     let mut admin = proxy.admin();
     let all = admin.ask("CONFIG GET");
-    assert_eq!(all.len(), 24);
+    assert_eq!(all.len(), KNOBS.len());
     for line in &all {
         let (key, before) = (value(line, "key"), value(line, "value"));
         assert_eq!(&admin.ask(&format!("CONFIG GET {key}")), std::slice::from_ref(line));
@@ -64,7 +65,7 @@ fn a_shorter_idle_timeout_ends_a_tunnel_that_is_open() {
     let mut tunnel = proxy.tunnel(echo.address);
     exchange(&mut tunnel, 1);
     assert_eq!(proxy.admin().tell("CONFIG SET idle-timeout 0.1"), OK);
-    assert_eq!(read_to_end(&mut tunnel), b"");
+    assert_eq!(read_to_reset(&mut tunnel), b"");
     proxy.stdout.wait_for(|line| line.ends_with("\tidle-timeout"));
 }
 
@@ -235,7 +236,7 @@ fn a_subscriber_that_does_not_read_loses_events() {
             assert!(line.starts_with("650 auth service=socks user=guess source="), "{line}");
             told += 1;
         } else {
-            assert_eq!((line.as_str(), stuck.body().len()), (OK, 24));
+            assert_eq!((line.as_str(), stuck.body().len()), (OK, KNOBS.len()));
             bodies += 1;
         }
     }

@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
+use socks5d::ledger::knobs::KNOBS;
 use support::metp::{Metp, value};
 use support::origin::{Origin, deaf};
 use support::proxy::{Proxy, connect};
@@ -36,7 +37,7 @@ fn the_settings_are_the_options_in_their_order() {
     options.retain(|option| !NO_SETTINGS.contains(&option.as_str()));
     let settings = proxy.admin().ask("CONFIG GET");
     let keys: Vec<&str> = settings.iter().map(|line| value(line, "key")).collect();
-    assert_eq!(keys.len(), 24);
+    assert_eq!(keys.len(), KNOBS.len());
     let sorted = |mut keys: Vec<String>| {
         keys.sort();
         keys

@@ -9,7 +9,7 @@ use support::binary;
 use support::origin::{Origin, closed_port};
 use support::proxy::{Builder, Proxy, connect, wait_for_exit};
 use support::socks::{Client, HELLO, connect_request, credentials, half_close};
-use support::{PATIENCE, eventually, read_exactly, read_to_end};
+use support::{PATIENCE, eventually, read_exactly, read_to_end, read_to_reset};
 
 /// Runs the program until it ends by itself.
 fn run(superuser: Option<&str>, arguments: &[&str]) -> Output {
@@ -72,7 +72,7 @@ fn after_its_grace_a_tunnel_is_cut() {
     proxy.signal(libc::SIGTERM);
     assert_eq!(proxy.wait().code(), Some(0));
     assert!(start.elapsed() >= Duration::from_millis(500), "{:?}", start.elapsed());
-    assert_eq!(read_to_end(&mut tunnel), b"");
+    assert_eq!(read_to_reset(&mut tunnel), b"");
     proxy.stdout.wait_for(|line| line.ends_with("\tshutdown") && line.contains("\t0\t10\t10\t"));
 }
 

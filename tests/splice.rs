@@ -208,3 +208,23 @@ fn urgent_data_stops_neither_reads_nor_splicing() {
         assert_eq!(read_to_end(&mut server), b"");
     }
 }
+
+/// Linux drops an unread urgent byte when the next one comes, unless SO_OOBINLINE is set before. Clients have it
+/// from the listener, whatever comes first.
+#[test]
+fn each_of_several_urgent_bytes_of_a_client_stays_in_its_place() {
+    let (proxy, _) = start();
+    for before in [&b""[..], b"bytes before"] {
+        let (client, mut server) = both_ends(&proxy);
+        at_once(&proxy, || {
+            let mut writer = &client;
+            writer.write_all(before).expect("taken");
+            for byte in [b"1", b"2", b"3"] {
+                SockRef::from(&client).send_out_of_band(byte).expect("taken");
+            }
+            writer.write_all(b"after").expect("taken");
+            half_close(&client);
+        });
+        assert_eq!(read_to_end(&mut server), [before, b"123after"].concat());
+    }
+}

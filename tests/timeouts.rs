@@ -10,7 +10,7 @@ use socket2::{Domain, Socket, Type};
 use support::origin::{Origin, listen};
 use support::proxy::Proxy;
 use support::socks::{CHOSEN, Client, HELLO, connect_request, credentials, half_close};
-use support::{PATIENCE, SOON, eventually, read_exactly, read_to_end};
+use support::{PATIENCE, SOON, eventually, read_exactly, read_to_end, read_to_reset};
 
 /// A port on which connections are neither accepted nor refused: its backlog is full, so that the kernel
 /// drops what else comes. It lasts as long as this value.
@@ -167,8 +167,8 @@ fn an_idle_tunnel_is_closed() {
     let proxy = Proxy::with(&["--idle-timeout", "0.3"]);
     let took = timed(|| {
         let (mut client, mut server) = with_server(&proxy);
-        assert_eq!(read_to_end(&mut client), b"");
-        assert_eq!(read_to_end(&mut server), b"");
+        assert_eq!(read_to_reset(&mut client), b"");
+        assert_eq!(read_to_reset(&mut server), b"");
     });
     assert!(took >= SHORT, "{took:?}");
     proxy.stdout.wait_for(|line| line.ends_with("\tidle-timeout"));
@@ -215,7 +215,7 @@ fn a_tunnel_with_one_direction_over_is_closed_sooner() {
         let (mut other, _its_server) = with_server(&proxy);
         half_close(&ended);
         assert_eq!(read_to_end(&mut open), b"");
-        assert_eq!(read_to_end(&mut ended), b"");
+        assert_eq!(read_to_reset(&mut ended), b"");
         eventually("its line is written", || {
             let lines = proxy.stdout.all();
             lines.iter().filter(|line| line.ends_with("\thalf-close-timeout")).count() == number
@@ -228,13 +228,13 @@ fn a_tunnel_with_one_direction_over_is_closed_sooner() {
 
 /// The server has reset the connection, and the client does not read what came before.
 #[test]
-fn a_tunnel_whose_server_is_gone_is_half_closed() {
-    let proxy = Proxy::with(&["--half-close-timeout", "0.3"]);
+fn a_tunnel_whose_server_is_gone_does_not_wait_for_its_client() {
+    let proxy = Proxy::with(&["--goodbye-timeout", "0.3"]);
     let (client, mut server) = with_server(&proxy);
     server.set_write_timeout(Some(Duration::from_millis(200))).expect("a socket");
     while server.write_all(&[b'x'; 65536]).is_ok() {}
     support::socks::reset(server);
-    proxy.stdout.wait_for(|line| line.ends_with("\thalf-close-timeout"));
+    proxy.stdout.wait_for(|line| line.ends_with("\ttarget-reset"));
     proxy.wait_until_idle();
     drop(client);
 }

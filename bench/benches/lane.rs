@@ -3,12 +3,13 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use socks5d::reactor::buffer::{Buffer, Pool};
 use socks5d::reactor::endpoint::{Endpoint, Stream};
 use socks5d::reactor::lane::{Budget, Lane};
+use socks5d::reactor::liveness::Liveness;
+use socks5d::reactor::tcp_state::Acknowledgement;
 
 /// Gives `left` bytes in pieces of `piece`, then would block; takes everything and keeps nothing.
 struct Memory {
@@ -47,8 +48,20 @@ impl Stream for Memory {
         Ok(())
     }
 
-    fn probe_after(&mut self, _: Duration) -> io::Result<()> {
+    fn set_liveness(&mut self, _: Liveness) -> io::Result<()> {
         Ok(())
+    }
+
+    fn reset_on_close(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn unacknowledged(&self) -> io::Result<usize> {
+        Ok(0)
+    }
+
+    fn acknowledgement(&self) -> io::Result<Acknowledgement> {
+        Ok(Acknowledgement::Complete)
     }
 
     fn local_address(&self) -> io::Result<SocketAddr> {

@@ -92,7 +92,7 @@ const fn timeout(key: &'static str, place: Place<Option<Duration>>, what: &'stat
 }
 
 /// All settings, in the order in which they are listed.
-pub const KNOBS: [Knob; 24] = {
+pub const KNOBS: [Knob; 25] = {
     use Access::{Level, Limit, Number, Switch, Time, Timeout};
     [
         knob(
@@ -209,6 +209,11 @@ pub const KNOBS: [Knob; 24] = {
             "seconds",
             Acts::New,
             "probe a peer that has been silent for this many seconds",
+        ),
+        timeout(
+            "ack-timeout",
+            place!(timeouts.ack),
+            "close a connection whose peer acknowledges nothing for this long while bytes are under way",
         ),
         timeout(
             "goodbye-timeout",

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
+use crate::reactor::liveness::Liveness;
 use crate::reactor::names::Memory;
 
 /// The settings in force. What each is called, and what it takes, stands in
@@ -79,6 +80,8 @@ pub struct Timeouts {
     pub half_close: Option<Duration>,
     /// Of a tunnel in which no byte moves, until the kernel probes whether the peers still exist.
     pub keepalive: Option<Duration>,
+    /// For a peer to acknowledge anything while bytes are under way to it.
+    pub ack: Option<Duration>,
     /// For a client to take the last reply and close.
     pub goodbye: Option<Duration>,
     /// From a METP connection to its login.
@@ -100,10 +103,29 @@ impl Default for Timeouts {
             idle: seconds(3600),
             half_close: seconds(300),
             keepalive: seconds(60),
+            ack: seconds(120),
             goodbye: seconds(5),
             metp_login: seconds(10),
             metp_idle: seconds(600),
             subscriber: seconds(30),
         }
+    }
+}
+
+impl Timeouts {
+    /// How the kernel finds out that a peer of a tunnel is gone. It has no user timeout: that would also end the
+    /// connections of peers that are there and do not read.
+    pub fn liveness(&self) -> Liveness {
+        Liveness::new(self.keepalive, None)
+    }
+
+    /// How the kernel finds out that a METP client is gone, or takes none of its answers.
+    pub fn metp_liveness(&self) -> Liveness {
+        Liveness::new(self.keepalive, self.ack)
+    }
+
+    /// How long a tunnel in which bytes move is not asked whether its peers answer.
+    pub fn check_interval(&self) -> Option<Duration> {
+        Some(self.keepalive.unwrap_or(Duration::MAX).min(self.ack?))
     }
 }

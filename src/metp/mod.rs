@@ -46,7 +46,7 @@ const MUCH: usize = 64 * 1024;
 const BUDGET: u32 = 16;
 
 /// An administrator's connection.
-pub struct Session<S> {
+pub struct Session<S: Stream> {
     client: Endpoint<S>,
     source: SocketAddr,
     stage: Stage,

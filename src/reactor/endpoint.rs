@@ -19,11 +19,13 @@ use std::time::Duration;
 
 use mio::event::Event;
 use mio::net::TcpStream;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 
 use super::buffer::{Buffer, Pool};
+use super::liveness::Liveness;
 use super::pipe::Pipe;
 use super::slab::Key;
+use super::tcp_state::{self, Acknowledgement};
 
 /// A byte stream with two directions that end separately. Tests implement it with scripts.
 pub trait Stream: Read + Write {
@@ -39,11 +41,31 @@ pub trait Stream: Read + Write {
     /// Those of setsockopt(2).
     fn hurry(&mut self) -> io::Result<()>;
 
-    /// Lets the kernel find out whether a silent peer still exists, by probes after this time.
+    /// Sets how the kernel finds out whether the peer still exists.
     ///
     /// # Errors
     /// Those of setsockopt(2).
-    fn probe_after(&mut self, silence: Duration) -> io::Result<()>;
+    fn set_liveness(&mut self, liveness: Liveness) -> io::Result<()>;
+
+    /// Makes the closing of the stream a reset (SO_LINGER with a timeout of 0), which drops what the peer has
+    /// not acknowledged.
+    ///
+    /// # Errors
+    /// Those of setsockopt(2).
+    fn reset_on_close(&mut self) -> io::Result<()>;
+
+    /// Bytes that were written and that the peer has not acknowledged; a FIN counts as one. None once the
+    /// connection has failed.
+    ///
+    /// # Errors
+    /// Those of ioctl(2).
+    fn unacknowledged(&self) -> io::Result<usize>;
+
+    /// Whether the peer answers what was sent to it.
+    ///
+    /// # Errors
+    /// Those of ioctl(2) and getsockopt(2).
+    fn acknowledgement(&self) -> io::Result<Acknowledgement>;
 
     /// The address of this end.
     ///
@@ -88,8 +110,20 @@ impl Stream for TcpStream {
         self.set_nodelay(true)
     }
 
-    fn probe_after(&mut self, silence: Duration) -> io::Result<()> {
-        SockRef::from(&*self).set_tcp_keepalive(&keepalive(silence))
+    fn set_liveness(&mut self, liveness: Liveness) -> io::Result<()> {
+        liveness.apply(&SockRef::from(&*self))
+    }
+
+    fn reset_on_close(&mut self) -> io::Result<()> {
+        SockRef::from(&*self).set_linger(Some(Duration::ZERO))
+    }
+
+    fn unacknowledged(&self) -> io::Result<usize> {
+        tcp_state::unacknowledged(self.as_fd())
+    }
+
+    fn acknowledgement(&self) -> io::Result<Acknowledgement> {
+        tcp_state::acknowledgement(self.as_fd())
     }
 
     fn local_address(&self) -> io::Result<SocketAddr> {
@@ -113,21 +147,8 @@ impl Stream for TcpStream {
     }
 }
 
-/// Probes after this silence, then every 10 s; the sixth that is not answered ends the connection.
-pub fn keepalive(silence: Duration) -> TcpKeepalive {
-    let silence = silence.clamp(SHORTEST_SILENCE, LONGEST_SILENCE);
-    TcpKeepalive::new().with_time(silence).with_interval(PROBE_INTERVAL).with_retries(PROBES)
-}
-
-/// What the kernel takes (tcp(7)): whole seconds that fit into 15 bits, and not zero.
-const SHORTEST_SILENCE: Duration = Duration::from_secs(1);
-const LONGEST_SILENCE: Duration = Duration::from_secs(32767);
-
-const PROBE_INTERVAL: Duration = Duration::from_secs(10);
-const PROBES: u32 = 6;
-
 /// A stream and its readiness.
-pub struct Endpoint<S> {
+pub struct Endpoint<S: Stream> {
     stream: S,
     readable: bool,
     writable: bool,
@@ -136,11 +157,30 @@ pub struct Endpoint<S> {
     finished: bool,
     /// The peer has closed its writing direction, or failed: that can be read behind its bytes.
     ending: bool,
-    /// The peer has sent urgent data.
-    urgent: bool,
-    /// Urgent data stays in its place.
-    inline: bool,
+    urgent: Urgent,
+    /// Dropping it makes the peer see a reset.
+    resets: bool,
     delay: Delay,
+}
+
+impl<S: Stream> Drop for Endpoint<S> {
+    fn drop(&mut self) {
+        if self.resets {
+            // An error means that the connection is gone already.
+            let _ = self.stream.reset_on_close();
+        }
+    }
+}
+
+/// What becomes of urgent data.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Urgent {
+    /// A read that starts at it drops it.
+    Dropped,
+    /// It stays in its place (SO_OOBINLINE), and none has come yet.
+    Inline,
+    /// It stays in its place, and some has come.
+    Seen,
 }
 
 /// Whether small writes may wait for one another (Nagle's algorithm).
@@ -176,8 +216,9 @@ pub enum Stop {
     Failed(io::Error),
 }
 
-impl<S> Endpoint<S> {
-    /// A stream of which no event has been seen yet, and whose writes go out at once.
+impl<S: Stream> Endpoint<S> {
+    /// A stream of which no event has been seen yet, whose writes go out at once, and whose urgent data stays
+    /// in its place: accepted connections have both from their listener.
     pub fn new(stream: S) -> Self {
         Endpoint {
             stream,
@@ -186,16 +227,40 @@ impl<S> Endpoint<S> {
             broken: false,
             finished: false,
             ending: false,
-            urgent: false,
-            inline: false,
+            urgent: Urgent::Inline,
+            resets: false,
             delay: Delay::Off,
         }
     }
 
-    /// The same for a stream that still has to be told that its writes go out at once. It is told before
-    /// the second: a short conversation never needs to.
+    /// Like [`Endpoint::new`], for a connection without TCP_NODELAY and SO_OOBINLINE. The one is set before
+    /// the second write, the other at the first urgent data or full read, so that short connections save the
+    /// calls.
     pub fn unhurried(stream: S) -> Self {
-        Endpoint { delay: Delay::Harmless, ..Endpoint::new(stream) }
+        let mut endpoint = Endpoint::new(stream);
+        (endpoint.delay, endpoint.urgent) = (Delay::Harmless, Urgent::Dropped);
+        endpoint
+    }
+
+    /// From now on the end of this value is a reset, also in a panic: whatever ends the connection, the peer
+    /// must not take it for an orderly end. [`Endpoint::close_orderly`] takes that back.
+    pub fn reset_unless_orderly(&mut self) {
+        self.resets = true;
+    }
+
+    /// Closes the connection with FIN.
+    pub fn close_orderly(mut self) {
+        self.resets = false;
+    }
+
+    /// Makes the closing of this connection a reset, even if the process is killed before.
+    pub fn reset_on_close(&mut self) {
+        self.resets = self.stream.reset_on_close().is_err();
+    }
+
+    /// Whether the peer may still get bytes that were written.
+    pub fn has_unacknowledged(&self) -> bool {
+        self.stream.unacknowledged().is_ok_and(|bytes| bytes > 0)
     }
 
     /// The stream itself.
@@ -228,15 +293,13 @@ impl<S> Endpoint<S> {
     pub fn broken(&self) -> bool {
         self.broken
     }
-}
 
-impl<S: Stream> Endpoint<S> {
     /// Raises the flags that an event names. An error raises both: the next call will tell it.
     pub fn note(&mut self, event: &Event) {
         self.broken |= event.is_error();
         if event.is_priority() {
-            self.urgent = true;
             self.keep_urgent();
+            self.urgent = Urgent::Seen;
         }
         self.ending |= event.is_read_closed() || self.broken;
         self.raise(
@@ -247,7 +310,8 @@ impl<S: Stream> Endpoint<S> {
 
     /// Sees to it that reads do not lose urgent data.
     fn keep_urgent(&mut self) {
-        if !std::mem::replace(&mut self.inline, true) {
+        if self.urgent == Urgent::Dropped {
+            self.urgent = Urgent::Inline;
             // If it cannot be had, the urgent byte itself is lost, as without it.
             let _ = self.stream.keep_urgent();
         }
@@ -261,7 +325,7 @@ impl<S: Stream> Endpoint<S> {
         let room = space.len();
         let transfer = settle(|| self.stream.read(space));
         self.readable = match transfer {
-            Transfer::Moved(count) => count == room || self.ending || self.urgent,
+            Transfer::Moved(count) => count == room || self.ending || self.urgent == Urgent::Seen,
             Transfer::Blocked => false,
             Transfer::Ended | Transfer::Failed(_) => true,
         };
@@ -368,7 +432,7 @@ impl<S: Stream> Endpoint<S> {
 
     /// Whether splice(2) can be used with this stream. It does not pass urgent data.
     pub fn spliceable(&self) -> bool {
-        !self.urgent && self.stream.descriptor().is_some()
+        self.urgent != Urgent::Seen && self.stream.descriptor().is_some()
     }
 
     /// Ends the writing direction, once. An error means that the peer is gone, which reading will show.

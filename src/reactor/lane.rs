@@ -144,8 +144,11 @@ impl Lane {
         Pumped { bytes, end }
     }
 
-    /// Delivers what waits, or says why it still waits.
-    fn flush(
+    /// Delivers what waits, and adds to `bytes` how many were taken.
+    ///
+    /// # Errors
+    /// [`Stop`]: why something still waits.
+    pub fn flush(
         &mut self,
         to: &mut Endpoint<impl Stream>,
         pool: &mut Pool,

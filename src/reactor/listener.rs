@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::endpoint::keepalive;
+use super::liveness::Liveness;
 
 /// How long a listener waits after it ran out of something, unless a session ends earlier.
 pub const PAUSE: Duration = Duration::from_secs(1);
@@ -47,22 +47,18 @@ pub enum Accepted {
 
 impl Listener {
     /// Binds and listens. Without an address it takes all interfaces, IPv4 and IPv6 through one socket,
-    /// or IPv4 alone on a machine without IPv6. Accepted connections inherit TCP_NODELAY, and keepalive
-    /// probes after `probe_after` of silence.
+    /// or IPv4 alone on a machine without IPv6. Accepted connections inherit TCP_NODELAY, SO_OOBINLINE and
+    /// `liveness`.
     ///
     /// # Errors
     /// Those of socket(2), bind(2) and listen(2).
-    pub fn bind(
-        address: Option<IpAddr>,
-        port: u16,
-        probe_after: Option<Duration>,
-    ) -> io::Result<Self> {
+    pub fn bind(address: Option<IpAddr>, port: u16, liveness: Liveness) -> io::Result<Self> {
         let any6 = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
         let socket = match address {
-            Some(address) => open(SocketAddr::new(address, port), probe_after)?,
-            None => match open(SocketAddr::new(any6, port), probe_after) {
+            Some(address) => open(SocketAddr::new(address, port), liveness)?,
+            None => match open(SocketAddr::new(any6, port), liveness) {
                 Err(error) if no_ipv6(&error) => {
-                    open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), probe_after)?
+                    open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), liveness)?
                 }
                 result => result?,
             },
@@ -79,17 +75,10 @@ impl Listener {
         })
     }
 
-    /// Lets connections that are accepted from now on be probed after so much silence.
-    pub fn probe_after(&self, silence: Option<Duration>) {
-        let socket = SockRef::from(&self.socket);
-        let set = match silence {
-            Some(silence) => socket
-                .set_tcp_keepalive(&keepalive(silence))
-                .and_then(|()| socket.set_keepalive(true)),
-            None => socket.set_keepalive(false),
-        };
-        if let Err(error) = set {
-            log::warn!("cannot change keepalive: {error}");
+    /// Sets how connections that are accepted from now on find out that their peers are gone.
+    pub fn set_liveness(&self, liveness: Liveness) {
+        if let Err(error) = liveness.apply(&SockRef::from(&self.socket)) {
+            log::warn!("cannot change keepalive and user timeout: {error}");
         }
     }
 
@@ -195,15 +184,15 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
-fn open(address: SocketAddr, probe_after: Option<Duration>) -> io::Result<Socket> {
+fn open(address: SocketAddr, liveness: Liveness) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
-    // Peers that are gone are found out; accepted connections inherit this, and TCP_NODELAY.
-    if let Some(silence) = probe_after {
-        socket.set_tcp_keepalive(&keepalive(silence))?;
-    }
+    // Accepted connections inherit this, TCP_NODELAY and SO_OOBINLINE. With the last set from the start no
+    // urgent byte is lost: the kernel drops an unread one when the next comes while it is off.
+    liveness.apply(&SockRef::from(&socket))?;
+    socket.set_out_of_band_inline(true)?;
     // A restart can take the port again while old connections are in TIME-WAIT.
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(true)?;
@@ -251,19 +240,10 @@ mod tests {
         assert_eq!(canon("192.0.2.1:80"), "192.0.2.1:80");
     }
 
-    /// A time in seconds has fractions, and a year is a legal one; the kernel takes 1 to 32767 s.
-    #[test]
-    fn any_time_of_silence_is_good_for_keepalive() {
-        for millis in [1, 500, 1500, 32_768_000, 31_536_000_000] {
-            let silence = Some(Duration::from_millis(millis));
-            let bound = Listener::bind(Some([127, 0, 0, 1].into()), 0, silence);
-            assert!(bound.is_ok(), "{millis} ms: {:?}", bound.err());
-        }
-    }
-
     #[test]
     fn a_shortage_pauses_and_is_reported_once_an_episode() {
-        let mut listener = Listener::bind(Some([127, 0, 0, 1].into()), 0, None).expect("loopback");
+        let loopback = Some([127, 0, 0, 1].into());
+        let mut listener = Listener::bind(loopback, 0, Liveness::default()).expect("loopback");
         let now = Instant::now();
         assert!(listener.pause(now));
         assert!(!listener.pause(now));

@@ -1,17 +1,20 @@
 //! Floor 1: readiness, buffers, time and threads. It knows descriptors and bytes, and nothing of what
 //! they mean: no SOCKS, no METP, no users.
 
+pub mod abortive_close;
 pub mod buffer;
 pub mod endpoint;
 pub mod farewell;
 pub mod lane;
 pub mod listener;
+pub mod liveness;
 pub mod log_thread;
 pub mod names;
 pub mod pipe;
 pub mod resolver;
 pub mod selector;
 pub mod slab;
+pub mod tcp_state;
 pub mod wheel;
 
 /// What a session wants after its turn.

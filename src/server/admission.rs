@@ -81,7 +81,8 @@ impl Server {
     }
 
     /// Descriptors that are open or promised, pipes not counted: two for each SOCKS session, one for each METP
-    /// session, and one for each look-up that its session has left behind.
+    /// session, for each look-up that its session has left behind, and for each connection that waits for its
+    /// reset.
     pub(super) fn spoken_for(&self) -> usize {
         let metrics = &self.world.shared.metrics;
         metrics
@@ -89,6 +90,7 @@ impl Server {
             .saturating_mul(2)
             .saturating_add(metrics.metp_open)
             .saturating_add(self.world.names.orphans())
+            .saturating_add(self.world.closes.len())
             .saturating_add(BASE_DESCRIPTORS)
     }
 

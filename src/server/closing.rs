@@ -109,7 +109,10 @@ impl Server {
     pub(super) fn over(&self) -> bool {
         match self.stop {
             Stop::No | Stop::Graceful { .. } => false,
-            Stop::Farewell(until) => self.sessions.is_empty() || until <= Instant::now(),
+            Stop::Farewell(until) => {
+                let done = self.sessions.is_empty() && self.world.closes.is_empty();
+                done || until <= Instant::now()
+            }
             Stop::Now => true,
         }
     }

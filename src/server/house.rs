@@ -172,8 +172,13 @@ impl Server {
         self.world.names.remember_for(settings.names, now);
         self.world.pool.limit(settings.buffer_memory);
         self.world.shared.access_log.resize(settings.log_entries);
+        if let Some(listener) = &mut self.listeners.socks {
+            listener.set_liveness(settings.timeouts.liveness());
+        }
+        if let Some(listener) = &mut self.listeners.metp {
+            listener.set_liveness(settings.timeouts.metp_liveness());
+        }
         for listener in self.listeners.all_mut() {
-            listener.probe_after(settings.timeouts.keepalive);
             listener.resume_now();
         }
         let keys: Vec<Key> = self.sessions.iter().map(|(key, _)| key).collect();

@@ -23,6 +23,7 @@ use mio::unix::pipe::Receiver;
 use crate::ledger::Shared;
 use crate::metp;
 use crate::reactor::Flow;
+use crate::reactor::abortive_close::AbortiveCloses;
 use crate::reactor::buffer::Pool;
 use crate::reactor::listener::Listener;
 use crate::reactor::log_thread::Outlet;
@@ -43,6 +44,8 @@ use resident::{Conversation, Resident};
 const GATHER_LINES: Duration = Duration::from_millis(20);
 /// How long an event waits for others, at most.
 const GATHER_EVENTS: Duration = Duration::from_millis(20);
+/// How long peers have to take what was sent to them before the process ends with a reset of their connections.
+const FINAL_CLOSES: Duration = Duration::from_secs(1);
 /// How many bytes of lines do not wait any more.
 const MANY_LINES: usize = 64 * 1024;
 
@@ -96,6 +99,7 @@ struct World {
     selector: Selector,
     names: Names,
     pool: Pool,
+    closes: AbortiveCloses<TcpStream>,
     shared: Shared,
 }
 
@@ -106,16 +110,17 @@ impl Server {
     /// If a port cannot be had, naming it; or if the system is out of descriptors or memory.
     pub fn bind(config: Config) -> io::Result<Self> {
         let selector = Selector::new()?;
-        let probe_after = config.settings.timeouts.keepalive;
-        let bind = |what: &str, address: Option<IpAddr>, port| {
-            Listener::bind(address, port, probe_after).map_err(|error| {
+        let timeouts = &config.settings.timeouts;
+        let bind = |what: &str, address: Option<IpAddr>, port, liveness| {
+            Listener::bind(address, port, liveness).map_err(|error| {
                 let shown = address.map_or("*".to_owned(), |address| address.to_string());
                 let message = format!("cannot listen for {what} on {shown} port {port}: {error}");
                 io::Error::new(error.kind(), message)
             })
         };
-        let mut socks = bind("SOCKS", config.listen, config.port)?;
-        let mut metp = bind("METP", Some(config.metp_listen), config.metp_port)?;
+        let mut socks = bind("SOCKS", config.listen, config.port, timeouts.liveness())?;
+        let metp_address = Some(config.metp_listen);
+        let mut metp = bind("METP", metp_address, config.metp_port, timeouts.metp_liveness())?;
         selector.register_readable(socks.socket(), Source::Listener(Service::Socks))?;
         selector.register_readable(metp.socket(), Source::Listener(Service::Metp))?;
         let mut signals = config.signals;
@@ -138,7 +143,7 @@ impl Server {
             listeners: Listeners { socks: Some(socks), metp: Some(metp) },
             gates: Gates::default(),
             descriptors: config.descriptors,
-            world: World { selector, names, pool, shared },
+            world: World { selector, names, pool, closes: AbortiveCloses::default(), shared },
             outlet: config.access_log,
             diagnostics: config.diagnostics,
             lines_due: None,
@@ -176,6 +181,7 @@ impl Server {
             self.end(key, Reason::Shutdown, now);
         }
         self.hand_over_lines();
+        self.finish_closes(now + FINAL_CLOSES)?;
         let metrics = &self.world.shared.metrics;
         let [half, most] =
             [0.5, 0.99].map(|share| metrics.turns.quantile(share).unwrap_or_default());
@@ -185,6 +191,20 @@ impl Server {
             metrics.bytes(),
             metrics.panics,
         );
+        Ok(())
+    }
+
+    /// Waits until nothing is left that a reset could destroy, and no longer than `until`.
+    fn finish_closes(&mut self, until: Instant) -> io::Result<()> {
+        let World { selector, closes, .. } = &mut self.world;
+        while let Some(next) = closes.next_sweep() {
+            let now = Instant::now();
+            if now >= until {
+                break;
+            }
+            selector.select(Some(next.min(until).saturating_duration_since(now)))?;
+            closes.sweep(Instant::now(), usize::MAX);
+        }
         Ok(())
     }
 
@@ -204,6 +224,7 @@ impl Server {
         self.orders.begin_turn();
         self.end_some(now);
         self.run_queues(now);
+        self.sweep_closes(now);
         self.close_up(now);
         self.gather_lines(now);
         self.gather_events(now);
@@ -224,7 +245,8 @@ impl Server {
         let names = self.world.names.check(now);
         let sweep = self.world.pool.pipes.next_sweep();
         let gathered = self.lines_due.into_iter().chain(self.events_due).min();
-        let alarms = [self.wheel.next_alarm(), names, resumes, grace, gathered, sweep];
+        let closes = self.world.closes.next_sweep();
+        let alarms = [self.wheel.next_alarm(), names, resumes, grace, gathered, sweep, closes];
         let next = alarms.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now))
     }
@@ -291,6 +313,14 @@ impl Server {
         let mut round = self.queues.round();
         while let Some(key) = self.queues.take(&mut round) {
             self.give_turn(key, now);
+        }
+    }
+
+    /// Connections that wait for their reset have a quarter of the free descriptors, as pipes do.
+    fn sweep_closes(&mut self, now: Instant) {
+        if !self.world.closes.is_empty() {
+            let others = self.spoken_for() - self.world.closes.len();
+            self.world.closes.sweep(now, self.descriptors.saturating_sub(others) / 4);
         }
     }
 
@@ -459,7 +489,7 @@ impl Gates {
 
 impl World {
     fn context(&mut self, key: Key, now: Instant) -> Context<'_, TcpStream> {
-        let World { selector, names, pool, shared } = self;
-        Context { key, now, network: selector, names, pool, shared }
+        let World { selector, names, pool, closes, shared } = self;
+        Context { key, now, network: selector, names, pool, closes, shared }
     }
 }

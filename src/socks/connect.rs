@@ -26,7 +26,7 @@ pub struct Resolve {
 }
 
 /// A request whose addresses are being tried, in order, one after the other.
-pub struct Connect<S> {
+pub struct Connect<S: Stream> {
     errand: Box<Errand>,
     candidates: vec::IntoIter<SocketAddr>,
     attempt: Option<Endpoint<S>>,
@@ -91,7 +91,7 @@ impl Resolve {
     }
 
     /// Nobody waits for the answer any more.
-    pub fn into_errand<S>(self, cx: &mut Context<'_, S>) -> Box<Errand> {
+    pub fn into_errand<S: Stream>(self, cx: &mut Context<'_, S>) -> Box<Errand> {
         if let Host::Name(name) = &self.errand.target.host
             && let Some(name) = hostname(name)
         {
@@ -140,7 +140,11 @@ impl<S: Stream> Connect<S> {
         &self.errand
     }
 
-    pub fn into_errand(self) -> Box<Errand> {
+    /// An attempt that has succeeded without having been noticed must not look like an empty tunnel.
+    pub fn into_errand(self, cx: &mut Context<'_, S>) -> Box<Errand> {
+        if let Some(attempt) = self.attempt {
+            cx.abort(attempt);
+        }
         self.errand
     }
 
@@ -229,7 +233,9 @@ impl<S: Stream> Connect<S> {
                 cx.shared.metrics.count_reply(ReplyCode::Succeeded);
                 self.errand.open(cx.key, source, cx.shared);
                 output.append(&Reply { code: ReplyCode::Succeeded, bound }.encode());
-                let relay = Relay::new(self.errand, target, std::mem::take(input), cx.now);
+                let timeouts = &cx.shared.settings.timeouts;
+                let received = std::mem::take(input);
+                let relay = Relay::new(self.errand, target, received, cx.now, timeouts);
                 Next::Go(State::Relay(Box::new(relay)))
             }
             Err(error) => {

@@ -31,6 +31,10 @@ pub enum Reason {
     ClientReset,
     /// The target has reset its connection.
     TargetReset,
+    /// The client has acknowledged nothing for too long although bytes were under way to it.
+    ClientTimeout,
+    /// The target has, likewise.
+    TargetTimeout,
     /// The request was not complete in time.
     HandshakeTimeout,
     /// No byte has moved for too long.
@@ -45,6 +49,8 @@ pub enum Reason {
     Displaced,
     /// The server is closing down.
     Shutdown,
+    /// A call failed on this machine although the peers live, for instance for want of memory.
+    LocalError,
     /// The session's turn panicked.
     Panic,
 }
@@ -68,6 +74,21 @@ impl Reason {
         }
     }
 
+    /// Whether the peers see the end as an orderly one (FIN). All other ends are passed on as a reset, so that
+    /// nobody takes what came before for the whole.
+    pub fn is_orderly(self) -> bool {
+        matches!(
+            self,
+            Reason::Finished
+                | Reason::Refused
+                | Reason::Protocol
+                | Reason::Unauthorized
+                | Reason::Left
+                | Reason::HandshakeTimeout
+                | Reason::Displaced
+        )
+    }
+
     fn word(self) -> &'static str {
         match self {
             Reason::Finished => "finished",
@@ -77,6 +98,8 @@ impl Reason {
             Reason::Left => "left",
             Reason::ClientReset => "client-reset",
             Reason::TargetReset => "target-reset",
+            Reason::ClientTimeout => "client-timeout",
+            Reason::TargetTimeout => "target-timeout",
             Reason::HandshakeTimeout => "handshake-timeout",
             Reason::IdleTimeout => "idle-timeout",
             Reason::HalfCloseTimeout => "half-close-timeout",
@@ -84,6 +107,7 @@ impl Reason {
             Reason::Killed => "killed",
             Reason::Displaced => "displaced",
             Reason::Shutdown => "shutdown",
+            Reason::LocalError => "local-error",
             Reason::Panic => "panic",
         }
     }

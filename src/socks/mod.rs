@@ -15,6 +15,7 @@ mod errand;
 mod handshake;
 mod relay;
 mod rules;
+mod stall;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -29,6 +30,7 @@ use crate::ledger::settings::Timeouts;
 use crate::ledger::users::{Login, UserId, Users};
 use crate::proto::socks5::LONGEST_MESSAGE;
 use crate::reactor::Flow;
+use crate::reactor::abortive_close::AbortiveCloses;
 use crate::reactor::buffer::{Buffer, Pool};
 use crate::reactor::endpoint::{Dial, Endpoint, Stop, Stream, Transfer};
 use crate::reactor::farewell::Farewell;
@@ -46,7 +48,7 @@ const HANDSHAKE_BUFFER: usize = 1024;
 const _: () = assert!(HANDSHAKE_BUFFER >= LONGEST_MESSAGE);
 
 /// What a session may use during its turn.
-pub struct Context<'a, S> {
+pub struct Context<'a, S: Stream> {
     /// The session itself, for registering and asking.
     pub key: Key,
     /// The time of this turn.
@@ -57,12 +59,21 @@ pub struct Context<'a, S> {
     pub names: &'a mut Names,
     /// Where buffers get their storage.
     pub pool: &'a mut Pool,
+    /// Who closes connections with a reset.
+    pub closes: &'a mut AbortiveCloses<S>,
     /// Users, metrics, access log, settings.
     pub shared: &'a mut Shared,
 }
 
+impl<S: Stream> Context<'_, S> {
+    /// Closes a connection with a reset, behind what its peer is still to get.
+    fn abort(&mut self, endpoint: Endpoint<S>) {
+        self.closes.add(endpoint, self.now, self.shared.settings.timeouts.goodbye);
+    }
+}
+
 /// A client and how far its conversation has come.
-pub struct Session<S> {
+pub struct Session<S: Stream> {
     client: Endpoint<S>,
     source: SocketAddr,
     began: Instant,
@@ -76,7 +87,7 @@ pub struct Session<S> {
 }
 
 /// How far a conversation has come. Each state owns exactly what it needs.
-enum State<S> {
+enum State<S: Stream> {
     /// Expects the methods.
     Hello,
     /// Expects name and password.
@@ -96,7 +107,7 @@ enum State<S> {
 }
 
 /// Where a step leads.
-enum Next<S> {
+enum Next<S: Stream> {
     /// Into this state, which may go on at once.
     Go(State<S>),
     /// This state needs an event, an answer or an alarm.
@@ -105,7 +116,7 @@ enum Next<S> {
     Again(State<S>),
 }
 
-impl<S> Next<S> {
+impl<S: Stream> Next<S> {
     /// Sends what is in the output, then ends.
     fn goodbye(now: Instant, errand: Option<Box<Errand>>, reason: Reason) -> Self {
         Next::Go(State::Goodbye(Farewell::new(now), errand, reason))
@@ -218,18 +229,26 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// Ends the session and writes the access log's line. `reason` is why, unless it has ended by itself.
+    /// Ends the session and writes the access log's line. `reason` is why, unless it has ended by itself. An
+    /// end that is not orderly is passed on as a reset.
     pub fn close(mut self, reason: Reason, cx: &mut Context<'_, S>) {
         self.input.release(cx.pool);
-        self.output.release(cx.pool);
         let reason = match &self.state {
             State::Goodbye(_, _, own) | State::Ended(_, own) => *own,
             _ => reason,
         };
         cx.shared.metrics.step(Some(self.counted), None);
-        match self.state.into_errand(cx) {
+        let errand = match self.state {
+            State::Relay(relay) => Some(relay.cut(&mut self.client, &mut self.output, cx)),
+            state => state.into_errand(cx),
+        };
+        self.output.release(cx.pool);
+        match errand {
             Some(errand) => errand.finish(cx.key, self.source, reason, cx.now, cx.shared),
             None => reason.count_unfinished(&mut cx.shared.metrics),
+        }
+        if !reason.is_orderly() {
+            cx.abort(self.client);
         }
     }
 
@@ -239,9 +258,6 @@ impl<S: Stream> Session<S> {
         let since = |earlier| now.saturating_duration_since(earlier);
         let (last, peer, waiting) = match &self.state {
             State::Relay(relay) => (relay.last_byte(), relay.peer(), relay.waiting()),
-            State::Goodbye(farewell, Some(errand), _) if errand.tally.moved() => {
-                (farewell.began(), None, 0)
-            }
             _ => (self.began, None, 0),
         };
         let account = self.user().and_then(|user| users.get(user));
@@ -283,6 +299,8 @@ impl<S: Stream> Session<S> {
     fn step(&mut self, state: State<S>, cx: &mut Context<'_, S>) -> Next<S> {
         if self.client.broken() {
             return match state {
+                // What the client has sent before belongs to the target.
+                State::Relay(relay) => relay.step(&mut self.client, &mut self.output, cx),
                 State::Goodbye(_, errand, reason) => Next::end(errand, reason),
                 state => Next::end(state.into_errand(cx), Reason::ClientReset),
             };
@@ -359,7 +377,7 @@ impl<S: Stream> Session<S> {
             }
             State::Resolve(resolve) => resolve.expire(&mut self.output, cx),
             State::Connect(connect) => Next::Go(State::Connect(connect.expire(cx))),
-            State::Relay(relay) => relay.expire(cx),
+            State::Relay(relay) => relay.expire(&mut self.client, &mut self.output, cx),
             State::Goodbye(_, errand, reason) | State::Ended(errand, reason) => {
                 Next::end(errand, reason)
             }
@@ -384,8 +402,8 @@ impl<S: Stream> State<S> {
         match self {
             State::Hello | State::Auth | State::Request(_) => None,
             State::Resolve(resolve) => Some(resolve.into_errand(cx)),
-            State::Connect(connect) => Some(connect.into_errand()),
-            State::Relay(relay) => Some(relay.into_errand(cx.pool)),
+            State::Connect(connect) => Some(connect.into_errand(cx)),
+            State::Relay(relay) => Some(relay.abort(cx)),
             State::Goodbye(_, errand, _) | State::Ended(errand, _) => errand,
         }
     }

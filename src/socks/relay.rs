@@ -1,44 +1,72 @@
 //! The open tunnel: two lanes between client and target.
 //!
-//! Half-close passes on in both directions. A failure to read from one side ends the tunnel; a failure
-//! to write to a side ends only the lane towards it, because what that side has said before may still
-//! be there to be read (a server that answers and closes while the client is still sending). When the
-//! target is gone the client gets a farewell, so that nothing destroys the end of that answer.
+//! Half-close passes on in both directions. When a side is gone, the lane towards it is given up, and the other
+//! one goes on until everything that the side has sent before is delivered (a server that answers and resets
+//! while the client is still sending). Then the tunnel ends with a reset of the other side, which must not take
+//! what it got for the whole. A call that fails for a reason of this machine ends the tunnel at once, and badly.
 
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
 
 use super::errand::{Errand, Reason};
+use super::stall::StallCheck;
 use super::{Context, Next, State};
 use crate::ledger::settings::Timeouts;
 use crate::ledger::{Direction, Moved};
-use crate::reactor::buffer::{Buffer, Pool};
+use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::{Endpoint, Stop, Stream};
 use crate::reactor::lane::{Budget, End, Lane, Phase};
+use crate::reactor::tcp_state::Acknowledgement::{Complete, Pending, Unanswered};
 
 /// What each lane may spend in one turn.
 const BUDGET: Budget = Budget { bytes: 256 * 1024, reads: 16 };
 
 /// An open tunnel. The client's endpoint stays with the session.
-pub struct Relay<S> {
+pub struct Relay<S: Stream> {
     errand: Box<Errand>,
     target: Endpoint<S>,
     up: Lane,
     down: Lane,
-    last_byte: Instant,
-    /// Whether the kernel probes if the target still exists.
+    /// Nanoseconds from the request to the last byte.
+    last_byte: u64,
+    check: StallCheck,
+    /// Whether the kernel finds out if the target still exists.
     probing: bool,
-    /// Why a lane was given up, if one was.
+    /// Which side is gone, if one is.
     failure: Option<Reason>,
+    /// What looks like EOF of the side that is gone may be its reset: a write has taken the error that told so.
+    eof_doubtful: bool,
 }
 
 impl<S: Stream> Relay<S> {
     /// A tunnel to `target`, whose first payload has already been received.
-    pub fn new(errand: Box<Errand>, target: Endpoint<S>, received: Buffer, now: Instant) -> Self {
+    pub fn new(
+        errand: Box<Errand>,
+        mut target: Endpoint<S>,
+        received: Buffer,
+        now: Instant,
+        timeouts: &Timeouts,
+    ) -> Self {
+        target.reset_unless_orderly();
         let (up, down) = (Lane::new(received), Lane::new(Buffer::default()));
-        Relay { errand, target, up, down, last_byte: now, probing: false, failure: None }
+        let mut relay = Relay {
+            errand,
+            target,
+            up,
+            down,
+            last_byte: 0,
+            check: StallCheck::new(),
+            probing: false,
+            failure: None,
+            eof_doubtful: false,
+        };
+        relay.touch(now);
+        // The reply is under way.
+        relay.check.moved(relay.age(now), timeouts.check_interval());
+        relay
     }
 
     /// Notes an event of the target.
@@ -62,7 +90,16 @@ impl<S: Stream> Relay<S> {
 
     /// When the last byte moved.
     pub fn last_byte(&self) -> Instant {
-        self.last_byte
+        self.errand.began() + Duration::from_nanos(self.last_byte)
+    }
+
+    fn touch(&mut self, now: Instant) {
+        self.last_byte = u64::try_from(self.age(now).as_nanos()).unwrap_or(u64::MAX);
+    }
+
+    /// Time since the request.
+    fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.errand.began())
     }
 
     /// Bytes that wait to be delivered.
@@ -70,41 +107,107 @@ impl<S: Stream> Relay<S> {
         self.up.waiting() + self.down.waiting()
     }
 
-    /// Gives the buffers back.
-    pub fn into_errand(mut self, pool: &mut Pool) -> Box<Errand> {
-        self.up.abandon(pool);
-        self.down.abandon(pool);
+    /// Ends the tunnel from outside: delivers what can be delivered at once, and resets the target. `reply` is
+    /// what the client gets first.
+    pub fn cut(
+        mut self: Box<Self>,
+        client: &mut Endpoint<S>,
+        reply: &mut Buffer,
+        cx: &mut Context<'_, S>,
+    ) -> Box<Errand> {
+        let mut delivered = 0;
+        // Whatever the outcome, the tunnel ends: what is not taken now is lost.
+        let _ = self.up.flush(&mut self.target, cx.pool, &mut delivered);
+        self.count(Direction::Up, delivered, cx);
+        let mut delivered = 0;
+        if client.flush(reply, cx.pool, &mut 0).is_ok() {
+            let _ = self.down.flush(client, cx.pool, &mut delivered);
+        }
+        self.count(Direction::Down, delivered, cx);
+        self.abort(cx)
+    }
+
+    /// Gives the buffers back, and closes the target with a reset.
+    #[expect(clippy::boxed_local, reason = "it comes in its box")]
+    pub fn abort(mut self: Box<Self>, cx: &mut Context<'_, S>) -> Box<Errand> {
+        self.up.abandon(cx.pool);
+        self.down.abandon(cx.pool);
+        cx.abort(self.target);
         self.errand
     }
 
-    /// When the kernel is to probe the peers, or the tunnel has been silent for too long.
+    /// When the peers are to be looked after, or the tunnel has been silent for too long.
     pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
-        let probe = timeouts.keepalive.filter(|_| !self.probing);
-        let patience = self.patience(timeouts).into_iter().chain(probe).min()?;
-        self.last_byte.checked_add(patience)
+        let since = |start: Instant, time: Option<Duration>| start.checked_add(time?);
+        let probe = since(self.errand.began(), timeouts.keepalive).filter(|_| !self.probing);
+        let check = since(self.errand.began(), self.check.due()).filter(|_| timeouts.ack.is_some());
+        let silent = since(self.last_byte(), self.patience(timeouts));
+        [silent, probe, check].into_iter().flatten().min()
     }
 
     /// How long no byte may move.
     fn patience(&self, timeouts: &Timeouts) -> Option<Duration> {
-        if self.half_closed() { timeouts.half_close } else { timeouts.idle }
+        let Timeouts { goodbye, half_close, idle, .. } = *timeouts;
+        match self.failure {
+            // It waits for one side to take what the other, which is gone, has sent.
+            Some(_) => goodbye.or(half_close),
+            None if self.half_closed() => half_close,
+            None => idle,
+        }
     }
 
-    /// The tunnel has been silent: for the first time, and the target is probed from now on (the client
-    /// is, since it was accepted), or for too long.
-    pub fn expire(mut self: Box<Self>, cx: &mut Context<'_, S>) -> Next<S> {
+    /// The tunnel has been silent for too long; or it has lasted long enough to be worth the calls that let the
+    /// kernel probe the target, as it does the client since it was accepted; or it is time to ask whether both
+    /// still answer.
+    pub fn expire(
+        mut self: Box<Self>,
+        client: &mut Endpoint<S>,
+        reply: &mut Buffer,
+        cx: &mut Context<'_, S>,
+    ) -> Next<S> {
         let timeouts = cx.shared.settings.timeouts;
-        let silence = cx.now.saturating_duration_since(self.last_byte);
+        let silence = cx.now.saturating_duration_since(self.last_byte());
         if self.patience(&timeouts).is_some_and(|patience| silence >= patience) {
-            let timeout = match self.half_closed() {
-                true => Reason::HalfCloseTimeout,
-                false => Reason::IdleTimeout,
+            let reason = match self.failure {
+                Some(reason) => reason,
+                None if self.half_closed() => Reason::HalfCloseTimeout,
+                None => Reason::IdleTimeout,
             };
-            return self.end(timeout, cx);
+            return Next::end(Some(self.cut(client, reply, cx)), reason);
         }
-        self.probing = true;
-        if let Some(silence) = timeouts.keepalive {
-            // Without probes a dead peer is found out by the idle timeout.
-            let _ = self.target.stream_mut().probe_after(silence);
+        let age = self.age(cx.now);
+        if !self.probing && timeouts.keepalive.is_some_and(|keepalive| age >= keepalive) {
+            self.probing = true;
+            // Without it a dead peer is found out by the idle timeout.
+            let _ = self.target.stream_mut().set_liveness(timeouts.liveness());
+        }
+        match timeouts.ack {
+            Some(limit) if self.check.due().is_some_and(|due| age >= due) => {
+                self.check_peers(client, limit, cx)
+            }
+            _ => Next::Wait(State::Relay(self)),
+        }
+    }
+
+    /// Ends the tunnel if one of its peers has vanished with bytes under way to it.
+    fn check_peers(
+        mut self: Box<Self>,
+        client: &Endpoint<S>,
+        limit: Duration,
+        cx: &mut Context<'_, S>,
+    ) -> Next<S> {
+        let age = self.age(cx.now);
+        let of = |peer: &Endpoint<S>| peer.stream().acknowledgement();
+        // A connection that cannot be asked has failed, which an event tells.
+        let asked = [of(client), of(&self.target)].map(|found| found.unwrap_or(Complete));
+        let ([worst, _], reason) = match asked {
+            [Unanswered(_), _] => (asked, Reason::ClientTimeout),
+            [other, unanswered @ Unanswered(_)] => ([unanswered, other], Reason::TargetTimeout),
+            [Complete, other] => ([other, Complete], Reason::TargetTimeout),
+            [Pending, _] => (asked, Reason::ClientTimeout),
+        };
+        if self.check.found(age, worst, limit) {
+            return Next::end(Some(self.abort(cx)), reason);
         }
         Next::Wait(State::Relay(self))
     }
@@ -123,60 +226,118 @@ impl<S: Stream> Relay<S> {
         match client.flush(reply, cx.pool, &mut 0) {
             Ok(()) => {}
             Err(Stop::Blocked) => return Next::Wait(State::Relay(self)),
-            Err(Stop::Failed(_)) => return self.end(Reason::ClientReset, cx),
+            Err(Stop::Failed(error)) => {
+                reply.release(cx.pool);
+                if let Some(reason) = self.sink_failed(Direction::Down, &error, cx) {
+                    return Next::end(Some(self.abort(cx)), reason);
+                }
+            }
         }
-        // What it has said may still be read, but it takes nothing more: the tunnel is half over, even if
-        // the client neither sends nor reads.
-        if self.target.broken() && self.up.phase() != Phase::Shut {
-            self.up.abandon(cx.pool);
-            self.failure.get_or_insert(Reason::TargetReset);
+        // What it has sent may still be read, but it takes nothing more, even if the other side neither sends
+        // nor reads.
+        if self.target.broken() {
+            self.gone(Direction::Up, cx);
+        }
+        if client.broken() {
+            self.gone(Direction::Down, cx);
         }
         let mut spent = false;
         for direction in [Direction::Up, Direction::Down] {
-            let last = self.half_closed();
-            let (lane, from, to, from_reset, to_reset) = match direction {
-                Direction::Up => {
-                    let (from, to) = (&mut *client, &mut self.target);
-                    (&mut self.up, from, to, Reason::ClientReset, Reason::TargetReset)
-                }
-                Direction::Down => {
-                    let (from, to) = (&mut self.target, &mut *client);
-                    (&mut self.down, from, to, Reason::TargetReset, Reason::ClientReset)
-                }
+            // Where the end is a reset, EOF has to be passed on before it.
+            let last = self.half_closed() && (self.failure.is_none() || self.eof_doubtful);
+            let (lane, from, to) = match direction {
+                Direction::Up => (&mut self.up, &mut *client, &mut self.target),
+                Direction::Down => (&mut self.down, &mut self.target, &mut *client),
             };
             let pumped = lane.pump(from, to, cx.pool, BUDGET, last);
-            if pumped.bytes > 0 {
-                self.last_byte = cx.now;
-                let Errand { tally, login, .. } = &mut *self.errand;
-                let moved = Moved { direction, bytes: pumped.bytes, now: cx.now };
-                cx.shared.count(tally, login.usage(), moved);
-            }
+            self.count(direction, pumped.bytes, cx);
             match pumped.end {
                 End::Blocked | End::Shut => {}
                 End::Spent => spent = true,
-                End::SinkFailed(_) => {
-                    lane.abandon(cx.pool);
-                    self.failure.get_or_insert(to_reset);
+                End::SinkFailed(error) => {
+                    if let Some(reason) = self.sink_failed(direction, &error, cx) {
+                        return Next::end(Some(self.abort(cx)), reason);
+                    }
                 }
-                End::SourceFailed(_) => return self.end(from_reset, cx),
+                End::SourceFailed(error) => {
+                    let reason = match direction {
+                        _ if !tells_of_the_peer(&error) => Reason::LocalError,
+                        Direction::Up => Reason::ClientReset,
+                        Direction::Down => Reason::TargetReset,
+                    };
+                    return Next::end(Some(self.abort(cx)), reason);
+                }
             }
         }
-        if self.up.phase() == Phase::Shut && self.down.phase() == Phase::Shut {
-            let reason = self.failure.unwrap_or(Reason::Finished);
-            return self.end(reason, cx);
+        match (self.up.phase(), self.down.phase(), self.failure) {
+            (Phase::Shut, Phase::Shut, None) => {
+                self.target.close_orderly();
+                Next::end(Some(self.errand), Reason::Finished)
+            }
+            (Phase::Shut, Phase::Shut, Some(reason)) => Next::end(Some(self.abort(cx)), reason),
+            _ if spent => Next::Again(State::Relay(self)),
+            _ => Next::Wait(State::Relay(self)),
         }
-        let state = State::Relay(self);
-        if spent { Next::Again(state) } else { Next::Wait(state) }
     }
 
-    /// If it is the target that has gone, the client may still be sending, and closing over that would
-    /// send RST into what the target has said.
-    #[expect(clippy::boxed_local, reason = "it comes in its box")]
-    fn end(self: Box<Self>, reason: Reason, cx: &mut Context<'_, S>) -> Next<S> {
-        let errand = Some(self.into_errand(cx.pool));
-        match reason {
-            Reason::TargetReset => Next::goodbye(cx.now, errand, reason),
-            _ => Next::end(errand, reason),
+    /// Counts bytes that have been delivered.
+    fn count(&mut self, direction: Direction, bytes: u64, cx: &mut Context<'_, S>) {
+        if bytes > 0 {
+            self.touch(cx.now);
+            let timeouts = &cx.shared.settings.timeouts;
+            self.check.moved(self.age(cx.now), timeouts.check_interval());
+            let Errand { tally, login, .. } = &mut *self.errand;
+            cx.shared.count(tally, login.usage(), Moved { direction, bytes, now: cx.now });
         }
     }
+
+    /// Writing has failed in this direction. Returns why the tunnel ends at once, if it does.
+    fn sink_failed(
+        &mut self,
+        direction: Direction,
+        error: &io::Error,
+        cx: &mut Context<'_, S>,
+    ) -> Option<Reason> {
+        if !tells_of_the_peer(error) {
+            return Some(Reason::LocalError);
+        }
+        // A connection that is reset behind its FIN fails with EPIPE, any other with ECONNRESET.
+        self.eof_doubtful |= error.kind() != ErrorKind::BrokenPipe;
+        self.gone(direction, cx);
+        None
+    }
+
+    /// The receiver of this direction is gone: its lane is given up.
+    fn gone(&mut self, direction: Direction, cx: &mut Context<'_, S>) {
+        let (lane, reason) = match direction {
+            Direction::Up => (&mut self.up, Reason::TargetReset),
+            Direction::Down => (&mut self.down, Reason::ClientReset),
+        };
+        lane.abandon(cx.pool);
+        if self.failure.is_none() {
+            self.failure = Some(reason);
+            self.touch(cx.now);
+        }
+    }
+}
+
+/// Whether an error of a read or write is news of the peer or the way to it, and not of this machine.
+fn tells_of_the_peer(error: &io::Error) -> bool {
+    use ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable,
+        NetworkDown, NetworkUnreachable, NotConnected, TimedOut, WriteZero,
+    };
+    matches!(
+        error.kind(),
+        BrokenPipe
+            | ConnectionAborted
+            | ConnectionRefused
+            | ConnectionReset
+            | HostUnreachable
+            | NetworkDown
+            | NetworkUnreachable
+            | NotConnected
+            | TimedOut
+            | WriteZero
+    )
 }

@@ -13,6 +13,7 @@ use socks5d::ledger::settings::Settings;
 use socks5d::ledger::users::Users;
 use socks5d::proto::metp::Role;
 use socks5d::reactor::Flow;
+use socks5d::reactor::abortive_close::AbortiveCloses;
 use socks5d::reactor::buffer::Pool;
 use socks5d::reactor::endpoint::Dial;
 use socks5d::reactor::names::Names;
@@ -100,6 +101,7 @@ impl Bench {
                 network: &mut network,
                 names: &mut self.names,
                 pool: &mut self.pool,
+                closes: &mut AbortiveCloses::default(),
                 shared: &mut self.shared,
             };
             if session.turn(&mut cx) == Flow::Close {

@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::reactor::liveness::Liveness;
+use crate::reactor::tcp_state::Acknowledgement;
 
 /// A stream that gives and takes what its script says, then would block.
 #[derive(Default)]
@@ -57,7 +58,19 @@ impl Stream for Script {
         unreachable!("no business of a lane")
     }
 
-    fn probe_after(&mut self, _: Duration) -> io::Result<()> {
+    fn set_liveness(&mut self, _: Liveness) -> io::Result<()> {
+        unreachable!("no business of a lane")
+    }
+
+    fn reset_on_close(&mut self) -> io::Result<()> {
+        unreachable!("no business of a lane")
+    }
+
+    fn unacknowledged(&self) -> io::Result<usize> {
+        unreachable!("no business of a lane")
+    }
+
+    fn acknowledgement(&self) -> io::Result<Acknowledgement> {
         unreachable!("no business of a lane")
     }
 
@@ -130,7 +143,8 @@ fn lane() -> (Lane, Pool) {
 #[test]
 fn urgent_data_is_kept_from_the_first_full_read_on() {
     let (mut lane, mut pool) = lane();
-    let mut from = source([data(b"abc")]);
+    let script = Script { reads: [data(b"abc")].into(), ..Script::default() };
+    let mut from = Endpoint::unhurried(script);
     let mut to = sink([Ok(9), Ok(9), Ok(9)]);
     pump(&mut lane, &mut from, &mut to, &mut pool);
     assert_eq!(from.stream().keeps_urgent, 0, "an event comes first");

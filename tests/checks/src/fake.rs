@@ -17,12 +17,17 @@ use mio::net::UnixStream;
 use mio::unix::pipe;
 use mio::{Events, Interest, Poll, Token};
 use socks5d::reactor::endpoint::Stream;
+use socks5d::reactor::liveness::Liveness;
+use socks5d::reactor::tcp_state::Acknowledgement;
 
 /// Calls that a stream takes in a whole run. A session that makes more is in an endless loop.
 const MOST_CALLS: u32 = 1_000_000;
 
 /// Bytes that a peer sends in a whole run.
 const MOST_BYTES: usize = 32 * 1024;
+
+/// There is no memory for a packet, although the peer lives.
+const ENOBUFS: i32 = 105;
 
 /// How a peer's bytes come to their end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,12 +68,16 @@ pub struct Peer {
     pub cut: usize,
     /// Writes fail although reads do not.
     pub deaf: bool,
+    /// Writes fail for want of memory; and whether one has.
+    pub starves_writes: bool,
+    pub write_starved: bool,
     /// All that it was sent.
     pub received: Vec<u8>,
     /// Whether the session has closed its writing direction.
     pub finished: bool,
-    /// Whether the session has closed the connection.
+    /// Whether the session has closed the connection, and whether with a reset.
     pub dropped: bool,
+    pub aborted: bool,
     /// Calls that are interrupted first.
     pub interruptions: u8,
     /// It sends this again and again, more than can be read; and how much of that was read.
@@ -100,9 +109,12 @@ impl Peer {
             room,
             cut: usize::MAX,
             deaf: false,
+            starves_writes: false,
+            write_starved: false,
             received: Vec::new(),
             finished: false,
             dropped: false,
+            aborted: false,
             interruptions: 0,
             babble: Vec::new(),
             babbled: 0,
@@ -170,7 +182,7 @@ impl Peer {
             return Some(events.error.clone());
         }
         let readable = !self.segments.is_empty() || self.end.is_some() || !self.babble.is_empty();
-        let writable = self.room > 0 || self.deaf;
+        let writable = self.room > 0 || self.deaf || self.starves_writes;
         self.starved = !writable;
         match (readable, writable) {
             (true, true) if self.end.is_some() => {
@@ -258,6 +270,10 @@ impl Write for FakeStream {
         if peer.deaf || peer.reset() {
             return Err(ErrorKind::BrokenPipe.into());
         }
+        if peer.starves_writes {
+            peer.write_starved = true;
+            return Err(io::Error::from_raw_os_error(ENOBUFS));
+        }
         if peer.room == 0 {
             peer.starved = true;
             return Err(ErrorKind::WouldBlock.into());
@@ -292,8 +308,23 @@ impl Stream for FakeStream {
         if stubborn { Err(ErrorKind::InvalidInput.into()) } else { Ok(()) }
     }
 
-    fn probe_after(&mut self, _: Duration) -> io::Result<()> {
+    fn set_liveness(&mut self, _: Liveness) -> io::Result<()> {
         self.hurry()
+    }
+
+    fn reset_on_close(&mut self) -> io::Result<()> {
+        let mut peer = self.0.borrow_mut();
+        assert!(!peer.aborted, "reset twice");
+        peer.aborted = true;
+        Ok(())
+    }
+
+    fn unacknowledged(&self) -> io::Result<usize> {
+        Ok(0)
+    }
+
+    fn acknowledgement(&self) -> io::Result<Acknowledgement> {
+        Ok(Acknowledgement::Complete)
     }
 
     fn local_address(&self) -> io::Result<SocketAddr> {

@@ -35,6 +35,9 @@ pub enum Step<'a> {
     /// Writes fail from now on.
     ClientDeaf,
     TargetDeaf,
+    /// Writes fail from now on for want of memory.
+    ClientStarvesWrites,
+    TargetStarvesWrites,
     /// Calls are interrupted.
     Interruptions(u8),
     /// The target's port answers, or refuses with this choice of errno.
@@ -103,6 +106,8 @@ pub fn steps(mut data: &[u8]) -> Vec<(Step<'_>, bool)> {
             25 => Step::Delete(argument & 1 == 1),
             26 => Step::AddAgain,
             27 => Step::Repeat,
+            28 => Step::ClientStarvesWrites,
+            29 => Step::TargetStarvesWrites,
             _ => Step::Turn,
         };
         steps.push((what, step & 0x80 != 0));

@@ -14,6 +14,7 @@ use socks5d::ledger::settings::Settings;
 use socks5d::ledger::users::{UserId, Users};
 use socks5d::proto::metp::Role;
 use socks5d::reactor::Flow;
+use socks5d::reactor::abortive_close::AbortiveCloses;
 use socks5d::reactor::buffer::Pool;
 use socks5d::reactor::names::NotFound;
 use socks5d::reactor::selector::Side;
@@ -59,6 +60,7 @@ struct World<'a> {
     client: Rc<RefCell<Peer>>,
     network: Network,
     pool: Pool,
+    closes: AbortiveCloses<FakeStream>,
     shared: Shared,
     now: Instant,
     account: Option<UserId>,
@@ -106,6 +108,7 @@ impl<'a> World<'a> {
             client,
             network,
             pool: Pool::new(buffer_size, limit),
+            closes: AbortiveCloses::default(),
             shared: Shared::new(settings, users),
             now: fixture.start,
             account: Some(account),
@@ -167,6 +170,14 @@ impl<'a> World<'a> {
             Step::TargetDeaf => {
                 self.disturbed = true;
                 self.at_target(|target| target.deaf = true);
+            }
+            Step::ClientStarvesWrites => {
+                self.disturbed = true;
+                self.client.borrow_mut().starves_writes = true;
+            }
+            Step::TargetStarvesWrites => {
+                self.disturbed = true;
+                self.at_target(|target| target.starves_writes = true);
             }
             Step::Interruptions(count) => {
                 self.client.borrow_mut().interruptions = count;
@@ -287,6 +298,9 @@ impl<'a> World<'a> {
         let flow = self.once();
         assert_eq!((flow, self.progress()), (Flow::Wait, before), "waited with work left");
         assert!(self.deadline() > self.now, "overdue, and not asked to be closed");
+        let starved = |peer: &Rc<RefCell<Peer>>| peer.borrow().write_starved;
+        let any = starved(&self.client) || self.network.target().is_some_and(starved);
+        assert!(!any, "a write failed on this machine, and the session goes on");
     }
 
     fn deadline(&self) -> Instant {
@@ -302,6 +316,7 @@ impl<'a> World<'a> {
             network: &mut self.network,
             names: &mut self.fixture.names,
             pool: &mut self.pool,
+            closes: &mut self.closes,
             shared: &mut self.shared,
         }
     }
@@ -336,10 +351,7 @@ impl<'a> World<'a> {
                     assert!(!target.finished || (client.end_read && all), "EOF before its time");
                     let all = to_client == target.sent.len();
                     let refused = rest.get(1).is_some_and(|code| *code != 0);
-                    // A target that has failed says nothing more, whatever it has sent before; a client that
-                    // takes nothing more hears of nothing.
-                    let failed = target.end == Some(End::Reset) || client.deaf;
-                    let over = refused || failed || (target.end_read && all);
+                    let over = refused || (target.end_read && all);
                     assert!(!client.finished || over, "EOF before its time");
                     let idle = target.read == to_client && client.read - asked.taken == to_target;
                     if idle && !payload.is_empty() {
@@ -402,10 +414,31 @@ impl<'a> World<'a> {
             let target = self.network.target().map_or(0, |target| target.borrow().received.len());
             assert_eq!(count(8), target as u64, "{line:?}");
             assert_eq!(count(8) + count(9), self.shared.metrics.bytes(), "{line:?}");
+            self.check_end(fields[11]);
         }
         let log = &self.shared.access_log;
         if let Some((_, record)) = log.at_or_after(log.oldest()) {
             assert_eq!(record.bytes, self.shared.metrics.bytes(), "the record differs");
+        }
+    }
+
+    /// An end that is not orderly is a reset for both sides; an orderly one is the end of both directions, and
+    /// never a reset.
+    fn check_end(&self, reason: &str) {
+        let client = self.client.borrow();
+        let target = self.network.target().map(|target| target.borrow());
+        let tunnel = client.received.len() > self.network.heard().answers.len() + 1
+            && self.shared.metrics.replies[0] == 1;
+        let target = target.filter(|target| tunnel && target.making == Making::Made);
+        let orderly = matches!(reason, "finished" | "refused");
+        assert_eq!(client.aborted, !orderly, "{reason}");
+        let any = self.network.targets.iter().any(|target| target.borrow().write_starved);
+        let starved = client.write_starved || any;
+        assert!(reason != "local-error" || starved, "{reason}");
+        if let Some(target) = target {
+            assert_eq!(target.aborted, !orderly, "{reason}");
+            let ended = client.end_read && target.end_read;
+            assert!(!orderly || ended, "{reason}");
         }
     }
 

@@ -57,6 +57,15 @@ pub fn read_to_end(stream: &mut impl Read) -> Vec<u8> {
     bytes
 }
 
+/// Reads until a reset, which must not look like EOF.
+pub fn read_to_reset(stream: &mut impl Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    match stream.read_to_end(&mut bytes) {
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => bytes,
+        other => panic!("a reset expected: {other:?} after {} bytes", bytes.len()),
+    }
+}
+
 /// Sends bytes through a tunnel to an echoing server and waits until they are back.
 pub fn exchange(tunnel: &mut TcpStream, count: usize) {
     let sent = noise(count, 7);

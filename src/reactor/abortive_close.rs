@@ -1,0 +1,167 @@
+//! Abortive closes: connections that end with a reset (RFC 9293 §3.10.5), so that nobody takes a bad end for
+//! an orderly one.
+//!
+//! SO_LINGER with a timeout of 0 makes close(2) send RST, and drops what the peer's kernel has not
+//! acknowledged. So a connection is closed once nothing of that kind is left, or its deadline has passed. The
+//! kernel makes no event of it; the queue is looked at again at growing intervals.
+
+use std::time::{Duration, Instant};
+
+use super::endpoint::{Endpoint, Stream};
+
+/// From the first look at a send queue to the second. The interval doubles from look to look.
+const FIRST_INTERVAL: Duration = Duration::from_millis(5);
+/// The longest interval between two looks.
+const LONGEST_INTERVAL: Duration = Duration::from_millis(320);
+/// The longest a connection waits, whatever the settings say.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Connections that wait at once, at most.
+const MAX_WAITING: usize = 1024;
+
+/// Connections that are closed with a reset when the peers have what was sent to them.
+pub struct AbortiveCloses<S: Stream> {
+    /// In order of their beginning.
+    waiting: Vec<Waiting<S>>,
+}
+
+struct Waiting<S: Stream> {
+    /// Dropping it sends RST.
+    endpoint: Endpoint<S>,
+    deadline: Instant,
+    next_look: Instant,
+    interval: Duration,
+}
+
+impl<S: Stream> Default for AbortiveCloses<S> {
+    fn default() -> Self {
+        AbortiveCloses { waiting: Vec::new() }
+    }
+}
+
+impl<S: Stream> AbortiveCloses<S> {
+    /// Closes a connection with a reset: at once if its peer has all that was sent, otherwise when it has, or
+    /// `patience` is over (`None`: 60 s).
+    pub fn add(&mut self, mut endpoint: Endpoint<S>, now: Instant, patience: Option<Duration>) {
+        endpoint.reset_on_close();
+        let patience = patience.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
+        if !endpoint.has_unacknowledged() || patience.is_zero() {
+            return;
+        }
+        if self.waiting.len() >= MAX_WAITING {
+            self.waiting.remove(0);
+        }
+        self.waiting.push(Waiting {
+            endpoint,
+            deadline: now + patience,
+            next_look: now + FIRST_INTERVAL,
+            interval: FIRST_INTERVAL,
+        });
+    }
+
+    /// Closes those whose peers have everything, and those whose deadline has passed; also the oldest of those
+    /// that are more than `allowed`.
+    pub fn sweep(&mut self, now: Instant, allowed: usize) {
+        let excess = self.waiting.len().saturating_sub(allowed);
+        self.waiting.drain(..excess);
+        self.waiting.retain_mut(|waiting| {
+            if waiting.deadline <= now {
+                return false;
+            }
+            if waiting.next_look > now {
+                return true;
+            }
+            waiting.interval = (waiting.interval * 2).min(LONGEST_INTERVAL);
+            waiting.next_look = now + waiting.interval;
+            waiting.endpoint.has_unacknowledged()
+        });
+    }
+
+    /// When [`AbortiveCloses::sweep`] is to be called next; `None` if nothing waits.
+    pub fn next_sweep(&self) -> Option<Instant> {
+        self.waiting.iter().map(|waiting| waiting.next_look.min(waiting.deadline)).min()
+    }
+
+    /// Connections that wait. Each has a descriptor.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Read, Write};
+    use std::net::{TcpListener, TcpStream as Std};
+
+    use mio::net::TcpStream;
+
+    use super::*;
+
+    fn pair() -> (Endpoint<TcpStream>, Std) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let far = Std::connect(listener.local_addr().expect("bound")).expect("it listens");
+        let (near, _) = listener.accept().expect("connected");
+        near.set_nonblocking(true).expect("a socket");
+        let mut endpoint = Endpoint::new(TcpStream::from_std(near));
+        endpoint.raise(true, true);
+        (endpoint, far)
+    }
+
+    #[test]
+    fn a_connection_without_a_backlog_is_reset_at_once() {
+        let (near, mut far) = pair();
+        let mut closes = AbortiveCloses::default();
+        closes.add(near, Instant::now(), None);
+        assert!(closes.is_empty());
+        let end = far.read(&mut [0]).expect_err("a reset");
+        assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+    }
+
+    /// The peer does not read until much later: the reset comes behind all that was sent.
+    #[test]
+    fn the_reset_comes_behind_the_bytes() {
+        let (mut near, mut far) = pair();
+        let (chunk, mut sent) = (vec![b'x'; 65536], 0);
+        while let crate::reactor::endpoint::Transfer::Moved(count) = near.write(&chunk) {
+            sent += count;
+        }
+        let (mut closes, now) = (AbortiveCloses::default(), Instant::now());
+        closes.add(near, now, Some(Duration::from_secs(20)));
+        assert_eq!(closes.len(), 1, "{sent} bytes are more than a receive window");
+        assert_eq!(closes.next_sweep(), Some(now + FIRST_INTERVAL));
+        let mut received = 0;
+        let end = loop {
+            match far.read(&mut [0; 65536]) {
+                Ok(count) => received += count,
+                Err(error) => break error.kind(),
+            }
+            closes.sweep(closes.next_sweep().unwrap_or(now), 1);
+            assert!(received <= sent, "more than was sent");
+        };
+        assert_eq!((received, end), (sent, ErrorKind::ConnectionReset));
+    }
+
+    #[test]
+    fn a_peer_that_takes_nothing_is_reset_at_the_deadline() {
+        for short_of_descriptors in [false, true] {
+            let (mut near, mut far) = pair();
+            let chunk = vec![b'x'; 65536];
+            while let crate::reactor::endpoint::Transfer::Moved(_) = near.write(&chunk) {}
+            let (mut closes, now) = (AbortiveCloses::default(), Instant::now());
+            let patience = Duration::from_secs(5);
+            closes.add(near, now, Some(patience));
+            closes.sweep(now + patience / 2, 1);
+            assert_eq!(closes.len(), 1);
+            match short_of_descriptors {
+                true => closes.sweep(now + patience / 2, 0),
+                false => closes.sweep(now + patience, 1),
+            }
+            assert!(closes.is_empty());
+            far.write_all(b"x").expect_err("a reset");
+        }
+    }
+}
