@@ -213,12 +213,12 @@ pub const KNOBS: [Knob; 25] = {
         timeout(
             "ack-timeout",
             place!(timeouts.ack),
-            "close a connection whose peer acknowledges nothing for this long while bytes are under way",
+            "close a connection whose peer acknowledges nothing for this many seconds",
         ),
         timeout(
             "goodbye-timeout",
             place!(timeouts.goodbye),
-            "wait at most this many seconds until a client has read the last reply and closes",
+            "wait at most this many seconds until a peer has what was sent to it last",
         ),
         timeout(
             "metp-login-timeout",

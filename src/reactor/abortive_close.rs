@@ -98,8 +98,10 @@ mod tests {
     use std::net::{TcpListener, TcpStream as Std};
 
     use mio::net::TcpStream;
+    use socket2::SockRef;
 
     use super::*;
+    use crate::reactor::endpoint::Transfer;
 
     fn pair() -> (Endpoint<TcpStream>, Std) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
@@ -121,16 +123,37 @@ mod tests {
         assert_eq!(end.kind(), ErrorKind::ConnectionReset);
     }
 
+    /// Whatever ends the connection: a panic drops its endpoint, too.
+    #[test]
+    fn an_endpoint_that_is_dropped_without_an_orderly_end_is_a_reset() {
+        let (mut near, mut far) = pair();
+        near.reset_unless_orderly();
+        let panicking = std::panic::AssertUnwindSafe(move || {
+            let _dropped = near;
+            std::panic::resume_unwind(Box::new("a panic"));
+        });
+        std::panic::catch_unwind(panicking).expect_err("it panics");
+        let end = far.read(&mut [0]).expect_err("a reset");
+        assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+        let (mut near, mut far) = pair();
+        near.reset_unless_orderly();
+        near.close_orderly();
+        assert_eq!(far.read(&mut [0]).expect("EOF"), 0);
+    }
+
     /// The peer does not read until much later: the reset comes behind all that was sent.
     #[test]
     fn the_reset_comes_behind_the_bytes() {
         let (mut near, mut far) = pair();
+        // Little enough that the deadline is far.
+        let _ = SockRef::from(near.stream()).set_send_buffer_size(256 * 1024);
+        let _ = SockRef::from(&far).set_recv_buffer_size(16 * 1024);
         let (chunk, mut sent) = (vec![b'x'; 65536], 0);
-        while let crate::reactor::endpoint::Transfer::Moved(count) = near.write(&chunk) {
+        while let Transfer::Moved(count) = near.write(&chunk) {
             sent += count;
         }
         let (mut closes, now) = (AbortiveCloses::default(), Instant::now());
-        closes.add(near, now, Some(Duration::from_secs(20)));
+        closes.add(near, now, None);
         assert_eq!(closes.len(), 1, "{sent} bytes are more than a receive window");
         assert_eq!(closes.next_sweep(), Some(now + FIRST_INTERVAL));
         let mut received = 0;
@@ -150,7 +173,7 @@ mod tests {
         for short_of_descriptors in [false, true] {
             let (mut near, mut far) = pair();
             let chunk = vec![b'x'; 65536];
-            while let crate::reactor::endpoint::Transfer::Moved(_) = near.write(&chunk) {}
+            while let Transfer::Moved(_) = near.write(&chunk) {}
             let (mut closes, now) = (AbortiveCloses::default(), Instant::now());
             let patience = Duration::from_secs(5);
             closes.add(near, now, Some(patience));

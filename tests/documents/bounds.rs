@@ -103,12 +103,12 @@ fn sessions_without_a_login_are_as_many_as_the_documents_say() {
 /// The silence that keepalive takes is that of the program.
 #[test]
 fn the_range_of_keepalive_is_in_the_manual() {
-    let source = read("src/reactor/endpoint.rs");
+    let source = read("src/reactor/liveness.rs");
     let bound = |name: &str| {
         let before = format!("const {name}: Duration = Duration::from_secs(");
         between(&source, &before, ")").first().map(|seconds| (*seconds).to_owned()).expect("there")
     };
-    let range = format!("{} to {}.", bound("SHORTEST_SILENCE"), bound("LONGEST_SILENCE"));
+    let range = format!("{} to {}.", bound("SHORTEST_IDLE"), bound("LONGEST_IDLE"));
     assert!(flowing(SERVER_MANUAL).contains(&format!("whole seconds, {range}")), "{range}");
     assert_eq!((bound("PROBE_INTERVAL").as_str(), constant_text(&source)), ("10", "6"));
     let probes = "every 10 seconds; after the sixth probe without an answer";
