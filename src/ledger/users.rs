@@ -1,9 +1,14 @@
 //! Accounts. A session belongs to an account, not to a name: an identity is never used twice, so deleting
 //! a user and adding the name again revives nothing.
+//!
+//! A login that fails does the same work whether its name is known or not: it is compared with one entry of
+//! one table, found in a number of steps that depends on the number of accounts alone.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
 use std::fmt;
+use std::hash::BuildHasher;
 use std::hint::black_box;
 use std::ops::Bound;
 use std::rc::Rc;
@@ -68,7 +73,12 @@ impl Drop for Login {
 #[derive(Default)]
 pub struct Users {
     accounts: BTreeMap<UserId, Account>,
-    names: HashMap<Rc<[u8]>, UserId>,
+    /// All accounts, in the order of their names' hashes.
+    logins: Vec<Entry>,
+    /// Hashes names, with a key of this process.
+    names: RandomState,
+    /// Hashes names together with passwords, with another one.
+    secrets: RandomState,
     next: u64,
     /// Accounts deleted since this was last asked; their sessions are to be closed.
     deleted: Vec<UserId>,
@@ -84,25 +94,61 @@ impl Users {
     /// # Errors
     /// [`Exists`] if the name is taken.
     pub fn add(&mut self, name: &[u8], password: &[u8], role: Role) -> Result<UserId, Exists> {
-        if self.names.contains_key(name) {
+        if self.find(name).is_some() {
             return Err(Exists);
         }
-        let (id, name) = (UserId(self.next), Rc::<[u8]>::from(name));
+        let id = UserId(self.next);
         self.next += 1;
-        self.names.insert(Rc::clone(&name), id);
+        let (hash, secret) = (self.names.hash_one(name), self.secrets.hash_one((name, password)));
+        self.logins.insert(self.position(hash), Entry { hash, secret, id });
         let (usage, password) = (Rc::default(), Password(password.into()));
-        self.accounts.insert(id, Account { name, role, usage, password });
+        self.accounts.insert(id, Account { name: name.into(), role, usage, password });
         Ok(id)
     }
 
     /// The account whose name and password these are. An unknown name costs the same work as a wrong
-    /// password.
+    /// password, and touches the same memory: no account is looked at unless both are right.
     pub fn authenticate(&self, name: &[u8], password: &[u8]) -> Option<UserId> {
-        const NOBODY: &Password = &Password(Vec::new());
-        let id = self.find(name);
-        let account = id.and_then(|id| self.accounts.get(&id));
-        let matches = account.map_or(NOBODY, |account| &account.password).matches(password);
-        id.filter(|_| matches)
+        let secret = self.secrets.hash_one((name, password));
+        let mut user = None;
+        for entry in self.candidates(self.names.hash_one(name)) {
+            if entry.secret == secret {
+                user = user.or(self.confirmed(entry.id, name, password));
+            }
+        }
+        user
+    }
+
+    /// Compares bytes where hashes are equal already.
+    fn confirmed(&self, id: UserId, name: &[u8], password: &[u8]) -> Option<UserId> {
+        #[cfg(test)]
+        tests::CONFIRMATIONS.set(tests::CONFIRMATIONS.get() + 1);
+        let account = self.accounts.get(&id)?;
+        (*account.name == *name && account.password.matches(password)).then_some(id)
+    }
+
+    /// The entries with which a name of this hash is to be compared: those that have it, or else the next one.
+    /// One, as good as always; none only if there is no account.
+    fn candidates(&self, hash: u64) -> impl Iterator<Item = &Entry> {
+        let position = self.position(hash);
+        let first = if position < self.logins.len() { position } else { 0 };
+        let mut rest = self.logins.iter().skip(first);
+        let next = rest.next();
+        next.into_iter().chain(rest.take_while(move |entry| entry.hash == hash))
+    }
+
+    /// Where in the order of hashes this one stands, or would stand. Takes as many steps for one as for the
+    /// other.
+    fn position(&self, hash: u64) -> usize {
+        self.logins.partition_point(|entry| entry.hash < hash)
+    }
+
+    /// Where this account stands in the order of hashes.
+    fn place(&self, id: UserId) -> Option<usize> {
+        let hash = self.names.hash_one(&*self.accounts.get(&id)?.name);
+        let first = self.position(hash);
+        let mut from_there = self.logins.iter().skip(first).take_while(|entry| entry.hash == hash);
+        from_there.position(|entry| entry.id == id).and_then(|offset| first.checked_add(offset))
     }
 
     /// Counts a SOCKS connection that has logged in. `None` if the account is gone.
@@ -116,7 +162,8 @@ impl Users {
 
     /// The account of this name.
     pub fn find(&self, name: &[u8]) -> Option<UserId> {
-        self.names.get(name).copied()
+        let mut candidates = self.candidates(self.names.hash_one(name)).map(|entry| entry.id);
+        candidates.find(|id| self.accounts.get(id).is_some_and(|account| *account.name == *name))
     }
 
     /// The account, unless it has been deleted.
@@ -144,15 +191,20 @@ impl Users {
 
     /// Gives an account another password, if it is there. Open sessions stay.
     pub fn set_password(&mut self, id: UserId, password: &[u8]) {
-        if let Some(account) = self.accounts.get_mut(&id) {
+        if let Some(place) = self.place(id)
+            && let Some(entry) = self.logins.get_mut(place)
+            && let Some(account) = self.accounts.get_mut(&id)
+        {
+            entry.secret = self.secrets.hash_one((&*account.name, password));
             account.password = Password(password.into());
         }
     }
 
     /// Deletes an account, if it is there.
     pub fn delete(&mut self, id: UserId) {
-        if let Some(account) = self.accounts.remove(&id) {
-            self.names.remove(&account.name);
+        if let Some(place) = self.place(id) {
+            self.logins.remove(place);
+            self.accounts.remove(&id);
             self.deleted.push(id);
         }
     }
@@ -161,6 +213,14 @@ impl Users {
     pub fn take_deleted(&mut self) -> Vec<UserId> {
         std::mem::take(&mut self.deleted)
     }
+}
+
+/// An account in the order of its name's hash.
+struct Entry {
+    hash: u64,
+    /// The hash of name and password.
+    secret: u64,
+    id: UserId,
 }
 
 /// A password. No debug print shows it.
@@ -186,7 +246,81 @@ impl Password {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+
+    thread_local! {
+        /// Accounts of this thread that were looked at for a login so far.
+        pub(super) static CONFIRMATIONS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Known names and unknown ones, wrong passwords of all lengths: each is compared with one entry, and no
+    /// account is looked at. Only a right password leads to one.
+    #[test]
+    fn all_failed_logins_are_the_same_work() {
+        for count in [1_usize, 2, 3, 1000] {
+            let mut users = Users::default();
+            let name = |number: usize| format!("name{number}").into_bytes();
+            for number in 0..count {
+                users.add(&name(number), b"password", Role::User).expect("new");
+            }
+            let (long, longest) = ([b'x'; 255], [b'x'; 4000]);
+            let mut names: Vec<Vec<u8>> = (0..2 * count).map(name).collect();
+            names.extend([&b""[..], b"\0", &long, &longest].map(<[u8]>::to_vec));
+            for (number, name) in names.iter().enumerate() {
+                assert_eq!(users.candidates(users.names.hash_one(&name[..])).count(), 1);
+                for password in [&b"password"[..], b"wrong", b"", &long, &longest] {
+                    let right = number < count && password == b"password";
+                    let before = CONFIRMATIONS.get();
+                    assert_eq!(users.authenticate(name, password).is_some(), right);
+                    assert_eq!(CONFIRMATIONS.get() - before, usize::from(right), "{number}");
+                }
+            }
+        }
+    }
+
+    /// The entry that is compared with an unknown name is another one for each, so that it is as likely to be
+    /// in a cache as that of a known one.
+    #[test]
+    fn unknown_names_stand_beside_all_kinds_of_accounts() {
+        let mut users = Users::default();
+        for number in 0..1000 {
+            users.add(format!("name{number}").as_bytes(), b"pw", Role::User).expect("new");
+        }
+        let beside = |number: usize| {
+            let hash = users.names.hash_one(format!("unknown{number}").as_bytes());
+            users.candidates(hash).next().map(|entry| entry.id)
+        };
+        let different: HashSet<_> = (0..1000).map(beside).collect();
+        assert!(different.len() > 300 && !different.contains(&None), "{}", different.len());
+    }
+
+    /// Two names may have the same hash, and two logins the same secret, rare as that is.
+    #[test]
+    fn equal_hashes_are_told_apart() {
+        let mut users = Users::default();
+        for (name, password) in [(b"amy", b"1"), (b"bob", b"2"), (b"eve", b"3")] {
+            users.add(name, password, Role::User).expect("new");
+        }
+        let (hash, secret) =
+            (users.names.hash_one(&b"bob"[..]), users.secrets.hash_one((&b"bob"[..], &b"2"[..])));
+        for entry in &mut users.logins {
+            entry.hash = hash;
+        }
+        let bob = users.find(b"bob").expect("there");
+        assert_eq!(users.authenticate(b"bob", b"2"), Some(bob));
+        assert_eq!(users.authenticate(b"bob", b"1"), None);
+        for entry in &mut users.logins {
+            entry.secret = secret;
+        }
+        assert_eq!(users.authenticate(b"bob", b"2"), Some(bob));
+        users.set_password(bob, b"4");
+        assert_eq!(users.authenticate(b"bob", b"2"), None);
+        assert_eq!(users.authenticate(b"bob", b"4"), Some(bob));
+        users.delete(bob);
+        assert_eq!((users.find(b"bob"), users.logins.len()), (None, 2));
+    }
 
     #[test]
     fn names_and_passwords_are_compared_whole() {
