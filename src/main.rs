@@ -21,7 +21,8 @@ const BAD_USAGE: u8 = 64;
 const LAST_FLUSH: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    // Before there is any other thread: see there.
+    // Both before there is any other thread: see there.
+    process::share_heaps();
     let superuser = process::take_from_environment(SUPERUSER_VARIABLE);
     match args::parse(std::env::args_os().skip(1), superuser.as_deref()) {
         Ok(Invocation::Show(text)) => match io::stdout().write_all(text.as_bytes()) {

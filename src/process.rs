@@ -51,6 +51,29 @@ pub fn resident_bytes() -> u64 {
     pages.unwrap_or(0).saturating_mul(page.unwrap_or(0))
 }
 
+/// Lets the allocator share few heaps among all threads; to be called before there is a second one.
+///
+/// glibc otherwise gives each thread a heap of its own, and reserves 64 MiB of address space for it. Two are
+/// enough: one for the loop, which so waits for nobody, and one for all who look up names and write logs.
+/// Where address space is limited (RLIMIT_AS) they share the loop's, which reserves nothing.
+pub fn share_heaps() {
+    #[cfg(target_env = "gnu")]
+    {
+        let heaps = if address_space().is_some() { 1 } else { 2 };
+        // SAFETY: this parameter takes a number (mallopt(3)), and no other thread allocates yet.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, heaps) };
+    }
+}
+
+/// The limit of this process's address space in bytes (RLIMIT_AS); `None` if there is none.
+pub fn address_space() -> Option<usize> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid rlimit that the call fills in and does not keep.
+    let told = unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) } == 0;
+    let limited = told && limit.rlim_cur != libc::RLIM_INFINITY;
+    limited.then(|| usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX))
+}
+
 /// Gives up what this process never needs and an intruder would like: core dumps, which hold passwords,
 /// and new privileges through programs with the set-user-ID bit.
 ///

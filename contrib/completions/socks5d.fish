@@ -32,4 +32,4 @@ complete -c socks5d -l metp-login-timeout -x -d 'close a METP session that has n
 complete -c socks5d -l metp-idle-timeout -x -d 'close a METP session after this many seconds without a byte'
 complete -c socks5d -l subscriber-timeout -x -d 'close a METP subscriber that has not read its events for this many seconds'
 complete -c socks5d -l dns-cache -x -d 'remember the addresses of a name for this many seconds'
-complete -c socks5d -l dns-negative-cache -x -d 'remember for this many seconds that a look-up failed'
+complete -c socks5d -l dns-negative-cache -x -d 'remember for this many seconds that a name has no address'

@@ -247,7 +247,7 @@ pub const KNOBS: [Knob; 25] = {
             Timeout(place!(names.failed)),
             "seconds",
             Acts::New,
-            "remember for this many seconds that a look-up failed",
+            "remember for this many seconds that a name has no address",
         ),
     ]
 };

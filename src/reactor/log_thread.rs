@@ -7,9 +7,12 @@
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
+use super::pthread;
+
+/// What the thread writes lies on the heap; formatting a report takes a few KiB.
+const STACK_BYTES: usize = 256 * 1024;
 /// Bytes that may wait for the reader, besides as many that are being written.
 pub const QUEUE_BYTES: usize = 1 << 20;
 
@@ -46,7 +49,7 @@ impl Outlet {
         let (state, changed) = (Mutex::new(State::default()), Condvar::new());
         let outlet = Outlet { shared: Arc::new(Shared { name, state, changed }) };
         let shared = Arc::clone(&outlet.shared);
-        thread::Builder::new().name("log".to_owned()).spawn(move || shared.drain(sink))?;
+        pthread::start(c"log", STACK_BYTES, move || shared.drain(sink))?;
         Ok(outlet)
     }
 
@@ -211,7 +214,7 @@ mod tests {
         outlet.offer(b"stuck\n");
         assert!(!outlet.flush(Instant::now() + SOON));
         while !outlet.shared.lock().queue.is_empty() {
-            thread::yield_now();
+            std::thread::yield_now();
         }
         let line = [b"x".repeat(99), b"\n".to_vec()].concat();
         let lines = line.repeat(QUEUE_BYTES / 100 + 7);

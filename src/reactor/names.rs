@@ -23,16 +23,21 @@ pub const ADDRESSES: usize = 32;
 pub struct Memory {
     /// Addresses that were found.
     pub found: Option<Duration>,
-    /// Names for which none were found.
+    /// Names that do not exist.
     pub failed: Option<Duration>,
 }
 
-/// What is known about a name: its addresses in order of preference, or that there are none.
-pub type Addresses = Result<Vec<SocketAddr>, NotFound>;
+/// What is known about a name: its addresses in order of preference, or why there are none.
+pub type Addresses = Result<Vec<SocketAddr>, ResolveError>;
 
-/// A name has no address that could be found.
+/// Why there are no addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotFound;
+pub enum ResolveError {
+    /// The name does not exist, nobody knows it, or it has waited too long.
+    NotFound,
+    /// This machine could not ask: it lacks descriptors, memory or threads.
+    Failed,
+}
 
 /// Names that are being looked up, and names that are remembered.
 pub struct Names {
@@ -141,14 +146,16 @@ impl Names {
     pub fn replies(&mut self, now: Instant) -> Vec<Reply> {
         let mut replies = Vec::new();
         for answer in self.resolver.answers() {
-            let (addresses, looked_up) = match answer.outcome {
-                Outcome::Found(mut addresses) if !addresses.is_empty() => {
+            // What is no answer about the name is not remembered.
+            let (addresses, answered) = match answer.outcome {
+                Outcome::Found(mut addresses) => {
                     addresses.truncate(ADDRESSES);
                     addresses.shrink_to_fit();
                     (Ok(addresses), true)
                 }
-                Outcome::Found(_) | Outcome::Failed(_) => (Err(NotFound), true),
-                Outcome::Displaced => (Err(NotFound), false),
+                Outcome::NotFound => (Err(ResolveError::NotFound), true),
+                Outcome::Unanswered | Outcome::Displaced => (Err(ResolveError::NotFound), false),
+                Outcome::Failed(_) | Outcome::NoWorker => (Err(ResolveError::Failed), false),
             };
             let waiters = self.pending.remove(&answer.name).unwrap_or_default();
             self.orphans -= usize::from(waiters.is_empty());
@@ -159,14 +166,20 @@ impl Names {
                 }),
             );
             self.load.failures += u64::from(addresses.is_err());
-            if looked_up {
+            if answered {
                 self.remember(answer.name, addresses, now);
             }
         }
         replies
     }
 
-    /// Lets look-ups begin that have waited for slow ones. Returns when to do so again, if need be.
+    /// Whether there may be replies, although nobody has been woken for them.
+    pub fn ready(&self) -> bool {
+        self.resolver.ready()
+    }
+
+    /// Lets look-ups begin that have waited for slow ones. Returns when to do so again, and to look for
+    /// replies, as long as names are being looked up.
     pub fn check(&mut self, now: Instant) -> Option<Instant> {
         if self.pending.is_empty() { None } else { self.resolver.check(now) }
     }
@@ -325,9 +338,12 @@ mod tests {
     fn failures_are_remembered_for_a_shorter_time() {
         let (mut bench, now) = (bench(), Instant::now());
         bench.names.ask(key(1), "nowhere.example", 80, now);
-        assert_eq!(bench.settle(now), [(key(1), Err(NotFound))]);
+        assert_eq!(bench.settle(now), [(key(1), Err(ResolveError::NotFound))]);
         let soon = now + Duration::from_millis(4_999);
-        assert_eq!(bench.names.ask(key(2), "nowhere.example", 80, soon), Some(Err(NotFound)));
+        assert_eq!(
+            bench.names.ask(key(2), "nowhere.example", 80, soon),
+            Some(Err(ResolveError::NotFound))
+        );
         assert_eq!(
             bench.names.ask(key(3), "nowhere.example", 80, now + Duration::from_secs(5)),
             None
@@ -351,7 +367,7 @@ mod tests {
         let (mut bench, now) = (bench(), Instant::now());
         let later = now + Duration::from_secs(10);
         bench.names.remember("example.com".to_owned(), at(0), now);
-        bench.names.remember("nowhere.example".to_owned(), Err(NotFound), now);
+        bench.names.remember("nowhere.example".to_owned(), Err(ResolveError::NotFound), now);
         let shorter = Memory { found: Some(Duration::from_secs(10)), ..MEMORY };
         bench.names.remember_for(shorter, later);
         assert_eq!((bench.names.remembered.len(), bench.names.order.len()), (0, 0));

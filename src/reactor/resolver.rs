@@ -8,29 +8,59 @@
 //! Therefore a look-up that has taken longer than [`SLOW`] no longer counts against the number of
 //! workers: others may start beside it, up to [`Limits::threads_in_all`]. So hundreds of dead
 //! names delay a good one by a second at most.
+//!
+//! What fails here fails alone: a worker that cannot be started is a failed look-up, workers allocate
+//! nothing that could not be had, and a loop that cannot be woken comes by itself.
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use mio::Waker;
+
+use super::{getaddrinfo, pthread};
 
 /// From this age on a look-up does not count against the number of workers.
 pub const SLOW: Duration = Duration::from_secs(1);
 
 /// A worker without work ends after this time.
 const IDLE: Duration = Duration::from_secs(10);
-/// How often the loop looks whether running look-ups have become slow while others wait.
+/// How often the loop looks whether running look-ups have become slow while others wait, and whether there
+/// are answers when it could not be woken.
 const CHECK: Duration = Duration::from_millis(100);
-/// getaddrinfo and the modules it loads put buffers of 64 KiB and more on the stack.
-const STACK_BYTES: usize = 512 * 1024;
+/// How long the loop sleeps at most while names are looked up, whatever becomes of the call that wakes it.
+const SLEEP: Duration = Duration::from_secs(1);
+/// How soon a worker tries again to wake the loop.
+const RETRY: Duration = Duration::from_millis(10);
+/// A failure that comes this long after the last one is logged again.
+const CALM: Duration = Duration::from_secs(10);
+/// getaddrinfo and the modules it loads put buffers of 64 KiB and more on the stack. It is all that a worker
+/// takes of the address space, which may be limited: what the system's look-up allocates is a few KiB.
+const STACK_BYTES: usize = 256 * 1024;
 
-/// What a worker calls: all addresses of a name, with a port put in.
+/// What a worker calls: all addresses of a name, with a port put in. An error of the kind `NotFound` is the
+/// answer that there is none, `TimedOut` means that nobody has answered; all others are failures of this
+/// machine and tell nothing about the name.
 pub type Lookup = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
+/// What ends the loop's wait for events.
+pub trait Wake: Send + Sync {
+    /// Ends the wait that is under way, or else the next one.
+    ///
+    /// # Errors
+    /// If the system refuses. Nobody has been woken then.
+    fn wake(&self) -> io::Result<()>;
+}
+
+impl Wake for Waker {
+    fn wake(&self) -> io::Result<()> {
+        Waker::wake(self)
+    }
+}
 
 /// How much may be asked at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,24 +93,40 @@ pub struct Answer {
 /// How a question ended.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The look-up found these addresses, in order of preference.
+    /// The look-up found these addresses, in order of preference; at least one.
     Found(Vec<SocketAddr>),
-    /// The look-up failed.
+    /// There is no such name, or it has no address.
+    NotFound,
+    /// No name server has answered the question.
+    Unanswered,
+    /// This machine could not ask, for want of descriptors or memory for instance.
     Failed(io::Error),
-    /// No look-up was made: too many names wait, or no worker can be had.
+    /// No look-up was made: no worker can be had.
+    NoWorker,
+    /// No look-up was made: too many names wait.
     Displaced,
 }
 
 /// The loop's side of the workers.
 pub struct Resolver {
     office: Arc<Office>,
+    /// Workers that could not be started.
+    starts: Episode,
+    /// Calls of the waker that have failed.
+    wakes: Episode,
+    /// Look-ups for which this machine lacked something.
+    failures: Episode,
 }
 
 /// What loop and workers share.
 struct Office {
     state: Mutex<State>,
     work: Condvar,
-    waker: Waker,
+    /// Answers have been taken.
+    taken: Condvar,
+    /// Whether there are answers: raised under the lock, looked at without.
+    ready: AtomicBool,
+    waker: Box<dyn Wake>,
     lookup: Box<Lookup>,
 }
 
@@ -89,7 +135,13 @@ struct State {
     limits: Limits,
     queue: VecDeque<String>,
     answers: Vec<Answer>,
-    /// When each running look-up began, by worker.
+    /// Whether a worker has woken the loop for them, or is doing so.
+    woken: bool,
+    /// Why the waker failed, until that has been logged.
+    wake_error: Option<io::Error>,
+    /// Whether the waker failed when it was last called.
+    deaf: bool,
+    /// When each running look-up began, by worker. There is room for all of them.
     running: Vec<(usize, Instant)>,
     threads: usize,
     idle: usize,
@@ -100,16 +152,23 @@ struct State {
 
 impl Resolver {
     /// A resolver that calls the waker when there are answers.
-    pub fn new(limits: Limits, waker: Waker, lookup: Box<Lookup>) -> Self {
-        let state = Mutex::new(State { limits, ..State::default() });
-        Resolver { office: Arc::new(Office { state, work: Condvar::new(), waker, lookup }) }
+    pub fn new(limits: Limits, waker: impl Wake + 'static, lookup: Box<Lookup>) -> Self {
+        let office = Office {
+            state: Mutex::new(State { limits, ..State::default() }),
+            work: Condvar::new(),
+            taken: Condvar::new(),
+            ready: AtomicBool::new(false),
+            waker: Box::new(waker),
+            lookup,
+        };
+        let (starts, wakes, failures) = Default::default();
+        Resolver { office: Arc::new(office), starts, wakes, failures }
     }
 
     /// Changes the limits. Queries that wait already may be more than the new ones allow.
     pub fn limit(&mut self, limits: Limits) {
-        let mut state = self.office.lock();
-        state.limits = limits;
-        self.staff(state);
+        self.office.lock().limits = limits;
+        self.staff();
     }
 
     /// How many names wait for a worker, and how many are being looked up.
@@ -127,7 +186,8 @@ impl Resolver {
         {
             self.office.answer(&mut state, Answer { name, outcome: Outcome::Displaced });
         }
-        self.staff(state);
+        drop(state);
+        self.staff();
     }
 
     /// Nobody waits for this name any more. Says whether it could be dropped because no worker had taken
@@ -138,25 +198,57 @@ impl Resolver {
         position.is_some_and(|position| state.queue.remove(position).is_some())
     }
 
+    /// Whether answers have come. A look at a flag: cheap enough for each turn of the loop.
+    pub fn ready(&self) -> bool {
+        self.office.ready.load(Ordering::Acquire)
+    }
+
     /// Takes the answers that have come.
     pub fn answers(&mut self) -> Vec<Answer> {
-        std::mem::take(&mut self.office.lock().answers)
+        if !self.ready() {
+            return Vec::new();
+        }
+        let mut state = self.office.lock();
+        self.office.ready.store(false, Ordering::Release);
+        state.woken = false;
+        let answers = std::mem::take(&mut state.answers);
+        let deaf = state.wake_error.take();
+        drop(state);
+        let now = Instant::now();
+        if let Some(error) = deaf {
+            self.office.taken.notify_all();
+            if self.wakes.begins(now) {
+                log::error!("cannot wake the loop: {error}");
+            }
+        }
+        for answer in &answers {
+            if let Outcome::Failed(error) = &answer.outcome
+                && self.failures.begins(now)
+            {
+                log::info!("names cannot be looked up: {error}");
+            }
+        }
+        answers
     }
 
     /// Gives waiting queries to further workers if running ones have become slow. Returns when to do so
-    /// again, if need be.
+    /// again, and to look for answers, since the call that wakes the loop may fail.
     pub fn check(&mut self, now: Instant) -> Option<Instant> {
-        let state = self.office.lock();
-        if state.queue.is_empty() {
-            return None;
+        let (waiting, deaf) = {
+            let state = self.office.lock();
+            (!state.queue.is_empty(), state.deaf)
+        };
+        if waiting {
+            self.staff();
         }
-        self.staff(state);
-        now.checked_add(CHECK)
+        let pause = if waiting || deaf { CHECK } else { SLEEP };
+        if self.ready() { Some(now) } else { now.checked_add(pause) }
     }
 
     /// Sees to it that the queries that wait have workers, within the limits.
-    fn staff(&self, mut state: MutexGuard<'_, State>) {
+    fn staff(&mut self) {
         let office = &self.office;
+        let mut state = office.lock();
         let now = Instant::now();
         let young = state.young(now);
         let room = state.limits.threads.max(1).saturating_sub(young);
@@ -169,10 +261,11 @@ impl Resolver {
         let most = state.limits.threads_in_all.max(1).saturating_sub(state.threads);
         for _ in 0..wanted.saturating_sub(state.idle + coming).min(most) {
             let worker = state.started;
-            let builder = thread::Builder::new().name("dns".to_owned()).stack_size(STACK_BYTES);
             let shared = Arc::clone(office);
-            if let Err(error) = builder.spawn(move || shared.work(worker)) {
-                log::warn!("cannot start a DNS worker: {error}");
+            if let Err(error) = pthread::start(c"dns", STACK_BYTES, move || shared.work(worker)) {
+                if self.starts.begins(now) {
+                    log::info!("no DNS worker can be started: {error}");
+                }
                 break;
             }
             state.started += 1;
@@ -180,9 +273,12 @@ impl Resolver {
         }
         if state.threads == 0 {
             for name in std::mem::take(&mut state.queue) {
-                office.answer(&mut state, Answer { name, outcome: Outcome::Displaced });
+                office.answer(&mut state, Answer { name, outcome: Outcome::NoWorker });
             }
         }
+        // Workers must not have to make it: without memory that would abort the process.
+        let state = &mut *state;
+        state.running.reserve(state.threads.saturating_sub(state.running.len()));
     }
 }
 
@@ -205,6 +301,20 @@ impl State {
     }
 }
 
+/// A failure that may come again and again, of which the log is told once.
+#[derive(Default)]
+struct Episode {
+    last: Option<Instant>,
+}
+
+impl Episode {
+    /// Notes a failure. Says whether an episode begins with it.
+    fn begins(&mut self, now: Instant) -> bool {
+        let before = self.last.replace(now);
+        before.is_none_or(|before| now.saturating_duration_since(before) >= CALM)
+    }
+}
+
 impl Office {
     /// No code that holds the lock can panic; if it does, the state is whole all the same.
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -213,10 +323,23 @@ impl Office {
 
     fn answer(&self, state: &mut State, answer: Answer) {
         state.answers.push(answer);
-        if state.answers.len() == 1
-            && let Err(error) = self.waker.wake()
-        {
-            log::error!("cannot wake the loop: {error}");
+        self.ready.store(true, Ordering::Release);
+    }
+
+    /// Wakes the loop, once for all answers that it has not taken. If it cannot be woken, this is tried again
+    /// until it can, or has come by itself. The lock is not held meanwhile: the loop never waits for a call.
+    fn wake<'a>(&'a self, mut state: MutexGuard<'a, State>) {
+        while !state.answers.is_empty() && !state.woken && !state.closing {
+            state.woken = true;
+            drop(state);
+            let woken = self.waker.wake();
+            state = self.lock();
+            state.deaf = woken.is_err();
+            if let Err(error) = woken {
+                (state.woken, state.wake_error) = (false, Some(error));
+                let waited = self.taken.wait_timeout(state, RETRY);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
         }
     }
 
@@ -225,13 +348,17 @@ impl Office {
         while let Some(name) = self.next_name(worker) {
             // A panic of a look-up must not take its answer and its worker along.
             let outcome = match catch_unwind(AssertUnwindSafe(|| (self.lookup)(&name, 0))) {
-                Ok(Ok(addresses)) => Outcome::Found(addresses),
-                Ok(Err(error)) => Outcome::Failed(error),
-                Err(_) => Outcome::Failed(io::Error::other("the look-up panicked")),
+                Ok(result) => result.into(),
+                Err(_) => Outcome::Failed(io::ErrorKind::Other.into()),
             };
             let mut state = self.lock();
+            while state.answers.try_reserve(1).is_err() {
+                let waited = self.taken.wait_timeout(state, RETRY);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
             state.running.retain(|(number, _)| *number != worker);
             self.answer(&mut state, Answer { name, outcome });
+            self.wake(state);
         }
     }
 
@@ -259,171 +386,29 @@ impl Office {
     }
 }
 
+impl From<io::Result<Vec<SocketAddr>>> for Outcome {
+    fn from(result: io::Result<Vec<SocketAddr>>) -> Self {
+        match result {
+            Ok(addresses) if addresses.is_empty() => Outcome::NotFound,
+            Ok(addresses) => Outcome::Found(addresses),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound => Outcome::NotFound,
+                io::ErrorKind::TimedOut => Outcome::Unanswered,
+                _ => Outcome::Failed(error),
+            },
+        }
+    }
+}
+
 /// Asks the system: /etc/hosts, DNS, and whatever else nsswitch.conf(5) names.
 ///
 /// # Errors
-/// If the name does not exist, has no address, or no server answered.
+/// As [`Lookup`] has them.
 pub fn system_lookup(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    use std::net::ToSocketAddrs;
-    Ok((name, port).to_socket_addrs()?.collect())
+    let mut addresses = getaddrinfo::look_up(name)?;
+    addresses.iter_mut().for_each(|address| address.set_port(port));
+    Ok(addresses)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-    use std::sync::mpsc;
-
-    use mio::{Events, Poll, Token};
-
-    use super::*;
-
-    struct Bench {
-        poll: Poll,
-        resolver: Resolver,
-        /// Dropping it lets all names that hang go on.
-        _release: mpsc::Sender<()>,
-    }
-
-    const QUEUE: usize = 8;
-
-    /// A resolver for which `hang…` never answers, `panic` panics and all other names are 192.0.2.1.
-    fn bench(threads: usize, threads_in_all: usize) -> Bench {
-        let poll = Poll::new().expect("a poll");
-        let waker = Waker::new(poll.registry(), Token(0)).expect("a waker");
-        let (release, wait) = mpsc::channel::<()>();
-        let wait = Arc::new(Mutex::new(wait));
-        let lookup = move |name: &str, port| {
-            if name.starts_with("hang") {
-                let _ = wait.lock().map(|wait| wait.recv());
-            }
-            assert_ne!(name, "panic");
-            Ok(vec![SocketAddr::from(([192, 0, 2, 1], port))])
-        };
-        let queue = if threads_in_all > 100 { 1024 } else { QUEUE };
-        let limits = Limits { threads, threads_in_all, queue };
-        Bench { poll, resolver: Resolver::new(limits, waker, Box::new(lookup)), _release: release }
-    }
-
-    impl Bench {
-        fn ask(&mut self, name: &str) {
-            self.resolver.submit(name.to_owned());
-        }
-
-        /// Waits for answers as the loop does.
-        fn wait(&mut self, within: Duration) -> Vec<Answer> {
-            let mut events = Events::with_capacity(8);
-            let deadline = Instant::now() + within;
-            loop {
-                let answers = self.resolver.answers();
-                let now = Instant::now();
-                if !answers.is_empty() || now >= deadline {
-                    return answers;
-                }
-                let until = self.resolver.check(now).map_or(deadline, |check| check.min(deadline));
-                self.poll.poll(&mut events, Some(until - now)).expect("polled");
-            }
-        }
-
-        fn threads(&self) -> usize {
-            self.resolver.office.lock().threads
-        }
-
-        /// Waits until a worker has taken a name.
-        fn wait_for_worker(&self) {
-            let deadline = Instant::now() + Duration::from_secs(10);
-            while self.resolver.office.lock().running.is_empty() {
-                assert!(Instant::now() < deadline, "no worker came");
-                thread::yield_now();
-            }
-        }
-    }
-
-    fn names(answers: &[Answer]) -> Vec<&str> {
-        answers.iter().map(|answer| answer.name.as_str()).collect()
-    }
-
-    #[test]
-    fn names_are_answered() {
-        let mut bench = bench(2, 2);
-        bench.ask("example.com");
-        let answers = bench.wait(Duration::from_secs(10));
-        assert_eq!(names(&answers), ["example.com"]);
-        let Outcome::Found(addresses) = &answers[0].outcome else { panic!("not found") };
-        assert_eq!(addresses, &[SocketAddr::from(([192, 0, 2, 1], 0))]);
-    }
-
-    #[test]
-    fn three_hundred_dead_names_do_not_delay_a_good_one() {
-        let mut bench = bench(32, 512);
-        for number in 0..300 {
-            bench.ask(&format!("hang{number}"));
-        }
-        bench.ask("example.com");
-        assert_eq!(names(&bench.wait(SLOW * 5)), ["example.com"]);
-    }
-
-    #[test]
-    fn threads_are_bounded() {
-        let mut bench = bench(1, 3);
-        for number in 0..QUEUE {
-            bench.ask(&format!("hang{number}"));
-        }
-        assert!(bench.threads() <= 1);
-        let deadline = Instant::now() + SLOW * 4;
-        while Instant::now() < deadline {
-            assert!(bench.wait(CHECK).is_empty());
-            assert!(bench.threads() <= 3);
-        }
-        assert_eq!(bench.threads(), 3, "slow look-ups must not count");
-    }
-
-    #[test]
-    fn a_full_queue_answers_the_oldest() {
-        let mut bench = bench(1, 1);
-        bench.ask("hang");
-        bench.wait_for_worker();
-        for number in 0..QUEUE + 3 {
-            bench.ask(&format!("hang{number}"));
-        }
-        let answers = bench.wait(Duration::from_secs(10));
-        assert!(answers.iter().all(|answer| matches!(answer.outcome, Outcome::Displaced)));
-        assert_eq!(names(&answers), ["hang0", "hang1", "hang2"]);
-    }
-
-    #[test]
-    fn cancelled_names_are_never_looked_up() {
-        let mut bench = bench(1, 1);
-        bench.ask("hang");
-        bench.wait_for_worker();
-        bench.ask("cancelled.example");
-        bench.ask("example.com");
-        assert!(bench.resolver.cancel("cancelled.example"));
-        assert!(!bench.resolver.cancel("hang"), "a worker has it");
-        assert_eq!(bench.resolver.office.lock().queue, ["example.com"]);
-    }
-
-    #[test]
-    fn a_panic_is_an_answer() {
-        let mut bench = bench(1, 1);
-        bench.ask("panic");
-        let answers = bench.wait(Duration::from_secs(10));
-        assert!(matches!(answers[0].outcome, Outcome::Failed(_)));
-        bench.ask("example.com");
-        let answers = bench.wait(Duration::from_secs(10));
-        assert!(matches!(answers[0].outcome, Outcome::Found(_)));
-    }
-
-    #[test]
-    fn every_name_is_answered_once() {
-        let mut bench = bench(4, 400);
-        for number in 0..200 {
-            bench.ask(&number.to_string());
-        }
-        let mut seen = HashSet::new();
-        while seen.len() < 200 {
-            let answers = bench.wait(Duration::from_secs(10));
-            assert!(!answers.is_empty(), "only {} answers", seen.len());
-            assert!(answers.into_iter().all(|answer| seen.insert(answer.name)));
-        }
-    }
-}
+mod tests;

@@ -272,7 +272,8 @@ impl Server {
                 Source::Signal => signalled = true,
             }
         }
-        if woken {
+        // Whoever was to wake the loop may have failed.
+        if woken || self.world.names.ready() {
             self.take_answers(now);
         }
         if signalled {

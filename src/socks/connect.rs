@@ -17,7 +17,7 @@ use crate::proto::socks5::{Host, Reply, ReplyCode};
 use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::{Endpoint, Stream};
 use crate::reactor::listener::canonical;
-use crate::reactor::names::{Addresses, NotFound};
+use crate::reactor::names::{Addresses, ResolveError};
 
 /// A request whose name is being looked up.
 pub struct Resolve {
@@ -106,7 +106,13 @@ impl Resolve {
             Some(Ok(candidates)) => {
                 Next::Go(State::Connect(Connect::new(self.errand, candidates, cx.now)))
             }
-            Some(Err(NotFound)) => refuse(self.errand, ReplyCode::HostUnreachable, output, cx),
+            Some(Err(error)) => {
+                let code = match error {
+                    ResolveError::NotFound => ReplyCode::HostUnreachable,
+                    ResolveError::Failed => ReplyCode::GeneralFailure,
+                };
+                refuse(self.errand, code, output, cx)
+            }
         }
     }
 

@@ -49,6 +49,8 @@ struct Directory {
     asked: Vec<String>,
     /// Look-ups of these names wait for the channel.
     hanging: HashMap<String, Arc<Mutex<Receiver<()>>>>,
+    /// The next look-up of these names fails.
+    failing: HashMap<String, io::Error>,
 }
 
 /// An address with a port of its own, or with the one that was asked for.
@@ -200,9 +202,19 @@ impl Names {
         release
     }
 
+    /// Lets the next look-up of a name fail.
+    pub fn fail(&self, name: &str, error: io::Error) {
+        self.lock(|directory| directory.failing.insert(name.to_owned(), error));
+    }
+
     /// What has been asked for, in order.
     pub fn asked(&self) -> Vec<String> {
         self.lock(|directory| directory.asked.clone())
+    }
+
+    /// Forgets what has been asked for so far.
+    pub fn forget_asked(&self) {
+        self.lock(|directory| directory.asked.clear());
     }
 
     fn look_up(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
@@ -212,6 +224,9 @@ impl Names {
         });
         if let Some(wait) = wait {
             let _ = wait.lock().map(|wait| wait.recv());
+        }
+        if let Some(error) = self.lock(|directory| directory.failing.remove(name)) {
+            return Err(error);
         }
         let addresses = self.lock(|directory| directory.addresses.get(name).cloned());
         let unknown = || io::Error::new(ErrorKind::NotFound, "no such name");

@@ -16,7 +16,7 @@ use socks5d::proto::metp::Role;
 use socks5d::reactor::Flow;
 use socks5d::reactor::abortive_close::AbortiveCloses;
 use socks5d::reactor::buffer::Pool;
-use socks5d::reactor::names::NotFound;
+use socks5d::reactor::names::ResolveError;
 use socks5d::reactor::selector::Side;
 use socks5d::reactor::slab::Key;
 use socks5d::socks::{Context, Reason, Session};
@@ -234,7 +234,7 @@ impl<'a> World<'a> {
             .map(|host| SocketAddr::new(host.parse().expect("a literal"), port))
             .collect();
         self.network.offered.extend(&addresses);
-        let answer = if addresses.is_empty() { Err(NotFound) } else { Ok(addresses) };
+        let answer = if addresses.is_empty() { Err(ResolveError::NotFound) } else { Ok(addresses) };
         if let Some(session) = &mut self.session {
             session.resolved(answer);
             // Nothing is pending any more once there is an answer.

@@ -1,0 +1,337 @@
+//! What this machine lacks - memory, threads, descriptors, a way to wake the loop - costs look-ups, and never
+//! the process or an answer about a name.
+//!
+//! Each test has a process of its own, since limits and loggers are those of the whole process: the test
+//! program starts itself for one test alone.
+
+mod inprocess;
+
+use std::env;
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd, RawFd};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use inprocess::{Builder, Inprocess};
+use log::{LevelFilter, Log, Metadata, Record};
+use socks5d::ledger::settings::Settings;
+use socks5d::reactor::names::Memory;
+use socks5d::reactor::pthread::MARGIN_BYTES;
+use socks5d::reactor::resolver::system_lookup;
+use support::origin::Origin;
+use support::proxy;
+use support::socks::{Client, name_request, wait_until_read};
+use support::{eventually, read_exactly};
+
+/// Set in the process that runs one test alone.
+const ALONE: &str = "SOCKS5D_TEST_ALONE";
+
+/// Runs a test in a process of its own, started by `start` with this program and its arguments behind. `false`:
+/// it was not run, because `start` cannot do what it has to; it says so with exit code 77.
+fn alone_in(test: &str, start: &[&str], body: impl FnOnce()) -> bool {
+    if env::var_os(ALONE).is_some_and(|name| name == test) {
+        body();
+        return true;
+    }
+    let program = env::current_exe().expect("a test knows where it is");
+    let mut words = start.iter().map(Into::into).chain([program.into_os_string()]);
+    let mut command = Command::new(words.next().expect("at least the program"));
+    command.args(words).args(["--exact", test, "--nocapture", "--test-threads=1"]);
+    let output = command.env(ALONE, test).output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() || output.status.code() == Some(77),
+        "{}: {said}",
+        output.status
+    );
+    output.status.success()
+}
+
+fn alone(test: &str, body: impl FnOnce()) {
+    assert!(alone_in(test, &[], body));
+}
+
+/// What has been logged.
+static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Lines;
+
+impl Log for Lines {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let line = format!("{} {}", record.level(), record.args());
+        LINES.lock().expect("nobody panics with it").push(line);
+    }
+
+    fn flush(&self) {}
+}
+
+fn gather_lines() {
+    log::set_logger(&Lines).expect("the first logger");
+    log::set_max_level(LevelFilter::Info);
+}
+
+fn lines_with(text: &str) -> Vec<String> {
+    let lines = LINES.lock().expect("nobody panics with it");
+    lines.iter().filter(|line| line.contains(text)).cloned().collect()
+}
+
+/// A value of /proc/self/status, in bytes.
+fn own_status(key: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find(|line| line.starts_with(key)).expect("the key is there");
+    let kib = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
+    kib.expect("a number") * 1024
+}
+
+/// Sets the soft limit of a resource. Returns what it was.
+fn limit(resource: libc::__rlimit_resource_t, value: u64) -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid rlimit that the calls fill in or read, and do not keep.
+    unsafe {
+        assert_eq!(libc::getrlimit(resource, &raw mut limit), 0);
+        let before = limit.rlim_cur;
+        limit.rlim_cur = value.min(limit.rlim_max);
+        assert_eq!(libc::setrlimit(resource, &raw const limit), 0);
+        before
+    }
+}
+
+/// Remembers for long what may be remembered.
+fn remembering() -> Builder {
+    let minute = Some(Duration::from_secs(60));
+    let names = Memory { found: minute, failed: minute };
+    Builder::default().settings(|settings| settings.names = names)
+}
+
+fn code_for(server: &Inprocess, name: &str, port: u16) -> u8 {
+    server.client().say(&name_request(name.as_bytes(), port)).reply().0
+}
+
+fn echoes(tunnel: &mut TcpStream) {
+    tunnel.write_all(b"here").expect("taken");
+    assert_eq!(read_exactly(tunnel, 4), b"here");
+}
+
+/// 400 names that never answer, of one account, in an address space that has no room for 400 threads: those
+/// that can be had are, the others wait, and everybody else is served.
+#[test]
+fn dead_names_leave_a_limited_address_space_to_others() {
+    alone("dead_names_leave_a_limited_address_space_to_others", || {
+        gather_lines();
+        socks5d::process::share_heaps();
+        let change = |settings: &mut Settings| settings.dns_threads = 500;
+        let (server, echo) = (remembering().settings(change).start(), Origin::echo());
+        server.names().add_ip("good.test", Ipv4Addr::LOCALHOST.into());
+        let mut tunnel = server.client().connected(echo.address);
+        let mut admin = server.admin();
+        let dead: Vec<String> = (0..400).map(|number| format!("dead{number}.test")).collect();
+        let never: Vec<Sender<()>> = dead.iter().map(|name| server.names().hang(name)).collect();
+        let room = MARGIN_BYTES as u64 + (24 << 20);
+        let before = limit(libc::RLIMIT_AS, own_status("VmSize") + room);
+        let waiting: Vec<Client> = dead
+            .iter()
+            .map(|name| {
+                let mut client = server.client();
+                client.say(&name_request(name.as_bytes(), 80));
+                client
+            })
+            .collect();
+        wait_until_read(&waiting[399].stream);
+        eventually("there are no more threads to be had", || {
+            !lines_with("no DNS worker can be started").is_empty()
+        });
+        echoes(&mut tunnel);
+        assert_eq!(admin.metrics()[1], 401);
+        eventually("those that can be had are at work", || server.names().asked().len() > 20);
+        assert!(server.names().asked().len() < 400);
+        // One that comes free is enough for all others: the newest name first.
+        let mut client = server.client();
+        client.say(&name_request(b"good.test", echo.address.port()));
+        wait_until_read(&client.stream);
+        drop(never);
+        assert_eq!(client.reply().0, 0);
+        for mut client in waiting {
+            client.refused(4);
+        }
+        assert_eq!(lines_with("no DNS worker can be started").len(), 1);
+        limit(libc::RLIMIT_AS, before);
+    });
+}
+
+/// A thread that cannot start is a failed look-up: reply 01, at once, and nothing is remembered of the name.
+/// The log has one line, with the cause.
+#[test]
+fn without_any_thread_look_ups_fail_and_nothing_else() {
+    alone("without_any_thread_look_ups_fail_and_nothing_else", || {
+        gather_lines();
+        let (server, echo) = (remembering().start(), Origin::echo());
+        server.names().add_ip("good.test", Ipv4Addr::LOCALHOST.into());
+        let mut tunnel = server.client().connected(echo.address);
+        let before = limit(libc::RLIMIT_AS, own_status("VmSize") + MARGIN_BYTES as u64 / 2);
+        for _ in 0..20 {
+            server.client().say(&name_request(b"good.test", echo.address.port())).refused(1);
+        }
+        echoes(&mut tunnel);
+        assert_eq!(server.names().asked(), [""; 0]);
+        let lines = lines_with("DNS worker");
+        let cause = io::Error::from_raw_os_error(libc::ENOMEM);
+        assert_eq!(lines, [format!("INFO no DNS worker can be started: {cause}")]);
+        limit(libc::RLIMIT_AS, before);
+        assert_eq!(code_for(&server, "good.test", echo.address.port()), 0);
+    });
+}
+
+/// With no descriptor left, getaddrinfo cannot read its files or ask anybody. It may call that EAI_NONAME.
+#[test]
+fn a_look_up_without_descriptors_says_nothing_about_the_name() {
+    alone("a_look_up_without_descriptors_says_nothing_about_the_name", || {
+        // None below the lowest free one is free.
+        let lowest = File::open("/dev/null").expect("Linux").as_raw_fd();
+        let lowest = u64::try_from(lowest).expect("not negative");
+        let before = limit(libc::RLIMIT_NOFILE, lowest);
+        for name in ["shortage.invalid", "localhost", "shortage.invalid"] {
+            let error = system_lookup(name, 80).expect_err("nothing could be asked");
+            assert_ne!(error.kind(), ErrorKind::NotFound, "{name}: {error}");
+        }
+        limit(libc::RLIMIT_NOFILE, before);
+    });
+}
+
+/// What is no answer about the name is answered and not remembered; what is one, is.
+#[test]
+fn only_answers_about_the_name_are_remembered() {
+    alone("only_answers_about_the_name_are_remembered", || {
+        gather_lines();
+        let server = remembering().start();
+        let failures: [(io::Error, u8); 8] = [
+            (io::Error::from_raw_os_error(libc::EMFILE), 1),
+            (io::Error::from_raw_os_error(libc::ENFILE), 1),
+            (io::Error::from_raw_os_error(libc::ENOMEM), 1),
+            (io::Error::from_raw_os_error(libc::EAGAIN), 1),
+            (ErrorKind::OutOfMemory.into(), 1),
+            (ErrorKind::Other.into(), 1),
+            (io::Error::other("panic"), 1),
+            (ErrorKind::TimedOut.into(), 4),
+        ];
+        for (number, (error, code)) in failures.into_iter().enumerate() {
+            let name = format!("name{number}.test");
+            let shown = error.to_string();
+            server.names().fail(&name, error);
+            assert_eq!(code_for(&server, &name, 80), code, "{shown}");
+            assert_eq!(code_for(&server, &name, 80), 4, "{shown} was remembered");
+            assert_eq!(code_for(&server, &name, 80), 4);
+            assert_eq!(
+                server.names().asked(),
+                [name.as_str(); 2],
+                "the second answer is remembered"
+            );
+            server.names().forget_asked();
+        }
+        let cause = io::Error::from_raw_os_error(libc::EMFILE);
+        assert_eq!(lines_with("looked up"), [format!("INFO names cannot be looked up: {cause}")]);
+    });
+}
+
+/// Each write that is to wake the loop fails, from some moment on: answers come all the same.
+#[test]
+fn a_loop_that_cannot_be_woken_answers() {
+    alone("a_loop_that_cannot_be_woken_answers", || {
+        gather_lines();
+        let (server, echo) = (Builder::default().start(), Origin::echo());
+        server.names().add_ip("good.test", Ipv4Addr::LOCALHOST.into());
+        assert_eq!(code_for(&server, "good.test", echo.address.port()), 0);
+        deafen();
+        for number in 0..8 {
+            let name = format!("name{number}.test");
+            server.names().add_ip(&name, IpAddr::V4(Ipv4Addr::LOCALHOST));
+            let mut client = server.client();
+            client.stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+            assert_eq!(
+                client.say(&name_request(name.as_bytes(), echo.address.port())).reply().0,
+                0
+            );
+        }
+        assert_eq!(lines_with("cannot wake the loop").len(), 1);
+    });
+}
+
+/// Puts something that cannot be written in the place of the process's only eventfd.
+fn deafen() {
+    let (reader, _writer) = io::pipe().expect("a pipe");
+    let mut found = 0;
+    for entry in std::fs::read_dir("/proc/self/fd").expect("Linux").flatten() {
+        let target = std::fs::read_link(entry.path()).unwrap_or_default();
+        if target.to_string_lossy().contains("[eventfd]") {
+            let name = entry.file_name().into_string().expect("a number");
+            let descriptor: RawFd = name.parse().expect("a number");
+            // SAFETY: both descriptors are open. Whoever owns the second one writes to it, and finds that it
+            // cannot.
+            assert_eq!(unsafe { libc::dup2(reader.as_raw_fd(), descriptor) }, descriptor);
+            found += 1;
+        }
+    }
+    assert_eq!(found, 1, "the waker's");
+}
+
+/// The program itself, with the system's look-up and a name server that never says anything: in 64 MiB of
+/// address space it lives through 400 dead names of one account.
+#[test]
+fn the_program_lives_through_dead_names_in_little_address_space() {
+    const TEST: &str = "the_program_lives_through_dead_names_in_little_address_space";
+    let script = "command -v ip >/dev/null && ip link set lo up && \
+                  printf 'nameserver 127.0.0.1\\n' >/dev/shm/resolv.$$ && \
+                  mount --bind /dev/shm/resolv.$$ /etc/resolv.conf && \
+                  rm /dev/shm/resolv.$$ || exit 77; exec \"$0\" \"$@\"";
+    let outside = ["unshare", "-m", "-n", "sh", "-c", "true"];
+    let inside = env::var_os(ALONE).is_some();
+    let can =
+        inside || Command::new(outside[0]).args(&outside[1..]).status().is_ok_and(|s| s.success());
+    let run = || {
+        can && alone_in(
+            TEST,
+            &["unshare", "-m", "-n", "sh", "-c", script],
+            dead_names_and_the_program,
+        )
+    };
+    if !run() {
+        println!("skipped: no namespace of its own can be had");
+    }
+}
+
+fn dead_names_and_the_program() {
+    let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 53)).expect("a namespace of its own");
+    let builder = proxy::Builder::default().limits("-v 65536").args(["--dns-threads", "400"]);
+    let (mut proxy, echo) = (builder.start(), Origin::echo());
+    let mut tunnel = proxy.tunnel(echo.address);
+    let waiting: Vec<Client> = (0..400)
+        .map(|number| {
+            let mut client = proxy.client();
+            client.say(&name_request(format!("dead{number}.test").as_bytes(), 80));
+            client
+        })
+        .collect();
+    let mut asked = [0; 512];
+    for _ in 0..20 {
+        assert!(silent.recv(&mut asked).expect("names are asked for") > 12);
+    }
+    wait_until_read(&waiting[399].stream);
+    echoes(&mut tunnel);
+    assert!(proxy.running());
+    assert!(proxy.status_kib("Threads:") > 20);
+    assert!(proxy.status_kib("VmPeak:") <= 65536);
+    // Names for which nobody has to be asked, and addresses, are served as ever, if a thread is free or not.
+    assert_eq!(proxy.client().say(&name_request(b"localhost", echo.address.port())).reply().0, 0);
+    assert!(proxy.metrics()[1] >= 401);
+    drop(waiting);
+    proxy.signal(libc::SIGINT);
+    assert!(proxy.wait().success());
+}
