@@ -4,11 +4,13 @@
 
 mod inprocess;
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use inprocess::{Builder, Inprocess};
-use support::origin::{Origin, closed_port, unresponsive};
+use socket2::{Domain, Socket, Type};
+use support::origin::{Origin, closed_port, listen, unresponsive};
 use support::socks::{
     CHOSEN, HELLO, WELCOME, connect_request, credentials, half_close, name_request, reset,
     wait_until_read,
@@ -95,6 +97,62 @@ fn literals_are_never_looked_up() {
         assert!(code != 0 && code != 4, "{literal}: {code}");
     }
     assert_eq!(server.names().asked(), [""; 0]);
+}
+
+/// Something at a port of 127.0.0.1 at which nobody listens on ::1, and the socket that sees to it.
+fn v4_alone<T: Port>(make: impl Fn() -> T) -> (T, Option<Socket>) {
+    loop {
+        let made = make();
+        let Ok(guard) = Socket::new(Domain::IPV6, Type::STREAM, None) else { return (made, None) };
+        match guard.bind(&SocketAddr::from((Ipv6Addr::LOCALHOST, made.port())).into()) {
+            Ok(()) => return (made, Some(guard)),
+            Err(error) if error.kind() == ErrorKind::AddrNotAvailable => return (made, None),
+            Err(_) => {}
+        }
+    }
+}
+
+trait Port {
+    fn port(&self) -> u16;
+}
+
+impl Port for Origin {
+    fn port(&self) -> u16 {
+        self.address.port()
+    }
+}
+
+impl Port for (Socket, SocketAddr) {
+    fn port(&self) -> u16 {
+        self.1.port()
+    }
+}
+
+/// RFC 6761 §6.3: `localhost`, and all names below it, lead to this machine, and nobody is asked, whatever
+/// the system's files say. A service that listens on one of the two addresses only is found.
+#[test]
+fn localhost_is_never_looked_up() {
+    use std::io::Write;
+    let server = Inprocess::start();
+    let ((v4, _v4_alone), (closed, _closed)) = (v4_alone(|| saying("v4")), v4_alone(closed_port));
+    let has_v6 =
+        listen(Ipv6Addr::LOCALHOST.into()).inspect_err(|error| println!("no ::1: {error}"));
+    let v6 = has_v6.map(|_| Origin::v6(|mut stream| drop(stream.write_all(b"v6"))));
+    for name in ["localhost", "LocalHost", "localhost.", "app.localhost", "a.B.LOCALHOST."] {
+        server.names().add_ip(&name.to_ascii_lowercase(), Ipv4Addr::new(192, 0, 2, 1).into());
+        assert_eq!(word_of(&server, name, v4.address.port()), "v4", "{name}");
+        if let Ok(v6) = &v6 {
+            assert_eq!(word_of(&server, name, v6.address.port()), "v6", "{name}");
+        }
+        // On neither, nobody listens.
+        server.client().say(&name_request(name.as_bytes(), closed.1.port())).refused(5);
+    }
+    assert_eq!(server.names().asked(), [""; 0]);
+    // These are other names.
+    for name in ["localhost.test", "mylocalhost", "localhost..", "localhost.localdomain"] {
+        server.client().say(&name_request(name.as_bytes(), 80)).refused(4);
+    }
+    assert_eq!(server.names().asked().len(), 4);
 }
 
 /// All addresses of a name are tried, in their order, until one connects.

@@ -5,7 +5,7 @@
 //! while, and the number of remembered names is bounded.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::resolver::{Limits, Outcome, Resolver};
@@ -103,6 +103,9 @@ impl Names {
     /// [`Names::replies`].
     pub fn ask(&mut self, key: Key, name: &str, port: u16, now: Instant) -> Option<Addresses> {
         let name = name.to_ascii_lowercase();
+        if is_localhost(&name) {
+            return Some(Ok(loopback(port)));
+        }
         let known = self.remembered.get(&name);
         let good = |(since, addresses): &&_| self.memory.holds(*since, addresses, now);
         if let Some((_, addresses)) = known.filter(good) {
@@ -238,6 +241,19 @@ impl Memory {
 /// Whether a name was remembered then, and not anew since.
 fn is_of(since: Instant, remembered: Option<&(Instant, Addresses)>) -> bool {
     remembered.is_some_and(|(newest, _)| *newest == since)
+}
+
+/// `localhost` and all names below it lead to this machine, and nobody is asked (RFC 6761 §6.3). The name is
+/// in lower case.
+fn is_localhost(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name == "localhost" || name.ends_with(".localhost")
+}
+
+/// In the order of getaddrinfo (RFC 6724 §2.1: ::1 has the highest precedence). A service that listens on
+/// one of the two only is found by the second attempt, since loopback refuses at once.
+fn loopback(port: u16) -> Vec<SocketAddr> {
+    vec![(Ipv6Addr::LOCALHOST, port).into(), (Ipv4Addr::LOCALHOST, port).into()]
 }
 
 /// Names are looked up with port 0, which stands for the one that was asked for.
@@ -411,5 +427,31 @@ mod tests {
         assert_eq!(bench.names.ask(key(2), "many", 80, now), Some(first));
         let (_, kept) = bench.names.remembered.get("many").expect("remembered");
         assert!(kept.as_ref().is_ok_and(|kept| kept.capacity() <= ADDRESSES));
+    }
+
+    /// RFC 6761 §6.3.
+    #[test]
+    fn localhost_is_loopback_and_nobody_is_asked() {
+        let (mut bench, now) = (bench(), Instant::now());
+        for name in
+            ["localhost", "LocalHost", "localhost.", "a.localhost", "a.b.LOCALHOST.", "*.localhost"]
+        {
+            let known = bench.names.ask(key(1), name, 80, now).expect("at once").expect("found");
+            let shown: Vec<String> = known.iter().map(SocketAddr::to_string).collect();
+            assert_eq!(shown, ["[::1]:80", "127.0.0.1:80"], "{name}");
+            bench.names.cancel(key(1), name);
+        }
+        for name in [
+            "localhost..",
+            "notlocalhost",
+            "localhost.example",
+            "localhos",
+            "localhost.a.",
+            "local",
+        ] {
+            assert!(!is_localhost(name), "{name}");
+        }
+        assert_eq!((bench.names.load(), bench.names.orphans()), (Load::default(), 0));
+        assert_eq!(bench.asked.load(Ordering::SeqCst), 0);
     }
 }
