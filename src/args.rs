@@ -61,10 +61,12 @@ pub struct Args {
     pub users: Vec<Login>,
     /// Whether `-u` named the administrator again, in vain.
     pub superuser_repeated: bool,
-    /// The settings at first. Unless `--max-connections` was given, that one is still open.
+    /// The settings at first. Those of the next two that were not given are still open.
     pub settings: Settings,
-    /// Whether `--max-connections` was given; otherwise the descriptors decide.
+    /// Whether `--max-connections` was given; otherwise descriptors and address space decide.
     pub max_connections_given: bool,
+    /// Whether `--buffer-memory` was given; otherwise the address space decides.
+    pub buffer_memory_given: bool,
 }
 
 /// A command line that means nothing; displays as the line to show.
@@ -185,6 +187,7 @@ fn serve(given: &Matches, superuser: Option<&OsStr>) -> Result<Args, Usage> {
         users,
         settings,
         max_connections_given: given.opt_present("max-connections"),
+        buffer_memory_given: given.opt_present("buffer-memory"),
     })
 }
 

@@ -20,6 +20,9 @@ const BAD_USAGE: u8 = 64;
 /// How long the logs may take to be written when everything else is over.
 const LAST_FLUSH: Duration = Duration::from_secs(1);
 
+/// What a connection may take besides its buffers, in bytes; see SECURITY.md.
+const CONNECTION_BYTES: usize = 10 * 1024;
+
 fn main() -> ExitCode {
     // Both before there is any other thread: see there.
     process::share_heaps();
@@ -112,6 +115,17 @@ fn config(
     if !args.max_connections_given {
         settings.max_connections = affordable(descriptors);
     }
+    let address_space = process::address_space();
+    if let Some(bytes) = address_space {
+        // Look-ups have half of it, and what is left a quarter.
+        if !args.max_connections_given {
+            let fitting = (bytes / 8 / CONNECTION_BYTES).max(1);
+            settings.max_connections = settings.max_connections.min(fitting);
+        }
+        if !args.buffer_memory_given {
+            settings.buffer_memory = settings.buffer_memory.min(bytes / 8);
+        }
+    }
     Ok(Config {
         listen: args.listen,
         port: args.port,
@@ -121,6 +135,7 @@ fn config(
         settings,
         lookup: Box::new(system_lookup),
         descriptors,
+        address_space,
         access_log: Some(access_log),
         diagnostics: Some(diagnostics),
         signals: Some(process::signals()?),

@@ -307,6 +307,28 @@ fn the_program_lives_through_dead_names_in_little_address_space() {
     }
 }
 
+/// In a limited address space the defaults are those that fit; what has been asked for is not changed.
+#[test]
+fn defaults_fit_into_a_limited_address_space() {
+    let value = |proxy: &proxy::Proxy, key: &str| -> usize {
+        let answer = proxy.admin().ask(&format!("CONFIG GET {key}"));
+        let line = answer.iter().find(|line| line.contains(key)).expect("it is there").clone();
+        let word =
+            line.split(['=', ' ']).find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+        word.and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("{line}"))
+    };
+    let proxy = proxy::Builder::default().limits("-v 65536").start();
+    // An eighth of 64 MiB each; 10 KiB for a connection.
+    assert_eq!(value(&proxy, "buffer-memory"), 8 << 20);
+    assert!(value(&proxy, "max-connections") <= 819);
+    let given = ["--buffer-memory", "100000000", "--max-connections", "5000"];
+    let proxy = proxy::Builder::default().limits("-v 65536").args(given).start();
+    assert_eq!(value(&proxy, "buffer-memory"), 100_000_000);
+    assert_eq!(value(&proxy, "max-connections"), 5000);
+    let proxy = proxy::Builder::default().start();
+    assert_eq!(value(&proxy, "buffer-memory"), 256 << 20);
+}
+
 fn dead_names_and_the_program() {
     let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 53)).expect("a namespace of its own");
     let builder = proxy::Builder::default().limits("-v 65536").args(["--dns-threads", "400"]);

@@ -41,6 +41,8 @@ const CALM: Duration = Duration::from_secs(10);
 /// getaddrinfo and the modules it loads put buffers of 64 KiB and more on the stack. It is all that a worker
 /// takes of the address space, which may be limited: what the system's look-up allocates is a few KiB.
 const STACK_BYTES: usize = 256 * 1024;
+/// What a worker takes of the address space: its stack, and a page or two for a name that is dead.
+const WORKER_BYTES: usize = STACK_BYTES + 8192;
 
 /// What a worker calls: all addresses of a name, with a port put in. An error of the kind `NotFound` is the
 /// answer that there is none, `TimedOut` means that nobody has answered; all others are failures of this
@@ -79,6 +81,13 @@ impl Limits {
     pub fn new(threads: usize, queue: usize, descriptors: usize) -> Self {
         let threads_in_all = threads.saturating_mul(16).min((descriptors / 3).max(4));
         Limits { threads, threads_in_all, queue }
+    }
+
+    /// The same in a process with so many bytes of address space, if that is limited: the stacks of all
+    /// workers take half of it at most.
+    pub fn within(self, address_space: Option<usize>) -> Self {
+        let fitting = address_space.map_or(usize::MAX, |bytes| bytes / 2 / WORKER_BYTES);
+        Limits { threads_in_all: self.threads_in_all.min(fitting.max(1)), ..self }
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Config {
     pub lookup: Box<Lookup>,
     /// Descriptors that the process may have; no session is admitted that could need more.
     pub descriptors: usize,
+    /// Bytes of address space that the process may have, if that is limited: threads take half of it at most.
+    pub address_space: Option<usize>,
     /// Where the lines of the access log go.
     pub access_log: Option<Outlet>,
     /// Where diagnostics go, to tell how many were dropped.
@@ -47,6 +49,7 @@ impl Default for Config {
             settings: Settings::default(),
             lookup: Box::new(system_lookup),
             descriptors: usize::MAX,
+            address_space: None,
             access_log: None,
             diagnostics: None,
             signals: None,

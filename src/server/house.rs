@@ -167,7 +167,8 @@ impl Server {
     fn apply(&mut self, now: Instant) {
         let settings = &self.world.shared.settings;
         log::set_max_level(settings.log_level);
-        let dns = Limits::new(settings.dns_threads, settings.dns_queue, self.descriptors);
+        let dns = Limits::new(settings.dns_threads, settings.dns_queue, self.descriptors)
+            .within(self.address_space);
         self.world.names.limit(dns);
         self.world.names.remember_for(settings.names, now);
         self.world.pool.limit(settings.buffer_memory);

@@ -61,6 +61,8 @@ pub struct Server {
     gates: Gates,
     /// Descriptors that the process may have.
     descriptors: usize,
+    /// Bytes of address space that it may have, if that is limited.
+    address_space: Option<usize>,
     world: World,
     outlet: Option<Outlet>,
     diagnostics: Option<Outlet>,
@@ -129,7 +131,8 @@ impl Server {
         }
         let mut settings = config.settings;
         settings.own_ports = vec![socks.address().port(), metp.address().port()];
-        let limits = Limits::new(settings.dns_threads, settings.dns_queue, config.descriptors);
+        let limits = Limits::new(settings.dns_threads, settings.dns_queue, config.descriptors)
+            .within(config.address_space);
         let resolver = Resolver::new(limits, selector.waker()?, config.lookup);
         let names = Names::new(resolver, settings.names);
         let shared = Shared::new(settings, config.users);
@@ -143,6 +146,7 @@ impl Server {
             listeners: Listeners { socks: Some(socks), metp: Some(metp) },
             gates: Gates::default(),
             descriptors: config.descriptors,
+            address_space: config.address_space,
             world: World { selector, names, pool, closes: AbortiveCloses::default(), shared },
             outlet: config.access_log,
             diagnostics: config.diagnostics,

@@ -278,3 +278,15 @@ fn an_episode_is_told_once() {
     let told = [0, 0, 1, 9, 18, 28, 29, 40].map(|seconds| episode.begins(at(seconds)));
     assert_eq!(told, [true, false, false, false, false, true, false, true]);
 }
+
+#[test]
+fn workers_leave_half_of_a_limited_address_space() {
+    let limits = Limits::new(32, 1024, 1024);
+    assert_eq!(limits.threads_in_all, 341);
+    assert_eq!(limits.within(None), limits);
+    assert_eq!(limits.within(Some(200 << 20)), limits);
+    let small = limits.within(Some(64 << 20));
+    assert_eq!(small, Limits { threads_in_all: 124, ..limits });
+    assert!(small.threads_in_all * WORKER_BYTES <= 32 << 20);
+    assert_eq!(limits.within(Some(0)).threads_in_all, 1);
+}
