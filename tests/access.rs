@@ -193,15 +193,16 @@ fn of_several_addresses_only_the_permitted_are_dialled() {
 /// Own ports are closed to everybody on all addresses of this machine, and open elsewhere.
 #[test]
 fn own_ports_are_refused_to_everybody() {
+    // Without IPv6, ::1 is no address of this machine.
+    let v6 = support::has_ipv6("its own port on ::1");
     let own = |name: &str, address| (name.to_owned(), vec![at(address, 0)]);
     let directory = HashMap::from([own("own.example", "127.9.9.9"), own("six.example", "::1")]);
     for allow_local in [false, true] {
         let mut bench = Bench::new(settings(allow_local), directory.clone());
         for source in STRANGERS.into_iter().chain(NEIGHBOURS) {
             for port in [1080, 8080] {
-                for address in
-                    ["127.0.0.1", "127.9.9.9", "0.0.0.0", "::", "::1", "::ffff:127.0.0.1"]
-                {
+                let here = ["127.0.0.1", "127.9.9.9", "0.0.0.0", "::", "::ffff:127.0.0.1", "::1"];
+                for address in here.into_iter().take(if v6 { 6 } else { 5 }) {
                     for request in
                         [connect_request(at(address, port)), name_request(address.as_bytes(), port)]
                     {
@@ -209,7 +210,8 @@ fn own_ports_are_refused_to_everybody() {
                         assert_eq!(got, (2, vec![]), "{address} {port} from {source}");
                     }
                 }
-                for name in ["own.example", "six.example"] {
+                for name in ["own.example", "six.example"].into_iter().take(if v6 { 2 } else { 1 })
+                {
                     let request = name_request(name.as_bytes(), port);
                     assert_eq!(outcome(&mut bench, source, &request), (2, vec![]), "{name}");
                 }

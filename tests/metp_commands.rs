@@ -313,6 +313,9 @@ fn a_log_of_no_entries_stays_empty() {
 
 #[test]
 fn destinations_are_shown_as_asked_for_and_ipv6_in_brackets() {
+    if !support::has_ipv6("a record of an IPv6 destination") {
+        return;
+    }
     let (proxy, v4, v6) = (Proxy::start(), Origin::echo(), Origin::v6(support::origin::echo));
     let (port4, port6) = (v4.address.port(), v6.address.port());
     let mapped: IpAddr = Ipv4Addr::LOCALHOST.to_ipv6_mapped().into();
@@ -338,6 +341,9 @@ fn destinations_are_shown_as_asked_for_and_ipv6_in_brackets() {
 
 #[test]
 fn a_record_of_a_client_on_ipv6_shows_its_address() {
+    if !support::has_ipv6("a record of an IPv6 client") {
+        return;
+    }
     let (proxy, origin) = (Builder::default().listen(Some("::1")).start(), Origin::echo());
     let _tunnel = proxy.tunnel(origin.address);
     let records = proxy.admin().ask("GET_LOGS");

@@ -250,6 +250,9 @@ fn long_and_odd_names_are_cut_and_escaped() {
 
 #[test]
 fn ipv6_is_in_brackets() {
+    if !support::has_ipv6("a list of IPv6 connections") {
+        return;
+    }
     let proxy = support::proxy::Builder::default().listen(Some("::1")).start();
     let v6 = Origin::v6(echo);
     let tunnel = proxy.tunnel(v6.address);

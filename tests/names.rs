@@ -228,7 +228,7 @@ fn all_addresses_together_have_their_time() {
 #[test]
 fn a_look_up_has_its_time() {
     let server = Builder::default()
-        .timeouts(|timeouts| timeouts.resolve = Some(Duration::from_millis(200)))
+        .timeouts(|timeouts| timeouts.resolve = Some(Duration::from_secs(1)))
         .start();
     let _never = server.names().hang("hangs.test");
     server.client().say(&name_request(b"hangs.test", 80)).refused(4);
@@ -239,7 +239,7 @@ fn a_look_up_has_its_time() {
 #[test]
 fn a_late_answer_goes_nowhere() {
     let server = Builder::default()
-        .timeouts(|timeouts| timeouts.resolve = Some(Duration::from_millis(200)))
+        .timeouts(|timeouts| timeouts.resolve = Some(Duration::from_secs(2)))
         .start();
     let (wrong, right) = (saying("wrong"), saying("right"));
     server.names().add("late.test", &[wrong.address]);
@@ -337,8 +337,13 @@ fn its_own_ports_are_refused_under_every_name() {
         Ipv4Addr::UNSPECIFIED.to_ipv6_mapped().into(),
         Ipv4Addr::new(127, 0, 0, 2).to_ipv6_mapped().into(),
     ];
+    let v6 = support::has_ipv6("its own port on ::1");
     for port in ports {
         for (number, address) in addresses.into_iter().enumerate() {
+            // Without IPv6, it is no address of this machine.
+            if address == Ipv6Addr::LOCALHOST && !v6 {
+                continue;
+            }
             let name = format!("own{number}.test");
             server.names().add_ip(&name, address);
             server.client().say(&name_request(name.as_bytes(), port)).refused(2);

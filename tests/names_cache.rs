@@ -129,6 +129,12 @@ fn equal_names_are_one_question() {
 /// missing: nobody has looked.
 #[test]
 fn a_full_queue_refuses_the_name_that_has_waited_longest() {
+    let tried = (0..20).any(|_| is_in_time_with_a_full_queue());
+    assert!(tried, "the machine is too busy for this");
+}
+
+/// A look-up counts for a second only, then the next begins. Says whether that was time enough.
+fn is_in_time_with_a_full_queue() -> bool {
     let memory = Memory { found: None, failed: Some(Duration::from_secs(60)) };
     let change = |settings: &mut Settings| {
         (settings.dns_threads, settings.dns_queue, settings.names) = (1, 2, memory);
@@ -139,6 +145,7 @@ fn a_full_queue_refuses_the_name_that_has_waited_longest() {
         server.names().add(name, &[origin.address]);
     }
     let busy = server.names().hang("busy.test");
+    let began = Instant::now();
     let _busy = asking(&server, "busy.test", 80);
     eventually("the worker is busy", || server.names().asked().len() == 1);
     let mut first = asking(&server, "first.test", 80);
@@ -146,14 +153,20 @@ fn a_full_queue_refuses_the_name_that_has_waited_longest() {
     let mut second = asking(&server, "second.test", 80);
     let mut third = asking(&server, "third.test", 80);
     // All who wait for the one that has to go are told, and the worker has not been waited for.
-    first.refused(4);
-    also_first.refused(4);
-    assert_eq!(server.names().asked(), ["busy.test"]);
+    let codes = (first.reply().0, also_first.reply().0);
+    let asked = server.names().asked();
+    if began.elapsed() >= Duration::from_secs(1) {
+        return false;
+    }
+    assert_eq!((codes, asked), ((4, 4), vec!["busy.test".to_owned()]));
+    first.hears_eof();
+    also_first.hears_eof();
     drop(busy);
     assert_eq!((third.reply().0, second.reply().0), (0, 0));
     assert_eq!(code_for(&server, "first.test", 80), 0);
     // The newest was served first.
     assert_eq!(server.names().asked(), ["busy.test", "third.test", "second.test", "first.test"]);
+    true
 }
 
 /// Hundreds of names that never answer, each another one, all of one user: a good name gets through.

@@ -9,7 +9,7 @@ use support::binary;
 use support::origin::{Origin, closed_port};
 use support::proxy::{Builder, Proxy, connect, wait_for_exit};
 use support::socks::{Client, HELLO, connect_request, credentials, half_close};
-use support::{PATIENCE, eventually, read_exactly, read_to_end, read_to_reset};
+use support::{PATIENCE, eventually, has_ipv6, read_exactly, read_to_end, read_to_reset};
 
 /// Runs the program until it ends by itself.
 fn run(superuser: Option<&str>, arguments: &[&str]) -> Output {
@@ -296,7 +296,9 @@ fn a_port_in_use_is_told_in_one_line() {
 fn by_default_it_listens_on_ipv4_and_ipv6() {
     let (proxy, echo) = (Builder::default().listen(None).start(), Origin::echo());
     let port = proxy.socks_address().port();
-    for address in [SocketAddr::from(([127, 0, 0, 1], port)), (Ipv6Addr::LOCALHOST, port).into()] {
+    let v6 = has_ipv6("listening on IPv6");
+    let addresses = [SocketAddr::from(([127, 0, 0, 1], port)), (Ipv6Addr::LOCALHOST, port).into()];
+    for address in addresses.into_iter().take(if v6 { 2 } else { 1 }) {
         let client = Client::new(connect(address)).logged_in("admin", "1234");
         let mut tunnel = client.connected(echo.address);
         echoes(&mut tunnel);

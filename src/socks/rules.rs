@@ -147,6 +147,10 @@ mod tests {
             "[64:ff9b::127.0.0.1]:1080",
             "[2002:7f00:1::]:8080",
         ] {
+            // Without IPv6, ::1 is no address of this machine.
+            if local == "[::1]:1080" && !support::has_ipv6("its own port on ::1") {
+                continue;
+            }
             assert!(own(local), "{local}");
             let address = local.parse().expect("a literal");
             assert!(!permitted([127, 0, 0, 1].into(), address, &settings(true)), "{local}");

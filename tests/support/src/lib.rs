@@ -5,6 +5,7 @@
 #![allow(clippy::missing_panics_doc, reason = "a helper that panics fails its test")]
 
 pub mod client;
+mod diag;
 pub mod metp;
 pub mod origin;
 pub mod property;
@@ -13,7 +14,7 @@ pub mod socks;
 pub mod terminal;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv6Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,17 @@ pub fn binary(name: &str) -> PathBuf {
     candidates
         .find(|binary| binary.exists())
         .unwrap_or_else(|| panic!("{name} is not built: run `cargo build --workspace --bins`"))
+}
+
+/// Whether this machine has IPv6. If not, a note says what was not tried for want of it.
+pub fn has_ipv6(what: &str) -> bool {
+    let found = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    if !found {
+        // Unlike eprintln, this is shown although the test succeeds.
+        let note = format!("NOTE: there is no IPv6 on this machine, {what} was not tried\n");
+        std::io::stderr().write_all(note.as_bytes()).expect("somebody reads it");
+    }
+    found
 }
 
 /// Waits until `condition` holds.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 
 use socket2::SockRef;
 
+use crate::diag::queues;
 use crate::{eventually, read_exactly};
 
 /// Greeting with method 02 alone (RFC 1928 section 3).
@@ -121,25 +122,11 @@ pub fn reset(stream: TcpStream) {
 
 /// Waits until the server has read all that was sent to it. Sockets on 127.0.0.0/8 alone.
 pub fn wait_until_read(stream: &TcpStream) {
-    let ours = in_proc(stream.local_addr().expect("a socket"));
-    let theirs = in_proc(stream.peer_addr().expect("connected"));
-    // Bytes wait at our end (on their way) or at the server's (unread). The table may have thousands of
-    // lines: "SLOT: LOCAL REMOTE STATE SENDING:UNREAD ...".
-    let queues = |table: &str, local: &str, remote: &str| {
-        let ends = format!("{local} {remote} ");
-        let (_, line) = table.split_once(&ends)?;
-        let (sending, unread) = line.split_whitespace().nth(1)?.split_once(':')?;
-        Some((sending == "00000000", unread == "00000000"))
-    };
+    let ours = stream.local_addr().expect("a socket");
+    let theirs = stream.peer_addr().expect("the server has not closed it");
+    // Bytes wait at our end (on their way) or at the server's (unread).
     eventually("the server reads", || {
-        let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
-        let sent = queues(&table, &ours, &theirs).is_some_and(|(sent, _)| sent);
-        sent && queues(&table, &theirs, &ours).is_some_and(|(_, read)| read)
+        queues(ours, theirs).is_some_and(|(_, sending)| sending == 0)
+            && queues(theirs, ours).is_some_and(|(unread, _)| unread == 0)
     });
-}
-
-/// An address as /proc/net/tcp shows it.
-fn in_proc(address: SocketAddr) -> String {
-    let SocketAddr::V4(address) = address else { panic!("{address} is not IPv4") };
-    format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port())
 }
