@@ -68,6 +68,9 @@ fn a_new_password_acts_on_logins_and_nothing_that_is_open() {
 /// What is long is made as it is read: a reader who does not read costs one piece.
 #[test]
 fn a_long_list_waits_for_its_reader_and_nobody_for_it() {
+    if !support::has_descriptors(2048, "a list of 300 connections") {
+        return;
+    }
     let (proxy, echo) = (Proxy::start(), Origin::echo());
     let mut tunnel = proxy.tunnel(echo.address);
     let many: Vec<TcpStream> = (0..300).map(|_| proxy.socks()).collect();

@@ -138,6 +138,11 @@ fn sighup_and_sigpipe_are_survived() {
 /// The server closes a refused client first, so the old connections wait in TIME-WAIT on its side.
 #[test]
 fn a_restart_takes_its_ports_at_once() {
+    // Another program may be quicker to take one of them; but not each time.
+    assert!((0..5).any(|_| restarts_on_its_ports()), "it could not have the ports");
+}
+
+fn restarts_on_its_ports() -> bool {
     let (_held, closed) = closed_port();
     let mut first = Proxy::start();
     for _ in 0..10 {
@@ -165,13 +170,17 @@ fn a_restart_takes_its_ports_at_once() {
         .stderr(Stdio::null())
         .spawn()
         .expect("it starts");
-    eventually("the second one listens", || {
-        assert!(second.try_wait().expect("a child").is_none(), "it could not have the port");
-        TcpStream::connect(socks).is_ok() && TcpStream::connect(metp).is_ok()
+    let mut ended = false;
+    eventually("the second one listens, or could not", || {
+        ended = second.try_wait().expect("a child").is_some();
+        ended || TcpStream::connect(socks).is_ok() && TcpStream::connect(metp).is_ok()
     });
-    Client::new(connect(socks)).say(b"\x05\x01\x00").hears(b"\x05\xff");
-    second.kill().expect("it runs");
-    second.wait().expect("it has been killed");
+    if !ended {
+        Client::new(connect(socks)).say(b"\x05\x01\x00").hears(b"\x05\xff");
+        second.kill().expect("it runs");
+        second.wait().expect("it has been killed");
+    }
+    !ended
 }
 
 #[test]

@@ -9,7 +9,7 @@ use support::metp::Metp;
 use support::origin::Origin;
 use support::proxy::{Builder, Proxy, connect};
 use support::socks::{Client, HELLO, connect_request, credentials};
-use support::{PATIENCE, SOON, eventually, read_exactly};
+use support::{PATIENCE, SOON, eventually, has_descriptors, read_exactly};
 
 fn whole_handshake(target: SocketAddr) -> Vec<u8> {
     [HELLO, &credentials(b"admin", b"1234")[..], &connect_request(target)[..]].concat()
@@ -47,6 +47,9 @@ fn admin_gets_in(proxy: &Proxy) -> Metp {
 
 /// 500 clients that want tunnels at a process with 64 descriptors.
 fn is_full_and_recovers(arguments: &[&str], said: impl Fn(SocketAddr) -> Vec<u8>) {
+    if !has_descriptors(2000, "a crowd of 500 clients") {
+        return;
+    }
     let proxy = Builder::default().limits("-n 64").args(arguments).start();
     let echo = Origin::echo();
     let mut kept: Vec<TcpStream> = (0..5).map(|_| proxy.tunnel(echo.address)).collect();

@@ -88,7 +88,7 @@ fn three_hundred_dead_names_do_not_delay_a_good_one() {
         bench.ask(&format!("hang{number}"));
     }
     bench.ask("example.com");
-    assert_eq!(names(&bench.wait(SLOW * 5)), ["example.com"]);
+    assert_eq!(names(&bench.wait(SLOW * 20)), ["example.com"]);
 }
 
 #[test]
@@ -98,12 +98,13 @@ fn threads_are_bounded() {
         bench.ask(&format!("hang{number}"));
     }
     assert!(bench.threads() <= 1);
-    let deadline = Instant::now() + SLOW * 4;
-    while Instant::now() < deadline {
+    let deadline = Instant::now() + SLOW * 20;
+    while bench.threads() < 3 {
         assert!(bench.wait(CHECK).is_empty());
-        assert!(bench.threads() <= 3);
+        assert!(Instant::now() < deadline, "slow look-ups must not count");
     }
-    assert_eq!(bench.threads(), 3, "slow look-ups must not count");
+    assert!(bench.wait(SLOW * 2).is_empty());
+    assert_eq!(bench.threads(), 3);
 }
 
 #[test]

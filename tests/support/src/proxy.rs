@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::metp::Metp;
 use crate::socks::Client;
-use crate::{PATIENCE, binary, eventually};
+use crate::{PATIENCE, binary, eventually, raise_descriptor_limit};
 
 /// How to start the program.
 pub struct Builder {
@@ -74,6 +75,7 @@ impl Builder {
 
     /// Starts the program and waits until it listens.
     pub fn start(self) -> Proxy {
+        raise_descriptor_limit();
         let mut command = match self.limits {
             None => Command::new(binary("socks5d")),
             Some(limits) => {
@@ -92,6 +94,7 @@ impl Builder {
             command.env("PROXY_CTRL_SUPERUSER", superuser);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        close_others(&mut command);
         let mut child = command.spawn().expect("socks5d starts");
         let stdout = Lines::gather(child.stdout.take().expect("piped"));
         let stderr = Lines::gather(child.stderr.take().expect("piped"));
@@ -239,6 +242,21 @@ impl Drop for Proxy {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Keeps from a program what descriptors the test was started with, such as those of a `make -j`: how many
+/// it has decides how many connections it takes.
+fn close_others(command: &mut Command) {
+    const CLOEXEC: libc::c_uint = 4;
+    let close = || {
+        let (first, last) = (3 as libc::c_uint, libc::c_uint::MAX);
+        // SAFETY: close_range(2) takes three numbers. With CLOSE_RANGE_CLOEXEC nothing is closed before exec.
+        // Linux before 5.11 does not have it; then they stay open.
+        unsafe { libc::syscall(libc::SYS_close_range, first, last, CLOEXEC) };
+        Ok(())
+    };
+    // SAFETY: between fork and exec it makes one system call, and allocates nothing.
+    unsafe { command.pre_exec(close) };
 }
 
 /// Sends a signal to a child that has not been waited for.
