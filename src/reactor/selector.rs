@@ -99,6 +99,9 @@ impl Dial<TcpStream> for Selector {
 /// How many events one look takes at most.
 const EVENTS: usize = 1024;
 
+/// How often in a row a look may fail.
+const FAILURES: u32 = 16;
+
 /// The poll and the events of its last look.
 pub struct Selector {
     poll: Poll,
@@ -144,9 +147,11 @@ impl Selector {
     /// Waits for events, at most for `timeout`; `None` waits until there is one.
     ///
     /// # Errors
-    /// Those of epoll_wait(2), none of which can be mended. An interruption is no error.
+    /// Those of epoll_wait(2), if it fails [`FAILURES`] times in a row: nothing can mend that. An interruption
+    /// is no error, and a failing call takes no event.
     pub fn select(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let mut timeout = timeout;
+        let mut failures = 0;
         loop {
             match self.poll.poll(&mut self.events, timeout) {
                 // The process may have been stopped for long (SIGSTOP). What has come meanwhile is to be
@@ -154,6 +159,7 @@ impl Selector {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                     timeout = Some(Duration::ZERO);
                 }
+                Err(_) if failures < FAILURES => failures += 1,
                 result => return result,
             }
         }
