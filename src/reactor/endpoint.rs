@@ -22,6 +22,7 @@ use mio::net::TcpStream;
 use socket2::SockRef;
 
 use super::buffer::{Buffer, Pool};
+use super::errno::{self, settle};
 use super::liveness::Liveness;
 use super::pipe::Pipe;
 use super::slab::Key;
@@ -143,9 +144,16 @@ impl Stream for TcpStream {
     }
 
     fn failure(&self) -> Option<io::Error> {
-        self.take_error().unwrap_or_else(Some)
+        // A refused option says nothing of the peer. A read gives the socket's error as well, and takes nothing.
+        self.take_error().unwrap_or_else(|_| match self.peek(&mut [0]) {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => Some(error),
+            _ => None,
+        })
     }
 }
+
+/// How often EOF is tried, at once, while memory is short.
+const FINISH_ATTEMPTS: u32 = 4;
 
 /// A stream and its readiness.
 pub struct Endpoint<S: Stream> {
@@ -311,9 +319,11 @@ impl<S: Stream> Endpoint<S> {
     /// Sees to it that reads do not lose urgent data.
     fn keep_urgent(&mut self) {
         if self.urgent == Urgent::Dropped {
-            self.urgent = Urgent::Inline;
             // If it cannot be had, the urgent byte itself is lost, as without it.
-            let _ = self.stream.keep_urgent();
+            match self.stream.keep_urgent() {
+                Err(error) if errno::may_pass(&error) => {}
+                _ => self.urgent = Urgent::Inline,
+            }
         }
     }
 
@@ -344,8 +354,10 @@ impl<S: Stream> Endpoint<S> {
             Delay::Harmless => Delay::Harmful,
             Delay::Harmful => {
                 // If it cannot be had, bytes are late and nothing else.
-                let _ = self.stream.hurry();
-                Delay::Off
+                match self.stream.hurry() {
+                    Err(error) if errno::may_pass(&error) => Delay::Harmful,
+                    _ => Delay::Off,
+                }
             }
             Delay::Off => Delay::Off,
         };
@@ -395,7 +407,7 @@ impl<S: Stream> Endpoint<S> {
         Ok(())
     }
 
-    /// Moves what there is into an empty pipe.
+    /// Moves what there is into an empty pipe. What fails may be splice(2) and not the stream: a read decides.
     pub fn fill_pipe(&mut self, pipe: &mut Pipe) -> Transfer {
         if !self.readable {
             return Transfer::Blocked;
@@ -411,7 +423,7 @@ impl<S: Stream> Endpoint<S> {
     /// Moves a pipe's bytes out until it is empty, and adds to `count` how many were taken.
     ///
     /// # Errors
-    /// [`Stop`]: why the pipe is not empty yet.
+    /// [`Stop`]: why the pipe is not empty yet. What fails may be splice(2) and not the stream: a write decides.
     pub fn drain_pipe(&mut self, pipe: &mut Pipe, count: &mut u64) -> Result<(), Stop> {
         while pipe.held() > 0 {
             let (true, Some(descriptor)) = (self.writable, self.stream.descriptor()) else {
@@ -435,11 +447,22 @@ impl<S: Stream> Endpoint<S> {
         self.urgent != Urgent::Seen && self.stream.descriptor().is_some()
     }
 
-    /// Ends the writing direction, once. An error means that the peer is gone, which reading will show.
-    pub fn finish(&mut self) {
-        if !std::mem::replace(&mut self.finished, true) {
-            let _ = self.stream.finish();
+    /// Ends the writing direction, once. That the peer is gone is no error: reading will show it.
+    ///
+    /// # Errors
+    /// Those of shutdown(2) that are not the peer's: it lives, and has not been told of EOF. Closing tells it.
+    pub fn finish(&mut self) -> io::Result<()> {
+        let mut attempts = 1;
+        while !self.finished {
+            match self.stream.finish() {
+                Err(error) if errno::may_pass(&error) && attempts < FINISH_ATTEMPTS => {
+                    attempts += 1;
+                }
+                Err(error) if !errno::is_of_the_peer(&error) => return Err(error),
+                _ => self.finished = true,
+            }
         }
+        Ok(())
     }
 
     /// Reads and forgets up to `budget` bytes: what a peer still sends after the conversation is over.
@@ -457,15 +480,5 @@ impl<S: Stream> Endpoint<S> {
     }
 }
 
-/// Makes a call until it is not interrupted.
-fn settle(mut call: impl FnMut() -> io::Result<usize>) -> Transfer {
-    loop {
-        match call() {
-            Ok(0) => return Transfer::Ended,
-            Ok(count) => return Transfer::Moved(count),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Transfer::Blocked,
-            Err(error) => return Transfer::Failed(error),
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -40,9 +40,11 @@ impl Farewell {
             Err(Stop::Blocked) => return Flow::Wait,
             Err(Stop::Failed(_)) => return Flow::Close,
         }
-        peer.finish();
+        // Where EOF cannot be sent, closing sends it, once what has come is read.
+        let finished = peer.finish().is_ok();
         match peer.discard(BUDGET) {
             Transfer::Moved(_) => Flow::Again,
+            Transfer::Blocked if !finished => Flow::Close,
             Transfer::Blocked => Flow::Wait,
             Transfer::Ended | Transfer::Failed(_) => Flow::Close,
         }

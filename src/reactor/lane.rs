@@ -5,13 +5,14 @@
 //! capacity acts from the next transfer on.
 //!
 //! A lane whose reads come back full is streaming: it moves its bytes through a pipe with splice(2) as long
-//! as large pieces come, and copies again when they do not or no pipe can be had. Nobody outside this file
-//! knows which of the two holds the bytes.
+//! as large pieces come, and copies again when they do not, no pipe can be had, or the call is refused: what
+//! a pipe holds then is read out of it. Nobody outside this file knows which of the two holds the bytes.
 
-use std::io;
+use std::io::{self, ErrorKind};
 
 use super::buffer::{Buffer, Pool};
 use super::endpoint::{Endpoint, Stop, Stream, Transfer};
+use super::errno::{self, settle};
 use super::pipe::Pipe;
 
 /// How far a direction has come.
@@ -41,7 +42,8 @@ const FULL_READS: u8 = 2;
 /// A piece smaller than this ends it.
 const SMALL_PIECE: usize = 16 * 1024;
 
-/// One direction of a tunnel. At most one of buffer and pipe holds bytes.
+/// One direction of a tunnel. Where both hold bytes, those in the buffer are the older ones: they have been
+/// read out of the pipe.
 pub struct Lane {
     buffer: Buffer,
     /// Lent while it holds bytes.
@@ -126,8 +128,8 @@ impl Lane {
                 Phase::Open if !to.writable() => break End::Blocked,
                 Phase::Open => reads += 1,
                 Phase::Draining => {
-                    if !last {
-                        to.finish();
+                    if !last && let Err(error) = to.finish() {
+                        break End::SinkFailed(error);
                     }
                     self.phase = Phase::Shut;
                     break End::Shut;
@@ -154,11 +156,50 @@ impl Lane {
         pool: &mut Pool,
         bytes: &mut u64,
     ) -> Result<(), Stop> {
-        if let Some(pipe) = &mut self.pipe {
-            to.drain_pipe(pipe, bytes)?;
-            self.give_back_pipe(pool);
+        to.flush(&mut self.buffer, pool, bytes)?;
+        let Some(pipe) = &mut self.pipe else { return Ok(()) };
+        match to.drain_pipe(pipe, bytes) {
+            Err(Stop::Failed(error)) => {
+                pool.pipes.refused(&error);
+                match self.flush_by_copying(to, pool, bytes) {
+                    // A socket tells its error once: behind it, writes tell less.
+                    Err(Stop::Failed(later)) if errno::is_of_the_peer(&later) => {
+                        let known = errno::is_of_the_peer(&error);
+                        return Err(Stop::Failed(if known { error } else { later }));
+                    }
+                    copied => copied?,
+                }
+            }
+            drained => drained?,
         }
-        to.flush(&mut self.buffer, pool, bytes)
+        self.give_back_pipe(pool);
+        Ok(())
+    }
+
+    /// Delivers what the pipe holds through the buffer, one capacity after the other. Whether the sink has
+    /// failed, or splice(2) alone, shows here.
+    fn flush_by_copying(
+        &mut self,
+        to: &mut Endpoint<impl Stream>,
+        pool: &mut Pool,
+        bytes: &mut u64,
+    ) -> Result<(), Stop> {
+        let Some(pipe) = &mut self.pipe else { return Ok(()) };
+        while pipe.held() > 0 {
+            let capacity = pool.size();
+            let read =
+                self.buffer.fill(pool, capacity, |space| match settle(|| pipe.read(space)) {
+                    Transfer::Moved(count) => (count, Ok(())),
+                    Transfer::Failed(error) => (0, Err(error)),
+                    Transfer::Blocked | Transfer::Ended => {
+                        (0, Err(ErrorKind::UnexpectedEof.into()))
+                    }
+                });
+            // Bytes that cannot be had out of a pipe are lost: the direction must not end as if it were whole.
+            read.unwrap_or(Ok(())).map_err(Stop::Failed)?;
+            to.flush(&mut self.buffer, pool, bytes)?;
+        }
+        Ok(())
     }
 
     /// Takes the next piece from the sender, when nothing waits.
@@ -169,6 +210,7 @@ impl Lane {
         pool: &mut Pool,
     ) -> Transfer {
         let capacity = pool.size();
+        let mut failure = None;
         if self.streaming()
             && capacity >= STREAMING_FROM
             && from.spliceable()
@@ -178,17 +220,30 @@ impl Lane {
         {
             let transfer = from.fill_pipe(&mut pipe);
             self.pipe = Some(pipe);
-            match transfer {
-                Transfer::Moved(count) if count < SMALL_PIECE => self.full_reads = 0,
+            match &transfer {
+                Transfer::Moved(count) if *count < SMALL_PIECE => self.full_reads = 0,
                 Transfer::Moved(_) => {}
-                _ => self.give_back_pipe(pool),
+                Transfer::Failed(error) => {
+                    pool.pipes.refused(error);
+                    self.give_back_pipe(pool);
+                }
+                Transfer::Blocked | Transfer::Ended => self.give_back_pipe(pool),
             }
-            // What looks like EOF may be urgent data, which splice(2) does not pass: reading decides.
-            if !matches!(transfer, Transfer::Ended) {
-                return transfer;
+            // What looks like EOF may be urgent data, which splice(2) does not pass, and what looks like a
+            // failure may be the call's own: reading decides.
+            match transfer {
+                Transfer::Moved(_) | Transfer::Blocked => return transfer,
+                Transfer::Failed(error) => failure = Some(error),
+                Transfer::Ended => {}
             }
         }
         let transfer = from.fill(&mut self.buffer, pool, capacity);
+        // A socket tells its error once. Behind a call that has taken it, EOF is not true.
+        if let (Transfer::Ended, Some(error)) = (&transfer, failure)
+            && errno::is_of_the_peer(&error)
+        {
+            return Transfer::Failed(error);
+        }
         self.full_reads = match transfer {
             Transfer::Moved(count) if count >= capacity => self.full_reads.saturating_add(1),
             Transfer::Moved(_) => 0,
@@ -204,5 +259,7 @@ impl Lane {
     }
 }
 
+#[cfg(test)]
+mod refusals;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 pub mod abortive_close;
 pub mod buffer;
 pub mod endpoint;
+pub mod errno;
 pub mod farewell;
 pub mod getaddrinfo;
 pub mod lane;

@@ -2,15 +2,21 @@
 //!
 //! A pipe is to a streaming lane what storage is to a buffer: it is lent for the transfer and kept only
 //! while it holds bytes. The number of pipes is bounded; idle ones are closed after a while.
+//!
+//! splice(2) is an optimisation, and may be refused while both sockets are well. What is in a pipe can
+//! always be read out of it, and [`Pipes`] lends none where the call would only be refused again.
 
 #![allow(unsafe_code)] // Each block tells why it is sound.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+use super::errno;
 
 /// How much a pipe is asked to hold, in bytes.
 const CAPACITY: usize = 256 * 1024;
@@ -18,12 +24,14 @@ const CAPACITY: usize = 256 * 1024;
 const SMALLEST: u32 = 64 * 1024;
 /// A pipe that nobody has needed for this long is closed.
 const IDLE: Duration = Duration::from_secs(5);
+/// Where memory or descriptors were short, the next attempt comes after this time.
+const RETRY: Duration = Duration::from_secs(10);
 /// Pipes at once, at most: 32 MiB of kernel memory.
 const PIPES: usize = 128;
 
 /// A pipe, and how many bytes are in it.
 pub struct Pipe {
-    reader: OwnedFd,
+    reader: File,
     writer: OwnedFd,
     capacity: u32,
     held: u32,
@@ -39,6 +47,8 @@ impl Drop for Pipe {
 
 impl Pipe {
     fn open(meter: &Rc<Cell<usize>>) -> io::Result<Self> {
+        #[cfg(test)]
+        faults::next(faults::Call::Pipe)?;
         let mut ends = [-1; 2];
         // SAFETY: `ends` has room for the two descriptors that the call stores there.
         if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_NONBLOCK | libc::O_CLOEXEC) } != 0 {
@@ -54,7 +64,7 @@ impl Pipe {
         };
         let capacity = u32::try_from(size).map_err(|_| io::Error::last_os_error())?;
         meter.set(meter.get() + 1);
-        Ok(Pipe { reader, writer, capacity, held: 0, meter: Rc::clone(meter) })
+        Ok(Pipe { reader: reader.into(), writer, capacity, held: 0, meter: Rc::clone(meter) })
     }
 
     /// How many bytes are in it.
@@ -81,9 +91,23 @@ impl Pipe {
         self.held = self.held.saturating_sub(count);
         Ok(count as usize)
     }
+
+    /// Copies bytes out of the pipe, oldest first: the way back where [`Pipe::drain`] is refused.
+    ///
+    /// # Errors
+    /// Those of read(2). `UnexpectedEof` says that bytes are missing, which would be a fault of the kernel.
+    pub fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        #[cfg(test)]
+        faults::next(faults::Call::Read)?;
+        let count = self.reader.read(space)?;
+        self.held = self.held.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
+        if count == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(count) }
+    }
 }
 
 fn splice(from: i32, to: i32, count: u32) -> io::Result<u32> {
+    #[cfg(test)]
+    faults::next(faults::Call::Splice)?;
     let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
     let nowhere = std::ptr::null_mut();
     // SAFETY: both descriptors are open for the duration of the call; null offsets are allowed for pipes and
@@ -102,6 +126,39 @@ pub struct Pipes {
     /// Pipes at once for now: descriptors may be short.
     allowed: usize,
     now: Option<Instant>,
+    /// Whether opening one more is worth an attempt.
+    opening: Permit,
+    /// Whether splice(2) is.
+    splicing: Permit,
+}
+
+/// What is known of a call that may be refused.
+#[derive(Clone, Copy, Default)]
+enum Permit {
+    #[default]
+    Granted,
+    /// It has failed, and may succeed from this time on.
+    From(Instant),
+    /// It will always fail.
+    Refused,
+}
+
+impl Permit {
+    fn is_granted(self, now: Option<Instant>) -> bool {
+        match self {
+            Permit::Granted => true,
+            Permit::From(then) => now.is_some_and(|now| now >= then),
+            Permit::Refused => false,
+        }
+    }
+
+    /// What is known after this error.
+    fn after(error: &io::Error, now: Option<Instant>) -> Self {
+        match now.and_then(|now| now.checked_add(RETRY)) {
+            Some(then) if !errno::is_for_good(error) => Permit::From(then),
+            _ => Permit::Refused,
+        }
+    }
 }
 
 impl Pipes {
@@ -125,15 +182,40 @@ impl Pipes {
         self.open.get()
     }
 
-    /// Lends an empty pipe, if one can be had.
+    /// Lends an empty pipe, if one can be had and splice(2) is not known to be refused.
     pub fn lend(&mut self) -> Option<Box<Pipe>> {
-        match self.free.pop_back() {
-            Some((_, pipe)) => Some(pipe),
-            None if self.open() >= self.allowed => None,
-            None => {
-                let pipe = Pipe::open(&self.open).ok()?;
-                (pipe.capacity >= SMALLEST).then(|| Box::new(pipe))
+        if !self.splicing.is_granted(self.now) {
+            return None;
+        }
+        if let Some((_, pipe)) = self.free.pop_back() {
+            return Some(pipe);
+        }
+        if self.open() >= self.allowed || !self.opening.is_granted(self.now) {
+            return None;
+        }
+        match Pipe::open(&self.open) {
+            Ok(pipe) if pipe.capacity >= SMALLEST => Some(Box::new(pipe)),
+            Ok(_) => {
+                self.opening = Permit::after(&io::ErrorKind::OutOfMemory.into(), self.now);
+                None
             }
+            Err(error) => {
+                self.opening = Permit::after(&error, self.now);
+                None
+            }
+        }
+    }
+
+    /// splice(2) has failed with an error that may not be the sockets': no pipe is lent for a while, or
+    /// never again where the answer will not change. Errors of a peer change nothing.
+    pub fn refused(&mut self, error: &io::Error) {
+        if errno::is_of_the_peer(error) || matches!(self.splicing, Permit::Refused) {
+            return;
+        }
+        self.splicing = Permit::after(error, self.now);
+        match self.splicing {
+            Permit::Refused => log::info!("splice refused, bulk transfers are copied: {error}"),
+            _ => log::debug!("splice failed, bulk transfers are copied for {RETRY:?}: {error}"),
         }
     }
 
@@ -152,9 +234,58 @@ impl Pipes {
     }
 }
 
+/// Errors that the tests of this thread want from the calls of this file, in place of the kernel's answers.
+#[cfg(test)]
+pub mod faults {
+    use std::cell::RefCell;
+    use std::io;
+
+    /// A call that can fail.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Call {
+        /// pipe2(2).
+        Pipe,
+        /// splice(2), in either direction.
+        Splice,
+        /// read(2) out of a pipe.
+        Read,
+    }
+
+    thread_local! {
+        static PLAN: RefCell<Vec<(Call, u32, i32)>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// After `calls` more calls of this kind the next one fails with this errno, once.
+    pub fn plan(call: Call, calls: u32, errno: i32) {
+        PLAN.with_borrow_mut(|plan| plan.push((call, calls, errno)));
+    }
+
+    /// Forgets what has not happened.
+    pub fn clear() {
+        PLAN.with_borrow_mut(Vec::clear);
+    }
+
+    /// The answer to the next call.
+    pub fn next(call: Call) -> io::Result<()> {
+        PLAN.with_borrow_mut(|plan| {
+            let Some(at) = plan.iter().position(|(planned, ..)| *planned == call) else {
+                return Ok(());
+            };
+            let (_, calls, errno) = &mut plan[at];
+            if *calls > 0 {
+                *calls -= 1;
+                return Ok(());
+            }
+            let errno = *errno;
+            plan.remove(at);
+            Err(io::Error::from_raw_os_error(errno))
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::{ErrorKind, Read, Write};
+    use std::io::{ErrorKind, Write};
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
 
@@ -218,5 +349,69 @@ mod tests {
         pipe.fill(from.as_fd()).expect("bytes");
         pipes.give_back(pipe);
         assert_eq!(pipes.open(), 0);
+    }
+
+    #[test]
+    fn a_refusal_is_for_good_and_a_shortage_for_a_while() {
+        let of = io::Error::from_raw_os_error;
+        for (code, later) in [
+            (libc::ENOSYS, false),
+            (libc::EPERM, false),
+            (libc::EINVAL, false),
+            (libc::ENOMEM, true),
+            (libc::EIO, true),
+        ] {
+            let (mut pipes, now) = (Pipes::default(), Instant::now());
+            pipes.sweep(now, 2);
+            let pipe = pipes.lend().expect("allowed");
+            pipes.give_back(pipe);
+            pipes.refused(&of(code));
+            assert!(pipes.lend().is_none(), "{code}: at once");
+            pipes.sweep(now + RETRY / 2, 2);
+            assert!(pipes.lend().is_none(), "{code}: soon");
+            pipes.sweep(now + RETRY, 2);
+            assert_eq!(pipes.lend().is_some(), later, "{code}: later");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_breaks_off_is_no_refusal() {
+        let (mut pipes, now) = (Pipes::default(), Instant::now());
+        pipes.sweep(now, 1);
+        for code in [libc::ECONNRESET, libc::EPIPE, libc::ETIMEDOUT, libc::EHOSTUNREACH] {
+            pipes.refused(&io::Error::from_raw_os_error(code));
+            let pipe = pipes.lend().expect("as before");
+            pipes.give_back(pipe);
+        }
+    }
+
+    #[test]
+    fn a_pipe_that_cannot_be_opened_is_not_asked_for_each_time() {
+        for (code, later) in [(libc::EMFILE, true), (libc::ENOMEM, true), (libc::EPERM, false)] {
+            let (mut pipes, now) = (Pipes::default(), Instant::now());
+            pipes.sweep(now, 2);
+            let first = pipes.lend().expect("allowed");
+            faults::plan(faults::Call::Pipe, 0, code);
+            assert!(pipes.lend().is_none());
+            assert!(pipes.lend().is_none(), "{code}: the kernel would say yes, but is not asked");
+            pipes.give_back(first);
+            let first = pipes.lend().expect("the one that is open is as good as before");
+            pipes.sweep(now + RETRY, 2);
+            assert_eq!(pipes.lend().is_some(), later, "{code}");
+            drop(first);
+        }
+    }
+
+    #[test]
+    fn what_is_in_a_pipe_can_be_read_out_of_it() {
+        let (mut source, from) = UnixStream::pair().expect("sockets");
+        source.write_all(b"hello").expect("room");
+        let mut pipe = Pipe::open(&Rc::default()).expect("a pipe");
+        assert_eq!(pipe.fill(from.as_fd()).expect("bytes"), 5);
+        let mut got = [0; 3];
+        assert_eq!((pipe.read(&mut got).expect("bytes"), pipe.held()), (3, 2));
+        assert_eq!(&got, b"hel");
+        assert_eq!((pipe.read(&mut got).expect("bytes"), pipe.held()), (2, 0));
+        assert_eq!(&got[..2], b"lo");
     }
 }

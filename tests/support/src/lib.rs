@@ -10,6 +10,7 @@ pub mod metp;
 pub mod origin;
 pub mod property;
 pub mod proxy;
+pub mod seccomp;
 pub mod socks;
 pub mod terminal;
 

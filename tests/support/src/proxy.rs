@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 
 use crate::metp::Metp;
+use crate::seccomp::{self, Refusal};
 use crate::socks::Client;
 use crate::{PATIENCE, binary, eventually, raise_descriptor_limit};
 
@@ -20,6 +21,7 @@ pub struct Builder {
     superuser: Option<OsString>,
     listen: Option<&'static str>,
     limits: Option<&'static str>,
+    refusals: Vec<Refusal>,
 }
 
 /// The running program. It is killed when this is dropped.
@@ -44,6 +46,7 @@ impl Default for Builder {
             superuser: Some("admin:1234".into()),
             listen: Some("127.0.0.1"),
             limits: None,
+            refusals: Vec::new(),
         }
     }
 }
@@ -73,6 +76,12 @@ impl Builder {
         self
     }
 
+    /// Has the kernel refuse these calls, if it can ([`seccomp::available`]).
+    pub fn refuses(mut self, refusals: &[Refusal]) -> Self {
+        self.refusals.extend(refusals);
+        self
+    }
+
     /// Starts the program and waits until it listens.
     pub fn start(self) -> Proxy {
         raise_descriptor_limit();
@@ -95,6 +104,9 @@ impl Builder {
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         close_others(&mut command);
+        if !self.refusals.is_empty() {
+            seccomp::refuse(&mut command, &self.refusals);
+        }
         let mut child = command.spawn().expect("socks5d starts");
         let stdout = Lines::gather(child.stdout.take().expect("piped"));
         let stderr = Lines::gather(child.stderr.take().expect("piped"));

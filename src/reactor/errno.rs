@@ -1,0 +1,91 @@
+//! What the error of a system call says, and of whom: of the peer, of the machine as it is now, or of the
+//! machine for good.
+//!
+//! A call that is an optimisation (splice(2)) or a courtesy (TCP_NODELAY) may be refused, by a seccomp filter,
+//! a sandbox such as gVisor, or for want of memory, while both peers live. Such an error is never taken for
+//! the peer's.
+
+use std::io::{self, Error, ErrorKind};
+
+use super::endpoint::Transfer;
+
+/// How often a call is interrupted before that is its error.
+const INTERRUPTIONS: u32 = 1000;
+
+/// Whether it is an error of the connection, such as a socket keeps until a call takes it (SO_ERROR): the
+/// peer has reset it, does not answer any more, or cannot be reached.
+pub fn is_of_the_peer(error: &Error) -> bool {
+    let kind = matches!(
+        error.kind(),
+        ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionRefused
+            | ErrorKind::BrokenPipe
+            | ErrorKind::NotConnected
+            | ErrorKind::TimedOut
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::NetworkDown
+    );
+    let rare = [libc::EHOSTDOWN, libc::ENETRESET, libc::ENONET, libc::ESHUTDOWN, libc::EPROTO];
+    kind || error.raw_os_error().is_some_and(|code| rare.contains(&code))
+}
+
+/// Whether the same call may succeed later: memory or descriptors are short, or it was interrupted.
+pub fn may_pass(error: &Error) -> bool {
+    let short = [libc::ENOMEM, libc::ENOBUFS, libc::ENOSPC, libc::EMFILE, libc::ENFILE];
+    matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock)
+        || error.raw_os_error().is_some_and(|code| short.contains(&code))
+}
+
+/// Whether the same call will always be refused: this kernel has not got it, or a policy forbids it.
+pub fn is_for_good(error: &Error) -> bool {
+    let refused = [libc::ENOSYS, libc::EPERM, libc::EACCES, libc::EINVAL, libc::EOPNOTSUPP];
+    error.raw_os_error().is_some_and(|code| refused.contains(&code))
+}
+
+/// Makes a call until it is not interrupted.
+pub fn settle(mut call: impl FnMut() -> io::Result<usize>) -> Transfer {
+    let mut interruptions = 0;
+    loop {
+        match call() {
+            Ok(0) => return Transfer::Ended,
+            Ok(count) => return Transfer::Moved(count),
+            Err(error)
+                if error.kind() == ErrorKind::Interrupted && interruptions < INTERRUPTIONS =>
+            {
+                interruptions += 1;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Transfer::Blocked,
+            Err(error) => return Transfer::Failed(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_is_of_one_kind_at_most() {
+        for code in 1..134 {
+            let error = Error::from_raw_os_error(code);
+            let kinds = [is_of_the_peer(&error), may_pass(&error), is_for_good(&error)];
+            assert!(kinds.iter().filter(|kind| **kind).count() <= 1, "{error}: {kinds:?}");
+        }
+    }
+
+    #[test]
+    fn errors_of_the_mechanism_are_not_the_peers() {
+        let of = Error::from_raw_os_error;
+        for code in [libc::ECONNRESET, libc::EPIPE, libc::ETIMEDOUT, libc::EHOSTUNREACH] {
+            assert!(is_of_the_peer(&of(code)), "{code}");
+        }
+        for code in [libc::ENOSYS, libc::EPERM, libc::EINVAL] {
+            assert!(is_for_good(&of(code)), "{code}");
+        }
+        for code in [libc::ENOMEM, libc::ENOBUFS, libc::EINTR, libc::EAGAIN] {
+            assert!(may_pass(&of(code)), "{code}");
+        }
+    }
+}
