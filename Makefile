@@ -9,13 +9,15 @@ ROUNDS  ?= 5
 PERIOD  ?= 2
 WORKLOADS ?=
 PEERS   ?=
+QUICK   ?=
+CALLS   ?=
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 # What has property tests (tests/support/src/property.rs).
 PROPERTIES := --lib --test=documents --test=injection --test=metp_session
 MINIMUM := $(shell sed -n 's/^rust-version = "\([0-9.]*\)"/\1/p' Cargo.toml)
 
 .DEFAULT_GOAL := all
-.PHONY: all test check soak bench bench-micro fuzz install clean help rust
+.PHONY: all test check soak inject bench bench-micro fuzz install clean help rust
 
 all: rust ## build the release binaries: bin/socks5d and bin/client
 	$(CARGO) build --release --locked --bins
@@ -35,6 +37,10 @@ check: rust ## format, lints and documents, without a warning
 
 soak: all ## a mixed load for MINUTES (default 5) that checks every byte, descriptors and memory
 	$(CARGO) run --release --locked --package soak -- $(MINUTES)
+
+# It needs strace, which is not part of what `make test` may ask for.
+inject: all ## make system calls fail under load, with strace; QUICK=1: a subset; CALLS=splice,accept4: only these
+	$(CARGO) run --release --locked --package inject -- $(if $(QUICK),--quick) $(if $(CALLS),--calls $(CALLS))
 
 bench: all ## compare with other proxies: ROUNDS (5) of PERIOD (2) seconds; WORKLOADS, PEERS; see bench/README.md
 	$(CARGO) build --release --locked --package bench --bins

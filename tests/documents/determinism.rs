@@ -53,7 +53,9 @@ fn fault(source: &str) -> Option<String> {
         }
         for word in ["thread_rng", "getrandom", "fastrand", "RandomState", "rand::"] {
             let before = line.find(word).and_then(|at| line[..at].chars().next_back());
-            let whole = before.is_none_or(|before| !before.is_ascii_alphanumeric());
+            // In quotes it is the name of a system call.
+            let whole =
+                before.is_none_or(|before| !before.is_ascii_alphanumeric() && before != '"');
             if line.contains(word) && whole {
                 return Some(format!("{}: {word} draws something else each time", number + 1));
             }

@@ -1,0 +1,426 @@
+//! What clients do while calls fail: logins, requests, transfers in both directions, half-closes, resets, an
+//! administrator, signals. Each step ends with what its client has seen.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use support::socks::{HELLO, connect_request, credentials, name_request, reset};
+
+use crate::origin::{End, Origin, Received};
+use crate::server::Server;
+use crate::signal;
+
+/// A client that has waited for so long, for a byte or an end, waits for ever.
+pub const PATIENCE: Duration = Duration::from_secs(4);
+/// Bytes of a bulk transfer.
+const BULK: u64 = 3 << 20;
+
+/// What a client has seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All that it was to see.
+    Whole,
+    /// A refusal, or an end that looks as bad as it is.
+    BadEnd(String),
+    /// An orderly end of something that was not complete.
+    WrongEnd(String),
+    /// Bytes that nobody has sent.
+    WrongBytes(String),
+    /// Nothing at all, not even an end.
+    Stalled(String),
+}
+
+use Outcome::{BadEnd, Stalled, Whole, WrongBytes, WrongEnd};
+
+/// Where the steps find what they need.
+pub struct Stage<'a> {
+    pub socks: SocketAddr,
+    pub metp: SocketAddr,
+    pub pid: i32,
+    pub origin: &'a Origin,
+    /// A name of this machine that needs a look-up.
+    pub name: &'a str,
+}
+
+type Step = fn(&Stage<'_>) -> Outcome;
+
+/// All steps, in their order.
+pub const STEPS: [(&str, Step); 11] = [
+    ("bad login", bad_login),
+    ("request by name", by_name),
+    ("request by address", by_address),
+    ("download", download),
+    ("upload, half-close, answer", upload),
+    ("server half-closes first", late),
+    ("client resets", client_resets),
+    ("server resets", server_resets),
+    ("metp session", metp),
+    ("dead name", dead_name),
+    ("signal", hang_up),
+];
+
+/// A client that has to be served once nothing fails any more.
+pub fn healthy(stage: &Stage<'_>) -> Outcome {
+    match [by_address(stage), download(stage), metp(stage)].into_iter().find(|o| *o != Whole) {
+        Some(outcome) => outcome,
+        None => Whole,
+    }
+}
+
+impl<'a> Stage<'a> {
+    pub fn of(server: &Server, origin: &'a Origin, name: &'a str) -> Self {
+        Stage { socks: server.socks, metp: server.metp, pid: server.pid, origin, name }
+    }
+
+    fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.origin.port).into()
+    }
+
+    /// A tunnel to the origin, which has been told what to do.
+    fn tunnel(&self, request: &[u8], what: &str, id: u64, size: u64) -> Result<TcpStream, Outcome> {
+        let mut stream = connect(self.socks)?;
+        greet(&mut stream, b"secret")?;
+        say(&mut stream, request)?;
+        let head = hear::<4>(&mut stream, "a reply")?;
+        if head[0] != 5 || head[2] != 0 || !matches!(head[3], 1 | 4) {
+            return Err(WrongBytes(format!("a reply that begins {head:02x?}")));
+        }
+        match head[3] {
+            1 => drop(hear::<6>(&mut stream, "a reply")?),
+            _ => drop(hear::<18>(&mut stream, "a reply")?),
+        }
+        if head[1] != 0 {
+            return Err(BadEnd(format!("reply {:02x}", head[1])));
+        }
+        say(&mut stream, format!("{what} {id} {size}\n").as_bytes())?;
+        Ok(stream)
+    }
+}
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+fn next_id() -> u64 {
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A name that this machine knows for itself, and that has to be looked up.
+pub fn local_name() -> String {
+    let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let is_local = |address: SocketAddr| matches!(address.ip(), IpAddr::V4(ip) if ip.is_loopback());
+    let known = |name: &str| {
+        (name, 80).to_socket_addrs().is_ok_and(|mut all| all.next().is_some_and(is_local))
+    };
+    let name = [own.trim(), "localhost.localdomain"].into_iter().find(|name| known(name));
+    // An old spelling that only getaddrinfo reads.
+    name.unwrap_or("127.1").to_owned()
+}
+
+fn connect(address: SocketAddr) -> Result<TcpStream, Outcome> {
+    let stream =
+        TcpStream::connect_timeout(&address, PATIENCE).map_err(|error| ended("connect", &error))?;
+    let set = || {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)
+    };
+    set().map_err(|error| ended("options", &error))?;
+    Ok(stream)
+}
+
+fn ended(what: &str, error: &std::io::Error) -> Outcome {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => Stalled(what.to_owned()),
+        _ => BadEnd(format!("{what}: {error}")),
+    }
+}
+
+fn say(stream: &mut TcpStream, bytes: &[u8]) -> Result<(), Outcome> {
+    stream.write_all(bytes).map_err(|error| ended("writing", &error))
+}
+
+/// Reads some bytes of a handshake: an end before them shows that it was not complete.
+fn hear<const N: usize>(stream: &mut TcpStream, what: &str) -> Result<[u8; N], Outcome> {
+    let mut bytes = [0; N];
+    match stream.read_exact(&mut bytes) {
+        Ok(()) => Ok(bytes),
+        Err(error) => Err(ended(what, &error)),
+    }
+}
+
+fn greet(stream: &mut TcpStream, password: &[u8]) -> Result<(), Outcome> {
+    say(stream, HELLO)?;
+    let chosen = hear::<2>(stream, "a method")?;
+    if chosen == *b"\x05\xff" {
+        return Err(BadEnd("no method".to_owned()));
+    }
+    if chosen != *b"\x05\x02" {
+        return Err(WrongBytes(format!("method {chosen:02x?}")));
+    }
+    say(stream, &credentials(b"alice", password))?;
+    match hear::<2>(stream, "the answer to a login")? {
+        [1, 0] => Ok(()),
+        [1, _] => Err(BadEnd("login refused".to_owned())),
+        other => Err(WrongBytes(format!("login {other:02x?}"))),
+    }
+}
+
+/// The whole of a function that ends early.
+fn whole(step: impl FnOnce() -> Result<Outcome, Outcome>) -> Outcome {
+    step().unwrap_or_else(|outcome| outcome)
+}
+
+/// What is left, up to the end, has to be nothing.
+fn nothing_more(stream: &mut TcpStream) -> Outcome {
+    match stream.read(&mut [0; 64]) {
+        Ok(0) => Whole,
+        Ok(count) => WrongBytes(format!("{count} bytes behind the end")),
+        Err(error) => ended("the end", &error),
+    }
+}
+
+fn judge(what: &str, received: Received, size: u64) -> Outcome {
+    let Received { bytes, right, end } = received;
+    let seen = format!("{what}: {bytes} of {size} bytes");
+    match end {
+        _ if !right || bytes > size => WrongBytes(seen),
+        End::Never => Stalled(seen),
+        End::Error => BadEnd(seen),
+        End::Eof if bytes < size => WrongEnd(seen),
+        End::Eof => Whole,
+    }
+}
+
+fn bad_login(stage: &Stage<'_>) -> Outcome {
+    whole(|| {
+        let mut stream = connect(stage.socks)?;
+        match greet(&mut stream, b"wrong") {
+            Ok(()) => Err(WrongBytes("a wrong password was taken".to_owned())),
+            Err(BadEnd(_)) => Ok(match nothing_more(&mut stream) {
+                BadEnd(_) => Whole,
+                outcome => outcome,
+            }),
+            Err(outcome) => Err(outcome),
+        }
+    })
+}
+
+/// A line there and back, then the end, in both directions.
+fn round_trip(stage: &Stage<'_>, request: &[u8]) -> Outcome {
+    whole(|| {
+        let mut stream = stage.tunnel(request, "echo", next_id(), 0)?;
+        for text in [&b"one line\n"[..], b"and one more\n"] {
+            say(&mut stream, text)?;
+            let mut back = vec![0; text.len()];
+            stream.read_exact(&mut back).map_err(|error| match error.kind() {
+                ErrorKind::UnexpectedEof => WrongEnd("EOF in place of an echo".to_owned()),
+                _ => ended("an echo", &error),
+            })?;
+            if back != text {
+                return Err(WrongBytes("an echo".to_owned()));
+            }
+        }
+        stream.shutdown(Shutdown::Write).map_err(|error| ended("shutdown", &error))?;
+        Ok(nothing_more(&mut stream))
+    })
+}
+
+fn by_name(stage: &Stage<'_>) -> Outcome {
+    round_trip(stage, &name_request(stage.name.as_bytes(), stage.origin.port))
+}
+
+fn by_address(stage: &Stage<'_>) -> Outcome {
+    round_trip(stage, &connect_request(stage.address()))
+}
+
+fn download(stage: &Stage<'_>) -> Outcome {
+    whole(|| {
+        let id = next_id();
+        let mut stream = stage.tunnel(&connect_request(stage.address()), "down", id, BULK)?;
+        let received = stage.origin.pattern.receive(&mut stream, id, BULK);
+        if received.end != End::Eof || received.bytes < BULK || !received.right {
+            return Ok(judge("download", received, BULK));
+        }
+        Ok(nothing_more(&mut stream))
+    })
+}
+
+/// What the far end of an upload has seen, if it was reached at all.
+fn at_the_origin(stage: &Stage<'_>, id: u64, size: u64, seen: Outcome) -> Outcome {
+    // It sees the end as soon as the client does, and waits for it as long.
+    match stage.origin.received(id, PATIENCE * 2) {
+        Some(received) => match judge("at the origin", received, size) {
+            // The client has given up, and has seen why.
+            Stalled(_) | Whole if seen != Whole => seen,
+            Whole | BadEnd(_) => seen,
+            outcome => outcome,
+        },
+        None if seen == Whole => Stalled("no end at the origin".to_owned()),
+        None => seen,
+    }
+}
+
+/// The origin is there, and has been told what to do.
+fn go(stream: &mut TcpStream) -> Result<(), Outcome> {
+    let mut word = [0; 2];
+    match stream.read_exact(&mut word) {
+        Ok(()) if word == *b"go" => Ok(()),
+        Ok(()) => Err(WrongBytes("a word".to_owned())),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            Err(WrongEnd("EOF in place of a word".to_owned()))
+        }
+        Err(error) => Err(ended("a word", &error)),
+    }
+}
+
+fn upload(stage: &Stage<'_>) -> Outcome {
+    let id = next_id();
+    let mut reached = false;
+    let seen = whole(|| {
+        let mut stream = stage.tunnel(&connect_request(stage.address()), "up", id, BULK)?;
+        go(&mut stream)?;
+        reached = true;
+        // Where it breaks off, the read below sees the same.
+        let sent = stage.origin.pattern.send(&mut stream, id, BULK);
+        if sent.is_ok() {
+            stream.shutdown(Shutdown::Write).map_err(|error| ended("shutdown", &error))?;
+        }
+        let mut answer = Vec::new();
+        match stream.read_to_end(&mut answer) {
+            Ok(_) if answer == b"taken" => Ok(Whole),
+            Ok(_) if b"taken".starts_with(&answer) => match sent {
+                // It cannot take this for success: its own writes have failed.
+                Err(error) => Err(ended("upload", &error)),
+                Ok(()) => Err(WrongEnd("EOF in place of an answer".to_owned())),
+            },
+            Ok(_) => Err(WrongBytes("an answer".to_owned())),
+            Err(error) => Err(ended("an answer", &error)),
+        }
+    });
+    if reached { at_the_origin(stage, id, BULK, seen) } else { seen }
+}
+
+fn late(stage: &Stage<'_>) -> Outcome {
+    let (id, size) = (next_id(), 100_000);
+    let mut reached = false;
+    let seen = whole(|| {
+        let mut stream = stage.tunnel(&connect_request(stage.address()), "late", id, size)?;
+        reached = true;
+        let received = stage.origin.pattern.receive(&mut stream, id, size);
+        if received.end != End::Eof || received.bytes < size || !received.right {
+            return Ok(judge("before the half-close", received, size));
+        }
+        match nothing_more(&mut stream) {
+            Whole => {}
+            outcome => return Err(outcome),
+        }
+        stage.origin.pattern.send(&mut stream, id, size).map_err(|error| ended("after", &error))?;
+        stream.shutdown(Shutdown::Write).map_err(|error| ended("shutdown", &error))?;
+        Ok(Whole)
+    });
+    if reached { at_the_origin(stage, id, size, seen) } else { seen }
+}
+
+fn client_resets(stage: &Stage<'_>) -> Outcome {
+    let id = next_id();
+    let mut reached = false;
+    let seen = whole(|| {
+        let mut stream = stage.tunnel(&connect_request(stage.address()), "up", id, BULK)?;
+        go(&mut stream)?;
+        reached = true;
+        let sent = stage.origin.pattern.send(&mut stream, id, BULK / 2);
+        reset(stream);
+        sent.map_err(|error| ended("upload", &error))?;
+        Ok(Whole)
+    });
+    if !reached {
+        return seen;
+    }
+    match stage.origin.received(id, PATIENCE * 2) {
+        Some(received) => match judge("at the origin, behind a reset", received, BULK) {
+            BadEnd(_) => seen,
+            outcome => outcome,
+        },
+        None => Stalled("no end at the origin, behind a reset".to_owned()),
+    }
+}
+
+fn server_resets(stage: &Stage<'_>) -> Outcome {
+    whole(|| {
+        let id = next_id();
+        let mut stream = stage.tunnel(&connect_request(stage.address()), "cut", id, BULK)?;
+        let received = stage.origin.pattern.receive(&mut stream, id, BULK);
+        Ok(match judge("before a reset", received, BULK) {
+            BadEnd(_) => Whole,
+            outcome => outcome,
+        })
+    })
+}
+
+/// Commands, and whether a body follows `200`.
+const COMMANDS: [(&str, bool); 9] = [
+    ("HELLO METP/1.0", false),
+    ("AUTH admin 1234", false),
+    ("GET_METRICS", true),
+    ("INFO", true),
+    ("USERS", true),
+    ("GET_LOGS", true),
+    ("CONFIG SET log-entries 500", false),
+    ("CONNECTIONS", true),
+    ("QUIT", false),
+];
+
+fn metp(stage: &Stage<'_>) -> Outcome {
+    whole(|| {
+        let mut stream = BufReader::new(connect(stage.metp)?);
+        for (command, body) in COMMANDS {
+            say(stream.get_mut(), format!("{command}\n").as_bytes())?;
+            let status = line(&mut stream, command)?;
+            if !status.starts_with("200") {
+                return Err(BadEnd(format!("{command}: {status}")));
+            }
+            while body && line(&mut stream, command)? != "." {}
+        }
+        Ok(match nothing_more(stream.get_mut()) {
+            BadEnd(_) => Whole,
+            outcome => outcome,
+        })
+    })
+}
+
+/// A line of METP. Whoever gets half of one knows that it is not whole.
+fn line(stream: &mut BufReader<TcpStream>, what: &str) -> Result<String, Outcome> {
+    let mut line = String::new();
+    match stream.read_line(&mut line) {
+        Ok(_) if line.ends_with('\n') => Ok(line.trim_end().to_owned()),
+        Ok(_) => Err(BadEnd(format!("{what}: EOF"))),
+        Err(error) => Err(ended(what, &error)),
+    }
+}
+
+/// The figure of open connections, or nothing if it cannot be had.
+pub fn open_connections(metp: SocketAddr) -> Option<u64> {
+    let mut stream = BufReader::new(connect(metp).ok()?);
+    say(stream.get_mut(), b"HELLO METP/1.0\nAUTH admin 1234\nGET_METRICS\n").ok()?;
+    loop {
+        let line = line(&mut stream, "metrics").ok()?;
+        if let Some(figure) = line.strip_prefix("CURRENT_CONNECTIONS:") {
+            return figure.trim().parse().ok();
+        }
+    }
+}
+
+/// A name that is not one: it needs no server, and cannot be found. Any refusal will do.
+fn dead_name(stage: &Stage<'_>) -> Outcome {
+    match whole(|| stage.tunnel(&name_request(b"no..such", 80), "echo", 0, 0).map(|_| Whole)) {
+        Whole => WrongBytes("a name that cannot exist was found".to_owned()),
+        BadEnd(_) => Whole,
+        outcome => outcome,
+    }
+}
+
+fn hang_up(stage: &Stage<'_>) -> Outcome {
+    signal::send(stage.pid, libc::SIGHUP);
+    Whole
+}
