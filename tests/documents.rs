@@ -13,6 +13,8 @@ mod dialogue;
 mod options;
 #[path = "documents/protocol.rs"]
 mod protocol;
+#[path = "documents/quantities.rs"]
+mod quantities;
 #[path = "documents/spoken.rs"]
 mod spoken;
 

@@ -110,7 +110,7 @@ fn refusals_name_the_range() {
     for (arguments, answer) in [
         ("SET buffer-size 0", "400 Bad Request [RANGE] buffer-size takes 1 to 1048576 bytes"),
         ("SET buffer-size 1048577", "400 Bad Request [RANGE] buffer-size takes 1 to 1048576 bytes"),
-        ("SET buffer-size 4k", "400 Bad Request [RANGE] buffer-size takes 1 to 1048576 bytes"),
+        ("SET buffer-size 4kB", "400 Bad Request [RANGE] buffer-size takes 1 to 1048576 bytes"),
         ("SET buffer-size +1", "400 Bad Request [RANGE] buffer-size takes 1 to 1048576 bytes"),
         (
             "SET log-level loud",
@@ -169,6 +169,40 @@ fn refusals_name_the_range() {
         let told = admin.tell(&format!("CONFIG SET grace {digits}"));
         assert!(told == OK || told.contains("[RANGE]"), "{digits}: {told}");
     }
+}
+
+/// METP §5.17: sizes and times take units, and are shown without; counts, and CHANGE-BUFFER of METP/1.0, take none.
+#[test]
+fn values_take_units() {
+    let proxy = Proxy::with(&["--buffer-memory", "64M", "--connect-timeout", "1500ms"]);
+    let mut admin = proxy.admin();
+    assert_eq!(admin.setting("buffer-memory"), "67108864");
+    assert_eq!(admin.setting("connect-timeout"), "1.5");
+    for (key, value, shown) in [
+        ("buffer-size", "64k", "65536"),
+        ("buffer-size", "1MiB", "1048576"),
+        ("buffer-memory", "1G", "1073741824"),
+        ("idle-timeout", "5m", "300"),
+        ("grace", "250ms", "0.25"),
+        ("dns-cache", "1d", "86400"),
+    ] {
+        admin.set(key, value);
+        assert_eq!(admin.setting(key), shown, "{key} {value}");
+    }
+    for line in [
+        "CONFIG SET buffer-size 2M",
+        "CONFIG SET buffer-size 5s",
+        "CONFIG SET buffer-memory 18014398509481985k",
+        "CONFIG SET idle-timeout 5M",
+        "CONFIG SET idle-timeout 213503982334602d",
+        "CONFIG SET max-connections 1k",
+        "CONFIG SET log-entries 1k",
+    ] {
+        assert!(admin.tell(line).starts_with("400 Bad Request [RANGE] "), "{line}");
+    }
+    let syntax = "400 Bad Request [SYNTAX] unknown verb or wrong arguments";
+    assert_eq!(admin.tell("CHANGE-BUFFER 64k"), syntax);
+    assert_eq!(admin.setting("buffer-size"), "1048576");
 }
 
 /// CHANGE-BUFFER is CONFIG SET buffer-size, both ways.

@@ -43,6 +43,11 @@ fn metp_line() {
 }
 
 #[test]
+fn quantity() {
+    replay("quantity");
+}
+
+#[test]
 fn socks_session() {
     replay("socks_session");
 }

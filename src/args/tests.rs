@@ -60,6 +60,20 @@ fn values() {
     assert_eq!(settings.timeouts.connect, Some(Duration::from_millis(1500)));
 }
 
+/// `socks5d(8)`: sizes and times take units, counts and ports take none.
+#[test]
+fn values_take_units() {
+    let line = "--buffer-size 64k --buffer-memory 1GiB --idle-timeout 5m --connect-timeout 250ms";
+    let words: Vec<&str> = line.split(' ').collect();
+    let settings = args(&words).expect("good values").settings;
+    assert_eq!((settings.buffer_size, settings.buffer_memory), (65_536, 1 << 30));
+    assert_eq!(settings.timeouts.idle, Some(Duration::from_secs(300)));
+    assert_eq!(settings.timeouts.connect, Some(Duration::from_millis(250)));
+    for line in [["--max-connections", "1k"], ["-p", "1k"], ["--idle-timeout", "5M"]] {
+        assert!(args(&line).is_err(), "{line:?}");
+    }
+}
+
 #[test]
 fn bad_values_are_named_with_their_option() {
     for (line, says) in [

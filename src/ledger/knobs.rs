@@ -9,7 +9,8 @@ use log::LevelFilter;
 
 use super::settings::Settings;
 use crate::proto::metp::BUFFER_SIZES;
-use crate::proto::text::{Seconds, seconds};
+use crate::proto::quantity;
+use crate::proto::text::Seconds;
 
 /// The longest time a setting takes, in seconds: a year.
 pub const LONGEST_SECONDS: u32 = 31_536_000;
@@ -304,9 +305,11 @@ impl Knob {
 
     fn try_set(&self, settings: &mut Settings, value: &str) -> Option<()> {
         match &self.access {
-            Access::Number(range, Place(_, place)) => *place(settings) = number(value, range)?,
+            Access::Number(range, Place(_, place)) => {
+                *place(settings) = self.number(value, range)?
+            }
             Access::Limit(range, Place(_, place)) => {
-                *place(settings) = Some(number(value, range)?).filter(|limit| *limit > 0);
+                *place(settings) = Some(self.number(value, range)?).filter(|limit| *limit > 0);
             }
             Access::Timeout(Place(_, place)) => {
                 *place(settings) = Some(time(value)?).filter(|time| !time.is_zero());
@@ -322,6 +325,13 @@ impl Knob {
             Access::Level(Place(_, place)) => *place(settings) = level(value)?,
         }
         Some(())
+    }
+
+    /// A number in range: one of bytes may have a unit.
+    fn number(&self, text: &str, range: &RangeInclusive<usize>) -> Option<usize> {
+        let read = if self.unit == "bytes" { quantity::size } else { quantity::count };
+        let number = usize::try_from(read(text)?).ok()?;
+        range.contains(&number).then_some(number)
     }
 
     /// What is said of a value that it does not take.
@@ -344,17 +354,12 @@ impl Knob {
     }
 }
 
-fn number(text: &str, range: &RangeInclusive<usize>) -> Option<usize> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|number| digits && range.contains(number))
-}
-
 /// Zero, or a time that can be shown: one below a millisecond would be shown, and rounded, to what means off.
 fn time(text: &str) -> Option<Duration> {
     const SHORTEST: Duration = Duration::from_millis(1);
     let longest = Duration::from_secs(LONGEST_SECONDS.into());
     let zero = !text.bytes().any(|byte| matches!(byte, b'1'..=b'9'));
-    seconds(text).filter(|time| zero || (SHORTEST..=longest).contains(time))
+    quantity::time(text).filter(|time| zero || (SHORTEST..=longest).contains(time))
 }
 
 fn level(word: &str) -> Option<LevelFilter> {
@@ -400,6 +405,40 @@ mod tests {
                 assert_eq!(knob.set(&mut settings, good), Ok(()), "{} {good}", knob.key);
                 assert_eq!(knob.get(&settings), shown, "{}", knob.key);
             }
+        }
+    }
+
+    /// METP §5.17: sizes and times take units, counts take none.
+    #[test]
+    fn units_are_taken_and_never_shown() {
+        for (key, value, shown) in [
+            ("buffer-size", "64k", Some("65536")),
+            ("buffer-size", "1MiB", Some("1048576")),
+            ("buffer-size", "1M", Some("1048576")),
+            ("buffer-size", "1025k", None),
+            ("buffer-size", "0k", None),
+            ("buffer-size", "64s", None),
+            ("buffer-size", "18446744073709551615k", None),
+            ("buffer-memory", "1g", Some("1073741824")),
+            ("buffer-memory", "1T", Some("1099511627776")),
+            ("buffer-memory", "2T", None),
+            ("idle-timeout", "5m", Some("300")),
+            ("idle-timeout", "250ms", Some("0.25")),
+            ("idle-timeout", "0ms", Some("0")),
+            ("idle-timeout", "0.5ms", None),
+            ("idle-timeout", "365d", Some("31536000")),
+            ("idle-timeout", "366d", None),
+            ("idle-timeout", "5k", None),
+            ("grace", "1.5h", Some("5400")),
+            ("max-connections", "1k", None),
+            ("max-connections-per-ip", "1k", None),
+            ("log-entries", "1k", None),
+            ("dns-threads", "32s", None),
+        ] {
+            let mut settings = Settings::default();
+            let knob = Knob::find(key.as_bytes()).expect("a setting");
+            let set = knob.set(&mut settings, value).map(|()| knob.get(&settings));
+            assert_eq!(set.ok().as_deref(), shown, "{key} {value}");
         }
     }
 

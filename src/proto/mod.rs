@@ -6,6 +6,7 @@
 //! remembering where parsing stopped, and no split of the input can change the result.
 
 pub mod metp;
+pub mod quantity;
 pub mod socks5;
 pub mod text;
 pub mod timestamp;

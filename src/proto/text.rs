@@ -72,13 +72,6 @@ pub fn narrow(text: &str) -> Vec<u8> {
     text.chars().map(|character| u8::try_from(character).unwrap_or(b'?')).collect()
 }
 
-/// Reads a time in seconds, fractions allowed: digits and a point, no sign, no exponent.
-pub fn seconds(text: &str) -> Option<Duration> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    let number = text.parse().ok().filter(|_| digits)?;
-    Duration::try_from_secs_f64(number).ok()
-}
-
 /// Displays a time in seconds, as short as can be, to the millisecond: `3`, `0.25`.
 #[derive(Clone, Copy)]
 pub struct Seconds(pub Duration);

@@ -14,7 +14,8 @@ use getopts::Matches;
 use options::{ALIASES, Takes};
 use socks5d::args::{UNEXPECTED, describe, shown};
 use socks5d::proto::metp::{Command, ConnectionId, LINE_LIMIT, LONGEST_GRACE, LogSelection, Role};
-use socks5d::proto::text::{Escaped, narrow, seconds, split_account, unescape, widen};
+use socks5d::proto::quantity;
+use socks5d::proto::text::{Escaped, narrow, split_account, unescape, widen};
 
 /// The variable that stands in for `-u`.
 pub const LOGIN_VARIABLE: &str = "METP_AUTH";
@@ -142,7 +143,7 @@ pub fn parse(
     }
     let port = match given.opt_str("port") {
         None => 8080,
-        Some(text) => decimal(&text)
+        Some(text) => quantity::count(&text)
             .and_then(|number| u16::try_from(number).ok())
             .filter(|port| *port > 0)
             .ok_or_else(|| Usage(format!("-p {}: 1 to 65535 expected", shown(&text))))?,
@@ -270,7 +271,8 @@ fn task(option: &'static str, value: Option<&str>) -> Result<Option<Act>, Usage>
             Command::ConfigSet { key: narrow(key), value: narrow(value) }
         }
         "--change-buffer" => Command::ChangeBuffer(
-            decimal(text)
+            quantity::size(text)
+                .and_then(|size| usize::try_from(size).ok())
                 .ok_or_else(|| Usage(format!("-c {}: a number of bytes expected", shown(text))))?,
         ),
         "--shutdown" => Command::Shutdown(value.map(grace).transpose()?),
@@ -291,7 +293,7 @@ fn new_user(pair: &str) -> Result<Command, Usage> {
 
 fn grace(text: &str) -> Result<Duration, Usage> {
     let most = Duration::from_secs(LONGEST_GRACE.into());
-    seconds(text).filter(|time| *time <= most).ok_or_else(|| {
+    quantity::time(text).filter(|time| *time <= most).ok_or_else(|| {
         Usage(format!("--shutdown {}: 0 to {LONGEST_GRACE} seconds expected", shown(text)))
     })
 }
@@ -313,7 +315,8 @@ fn live(given: &Matches) -> Result<Option<Live>, Usage> {
         (true, true) => Err(Usage("-w and -f: one of them expected".to_owned())),
         (true, false) => {
             let text = given.opt_str("watch").unwrap_or_else(|| "1".to_owned());
-            let every = seconds(&text).filter(|every| INTERVALS.contains(&every.as_secs_f64()));
+            let every =
+                quantity::time(&text).filter(|every| INTERVALS.contains(&every.as_secs_f64()));
             every.map(|every| Some(Live::Watch(every))).ok_or_else(|| {
                 let (least, most) = (INTERVALS.start(), INTERVALS.end());
                 Usage(format!("-w {}: {least} to {most} seconds expected", shown(&text)))
@@ -364,11 +367,6 @@ fn login(given: &Matches, environment: Option<&OsStr>) -> Result<Login, Usage> {
         (None, None) => Password::Asked,
     };
     Ok(Login { name, password })
-}
-
-fn decimal(text: &str) -> Option<usize> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if digits { text.parse().ok() } else { None }
 }
 
 #[cfg(test)]

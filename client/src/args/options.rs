@@ -140,6 +140,10 @@ Administers a running socks5d over METP. Commands are given in their order;
 after -- stands a line of METP, which is sent as it is.
 ";
 
+const UNITS: &str = "
+SECONDS may have a unit: ms, s, m, h or d; so may BYTES: k, M or G (by 1024).
+";
+
 const EXAMPLES: &str = "
 Examples:
     client -u admin --connections          who is using the proxy, and how much
@@ -196,5 +200,5 @@ pub fn usage() -> String {
             text.push_str(&format!("    {name:<26} {}\n", option.help));
         }
     }
-    text + EXAMPLES
+    text + UNITS + EXAMPLES
 }

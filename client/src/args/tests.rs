@@ -59,6 +59,9 @@ fn every_option_and_every_alias() {
         (&["--sr", "bob", "user"], "SET-ROLE bob user\n"),
         (&["-c", "4096"], "CHANGE-BUFFER 4096\n"),
         (&["--change-buffer", "1"], "CHANGE-BUFFER 1\n"),
+        (&["-c", "64k"], "CHANGE-BUFFER 65536\n"),
+        (&["-c", "1MiB"], "CHANGE-BUFFER 1048576\n"),
+        (&["--set", "idle-timeout=5m"], "CONFIG SET idle-timeout 5m\n"),
         (&["--cb", "0"], "CHANGE-BUFFER 0\n"),
         (
             &["-c", "1", "-m", "-d", "x", "-g"],
@@ -81,6 +84,8 @@ fn every_option_and_every_alias() {
         (&["--set=a=b=c"], "CONFIG SET a b=c\n"),
         (&["--shutdown"], "SHUTDOWN\n"),
         (&["--shutdown", "2.5"], "SHUTDOWN GRACE 2.5\n"),
+        (&["--shutdown", "500ms"], "SHUTDOWN GRACE 0.5\n"),
+        (&["--shutdown", "24h"], "SHUTDOWN GRACE 86400\n"),
         (&["-m", "--", "GET_LOGS", "LAST", "3"], "GET_METRICS\nGET_LOGS LAST 3\n"),
         (&["--", "-m"], "-m\n"),
     ] {
@@ -113,6 +118,7 @@ fn bad_usage_is_named_without_passwords() {
         (&["-u", "a:b", "-a", "bob", ""], "-a bob: the password is empty or holds a line end"),
         (&["-u", "a:b", "-r", "bob", "root"], "-r \"root\": user or admin expected"),
         (&["-u", "a:b", "-c", "4096abc"], "-c \"4096abc\": a number of bytes expected"),
+        (&["-u", "a:b", "-c", "1kB"], "-c \"1kB\": a number of bytes expected"),
         (&["-u", "a:b", "-c", "-1"], "-c \"-1\": a number of bytes expected"),
         (&["-u", "a:b", "-p", "0", "-m"], "-p \"0\": 1 to 65535 expected"),
         (&["-u", "a:b", "-H", "", "-m"], "-H \"\": a name or an address expected"),
@@ -175,6 +181,8 @@ fn what_is_shown_live() {
         (&["-w", "5"], 5000),
         (&["-w5"], 5000),
         (&["--watch=0.25"], 250),
+        (&["--watch", "250ms"], 250),
+        (&["-w", "1h"], 3_600_000),
     ] {
         let every = match live(line) {
             Ok(Some(Live::Watch(every))) => every,

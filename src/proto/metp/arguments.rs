@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{Cause, LONGEST_NAME, LONGEST_PASSWORD, Response};
-use crate::proto::text::{self, Escaped};
+use crate::proto::quantity;
+use crate::proto::text::Escaped;
 
 pub(super) fn bad(cause: Cause) -> Response {
     Response::BadRequest(Some(cause))
@@ -72,7 +73,7 @@ pub(super) fn seconds(word: &[u8], longest: u32) -> Result<Duration, Response> {
         return Err(bad(Cause::Syntax));
     }
     number(whole, 8)?;
-    let time = std::str::from_utf8(word).ok().and_then(text::seconds);
+    let time = std::str::from_utf8(word).ok().and_then(quantity::time);
     let longest = Duration::from_secs(longest.into());
     let time = time.filter(|time| *time <= longest).ok_or(bad(Cause::Range))?;
     Ok(Duration::new(time.as_secs(), time.subsec_millis() * 1_000_000))

@@ -10,23 +10,26 @@ mod fake;
 mod metp_session;
 mod network;
 mod parsers;
+mod quantity;
 mod reference;
 mod script;
 mod socks_session;
 
 pub use metp_session::metp_session;
 pub use parsers::{credentials, hello, metp_line, request};
+pub use quantity::quantity;
 pub use socks_session::socks_session;
 
 /// A check: any bytes are a case.
 pub type Check = fn(&[u8]);
 
 /// The checks, by the names of their fuzz targets.
-pub const TARGETS: [(&str, Check); 6] = [
+pub const TARGETS: [(&str, Check); 7] = [
     ("hello", hello),
     ("credentials", credentials),
     ("request", request),
     ("metp_line", metp_line),
+    ("quantity", quantity),
     ("socks_session", socks_session),
     ("metp_session", metp_session),
 ];
