@@ -1,13 +1,16 @@
 //! The command line and `PROXY_CTRL_SUPERUSER`, turned into plain data.
 
+pub mod secrets;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::os::unix::ffi::OsStrExt;
 
 use getopts::{Fail, Matches, Options};
 
+use self::secrets::{Takes, secrets};
 use crate::ledger::knobs::{KNOBS, Knob};
 use crate::ledger::settings::Settings;
 use crate::proto::text::{Escaped, narrow, split_account, widen};
@@ -132,6 +135,22 @@ fn hint(knob: &Knob) -> &'static str {
         "level" => "LEVEL",
         _ => "N",
     }
+}
+
+/// The octets of each argument that are or may be a password.
+pub fn passwords(arguments: &[OsString]) -> Vec<Range<usize>> {
+    let option = |name: &str| match name {
+        "-u" | "--user" => Some(Takes::Account),
+        "-h" | "--help" | "-v" | "--version" => Some(Takes::Nothing),
+        "-l" | "--listen" | "-p" | "--port" | "-L" | "--metp-listen" | "-P" | "--metp-port" => {
+            Some(Takes::Plain)
+        }
+        name => {
+            let knob = Knob::find(name.strip_prefix("--")?.as_bytes())?;
+            Some(if knob.is_switch() { Takes::Nothing } else { Takes::Plain })
+        }
+    };
+    secrets(arguments, option, |_| false)
 }
 
 /// Reads the arguments (without the program's name) and the value of [`SUPERUSER_VARIABLE`].

@@ -1,5 +1,6 @@
 //! The program: command line, logging, limits; then the server.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
@@ -27,7 +28,10 @@ fn main() -> ExitCode {
     // Both before there is any other thread: see there.
     process::share_heaps();
     let superuser = process::take_from_environment(SUPERUSER_VARIABLE);
-    match args::parse(std::env::args_os().skip(1), superuser.as_deref()) {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    // If the system does not tell where they stand, they stay; nothing depends on it.
+    let _ = process::erase_arguments(&args::passwords(&arguments));
+    match args::parse(arguments, superuser.as_deref()) {
         Ok(Invocation::Show(text)) => match io::stdout().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,

@@ -2,10 +2,11 @@
 
 #![allow(unsafe_code)] // Each block tells why it is sound.
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CStr, OsString};
 use std::fmt;
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::os::fd::IntoRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -93,23 +94,81 @@ pub fn harden() -> io::Result<()> {
     Ok(())
 }
 
+unsafe extern "C" {
+    /// The variables of this process: pointers to `NAME=VALUE`, and null behind the last (environ(7)).
+    static environ: *const *mut libc::c_char;
+}
+
 /// Takes a secret out of the environment: from the variables that children would inherit, and from the
 /// memory that /proc/PID/environ shows. To be called before there is a second thread.
 pub fn take_from_environment(variable: &str) -> Option<OsString> {
-    let secret = std::env::var_os(variable)?;
-    let name = CString::new(variable).ok()?;
-    // SAFETY: there is no other thread that could read or change the environment. The pointer that getenv
-    // returns leads to a string that ends in NUL and belongs to the process, which is allowed to write there;
-    // it is used before the environment changes.
+    let secret = std::env::var_os(variable);
+    // SAFETY: there is no other thread that could read or change the environment. Each pointer before the null
+    // leads to a string that ends in NUL and belongs to the process, which is allowed to write there; nothing
+    // is read behind the NUL, and none is used any more when the environment changes.
     unsafe {
-        let mut byte = libc::getenv(name.as_ptr());
-        while !byte.is_null() && *byte != 0 {
-            *byte = 0;
-            byte = byte.add(1);
+        let mut entry = environ;
+        // A variable may be there twice.
+        while !entry.is_null() && !(*entry).is_null() {
+            let name = CStr::from_ptr(*entry).to_bytes();
+            let value =
+                name.strip_prefix(variable.as_bytes()).filter(|rest| rest.starts_with(b"="));
+            if let Some(length) = value.map(|value| value.len().saturating_sub(1)) {
+                let at = name.len().saturating_sub(length);
+                (*entry).add(at).write_bytes(0, length);
+            }
+            entry = entry.add(1);
         }
         std::env::remove_var(variable);
     }
-    Some(secret)
+    secret
+}
+
+/// Overwrites parts of the command line (the program's name left out) in the memory that /proc/PID/cmdline
+/// shows, and that ps(1) therefore shows to everybody. `secrets` has a range of octets for each argument. Where
+/// that memory does not hold the arguments that the program has got, as behind a loader, all of it is
+/// overwritten but the first. To be called before there is a second thread.
+///
+/// # Errors
+/// If the system does not tell where it is.
+pub fn erase_arguments(secrets: &[Range<usize>]) -> io::Result<()> {
+    let (start, end) = command_line()?;
+    // SAFETY: the kernel says that these addresses, of this process, hold its arguments: strings on its stack,
+    // which it may write to. Nothing else refers to them: the standard library has copied what it handed out,
+    // and there is no other thread that could copy more.
+    let memory = unsafe {
+        let length = end.saturating_sub(start);
+        std::slice::from_raw_parts_mut(std::ptr::with_exposed_provenance_mut::<u8>(start), length)
+    };
+    erase(memory, secrets);
+    Ok(())
+}
+
+fn erase(memory: &mut [u8], secrets: &[Range<usize>]) {
+    const INSTEAD: u8 = b'*';
+    let arguments = memory.strip_suffix(b"\0").unwrap_or(memory).split(|byte| *byte == 0).count();
+    let expected = arguments == secrets.len().saturating_add(1);
+    for (index, argument) in memory.split_mut(|byte| *byte == 0).enumerate() {
+        let Some(index) = index.checked_sub(1) else { continue };
+        let secret = match secrets.get(index) {
+            Some(secret) if expected => argument.get_mut(secret.clone()),
+            _ => Some(argument),
+        };
+        secret.unwrap_or_default().fill(INSTEAD);
+    }
+}
+
+/// Where the arguments of this process begin and end in its memory: fields 48 and 49 of proc_pid_stat(5).
+fn command_line() -> io::Result<(usize, usize)> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    // The name of the program, in brackets, may hold anything; the third field follows it.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+    let mut addresses = fields.skip(48 - 3).map(|field| field.parse::<usize>());
+    match (addresses.next(), addresses.next()) {
+        // Where they are not told, as under an emulator, they are 0.
+        (Some(Ok(start @ 1..)), Some(Ok(end))) if start < end => Ok((start, end)),
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
 }
 
 /// A signal that the loop is told of.
@@ -186,5 +245,27 @@ extern "C" fn handler(number: i32) {
         let saved = *errno;
         libc::write(PIPE.load(Ordering::Acquire), byte.as_ptr().cast(), 1);
         *errno = saved;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn erased(memory: &[u8], secrets: &[Range<usize>]) -> String {
+        let mut memory = memory.to_vec();
+        erase(&mut memory, secrets);
+        String::from_utf8(memory).expect("text").replace('\0', " ")
+    }
+
+    #[test]
+    fn what_is_secret_is_overwritten_and_no_more() {
+        let line = b"socks5d\0-u\0a:secret\0-p\x001080\0";
+        assert_eq!(erased(line, &[0..0, 2..8, 0..0, 0..0]), "socks5d -u a:****** -p 1080 ");
+        // What goes beyond the argument, or belongs to another command line, is no reason to keep a secret.
+        assert_eq!(erased(line, &[0..0, 2..8]), "socks5d ** ******** ** **** ");
+        assert_eq!(erased(b"x\0", &[]), "x ");
+        assert_eq!(erased(b"x\0\0y\0", &[0..0, 0..1]), "x  * ");
+        assert_eq!(erased(b"", &[0..1, 0..1]), "");
     }
 }

@@ -34,6 +34,21 @@ fn the_superuser_is_taken_out_of_the_environment() {
     assert!(!holds(&proc_file(proxy.pid(), "cmdline"), b"swordfish"));
 }
 
+/// What ps(1) shows to everybody has the names of the accounts, in every spelling of `-u`, and no password.
+#[test]
+fn passwords_are_erased_from_the_command_line() {
+    let arguments =
+        ["-u", "amy:swordfish", "-ubob:sword:fish", "--user=eve:swordfish", "--grace", "2"];
+    let proxy = Builder::default().args(arguments).start();
+    proxy.metp().logged_in("bob", "sword:fish");
+    proxy.metp().logged_in("eve", "swordfish");
+    let line = proc_file(proxy.pid(), "cmdline");
+    assert!(!holds(&line, b"sword") && !holds(&line, b"fish"), "{}", line.escape_ascii());
+    for kept in [&b"\0-u\0amy:*********\0"[..], b"\0-ubob:**********\0", b"\0--grace\x002\0"] {
+        assert!(holds(&line, kept), "{}", line.escape_ascii());
+    }
+}
+
 /// The variable is wiped, whatever it holds, before anything can fail.
 #[test]
 fn what_children_would_inherit_has_no_superuser() {

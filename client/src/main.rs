@@ -25,16 +25,25 @@ mod terminal;
 mod units;
 mod watch;
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use args::Invocation;
 use conversation::Failure;
+use socks5d::process;
 
 fn main() -> ExitCode {
-    let environment = std::env::var_os(args::LOGIN_VARIABLE);
-    let done = match args::parse(std::env::args_os().skip(1), environment.as_deref()) {
+    // Before there is any other thread: see there.
+    let environment = process::take_from_environment(args::LOGIN_VARIABLE);
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    // If the system does not tell where they stand, they stay; nothing depends on it.
+    let _ = process::erase_arguments(&args::passwords(&arguments));
+    if let Err(error) = process::harden() {
+        complain(&format_args!("client: cannot give up core dumps and privileges: {error}"));
+    }
+    let done = match args::parse(arguments, environment.as_deref()) {
         Ok(Invocation::Show(text)) => show(text.as_bytes()),
         Ok(Invocation::Talk(args)) => call::talk(args),
         Err(usage) => Err(Failure::Usage(format!("client: {usage}"))),

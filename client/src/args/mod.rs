@@ -5,14 +5,14 @@ mod options;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::Ipv6Addr;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use getopts::Matches;
 use options::{ALIASES, Takes};
-use socks5d::args::{UNEXPECTED, describe, shown};
+use socks5d::args::{UNEXPECTED, describe, secrets, shown};
 use socks5d::proto::metp::{Command, ConnectionId, LINE_LIMIT, LONGEST_GRACE, LogSelection, Role};
 use socks5d::proto::quantity;
 use socks5d::proto::text::{Escaped, narrow, split_account, unescape, widen};
@@ -104,6 +104,33 @@ const BETWEEN: char = '\0';
 
 /// How often a live screen can be renewed, in seconds.
 const INTERVALS: RangeInclusive<f64> = 0.1..=3600.0;
+
+/// The octets of each argument that are or may be a password.
+pub fn passwords(arguments: &[OsString]) -> Vec<Range<usize>> {
+    let option = |name: &str| {
+        let long = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, long)| *long);
+        let option = options::find(long)?;
+        Some(match (option.long, option.takes) {
+            ("--user", _) => secrets::Takes::Account,
+            ("--add-user", _) => secrets::Takes::NameAndPassword,
+            (_, Takes::Nothing) => secrets::Takes::Nothing,
+            (_, Takes::Maybe) => secrets::Takes::Maybe,
+            (_, Takes::One) => secrets::Takes::Plain,
+            // The first would be a name, and so is the second where it is no password.
+            (_, Takes::Two) => secrets::Takes::TwoPlain,
+        })
+    };
+    secrets::secrets(arguments, option, is_public)
+}
+
+/// Whether a line of METP holds no password. In one that is not known, there may be one.
+fn is_public(words: &[OsString]) -> bool {
+    let line = words.join(OsStr::new(" "));
+    let command = Command::parse(line.as_bytes(), Role::Admin);
+    command.is_ok_and(|command| {
+        !matches!(command, Command::AddUser { .. } | Command::ChangePassword { .. })
+    })
+}
 
 /// Reads the arguments (without the program's name) and the value of [`LOGIN_VARIABLE`].
 ///
