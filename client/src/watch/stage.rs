@@ -1,13 +1,17 @@
 //! The terminal while it shows the screen: raw, and on its alternate screen. However the watch ends or stops,
-//! the terminal is left as it was found.
+//! the terminal is left as it was found. One that has no alternate screen, as the console of Linux, passes over the
+//! request for it: there the screen is cleared of what others wrote, and what others write goes below it.
 
 use std::io::{self, stdout};
 use std::mem::ManuallyDrop;
 
 use ratatui::DefaultTerminal;
 use ratatui::backend::{Backend, ClearType};
-use ratatui::crossterm::execute;
-use ratatui::crossterm::terminal::{EnterAlternateScreen, disable_raw_mode, enable_raw_mode};
+use ratatui::crossterm::cursor::MoveTo;
+use ratatui::crossterm::terminal::{
+    Clear, EnterAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
+use ratatui::crossterm::{self, execute};
 
 use crate::terminal::{self, Stops};
 
@@ -28,7 +32,10 @@ impl Stage {
             // It may have got half of the way.
             let _ = ratatui::try_restore();
         }
-        Ok(Stage { terminal: ManuallyDrop::new(entered?) })
+        let mut stage = Stage { terminal: ManuallyDrop::new(entered?) };
+        // Only what differs from a blank screen would be drawn, over whatever is there.
+        stage.forget()?;
+        Ok(stage)
     }
 
     /// Gives the terminal back, stops until the program is continued, and takes it again.
@@ -66,6 +73,7 @@ impl Stage {
 
     fn leave(&mut self) -> io::Result<()> {
         self.terminal.show_cursor()?;
+        last_line()?;
         ratatui::try_restore()
     }
 }
@@ -74,6 +82,14 @@ impl Drop for Stage {
     fn drop(&mut self) {
         // There is nobody left to tell if this fails: the terminal may be gone.
         let _ = self.terminal.show_cursor();
+        let _ = last_line();
         let _ = ratatui::try_restore();
     }
+}
+
+/// Goes to the last line, and makes it blank. An alternate screen takes it along, and leaving that restores the
+/// place of the cursor.
+fn last_line() -> io::Result<()> {
+    // More lines than any terminal has: it stops at its last.
+    execute!(stdout(), MoveTo(0, 998), Clear(crossterm::terminal::ClearType::CurrentLine))
 }

@@ -9,7 +9,7 @@ use support::proxy::{Proxy, send_signal};
 use super::{Tunnel, Watch, proxy};
 
 /// A shell that runs the watch, and when that has stopped, waits for Enter to go on with it.
-fn shell(proxy: &Proxy) -> Watch {
+pub fn shell(proxy: &Proxy) -> Watch {
     let port = proxy.metp_address().port().to_string();
     let client = command(["-p", &port, "-u", "admin:1234", "-w", "0.2"]);
     let mut shell = Command::new("sh");

@@ -2,6 +2,7 @@
 
 mod dialogue;
 mod jobs;
+mod plain;
 mod sizes;
 
 use std::net::TcpStream;
@@ -42,7 +43,10 @@ impl Watch {
     ) -> Self {
         let port = proxy.metp_address().port().to_string();
         let mut command = command(["-p", &port, "-u", user, "-w", "0.2"]);
-        command.env_remove("NO_COLOR").envs(environment.iter().copied());
+        for variable in ["LC_CTYPE", "LANG", "NO_COLOR", "TZ"] {
+            command.env_remove(variable);
+        }
+        command.env("LC_ALL", "C.UTF-8").envs(environment.iter().copied());
         Watch::run(command, columns, rows)
     }
 
