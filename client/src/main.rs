@@ -17,6 +17,7 @@ mod conversation;
 mod fields;
 mod follow;
 mod json;
+mod locale;
 mod order;
 mod password;
 mod render;

@@ -2,6 +2,9 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use socks5d::proto::timestamp::Timestamp;
 
 use support::client::{command, outcome};
 use support::eventually;
@@ -90,6 +93,36 @@ fn the_default_is_a_second_and_fractions_are_allowed() {
     for wrong in ["0", "0.05", "3601", "1x"] {
         let refused = client::client(proxy.metp_address(), ["-w", wrong]);
         assert_eq!(refused.code, 64, "{wrong}: {refused:?}");
+    }
+}
+
+/// The time is that of the C library, for whatever `TZ` may say.
+#[test]
+fn lines_are_in_local_time() {
+    let proxy = Proxy::start();
+    let port = proxy.metp_address().port().to_string();
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later").as_secs();
+    // Behind UTC, ahead, by quarters of an hour, with summer all year long, by a whole day.
+    for (zone, ahead) in [
+        ("UTC0", 0),
+        ("XYZ-5:45", 20_700),
+        ("<-0330>3:30", -12_600),
+        ("ABC4DEF,0/0,J365/25", -10_800),
+        ("LONGNAME-24", 86_400),
+        (":no/such/zone", 0),
+    ] {
+        let mut command = command(["-p", &port, "-u", "admin:1234", "-w", "0.1"]);
+        let before = now();
+        let mut client = command.env("TZ", zone).spawn().expect("it starts");
+        let mut lines = BufReader::new(client.stdout.take().expect("piped"));
+        let mut line = String::new();
+        lines.read_line(&mut line).expect("text");
+        let after = now();
+        let _ = client.kill();
+        let _ = client.wait();
+        let shown = Timestamp::parse(&format!("{}Z", line[..19].replacen(' ', "T", 1)));
+        let utc = shown.expect("a time").seconds().checked_add_signed(-ahead).expect("after 1970");
+        assert!((before..=after).contains(&utc), "{zone}: {line}");
     }
 }
 

@@ -14,6 +14,37 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
+impl Timestamp {
+    /// Reads what [`Timestamp`] displays: RFC 3339 in UTC, to the second, from 1970 to 9999. `None` if it is
+    /// anything else, or a day that no calendar has.
+    pub fn parse(text: &str) -> Option<Self> {
+        let number = |from: usize, to: usize| {
+            let digits = text.get(from..to)?;
+            let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+            digits.parse::<u64>().ok().filter(|_| plain)
+        };
+        let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+        let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+        if year < 1970 || !(1..=12).contains(&month) || hour > 23 || minute > 59 || second > 59 {
+            return None;
+        }
+        // Years begin in March, as below.
+        let (march, shift) = if month < 3 { (month + 9, 1) } else { (month - 3, 0) };
+        let years = year - shift;
+        let leap_days = years / 4 + years / 400 - years / 100;
+        let days = 365 * years + leap_days + (153 * march + 2) / 5 + day.checked_sub(1)?;
+        let days = days.checked_sub(DAYS_BEFORE_1970)?;
+        let time = Timestamp(days * DAY + hour * 3600 + minute * 60 + second);
+        // Points, letters and the length of the month are right if it comes out as it went in.
+        (time.to_string() == text).then_some(time)
+    }
+
+    /// Seconds since 1970-01-01T00:00:00Z.
+    pub fn seconds(self) -> u64 {
+        self.0
+    }
+}
+
 const DAY: u64 = 86_400;
 const DAYS_IN_400_YEARS: u64 = 146_097;
 const DAYS_IN_100_YEARS: u64 = 36_524;
@@ -63,6 +94,7 @@ mod tests {
             (253_402_300_799, "9999-12-31T23:59:59Z"),
         ] {
             assert_eq!(shown(seconds), text);
+            assert_eq!(Timestamp::parse(text), Some(Timestamp(seconds)));
         }
     }
 
@@ -70,7 +102,9 @@ mod tests {
     fn days_follow_one_another() {
         let (mut year, mut month, mut day) = (1970, 1, 1);
         for days in 0..200 * 366 {
-            assert_eq!(&shown(days * DAY)[..10], format!("{year:04}-{month:02}-{day:02}"));
+            let noon = shown(days * DAY + DAY / 2);
+            assert_eq!(Timestamp::parse(&noon).map(Timestamp::seconds), Some(days * DAY + DAY / 2));
+            assert_eq!(&noon[..10], format!("{year:04}-{month:02}-{day:02}"));
             let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
             let length = match month {
                 2 => 28 + u64::from(leap),
@@ -79,6 +113,34 @@ mod tests {
             };
             (day, month) = if day == length { (1, month + 1) } else { (day + 1, month) };
             (month, year) = if month == 13 { (1, year + 1) } else { (month, year) };
+        }
+    }
+
+    #[test]
+    fn nothing_else_is_a_timestamp() {
+        for text in [
+            "",
+            "-",
+            "2025-06-28",
+            "2025-06-28 14:32:10Z",
+            "2025-06-28T14:32:10",
+            "2025-06-28T14:32:10z",
+            "2025-06-28T14:32:10+02:00",
+            "2025-06-28T14:32:10.5Z",
+            "2025-06-28T14:32:60Z",
+            "2025-06-28T24:00:00Z",
+            "2025-02-29T00:00:00Z",
+            "2025-06-31T00:00:00Z",
+            "2025-00-01T00:00:00Z",
+            "2025-13-01T00:00:00Z",
+            "2025-01-00T00:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "0000-00-00T00:00:00Z",
+            "+025-06-28T14:32:10Z",
+            "2025-06-28T14:32:1\u{e9}",
+            "10000-01-01T00:00:00Z",
+        ] {
+            assert_eq!(Timestamp::parse(text), None, "{text:?}");
         }
     }
 

@@ -13,6 +13,7 @@ use super::news::{Bytes, per_second};
 use super::pace::{Pace, STIR};
 use crate::answer::{Answer, Kind};
 use crate::conversation::{Conversation, Failure, Server};
+use crate::locale;
 
 /// What GET_METRICS ALL says, as far as it is watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,7 +62,7 @@ pub fn lines(server: &Server, interval: Duration, out: &mut dyn Write) -> Result
     };
     every(&mut conversation, interval, ask, |before, bytes, period| {
         let rate = per_second(bytes.saturating_sub(before), period);
-        let time = chrono::Local::now().format("%Y-%m-%d %H:%M:%S");
+        let time = locale::now();
         writeln!(out, "{time} {rate}").and_then(|()| out.flush()).map_err(Failure::Output)
     })
 }

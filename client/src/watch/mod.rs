@@ -3,6 +3,7 @@
 //! `feed` talks to the server and hands `news` to `screen`, which has `model` remember them and `view` draw
 //! them on the `stage`; `keyboard` reads keys, `keys` knows what they mean. `figures` does without a screen.
 
+mod ascii;
 mod feed;
 mod figures;
 mod gone;

@@ -3,7 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use socks5d::proto::timestamp::Timestamp;
+
 use crate::fields::{number, value};
+use crate::locale::LocalTime;
 use crate::units;
 
 /// Names and destinations are shorter (METP §3.4), unless the server is not what it should be.
@@ -206,10 +209,10 @@ pub fn address(endpoint: &str) -> &str {
     address.trim_matches(['[', ']'])
 }
 
-/// `06-28 14:32:10` of `2025-06-28T14:32:10Z`.
+/// `06-28 14:32:10` of `2025-06-28T14:32:10Z`: the local time. What is no timestamp stays what it is.
 pub fn moment(timestamp: &str) -> String {
-    let (_, rest) = timestamp.split_once('-').unwrap_or(("", timestamp));
-    rest.replace('T', " ").replace('Z', "")
+    let local = Timestamp::parse(timestamp).and_then(LocalTime::at);
+    local.map_or_else(|| timestamp.to_owned(), LocalTime::without_year)
 }
 
 fn bytes(line: &str) -> Bytes {
@@ -267,11 +270,13 @@ mod tests {
                       up=512 down=512 duration=61.000 reason=killed";
         let line = LogLine::from_event(fields);
         assert!(!line.warns);
-        assert_eq!(shown(line), "06-28 14:32:10|amy|::1|x:80|1.0 KiB in 1m01s, killed");
+        let time = moment("2025-06-28T14:32:10Z");
+        assert_eq!(shown(line), format!("{time}|amy|::1|x:80|1.0 KiB in 1m01s, killed"));
         let refused = fields.replace("reply=0", "reply=2").replace("killed", "refused");
         let line = LogLine::from_event(&refused);
         assert!(line.warns);
-        assert_eq!(shown(line), "06-28 14:32:10|amy|::1|x:80|reply 2, refused");
+        assert_eq!(shown(line), format!("{time}|amy|::1|x:80|reply 2, refused"));
+        assert_eq!(moment("06-28T14:32Z"), "06-28T14:32Z");
     }
 
     #[test]

@@ -66,7 +66,7 @@ mod tests {
     fn lines() {
         let record = Record::parse(b"[2025-06-28T14:32:10Z] amy 127.0.0.1 [::1]:80 1536");
         let line = LogLine {
-            time: "06-28 14:32:10".into(),
+            time: moment("2025-06-28T14:32:10Z"),
             user: "amy".into(),
             source: "127.0.0.1".into(),
             destination: "[::1]:80".into(),

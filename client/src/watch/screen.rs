@@ -13,6 +13,7 @@ use super::signals::Signals;
 use super::stage::Stage;
 use super::view::{View, Where};
 use crate::conversation::{Failure, Server};
+use crate::locale;
 use crate::render;
 use crate::terminal::{self, Stops};
 
@@ -43,6 +44,7 @@ pub fn screen(server: &Server, interval: Duration) -> Result<(), Failure> {
         user: Escaped(&server.name).to_string(),
         interval,
         colours: terminal::colours(),
+        utf8: locale::is_utf8(),
     };
     let no_screen = |error| Failure::Usage(format!("--watch: no use of the terminal: {error}"));
     let signals = Signals::catch().map_err(no_screen)?;

@@ -10,6 +10,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
+use super::ascii;
 use super::help;
 use super::history::Figures;
 use super::keys::{Keys, Question};
@@ -38,6 +39,8 @@ pub struct Where {
     pub interval: Duration,
     /// Whether there are to be colours.
     pub colours: bool,
+    /// Whether there may be characters beyond ASCII.
+    pub utf8: bool,
 }
 
 /// All that is drawn.
@@ -81,6 +84,9 @@ impl View<'_> {
         let cursor = self.footer(footer, buffer);
         if self.keys.question == Question::Help {
             help::draw(body, buffer);
+        }
+        if !self.place.utf8 {
+            ascii::replace(buffer);
         }
         if let Some(position) = cursor {
             frame.set_cursor_position(position);
@@ -272,6 +278,7 @@ mod tests {
             user: "admin".into(),
             interval: Duration::from_secs(1),
             colours: true,
+            utf8: true,
         };
         let mut keys = Keys::default();
         keys.question = question;

@@ -2,6 +2,7 @@
 
 mod dialogue;
 mod jobs;
+mod places;
 mod plain;
 mod sizes;
 
