@@ -5,11 +5,7 @@ use socks5d::proto::metp::Command;
 use crate::conversation::{Conversation, Failure};
 use crate::{fields, render};
 
-/// Lines of a list that are taken from a server: far more than it has connections or records.
-const MOST_LINES: usize = 1_000_000;
-/// Octets of a list, likewise.
-const MOST_OCTETS: usize = 128 << 20;
-/// Lines where each is another figure.
+/// Lines of an answer that is no list: each is another figure.
 const MOST_FIGURES: usize = 256;
 
 /// What kind of lines an answer has.
@@ -59,6 +55,11 @@ impl Kind {
         }
     }
 
+    /// Whether its lines are a list of any length, each of which stands for itself.
+    pub fn is_list(self) -> bool {
+        matches!(self, Kind::Users | Kind::Records | Kind::Rows)
+    }
+
     /// Whether lines follow the status line.
     pub fn has_body(self) -> bool {
         !matches!(self, Kind::Done | Kind::Killed)
@@ -66,7 +67,7 @@ impl Kind {
 }
 
 impl Answer {
-    /// Reads what follows a status line that was 200.
+    /// Reads what follows a status line that was 200, unless that is a list.
     ///
     /// # Errors
     /// If the body breaks off, or never ends.
@@ -75,16 +76,12 @@ impl Answer {
         text: String,
         conversation: &mut Conversation,
     ) -> Result<Self, Failure> {
-        let (most, what) = match kind {
-            Kind::Metrics | Kind::Figures | Kind::Pairs => (MOST_FIGURES, "metrics are"),
-            _ => (MOST_LINES, "answer is"),
-        };
-        let (mut lines, mut octets) = (Vec::new(), 0);
+        let mut lines = Vec::new();
         if kind.has_body() {
             conversation.body(|line| {
-                octets += line.len();
-                if lines.len() >= most || octets > MOST_OCTETS {
-                    return Err(Failure::Broken(format!("The server's {what} too long")));
+                if lines.len() >= MOST_FIGURES {
+                    let text = "The server's metrics are too long".to_owned();
+                    return Err(Failure::Broken(text));
                 }
                 lines.push(render::text(line));
                 Ok(())
@@ -100,8 +97,7 @@ impl Answer {
         let whole = match self.kind {
             Kind::Metrics => return render::metrics(&self.lines).map(drop),
             Kind::Figures | Kind::Pairs => !self.lines.is_empty(),
-            Kind::Killed => fields::value(&self.text, "killed")
-                .is_some_and(|count| count.parse::<u64>().is_ok()),
+            Kind::Killed => fields::digits(&self.text, "killed").is_some(),
             Kind::Done | Kind::Users | Kind::Records | Kind::Rows => true,
         };
         let broken = || Failure::Broken("The server's answer is incomplete".to_owned());

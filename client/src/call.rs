@@ -1,12 +1,13 @@
 //! A call: opens a session, gives the commands in their order, shows the answers.
 
-use std::io;
+use std::io::{self, Stdout};
 
 use crate::answer::{Answer, Kind};
 use crate::args::{Args, Live, Password};
 use crate::conversation::{Conversation, Failure, Server};
-use crate::json::Document;
+use crate::document::Document;
 use crate::order::Order;
+use crate::table::{Style, Table};
 use crate::{complain, follow, password, render, report, show, table, watch};
 
 /// Does all that a command line asks for. A command that is refused does not keep the others from being given;
@@ -27,10 +28,11 @@ pub fn talk(args: Args) -> Result<(), Failure> {
     complain(&render::connecting(&server.host, server.port, &server.name));
     let mut first = None;
     if !orders.is_empty() {
-        let mut call = Call { document: json.then(|| Document::new(&server)) };
+        let document = json.then(|| Document::new(io::stdout(), &server)).transpose()?;
+        let mut call = Call { document };
         let done = call.give_all(&orders, &server);
         if let Some(document) = call.document {
-            show(document.text(done.as_ref().err()).as_bytes())?;
+            document.end(done.as_ref().err())?;
         }
         first = done?;
     }
@@ -53,8 +55,8 @@ pub fn talk(args: Args) -> Result<(), Failure> {
 }
 
 struct Call {
-    /// The answers so far, if they are to be JSON.
-    document: Option<Document>,
+    /// Where the answers go, if they are to be JSON.
+    document: Option<Document<Stdout>>,
 }
 
 impl Call {
@@ -66,7 +68,7 @@ impl Call {
         for order in orders {
             let answer = self.give(order, &mut conversation);
             if let Some(document) = &mut self.document {
-                document.add(order, &answer);
+                document.add(order, &answer)?;
             }
             match answer {
                 Ok(_) => left |= order.leaves(),
@@ -98,9 +100,8 @@ impl Call {
         Ok(first)
     }
 
-    /// Gives one command and shows the answer, unless all are to be shown together.
+    /// Gives one command and shows the answer, of a document only if it is a list.
     fn give(&mut self, order: &Order, conversation: &mut Conversation) -> Result<Answer, Failure> {
-        let quiet = self.document.is_some();
         let text = match (&order.line, &order.command) {
             (Some(line), _) => conversation.say_line(line)?,
             (None, Some(command)) => {
@@ -112,17 +113,39 @@ impl Call {
             (None, None) => String::new(),
         };
         let kind = order.kind();
-        let raw = order.line.is_some();
-        if !quiet && !raw && matches!(kind, Kind::Users | Kind::Records) {
-            // As they come: there may be many.
-            conversation.body(|line| show(render::line(line).as_bytes()))?;
+        if kind.is_list() {
+            self.show_list(order, &text, conversation)?;
             return Ok(Answer { kind, text, lines: Vec::new() });
         }
         let answer = Answer::read(kind, text, conversation)?;
-        if !quiet {
-            let shown = if raw { render::raw(&answer) } else { table::text(&answer, order)? };
+        if self.document.is_none() {
+            let raw = order.line.is_some();
+            let shown = if raw { render::raw(&answer) } else { table::text(&answer)? };
             show(shown.as_bytes())?;
         }
         Ok(answer)
+    }
+
+    /// Shows the lines of a list as they come: there may be any number of them.
+    fn show_list(
+        &mut self,
+        order: &Order,
+        text: &str,
+        conversation: &mut Conversation,
+    ) -> Result<(), Failure> {
+        let kind = order.kind();
+        if let Some(document) = &mut self.document {
+            document.begin_list(order, text)?;
+            return conversation.body(|line| document.row(order, kind, &render::text(line)));
+        }
+        if order.line.is_some() {
+            show(render::status(text).as_bytes())?;
+        } else if kind == Kind::Rows {
+            let mut table = Table::new(order.command.as_ref(), Style::of_stdout());
+            let all = conversation.body(|line| show(table.add(render::text(line)).as_bytes()));
+            // What came before it broke off is shown, too.
+            return show(table.end().as_bytes()).and(all);
+        }
+        conversation.body(|line| show(render::line(line).as_bytes()))
     }
 }

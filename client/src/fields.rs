@@ -11,7 +11,17 @@ pub fn value<'a>(line: &'a str, key: &str) -> Option<&'a str> {
     value.filter(|value| *value != "-")
 }
 
-/// The number that is the value of a key; 0 if it is none.
+/// The number that is the value of a key, as it is written; `None` if it is none.
+pub fn digits<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+    value(line, key).filter(|value| is_number(value))
+}
+
+/// Whether this is a number of METP, of any size.
+pub fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The number that is the value of a key; 0 if it is none that fits.
 pub fn number(line: &str, key: &str) -> u64 {
     value(line, key).and_then(|value| value.parse().ok()).unwrap_or(0)
 }
@@ -32,5 +42,9 @@ mod tests {
         assert_eq!(value(line, "x"), Some("y=z"));
         assert_eq!((number(line, "up"), number(line, "id"), number(line, "peer")), (12, 0, 0));
         assert_eq!(pairs(line).count(), 5);
+        assert_eq!(
+            (digits(line, "up"), digits(line, "id"), digits("a=", "a")),
+            (Some("12"), None, None)
+        );
     }
 }

@@ -36,11 +36,12 @@ pub fn follow(server: &Server, json: bool) -> Result<(), Failure> {
     loop {
         let (topic, event) = conversation.event()?;
         match (topic.as_str(), json) {
-            ("lost", true) => show(
-                format!("{}\n", json!({ "lost": fields::number(&event, "count") })).as_bytes(),
-            )?,
+            ("lost", true) => {
+                show(format!("{}\n", json!({ "lost": json::digits(&event, "count") })).as_bytes())?
+            }
             ("lost", false) => {
-                complain(&format_args!("{} requests were missed", fields::number(&event, "count")));
+                let count = fields::digits(&event, "count").unwrap_or("0");
+                complain(&format_args!("{count} requests were missed"));
             }
             ("logs", true) => show(format!("{}\n", json::object(&event)).as_bytes())?,
             ("logs", false) => show(line(&event, style).as_bytes())?,
@@ -54,9 +55,12 @@ pub fn follow(server: &Server, json: bool) -> Result<(), Failure> {
 /// `[time] user source destination reply up down duration reason`
 fn line(event: &str, style: Style) -> String {
     let word = |key| fields::value(event, key).unwrap_or("-");
-    let size = |key| match style.human {
-        true => units::size(fields::number(event, key)).replace(' ', ""),
-        false => fields::number(event, key).to_string(),
+    let size = |key| {
+        let digits = fields::digits(event, key).unwrap_or("0");
+        match digits.parse().ok().filter(|_| style.human) {
+            Some(octets) => units::size(octets).replace(' ', ""),
+            None => digits.to_owned(),
+        }
     };
     let reply = word("reply").parse::<usize>().ok().and_then(|code| REPLIES.get(code));
     format!(

@@ -1,12 +1,9 @@
-//! Answers for programs: one JSON document for a call, one line for an event. Its shape stands in `client(1)`.
+//! Answers for programs: what a body or an event is as a value of JSON. Its shape stands in `client(1)`.
 
-use serde_json::{Map, Value, json};
-use socks5d::proto::text::Escaped;
+use serde_json::{Map, Number, Value, json};
 
 use crate::answer::{Answer, Kind};
-use crate::conversation::{Failure, Server};
-use crate::order::Order;
-use crate::{fields, render};
+use crate::fields;
 
 /// Keys whose values are words, whatever they look like. All others are numbers if they look like one.
 const WORDS: [&str; 20] = [
@@ -34,84 +31,49 @@ const WORDS: [&str; 20] = [
 /// Keys whose values are lists.
 const LISTS: [&str; 2] = ["verbs", "topics"];
 
-/// The answers of a call.
-pub struct Document {
-    server: String,
-    user: String,
-    results: Vec<Value>,
-}
-
-impl Document {
-    /// A call that begins.
-    pub fn new(server: &Server) -> Self {
-        Document {
-            server: render::endpoint(&server.host, server.port),
-            user: Escaped(&server.name).to_string(),
-            results: Vec::new(),
-        }
-    }
-
-    /// Adds what an order came to.
-    pub fn add(&mut self, order: &Order, answer: &Result<Answer, Failure>) {
-        let mut entry = Map::new();
-        entry.insert("option".to_owned(), order.option.into());
-        entry.insert("command".to_owned(), order.shown().into());
-        entry.insert("ok".to_owned(), answer.is_ok().into());
-        let (key, value) = match answer {
-            Ok(answer) if order.line.is_some() => {
-                ("result", json!({ "text": answer.text, "lines": answer.lines }))
-            }
-            Ok(answer) => ("result", result(answer)),
-            Err(failure) => ("error", error(failure)),
-        };
-        entry.insert(key.to_owned(), value);
-        self.results.push(Value::Object(entry));
-    }
-
-    /// The document, and why the call broke off if it did.
-    pub fn text(self, failure: Option<&Failure>) -> String {
-        let Document { server, user, results } = self;
-        let mut document = json!({ "server": server, "user": user, "results": results });
-        if let (Some(failure), Value::Object(document)) = (failure, &mut document) {
-            document.insert("error".to_owned(), error(failure));
-        }
-        format!("{document:#}\n")
-    }
-}
-
-fn error(failure: &Failure) -> Value {
-    let message = failure.to_string();
-    let cause = message.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
-    let cause = cause.map(|(cause, _)| cause).filter(|_| matches!(failure, Failure::Refused(_)));
-    json!({ "message": message, "cause": cause, "exit": failure.exit_code() })
-}
-
-fn result(answer: &Answer) -> Value {
+/// What an answer holds, unless that is a list.
+pub fn result(answer: &Answer) -> Value {
     let lines = &answer.lines;
     match answer.kind {
-        Kind::Done => Value::Null,
-        Kind::Killed => json!({ "killed": fields::number(&answer.text, "killed") }),
+        Kind::Killed => json!({ "killed": digits(&answer.text, "killed") }),
         Kind::Metrics | Kind::Figures => pairs(lines, ':'),
         Kind::Pairs => pairs(lines, '='),
-        Kind::Users => lines.iter().map(|line| words(line, &["user", "role"])).collect(),
-        Kind::Records => lines.iter().map(|line| record(line)).collect(),
-        Kind::Rows => lines.iter().map(|line| object(line)).collect(),
+        Kind::Done | Kind::Users | Kind::Records | Kind::Rows => Value::Null,
     }
+}
+
+/// What a line of a list holds.
+pub fn row(kind: Kind, line: &str) -> Value {
+    match kind {
+        Kind::Users => words(line, &["user", "role"]),
+        Kind::Records => record(line),
+        _ => object(line),
+    }
+}
+
+/// The number that is the value of a key; 0 if it is none.
+pub fn digits(line: &str, key: &str) -> Value {
+    fields::value(line, key).and_then(number).unwrap_or_else(|| 0.into())
 }
 
 /// One object of `key=value` fields.
 pub fn object(line: &str) -> Value {
     fields::pairs(line)
-        .map(|(key, text)| (key.to_owned(), value(key, text)))
+        .map(|(key, text)| (named(key), value(key, text)))
         .collect::<Map<_, _>>()
         .into()
 }
 
-/// One object out of a line for each key, which is in lower case.
+/// A key as JSON has it: lower case, with underscores.
+fn named(key: &str) -> String {
+    key.to_lowercase().replace('-', "_")
+}
+
+/// One object out of a line for each key.
 fn pairs(lines: &[String], between: char) -> Value {
     let pair = |line: &String| {
         let (key, text) = line.split_once(between)?;
-        Some((key.to_lowercase(), value(key, text.trim())))
+        Some((named(key), value(key, text.trim())))
     };
     lines.iter().filter_map(pair).collect::<Map<_, _>>().into()
 }
@@ -125,18 +87,13 @@ fn value(key: &str, text: &str) -> Value {
     }
 }
 
-/// What is no number of the server's, or would not be the same as a number of JSON, stays a word.
+/// A number with the digits that the server has sent, however many. What would be no number of JSON, such as one
+/// with zeros before it, stays a word.
 fn number(text: &str) -> Option<Value> {
-    /// Digits that every reader of JSON keeps.
-    const EXACT: usize = 15;
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    match text.split_once('.') {
-        None if digits(text) => text.parse::<u64>().ok().map(Value::from),
-        Some((whole, part)) if digits(whole) && digits(part) && text.len() <= EXACT + 1 => {
-            text.parse::<f64>().ok().map(Value::from)
-        }
-        _ => None,
-    }
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let plain = digits(whole) && digits(part);
+    plain.then(|| text.parse::<Number>().ok()).flatten().map(Value::Number)
 }
 
 /// A line of words that have names.
@@ -160,35 +117,61 @@ fn record(line: &str) -> Value {
 mod tests {
     use super::*;
 
-    fn answer(kind: Kind, lines: &[&str]) -> Answer {
-        let lines = lines.iter().map(|line| (*line).to_owned()).collect();
-        Answer { kind, text: "OK killed=2".to_owned(), lines }
+    /// The value as it is written: a comparison of numbers would not see their digits.
+    fn shown(line: &str) -> String {
+        object(line).to_string()
     }
 
     #[test]
     fn words_stay_words_and_numbers_become_numbers() {
-        let line = "id=17.3 user=123 peer=- up=18446744073709551615 age=0.250 new=later";
         assert_eq!(
-            object(line),
-            json!({"id": "17.3", "user": "123", "peer": null, "up": u64::MAX, "age": 0.25, "new": "later"})
+            shown(
+                "id=17.3 user=123 peer=- up=18446744073709551615 age=0.250 last-seen=- new-key=later"
+            ),
+            r#"{"id":"17.3","user":"123","peer":null,"up":18446744073709551615,"age":0.250,"last_seen":null,"new_key":"later"}"#
         );
-        let setting = "key=log-level value=info unit=level min=- max=- acts=now";
         assert_eq!(
-            object(setting),
-            json!({"key": "log-level", "value": "info", "unit": "level", "min": null, "max": null,
-                   "acts": "now"})
+            shown("key=log-level value=info unit=level min=- max=- acts=now"),
+            r#"{"key":"log-level","value":"info","unit":"level","min":null,"max":null,"acts":"now"}"#
         );
-        let odd =
-            "a=inf b=-3 c=NaN d=99999999999999999999999 e=1. f=.5 topics=- g=1.234567890123456";
         assert_eq!(
-            object(odd),
-            json!({"a": "inf", "b": "-3", "c": "NaN", "d": "99999999999999999999999", "e": "1.",
-                   "f": ".5", "topics": null, "g": "1.234567890123456"})
+            shown("a=inf b=-3 c=NaN d=1e5 e=1. f=.5 topics=- g=007 h=0x1 i=1.2.3 j="),
+            r#"{"a":"inf","b":"-3","c":"NaN","d":"1e5","e":"1.","f":".5","topics":null,"g":"007","h":"0x1","i":"1.2.3","j":""}"#
         );
+    }
+
+    /// No reader's limit is the writer's: the digits are those that came.
+    #[test]
+    fn numbers_of_any_size_keep_their_digits() {
+        let long = "9".repeat(3000);
+        for number in [
+            "0",
+            "9007199254740993",
+            "18446744073709551616",
+            "340282366920938463463374607431768211456",
+            "1.234567890123456789",
+            "0.000",
+            "123456789012345678901234567890.5",
+            &long,
+        ] {
+            assert_eq!(shown(&format!("up={number}")), format!("{{\"up\":{number}}}"));
+            let killed = Answer {
+                kind: Kind::Killed,
+                text: format!("OK killed={number}"),
+                lines: Vec::new(),
+            };
+            assert_eq!(result(&killed).to_string(), format!("{{\"killed\":{number}}}"));
+            let record = row(Kind::Records, &format!("[x] a b c {number}"));
+            assert_eq!(record["bytes"].to_string(), number);
+        }
     }
 
     #[test]
     fn each_kind_has_its_shape() {
+        let answer = |kind, lines: &[&str]| {
+            let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+            result(&Answer { kind, text: "OK killed=2".to_owned(), lines })
+        };
         for (kind, lines, shape) in [
             (Kind::Done, &[][..], json!(null)),
             (Kind::Killed, &[], json!({"killed": 2})),
@@ -203,19 +186,17 @@ mod tests {
             ),
             (
                 Kind::Pairs,
-                &["version=0.1.0", "verbs=A,B", "uptime=1.5", "pid=7"],
-                json!({"version": "0.1.0", "verbs": ["A", "B"], "uptime": 1.5, "pid": 7}),
+                &["version=0.1.0", "verbs=A,B", "uptime=1.5", "closing-in=-", "pid=7"],
+                json!({"version": "0.1.0", "verbs": ["A", "B"], "uptime": 1.5, "closing_in": null, "pid": 7}),
             ),
-            (Kind::Users, &["007 admin"], json!([{"user": "007", "role": "admin"}])),
-            (
-                Kind::Records,
-                &["[2025-06-28T14:32:10Z] alice 192.0.2.1 [::1]:80 1024"],
-                json!([{"time": "2025-06-28T14:32:10Z", "user": "alice", "source": "192.0.2.1",
-                        "destination": "[::1]:80", "bytes": 1024}]),
-            ),
-            (Kind::Rows, &[], json!([])),
         ] {
-            assert_eq!(result(&answer(kind, lines)), shape, "{kind:?}");
+            assert_eq!(answer(kind, lines), shape, "{kind:?}");
         }
+        assert_eq!(row(Kind::Users, "007 admin"), json!({"user": "007", "role": "admin"}));
+        assert_eq!(
+            row(Kind::Records, "[2025-06-28T14:32:10Z] alice 192.0.2.1 [::1]:80 1024"),
+            json!({"time": "2025-06-28T14:32:10Z", "user": "alice", "source": "192.0.2.1",
+                   "destination": "[::1]:80", "bytes": 1024})
+        );
     }
 }

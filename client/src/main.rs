@@ -1,7 +1,7 @@
 //! The command line of METP: opens a session, gives the commands, shows what the server says.
 //!
 //! `args` knows the command line, `order` and `call` what it asks for, `conversation` the protocol, `answer` what comes back;
-//! `render` and `table` show it to people, `json` to programs. `follow` and `watch` show what is going on as it
+//! `render` and `table` show it to people, `json` and `document` to programs. `follow` and `watch` show what is going on as it
 //! happens. `password` and `terminal` ask for passwords.
 
 #![deny(unsafe_code)]
@@ -14,6 +14,7 @@ mod answer;
 mod args;
 mod call;
 mod conversation;
+mod document;
 mod fields;
 mod follow;
 mod json;

@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 
-use socks5d::proto::metp::{MetricsBody, Status};
+use socks5d::proto::metp::Status;
 use socks5d::proto::text::Escaped;
 
 use crate::answer::Answer;
 use crate::conversation::Failure;
+use crate::fields;
 
 /// A command without a body has been carried out.
 pub const DONE: &str = "Operation successful\n";
@@ -42,10 +43,15 @@ pub fn line(line: &[u8]) -> String {
     text(line) + "\n"
 }
 
-/// What the server said to a line that was sent as it is.
+/// The first line of what the server said to a line that was sent as it is.
+pub fn status(text: &str) -> String {
+    format!("{} {text}\n", Status::OK)
+}
+
+/// All of it.
 pub fn raw(answer: &Answer) -> String {
     let lines = answer.lines.iter().map(|line| format!("{line}\n"));
-    format!("{} {}\n{}", Status::OK, answer.text, lines.collect::<String>())
+    status(&answer.text) + &lines.collect::<String>()
 }
 
 /// The metrics.
@@ -53,16 +59,28 @@ pub fn raw(answer: &Answer) -> String {
 /// # Errors
 /// [`Failure::Broken`] if the body lacks one of them.
 pub fn metrics(lines: &[String]) -> Result<String, Failure> {
-    let metrics = MetricsBody::parse(lines.iter().map(String::as_bytes))
-        .ok_or_else(|| Failure::Broken("The server's metrics are incomplete".to_owned()))?;
+    // As they are written: they may be larger than any number that this program knows.
+    let figure = |key: &str| {
+        let value = lines.iter().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+        value.map(str::trim).filter(|value| fields::is_number(value))
+    };
+    let incomplete = || Failure::Broken("The server's metrics are incomplete".to_owned());
+    let [historical, current, bytes] = METRICS.map(figure);
     Ok(format!(
         "Historical Connections: {}\nCurrent Connections:    {}\nBytes Transferred:      {}\n",
-        metrics.historical, metrics.current, metrics.bytes
+        historical.ok_or_else(incomplete)?,
+        current.ok_or_else(incomplete)?,
+        bytes.ok_or_else(incomplete)?
     ))
 }
 
+/// The keys of GET_METRICS (METP §5.2).
+const METRICS: [&str; 3] = ["HISTORICAL_CONNECTIONS", "CURRENT_CONNECTIONS", "BYTES_TRANSFERRED"];
+
 #[cfg(test)]
 mod tests {
+    use socks5d::proto::metp::MetricsBody;
+
     use super::*;
 
     #[test]
@@ -79,6 +97,9 @@ mod tests {
             "Historical Connections: 42\nCurrent Connections:    5\nBytes Transferred:      1048576\n"
         );
         assert!(metrics(&lines[1..]).is_err());
+        let large = lines.map(|line| line.replace("42", "42000000000000000000000"));
+        let shown = metrics(&large).unwrap_or_default();
+        assert!(shown.starts_with("Historical Connections: 42000000000000000000000\n"), "{shown}");
     }
 
     #[test]

@@ -8,7 +8,6 @@ use socks5d::proto::metp::Command;
 
 use crate::answer::{Answer, Kind};
 use crate::conversation::Failure;
-use crate::order::Order;
 use crate::{fields, render, terminal, units};
 
 /// How an answer is to look.
@@ -64,27 +63,22 @@ const SIZES: [&str; 9] = [
 /// Keys whose numbers are seconds.
 const TIMES: [&str; 5] = ["age", "idle", "uptime", "duration", "closing-in"];
 
-/// The answer to a command as standard output shows it.
+/// The answer to a command as standard output shows it, unless that is a list.
 ///
 /// # Errors
 /// If the answer lacks what it has to have.
-pub fn text(answer: &Answer, order: &Order) -> Result<String, Failure> {
+pub fn text(answer: &Answer) -> Result<String, Failure> {
     let style = Style::of_stdout();
     Ok(match answer.kind {
         Kind::Done => render::DONE.to_owned(),
-        Kind::Killed => format!("Connections cut: {}\n", fields::number(&answer.text, "killed")),
+        Kind::Killed => {
+            let count = fields::digits(&answer.text, "killed").unwrap_or("0");
+            format!("Connections cut: {count}\n")
+        }
         Kind::Metrics => render::metrics(&answer.lines)?,
-        // They are shown as they come.
-        Kind::Users | Kind::Records => String::new(),
+        Kind::Users | Kind::Records | Kind::Rows => String::new(),
         Kind::Figures => list(&answer.lines, ':', style),
         Kind::Pairs => list(&answer.lines, '=', style),
-        Kind::Rows => {
-            let empty: &[&str] = match order.command {
-                Some(Command::Connections(_)) => &CONNECTIONS,
-                _ => &[],
-            };
-            rows(&answer.lines, empty, style)
-        }
     })
 }
 
@@ -95,60 +89,116 @@ fn list(lines: &[String], between: char, style: Style) -> String {
         .filter_map(|line| line.split_once(between))
         .map(|(key, value)| (key, shown(key, value.trim(), style)))
         .collect();
-    let width = pairs.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
+    let width = pairs.iter().map(|(key, _)| key.len()).max().unwrap_or(0).min(WIDEST);
     pairs.iter().map(|(key, value)| format!("{key:width$}  {value}\n")).collect()
 }
 
-/// A table: one line for each thing, one column for each key. `empty` are the columns where nothing is there.
-fn rows(lines: &[String], empty: &[&str], style: Style) -> String {
-    let mut keys: Vec<&str> = match lines.first() {
-        Some(line) => fields::pairs(line).map(|(key, _)| key).take(MOST_COLUMNS).collect(),
-        None => empty.to_vec(),
-    };
-    let cell =
-        |line: &String, key: &&str| shown(key, fields::value(line, key).unwrap_or("-"), style);
-    let mut table: Vec<Vec<String>> = vec![keys.iter().map(|key| key.to_uppercase()).collect()];
-    table.extend(lines.iter().map(|line| keys.iter().map(|key| cell(line, key)).collect()));
-    for dispensable in DISPENSABLE {
-        let needed = widths(&table).iter().sum::<usize>().saturating_sub(GAP);
-        let wide = style.width.is_some_and(|width| needed > width);
-        if let Some(at) = keys.iter().position(|key| *key == dispensable).filter(|_| wide) {
-            keys.remove(at);
-            for row in &mut table {
-                row.remove(at);
-            }
-        }
-    }
-    let widths = widths(&table);
-    let mut text = String::new();
-    for (number, row) in table.iter().enumerate() {
-        let mut line = String::new();
-        for ((cell, width), key) in row.iter().zip(&widths).zip(&keys) {
-            let room = width.saturating_sub(GAP);
-            if is_number(key) {
-                line.push_str(&format!("{cell:>room$}  "));
-            } else {
-                line.push_str(&format!("{cell:room$}  "));
-            }
-        }
-        let line = line.trim_end();
-        match number == 0 && style.colour && !line.is_empty() {
-            true => text.push_str(&format!("\x1b[1m{line}\x1b[0m\n")),
-            false => text.push_str(&format!("{line}\n")),
-        }
-    }
-    text
-}
-
+/// Lines that are looked at before the widths of the columns are settled: of what comes later, a cell that is wider
+/// moves the rest of its line.
+const FIRST_ROWS: usize = 4096;
+/// Octets of these lines.
+const FIRST_OCTETS: usize = 512 << 10;
+/// The widest column: one wide cell does not widen all the others.
+const WIDEST: usize = 64;
 /// Blanks between two columns.
 const GAP: usize = 2;
 
-fn widths(table: &[Vec<String>]) -> Vec<usize> {
-    let columns = table.first().map_or(0, Vec::len);
-    let widest = |column: usize| {
-        table.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0) + GAP
-    };
-    (0..columns).map(widest).collect()
+/// A table: one line for each thing, one column for each key. It takes lines as they come, and hands out text as soon
+/// as it can, so that a list of any length takes no more memory than its beginning.
+pub struct Table {
+    style: Style,
+    /// The columns where nothing is there.
+    empty: &'static [&'static str],
+    /// The first lines, until the columns are settled.
+    first: Vec<String>,
+    octets: usize,
+    columns: Option<Vec<Column>>,
+}
+
+struct Column {
+    key: String,
+    width: usize,
+}
+
+impl Table {
+    /// A table of what a command is answered with.
+    pub fn new(command: Option<&Command>, style: Style) -> Self {
+        let empty: &[&str] = match command {
+            Some(Command::Connections(_)) => &CONNECTIONS,
+            _ => &[],
+        };
+        Table { style, empty, first: Vec::new(), octets: 0, columns: None }
+    }
+
+    /// Takes a line that is fit to print, and returns what can be shown now.
+    pub fn add(&mut self, line: String) -> String {
+        if let Some(columns) = &self.columns {
+            return row(columns, &line, self.style);
+        }
+        self.octets = self.octets.saturating_add(line.len());
+        self.first.push(line);
+        match self.first.len() >= FIRST_ROWS || self.octets >= FIRST_OCTETS {
+            true => self.settle(),
+            false => String::new(),
+        }
+    }
+
+    /// What is left to be shown when no more lines come.
+    pub fn end(mut self) -> String {
+        if self.columns.is_none() { self.settle() } else { String::new() }
+    }
+
+    /// Settles the columns by the lines so far, and returns heading and lines.
+    fn settle(&mut self) -> String {
+        let first = std::mem::take(&mut self.first);
+        let keys: Vec<&str> = match first.first() {
+            Some(line) => fields::pairs(line).map(|(key, _)| key).take(MOST_COLUMNS).collect(),
+            None => self.empty.to_vec(),
+        };
+        let mut columns: Vec<Column> = keys
+            .into_iter()
+            .map(|key| {
+                let widths = first.iter().map(|line| cell(line, key, self.style).len());
+                let width = widths.chain([key.len()]).max().unwrap_or(0).min(WIDEST);
+                Column { key: key.to_owned(), width }
+            })
+            .collect();
+        for dispensable in DISPENSABLE {
+            let needed = columns.iter().map(|column| column.width + GAP).sum::<usize>();
+            if self.style.width.is_some_and(|width| needed.saturating_sub(GAP) > width) {
+                columns.retain(|column| column.key != dispensable);
+            }
+        }
+        let heading = line(&columns, |column| column.key.to_uppercase());
+        let mut text = match self.style.colour && !heading.is_empty() {
+            true => format!("\x1b[1m{heading}\x1b[0m\n"),
+            false => format!("{heading}\n"),
+        };
+        first.iter().for_each(|line| text += &row(&columns, line, self.style));
+        self.columns = Some(columns);
+        text
+    }
+}
+
+fn cell(line: &str, key: &str, style: Style) -> String {
+    shown(key, fields::value(line, key).unwrap_or("-"), style)
+}
+
+fn row(columns: &[Column], text: &str, style: Style) -> String {
+    line(columns, |column| cell(text, &column.key, style)) + "\n"
+}
+
+fn line(columns: &[Column], cell: impl Fn(&Column) -> String) -> String {
+    let mut line = String::new();
+    for column in columns {
+        let (width, cell) = (column.width, cell(column));
+        match is_number(&column.key) {
+            true => line += &format!("{cell:>width$}  "),
+            false => line += &format!("{cell:width$}  "),
+        }
+    }
+    line.truncate(line.trim_end().len());
+    line
 }
 
 fn is_number(key: &str) -> bool {
@@ -178,17 +228,23 @@ mod tests {
         lines.iter().map(|line| (*line).to_owned()).collect()
     }
 
+    fn rows(lines: &[&str], command: Option<&Command>, style: Style) -> String {
+        let mut table = Table::new(command, style);
+        let text: String = lines.iter().map(|line| table.add((*line).to_owned())).collect();
+        text + &table.end()
+    }
+
     const CONNECTION: &str = "id=17.3 user=alice source=127.0.0.1:5000 destination=example.com:443 \
          peer=192.0.2.1:443 state=relay age=61.250 idle=0.001 up=1536 down=20971520 buffered=0 new=x";
 
     #[test]
     fn columns_are_aligned_and_exact() {
-        let lines = owned(&[
+        let lines = [
             "user=al role=admin connections=2 total=10 up=1 down=2 last-seen=-",
             "user=longer role=user connections=0 total=0 up=123456 down=0 last-seen=-",
-        ]);
+        ];
         assert_eq!(
-            rows(&lines, &[], Style::default()),
+            rows(&lines, None, Style::default()),
             "USER    ROLE   CONNECTIONS  TOTAL      UP  DOWN  LAST-SEEN\n\
              al      admin            2     10       1     2  -\n\
              longer  user             0      0  123456     0  -\n"
@@ -203,19 +259,47 @@ mod tests {
     fn on_a_terminal_they_are_short_and_fit() {
         let style = Style { human: true, width: Some(100), ..Style::default() };
         assert_eq!(
-            rows(&owned(&[CONNECTION]), &[], style),
+            rows(&[CONNECTION], None, style),
             "ID    USER   SOURCE          DESTINATION      STATE    AGE  IDLE       UP      DOWN  NEW\n\
              17.3  alice  127.0.0.1:5000  example.com:443  relay  1m01s  0.0s  1.5 KiB  20.0 MiB  x\n"
         );
-        let all = rows(&owned(&[CONNECTION]), &[], Style { width: None, ..style });
+        let all = rows(&[CONNECTION], None, Style { width: None, ..style });
         assert!(all.contains("PEER") && all.contains("BUFFERED"));
-        let bold = rows(&owned(&[CONNECTION]), &[], Style { colour: true, ..style });
+        let bold = rows(&[CONNECTION], None, Style { colour: true, ..style });
         assert!(bold.starts_with("\x1b[1mID") && bold.contains("NEW\x1b[0m\n17.3"));
+    }
+
+    /// What comes after the first lines is shown at once, with the columns that these had.
+    #[test]
+    fn a_long_list_is_shown_as_it_comes() {
+        let mut table = Table::new(None, Style::default());
+        for _ in 1..FIRST_ROWS {
+            assert_eq!(table.add("a=1 b=22".to_owned()), "");
+        }
+        let text = table.add("a=333 b=4".to_owned());
+        assert_eq!(text.lines().count(), FIRST_ROWS + 1);
+        assert!(text.starts_with("A    B\n1    22\n") && text.ends_with("\n333  4\n"), "{text}");
+        assert_eq!(table.add("b=5 a=wider".to_owned()), "wider  5\n");
+        assert_eq!(table.add("c=6".to_owned()), "-    -\n");
+        assert!(table.first.is_empty());
+        assert_eq!(table.end(), "");
+    }
+
+    /// A wide cell is shown whole, and does not make the others wide.
+    #[test]
+    fn no_column_is_wider_than_any_name_should_be() {
+        let wide = format!("a={} b=1", "x".repeat(4000));
+        let long = format!("{}=1", "k".repeat(4000));
+        let text = rows(&[&wide, "a=1 b=2"], None, Style::default());
+        let lines: Vec<usize> = text.lines().map(str::len).collect();
+        assert_eq!(lines, [WIDEST + GAP + 1, 4000 + GAP + 1, WIDEST + GAP + 1]);
+        let pairs = list(&owned(&[&long, "a=2"]), '=', Style::default());
+        assert_eq!(pairs.lines().map(str::len).last(), Some(WIDEST + GAP + 1));
     }
 
     #[test]
     fn an_empty_list_has_its_heading() {
-        let text = rows(&[], &CONNECTIONS, Style::default());
+        let text = rows(&[], Some(&Command::Connections(None)), Style::default());
         assert!(text.starts_with("ID  USER  SOURCE") && text.ends_with("BUFFERED\n"));
     }
 }

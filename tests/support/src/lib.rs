@@ -13,6 +13,7 @@ pub mod proxy;
 pub mod seccomp;
 pub mod socks;
 pub mod terminal;
+pub mod usage;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv6Addr, TcpListener, TcpStream};

@@ -1,0 +1,248 @@
+//! The answers of a call as one JSON document. It is written as they come, so that a list of any length takes no
+//! memory: what is open is closed when the call is over, or has broken off. Its shape stands in `client(1)`.
+
+use std::io::Write;
+
+use serde_json::{Value, json};
+use socks5d::proto::text::Escaped;
+
+use crate::answer::{Answer, Kind};
+use crate::conversation::{Failure, Server};
+use crate::order::Order;
+use crate::{json, render};
+
+/// A document that is being written.
+pub struct Document<W> {
+    out: W,
+    /// Whether there is an entry already.
+    followed: bool,
+    list: Option<List>,
+}
+
+/// A list of an entry that is being written.
+struct List {
+    /// Whether there is a row already.
+    followed: bool,
+    /// What is behind it: brackets.
+    end: &'static str,
+}
+
+impl<W: Write> Document<W> {
+    /// Begins a document: who is asked, and by whom.
+    ///
+    /// # Errors
+    /// If it cannot be written; so for all others.
+    pub fn new(mut out: W, server: &Server) -> Result<Self, Failure> {
+        let user = Value::from(Escaped(&server.name).to_string());
+        let server = Value::from(render::endpoint(&server.host, server.port));
+        write(
+            &mut out,
+            &format!("{{\n  \"server\": {server},\n  \"user\": {user},\n  \"results\": ["),
+        )?;
+        Ok(Document { out, followed: false, list: None })
+    }
+
+    /// Begins the entry of an order that is answered with a list.
+    pub fn begin_list(&mut self, order: &Order, text: &str) -> Result<(), Failure> {
+        self.begin(order)?;
+        let (begin, end) = match order.line {
+            Some(_) => (format!("{{ \"text\": {}, \"lines\": [", Value::from(text)), "] }"),
+            None => ("[".to_owned(), "]"),
+        };
+        self.list = Some(List { followed: false, end });
+        write(&mut self.out, &format!(",\n      \"result\": {begin}"))
+    }
+
+    /// Adds a line of the list, which is fit to print.
+    pub fn row(&mut self, order: &Order, kind: Kind, line: &str) -> Result<(), Failure> {
+        let row = if order.line.is_some() { line.into() } else { json::row(kind, line) };
+        let followed =
+            self.list.as_mut().is_some_and(|list| std::mem::replace(&mut list.followed, true));
+        let between = if followed { "," } else { "" };
+        write(&mut self.out, &format!("{between}\n        {row}"))
+    }
+
+    /// Ends the entry whose list has ended, or has broken off; or writes the whole entry, if there was no list.
+    pub fn add(&mut self, order: &Order, answer: &Result<Answer, Failure>) -> Result<(), Failure> {
+        if let Some(List { followed, end }) = self.list.take() {
+            let line = if followed { "\n      " } else { "" };
+            write(&mut self.out, &format!("{line}{end}"))?;
+        } else {
+            self.begin(order)?;
+            if let Ok(answer) = answer {
+                let result = match order.line {
+                    Some(_) => json!({ "text": answer.text, "lines": answer.lines }),
+                    None => json::result(answer),
+                };
+                self.member("result", &result)?;
+            }
+        }
+        self.member("ok", &answer.is_ok().into())?;
+        if let Err(failure) = answer {
+            self.member("error", &error(failure))?;
+        }
+        write(&mut self.out, "\n    }")
+    }
+
+    /// Ends the document, and says why the call broke off if it did.
+    pub fn end(mut self, failure: Option<&Failure>) -> Result<(), Failure> {
+        write(&mut self.out, if self.followed { "\n  ]" } else { "]" })?;
+        if let Some(failure) = failure {
+            write(&mut self.out, &format!(",\n  \"error\": {}", indented(&error(failure), 2)))?;
+        }
+        write(&mut self.out, "\n}\n")?;
+        self.out.flush().map_err(Failure::Output)
+    }
+
+    fn begin(&mut self, order: &Order) -> Result<(), Failure> {
+        let between = if std::mem::replace(&mut self.followed, true) { "," } else { "" };
+        let option = Value::from(order.option);
+        write(&mut self.out, &format!("{between}\n    {{\n      \"option\": {option}"))?;
+        self.member("command", &order.shown().into())
+    }
+
+    fn member(&mut self, key: &str, value: &Value) -> Result<(), Failure> {
+        write(&mut self.out, &format!(",\n      \"{key}\": {}", indented(value, 6)))
+    }
+}
+
+fn write(out: &mut impl Write, text: &str) -> Result<(), Failure> {
+    out.write_all(text.as_bytes()).map_err(Failure::Output)
+}
+
+/// A value over several lines, for a place that is indented. No string of JSON holds a line end.
+fn indented(value: &Value, columns: usize) -> String {
+    format!("{value:#}").replace('\n', &format!("\n{:columns$}", ""))
+}
+
+fn error(failure: &Failure) -> Value {
+    let message = failure.to_string();
+    let cause = message.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+    let cause = cause.map(|(cause, _)| cause).filter(|_| matches!(failure, Failure::Refused(_)));
+    json!({ "message": message, "cause": cause, "exit": failure.exit_code() })
+}
+
+#[cfg(test)]
+mod tests {
+    use socks5d::proto::metp::Command;
+
+    use super::*;
+
+    fn order(command: Command, line: Option<&[u8]>) -> Order {
+        Order { option: "--x", line: line.map(<[u8]>::to_vec), command: Some(command) }
+    }
+
+    fn written(
+        failure: Option<&Failure>,
+        fill: impl FnOnce(&mut Document<&mut Vec<u8>>) -> Result<(), Failure>,
+    ) -> String {
+        let server = Server {
+            host: "::1".to_owned(),
+            port: 8080,
+            name: b"ad min".to_vec(),
+            password: b"secret".to_vec(),
+        };
+        let mut text = Vec::new();
+        let mut document = Document::new(&mut text, &server).unwrap();
+        fill(&mut document).unwrap();
+        document.end(failure).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        serde_json::from_str::<Value>(&text).expect("it is JSON");
+        text
+    }
+
+    #[test]
+    fn a_document_is_written_bit_by_bit() {
+        let kill = order(Command::KillUser(b"x".to_vec()), None);
+        let users = order(Command::Users, None);
+        let raw = order(Command::Users, Some(b"USERS"));
+        let answer =
+            |kind, text: &str| Ok(Answer { kind, text: text.to_owned(), lines: Vec::new() });
+        let text = written(None, |document| {
+            document.add(&kill, &answer(Kind::Killed, "OK killed=1"))?;
+            document.begin_list(&users, "OK")?;
+            document.row(&users, Kind::Users, "a user")?;
+            document.row(&users, Kind::Users, "b admin")?;
+            document.add(&users, &answer(Kind::Users, ""))?;
+            document.begin_list(&raw, "OK")?;
+            document.row(&raw, Kind::Users, "a user")?;
+            document.add(&raw, &answer(Kind::Users, ""))
+        });
+        assert_eq!(
+            text,
+            r#"{
+  "server": "[::1]:8080",
+  "user": "ad\\x20min",
+  "results": [
+    {
+      "option": "--x",
+      "command": "KILL USER x",
+      "result": {
+        "killed": 1
+      },
+      "ok": true
+    },
+    {
+      "option": "--x",
+      "command": "USERS",
+      "result": [
+        {"user":"a","role":"user"},
+        {"user":"b","role":"admin"}
+      ],
+      "ok": true
+    },
+    {
+      "option": "--x",
+      "command": "USERS",
+      "result": { "text": "OK", "lines": [
+        "a user"
+      ] },
+      "ok": true
+    }
+  ]
+}
+"#
+        );
+    }
+
+    #[test]
+    fn what_breaks_off_is_a_document_all_the_same() {
+        let failure = || Failure::Broken("The server closed the connection".to_owned());
+        let users = order(Command::Users, None);
+        let text = written(Some(&failure()), |document| {
+            document.begin_list(&users, "OK")?;
+            document.row(&users, Kind::Users, "a user")?;
+            document.add(&users, &Err(failure()))
+        });
+        let value: Value = serde_json::from_str(&text).unwrap();
+        let result = &value["results"][0];
+        assert_eq!(
+            (result["result"].as_array().map(Vec::len), &result["ok"]),
+            (Some(1), &false.into())
+        );
+        assert_eq!(result["error"]["exit"], value["error"]["exit"]);
+        assert_eq!(value["error"]["exit"], 70);
+        let none = written(Some(&failure()), |_| Ok(()));
+        assert!(none.contains("\"results\": [],\n  \"error\": {\n    \"message\""), "{none}");
+    }
+
+    #[test]
+    fn empty_lists_and_refusals() {
+        let users = order(Command::Users, None);
+        let text = written(None, |document| {
+            document.begin_list(&users, "OK")?;
+            document.add(
+                &users,
+                &Ok(Answer { kind: Kind::Users, text: String::new(), lines: Vec::new() }),
+            )?;
+            document.add(&users, &Err(Failure::Refused("Bad Request [SELF] no".to_owned())))
+        });
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["results"][0]["result"], json!([]));
+        assert_eq!(
+            value["results"][1],
+            json!({"option": "--x", "command": "USERS", "ok": false,
+                   "error": {"message": "Bad Request [SELF] no", "cause": "SELF", "exit": 65}})
+        );
+    }
+}
