@@ -294,7 +294,7 @@ mod tests {
         let lines: Vec<usize> = text.lines().map(str::len).collect();
         assert_eq!(lines, [WIDEST + GAP + 1, 4000 + GAP + 1, WIDEST + GAP + 1]);
         let pairs = list(&owned(&[&long, "a=2"]), '=', Style::default());
-        assert_eq!(pairs.lines().map(str::len).last(), Some(WIDEST + GAP + 1));
+        assert_eq!(pairs.lines().last().map(str::len), Some(WIDEST + GAP + 1));
     }
 
     #[test]

@@ -26,6 +26,8 @@ use crate::render;
 const MOST_NEWS: usize = 256;
 /// Orders that wait for the server.
 const MOST_ORDERS: usize = 4;
+/// Octets of a list of connections: of as many as are kept, if their lines are as long as most are.
+const MOST_OCTETS: usize = 48 << 20;
 /// Records of the access log to begin with.
 const FIRST_RECORDS: u64 = 100;
 
@@ -194,10 +196,11 @@ fn look(conversation: &mut Conversation) -> Result<Look, Failure> {
 }
 
 fn connections(conversation: &mut Conversation) -> Result<Vec<Connection>, Failure> {
-    let mut list = Vec::new();
+    let (mut list, mut octets) = (Vec::new(), 0_usize);
     conversation.command(&Command::Connections(None))?;
     conversation.body(|line| {
-        if list.len() >= MOST_CONNECTIONS {
+        octets = octets.saturating_add(line.len());
+        if list.len() >= MOST_CONNECTIONS || octets > MOST_OCTETS {
             return Err(Failure::Broken("The server has too many connections to watch".to_owned()));
         }
         list.push(Connection::parse(&render::text(line)));

@@ -14,6 +14,8 @@ use super::speed::Speed;
 
 /// Connections that are kept: more than a server has descriptors for.
 pub const MOST_CONNECTIONS: usize = 1 << 18;
+/// How many more than the last look listed: a server that tells of many is to list them.
+const MOST_UNLISTED: usize = 1 << 16;
 /// More than the rows of any screen.
 const MOST_ROWS: usize = 256;
 /// How much later than it happened something may be told.
@@ -37,6 +39,8 @@ pub struct Model {
     condition: Condition,
     history: History,
     open: HashMap<String, Row>,
+    /// How many the last look listed.
+    listed: usize,
     /// Their ids, the busiest first; some may not be open any more.
     order: Vec<String>,
     gone: Gone,
@@ -113,7 +117,8 @@ impl Model {
 
     /// A connection that a look has listed already stays as it is.
     fn opened(&mut self, connection: Connection) {
-        if self.open.contains_key(&connection.id) || self.open.len() >= MOST_CONNECTIONS {
+        let full = self.open.len() >= self.listed.saturating_add(MOST_UNLISTED);
+        if full || self.open.contains_key(&connection.id) {
             return;
         }
         // Between two looks far apart, many may have come and gone.
@@ -191,6 +196,7 @@ impl Model {
             };
             self.open.insert(connection.id.clone(), Row { connection, speed });
         }
+        self.listed = self.open.len();
         for (id, row) in before {
             self.gone.remember(id, row.connection.bytes, false, now);
         }
@@ -390,10 +396,14 @@ mod tests {
     fn connections_that_never_end_are_bounded() {
         let mut story = Story::new();
         story.look(&[], 0, 0);
-        for index in 0..MOST_CONNECTIONS + 10 {
+        for index in 0..MOST_UNLISTED + 10 {
             story.opened(&format!("amy.{index}"));
         }
-        assert_eq!(story.model.row_count(), MOST_CONNECTIONS);
+        assert_eq!(story.model.row_count(), MOST_UNLISTED);
+        story.closed("amy.7", 1, 0, SECOND).opened("bob.1");
+        assert!(story.model.find("bob.1").is_some(), "there is room again");
+        story.look(&[], 0, 0).opened("carl.1");
+        assert_eq!(story.ids(), ["carl.1"]);
     }
 
     #[test]

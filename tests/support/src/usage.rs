@@ -15,19 +15,31 @@ pub struct Usage {
 }
 
 /// Waits for the end of a child, for as long as it takes.
-pub fn wait(child: &Child) -> Usage {
+pub fn wait(mut child: Child) -> Usage {
+    loop {
+        if let Some(usage) = wait4(&mut child, 0) {
+            return usage;
+        }
+    }
+}
+
+/// What a child came to, if it has ended.
+pub fn ended(child: &mut Child) -> Option<Usage> {
+    wait4(child, libc::WNOHANG)
+}
+
+fn wait4(child: &mut Child, options: i32) -> Option<Usage> {
     let pid = i32::try_from(child.id()).expect("pids are small");
     let mut status = 0;
-    loop {
-        // SAFETY: rusage is plain data for which all zeros is a valid value.
-        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-        // SAFETY: both places are valid, and the call only fills them in. The child has not been waited for.
-        let ended = unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) };
-        if ended == pid {
-            let code = if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { -1 };
-            return Usage { code, peak_kib: usage.ru_maxrss };
-        }
-        let error = io::Error::last_os_error();
-        assert_eq!(error.kind(), io::ErrorKind::Interrupted, "{error}");
+    // SAFETY: rusage is plain data for which all zeros is a valid value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: both places are valid, and the call only fills them in. The child has not been waited for.
+    let ended = unsafe { libc::wait4(pid, &raw mut status, options, &raw mut usage) };
+    if ended == pid {
+        let code = if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { -1 };
+        return Some(Usage { code, peak_kib: usage.ru_maxrss });
     }
+    let interrupted = io::Error::last_os_error().kind() == io::ErrorKind::Interrupted;
+    assert!(ended == 0 || interrupted, "{}", io::Error::last_os_error());
+    None
 }
