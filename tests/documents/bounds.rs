@@ -126,6 +126,22 @@ fn constant_text(source: &str) -> &str {
     between(source, "const PROBES: u32 = ", ";").first().copied().expect("it is there")
 }
 
+/// What a server can have the client keep.
+#[test]
+fn the_bounds_of_the_client_are_those_of_its_sources() {
+    let line = constant("client/src/conversation.rs", "LONGEST_LINE");
+    let column = constant("client/src/table.rs", "WIDEST");
+    let connections = constant("client/src/watch/model.rs", "MOST_CONNECTIONS");
+    let octets = constant("client/src/watch/feed.rs", "MOST_OCTETS");
+    for says in [
+        format!("lines of {line} octets at most"),
+        format!("no column of a table more than {column} characters"),
+        format!("at most {connections} connections of a list, or {} MiB of them", octets >> 20),
+    ] {
+        assert!(flowing(SECURITY).contains(&says), "{says}");
+    }
+}
+
 /// The jail uses the filter, and the README names the file that the jail reads.
 #[test]
 fn the_files_for_fail2ban_are_there_and_fit_the_readme() {
