@@ -167,8 +167,8 @@ pub fn parse(
     let given = options.parse(&arguments).map_err(|fail| Usage(describe(&fail)))?;
     if given.opt_present("help") {
         let brief = "Usage: socks5d [options]\n\nA SOCKS5 proxy that is administered while it runs. \
-                     PROXY_CTRL_SUPERUSER=NAME:PASS\ncreates the administrator. \
-                     SECONDS may be followed by ms, s, m, h or d, BYTES by k, M, G\nor T (powers of 1024).";
+                     PROXY_CTRL_SUPERUSER=NAME:PASS\ncreates the administrator.\n\n\
+                     SECONDS may have a unit: ms, s, m, h or d; so may BYTES: k, M, G or T (by 1024).";
         return Ok(Invocation::Show(options.usage(brief)));
     }
     if given.opt_present("version") {
