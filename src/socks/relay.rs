@@ -18,6 +18,7 @@ use crate::ledger::settings::Timeouts;
 use crate::ledger::{Direction, Moved};
 use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::{Endpoint, Stop, Stream};
+use crate::reactor::errno::is_of_the_peer;
 use crate::reactor::lane::{Budget, End, Lane, Phase};
 use crate::reactor::tcp_state::Acknowledgement::{Complete, Pending, Unanswered};
 
@@ -261,7 +262,7 @@ impl<S: Stream> Relay<S> {
                 }
                 End::SourceFailed(error) => {
                     let reason = match direction {
-                        _ if !tells_of_the_peer(&error) => Reason::LocalError,
+                        _ if !is_of_the_peer(&error) => Reason::LocalError,
                         Direction::Up => Reason::ClientReset,
                         Direction::Down => Reason::TargetReset,
                     };
@@ -298,7 +299,7 @@ impl<S: Stream> Relay<S> {
         error: &io::Error,
         cx: &mut Context<'_, S>,
     ) -> Option<Reason> {
-        if !tells_of_the_peer(error) {
+        if !is_of_the_peer(error) {
             return Some(Reason::LocalError);
         }
         // A connection that is reset behind its FIN fails with EPIPE, any other with ECONNRESET.
@@ -319,25 +320,4 @@ impl<S: Stream> Relay<S> {
             self.touch(cx.now);
         }
     }
-}
-
-/// Whether an error of a read or write is news of the peer or the way to it, and not of this machine.
-fn tells_of_the_peer(error: &io::Error) -> bool {
-    use ErrorKind::{
-        BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable,
-        NetworkDown, NetworkUnreachable, NotConnected, TimedOut, WriteZero,
-    };
-    matches!(
-        error.kind(),
-        BrokenPipe
-            | ConnectionAborted
-            | ConnectionRefused
-            | ConnectionReset
-            | HostUnreachable
-            | NetworkDown
-            | NetworkUnreachable
-            | NotConnected
-            | TimedOut
-            | WriteZero
-    )
 }
