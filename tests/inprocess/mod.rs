@@ -37,6 +37,7 @@ pub struct Builder {
     accounts: Vec<(Vec<u8>, Vec<u8>)>,
     listen: Option<IpAddr>,
     settings: Settings,
+    address_space: Option<usize>,
 }
 
 /// The names there are, and which have been asked for.
@@ -65,7 +66,8 @@ impl Default for Builder {
         let accounts = vec![(b"admin".to_vec(), b"1234".to_vec())];
         let timeouts = Timeouts { resolve: None, goodbye: None, ..Timeouts::default() };
         let settings = Settings { timeouts, grace: Duration::ZERO, ..Settings::default() };
-        Builder { accounts, listen: Some(Ipv4Addr::LOCALHOST.into()), settings }
+        let listen = Some(Ipv4Addr::LOCALHOST.into());
+        Builder { accounts, listen, settings, address_space: None }
     }
 }
 
@@ -95,6 +97,13 @@ impl Builder {
         self
     }
 
+    /// Lets it believe that it has no more bytes of address space. With 0 it has one thread for look-ups, however
+    /// slow they are.
+    pub fn address_space(mut self, bytes: usize) -> Self {
+        self.address_space = Some(bytes);
+        self
+    }
+
     /// Starts it and waits until it listens.
     pub fn start(self) -> Inprocess {
         raise_descriptor_limit().expect("Linux");
@@ -113,6 +122,7 @@ impl Builder {
                 listen: self.listen,
                 users,
                 settings: self.settings,
+                address_space: self.address_space,
                 lookup: Box::new(move |name, port| directory.look_up(name, port)),
                 signals: Some(signals),
                 ..Config::default()
