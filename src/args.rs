@@ -12,7 +12,7 @@ use getopts::{Fail, Matches, Options};
 
 use self::secrets::{Takes, secrets};
 use crate::ledger::knobs::{KNOBS, Knob};
-use crate::ledger::settings::Settings;
+use crate::ledger::settings::{LocalFor, Settings};
 use crate::proto::text::{Escaped, narrow, split_account, widen};
 
 /// The variable that creates the administrator.
@@ -133,6 +133,7 @@ fn hint(knob: &Knob) -> &'static str {
         "bytes" => "BYTES",
         "seconds" => "SECONDS",
         "level" => "LEVEL",
+        "clients" => "WHO",
         _ => "N",
     }
 }
@@ -196,6 +197,11 @@ fn serve(given: &Matches, superuser: Option<&OsStr>) -> Result<Args, Usage> {
         } else if let Some(text) = given.opt_str(knob.key) {
             knob.set(&mut settings, &text).map_err(|range| bad(knob.key, &text, &range))?;
         }
+    }
+    // Two names of one setting: the table has taken the later one, whichever was meant.
+    if given.opt_present("allow-local") && settings.local_for != LocalFor::All {
+        let word = settings.local_for.word();
+        return Err(Usage(format!("--allow-local: means --local-for all, not {word}")));
     }
     Ok(Args {
         listen: address(given, "listen")?,

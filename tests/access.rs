@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use byhand::Bench;
-use socks5d::ledger::settings::Settings;
+use socks5d::ledger::settings::{LocalFor, Settings};
 use support::origin::Origin;
 use support::proxy::Builder;
 use support::socks::{CHOSEN, Client, HELLO, WELCOME, connect_request, credentials, name_request};
@@ -16,7 +16,7 @@ const STRANGERS: [&str; 2] = ["203.0.113.9:5000", "[2001:db8::9]:5000"];
 const NEIGHBOURS: [&str; 2] = ["127.0.0.1:5000", "[::1]:5000"];
 
 /// Addresses of this machine and this link.
-const LOCAL: [&str; 25] = [
+const LOCAL: [&str; 29] = [
     "127.0.0.1",
     "127.1.2.3",
     "127.255.255.255",
@@ -40,12 +40,16 @@ const LOCAL: [&str; 25] = [
     "::169.254.169.254",
     "64:ff9b:1::127.0.0.1",
     "64:ff9b:1:2:3:4:169.254.169.254",
+    "64:ff9b:1:7f00:0:100::",
+    "64:ff9b:1:7f:0:1::",
+    "64:ff9b:1:5:7f:0:100::",
+    "64:ff9b:1:a9fe:a9:fe00::",
     "::ffff:0:127.0.0.1",
     "::ffff:0:0.0.0.0",
 ];
 
 /// Addresses elsewhere, some of which look alike.
-const ELSEWHERE: [&str; 11] = [
+const ELSEWHERE: [&str; 14] = [
     "198.51.100.1",
     "126.255.255.255",
     "128.0.0.1",
@@ -53,6 +57,9 @@ const ELSEWHERE: [&str; 11] = [
     "2001:db8::1",
     "64:ff9b::198.51.100.1",
     "64:ff9b:1::198.51.100.1",
+    "64:ff9b:1:c633:64:100::",
+    "64:ff9b:1:c6:33:6401::",
+    "64:ff9b:1:5:c6:3364:100::",
     "::ffff:0:198.51.100.1",
     "2002:c633:6401::1",
     "fec0::1",
@@ -72,8 +79,8 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-fn settings(allow_local: bool) -> Settings {
-    Settings { allow_local, own_ports: vec![1080, 8080], ..Settings::default() }
+fn settings(local_for: LocalFor) -> Settings {
+    Settings { local_for, own_ports: vec![1080, 8080], ..Settings::default() }
 }
 
 /// The reply code to a request, and what was dialled for it.
@@ -109,7 +116,7 @@ fn directory() -> HashMap<String, Vec<SocketAddr>> {
 
 #[test]
 fn local_addresses_are_refused_to_strangers_in_every_spelling() {
-    let mut bench = Bench::new(settings(false), directory());
+    let mut bench = Bench::new(settings(LocalFor::Loopback), directory());
     for source in STRANGERS {
         for address in LOCAL {
             for request in spellings(address) {
@@ -126,11 +133,13 @@ fn local_addresses_are_refused_to_strangers_in_every_spelling() {
     }
 }
 
-/// With `--allow-local`, and for those who are there already.
+/// With `--local-for all`, and for those who are there already.
 #[test]
 fn local_addresses_are_open_if_allowed_and_to_neighbours() {
-    for (allow_local, sources) in [(true, STRANGERS), (false, NEIGHBOURS), (true, NEIGHBOURS)] {
-        let mut bench = Bench::new(settings(allow_local), directory());
+    for (local_for, sources) in
+        [(LocalFor::All, STRANGERS), (LocalFor::Loopback, NEIGHBOURS), (LocalFor::All, NEIGHBOURS)]
+    {
+        let mut bench = Bench::new(settings(local_for), directory());
         for source in sources {
             for address in LOCAL.into_iter().chain(ELSEWHERE) {
                 for request in spellings(address) {
@@ -139,6 +148,23 @@ fn local_addresses_are_open_if_allowed_and_to_neighbours() {
                 }
             }
         }
+    }
+}
+
+/// With `--local-for nobody`: behind something that connects from this machine, everybody is a neighbour.
+#[test]
+fn local_addresses_are_refused_to_neighbours_too_if_they_are_for_nobody() {
+    let mut bench = Bench::new(settings(LocalFor::Nobody), directory());
+    for source in STRANGERS.into_iter().chain(NEIGHBOURS) {
+        for address in LOCAL {
+            for request in spellings(address) {
+                let got = outcome(&mut bench, source, &request);
+                assert_eq!(got, (2, vec![]), "{address} as {request:02x?} from {source}");
+            }
+        }
+        let elsewhere = at(ELSEWHERE[0], 80);
+        let got = outcome(&mut bench, source, &literal(ELSEWHERE[0]));
+        assert_eq!(got, (5, vec![elsewhere]), "from {source}");
     }
 }
 
@@ -153,7 +179,7 @@ fn odd_spellings_are_looked_up_by_the_system_and_refused() {
     };
     let names: Vec<&str> = odd.into_iter().chain(["localhost", "LOCALHOST", "127.0.0.1"]).collect();
     let directory = names.iter().map(|name| (name.to_lowercase(), found(name))).collect();
-    let mut bench = Bench::new(settings(false), directory);
+    let mut bench = Bench::new(settings(LocalFor::Loopback), directory);
     for name in names {
         let request = name_request(name.as_bytes(), 80);
         for source in STRANGERS {
@@ -177,7 +203,7 @@ fn of_several_addresses_only_the_permitted_are_dialled() {
         ("last.example".to_owned(), list(&["198.51.100.7", "169.254.169.254"])),
         ("none.example".to_owned(), list(&["::1", "127.0.0.1"])),
     ]);
-    let mut bench = Bench::new(settings(false), directory);
+    let mut bench = Bench::new(settings(LocalFor::Loopback), directory);
     let ask = |bench: &mut Bench, source, name: &str| {
         outcome(bench, source, &name_request(name.as_bytes(), 80))
     };
@@ -193,16 +219,24 @@ fn of_several_addresses_only_the_permitted_are_dialled() {
 /// Own ports are closed to everybody on all addresses of this machine, and open elsewhere.
 #[test]
 fn own_ports_are_refused_to_everybody() {
-    // Without IPv6, ::1 is no address of this machine.
-    let v6 = support::has_ipv6("its own port on ::1");
     let own = |name: &str, address| (name.to_owned(), vec![at(address, 0)]);
     let directory = HashMap::from([own("own.example", "127.9.9.9"), own("six.example", "::1")]);
-    for allow_local in [false, true] {
-        let mut bench = Bench::new(settings(allow_local), directory.clone());
+    for local_for in LocalFor::ALL {
+        let mut bench = Bench::new(settings(local_for), directory.clone());
+        bench.here = vec![ip("198.51.100.9"), ip("2001:db8:5::99")];
         for source in STRANGERS.into_iter().chain(NEIGHBOURS) {
             for port in [1080, 8080] {
-                let here = ["127.0.0.1", "127.9.9.9", "0.0.0.0", "::", "::ffff:127.0.0.1", "::1"];
-                for address in here.into_iter().take(if v6 { 6 } else { 5 }) {
+                for address in [
+                    "127.0.0.1",
+                    "127.9.9.9",
+                    "0.0.0.0",
+                    "::",
+                    "::1",
+                    "::ffff:127.0.0.1",
+                    "198.51.100.9",
+                    "2001:db8:5::99",
+                    "64:ff9b:1:c633:64:900::",
+                ] {
                     for request in
                         [connect_request(at(address, port)), name_request(address.as_bytes(), port)]
                     {
@@ -227,7 +261,7 @@ fn own_ports_are_refused_to_everybody() {
 #[test]
 fn the_program_lets_neighbours_in_and_nobody_to_its_own_ports() {
     let origin = Origin::echo();
-    for options in [&[][..], &["--allow-local"]] {
+    for options in [&[][..], &["--allow-local"], &["--local-for", "all"]] {
         let proxy = Builder::default().args(options).start();
         proxy.tunnel(origin.address);
         for own in [proxy.socks_address(), proxy.metp_address()] {
@@ -238,11 +272,39 @@ fn the_program_lets_neighbours_in_and_nobody_to_its_own_ports() {
     let parsed = |options: &[&str]| {
         let options = options.iter().map(std::ffi::OsString::from);
         match socks5d::args::parse(options, None) {
-            Ok(socks5d::args::Invocation::Serve(args)) => args.settings.allow_local,
+            Ok(socks5d::args::Invocation::Serve(args)) => args.settings.local_for,
             _ => panic!("good options"),
         }
     };
-    assert!(!parsed(&[]) && parsed(&["--allow-local"]));
+    assert_eq!(parsed(&[]), LocalFor::Loopback);
+    assert_eq!(parsed(&["--allow-local"]), LocalFor::All);
+}
+
+/// METP §5.17: a change acts on the next request. `allow-local` is another name of `local-for all`.
+#[test]
+fn who_may_use_local_addresses_can_be_changed_at_runtime() {
+    let origin = Origin::echo();
+    let proxy = Builder::default().args(["--local-for", "nobody"]).start();
+    let mut admin = proxy.admin();
+    let reply = || proxy.client().say(&connect_request(origin.address)).reply().0;
+    assert_eq!((admin.setting("local-for"), admin.setting("allow-local")), both("nobody", "off"));
+    assert_eq!(reply(), 2);
+    for (key, value, code, now) in [
+        ("local-for", "loopback", 0, both("loopback", "off")),
+        ("allow-local", "on", 0, both("all", "on")),
+        ("local-for", "nobody", 2, both("nobody", "off")),
+        ("allow-local", "off", 2, both("nobody", "off")),
+        ("local-for", "all", 0, both("all", "on")),
+        ("allow-local", "off", 0, both("loopback", "off")),
+    ] {
+        admin.set(key, value);
+        assert_eq!((admin.setting("local-for"), admin.setting("allow-local")), now);
+        assert_eq!(reply(), code, "{key} {value}");
+    }
+}
+
+fn both(local_for: &str, allow_local: &str) -> (String, String) {
+    (local_for.to_owned(), allow_local.to_owned())
 }
 
 /// A name with very many addresses is no way to make the server try them all.
@@ -251,7 +313,7 @@ fn a_name_has_a_bounded_number_of_addresses() {
     let crowd =
         (0..=254).flat_map(|c| (0..16).map(move |d| SocketAddr::from(([198, 51, c, d], 0))));
     let directory = HashMap::from([("crowd.example".to_owned(), crowd.collect())]);
-    let mut bench = Bench::new(settings(false), directory);
+    let mut bench = Bench::new(settings(LocalFor::Loopback), directory);
     let (code, dialled) = outcome(&mut bench, STRANGERS[0], &name_request(b"crowd.example", 80));
     assert_eq!(code, 5);
     assert_eq!(dialled.len(), socks5d::reactor::names::ADDRESSES);

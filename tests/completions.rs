@@ -220,7 +220,7 @@ fn offered(line: &str, breaks: &str, hosts: &Path) -> Vec<String> {
 }
 
 /// Lines, and what is offered for them. `@options`, `@keys` and `@verbs` are all of them.
-const CASES: [(&str, &str); 55] = [
+const CASES: [(&str, &str); 58] = [
     ("client ", "@options"),
     ("client --se", "--set --set-role"),
     ("client -l -l --use", "--user --user-metrics --users"),
@@ -242,9 +242,10 @@ const CASES: [(&str, &str); 55] = [
     ("client --set=log-level=d", "--set=log-level=debug"),
     ("client --set log-level=d| -l", "log-level=debug"),
     ("client --set allow-local=", "allow-local=on allow-local=off"),
+    ("client --set local-for=", "local-for=loopback local-for=nobody local-for=all"),
     ("client --config ", "@keys"),
-    ("client --config=lo", "--config=log-entries --config=log-level"),
-    ("client --config lo", "log-entries log-level"),
+    ("client --config=lo", "--config=local-for --config=log-entries --config=log-level"),
+    ("client --config lo", "local-for log-entries log-level"),
     ("client --config grace --js", "--json"),
     ("client --config --js", "--json"),
     ("client -w ", "@options"),
@@ -273,6 +274,8 @@ const CASES: [(&str, &str); 55] = [
     ("socks5d -u bob:", ""),
     ("socks5d -L ::", ""),
     ("socks5d --allow-local=", ""),
+    ("socks5d --local-for n", "nobody"),
+    ("socks5d --local-for=", "--local-for=loopback --local-for=nobody --local-for=all"),
     ("socks5d -u bob:pass --allow-local --gra", "--grace"),
     ("socks5d -L ::1 --gra", "--grace"),
     ("socks5d -L :: --gra", "--grace"),
@@ -358,8 +361,8 @@ fn fish_offers_what_fits() {
         ("client --set=id", "--set=idle-timeout="),
         ("client --set log-level=d", "log-level=debug"),
         ("client --set allow-local=o", "allow-local=on allow-local=off"),
-        ("client --config lo", "log-entries log-level"),
-        ("client --config=lo", "--config=log-entries --config=log-level"),
+        ("client --config lo", "local-for log-entries log-level"),
+        ("client --config=lo", "--config=local-for --config=log-entries --config=log-level"),
         ("client --config --js", "--json"),
         ("client -w --js", "--json"),
         ("client -u admin:", ""),

@@ -31,6 +31,7 @@ fn each_setting_takes_its_whole_range_and_nothing_else() {
         let beyond = match (value(line, "min"), value(line, "max"), value(line, "unit")) {
             ("-", "-", "switch") => vec!["yes".to_owned(), "1".to_owned()],
             ("-", "-", "level") => vec!["loud".to_owned(), "INFO".to_owned()],
+            ("-", "-", "clients") => vec!["me".to_owned(), "All".to_owned()],
             (least, most, unit) => {
                 for end in [least, most] {
                     // Nobody is to be shut out by what this test sets.

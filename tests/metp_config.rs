@@ -52,6 +52,7 @@ fn the_settings_are_the_options_in_their_order() {
             "max-connections-per-ip",
             "max-metp-sessions",
             "allow-local",
+            "local-for",
             "keepalive",
             "dns-cache",
             "dns-negative-cache",
@@ -120,6 +121,7 @@ fn refusals_name_the_range() {
             "SET log-level INFO",
             "400 Bad Request [RANGE] log-level takes off, error, warn, info, debug, trace",
         ),
+        ("SET local-for me", "400 Bad Request [RANGE] local-for takes loopback, nobody, all"),
         ("SET allow-local yes", "400 Bad Request [RANGE] allow-local takes on, off"),
         ("SET allow-local 1", "400 Bad Request [RANGE] allow-local takes on, off"),
         (

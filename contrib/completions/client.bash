@@ -10,7 +10,7 @@ _client() {
         --kill --kill-user --config --set -c --change-buffer --shutdown'
     local keys='
         buffer-size buffer-memory max-connections max-connections-per-ip max-metp-sessions
-        dns-threads dns-queue allow-local log-entries log-level grace
+        dns-threads dns-queue allow-local local-for log-entries log-level grace
         handshake-timeout resolve-timeout connect-timeout connect-total-timeout idle-timeout
         half-close-timeout keepalive ack-timeout goodbye-timeout metp-login-timeout metp-idle-timeout
         subscriber-timeout dns-cache dns-negative-cache'
@@ -71,6 +71,7 @@ _client() {
             case $cur in
                 log-level=*) offer=(-W "$levels") cur=${cur#*=} ;;
                 allow-local=*) offer=(-W 'on off') cur=${cur#*=} ;;
+                local-for=*) offer=(-W 'loopback nobody all') cur=${cur#*=} ;;
                 *=*) ;;
                 *)
                     offer=(-W "$(compgen -S = -W "$keys")")

@@ -1,7 +1,7 @@
 # fish completion of client(1): options, and the words that some of them take. It asks no server.
 
 set -l keys buffer-size buffer-memory max-connections max-connections-per-ip max-metp-sessions \
-    dns-threads dns-queue allow-local log-entries log-level grace \
+    dns-threads dns-queue allow-local local-for log-entries log-level grace \
     handshake-timeout resolve-timeout connect-timeout connect-total-timeout idle-timeout \
     half-close-timeout keepalive ack-timeout goodbye-timeout metp-login-timeout metp-idle-timeout \
     subscriber-timeout dns-cache dns-negative-cache
@@ -10,7 +10,8 @@ set -l verbs GET_METRICS GET_LOGS USERS CHANGE-BUFFER ADD-USER DELETE-USER SET-R
     CAPA PING INFO USER-METRICS CHANGE-PASSWORD CONNECTIONS KILL CONFIG SUBSCRIBE UNSUBSCRIBE \
     SHUTDOWN
 # What --set takes: a key and =, and behind it the words that two of the keys take.
-set -l settings $keys= log-level=$levels allow-local={on,off}
+set -l settings $keys= log-level=$levels allow-local={on,off} \
+    local-for={loopback,nobody,all}
 
 complete -c client -f
 complete -c client -s h -l help -d 'show this help and exit'

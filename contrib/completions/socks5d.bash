@@ -4,7 +4,7 @@ _socks5d() {
     local options='
         -h --help -v --version -l --listen -p --port -L --metp-listen -P --metp-port -u --user
         --buffer-size --buffer-memory --max-connections --max-connections-per-ip --max-metp-sessions
-        --dns-threads --dns-queue --allow-local --log-entries --log-level --grace
+        --dns-threads --dns-queue --allow-local --local-for --log-entries --log-level --grace
         --handshake-timeout --resolve-timeout --connect-timeout --connect-total-timeout
         --idle-timeout --half-close-timeout --keepalive --ack-timeout --goodbye-timeout
         --metp-login-timeout --metp-idle-timeout --subscriber-timeout
@@ -24,6 +24,7 @@ _socks5d() {
     local choice=
     case $before in
         --log-level) choice=$levels ;;
+        --local-for) choice='loopback nobody all' ;;
         -h | --help | -v | --version | --allow-local) [[ $cur == "$typed" ]] && choice=$options ;;
         # What follows is a value that nobody can guess.
         -*) ;;

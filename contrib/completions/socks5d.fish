@@ -16,6 +16,7 @@ complete -c socks5d -l max-metp-sessions -x -d 'serve at most this many METP ses
 complete -c socks5d -l dns-threads -x -d 'look up at most this many names at once'
 complete -c socks5d -l dns-queue -x -d 'let at most this many names wait to be looked up'
 complete -c socks5d -l allow-local -d 'let clients from elsewhere connect to loopback and link-local addresses'
+complete -c socks5d -l local-for -x -a 'loopback nobody all' -d 'let these clients connect to loopback and link-local addresses'
 complete -c socks5d -l log-entries -x -d 'keep this many records in the access log of METP'
 complete -c socks5d -l log-level -x -a 'off error warn info debug trace' -d 'log to stderr at this level'
 complete -c socks5d -l grace -x -d 'give open connections this many seconds to finish when the server closes down'

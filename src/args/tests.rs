@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use super::*;
-use crate::ledger::settings::Settings;
+use crate::ledger::settings::{LocalFor, Settings};
 
 fn args_with(superuser: Option<&str>, line: &[&str]) -> Result<Args, String> {
     let line = line.iter().map(OsString::from);
@@ -54,7 +54,7 @@ fn values() {
     assert_eq!((args.metp_listen, args.metp_port), ("::".parse().expect("a literal"), 0));
     let settings = args.settings;
     assert_eq!((settings.buffer_size, settings.log_entries), (1_048_576, 0));
-    assert_eq!((settings.log_level, settings.allow_local), (log::LevelFilter::Debug, true));
+    assert_eq!((settings.log_level, settings.local_for), (log::LevelFilter::Debug, LocalFor::All));
     assert_eq!(settings.grace, Duration::from_millis(250));
     assert_eq!(settings.timeouts.idle, None);
     assert_eq!(settings.timeouts.connect, Some(Duration::from_millis(1500)));
@@ -71,6 +71,20 @@ fn values_take_units() {
     assert_eq!(settings.timeouts.connect, Some(Duration::from_millis(250)));
     for line in [["--max-connections", "1k"], ["-p", "1k"], ["--idle-timeout", "5M"]] {
         assert!(args(&line).is_err(), "{line:?}");
+    }
+}
+
+#[test]
+fn local_targets_are_for_whom_it_says() {
+    for (line, choice) in [
+        (&[][..], LocalFor::Loopback),
+        (&["--local-for=loopback"], LocalFor::Loopback),
+        (&["--local-for", "nobody"], LocalFor::Nobody),
+        (&["--local-for=all"], LocalFor::All),
+        (&["--allow-local"], LocalFor::All),
+        (&["--allow-local", "--local-for=all"], LocalFor::All),
+    ] {
+        assert_eq!(args(line).expect("good values").settings.local_for, choice, "{line:?}");
     }
 }
 
@@ -102,6 +116,15 @@ fn bad_values_are_named_with_their_option() {
             "--log-level \"LOUD\": off, error, warn, info, debug, trace expected",
         ),
         (&["--allow-local=on"], "--allow-local: takes no value"),
+        (&["--local-for", "me"], "--local-for \"me\": loopback, nobody, all expected"),
+        (
+            &["--allow-local", "--local-for", "nobody"],
+            "--allow-local: means --local-for all, not nobody",
+        ),
+        (
+            &["--local-for=loopback", "--allow-local"],
+            "--allow-local: means --local-for all, not loopback",
+        ),
         (&["-x"], "-x: unknown option"),
         (&["--nonsense"], "--nonsense: unknown option"),
         (&["-p"], "-p: needs a value"),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::settings::Settings;
+use super::settings::{LocalFor, Settings};
 use crate::proto::metp::BUFFER_SIZES;
 use crate::proto::quantity;
 use crate::proto::text::Seconds;
@@ -58,8 +58,11 @@ enum Access {
     /// Zero is for ever, or never.
     Timeout(Place<Option<Duration>>),
     Time(Place<Duration>),
-    Switch(Place<bool>),
+    /// How it is read, and how it is changed: one that is another name for the value of another setting has
+    /// no place of its own.
+    Switch(fn(&Settings) -> bool, fn(&mut Settings, bool)),
     Level(Place<LevelFilter>),
+    Local(Place<LocalFor>),
 }
 
 /// A value outside the range of its setting; displays as what is in range.
@@ -93,8 +96,8 @@ const fn timeout(key: &'static str, place: Place<Option<Duration>>, what: &'stat
 }
 
 /// All settings, in the order in which they are listed.
-pub const KNOBS: [Knob; 25] = {
-    use Access::{Level, Limit, Number, Switch, Time, Timeout};
+pub const KNOBS: [Knob; 26] = {
+    use Access::{Level, Limit, Local, Number, Switch, Time, Timeout};
     [
         knob(
             "buffer-size",
@@ -147,10 +150,17 @@ pub const KNOBS: [Knob; 25] = {
         ),
         knob(
             "allow-local",
-            Switch(place!(allow_local)),
+            Switch(allows_local, allow_local),
             "switch",
             Acts::New,
             "let clients from elsewhere connect to loopback and link-local addresses",
+        ),
+        knob(
+            "local-for",
+            Local(place!(local_for)),
+            "clients",
+            Acts::New,
+            "let these clients connect to loopback and link-local addresses: loopback, nobody, all",
         ),
         knob(
             "log-entries",
@@ -262,7 +272,7 @@ impl Knob {
 
     /// Whether it is on or off.
     pub fn is_switch(&self) -> bool {
-        matches!(self.access, Access::Switch(_))
+        matches!(self.access, Access::Switch(..))
     }
 
     /// Whether zero turns it off.
@@ -277,7 +287,7 @@ impl Knob {
                 Some((*range.start(), *range.end()))
             }
             Access::Timeout(_) | Access::Time(_) => Some((0, LONGEST_SECONDS as usize)),
-            Access::Switch(_) | Access::Level(_) => None,
+            Access::Switch(..) | Access::Level(_) | Access::Local(_) => None,
         }
     }
 
@@ -290,8 +300,9 @@ impl Knob {
                 Seconds(get(settings).unwrap_or_default()).to_string()
             }
             Access::Time(Place(get, _)) => Seconds(*get(settings)).to_string(),
-            Access::Switch(Place(get, _)) => if *get(settings) { "on" } else { "off" }.to_owned(),
+            Access::Switch(get, _) => if get(settings) { "on" } else { "off" }.to_owned(),
             Access::Level(Place(get, _)) => get(settings).as_str().to_ascii_lowercase(),
+            Access::Local(Place(get, _)) => get(settings).word().to_owned(),
         }
     }
 
@@ -315,14 +326,13 @@ impl Knob {
                 *place(settings) = Some(time(value)?).filter(|time| !time.is_zero());
             }
             Access::Time(Place(_, place)) => *place(settings) = time(value)?,
-            Access::Switch(Place(_, place)) => {
-                *place(settings) = match value {
-                    "on" => true,
-                    "off" => false,
-                    _ => return None,
-                }
-            }
+            Access::Switch(_, set) => match value {
+                "on" => set(settings, true),
+                "off" => set(settings, false),
+                _ => return None,
+            },
             Access::Level(Place(_, place)) => *place(settings) = level(value)?,
+            Access::Local(Place(_, place)) => *place(settings) = local_for(value)?,
         }
         Some(())
     }
@@ -349,6 +359,7 @@ impl Knob {
             }
             (_, Some((least, most))) => format!("{least} to {most}"),
             (Access::Level(_), None) => "off, error, warn, info, debug, trace".to_owned(),
+            (Access::Local(_), None) => LocalFor::ALL.map(LocalFor::word).join(", "),
             (_, None) => "on, off".to_owned(),
         }
     }
@@ -360,6 +371,24 @@ fn time(text: &str) -> Option<Duration> {
     let longest = Duration::from_secs(LONGEST_SECONDS.into());
     let zero = !text.bytes().any(|byte| matches!(byte, b'1'..=b'9'));
     quantity::time(text).filter(|time| zero || (SHORTEST..=longest).contains(time))
+}
+
+/// `allow-local` is the older name of `local-for all`, so the two never disagree. Switching it off leaves a
+/// stricter choice as it is.
+fn allow_local(settings: &mut Settings, on: bool) {
+    match (on, settings.local_for) {
+        (true, _) => settings.local_for = LocalFor::All,
+        (false, LocalFor::All) => settings.local_for = LocalFor::Loopback,
+        (false, LocalFor::Loopback | LocalFor::Nobody) => {}
+    }
+}
+
+fn allows_local(settings: &Settings) -> bool {
+    settings.local_for == LocalFor::All
+}
+
+fn local_for(word: &str) -> Option<LocalFor> {
+    LocalFor::ALL.into_iter().find(|choice| choice.word() == word)
 }
 
 fn level(word: &str) -> Option<LevelFilter> {
@@ -451,8 +480,29 @@ mod tests {
         assert_eq!(says("buffer-size", "0"), "1 to 1048576");
         assert_eq!(says("idle-timeout", "1e3"), "0 or 0.001 to 31536000 seconds");
         assert_eq!(says("allow-local", "yes"), "on, off");
+        assert_eq!(says("local-for", "Nobody"), "loopback, nobody, all");
         assert_eq!(says("log-level", "loud"), "off, error, warn, info, debug, trace");
         assert!(Knob::find(b"no-such-setting").is_none());
+    }
+
+    /// METP §5.17.
+    #[test]
+    fn allow_local_is_another_name_of_local_for_all() {
+        let [allow, choice] =
+            [&b"allow-local"[..], b"local-for"].map(|key| Knob::find(key).expect("a setting"));
+        let mut settings = Settings::default();
+        let mut step = |knob: &Knob, value| {
+            knob.set(&mut settings, value).expect("it takes that");
+            (allow.get(&settings), choice.get(&settings))
+        };
+        let shown = |on: &str, word: &str| (on.to_owned(), word.to_owned());
+        assert_eq!(step(allow, "off"), shown("off", "loopback"));
+        assert_eq!(step(allow, "on"), shown("on", "all"));
+        assert_eq!(step(allow, "off"), shown("off", "loopback"));
+        assert_eq!(step(choice, "nobody"), shown("off", "nobody"));
+        assert_eq!(step(allow, "off"), shown("off", "nobody"));
+        assert_eq!(step(choice, "all"), shown("on", "all"));
+        assert_eq!(step(choice, "loopback"), shown("off", "loopback"));
     }
 
     /// METP §5.17.

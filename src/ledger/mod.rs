@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod settings;
 pub mod users;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -22,6 +23,7 @@ use crate::proto::metp::{Topic, field};
 use crate::proto::socks5::ReplyCode;
 use crate::proto::text::Escaped;
 use crate::reactor::selector::Service;
+use crate::reactor::slab::Key;
 
 /// Everything that sessions of both services look at and change.
 pub struct Shared {
@@ -37,6 +39,9 @@ pub struct Shared {
     pub changes: u64,
     /// What subscribers are told.
     pub events: Events,
+    /// The near ends of connections to targets that have the number of one of the server's own ports, and whose
+    /// they are. A client that comes from there is the server itself: the system has redirected the connection.
+    pub to_own_ports: HashMap<SocketAddr, Key>,
 }
 
 /// Which way payload flows through a tunnel.
@@ -82,7 +87,8 @@ impl Shared {
     pub fn new(settings: Settings, users: Users) -> Self {
         let access_log = AccessLog::new(settings.log_entries);
         let (metrics, events) = (Metrics::default(), Events::default());
-        Shared { users, metrics, access_log, settings, changes: 0, events }
+        let to_own_ports = HashMap::new();
+        Shared { users, metrics, access_log, settings, changes: 0, events, to_own_ports }
     }
 
     /// Somebody has tried to log in.

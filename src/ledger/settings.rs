@@ -31,14 +31,40 @@ pub struct Settings {
     pub log_level: LevelFilter,
     /// How long open tunnels may go on when the server closes down.
     pub grace: Duration,
-    /// Whether clients from elsewhere may connect to loopback and link-local addresses.
-    pub allow_local: bool,
+    /// Which clients may connect to loopback, link-local and unspecified addresses.
+    pub local_for: LocalFor,
     /// How long names are remembered.
     pub names: Memory,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// The ports of this server itself, which no client may connect to.
     pub own_ports: Vec<u16>,
+}
+
+/// Which clients may connect to loopback, link-local and unspecified addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalFor {
+    /// Those that come from a loopback address, and so are on this machine already, unless something on this
+    /// machine connects for them.
+    Loopback,
+    /// None at all.
+    Nobody,
+    /// All of them.
+    All,
+}
+
+impl LocalFor {
+    /// All of them, in the order in which they are listed.
+    pub const ALL: [LocalFor; 3] = [LocalFor::Loopback, LocalFor::Nobody, LocalFor::All];
+
+    /// The word for it on the command line and in METP.
+    pub fn word(self) -> &'static str {
+        match self {
+            LocalFor::Loopback => "loopback",
+            LocalFor::Nobody => "nobody",
+            LocalFor::All => "all",
+        }
+    }
 }
 
 impl Default for Settings {
@@ -55,7 +81,7 @@ impl Default for Settings {
             log_entries: 1000,
             log_level: LevelFilter::Info,
             grace: Duration::from_secs(3),
-            allow_local: false,
+            local_for: LocalFor::Loopback,
             names: Memory { found: seconds(30), failed: seconds(5) },
             timeouts: Timeouts::default(),
             own_ports: Vec::new(),

@@ -100,6 +100,12 @@ pub trait Dial<S> {
     /// # Errors
     /// Those of socket(2) and connect(2), except that it is still in progress.
     fn dial(&mut self, address: SocketAddr, key: Key) -> io::Result<S>;
+
+    /// Whether the kernel would deliver a connection to this address to this machine itself.
+    ///
+    /// # Errors
+    /// If there is no clear answer.
+    fn is_local_delivery(&mut self, address: SocketAddr) -> io::Result<bool>;
 }
 
 impl Stream for TcpStream {

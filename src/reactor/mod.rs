@@ -15,6 +15,7 @@ pub mod names;
 pub mod pipe;
 pub mod pthread;
 pub mod resolver;
+pub mod route;
 pub mod selector;
 pub mod slab;
 pub mod tcp_state;

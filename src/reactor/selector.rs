@@ -13,6 +13,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::endpoint::Dial;
+use super::route::Routes;
 use super::slab::Key;
 
 /// The two services that this program offers, each with a listener of its own.
@@ -94,6 +95,10 @@ impl Dial<TcpStream> for Selector {
         self.register(&mut stream, Source::Session(key, Side::Target))?;
         Ok(stream)
     }
+
+    fn is_local_delivery(&mut self, address: SocketAddr) -> io::Result<bool> {
+        self.routes.is_local_delivery(address)
+    }
 }
 
 /// How many events one look takes at most.
@@ -106,13 +111,18 @@ const FAILURES: u32 = 16;
 pub struct Selector {
     poll: Poll,
     events: Events,
+    routes: Routes,
 }
 
 impl Selector {
     /// # Errors
     /// If the kernel has no descriptor left for it.
     pub fn new() -> io::Result<Self> {
-        Ok(Selector { poll: Poll::new()?, events: Events::with_capacity(EVENTS) })
+        Ok(Selector {
+            poll: Poll::new()?,
+            events: Events::with_capacity(EVENTS),
+            routes: Routes::open(),
+        })
     }
 
     /// Registers a connection, once, for reading, writing and urgent data. It unregisters itself when it is closed.

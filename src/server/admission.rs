@@ -12,6 +12,7 @@ use super::gate::{Allowance, BASE_DESCRIPTORS, Standing, Verdict};
 use super::resident::{Conversation, Resident};
 use crate::ledger::Shared;
 use crate::ledger::metrics::Stage;
+use crate::reactor::endpoint::Stream;
 use crate::reactor::listener::Accepted;
 use crate::reactor::selector::Service;
 use crate::socks::Reason;
@@ -43,7 +44,7 @@ impl Server {
     /// Accepts a connection and decides what becomes of it. Says whether another may follow.
     fn accept_one(&mut self, service: Service, now: Instant) -> bool {
         let Some(listener) = self.listeners.of(service) else { return false };
-        let (stream, source) = match listener.accept(now) {
+        let (mut stream, source) = match listener.accept(now) {
             Accepted::Connection(stream, source) => (stream, source),
             Accepted::Nothing => return false,
             Accepted::Exhausted(error) => {
@@ -53,6 +54,12 @@ impl Server {
                 return false;
             }
         };
+        if self.world.shared.to_own_ports.contains_key(&source) {
+            log::debug!("{service}: {source} is this server itself, by way of another address");
+            // If it cannot be had, closing is orderly and nothing else.
+            let _ = stream.reset_on_close();
+            return true;
+        }
         let allowance = self.allowance(service);
         let (sessions, users) = (&self.sessions, &self.world.shared.users);
         let standing =

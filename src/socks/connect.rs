@@ -10,7 +10,7 @@ use mio::event::Event;
 use super::errand::Errand;
 use super::handshake::refuse;
 use super::relay::Relay;
-use super::rules::permitted;
+use super::rules::{is_itself, is_own_port, may_come_from, permitted};
 use super::{Context, Next, State};
 use crate::ledger::settings::Timeouts;
 use crate::proto::socks5::{Host, Reply, ReplyCode};
@@ -30,6 +30,8 @@ pub struct Connect<S: Stream> {
     errand: Box<Errand>,
     candidates: vec::IntoIter<SocketAddr>,
     attempt: Option<Endpoint<S>>,
+    /// Where the attempt leads; the unspecified address before the first.
+    candidate: SocketAddr,
     attempt_began: Instant,
     began: Instant,
     /// The most telling failure so far.
@@ -129,6 +131,7 @@ impl<S: Stream> Connect<S> {
             errand,
             candidates,
             attempt: None,
+            candidate: SocketAddr::from(([0, 0, 0, 0], 0)),
             attempt_began: now,
             began: now,
             failure: None,
@@ -212,11 +215,19 @@ impl<S: Stream> Connect<S> {
         cx: &mut Context<'_, S>,
     ) {
         let candidate = canonical(candidate);
-        if !permitted(source.ip(), candidate, &cx.shared.settings) {
+        let (network, settings) = (&mut *cx.network, &cx.shared.settings);
+        let is_local_delivery = |address| network.is_local_delivery(address);
+        if !permitted(source.ip(), candidate, settings, is_local_delivery) {
             return self.failed(ReplyCode::NotAllowed);
         }
         match cx.network.dial(candidate, cx.key) {
             Ok(stream) => {
+                if is_own_port(candidate, settings)
+                    && let Ok(bound) = stream.local_address()
+                {
+                    cx.shared.to_own_ports.insert(canonical(bound), cx.key);
+                }
+                self.candidate = candidate;
                 self.attempt = Some(Endpoint::unhurried(stream));
                 self.attempt_began = cx.now;
             }
@@ -232,23 +243,33 @@ impl<S: Stream> Connect<S> {
         output: &mut Buffer,
         cx: &mut Context<'_, S>,
     ) -> Next<S> {
-        match target.stream().local_address().map(canonical) {
-            Ok(bound) => {
-                let took = cx.now.saturating_duration_since(self.attempt_began);
-                cx.shared.metrics.connects.record(took);
-                cx.shared.metrics.count_reply(ReplyCode::Succeeded);
-                self.errand.open(cx.key, source, cx.shared);
-                output.append(&Reply { code: ReplyCode::Succeeded, bound }.encode());
-                let timeouts = &cx.shared.settings.timeouts;
-                let received = std::mem::take(input);
-                let relay = Relay::new(self.errand, target, received, cx.now, timeouts);
-                Next::Go(State::Relay(Box::new(relay)))
-            }
-            Err(error) => {
-                self.failed(reply_code(&error));
-                Next::Go(State::Connect(self))
-            }
+        let bound = match target.stream().local_address() {
+            Ok(bound) => canonical(bound),
+            Err(error) => return self.give_up(target, reply_code(&error)),
+        };
+        if is_itself(self.candidate, bound) {
+            return self.give_up(target, ReplyCode::ConnectionRefused);
         }
+        if !may_come_from(source.ip(), bound, &cx.shared.settings) {
+            return self.give_up(target, ReplyCode::NotAllowed);
+        }
+        let took = cx.now.saturating_duration_since(self.attempt_began);
+        cx.shared.metrics.connects.record(took);
+        cx.shared.metrics.count_reply(ReplyCode::Succeeded);
+        self.errand.open(cx.key, source, cx.shared);
+        output.append(&Reply { code: ReplyCode::Succeeded, bound }.encode());
+        let timeouts = &cx.shared.settings.timeouts;
+        let received = std::mem::take(input);
+        let relay = Relay::new(self.errand, target, received, cx.now, timeouts);
+        Next::Go(State::Relay(Box::new(relay)))
+    }
+
+    /// A connection has been made and may not be used. It is reset, so that its port is free at once: one to
+    /// itself would keep it in TIME-WAIT from the service that it belongs to.
+    fn give_up(mut self: Box<Self>, mut target: Endpoint<S>, code: ReplyCode) -> Next<S> {
+        target.reset_on_close();
+        self.failed(code);
+        Next::Go(State::Connect(self))
     }
 
     /// Remembers a failure, unless an earlier one tells the client more.

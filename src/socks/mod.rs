@@ -243,6 +243,11 @@ impl<S: Stream> Session<S> {
             state => state.into_errand(cx),
         };
         self.output.release(cx.pool);
+        let own = |errand: &Errand| cx.shared.settings.own_ports.contains(&errand.target.port);
+        // A panic has taken the request along.
+        if errand.as_deref().map_or(reason == Reason::Panic, own) {
+            cx.shared.to_own_ports.retain(|_, key| *key != cx.key);
+        }
         match errand {
             Some(errand) => errand.finish(cx.key, self.source, reason, cx.now, cx.shared),
             None => reason.count_unfinished(&mut cx.shared.metrics),

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -31,6 +31,8 @@ const WAKE: Token = Token(1);
 pub struct Bench {
     /// What has been dialled, in order.
     pub dialled: Vec<SocketAddr>,
+    /// Addresses that the system would deliver to this machine, besides loopback and the unspecified ones.
+    pub here: Vec<IpAddr>,
     pub shared: Shared,
     poll: Poll,
     names: Names,
@@ -39,12 +41,17 @@ pub struct Bench {
 }
 
 /// Refuses every connection, after writing down where it would have gone.
-struct Notebook<'a>(&'a mut Vec<SocketAddr>);
+struct Notebook<'a>(&'a mut Vec<SocketAddr>, &'a [IpAddr]);
 
 impl Dial<TcpStream> for Notebook<'_> {
     fn dial(&mut self, address: SocketAddr, _: Key) -> io::Result<TcpStream> {
         self.0.push(address);
         Err(io::Error::from_raw_os_error(libc::ECONNREFUSED))
+    }
+
+    fn is_local_delivery(&mut self, address: SocketAddr) -> io::Result<bool> {
+        let ip = address.ip();
+        Ok(ip.is_loopback() || ip.is_unspecified() || self.1.contains(&ip))
     }
 }
 
@@ -62,7 +69,7 @@ impl Bench {
         users.add(b"admin", b"1234", Role::Admin).expect("new");
         let pool = Pool::new(settings.buffer_size, settings.buffer_memory);
         let shared = Shared::new(settings, users);
-        Bench { dialled: Vec::new(), shared, poll, names, pool, sessions: 0 }
+        Bench { dialled: Vec::new(), here: Vec::new(), shared, poll, names, pool, sessions: 0 }
     }
 
     /// What a client that comes from `source` is answered to all that it says, until its session ends.
@@ -94,7 +101,7 @@ impl Bench {
                     session.resolved(reply.addresses);
                 }
             }
-            let mut network = Notebook(&mut self.dialled);
+            let mut network = Notebook(&mut self.dialled, &self.here);
             let mut cx = Context {
                 key,
                 now,

@@ -119,6 +119,11 @@ impl Dial<FakeStream> for Network {
         self.targets.push(Rc::clone(&peer));
         Ok(FakeStream::to(&peer))
     }
+
+    fn is_local_delivery(&mut self, address: SocketAddr) -> io::Result<bool> {
+        assert_eq!(address.port(), OWN_PORT, "asked for an ordinary request");
+        Ok(address.ip().is_loopback() || address.ip().is_unspecified())
+    }
 }
 
 /// The address that a request names or spells out, canonical.

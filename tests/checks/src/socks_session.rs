@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use socks5d::ledger::Shared;
-use socks5d::ledger::settings::Settings;
+use socks5d::ledger::settings::{LocalFor, Settings};
 use socks5d::ledger::users::{UserId, Users};
 use socks5d::proto::metp::Role;
 use socks5d::reactor::Flow;
@@ -85,7 +85,7 @@ impl<'a> World<'a> {
         let buffer_size = [65536, 1, 7, 4096][usize::from(size) & 3];
         let settings = Settings {
             buffer_size,
-            allow_local: kind & 2 != 0,
+            local_for: if kind & 2 != 0 { LocalFor::All } else { LocalFor::Loopback },
             own_ports: vec![OWN_PORT],
             ..Settings::default()
         };
@@ -96,7 +96,7 @@ impl<'a> World<'a> {
             plan: VecDeque::new(),
             targets: Vec::new(),
             offered: vec![SocketAddr::from((REMEMBERED.1, 0))],
-            open: settings.allow_local || source.ip().is_loopback(),
+            open: settings.local_for == LocalFor::All || source.ip().is_loopback(),
             room: room(0x20),
             near,
         };

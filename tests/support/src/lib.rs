@@ -7,6 +7,7 @@
 pub mod client;
 mod diag;
 pub mod metp;
+pub mod namespace;
 pub mod origin;
 pub mod property;
 pub mod proxy;
