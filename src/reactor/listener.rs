@@ -23,11 +23,18 @@ const BACKLOG: i32 = 4096;
 /// the earliest.
 const EPISODE: Duration = Duration::from_secs(10);
 
+/// Connections that may be lost in one call before they are accepted, and in a row before the listener pauses:
+/// an error that comes again and again is none of single connections, whatever it says.
+const LOST_AT_ONCE: u32 = 16;
+const LOST_IN_A_ROW: u32 = 256;
+
 /// A listening socket.
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
     ready: bool,
+    /// Connections lost since one was accepted, none was left, or the listener paused.
+    lost: u32,
     /// A connection that was accepted and has to wait for room.
     held: Option<(TcpStream, SocketAddr)>,
     paused_until: Option<Instant>,
@@ -69,6 +76,7 @@ impl Listener {
             socket,
             address,
             ready: true,
+            lost: 0,
             held: None,
             paused_until: None,
             reported: None,
@@ -155,21 +163,42 @@ impl Listener {
         if let Some((stream, peer)) = self.held.take() {
             return Accepted::Connection(stream, peer);
         }
-        loop {
-            match self.socket.accept() {
-                Ok((stream, peer)) => return Accepted::Connection(stream, canonical(peer)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.ready = false;
-                    self.reported = self.reported.filter(|last| now < *last + EPISODE);
-                    return Accepted::Nothing;
-                }
-                Err(error) if concerns_one_connection(&error) => {}
-                Err(error) => {
-                    let first = self.pause(now);
-                    return Accepted::Exhausted(first.then_some(error));
-                }
+        for _ in 0..LOST_AT_ONCE {
+            let accepted = self.socket.accept();
+            match self.judge(accepted, now) {
+                Some(accepted) => return accepted,
+                None => self.lost += 1,
             }
         }
+        // Still ready: there may be more behind those that were lost, but now others have their turn.
+        Accepted::Nothing
+    }
+
+    /// What accept(2) has said comes to; nothing if one connection was lost and the next may be asked for.
+    fn judge(
+        &mut self,
+        accepted: io::Result<(TcpStream, SocketAddr)>,
+        now: Instant,
+    ) -> Option<Accepted> {
+        let error = match accepted {
+            Ok((stream, peer)) => {
+                self.lost = 0;
+                return Some(Accepted::Connection(stream, canonical(peer)));
+            }
+            Err(error) => error,
+        };
+        if error.kind() == ErrorKind::WouldBlock {
+            self.ready = false;
+            self.lost = 0;
+            self.reported = self.reported.filter(|last| now < *last + EPISODE);
+            return Some(Accepted::Nothing);
+        }
+        if concerns_one_connection(&error) && self.lost < LOST_IN_A_ROW {
+            return None;
+        }
+        self.lost = 0;
+        let first = self.pause(now);
+        Some(Accepted::Exhausted(first.then_some(error)))
     }
 }
 
@@ -258,6 +287,30 @@ mod tests {
         listener.note();
         assert!(matches!(listener.accept(now + EPISODE * 2), Accepted::Nothing));
         assert!(listener.pause(now + EPISODE * 2), "another episode");
+    }
+
+    /// A firewall, a security module or a broken driver may refuse every single connection.
+    #[test]
+    fn an_error_of_one_connection_that_never_ends_pauses() {
+        let loopback = Some([127, 0, 0, 1].into());
+        let mut listener = Listener::bind(loopback, 0, Liveness::default()).expect("loopback");
+        let now = Instant::now();
+        for code in [libc::ECONNABORTED, libc::EPROTO, libc::EPERM, libc::EINTR] {
+            let error = || Err(io::Error::from_raw_os_error(code));
+            for lost in 0..LOST_IN_A_ROW {
+                assert!(listener.judge(error(), now).is_none(), "{code}: {lost}");
+                listener.lost += 1;
+            }
+            assert!(matches!(listener.judge(error(), now), Some(Accepted::Exhausted(_))), "{code}");
+            assert!(!listener.ready() && listener.resumes() == Some(now + PAUSE));
+            listener.resume_now();
+            assert!(listener.judge(error(), now).is_none(), "counted anew");
+        }
+        // Whoever gets in between shows that it is not all of them.
+        listener.lost = LOST_IN_A_ROW;
+        let would_block = Err(ErrorKind::WouldBlock.into());
+        assert!(matches!(listener.judge(would_block, now), Some(Accepted::Nothing)));
+        assert_eq!(listener.lost, 0);
     }
 
     #[test]

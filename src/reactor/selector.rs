@@ -13,6 +13,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::endpoint::Dial;
+use super::errno::INTERRUPTIONS;
 use super::route::Routes;
 use super::slab::Key;
 
@@ -162,7 +163,7 @@ impl Selector {
     pub fn select(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let mut timeout = timeout;
         let mut failures = 0;
-        loop {
+        for _ in 0..INTERRUPTIONS {
             match self.poll.poll(&mut self.events, timeout) {
                 // The process may have been stopped for long (SIGSTOP). What has come meanwhile is to be
                 // seen before anybody asks which deadlines have passed.
@@ -173,6 +174,8 @@ impl Selector {
                 result => return result,
             }
         }
+        // A wait of no time is not interrupted: the kernel will never say anything else.
+        Err(io::ErrorKind::Interrupted.into())
     }
 
     /// The events of the last look.

@@ -31,15 +31,22 @@ pub(super) enum Stop {
     Now,
 }
 
+/// Reads of the pipe of signals in one turn of the loop, of 64 signals each.
+const SIGNAL_READS: usize = 16;
+
 impl Server {
+    /// Takes some signals, and remembers whether there may be more: the pipe is edge-triggered.
     pub(super) fn take_signals(&mut self, now: Instant) {
         let mut bytes = [0; 64];
-        loop {
+        for _ in 0..SIGNAL_READS {
             let read = self.signals.as_mut().map(|signals| signals.read(&mut bytes));
             let count = match read {
                 Some(Ok(count)) if count > 0 => count,
                 Some(Err(error)) if error.kind() == ErrorKind::Interrupted => continue,
-                _ => return,
+                _ => {
+                    self.signalled = false;
+                    return;
+                }
             };
             for signal in bytes.iter().take(count).filter_map(|byte| Signal::from_byte(*byte)) {
                 self.obey(signal, now);

@@ -80,6 +80,8 @@ pub struct Server {
     applied: u64,
     began: Instant,
     signals: Option<Receiver>,
+    /// Whether signals may wait in their pipe.
+    signalled: bool,
     stop: Stop,
 }
 
@@ -158,6 +160,7 @@ impl Server {
             applied: 0,
             began,
             signals,
+            signalled: false,
             stop: Stop::No,
         })
     }
@@ -237,7 +240,7 @@ impl Server {
 
     /// How long the loop may wait for events.
     fn patience(&mut self, now: Instant) -> Option<Duration> {
-        let idle = self.queues.is_empty() && self.orders.are_done();
+        let idle = self.queues.is_empty() && self.orders.are_done() && !self.signalled;
         if !idle || self.listeners.all().any(|listener| listener.ready()) {
             return Some(Duration::ZERO);
         }
@@ -257,7 +260,6 @@ impl Server {
 
     /// Raises the flags that events name and queues the sessions they belong to.
     fn note(&mut self, now: Instant) {
-        let mut signalled = false;
         let mut woken = false;
         for (source, event) in self.world.selector.events() {
             match source {
@@ -273,14 +275,14 @@ impl Server {
                     }
                 }
                 Source::Wake => woken = true,
-                Source::Signal => signalled = true,
+                Source::Signal => self.signalled = true,
             }
         }
         // Whoever was to wake the loop may have failed.
         if woken || self.world.names.ready() {
             self.take_answers(now);
         }
-        if signalled {
+        if self.signalled {
             self.take_signals(now);
         }
     }
