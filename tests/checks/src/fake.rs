@@ -88,6 +88,8 @@ pub struct Peer {
     pub stubborn: bool,
     /// The session's own end.
     pub near: SocketAddr,
+    /// Where it was dialled; the same as the near end before it is.
+    pub far: SocketAddr,
     /// There was no room when the session last asked.
     starved: bool,
     /// There is something to tell.
@@ -121,6 +123,7 @@ impl Peer {
             making,
             stubborn: false,
             near,
+            far: near,
             starved: false,
             edge: making == Making::Made,
             calls: 0,

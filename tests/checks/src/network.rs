@@ -28,6 +28,9 @@ pub const OWN_PORT: u16 = 1080;
 /// The name that needs no look-up, and its address.
 pub const REMEMBERED: (&str, [u8; 4]) = ("remembered.example", [192, 0, 2, 7]);
 
+/// A near end that looks like a client on this machine.
+const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 4000);
+
 /// What connect(2) may say.
 pub const ERRORS: [i32; 8] = [111, 101, 113, 110, 13, 24, 99, 104];
 
@@ -113,6 +116,14 @@ impl Dial<FakeStream> for Network {
         }
         let peer = Peer::new(Making::Pending, self.near, self.room);
         peer.borrow_mut().stubborn = plan & 1 == 1;
+        peer.borrow_mut().far = address;
+        // The system chooses the near end: the port may be the one that was dialled, and the address may be a
+        // loopback one wherever the route leads.
+        match plan & 0x0c {
+            4 => peer.borrow_mut().near = address,
+            8 => peer.borrow_mut().near = SocketAddr::from(LOOPBACK),
+            _ => {}
+        }
         if plan & 2 == 2 {
             peer.borrow_mut().settle(Making::Made);
         }

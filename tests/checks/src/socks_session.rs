@@ -371,6 +371,9 @@ impl<'a> World<'a> {
         if code == 0 {
             let target = target.expect("success without a connection");
             assert!(asked.verb == 1 && target.making == Making::Made);
+            assert_ne!(target.near, target.far, "connected to itself");
+            let passes = target.near.ip().is_loopback();
+            assert!(self.network.open || !passes, "passes for a client on loopback");
             let mut reply = match target.near {
                 SocketAddr::V4(near) => [&[5, 0, 0, 1][..], &near.ip().octets()].concat(),
                 SocketAddr::V6(near) => [&[5, 0, 0, 4][..], &near.ip().octets()].concat(),
