@@ -225,6 +225,10 @@ impl<S: Stream> Connect<S> {
                 if is_own_port(candidate, settings)
                     && let Ok(bound) = stream.local_address()
                 {
+                    if self.failure.is_some() {
+                        // One for each session: that of the attempt before is closed.
+                        cx.shared.to_own_ports.retain(|_, key| *key != cx.key);
+                    }
                     cx.shared.to_own_ports.insert(canonical(bound), cx.key);
                 }
                 self.candidate = candidate;

@@ -361,6 +361,12 @@ impl<'a> World<'a> {
             }
         }
         assert_eq!(self.shared.metrics.bytes(), (to_target + to_client) as u64, "miscounted");
+        if let Some(target) = self.network.target().map(|target| target.borrow())
+            && !target.dropped
+        {
+            let known = self.shared.to_own_ports.contains_key(&target.near);
+            assert_eq!(known, target.far.port() == OWN_PORT, "near ends to own ports are known");
+        }
         assert!(self.pool.leased() <= 2 * self.largest + 4096, "more memory than two buffers");
     }
 
@@ -404,6 +410,7 @@ impl<'a> World<'a> {
         assert_eq!(self.pool.leased(), 0, "buffers left behind");
         assert!(self.client.borrow().dropped, "the client's connection left open");
         assert!(self.network.targets.iter().all(|target| target.borrow().dropped), "a target's");
+        assert!(self.shared.to_own_ports.is_empty(), "a near end left behind");
         let waiting = self.fixture.names.load().queued > 0;
         assert!(!waiting && self.fixture.names.orphans() == 0, "a question left behind");
         let lines = self.shared.access_log.take_lines();
