@@ -80,12 +80,13 @@ fn is_here(
     translated.chain([address]).any(|address| is_local_delivery(address).unwrap_or(true))
 }
 
-/// The IPv4 addresses that a translator might make of an IPv6 address: NAT64 with the well-known prefix
-/// (RFC 6052 §2.1) or a local one (RFC 8215 §4), 6to4 (RFC 3056 §2), the IPv4-translated form (RFC 2765
-/// §2.1), and the deprecated IPv4-compatible one (RFC 4291 §2.5.5.1).
+/// The IPv4 addresses to which a translator or a tunnel on this machine might send what is sent to an IPv6
+/// address: NAT64 with the well-known prefix (RFC 6052 §2.1) or a local one (RFC 8215 §4), 6to4 (RFC 3056 §2),
+/// Teredo (RFC 4380 §4), ISATAP (RFC 5214 §6.1), the IPv4-translated form (RFC 2765 §2.1), and the deprecated
+/// IPv4-compatible one (RFC 4291 §2.5.5.1).
 fn embedded(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
     let octets = address.octets();
-    let found = match octets {
+    let in_prefix = match octets {
         [0x00, 0x64, 0xff, 0x9b, 0x00, 0x01, ..] => local_use(octets),
         [0x00, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d]
         | [0x20, 0x02, a, b, c, d, ..]
@@ -93,9 +94,18 @@ fn embedded(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
         | [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d] => {
             [Some(Ipv4Addr::new(a, b, c, d)), None, None, None]
         }
+        // The server, and the client with all its bits turned over.
+        [0x20, 0x01, 0, 0, s, e, r, v, _, _, _, _, a, b, c, d] => {
+            [Some(Ipv4Addr::new(s, e, r, v)), Some(Ipv4Addr::new(!a, !b, !c, !d)), None, None]
+        }
         _ => [None; 4],
     };
-    found.into_iter().flatten()
+    // Behind any prefix; the bit tells whether the address is unique in the world.
+    let in_identifier = match octets {
+        [.., 0x00 | 0x02, 0x00, 0x5e, 0xfe, a, b, c, d] => Some(Ipv4Addr::new(a, b, c, d)),
+        _ => None,
+    };
+    in_prefix.into_iter().flatten().chain(in_identifier)
 }
 
 /// What an address below 64:ff9b:1::/48 can mean. A translator may have this prefix or any longer one of RFC
