@@ -1,5 +1,6 @@
 //! The command line and `PROXY_CTRL_SUPERUSER`, turned into plain data.
 
+mod complaint;
 pub mod secrets;
 
 use std::ffi::{OsStr, OsString};
@@ -8,7 +9,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::{Range, RangeInclusive};
 use std::os::unix::ffi::OsStrExt;
 
-use getopts::{Fail, Matches, Options};
+pub use complaint::{OptionName, UNEXPECTED, bad_value, describe};
+use getopts::{Matches, Options};
 
 use self::secrets::{Takes, secrets};
 use crate::ledger::knobs::{KNOBS, Knob};
@@ -17,10 +19,6 @@ use crate::proto::text::{Escaped, narrow, split_account, widen};
 
 /// The variable that creates the administrator.
 pub const SUPERUSER_VARIABLE: &str = "PROXY_CTRL_SUPERUSER";
-
-/// What is said about an argument that belongs to no option. It may be a password, or the second word of one
-/// that was not quoted, so it is not shown.
-pub const UNEXPECTED: &str = "unexpected argument (not shown: it may be a password)";
 
 /// What the program is asked to do.
 #[derive(Debug)]
@@ -81,6 +79,17 @@ impl fmt::Display for Usage {
         self.0.fmt(f)
     }
 }
+
+/// The options that are no settings.
+const BASIC: [OptionName; 7] = [
+    OptionName { short: "-h", long: "--help" },
+    OptionName { short: "-v", long: "--version" },
+    OptionName { short: "-l", long: "--listen" },
+    OptionName { short: "-p", long: "--port" },
+    OptionName { short: "-L", long: "--metp-listen" },
+    OptionName { short: "-P", long: "--metp-port" },
+    OptionName { short: "-u", long: "--user" },
+];
 
 fn options() -> Options {
     let mut options = Options::new();
@@ -165,7 +174,12 @@ pub fn parse(
     let options = options();
     let arguments: Vec<String> =
         arguments.into_iter().map(|argument| widen(argument.as_bytes())).collect();
-    let given = options.parse(&arguments).map_err(|fail| Usage(describe(&fail)))?;
+    let given = options.parse(&arguments).map_err(|fail| {
+        let settings: Vec<String> = KNOBS.iter().map(|knob| format!("--{}", knob.key)).collect();
+        let settings = settings.iter().map(|long| OptionName { short: "", long });
+        let known: Vec<OptionName> = BASIC.into_iter().chain(settings).collect();
+        Usage(describe(&fail, "socks5d", &arguments, &known))
+    })?;
     if given.opt_present("help") {
         let brief = "Usage: socks5d [options]\n\nA SOCKS5 proxy that is administered while it runs. \
                      PROXY_CTRL_SUPERUSER=NAME:PASS\ncreates the administrator.\n\n\
@@ -266,39 +280,9 @@ where
 }
 
 fn bad(name: &str, text: &str, expected: &dyn fmt::Display) -> Usage {
-    let option = match name {
-        "listen" => "-l",
-        "port" => "-p",
-        "metp-listen" => "-L",
-        "metp-port" => "-P",
-        long => &format!("--{long}"),
-    };
-    Usage(format!("{option} {}: {expected} expected", shown(text)))
-}
-
-/// A value from the command line, [`widen`]ed, as it is shown back.
-pub fn shown(text: &str) -> String {
-    format!("\"{}\"", Escaped(&narrow(text)))
-}
-
-/// The part that may be shown of something that is in no place known, and so may be NAME:PASS.
-fn nameable(text: &str) -> &str {
-    text.split_once(':').map_or(text, |(name, _)| name)
-}
-
-/// What is wrong with a command line of [`widen`]ed arguments.
-pub fn describe(fail: &Fail) -> String {
-    let dashes = |name: &str| match name.chars().count() {
-        1 => format!("-{}", Escaped(&narrow(name))),
-        _ => format!("--{}", Escaped(&narrow(nameable(name)))),
-    };
-    match fail {
-        Fail::ArgumentMissing(name) => format!("{}: needs a value", dashes(name)),
-        Fail::UnrecognizedOption(name) => format!("{}: unknown option", dashes(name)),
-        Fail::OptionMissing(name) => format!("{}: missing", dashes(name)),
-        Fail::OptionDuplicated(name) => format!("{}: given more than once", dashes(name)),
-        Fail::UnexpectedArgument(name) => format!("{}: takes no value", dashes(name)),
-    }
+    let long = format!("--{name}");
+    let option = BASIC.iter().find(|option| option.long == long);
+    Usage(bad_value(option.map_or(long.as_str(), OptionName::shown), text, expected))
 }
 
 #[cfg(test)]

@@ -220,7 +220,7 @@ fn offered(line: &str, breaks: &str, hosts: &Path) -> Vec<String> {
 }
 
 /// Lines, and what is offered for them. `@options`, `@keys` and `@verbs` are all of them.
-const CASES: [(&str, &str); 58] = [
+const CASES: [(&str, &str); 63] = [
     ("client ", "@options"),
     ("client --se", "--set --set-role"),
     ("client -l -l --use", "--user --user-metrics --users"),
@@ -232,7 +232,12 @@ const CASES: [(&str, &str); 58] = [
     ("client -r bob admin ", "@options"),
     ("client -r -l ", "user admin"),
     ("client -a bob ", ""),
-    ("client -a bob --js", ""),
+    ("client -a bob --js", "--json"),
+    ("client -a bob -l --js", "--json"),
+    ("client -a bob --config=grace --js", "--json"),
+    ("client -a bob - --js", "--json"),
+    ("client -a bob -r ", ""),
+    ("client -f -n 5 --js", "--json"),
     ("client -a bob pass --js", "--json"),
     ("client --set id", "(nospace) idle-timeout="),
     ("client --set=id", "(nospace) --set=idle-timeout="),

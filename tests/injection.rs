@@ -138,7 +138,7 @@ fn hostile_names_are_one_word_in_every_log() {
         let outcome = run(command(login).arg("-l"));
         assert_eq!((outcome.code, outcome.stdout.as_str()), (77, "Connection closed\n"));
         let said: Vec<&str> = outcome.stderr.lines().collect();
-        let [connecting, "Not authorized to execute command"] = said[..] else {
+        let [connecting, "USERS: Not authorized to execute command"] = said[..] else {
             panic!("{said:?}")
         };
         let (_, user) = connecting.split_once(" with user '").expect("who");
@@ -237,7 +237,7 @@ fn the_client_shows_no_byte_that_a_terminal_obeys() {
         });
         for flag in ["-m", "-g", "-l", "-c1"] {
             let port = server.address.port().to_string();
-            let outcome = run(&mut command(["-p", &port, "-u", "\u{1b}[2J:x", flag]));
+            let outcome = run(&mut command(["-p", &port, "-u", "\\x1b[2J:x", flag]));
             for text in [&outcome.stdout, &outcome.stderr] {
                 assert!(text.is_empty() || text.ends_with('\n'), "{text:?}");
                 assert!(text.split_terminator('\n').all(is_plain), "{text:?}");

@@ -1,4 +1,4 @@
-//! A call: opens a session, gives the commands in their order, shows the answers.
+//! A call: opens a session with each server, gives the commands in their order, shows the answers.
 
 use std::io::{self, Stdout};
 
@@ -7,59 +7,90 @@ use crate::args::{Args, Live, Password};
 use crate::conversation::{Conversation, Failure, Server};
 use crate::document::Document;
 use crate::order::Order;
-use crate::table::{Style, Table};
-use crate::{complain, follow, password, render, report, show, table, watch};
+use crate::output::Output;
+use crate::table::Table;
+use crate::{follow, password, refusal, render, table, watch};
 
-/// Does all that a command line asks for. A command that is refused does not keep the others from being given;
-/// the first failure decides the exit code.
+/// Does all that a command line asks for. A command that is refused does not keep the others from being given,
+/// nor a server that fails those behind it; the first failure decides the exit code.
 ///
 /// # Errors
-/// The first failure, which may have been reported already.
+/// The first failure, which has been reported already.
 pub fn talk(args: Args) -> Result<(), Failure> {
-    let Args { host, port, login, json, tasks, live } = args;
+    let Args { servers, wait, login, json, quiet, tasks, live } = args;
     let name = login.name;
-    let secret = match login.password {
+    let password = match login.password {
         Password::Given(password) => password,
         Password::In(path) => password::from_file(&path)?,
         Password::Asked => password::ask(&name)?,
     };
     let orders = tasks.into_iter().map(Order::new).collect::<Result<Vec<Order>, Failure>>()?;
-    let server = Server { host, port, name, password: secret };
-    complain(&render::connecting(&server.host, server.port, &server.name));
+    let is_only = servers.len() == 1;
     let mut first = None;
-    if !orders.is_empty() {
-        let document = json.then(|| Document::new(io::stdout(), &server)).transpose()?;
-        let mut call = Call { document };
-        let done = call.give_all(&orders, &server);
-        if let Some(document) = call.document {
-            document.end(done.as_ref().err())?;
-        }
-        first = done?;
-    }
-    let shown = match live {
-        None => Ok(()),
-        Some(Live::Follow) => follow::follow(&server, json),
-        Some(Live::Watch(every)) if json => watch::json(&server, every, &mut io::stdout()),
-        Some(Live::Watch(every)) if watch::has_screen() => watch::screen(&server, every),
-        Some(Live::Watch(every)) => watch::lines(&server, every, &mut io::stdout()),
-    };
-    match (first, shown) {
-        (None, shown) => shown,
-        (Some(code), shown) => {
-            if let Err(failure) = shown {
-                report(&failure);
+    let mut there = Vec::new();
+    for server in servers {
+        let output = Output::new(&server, is_only, quiet);
+        let (name, password) = (name.clone(), password.clone());
+        let server = Server { host: server.host, port: server.port, name, password, wait, output };
+        server.output.announce(&render::connecting(&server.host, server.port, &server.name));
+        match all_orders(&orders, &server, json) {
+            Ok(refused) => {
+                first = first.or(refused);
+                there.push(server);
             }
-            Err(Failure::Reported(code))
+            Err(failure) => {
+                server.output.report(&failure);
+                first.get_or_insert(failure.exit_code());
+                if matches!(failure, Failure::Output(_)) {
+                    there.clear();
+                    break;
+                }
+            }
         }
+    }
+    let shown = match (live, there.as_slice()) {
+        (None, _) | (_, []) => Ok(()),
+        (Some(Live::Follow(last)), servers) => follow::follow_all(servers, json, last),
+        (Some(Live::Watch(every)), [server, ..]) => {
+            let shown = match (json, watch::has_screen()) {
+                (true, _) => watch::json(server, every, &mut io::stdout()),
+                (false, true) => watch::screen(server, every),
+                (false, false) => watch::lines(server, every, &mut io::stdout()),
+            };
+            shown.inspect_err(|failure| {
+                server.output.report_as(failure, &refusal::shown_live("-w", failure));
+            })
+        }
+    };
+    match first.or(shown.err().map(|failure| failure.exit_code())) {
+        None => Ok(()),
+        Some(code) => Err(Failure::Reported(code)),
     }
 }
 
-struct Call {
+/// Gives all orders to one server. Returns the exit code of the first that was refused.
+fn all_orders(orders: &[Order], server: &Server, json: bool) -> Result<Option<u8>, Failure> {
+    if orders.is_empty() {
+        return Ok(None);
+    }
+    // It names its server itself.
+    let document = json.then(|| Document::new(io::stdout(), server)).transpose()?;
+    let mut call = Call { document, output: &server.output };
+    let done = call.give_all(orders, server);
+    if let Some(document) = call.document {
+        document.end(done.as_ref().err())?;
+    }
+    done
+}
+
+struct Call<'a> {
     /// Where the answers go, if they are to be JSON.
     document: Option<Document<Stdout>>,
+    /// Where they are shown, if not.
+    output: &'a Output,
 }
 
-impl Call {
+impl Call<'_> {
     /// Returns the exit code of the first command that was refused.
     fn give_all(&mut self, orders: &[Order], server: &Server) -> Result<Option<u8>, Failure> {
         let mut conversation = server.log_in()?;
@@ -74,13 +105,7 @@ impl Call {
                 Ok(_) => left |= order.leaves(),
                 Err(failure) if failure.ends_session() => return Err(failure),
                 Err(failure) => {
-                    match &failure {
-                        // What older options say is what it always was.
-                        Failure::Refused(text) if order.new_verb().is_some() => {
-                            complain(&format_args!("{}: {text}", order.option));
-                        }
-                        _ => report(&failure),
-                    }
+                    self.output.complain(&refusal::shown(order, &failure));
                     first.get_or_insert(failure.exit_code());
                 }
             }
@@ -95,7 +120,7 @@ impl Call {
             _ => {}
         }
         if self.document.is_none() {
-            show(render::CLOSED.as_bytes())?;
+            self.output.mention(render::CLOSED.as_bytes())?;
         }
         Ok(first)
     }
@@ -121,7 +146,7 @@ impl Call {
         if self.document.is_none() {
             let raw = order.line.is_some();
             let shown = if raw { render::raw(&answer) } else { table::text(&answer)? };
-            show(shown.as_bytes())?;
+            self.output.show(shown.as_bytes())?;
         }
         Ok(answer)
     }
@@ -139,13 +164,14 @@ impl Call {
             return conversation.body(|line| document.row(order, kind, &render::text(line)));
         }
         if order.line.is_some() {
-            show(render::status(text).as_bytes())?;
+            self.output.show(render::status(text).as_bytes())?;
         } else if kind == Kind::Rows {
-            let mut table = Table::new(order.command.as_ref(), Style::of_stdout());
-            let all = conversation.body(|line| show(table.add(render::text(line)).as_bytes()));
+            let mut table = Table::new(order.command.as_ref(), self.output.style());
+            let all = conversation
+                .body(|line| self.output.show(table.add(render::text(line)).as_bytes()));
             // What came before it broke off is shown, too.
-            return show(table.end().as_bytes()).and(all);
+            return self.output.show(table.end().as_bytes()).and(all);
         }
-        conversation.body(|line| show(render::line(line).as_bytes()))
+        conversation.body(|line| self.output.show(render::line(line).as_bytes()))
     }
 }

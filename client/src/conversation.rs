@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use socks5d::proto::metp::{Command, END_OF_BODY, Opening, Status};
 
 use crate::answer::{Answer, Kind};
+use crate::output::Output;
 use crate::render;
 
 /// How long anything may take that the client waits for.
@@ -35,6 +36,8 @@ pub enum Failure {
     Lacking(String),
     /// There is no connection, or the server has ended it and said why (421).
     Unreachable(String),
+    /// The server has gone away, or has gone silent.
+    Lost(String),
     /// The server has failed, or does not speak METP.
     Broken(String),
     /// 401
@@ -54,11 +57,16 @@ impl Failure {
             Failure::Usage(_) => 64,
             Failure::Refused(_) => 65,
             Failure::Unreachable(_) | Failure::Lacking(_) => 69,
-            Failure::Broken(_) => 70,
+            Failure::Lost(_) | Failure::Broken(_) => 70,
             Failure::Output(_) => 74,
             Failure::Reported(code) => *code,
             Failure::Unauthenticated | Failure::Forbidden => 77,
         }
+    }
+
+    /// Whether the server is not there, or not any more, so that it may be worth trying again.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Failure::Unreachable(_) | Failure::Lost(_))
     }
 
     /// Whether no further command can be given.
@@ -70,10 +78,11 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Usage(text)
-            | Failure::Refused(text)
+            Failure::Usage(text) => write!(f, "client: {text}"),
+            Failure::Refused(text)
             | Failure::Lacking(text)
             | Failure::Unreachable(text)
+            | Failure::Lost(text)
             | Failure::Broken(text) => f.write_str(text),
             Failure::Unauthenticated => f.write_str("Authentication failed"),
             Failure::Forbidden => f.write_str("Not authorized to execute command"),
@@ -94,6 +103,10 @@ pub struct Server {
     pub name: Vec<u8>,
     /// Its password.
     pub password: Vec<u8>,
+    /// How long to try again while it is not there. `None`: not at all at first, without end after a session.
+    pub wait: Option<Duration>,
+    /// Where to show what it says.
+    pub output: Output,
 }
 
 impl Server {
@@ -101,7 +114,7 @@ impl Server {
     ///
     /// # Errors
     /// Those of [`Conversation::open`] and [`Conversation::log_in`].
-    pub fn log_in(&self) -> Result<Conversation, Failure> {
+    pub fn log_in_once(&self) -> Result<Conversation, Failure> {
         let mut conversation = Conversation::open(&self.host, self.port)?;
         conversation.log_in(&self.name, &self.password)?;
         Ok(conversation)
@@ -137,7 +150,7 @@ impl Conversation {
         let mut conversation = Conversation { stream, line: Vec::new(), verbs: None };
         conversation.say(Opening::Hello.encode())?;
         conversation.expect_ok().map_err(|failure| match failure {
-            Failure::Broken(_) | Failure::Unreachable(_) => failure,
+            Failure::Broken(_) | Failure::Lost(_) | Failure::Unreachable(_) => failure,
             other => Failure::Broken(format!("No METP/1.0 server: {other}")),
         })?;
         Ok(conversation)
@@ -357,7 +370,7 @@ impl Conversation {
             Some(_) if self.line.len() as u64 + 1 >= LONGEST_LINE => {
                 return Err(Failure::Broken("The server's line is too long".to_owned()));
             }
-            _ => return Err(Failure::Broken("The server closed the connection".to_owned())),
+            _ => return Err(Failure::Lost("The server closed the connection".to_owned())),
         }
         if self.line.last() == Some(&b'\r') {
             self.line.pop();
@@ -367,7 +380,7 @@ impl Conversation {
 }
 
 fn lost(error: io::Error) -> Failure {
-    Failure::Broken(match error.kind() {
+    Failure::Lost(match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
             format!("The server did not answer within {} s", PATIENCE.as_secs())
         }

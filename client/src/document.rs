@@ -9,7 +9,7 @@ use socks5d::proto::text::Escaped;
 use crate::answer::{Answer, Kind};
 use crate::conversation::{Failure, Server};
 use crate::order::Order;
-use crate::{json, render};
+use crate::{json, refusal, render};
 
 /// A document that is being written.
 pub struct Document<W> {
@@ -117,8 +117,8 @@ fn indented(value: &Value, columns: usize) -> String {
 
 fn error(failure: &Failure) -> Value {
     let message = failure.to_string();
-    let cause = message.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
-    let cause = cause.map(|(cause, _)| cause).filter(|_| matches!(failure, Failure::Refused(_)));
+    let cause = refusal::cause(&message).map(|(word, _)| word);
+    let cause = cause.filter(|_| matches!(failure, Failure::Refused(_)));
     json!({ "message": message, "cause": cause, "exit": failure.exit_code() })
 }
 
@@ -127,6 +127,7 @@ mod tests {
     use socks5d::proto::metp::Command;
 
     use super::*;
+    use crate::output::Output;
 
     fn order(command: Command, line: Option<&[u8]>) -> Order {
         Order { option: "--x", line: line.map(<[u8]>::to_vec), command: Some(command) }
@@ -141,6 +142,8 @@ mod tests {
             port: 8080,
             name: b"ad min".to_vec(),
             password: b"secret".to_vec(),
+            wait: None,
+            output: Output::default(),
         };
         let mut text = Vec::new();
         let mut document = Document::new(&mut text, &server).unwrap();

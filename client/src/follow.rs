@@ -1,14 +1,17 @@
 //! The access log as it is written: one line for each request that is over.
 
-use std::io::{self, Write};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
-use serde_json::json;
-use socks5d::proto::metp::{Command, Topic, Topics};
+use serde_json::{Value, json};
+use socks5d::proto::metp::{Command, LogSelection, Topic, Topics};
 
-use crate::conversation::{Failure, Server};
+use crate::conversation::{Conversation, Failure, Server};
+use crate::output::show;
+use crate::retry::Sessions;
 use crate::table::Style;
-use crate::{complain, fields, json, show, units};
+use crate::{fields, json, refusal, render, units};
 
 /// What the reply of the server to the request was: RFC 1928 §6.
 const REPLIES: [&str; 9] = [
@@ -23,33 +26,110 @@ const REPLIES: [&str; 9] = [
     "address-not-supported",
 ];
 
-/// Shows requests until the server or the reader ends it.
+/// Shows requests of all servers at the same time, until they end or the reader does. What fails is reported.
 ///
 /// # Errors
-/// Why it ended.
-pub fn follow(server: &Server, json: bool) -> Result<(), Failure> {
-    let mut conversation = server.log_in()?;
+/// The first failure, in the order of the servers; that of the reader at once.
+pub fn follow_all(servers: &[Server], json: bool, last: u64) -> Result<(), Failure> {
+    let (sender, ended) = mpsc::channel();
+    for (number, server) in servers.iter().cloned().enumerate() {
+        let sender = sender.clone();
+        let work = move || {
+            let done = follow(&server, json, last);
+            if let Err(failure) = &done {
+                server.output.report_as(failure, &refusal::shown_live("-f", failure));
+            }
+            // The receiver may have given up.
+            let _ = sender.send((number, done));
+        };
+        let no_thread = |error| Failure::Broken(format!("Cannot start a thread: {error}"));
+        thread::Builder::new().spawn(work).map_err(no_thread)?;
+    }
+    drop(sender);
+    let mut failures = Vec::new();
+    for (number, done) in ended {
+        match done {
+            Ok(()) => {}
+            Err(failure @ Failure::Output(_)) => return Err(failure),
+            Err(failure) => failures.push((number, failure)),
+        }
+    }
+    match failures.into_iter().min_by_key(|(number, _)| *number) {
+        Some((_, failure)) => Err(failure),
+        None => Ok(()),
+    }
+}
+
+/// Shows the newest records of one server, then requests until the server or the reader ends it. After a restart
+/// of the server it goes on.
+fn follow(server: &Server, json: bool, last: u64) -> Result<(), Failure> {
+    let mut conversation = subscribed(server.log_in()?)?;
+    if last > 0 {
+        show_records(server, json, last)?;
+    }
+    let style = Style::of_stdout();
+    let mut sessions = Sessions::begun(server);
+    loop {
+        let Err(ended) = events(server, &mut conversation, json, style) else { return Ok(()) };
+        conversation = sessions.again(ended, subscribed)?;
+    }
+}
+
+fn subscribed(mut conversation: Conversation) -> Result<Conversation, Failure> {
     conversation.require("--follow", &["SUBSCRIBE"])?;
     let topics = Topics::default().with(Topic::Logs);
     conversation.command(&Command::Subscribe(topics, Duration::from_secs(1)))?;
-    let style = Style::of_stdout();
+    Ok(conversation)
+}
+
+/// The newest records, as `-g` shows them, from a session of its own: those that end from now on are in the
+/// subscription.
+fn show_records(server: &Server, json: bool, last: u64) -> Result<(), Failure> {
+    let mut conversation = server.log_in()?;
+    conversation.command(&Command::GetLogs(LogSelection { last: Some(last), user: None }))?;
+    conversation.body(|line| match json {
+        true => show_object(server, json::record(&render::text(line))),
+        false => server.output.show(render::line(line).as_bytes()),
+    })?;
+    conversation.quit()
+}
+
+/// Shows what is over, until the session is.
+fn events(
+    server: &Server,
+    conversation: &mut Conversation,
+    json: bool,
+    style: Style,
+) -> Result<(), Failure> {
+    let output = &server.output;
     loop {
         let (topic, event) = conversation.event()?;
         match (topic.as_str(), json) {
             ("lost", true) => {
-                show(format!("{}\n", json!({ "lost": json::digits(&event, "count") })).as_bytes())?
+                show_object(server, json!({ "lost": json::digits(&event, "count") }))?;
             }
             ("lost", false) => {
                 let count = fields::digits(&event, "count").unwrap_or("0");
-                complain(&format_args!("{count} requests were missed"));
+                output.complain(&format_args!("{count} requests were missed"));
             }
-            ("logs", true) => show(format!("{}\n", json::object(&event)).as_bytes())?,
-            ("logs", false) => show(line(&event, style).as_bytes())?,
+            ("logs", true) => show_object(server, json::object(&event))?,
+            ("logs", false) => output.show(line(&event, style).as_bytes())?,
             // A later version may tell of more.
             _ => {}
         }
-        io::stdout().flush().map_err(Failure::Output)?;
     }
+}
+
+/// One JSON object in a line. Of several servers, each object names its own.
+fn show_object(server: &Server, object: Value) -> Result<(), Failure> {
+    let object = match (server.output.server(), object) {
+        (Some(server), Value::Object(fields)) => {
+            let named = [("server".to_owned(), server.into())];
+            Value::Object(named.into_iter().chain(fields).collect())
+        }
+        (_, object) => object,
+    };
+    show(format!("{object}\n").as_bytes())
 }
 
 /// `[time] user source destination reply up down duration reason`

@@ -103,7 +103,7 @@ fn words(line: &str, names: &[&str]) -> Value {
 }
 
 /// A record of the access log: `[time] user source destination bytes`.
-fn record(line: &str) -> Value {
+pub fn record(line: &str) -> Value {
     let (rest, bytes) = line.rsplit_once(' ').unwrap_or((line, ""));
     let rest = rest.replacen(['[', ']'], "", 2);
     let mut record = words(&rest, &["time", "user", "source", "destination"]);

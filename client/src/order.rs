@@ -1,9 +1,10 @@
 //! What is to be sent for a task: a command of an option, or a line as it is.
 
-use socks5d::proto::metp::{Command, Role, verbs};
+use socks5d::proto::metp::{Command, LogSelection, Role, acceptable_password, verbs};
+use socks5d::proto::text::Escaped;
 
 use crate::answer::Kind;
-use crate::args::{Act, Task};
+use crate::args::{Act, PASSWORD_RULE, Task};
 use crate::conversation::Failure;
 use crate::{password, render};
 
@@ -21,7 +22,7 @@ pub struct Order {
 }
 
 impl Order {
-    /// What a task comes to. A new password is asked for.
+    /// What a task comes to. Passwords of new accounts, and new ones, are asked for.
     ///
     /// # Errors
     /// If there is no new password, or none that can be sent.
@@ -33,14 +34,13 @@ impl Order {
                 let command = Command::parse(&line, Role::Admin).ok();
                 return Ok(Order { option, line: Some(line), command });
             }
+            Act::NewUser(name) => {
+                let password = new_password(option, &name)?;
+                Command::AddUser { name, password }
+            }
             Act::NewPassword(name) => {
-                let password = password::new(&name)?;
-                let command = Command::ChangePassword { name, password };
-                if command.encode().is_none() {
-                    let text = format!("{option}: the password holds a line end");
-                    return Err(Failure::Usage(text));
-                }
-                command
+                let password = new_password(option, &name)?;
+                Command::ChangePassword { name, password }
             }
         };
         Ok(Order { option, line: None, command: Some(command) })
@@ -62,8 +62,13 @@ impl Order {
     pub fn new_verb(&self) -> Option<String> {
         let verb = self.shown().split(' ').next().unwrap_or_default().to_owned();
         let old = verbs().take(FIRST_VERBS).any(|known| known == verb);
-        let all = matches!(self.command, Some(Command::GetAllMetrics));
-        (self.line.is_none() && (all || !old)).then_some(verb)
+        // Arguments that METP/1.0 does not have.
+        let new_arguments = match &self.command {
+            Some(Command::GetAllMetrics) => true,
+            Some(Command::GetLogs(selection)) => *selection != LogSelection::default(),
+            _ => false,
+        };
+        (self.line.is_none() && (new_arguments || !old)).then_some(verb)
     }
 
     /// Whether the session is over behind it.
@@ -75,4 +80,13 @@ impl Order {
     pub fn closes_down(&self) -> bool {
         matches!(self.command, Some(Command::Shutdown(_)))
     }
+}
+
+/// A password that an account may have.
+fn new_password(option: &str, name: &[u8]) -> Result<Vec<u8>, Failure> {
+    let password = password::new(name)?;
+    if !acceptable_password(&password) {
+        return Err(Failure::Usage(format!("{option} {}: {PASSWORD_RULE}", Escaped(name))));
+    }
+    Ok(password)
 }

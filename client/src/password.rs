@@ -6,6 +6,7 @@ use std::path::Path;
 
 use socks5d::proto::text::Escaped;
 
+use crate::args::check_password;
 use crate::conversation::Failure;
 use crate::terminal;
 
@@ -20,22 +21,26 @@ pub fn ask(name: &[u8]) -> Result<Vec<u8>, Failure> {
     asked(&format!("Password for {}: ", Escaped(name)))
 }
 
-/// A new password for an account: asked for twice on the terminal, or the first line of standard input where
-/// that is none.
+/// A new password for an account: asked for twice on the terminal, or the next line of standard input where that
+/// is none.
 ///
 /// # Errors
-/// If there is none, or the two differ.
+/// If there is none, it is none, or the two differ.
 pub fn new(name: &[u8]) -> Result<Vec<u8>, Failure> {
-    let stdin = io::stdin();
-    if !stdin.is_terminal() {
-        return first_line(stdin.lock()).map_err(|error| {
-            Failure::Usage(format!("no new password on standard input: {error}"))
-        });
-    }
-    let password = asked(&format!("New password for {}: ", Escaped(name)))?;
-    if asked("Once more: ")? != password {
-        return Err(Failure::Usage("the passwords differ, nothing was changed".to_owned()));
-    }
+    let (stdin, name) = (io::stdin(), Escaped(name));
+    let password = if stdin.is_terminal() {
+        let password = asked(&format!("New password for {name}: "))?;
+        if asked("Repeat the new password: ")? != password {
+            return Err(Failure::Usage("the passwords differ, nothing was changed".to_owned()));
+        }
+        password
+    } else {
+        first_line(stdin.lock()).map_err(|error| {
+            Failure::Usage(format!("no new password for {name} on standard input: {error}"))
+        })?
+    };
+    check_password(&password)
+        .map_err(|wrong| Failure::Usage(format!("new password for {name}: {wrong}")))?;
     Ok(password)
 }
 

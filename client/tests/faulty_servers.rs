@@ -120,7 +120,7 @@ fn only_the_three_digits_of_a_status_line_are_read() {
     for refusal in ["403", "403 nope", "403-x"] {
         let reply = format!("{refusal}\n");
         let (code, _, stderr) = after_login(&[reply.as_bytes(), b"200 bye\n"], &["-l"]);
-        assert_eq!((code, stderr.as_str()), (77, "Not authorized to execute command\n"));
+        assert_eq!((code, stderr.as_str()), (77, "USERS: Not authorized to execute command\n"));
     }
     let (code, _, stderr) = after_login(&[b"401\n"], &["-l"]);
     assert_eq!((code, stderr.as_str()), (77, "Authentication failed\n"));
@@ -137,7 +137,7 @@ fn whatever_a_terminal_would_obey_is_escaped() {
     assert_eq!((code, stdout.as_str()), (0, shown));
     let (code, _, stderr) =
         after_login(&[b"400 Bad \x1b[31mRequest\r\x07\n", b"200 bye\n"], &["-d", "x"]);
-    assert_eq!((code, stderr.as_str()), (65, "Bad \\x1b[31mRequest\\x0d\\x07\n"));
+    assert_eq!((code, stderr.as_str()), (65, "DELETE-USER x: Bad \\x1b[31mRequest\\x0d\\x07\n"));
     let (_, _, stderr) = call(&[b"\x1b[2J\x1b[H\n"], &["-m"]);
     assert_eq!(stderr, "No METP reply: \"\\x1b[2J\\x1b[H\"\n");
     let (_, _, stderr) = after_login(&[b"500 \x1bc\n"], &["-m"]);
@@ -299,7 +299,7 @@ fn doubled_dots_and_bare_codes() {
         ".x user\n.y admin\nConnection closed\n"
     );
     let (code, _, stderr) = after_login(&[b"400\n", b"200\n"], &["-l"]);
-    assert_eq!((code, stderr.as_str()), (65, "400\n"));
+    assert_eq!((code, stderr.as_str()), (65, "USERS: 400\n"));
 }
 
 /// `-f`: what was missed is told, and topics of later versions are passed over.
@@ -308,10 +308,10 @@ fn lost_requests_are_told_and_other_topics_are_not_shown() {
     let capabilities: &[u8] = b"200 OK\nverbs=SUBSCRIBE\n.\n";
     let events: &[u8] = b"200 OK\n650 future a=b\n650 lost count=17\n650 logs user=a up=1\n\
         421 Closing [SLOW] events were not read\n";
-    let (code, stdout, stderr) = after_login(&[capabilities, events], &["-f"]);
+    let (code, stdout, stderr) = after_login(&[capabilities, events], &["-f", "--wait", "0"]);
     assert_eq!((code, stdout.as_str()), (69, "[-] a - - - 1 0 - -\n"));
     assert_eq!(stderr, "17 requests were missed\nClosing [SLOW] events were not read\n");
-    let (_, stdout, _) = after_login(&[capabilities, events], &["-f", "--json"]);
+    let (_, stdout, _) = after_login(&[capabilities, events], &["-f", "--json", "--wait", "0"]);
     assert_eq!(stdout, "{\"lost\":17}\n{\"user\":\"a\",\"up\":1}\n");
 }
 
@@ -320,7 +320,7 @@ fn lost_requests_are_told_and_other_topics_are_not_shown() {
 fn a_command_that_failed_is_not_forgotten() {
     let refused: &[u8] = b"400 Bad Request [NOUSER] no such user\n";
     let server = [LOGIN[0], LOGIN[1], refused, b"200 Goodbye\n"];
-    let (code, _, stderr) = call(&server, &["-d", "nobody", "-f"]);
+    let (code, _, stderr) = call(&server, &["-d", "nobody", "-f", "--wait", "0"]);
     assert_eq!(code, 65, "{stderr}");
-    assert!(stderr.starts_with("Bad Request [NOUSER] no such user\n"), "{stderr}");
+    assert!(stderr.starts_with("DELETE-USER nobody: no such user\n"), "{stderr}");
 }

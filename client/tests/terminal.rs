@@ -80,7 +80,7 @@ fn without_a_terminal_it_is_64() {
     let port = proxy.metp_address().port().to_string();
     let outcome = run(without_terminal(&mut command(["-p", &port, "-u", "admin", "-l"])));
     assert_eq!((outcome.code, outcome.stdout.as_str()), (64, ""));
-    assert!(outcome.stderr.starts_with("cannot ask for the password: "), "{outcome:?}");
+    assert!(outcome.stderr.starts_with("client: cannot ask for the password: "), "{outcome:?}");
     let mut command = command(["-p", &port, "-l"]);
     assert_eq!(run(without_terminal(command.env("METP_AUTH", "admin"))).code, 64);
 }

@@ -223,7 +223,8 @@ fn lines_are_there_for_a_server_of_metp_1_0_too() {
 #[test]
 fn the_end_of_the_server_is_told() {
     let proxy = Proxy::start();
-    let mut watch = Watch::start(proxy.metp_address().port(), "admin:1234", &["-w", "0.2"]);
+    let port = proxy.metp_address().port();
+    let mut watch = Watch::start(port, "admin:1234", &["-w", "0.2", "--wait", "0"]);
     watch.line();
     proxy.signal(libc::SIGTERM);
     assert_eq!(wait_for_exit(&mut watch.client, PATIENCE).code(), Some(69));

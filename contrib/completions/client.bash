@@ -3,9 +3,9 @@
 
 _client() {
     local options='
-        -h --help -v --version -H --host -p --port -u --user --password-file --json
+        -h --help -v --version -H --host -p --port --wait -u --user --password-file -q --quiet --json
         -m --metrics --metrics-all --user-metrics --connections -g --logs --info --capabilities
-        -f --follow -w --watch
+        -f --follow -n --last -w --watch
         -l --users -a --add-user -d --delete-user -r --set-role --password
         --kill --kill-user --config --set -c --change-buffer --shutdown'
     local keys='
@@ -32,11 +32,13 @@ _client() {
     # What the next word is.
     local next=option
     for word in "${words[@]:1}"; do
+        # The password of -a may be missing.
+        [[ $next == pass && $options =~ [[:space:]]"${word%%=*}"([[:space:]]|$) ]] && next=option
         case $next in
             verb | nothing) next=nothing ;;
             user-role) next=role ;;
-            user-pass) next=value ;;
-            role | value | host | file | setting) next=option ;;
+            user-pass) next=pass ;;
+            role | value | pass | host | file | setting) next=option ;;
             *)
                 # An option, or the value that one before it may have.
                 case $word in
@@ -46,7 +48,7 @@ _client() {
                     -r | --set-role) next=user-role ;;
                     -a | --add-user) next=user-pass ;;
                     -p | --port | -u | --user | -d | --delete-user | --password) next=value ;;
-                    --kill | --kill-user | -c | --change-buffer) next=value ;;
+                    --wait | -n | --last | --kill | --kill-user | -c | --change-buffer) next=value ;;
                     --config) next=key ;;
                     --set) next=setting ;;
                     *) next=option ;;
@@ -62,6 +64,7 @@ _client() {
             offer=(-W "$keys")
             [[ $cur == "$typed" && $cur == -* ]] && offer=(-W "$options")
             ;;
+        pass) [[ $cur == "$typed" && $cur == -* ]] && offer=(-W "$options") ;;
         verb) offer=(-W "$verbs") ;;
         role) offer=(-W 'user admin') ;;
         host) offer=(-A hostname) ;;

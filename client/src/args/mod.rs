@@ -1,24 +1,48 @@
-//! The command line and `METP_AUTH`, turned into plain data.
+//! The command line and the environment, turned into plain data.
 
+mod line;
+mod login;
 mod options;
+mod servers;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::net::Ipv6Addr;
 use std::ops::{Range, RangeInclusive};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use getopts::Matches;
+use line::{Line, needs_two, values};
+pub use login::{Login, Password, check_password};
 use options::{ALIASES, Takes};
-use socks5d::args::{UNEXPECTED, describe, secrets, shown};
-use socks5d::proto::metp::{Command, ConnectionId, LINE_LIMIT, LONGEST_GRACE, LogSelection, Role};
+pub use servers::{Endpoint, HOST_VARIABLE, PORT_VARIABLE};
+use socks5d::args::{UNEXPECTED, bad_value, describe, secrets};
+use socks5d::proto::metp::{
+    BUFFER_SIZES, Command, ConnectionId, LINE_LIMIT, LONGEST_GRACE, LogSelection, Role,
+    acceptable_name, acceptable_password,
+};
 use socks5d::proto::quantity;
-use socks5d::proto::text::{Escaped, narrow, split_account, unescape, widen};
+use socks5d::proto::text::{Escaped, narrow, unescape};
 
 /// The variable that stands in for `-u`.
 pub const LOGIN_VARIABLE: &str = "METP_AUTH";
+
+/// The rule for names of new accounts (METP §5.6).
+pub const NAME_RULE: &str =
+    "names are 1 to 64 of letters, digits and _-@+., not beginning with . or -";
+/// The rule for new passwords (METP §5.6).
+pub const PASSWORD_RULE: &str = "passwords are 1 to 255 bytes";
+
+/// The values of the variables that stand in for options.
+#[derive(Debug, Default)]
+pub struct Environment {
+    /// [`LOGIN_VARIABLE`].
+    pub login: Option<OsString>,
+    /// [`HOST_VARIABLE`].
+    pub host: Option<OsString>,
+    /// [`PORT_VARIABLE`].
+    pub port: Option<OsString>,
+}
 
 /// What the program is asked to do.
 pub enum Invocation {
@@ -30,14 +54,17 @@ pub enum Invocation {
 
 /// A whole call.
 pub struct Args {
-    /// Name or address of the server.
-    pub host: String,
-    /// Its METP port.
-    pub port: u16,
+    /// The servers, at least one; but one if a live screen is to be shown.
+    pub servers: Vec<Endpoint>,
+    /// How long to try again to reach a server that does not answer. `None`: not at all at first, without end
+    /// when it has gone away meanwhile.
+    pub wait: Option<Duration>,
     /// Who gives the commands.
     pub login: Login,
     /// Whether the answers are to be JSON.
     pub json: bool,
+    /// Whether connecting and the end of a session are not to be mentioned.
+    pub quiet: bool,
     /// What is to be done, in the order in which it was given.
     pub tasks: Vec<Task>,
     /// What is to be shown then, until somebody ends it.
@@ -56,6 +83,8 @@ pub struct Task {
 pub enum Act {
     /// A command.
     Give(Command),
+    /// A new account of this name, whose password is still to be asked for.
+    NewUser(Vec<u8>),
     /// A new password for this account, which is still to be asked for.
     NewPassword(Vec<u8>),
     /// A line that is sent as it is, without its LF.
@@ -64,29 +93,10 @@ pub enum Act {
 
 /// What is shown as it happens.
 pub enum Live {
-    /// The access log.
-    Follow,
+    /// The access log, after so many of its records.
+    Follow(u64),
     /// Everything, renewed so often.
     Watch(Duration),
-}
-
-/// A name, and where its password comes from.
-pub struct Login {
-    /// The account's name.
-    pub name: Vec<u8>,
-    /// Its password.
-    pub password: Password,
-}
-
-/// Where a password comes from.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Password {
-    /// It is here.
-    Given(Vec<u8>),
-    /// It is the first line of this file.
-    In(PathBuf),
-    /// It is asked for.
-    Asked,
 }
 
 /// A command line that means nothing; displays as the line to show.
@@ -99,11 +109,12 @@ impl fmt::Display for Usage {
     }
 }
 
-/// Stands between two values of one option; no argument can hold it.
-const BETWEEN: char = '\0';
-
 /// How often a live screen can be renewed, in seconds.
 const INTERVALS: RangeInclusive<f64> = 0.1..=3600.0;
+/// How long a server can be waited for, in seconds.
+const LONGEST_WAIT: u32 = 86_400;
+/// How many records can be asked for.
+const MOST_RECORDS: u64 = 1_000_000;
 
 /// The octets of each argument that are or may be a password.
 pub fn passwords(arguments: &[OsString]) -> Vec<Range<usize>> {
@@ -117,7 +128,7 @@ pub fn passwords(arguments: &[OsString]) -> Vec<Range<usize>> {
             (_, Takes::Maybe) => secrets::Takes::Maybe,
             (_, Takes::One) => secrets::Takes::Plain,
             // The first would be a name, and so is the second where it is no password.
-            (_, Takes::Two) => secrets::Takes::TwoPlain,
+            (_, Takes::OneOrTwo | Takes::Two) => secrets::Takes::TwoPlain,
         })
     };
     secrets::secrets(arguments, option, is_public)
@@ -132,121 +143,47 @@ fn is_public(words: &[OsString]) -> bool {
     })
 }
 
-/// Reads the arguments (without the program's name) and the value of [`LOGIN_VARIABLE`].
+/// Reads the arguments (without the program's name) and the environment.
 ///
 /// # Errors
 /// One line that names what is wrong, but never a password.
 pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
-    environment: Option<&OsStr>,
+    environment: &Environment,
 ) -> Result<Invocation, Usage> {
     let line = Line::read(arguments)?;
-    let given = options::getopts().parse(&line.options).map_err(|fail| Usage(describe(&fail)))?;
+    let given = options::getopts()
+        .parse(&line.options)
+        .map_err(|fail| Usage(describe(&fail, "client", &line.options, &options::names())))?;
     if given.opt_present("help") {
         return Ok(Invocation::Show(options::usage()));
     }
     if given.opt_present("version") {
         return Ok(Invocation::Show(format!("client {}\n", env!("CARGO_PKG_VERSION"))));
     }
-    let mut tasks = tasks(&given)?;
+    let last = last(&given)?;
+    let mut tasks = tasks(&given, last)?;
     if !given.free.is_empty() {
-        let behind = line.stray.map(|option| format!(" behind {option}")).unwrap_or_default();
-        return Err(Usage(format!("{UNEXPECTED}{behind}")));
+        let after = line.stray.map(|option| format!(" after {option}")).unwrap_or_default();
+        return Err(Usage(format!("{UNEXPECTED}{after}")));
     }
     tasks.extend(line.raw.map(raw).transpose()?);
-    let live = live(&given)?;
+    let live = live(&given, last)?;
     if tasks.is_empty() && live.is_none() {
-        return Err(Usage("no command: one of those that client -h lists expected".to_owned()));
+        return Err(Usage("no command given; client -h lists them".to_owned()));
     }
-    let host = given.opt_str("host").unwrap_or_else(|| "127.0.0.1".to_owned());
-    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&host);
-    let host = String::from_utf8(narrow(bare))
-        .ok()
-        .filter(|host| !host.is_empty())
-        .ok_or_else(|| Usage(format!("-H {}: a name or an address expected", shown(&host))))?;
-    if host.contains(':') && host.split('%').next().is_none_or(|ip| ip.parse::<Ipv6Addr>().is_err())
-    {
-        return Err(Usage(format!("-H {}: no address; the port is given by -p", shown(&host))));
+    let servers = servers::servers(&given, environment)?;
+    if servers.len() > 1 && matches!(live, Some(Live::Watch(_))) {
+        return Err(Usage(format!("-w: one server expected, not {}", servers.len())));
     }
-    let port = match given.opt_str("port") {
-        None => 8080,
-        Some(text) => quantity::count(&text)
-            .and_then(|number| u16::try_from(number).ok())
-            .filter(|port| *port > 0)
-            .ok_or_else(|| Usage(format!("-p {}: 1 to 65535 expected", shown(&text))))?,
-    };
-    let login = login(&given, environment)?;
-    let json = given.opt_present("json");
-    Ok(Invocation::Talk(Args { host, port, login, json, tasks, live }))
-}
-
-/// Arguments as text.
-struct Line {
-    /// Aliases by their names, and the values of an option in one argument with it.
-    options: Vec<String>,
-    /// What follows `--`.
-    raw: Option<Vec<String>>,
-    /// The option before the first word that belongs to none.
-    stray: Option<&'static str>,
-}
-
-impl Line {
-    fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Usage> {
-        let arguments = arguments.into_iter().map(|argument| widen(argument.as_bytes()));
-        let mut arguments = arguments.peekable();
-        let mut options = Vec::new();
-        let (mut last, mut stray) = (None, None);
-        while let Some(argument) = arguments.next() {
-            if argument == "--" {
-                return Ok(Line { options, raw: Some(arguments.collect()), stray });
-            }
-            let argument = advertised(argument);
-            match options::find(&argument) {
-                Some(option) => last = Some(option.long),
-                None if !argument.starts_with('-') => stray = stray.or(last),
-                None => {}
-            }
-            let takes = options::find(&argument).map_or(Takes::Nothing, |option| option.takes);
-            match takes {
-                Takes::Nothing => options.push(argument),
-                Takes::One => options.extend([argument].into_iter().chain(arguments.next())),
-                Takes::Two => {
-                    let Some(first) = arguments.next() else {
-                        options.push(argument);
-                        continue;
-                    };
-                    // Another option: more likely the value before it was forgotten.
-                    let second = arguments.next().filter(|value| options::find(value).is_none());
-                    let Some(second) = second else {
-                        return Err(Usage(format!("{argument}: needs two values")));
-                    };
-                    options.extend([argument, format!("{first}{BETWEEN}{second}")]);
-                }
-                Takes::Maybe => {
-                    let value = arguments.next_if(|next| !next.starts_with('-'));
-                    let name = options::find(&argument).map_or("", |option| option.long);
-                    options.push(value.map_or(name.to_owned(), |value| format!("{name}={value}")));
-                }
-            }
-        }
-        Ok(Line { options, raw: None, stray })
-    }
-}
-
-fn advertised(argument: String) -> String {
-    let (name, value) = match argument.split_once('=') {
-        Some((name, value)) => (name, Some(value)),
-        None => (argument.as_str(), None),
-    };
-    match (ALIASES.iter().find(|(alias, _)| *alias == name), value) {
-        (None, _) => argument,
-        (Some((_, long)), None) => (*long).to_owned(),
-        (Some((_, long)), Some(value)) => format!("{long}={value}"),
-    }
+    let wait = given.opt_str("wait").map(|text| time("--wait", &text, LONGEST_WAIT)).transpose()?;
+    let login = login::login(&given, environment)?;
+    let (json, quiet) = (given.opt_present("json"), given.opt_present("quiet"));
+    Ok(Invocation::Talk(Args { servers, wait, login, json, quiet, tasks, live }))
 }
 
 /// The tasks in the order in which they stand on the line.
-fn tasks(given: &Matches) -> Result<Vec<Task>, Usage> {
+fn tasks(given: &Matches, last: Option<u64>) -> Result<Vec<Task>, Usage> {
     let mut tasks = Vec::new();
     for option in options::all() {
         let name = option.long.trim_start_matches('-');
@@ -255,7 +192,7 @@ fn tasks(given: &Matches) -> Result<Vec<Task>, Usage> {
             let value =
                 values.iter().find(|(place, _)| *place == at).map(|(_, value)| value.as_str());
             tasks.extend(
-                task(option.long, value)?.map(|act| (at, Task { option: option.long, act })),
+                task(option.long, value, last)?.map(|act| (at, Task { option: option.long, act })),
             );
         }
     }
@@ -264,7 +201,11 @@ fn tasks(given: &Matches) -> Result<Vec<Task>, Usage> {
 }
 
 /// What an option asks for, if it is a command.
-fn task(option: &'static str, value: Option<&str>) -> Result<Option<Act>, Usage> {
+fn task(
+    option: &'static str,
+    value: Option<&str>,
+    last: Option<u64>,
+) -> Result<Option<Act>, Usage> {
     let text = value.unwrap_or_default();
     let some_name = || value.map(|name| existing(option, name)).transpose();
     let command = match option {
@@ -272,57 +213,83 @@ fn task(option: &'static str, value: Option<&str>) -> Result<Option<Act>, Usage>
         "--metrics-all" => Command::GetAllMetrics,
         "--user-metrics" => Command::UserMetrics(some_name()?),
         "--connections" => Command::Connections(some_name()?),
-        "--logs" => Command::GetLogs(LogSelection::default()),
+        "--logs" => Command::GetLogs(LogSelection { last, user: None }),
         "--info" => Command::Info,
         "--capabilities" => Command::Capabilities,
         "--users" => Command::Users,
-        "--add-user" => new_user(text)?,
+        "--add-user" => return new_user(text).map(Some),
         "--delete-user" => Command::DeleteUser(existing("-d", text)?),
         "--set-role" => {
-            let (name, role) = two("-r", text)?;
-            let role = Role::parse(&narrow(role))
-                .ok_or_else(|| Usage(format!("-r {}: user or admin expected", shown(role))))?;
+            let (name, Some(role)) = values(text) else { return Err(needs_two("-r")) };
+            let wrong = || Usage(bad_value("-r", role, &"user or admin"));
+            let role = Role::parse(&narrow(role)).ok_or_else(wrong)?;
             Command::SetRole(existing("-r", name)?, role)
         }
         "--password" => return Ok(Some(Act::NewPassword(existing(option, text)?))),
-        "--kill" => Command::Kill(ConnectionId::parse(&narrow(text)).map_err(|_| {
-            Usage(format!("{option} {}: an id as --connections shows it expected", shown(text)))
-        })?),
+        "--kill" => Command::Kill(
+            ConnectionId::parse(&narrow(text))
+                .map_err(|_| Usage(bad_value(option, text, &"an id as --connections shows it")))?,
+        ),
         "--kill-user" => Command::KillUser(existing(option, text)?),
         "--config" => Command::ConfigGet(some_name()?),
         "--set" => {
             let (key, value) = text
                 .split_once('=')
                 .filter(|(key, value)| !key.is_empty() && !value.is_empty())
-                .ok_or_else(|| Usage(format!("{option} {}: KEY=VALUE expected", shown(text))))?;
+                .ok_or_else(|| Usage(bad_value(option, text, &"KEY=VALUE")))?;
             Command::ConfigSet { key: narrow(key), value: narrow(value) }
         }
-        "--change-buffer" => Command::ChangeBuffer(
-            quantity::size(text)
-                .and_then(|size| usize::try_from(size).ok())
-                .ok_or_else(|| Usage(format!("-c {}: a number of bytes expected", shown(text))))?,
-        ),
-        "--shutdown" => Command::Shutdown(value.map(grace).transpose()?),
+        "--change-buffer" => {
+            let (least, most) = (BUFFER_SIZES.start(), BUFFER_SIZES.end());
+            let size = quantity::size(text).and_then(|size| usize::try_from(size).ok());
+            let size = size.filter(|size| BUFFER_SIZES.contains(size));
+            let wrong = || Usage(bad_value("-c", text, &format_args!("{least} to {most}")));
+            Command::ChangeBuffer(size.ok_or_else(wrong)?)
+        }
+        "--shutdown" => {
+            Command::Shutdown(value.map(|text| time(option, text, LONGEST_GRACE)).transpose()?)
+        }
         _ => return Ok(None),
     };
     Ok(Some(Act::Give(command)))
 }
 
-fn new_user(pair: &str) -> Result<Command, Usage> {
-    let (name, password) = two("-a", pair)?;
-    let command = Command::AddUser { name: narrow(name), password: narrow(password) };
-    if command.encode().is_none() {
-        let name = Escaped(&narrow(name)).to_string();
-        return Err(Usage(format!("-a {name}: the password is empty or holds a line end")));
+/// A new account, whose password is asked for if it is `-` or not there. What METP allows nobody is not asked
+/// of the server.
+fn new_user(text: &str) -> Result<Act, Usage> {
+    let (name, password) = values(text);
+    let (shown, name) = (Escaped(&narrow(name)).to_string(), narrow(name));
+    if !acceptable_name(&name) {
+        return Err(Usage(format!("-a {shown}: {NAME_RULE}")));
     }
-    Ok(command)
+    let Some(password) = password.filter(|password| *password != "-").map(narrow) else {
+        return Ok(Act::NewUser(name));
+    };
+    let password = without_line_end(&password).to_vec();
+    check_password(&password).map_err(|wrong| Usage(format!("-a {shown}: {wrong}")))?;
+    if !acceptable_password(&password) {
+        return Err(Usage(format!("-a {shown}: {PASSWORD_RULE}")));
+    }
+    Ok(Act::Give(Command::AddUser { name, password }))
 }
 
-fn grace(text: &str) -> Result<Duration, Usage> {
-    let most = Duration::from_secs(LONGEST_GRACE.into());
-    quantity::time(text).filter(|time| *time <= most).ok_or_else(|| {
-        Usage(format!("--shutdown {}: 0 to {LONGEST_GRACE} seconds expected", shown(text)))
-    })
+/// A time in seconds, up to so many.
+fn time(option: &str, text: &str, longest: u32) -> Result<Duration, Usage> {
+    let most = Duration::from_secs(longest.into());
+    quantity::time(text)
+        .filter(|time| *time <= most)
+        .ok_or_else(|| Usage(bad_value(option, text, &format_args!("0 to {longest} seconds"))))
+}
+
+/// How many records of the access log are to be shown.
+fn last(given: &Matches) -> Result<Option<u64>, Usage> {
+    let Some(text) = given.opt_str("last") else { return Ok(None) };
+    if !given.opt_present("logs") && !given.opt_present("follow") {
+        return Err(Usage("-n: -g or -f expected with it".to_owned()));
+    }
+    let number = quantity::count(&text);
+    let wrong = || Usage(bad_value("-n", &text, &format_args!("0 to {MOST_RECORDS}")));
+    number.filter(|number| *number <= MOST_RECORDS).map(Some).ok_or_else(wrong)
 }
 
 /// The line behind `--`.
@@ -335,10 +302,10 @@ fn raw(words: Vec<String>) -> Result<Task, Usage> {
     Ok(Task { option: "--", act: Act::Say(line) })
 }
 
-fn live(given: &Matches) -> Result<Option<Live>, Usage> {
+fn live(given: &Matches, last: Option<u64>) -> Result<Option<Live>, Usage> {
     match (given.opt_present("watch"), given.opt_present("follow")) {
         (false, false) => Ok(None),
-        (false, true) => Ok(Some(Live::Follow)),
+        (false, true) => Ok(Some(Live::Follow(last.unwrap_or(0)))),
         (true, true) => Err(Usage("-w and -f: one of them expected".to_owned())),
         (true, false) => {
             let text = given.opt_str("watch").unwrap_or_else(|| "1".to_owned());
@@ -346,14 +313,10 @@ fn live(given: &Matches) -> Result<Option<Live>, Usage> {
                 quantity::time(&text).filter(|every| INTERVALS.contains(&every.as_secs_f64()));
             every.map(|every| Some(Live::Watch(every))).ok_or_else(|| {
                 let (least, most) = (INTERVALS.start(), INTERVALS.end());
-                Usage(format!("-w {}: {least} to {most} seconds expected", shown(&text)))
+                Usage(bad_value("-w", &text, &format_args!("{least} to {most} seconds")))
             })
         }
     }
-}
-
-fn two<'a>(option: &str, pair: &'a str) -> Result<(&'a str, &'a str), Usage> {
-    pair.split_once(BETWEEN).ok_or_else(|| Usage(format!("{option}: needs two values")))
 }
 
 /// A name as the server shows it, `\xHH` and all.
@@ -362,38 +325,10 @@ fn existing(option: &str, name: &str) -> Result<Vec<u8>, Usage> {
     if name.is_empty() { Err(Usage(format!("{option}: the name is empty"))) } else { Ok(name) }
 }
 
-fn login(given: &Matches, environment: Option<&OsStr>) -> Result<Login, Usage> {
-    let (source, text) = match (given.opt_str("user"), environment) {
-        (Some(text), _) => ("-u", narrow(&text)),
-        (None, Some(text)) => (LOGIN_VARIABLE, text.as_bytes().to_vec()),
-        (None, None) => {
-            return Err(Usage("no user: -u USER:PASS or METP_AUTH expected".to_owned()));
-        }
-    };
-    let (name, password) = match split_account(&text) {
-        Some((name, password)) => (name, Some(password)),
-        None => (text.as_slice(), None),
-    };
-    let name = unescape(name).into_owned();
-    let travels = |password: &&[u8]| {
-        !password.is_empty() && !password.iter().any(|byte| b"\0\r\n".contains(byte))
-    };
-    if name.is_empty() {
-        return Err(Usage(format!("{source}: the name is empty")));
-    }
-    if password.is_some_and(|password| !travels(&password)) {
-        let name = Escaped(&name);
-        return Err(Usage(format!("{source} {name}: the password is empty or holds a line end")));
-    }
-    let password = match (given.opt_str("password-file"), password) {
-        (Some(_), Some(_)) if source == "-u" => {
-            return Err(Usage("-u and --password-file both give a password".to_owned()));
-        }
-        (Some(path), _) => Password::In(OsString::from_vec(narrow(&path)).into()),
-        (None, Some(password)) => Password::Given(password.to_vec()),
-        (None, None) => Password::Asked,
-    };
-    Ok(Login { name, password })
+/// Without the line end that a file, `echo` or an editor has left behind it.
+fn without_line_end(text: &[u8]) -> &[u8] {
+    let text = text.strip_suffix(b"\n").unwrap_or(text);
+    text.strip_suffix(b"\r").unwrap_or(text)
 }
 
 #[cfg(test)]

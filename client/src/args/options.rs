@@ -1,6 +1,7 @@
 //! The options: what each is called, how many values it takes, and what `-h` says of it.
 
 use getopts::{HasArg, Occur, Options};
+use socks5d::args::OptionName;
 
 /// An option of the command line.
 pub struct Opt {
@@ -16,6 +17,13 @@ pub struct Opt {
     pub help: &'static str,
 }
 
+impl Opt {
+    /// What it is called.
+    pub fn name(&self) -> OptionName<'static> {
+        OptionName { short: self.short, long: self.long }
+    }
+}
+
 /// How many values follow an option.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Takes {
@@ -25,6 +33,8 @@ pub enum Takes {
     One,
     /// Two.
     Two,
+    /// One, or two.
+    OneOrTwo,
     /// One, or none.
     Maybe,
 }
@@ -41,7 +51,7 @@ const fn opt(
 
 /// The options, in the sections of `-h`.
 pub const SECTIONS: [(&str, &[Opt]); 4] = {
-    use Takes::{Maybe, Nothing, One, Two};
+    use Takes::{Maybe, Nothing, One, OneOrTwo, Two};
     [
         (
             "Options:",
@@ -52,10 +62,17 @@ pub const SECTIONS: [(&str, &[Opt]); 4] = {
                     "-H",
                     "--host",
                     One,
-                    "HOST",
-                    "name or address of the server (default 127.0.0.1)",
+                    "HOST[:PORT],...",
+                    "the servers (default METP_HOST, else 127.0.0.1)",
                 ),
-                opt("-p", "--port", One, "PORT", "its METP port (default 8080)"),
+                opt("-p", "--port", One, "PORT", "their METP port (default METP_PORT, else 8080)"),
+                opt(
+                    "",
+                    "--wait",
+                    One,
+                    "SECONDS",
+                    "try this long to reach a server that is not there",
+                ),
                 opt(
                     "-u",
                     "--user",
@@ -63,7 +80,14 @@ pub const SECTIONS: [(&str, &[Opt]); 4] = {
                     "USER[:PASS]",
                     "who gives the commands (default: METP_AUTH)",
                 ),
-                opt("", "--password-file", One, "FILE", "their password is the first line of FILE"),
+                opt(
+                    "",
+                    "--password-file",
+                    One,
+                    "FILE",
+                    "read the password from the first line of FILE",
+                ),
+                opt("-q", "--quiet", Nothing, "", "do not mention connecting and closing"),
                 opt("", "--json", Nothing, "", "answer in JSON"),
             ],
         ),
@@ -72,7 +96,7 @@ pub const SECTIONS: [(&str, &[Opt]); 4] = {
             &[
                 opt("-m", "--metrics", Nothing, "", "show the metrics"),
                 opt("", "--metrics-all", Nothing, "", "show all counters"),
-                opt("", "--user-metrics", Maybe, "USER", "show what each user, or one, has used"),
+                opt("", "--user-metrics", Maybe, "USER", "show usage of all users, or of USER"),
                 opt(
                     "",
                     "--connections",
@@ -80,16 +104,17 @@ pub const SECTIONS: [(&str, &[Opt]); 4] = {
                     "USER",
                     "show who is connected to what, and the ids",
                 ),
-                opt("-g", "--logs", Nothing, "", "show the access log"),
+                opt("-g", "--logs", Nothing, "", "show the tunnels that were opened"),
                 opt("", "--info", Nothing, "", "show how the server is doing"),
                 opt("", "--capabilities", Nothing, "", "show what the server can do"),
-                opt("-f", "--follow", Nothing, "", "show the access log as it is written"),
+                opt("-f", "--follow", Nothing, "", "show each request when it is over"),
+                opt("-n", "--last", One, "N", "newest N tunnels: only them (-g), or first (-f)"),
                 opt(
                     "-w",
                     "--watch",
                     Maybe,
                     "SECONDS",
-                    "show all of it live, renewed so often (default 1)",
+                    "live screen, refreshed every SECONDS (default 1)",
                 ),
             ],
         ),
@@ -97,7 +122,13 @@ pub const SECTIONS: [(&str, &[Opt]); 4] = {
             "Who may use it:",
             &[
                 opt("-l", "--users", Nothing, "", "show the users"),
-                opt("-a", "--add-user", Two, "USER PASS", "add a user; may be repeated"),
+                opt(
+                    "-a",
+                    "--add-user",
+                    OneOrTwo,
+                    "USER [PASS]",
+                    "add a user; PASS is asked for if missing",
+                ),
                 opt("-d", "--delete-user", One, "USER", "delete a user and cut their connections"),
                 opt("-r", "--set-role", Two, "USER ROLE", "make a user `user` or `admin`"),
                 opt("", "--password", One, "USER", "change a password; the new one is asked for"),
@@ -116,7 +147,7 @@ pub const SECTIONS: [(&str, &[Opt]); 4] = {
                     "--shutdown",
                     Maybe,
                     "SECONDS",
-                    "end the server, with so much time for tunnels",
+                    "stop the server; tunnels get SECONDS to finish",
                 ),
             ],
         ),
@@ -134,7 +165,7 @@ pub const ALIASES: [(&str, &str); 6] = [
 ];
 
 const SYNOPSIS: &str = "\
-Usage: client [-H HOST] [-p PORT] -u USER[:PASS] COMMAND... [-- METP LINE]
+Usage: client [-H HOST,...] [-p PORT] -u USER[:PASS] COMMAND... [-- METP LINE]
 
 Administers a running socks5d over METP. Commands are given in their order;
 after -- stands a line of METP, which is sent as it is.
@@ -163,6 +194,11 @@ pub fn find(name: &str) -> Option<&'static Opt> {
     all().find(|option| name == option.long || (!option.short.is_empty() && name == option.short))
 }
 
+/// The names of all options.
+pub fn names() -> Vec<OptionName<'static>> {
+    all().map(Opt::name).collect()
+}
+
 /// What getopts is told.
 pub fn getopts() -> Options {
     let mut options = Options::new();
@@ -170,7 +206,7 @@ pub fn getopts() -> Options {
         let (short, long) = (short.trim_start_matches('-'), long.trim_start_matches('-'));
         let has_value = match takes {
             Takes::Nothing => HasArg::No,
-            Takes::One | Takes::Two => HasArg::Yes,
+            Takes::One | Takes::OneOrTwo | Takes::Two => HasArg::Yes,
             Takes::Maybe => HasArg::Maybe,
         };
         // Commands may be repeated; who asks, and how, is said once.
@@ -181,8 +217,19 @@ pub fn getopts() -> Options {
     options
 }
 
-const ONCE: [&str; 9] =
-    ["help", "version", "host", "port", "user", "password-file", "json", "follow", "watch"];
+const ONCE: [&str; 11] = [
+    "help",
+    "version",
+    "port",
+    "wait",
+    "user",
+    "password-file",
+    "quiet",
+    "json",
+    "last",
+    "follow",
+    "watch",
+];
 
 /// What `-h` shows.
 pub fn usage() -> String {
@@ -194,7 +241,7 @@ pub fn usage() -> String {
             let hint = match option.takes {
                 Takes::Nothing => String::new(),
                 Takes::Maybe => format!(" [{}]", option.hint),
-                Takes::One | Takes::Two => format!(" {}", option.hint),
+                _ => format!(" {}", option.hint),
             };
             let name = format!("{:2}{between}{}{hint}", option.short, option.long);
             text.push_str(&format!("    {name:<26} {}\n", option.help));

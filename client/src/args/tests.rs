@@ -1,8 +1,12 @@
-use super::options::Opt;
+use super::options::{ALIASES, Opt};
 use super::*;
 
 fn args(line: &[&str]) -> Result<Args, String> {
-    match parse(line.iter().map(OsString::from), None) {
+    args_with(line, &Environment::default())
+}
+
+fn args_with(line: &[&str], environment: &Environment) -> Result<Args, String> {
+    match parse(line.iter().map(OsString::from), environment) {
         Ok(Invocation::Talk(args)) => Ok(args),
         Ok(Invocation::Show(text)) => Err(text),
         Err(usage) => Err(usage.to_string()),
@@ -15,6 +19,7 @@ fn lines(line: &[&str]) -> Result<String, String> {
     let tasks = args(&line)?.tasks;
     let encoded = tasks.iter().filter_map(|task| match &task.act {
         Act::Give(command) => command.encode(),
+        Act::NewUser(name) => Some([b"a new account ", &name[..], b"\n"].concat()),
         Act::NewPassword(name) => Some([b"a password for ", &name[..], b"\n"].concat()),
         Act::Say(line) => Some([line, &b"\n"[..]].concat()),
     });
@@ -25,7 +30,8 @@ fn lines(line: &[&str]) -> Result<String, String> {
 #[test]
 fn defaults() {
     let args = args(&["-u", "admin:12:34", "-m"]).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!((args.host.as_str(), args.port), ("127.0.0.1", 8080));
+    assert_eq!(args.servers, [Endpoint { host: "127.0.0.1".to_owned(), port: 8080 }]);
+    assert_eq!((args.wait, args.quiet, args.json), (None, false, false));
     assert_eq!(args.login.name, b"admin");
     assert_eq!(args.login.password, Password::Given(b"12:34".to_vec()));
 }
@@ -62,7 +68,17 @@ fn every_option_and_every_alias() {
         (&["-c", "64k"], "CHANGE-BUFFER 65536\n"),
         (&["-c", "1MiB"], "CHANGE-BUFFER 1048576\n"),
         (&["--set", "idle-timeout=5m"], "CONFIG SET idle-timeout 5m\n"),
-        (&["--cb", "0"], "CHANGE-BUFFER 0\n"),
+        (&["--cb", "1048576"], "CHANGE-BUFFER 1048576\n"),
+        (&["-g", "-n", "20"], "GET_LOGS LAST 20\n"),
+        (&["--last=0", "--logs"], "GET_LOGS LAST 0\n"),
+        (&["-a", "bob", "pass\r\n"], "ADD-USER bob pass\n"),
+        (&["-a", "bob"], "a new account bob\n"),
+        (&["-a", "bob", "-"], "a new account bob\n"),
+        (&["--add-user=bob"], "a new account bob\n"),
+        (&["--au", "bob", "-l"], "a new account bob\nUSERS\n"),
+        (&["-a", "bob", "--au", "amy", "pw"], "a new account bob\nADD-USER amy pw\n"),
+        (&["-a", "bob", "--kill=1.2"], "a new account bob\nKILL 1.2\n"),
+        (&["-a", "bob", "--", "PING"], "a new account bob\nPING\n"),
         (
             &["-c", "1", "-m", "-d", "x", "-g"],
             "CHANGE-BUFFER 1\nGET_METRICS\nDELETE-USER x\nGET_LOGS\n",
@@ -97,40 +113,71 @@ fn every_option_and_every_alias() {
 fn bad_usage_is_named_without_passwords() {
     for (line, says) in [
         (&["-m"][..], "no user: -u USER:PASS or METP_AUTH expected"),
-        (&["-u", "a:b"], "no command: one of those that client -h lists expected"),
+        (&["-u", "a:b"], "no command given; client -h lists them"),
         (&["-u", ":b", "-m"], "-u: the name is empty"),
-        (&["-u", "a:", "-m"], "-u a: the password is empty or holds a line end"),
-        (&["-u", "a:b\nQUIT", "-m"], "-u a: the password is empty or holds a line end"),
+        (&["-u", "a:", "-m"], "-u a: the password is empty"),
+        (&["-u", "a:b\nQUIT", "-m"], "-u a: the password holds a control character"),
+        (&["-u", "a:b\t", "-m"], "-u a: the password holds a control character"),
+        (&["-u", "a:b\n\n", "-m"], "-u a: the password holds a control character"),
+        (&["-u", "a:\n", "-m"], "-u a: the password is empty"),
+        (
+            &["-u", "a\tb:c", "-m"],
+            "-u a\\x09b: the name holds a control character, which is written \\xHH",
+        ),
         (&["x", "-u", "a:b", "-m"], UNEXPECTED),
         (
             &["-u", "a:b", "-m", "x"],
-            "unexpected argument (not shown: it may be a password) behind --metrics",
+            "unexpected argument (not shown: it may be a password) after -m",
         ),
-        (&["-u", "a:b", "--set", "grace", "9"], "--set \"grace\": KEY=VALUE expected"),
-        (&["-u", "a:b", "-x"], "-x: unknown option"),
-        (&["-u", "a:b", "-a", "bob"], "-a: needs two values"),
+        (&["-u", "a:b", "--set", "grace", "9"], "--set grace: KEY=VALUE expected"),
+        (&["-u", "a:b", "-x"], "-x: unknown option; client -h lists all"),
+        (
+            &["-u", "a:b", "--metrisc"],
+            "--metrisc: unknown option; did you mean --metrics? client -h lists all",
+        ),
+        (
+            &["-u", "a:b", "-metrics"],
+            "-e: unknown option; did you mean --metrics? client -h lists all",
+        ),
         (&["-u", "a:b", "-a"], "-a: needs a value"),
-        (&["-u", "a:b", "-a", "bob", "-l"], "-a: needs two values"),
+        (&["-u", "a:b", "-r", "bob"], "-r: needs two values"),
+        (&["-u", "a:b", "-r", "bob", "-l"], "-r: needs two values"),
+        (&["-u", "a:b", "--set-role=bob"], "-r: needs two values"),
         (
-            &["-u", "a:b", "-H", "127.0.0.1:8080", "-m"],
-            "-H \"127.0.0.1:8080\": no address; the port is given by -p",
+            &["-u", "a:b", "--add-user=bob", "secret"],
+            "unexpected argument (not shown: it may be a password) after -a",
         ),
-        (&["-u", "a:b", "-a", "bob", ""], "-a bob: the password is empty or holds a line end"),
-        (&["-u", "a:b", "-r", "bob", "root"], "-r \"root\": user or admin expected"),
-        (&["-u", "a:b", "-c", "4096abc"], "-c \"4096abc\": a number of bytes expected"),
-        (&["-u", "a:b", "-c", "1kB"], "-c \"1kB\": a number of bytes expected"),
-        (&["-u", "a:b", "-c", "-1"], "-c \"-1\": a number of bytes expected"),
-        (&["-u", "a:b", "-p", "0", "-m"], "-p \"0\": 1 to 65535 expected"),
-        (&["-u", "a:b", "-H", "", "-m"], "-H \"\": a name or an address expected"),
-        (&["-u", "a:b", "-u", "c:d", "-m"], "--user: given more than once"),
-        (&["-u", "a:b", "--kill", "17"], "--kill \"17\": an id as --connections shows it expected"),
-        (&["-u", "a:b", "--set", "grace"], "--set \"grace\": KEY=VALUE expected"),
-        (&["-u", "a:b", "--set", "grace="], "--set \"grace=\": KEY=VALUE expected"),
+        (&["-u", "a:b", "-a", ".bob", "x"], &format!("-a .bob: {NAME_RULE}")),
+        (&["-u", "a:b", "-a", "", "x"], &format!("-a : {NAME_RULE}")),
+        (&["-u", "a:b", "-a", "a b"], &format!("-a a\\x20b: {NAME_RULE}")),
+        (&["-u", "a:b", "-a", "bob", &"x".repeat(256)], &format!("-a bob: {PASSWORD_RULE}")),
+        (&["-u", "a:b", "-a", "bob", ""], "-a bob: the password is empty"),
+        (&["-u", "a:b", "-a", "bob", "a\nb"], "-a bob: the password holds a control character"),
         (
-            &["-u", "a:b", "--shutdown", "86401"],
-            "--shutdown \"86401\": 0 to 86400 seconds expected",
+            &["-u", "a:b", "-H", "127.0.0.1:0", "-m"],
+            "-H 127.0.0.1:0: HOST, HOST:PORT or [IPV6]:PORT expected",
         ),
-        (&["-u", "a:b", "-w", "0"], "-w \"0\": 0.1 to 3600 seconds expected"),
+        (&["-u", "a:b", "-H", "a,,b", "-m"], "-H \"\": HOST, HOST:PORT or [IPV6]:PORT expected"),
+        (&["-u", "a:b", "-H", "a,b", "-w"], "-w: one server expected, not 2"),
+        (&["-u", "a:b", "-H", "a", "-H", "b", "-w"], "-w: one server expected, not 2"),
+        (&["-u", "a:b", "-w", "-n", "3"], "-n: -g or -f expected with it"),
+        (&["-u", "a:b", "-f", "-n", "all"], "-n all: 0 to 1000000 expected"),
+        (&["-u", "a:b", "-m", "--wait", "x"], "--wait x: 0 to 86400 seconds expected"),
+        (&["-u", "a:b", "-r", "bob", "root"], "-r root: user or admin expected"),
+        (&["-u", "a:b", "-c", "4096abc"], "-c 4096abc: 1 to 1048576 expected"),
+        (&["-u", "a:b", "-c", "1kB"], "-c 1kB: 1 to 1048576 expected"),
+        (&["-u", "a:b", "-c", "2m"], "-c 2m: 1 to 1048576 expected"),
+        (&["-u", "a:b", "-c", "-1"], "-c -1: 1 to 1048576 expected"),
+        (&["-u", "a:b", "--cb", "0"], "-c 0: 1 to 1048576 expected"),
+        (&["-u", "a:b", "-c", "1048577"], "-c 1048577: 1 to 1048576 expected"),
+        (&["-u", "a:b", "-p", "0", "-m"], "-p 0: 1 to 65535 expected"),
+        (&["-u", "a:b", "-H", "", "-m"], "-H \"\": HOST, HOST:PORT or [IPV6]:PORT expected"),
+        (&["-u", "a:b", "-u", "c:d", "-m"], "-u: given more than once"),
+        (&["-u", "a:b", "--kill", "17"], "--kill 17: an id as --connections shows it expected"),
+        (&["-u", "a:b", "--set", "grace"], "--set grace: KEY=VALUE expected"),
+        (&["-u", "a:b", "--set", "grace="], "--set grace=: KEY=VALUE expected"),
+        (&["-u", "a:b", "--shutdown", "86401"], "--shutdown 86401: 0 to 86400 seconds expected"),
+        (&["-u", "a:b", "-w", "0"], "-w 0: 0.1 to 3600 seconds expected"),
         (&["-u", "a:b", "-w", "-f"], "-w and -f: one of them expected"),
         (&["-u", "a:b", "--"], "--: one line of METP expected"),
         (&["-u", "a:b", "--", "PING\nQUIT"], "--: one line of METP expected"),
@@ -146,16 +193,59 @@ fn bad_usage_is_named_without_passwords() {
 
 #[test]
 fn the_variable_stands_in_for_the_option() {
-    let parse = |line: &[&str], variable: &str| match parse(
-        line.iter().map(OsString::from),
-        Some(OsStr::new(variable)),
-    ) {
-        Ok(Invocation::Talk(args)) => (args.login.name, args.login.password),
-        _ => panic!("a good call"),
+    let parse = |line: &[&str], variable: &str| {
+        let environment = Environment { login: Some(variable.into()), ..Environment::default() };
+        let args = args_with(line, &environment).expect("a good call");
+        (args.login.name, args.login.password)
     };
     assert_eq!(parse(&["-m"], "bob:x"), (b"bob".to_vec(), Password::Given(b"x".to_vec())));
     assert_eq!(parse(&["-m"], "bob"), (b"bob".to_vec(), Password::Asked));
     assert_eq!(parse(&["-m", "-u", "amy:y"], "bob:x").0, b"amy");
+    for end in ["\n", "\r\n", "\r"] {
+        let given = Password::Given(b"x ".to_vec());
+        assert_eq!(parse(&["-m"], &format!("bob:x {end}")), (b"bob".to_vec(), given));
+        assert_eq!(parse(&["-m"], &format!("bob{end}")).0, b"bob");
+        assert_eq!(parse(&["-m", "-u", &format!("amy:y{end}")], "bob").0, b"amy");
+    }
+    let environment = Environment { login: Some("bob:x\t".into()), ..Environment::default() };
+    let wrong = "METP_AUTH bob: the password holds a control character";
+    assert_eq!(args_with(&["-m"], &environment).err().as_deref(), Some(wrong));
+}
+
+#[test]
+fn servers_are_those_of_the_options_then_those_of_the_environment() {
+    let servers = |line: &[&str], host: &str, port: &str| {
+        let variable = |text: &str| (!text.is_empty()).then(|| text.into());
+        let environment =
+            Environment { login: Some("a:b".into()), host: variable(host), port: variable(port) };
+        let servers = args_with(&[&["-m"], line].concat(), &environment).map(|args| args.servers);
+        servers.map(|servers| {
+            let shown = servers.iter().map(|server| format!("{} {}", server.host, server.port));
+            shown.collect::<Vec<_>>().join(", ")
+        })
+    };
+    for (line, host, port, expected) in [
+        (&[][..], "", "", "127.0.0.1 8080"),
+        (&[], "a", "", "a 8080"),
+        (&[], "a", "81", "a 81"),
+        (&[], "", "81", "127.0.0.1 81"),
+        (&[], "a:82,[::1]:83,::1", "81", "a 82, ::1 83, ::1 81"),
+        (&[], "a\r\n", "81\n", "a 81"),
+        (&["-H", "b"], "a:82", "81", "b 81"),
+        (&["-p", "84"], "a:82,c", "81", "a 84, c 84"),
+        (&["-p", "84"], "", "81", "127.0.0.1 84"),
+        (&["-p", "84"], "", "http", "127.0.0.1 84"),
+        (&["-H", "b,c:85", "-H", "[::1]:86", "-p", "84"], "a", "", "b 84, c 85, ::1 86"),
+        (&["--host=b:1,b:2"], "", "", "b 1, b 2"),
+    ] {
+        assert_eq!(servers(line, host, port).as_deref(), Ok(expected), "{line:?} {host} {port}");
+    }
+    for (host, port, says) in [
+        ("a:x", "", "METP_HOST a:x: HOST, HOST:PORT or [IPV6]:PORT expected"),
+        ("", "0", "METP_PORT 0: 1 to 65535 expected"),
+    ] {
+        assert_eq!(servers(&[], host, port).err().as_deref(), Some(says));
+    }
 }
 
 #[test]
@@ -174,7 +264,8 @@ fn help_shows_every_option_and_no_alias() {
 #[test]
 fn what_is_shown_live() {
     let live = |line: &[&str]| args(&[&["-u", "a:b"], line].concat()).map(|args| args.live);
-    assert!(matches!(live(&["-f"]), Ok(Some(Live::Follow))));
+    assert!(matches!(live(&["-f"]), Ok(Some(Live::Follow(0)))));
+    assert!(matches!(live(&["-f", "-n", "7"]), Ok(Some(Live::Follow(7)))));
     for (line, millis) in [
         (&["-w"][..], 1000),
         (&["--watch", "-m"], 1000),

@@ -14,6 +14,7 @@ use super::pace::{Pace, STIR};
 use crate::answer::{Answer, Kind};
 use crate::conversation::{Conversation, Failure, Server};
 use crate::locale;
+use crate::retry::Sessions;
 
 /// What GET_METRICS ALL says, as far as it is watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,14 +54,13 @@ impl Totals {
 /// # Errors
 /// When the server ends, or the line cannot be written.
 pub fn lines(server: &Server, interval: Duration, out: &mut dyn Write) -> Result<(), Failure> {
-    let mut conversation = server.log_in()?;
     let ask = |conversation: &mut Conversation| {
         let lines = metrics(conversation, &Command::GetMetrics)?;
         let metrics =
             MetricsBody::parse(lines.iter().map(String::as_bytes)).ok_or_else(incomplete)?;
         Ok(metrics.bytes)
     };
-    every(&mut conversation, interval, ask, |before, bytes, period| {
+    every(server, interval, Ok, ask, |before, bytes, period| {
         let rate = per_second(bytes.saturating_sub(before), period);
         let time = locale::now();
         writeln!(out, "{time} {rate}").and_then(|()| out.flush()).map_err(Failure::Output)
@@ -73,9 +73,8 @@ pub fn lines(server: &Server, interval: Duration, out: &mut dyn Write) -> Result
 /// # Errors
 /// When the server ends or speaks METP/1.0 only, or the line cannot be written.
 pub fn json(server: &Server, interval: Duration, out: &mut dyn Write) -> Result<(), Failure> {
-    let mut conversation = server.log_in()?;
-    super::require_1_1(&mut conversation)?;
-    every(&mut conversation, interval, Totals::ask, |before, totals, period| {
+    let able = |mut conversation| super::require_1_1(&mut conversation).map(|()| conversation);
+    every(server, interval, able, Totals::ask, |before, totals, period| {
         let rate = totals.bytes.since(before.bytes).per_second(period);
         let object = json!({
             "time": Timestamp::from(SystemTime::now()).to_string(),
@@ -90,15 +89,39 @@ pub fn json(server: &Server, interval: Duration, out: &mut dyn Write) -> Result<
     })
 }
 
-/// Asks at each interval, and tells what was before, what is now, and the true time between them.
+/// Asks at each interval, and tells what was before, what is now, and the true time between them. After a restart
+/// of the server it begins anew. `able` makes sure that a session will do.
 fn every<T>(
-    conversation: &mut Conversation,
+    server: &Server,
     interval: Duration,
+    able: impl Fn(Conversation) -> Result<Conversation, Failure>,
     ask: impl Fn(&mut Conversation) -> Result<T, Failure>,
     mut tell: impl FnMut(T, &T, Duration) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let mut before = ask(conversation)?;
-    let mut since = Instant::now();
+    let begin = |conversation| {
+        let mut conversation = able(conversation)?;
+        let before = ask(&mut conversation)?;
+        Ok((conversation, before, Instant::now()))
+    };
+    let mut begun = begin(server.log_in()?)?;
+    let mut sessions = Sessions::begun(server);
+    loop {
+        let (mut conversation, before, since) = begun;
+        let ended = rounds(&mut conversation, interval, (before, since), &ask, &mut tell);
+        let Err(ended) = ended else { return Ok(()) };
+        drop(conversation);
+        begun = sessions.again(ended, begin)?;
+    }
+}
+
+/// Asks for as long as the session lasts.
+fn rounds<T>(
+    conversation: &mut Conversation,
+    interval: Duration,
+    (mut before, mut since): (T, Instant),
+    ask: impl Fn(&mut Conversation) -> Result<T, Failure>,
+    mut tell: impl FnMut(T, &T, Duration) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let mut pace = Pace::new(interval, since);
     loop {
         pace.next(Instant::now());

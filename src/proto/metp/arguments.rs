@@ -23,14 +23,16 @@ pub(super) fn name_and_password(rest: &[u8]) -> Option<(&[u8], &[u8])> {
     (!name.is_empty() && !password.is_empty()).then_some((name, password))
 }
 
-pub(super) fn acceptable_name(name: &[u8]) -> bool {
+/// Whether a new account may have this name (§5.6).
+pub fn acceptable_name(name: &[u8]) -> bool {
     (1..=LONGEST_NAME).contains(&name.len())
         && !name.starts_with(b".")
         && !name.starts_with(b"-")
         && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_-@+.".contains(byte))
 }
 
-pub(super) fn acceptable_password(password: &[u8]) -> bool {
+/// Whether an account may be given this password (§5.6), unless it is empty.
+pub fn acceptable_password(password: &[u8]) -> bool {
     password.len() <= LONGEST_PASSWORD && fits_in_a_line(password)
 }
 

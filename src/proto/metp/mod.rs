@@ -11,6 +11,7 @@ mod connection;
 mod status;
 mod topic;
 
+pub use arguments::{acceptable_name, acceptable_password};
 pub use body::{MetricsBody, field, log_line, user_line};
 pub use command::{Command, LogSelection, Opening, Role, verbs};
 pub use connection::ConnectionId;

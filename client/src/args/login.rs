@@ -1,0 +1,83 @@
+//! Who gives the commands, and the passwords on the command line.
+
+use std::borrow::Cow;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use getopts::Matches;
+use socks5d::proto::text::{Escaped, narrow, split_account, unescape};
+
+use super::{Environment, LOGIN_VARIABLE, Usage, without_line_end};
+
+/// A name, and where its password comes from.
+pub struct Login {
+    /// The account's name.
+    pub name: Vec<u8>,
+    /// Its password.
+    pub password: Password,
+}
+
+/// Where a password comes from.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Password {
+    /// It is here.
+    Given(Vec<u8>),
+    /// It is the first line of this file.
+    In(PathBuf),
+    /// It is asked for.
+    Asked,
+}
+
+/// What a password is, on the command line and where a new one is asked for: without control characters, among
+/// them those that cannot travel in a line of METP.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_password(password: &[u8]) -> Result<(), &'static str> {
+    match password {
+        [] => Err("the password is empty"),
+        _ if password.iter().any(u8::is_ascii_control) => {
+            Err("the password holds a control character")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The login of `-u`, else that of the environment.
+pub fn login(given: &Matches, environment: &Environment) -> Result<Login, Usage> {
+    let (source, text) = match (given.opt_str("user"), &environment.login) {
+        (Some(text), _) => ("-u", Cow::from(narrow(&text))),
+        (None, Some(text)) => (LOGIN_VARIABLE, Cow::from(text.as_encoded_bytes())),
+        (None, None) => {
+            let text = format!("no user: -u USER:PASS or {LOGIN_VARIABLE} expected");
+            return Err(Usage(text));
+        }
+    };
+    let text = without_line_end(&text);
+    let (name, password) = match split_account(text) {
+        Some((name, password)) => (name, Some(password)),
+        None => (text, None),
+    };
+    if name.is_empty() {
+        return Err(Usage(format!("{source}: the name is empty")));
+    }
+    let shown = Escaped(name);
+    if name.iter().any(u8::is_ascii_control) {
+        let hint = "the name holds a control character, which is written \\xHH";
+        return Err(Usage(format!("{source} {shown}: {hint}")));
+    }
+    let name = unescape(name).into_owned();
+    if let Some(Err(wrong)) = password.map(check_password) {
+        return Err(Usage(format!("{source} {}: {wrong}", Escaped(&name))));
+    }
+    let password = match (given.opt_str("password-file"), password) {
+        (Some(_), Some(_)) if source == "-u" => {
+            return Err(Usage("-u and --password-file both give a password".to_owned()));
+        }
+        (Some(path), _) => Password::In(OsString::from_vec(narrow(&path)).into()),
+        (None, Some(password)) => Password::Given(password.to_vec()),
+        (None, None) => Password::Asked,
+    };
+    Ok(Login { name, password })
+}

@@ -1,0 +1,128 @@
+//! Which servers: `-H` and `-p`, or `METP_HOST` and `METP_PORT`.
+
+use std::net::Ipv6Addr;
+
+use getopts::Matches;
+use socks5d::args::bad_value;
+use socks5d::proto::quantity;
+use socks5d::proto::text::{narrow, widen};
+
+use super::{Environment, Usage, without_line_end};
+
+/// The variable that stands in for `-H`.
+pub const HOST_VARIABLE: &str = "METP_HOST";
+/// The variable that stands in for `-p`.
+pub const PORT_VARIABLE: &str = "METP_PORT";
+
+const DEFAULT_HOST: &str = "127.0.0.1";
+const DEFAULT_PORT: u16 = 8080;
+
+/// Where the METP port of a server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its name or address, an IPv6 one without brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
+
+/// The servers in their order. A port that stands behind a host goes before `-p`; but what an option says goes
+/// before all that the environment says.
+pub fn servers(given: &Matches, environment: &Environment) -> Result<Vec<Endpoint>, Usage> {
+    let variable = |value: &Option<std::ffi::OsString>| {
+        let text = value.as_ref().map(|text| widen(without_line_end(text.as_encoded_bytes())));
+        // As if it were not set, as most programs have it.
+        text.filter(|text| !text.is_empty())
+    };
+    let option = given.opt_str("port").map(|text| port("-p", &text)).transpose()?;
+    let of_variable = variable(&environment.port);
+    let usual = match (option, of_variable) {
+        (Some(port), _) => port,
+        (None, Some(text)) => port(PORT_VARIABLE, &text)?,
+        (None, None) => DEFAULT_PORT,
+    };
+    let hosts = given.opt_strs("host");
+    if !hosts.is_empty() {
+        return list("-H", &hosts.join(","), usual);
+    }
+    match variable(&environment.host) {
+        Some(hosts) => {
+            let mut servers = list(HOST_VARIABLE, &hosts, usual)?;
+            if let Some(port) = option {
+                servers.iter_mut().for_each(|server| server.port = port);
+            }
+            Ok(servers)
+        }
+        None => list("-H", DEFAULT_HOST, usual),
+    }
+}
+
+fn list(source: &str, hosts: &str, port: u16) -> Result<Vec<Endpoint>, Usage> {
+    let server = |text: &str| {
+        endpoint(text, port)
+            .ok_or_else(|| Usage(bad_value(source, text, &"HOST, HOST:PORT or [IPV6]:PORT")))
+    };
+    hosts.split(',').map(server).collect()
+}
+
+/// `host`, `host:port`, `[v6]`, `[v6]:port` or `v6`.
+fn endpoint(text: &str, usual: u16) -> Option<Endpoint> {
+    let (host, port, v6) = if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']')?;
+        let port = match rest {
+            "" => None,
+            _ => Some(rest.strip_prefix(':')?),
+        };
+        (host, port, true)
+    } else {
+        match text.split_once(':') {
+            None => (text, None, false),
+            Some((host, port)) if !port.contains(':') => (host, Some(port), false),
+            Some(_) => (text, None, true),
+        }
+    };
+    let address = host.split('%').next().unwrap_or_default();
+    if v6 && address.parse::<Ipv6Addr>().is_err() {
+        return None;
+    }
+    let host = String::from_utf8(narrow(host)).ok()?;
+    let good = !host.is_empty() && !host.contains(|c: char| c.is_control() || c == ' ');
+    let port = port.map_or(Some(usual), number)?;
+    good.then_some(Endpoint { host, port })
+}
+
+fn port(source: &str, text: &str) -> Result<u16, Usage> {
+    number(text).ok_or_else(|| Usage(bad_value(source, text, &"1 to 65535")))
+}
+
+fn number(text: &str) -> Option<u16> {
+    quantity::count(text).and_then(|number| u16::try_from(number).ok()).filter(|port| *port > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_a_host_and_perhaps_a_port() {
+        for (text, host, port) in [
+            ("proxy.example", "proxy.example", 8080),
+            ("proxy.example:81", "proxy.example", 81),
+            ("192.0.2.1:65535", "192.0.2.1", 65535),
+            ("::1", "::1", 8080),
+            ("[::1]", "::1", 8080),
+            ("[2001:db8::1]:1", "2001:db8::1", 1),
+            ("fe80::1%lo", "fe80::1%lo", 8080),
+            ("[fe80::1%lo]:9", "fe80::1%lo", 9),
+        ] {
+            let expected = Endpoint { host: host.to_owned(), port };
+            assert_eq!(endpoint(text, 8080), Some(expected), "{text}");
+        }
+        for text in [
+            "", ":", ":81", "a:", "a:0", "a:65536", "a:+1", "a:http", "[::1", "[::1]81", "[::1]:",
+            "[a]:1", "::1:x", "a:1:2", "[]", "a b", "\u{1b}[m",
+        ] {
+            assert_eq!(endpoint(text, 8080), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What is said of a command that the server refused: the command, why, and the rule where METP has one.
+//! `ADD-USER acct7: user exists`
+
+use socks5d::proto::metp::BUFFER_SIZES;
+
+use crate::args::{NAME_RULE, PASSWORD_RULE};
+use crate::conversation::Failure;
+use crate::order::Order;
+
+/// The failure of an order as it is shown.
+pub fn shown(order: &Order, failure: &Failure) -> String {
+    match failure {
+        Failure::Refused(text) => format!("{}: {}", order.shown(), why(order, text)),
+        Failure::Forbidden => format!("{}: {failure}", order.shown()),
+        _ => failure.to_string(),
+    }
+}
+
+/// The failure of what is shown live, which is called by its option.
+pub fn shown_live(option: &str, failure: &Failure) -> String {
+    match failure {
+        Failure::Refused(_) | Failure::Forbidden => format!("{option}: {failure}"),
+        _ => failure.to_string(),
+    }
+}
+
+/// The word in brackets, if there is one, and what follows it: `EXISTS` and `user exists` of
+/// `Bad Request [EXISTS] user exists`.
+pub fn cause(text: &str) -> Option<(&str, &str)> {
+    let (_, rest) = text.split_once('[')?;
+    let (word, why) = rest.split_once(']')?;
+    Some((word, why.trim()))
+}
+
+fn why(order: &Order, text: &str) -> String {
+    let command = order.shown();
+    // A line that was sent as it is may be no command that this program knows.
+    let verb = command.split(' ').next().unwrap_or_default();
+    match (cause(text), verb) {
+        (Some(("BADNAME", _)), "ADD-USER") => format!("{NAME_RULE}; {PASSWORD_RULE}"),
+        (Some(("BADNAME", _)), "CHANGE-PASSWORD") => PASSWORD_RULE.to_owned(),
+        (Some(("RANGE", _)), "CHANGE-BUFFER") => {
+            format!("{} to {} bytes", BUFFER_SIZES.start(), BUFFER_SIZES.end())
+        }
+        (Some((_, why)), _) if !why.is_empty() => why.to_owned(),
+        _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use socks5d::proto::metp::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_command_and_the_rule_but_no_password() {
+        let name = b"acct7".to_vec();
+        let add = Command::AddUser { name: name.clone(), password: b"secret".to_vec() };
+        let change = Command::ChangePassword { name: name.clone(), password: b"secret".to_vec() };
+        let bad_name = "Bad Request [BADNAME] name or password not acceptable";
+        for (command, text, says) in [
+            (&add, "Bad Request [EXISTS] user exists", "ADD-USER acct7: user exists"),
+            (
+                &add,
+                bad_name,
+                "ADD-USER acct7: names are 1 to 64 of letters, digits and _-@+., not beginning with . or -; \
+                 passwords are 1 to 255 bytes",
+            ),
+            (&change, bad_name, "CHANGE-PASSWORD acct7: passwords are 1 to 255 bytes"),
+            (
+                &Command::ChangeBuffer(0),
+                "Bad Request [RANGE] number out of range",
+                "CHANGE-BUFFER 0: 1 to 1048576 bytes",
+            ),
+            (
+                &Command::DeleteUser(name.clone()),
+                "Bad Request [NOUSER] no such user",
+                "DELETE-USER acct7: no such user",
+            ),
+            (&Command::Users, "Bad Request", "USERS: Bad Request"),
+            (&Command::Users, "no [ word", "USERS: no [ word"),
+            (&Command::Users, "Bad Request [X]", "USERS: Bad Request [X]"),
+            (&Command::Users, "400", "USERS: 400"),
+        ] {
+            let order = Order { option: "", line: None, command: Some(command.clone()) };
+            assert_eq!(shown(&order, &Failure::Refused(text.to_owned())), says);
+        }
+        let order = Order { option: "--", line: Some(b"NONSENSE secret".to_vec()), command: None };
+        let refused = Failure::Refused("Bad Request [SYNTAX] unknown verb".to_owned());
+        assert_eq!(shown(&order, &refused), "NONSENSE: unknown verb");
+        assert_eq!(
+            shown(&order, &Failure::Forbidden),
+            "NONSENSE: Not authorized to execute command"
+        );
+    }
+}

@@ -1,0 +1,163 @@
+//! Trying again to reach a server that is not there: until `--wait` is over, and after a restart.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::conversation::{Conversation, Failure, Server};
+
+/// The first pause between two attempts. Each is twice as long as the one before, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How long a session has to last for the pauses to be short again: a server that takes every session and ends
+/// it at once is not asked without a pause.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// The pauses between attempts.
+#[derive(Debug)]
+pub struct Backoff {
+    pause: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Backoff { pause: FIRST_PAUSE }
+    }
+}
+
+impl Backoff {
+    /// The pause before the next attempt.
+    pub fn pause(&mut self) -> Duration {
+        let longer = self.pause.saturating_mul(2).min(LONGEST_PAUSE);
+        std::mem::replace(&mut self.pause, longer)
+    }
+
+    /// A session has ended that lasted this long.
+    pub fn ended_after(&mut self, lasted: Duration) {
+        if lasted >= STEADY {
+            *self = Backoff::default();
+        }
+    }
+}
+
+/// Attempts to reach a server, until one succeeds or the time is over.
+pub struct Attempts {
+    backoff: Backoff,
+    deadline: Option<Instant>,
+}
+
+impl Attempts {
+    /// Attempts that begin now; without a limit, they never end.
+    pub fn new(backoff: Backoff, limit: Option<Duration>) -> Self {
+        Attempts { backoff, deadline: limit.and_then(|limit| Instant::now().checked_add(limit)) }
+    }
+
+    /// How long to wait before the next attempt; `None` if the time is over.
+    pub fn next(&mut self) -> Option<Duration> {
+        let pause = self.backoff.pause();
+        let Some(deadline) = self.deadline else { return Some(pause) };
+        let left = deadline.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then(|| pause.min(left))
+    }
+
+    /// The pauses, to go on with.
+    pub fn into_backoff(self) -> Backoff {
+        self.backoff
+    }
+}
+
+impl Server {
+    /// Connects and logs in. While the server is not there, tries again for as long as the call is to wait.
+    ///
+    /// # Errors
+    /// Those of [`Server::log_in_once`], of the last attempt.
+    pub fn log_in(&self) -> Result<Conversation, Failure> {
+        let mut attempts = Attempts::new(Backoff::default(), Some(self.wait.unwrap_or_default()));
+        let mut first = true;
+        loop {
+            let failure = match self.log_in_once() {
+                Err(failure) if failure.is_absence() => failure,
+                done => return done,
+            };
+            let Some(pause) = attempts.next() else { return Err(failure) };
+            if std::mem::take(&mut first) && !self.output.is_quiet() {
+                self.output.complain(&format_args!("{failure}; trying again"));
+            }
+            thread::sleep(pause);
+        }
+    }
+}
+
+/// Sessions with a server, one after the other: when one ends because the server has gone away, the next begins
+/// when it is back.
+pub struct Sessions<'a> {
+    server: &'a Server,
+    backoff: Backoff,
+    since: Instant,
+}
+
+impl<'a> Sessions<'a> {
+    /// A session has begun.
+    pub fn begun(server: &'a Server) -> Self {
+        Sessions { server, backoff: Backoff::default(), since: Instant::now() }
+    }
+
+    /// After the end of a session, waits for the server to come back and begins the next one with `begin`.
+    ///
+    /// # Errors
+    /// Why the session has ended, if that is no matter of waiting or there is no more time; else why the next one
+    /// cannot begin.
+    pub fn again<T>(
+        &mut self,
+        ended: Failure,
+        mut begin: impl FnMut(Conversation) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        if !ended.is_absence() || self.server.wait.is_some_and(|wait| wait.is_zero()) {
+            return Err(ended);
+        }
+        self.backoff.ended_after(self.since.elapsed());
+        self.server.output.complain(&format_args!("{ended}; connecting again"));
+        let backoff = std::mem::take(&mut self.backoff);
+        let mut attempts = Attempts::new(backoff, self.server.wait);
+        let mut last = ended;
+        loop {
+            let Some(pause) = attempts.next() else { return Err(last) };
+            thread::sleep(pause);
+            match self.server.log_in_once().and_then(&mut begin) {
+                Ok(begun) => {
+                    self.backoff = attempts.into_backoff();
+                    self.since = Instant::now();
+                    self.server.output.complain(&"Connected again");
+                    return Ok(begun);
+                }
+                Err(failure) if failure.is_absence() => last = failure,
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_a_bound_and_are_short_again_after_a_steady_session() {
+        let mut backoff = Backoff::default();
+        let pauses: Vec<u128> = (0..8).map(|_| backoff.pause().as_millis()).collect();
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 2000, 2000, 2000]);
+        backoff.ended_after(STEADY - Duration::from_millis(1));
+        assert_eq!(backoff.pause(), LONGEST_PAUSE);
+        backoff.ended_after(STEADY);
+        assert_eq!(backoff.pause(), FIRST_PAUSE);
+    }
+
+    #[test]
+    fn no_pause_is_longer_than_the_time_that_is_left() {
+        assert_eq!(Attempts::new(Backoff::default(), Some(Duration::ZERO)).next(), None);
+        let mut attempts = Attempts::new(Backoff::default(), Some(Duration::from_millis(50)));
+        assert!(attempts.next().is_none_or(|pause| pause <= Duration::from_millis(50)));
+        let mut endless = Attempts::new(Backoff::default(), None);
+        assert!((0..100).all(|_| endless.next().is_some_and(|pause| pause <= LONGEST_PAUSE)));
+    }
+}
