@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -110,14 +110,24 @@ pub struct Server {
 }
 
 impl Server {
-    /// Connects and logs in.
+    /// Connects, which may take this long, or [`PATIENCE`] if that is shorter, and logs in.
     ///
     /// # Errors
     /// Those of [`Conversation::open`] and [`Conversation::log_in`].
-    pub fn log_in_once(&self) -> Result<Conversation, Failure> {
-        let mut conversation = Conversation::open(&self.host, self.port)?;
+    pub fn log_in_once(&self, connecting: Duration) -> Result<Conversation, Failure> {
+        let mut conversation = Conversation::open(&self.host, self.port, connecting.min(PATIENCE))?;
         conversation.log_in(&self.name, &self.password)?;
         Ok(conversation)
+    }
+}
+
+/// Ends a session from another thread than that which waits for its answers.
+pub struct Closer(TcpStream);
+
+impl Closer {
+    /// Ends the connection, unless it has ended.
+    pub fn close(&self) {
+        let _ = self.0.shutdown(Shutdown::Both);
     }
 }
 
@@ -131,18 +141,18 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// Connects to the first address of `host` that answers, and greets.
+    /// Connects to the first address of `host` that answers within `connecting`, and greets.
     ///
     /// # Errors
     /// [`Failure::Unreachable`], or [`Failure::Broken`] if what answers is no METP server.
-    pub fn open(host: &str, port: u16) -> Result<Self, Failure> {
+    pub fn open(host: &str, port: u16, connecting: Duration) -> Result<Self, Failure> {
         let unreachable = |error: io::Error| {
             Failure::Unreachable(format!(
                 "Cannot connect to {}: {error}",
                 render::endpoint(host, port)
             ))
         };
-        let stream = connect(host, port).map_err(unreachable)?;
+        let stream = connect(host, port, connecting).map_err(unreachable)?;
         let limits =
             stream.set_write_timeout(Some(PATIENCE)).and_then(|()| stream.set_nodelay(true));
         limits.map_err(unreachable)?;
@@ -154,6 +164,14 @@ impl Conversation {
             other => Failure::Broken(format!("No METP/1.0 server: {other}")),
         })?;
         Ok(conversation)
+    }
+
+    /// What ends it from another thread.
+    ///
+    /// # Errors
+    /// If there is no descriptor left.
+    pub fn closer(&self) -> Result<Closer, Failure> {
+        self.stream.get_ref().try_clone().map(Closer).map_err(lost)
     }
 
     /// Logs in.
@@ -389,10 +407,10 @@ fn lost(error: io::Error) -> Failure {
 }
 
 /// Connects to one address after the other; the look-up and all attempts share the time.
-fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
-    let deadline = Instant::now() + PATIENCE;
+fn connect(host: &str, port: u16, time: Duration) -> io::Result<TcpStream> {
+    let deadline = Instant::now() + time;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
-    for address in look_up(host, port)? {
+    for address in look_up(host, port, time)? {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
@@ -406,7 +424,7 @@ fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
 }
 
 /// A look-up cannot be interrupted: it is left behind in its thread when it takes too long.
-fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+fn look_up(host: &str, port: u16, time: Duration) -> io::Result<Vec<SocketAddr>> {
     let (sender, receiver) = mpsc::channel();
     let host = host.to_owned();
     thread::Builder::new().spawn(move || {
@@ -414,5 +432,5 @@ fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         // The receiver may have given up.
         let _ = sender.send(addresses);
     })?;
-    receiver.recv_timeout(PATIENCE).map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    receiver.recv_timeout(time).map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }

@@ -13,6 +13,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// it at once is not asked without a pause.
 const STEADY: Duration = Duration::from_secs(10);
 
+/// What an attempt may take at least, so that the last one is not in vain.
+const SHORTEST_ATTEMPT: Duration = Duration::from_secs(1);
+
 /// The pauses between attempts.
 #[derive(Debug)]
 pub struct Backoff {
@@ -52,12 +55,54 @@ impl Attempts {
         Attempts { backoff, deadline: limit.and_then(|limit| Instant::now().checked_add(limit)) }
     }
 
+    /// Attempts after the end of a session that lasted this long. `None`: that is no matter of waiting, or nobody
+    /// wants to wait.
+    pub fn after(
+        server: &Server,
+        ended: &Failure,
+        mut backoff: Backoff,
+        lasted: Duration,
+    ) -> Option<Self> {
+        if !ended.is_absence() || server.wait.is_some_and(|wait| wait.is_zero()) {
+            return None;
+        }
+        backoff.ended_after(lasted);
+        Some(Attempts::new(backoff, server.wait))
+    }
+
     /// How long to wait before the next attempt; `None` if the time is over.
-    pub fn next(&mut self) -> Option<Duration> {
+    fn next(&mut self) -> Option<Duration> {
         let pause = self.backoff.pause();
         let Some(deadline) = self.deadline else { return Some(pause) };
         let left = deadline.saturating_duration_since(Instant::now());
         (!left.is_zero()).then(|| pause.min(left))
+    }
+
+    /// Pauses before each `attempt`, which is told how long it may take to connect, until one succeeds. `last` is
+    /// why the one before failed.
+    ///
+    /// # Errors
+    /// Why the last one failed.
+    pub fn run<T>(
+        &mut self,
+        mut last: Failure,
+        mut attempt: impl FnMut(Duration) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        while let Some(pause) = self.next() {
+            thread::sleep(pause);
+            match attempt(self.connecting()) {
+                Err(failure) if failure.is_absence() => last = failure,
+                done => return done,
+            }
+        }
+        Err(last)
+    }
+
+    /// How long connecting may take.
+    fn connecting(&self) -> Duration {
+        self.deadline.map_or(Duration::MAX, |deadline| {
+            deadline.saturating_duration_since(Instant::now()).max(SHORTEST_ATTEMPT)
+        })
     }
 
     /// The pauses, to go on with.
@@ -72,18 +117,18 @@ impl Server {
     /// # Errors
     /// Those of [`Server::log_in_once`], of the last attempt.
     pub fn log_in(&self) -> Result<Conversation, Failure> {
-        let mut attempts = Attempts::new(Backoff::default(), Some(self.wait.unwrap_or_default()));
-        let mut first = true;
-        loop {
-            let failure = match self.log_in_once() {
-                Err(failure) if failure.is_absence() => failure,
-                done => return done,
-            };
-            let Some(pause) = attempts.next() else { return Err(failure) };
-            if std::mem::take(&mut first) && !self.output.is_quiet() {
-                self.output.complain(&format_args!("{failure}; trying again"));
+        let Some(wait) = self.wait.filter(|wait| !wait.is_zero()) else {
+            return self.log_in_once(Duration::MAX);
+        };
+        let mut attempts = Attempts::new(Backoff::default(), Some(wait));
+        match self.log_in_once(attempts.connecting()) {
+            Err(failure) if failure.is_absence() => {
+                if !self.output.is_quiet() {
+                    self.output.complain(&format_args!("{failure}; trying again"));
+                }
+                attempts.run(failure, |connecting| self.log_in_once(connecting))
             }
-            thread::sleep(pause);
+            done => done,
         }
     }
 }
@@ -112,28 +157,18 @@ impl<'a> Sessions<'a> {
         ended: Failure,
         mut begin: impl FnMut(Conversation) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        if !ended.is_absence() || self.server.wait.is_some_and(|wait| wait.is_zero()) {
-            return Err(ended);
-        }
-        self.backoff.ended_after(self.since.elapsed());
-        self.server.output.complain(&format_args!("{ended}; connecting again"));
         let backoff = std::mem::take(&mut self.backoff);
-        let mut attempts = Attempts::new(backoff, self.server.wait);
-        let mut last = ended;
-        loop {
-            let Some(pause) = attempts.next() else { return Err(last) };
-            thread::sleep(pause);
-            match self.server.log_in_once().and_then(&mut begin) {
-                Ok(begun) => {
-                    self.backoff = attempts.into_backoff();
-                    self.since = Instant::now();
-                    self.server.output.complain(&"Connected again");
-                    return Ok(begun);
-                }
-                Err(failure) if failure.is_absence() => last = failure,
-                Err(failure) => return Err(failure),
-            }
-        }
+        let lasted = self.since.elapsed();
+        let Some(mut attempts) = Attempts::after(self.server, &ended, backoff, lasted) else {
+            return Err(ended);
+        };
+        self.server.output.complain(&format_args!("{ended}; connecting again"));
+        let begin = |time| self.server.log_in_once(time).and_then(&mut begin);
+        let begun = attempts.run(ended, begin)?;
+        self.backoff = attempts.into_backoff();
+        self.since = Instant::now();
+        self.server.output.complain(&"Connected again");
+        Ok(begun)
     }
 }
 

@@ -1,12 +1,14 @@
 //! Two sessions with the server, each in a thread of its own: one asks in regular intervals and closes
-//! connections, the other hears of events. A third thread reads the keyboard. All that they learn comes out of
-//! one bounded queue.
+//! connections, the other hears of events. A third thread reads the keyboard, and while the server is away, a fourth
+//! tries to reach it. All that they learn comes out of one bounded queue.
 
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel,
+};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -19,8 +21,9 @@ use super::news::{Condition, Connection, Event, LogLine, Look};
 use super::pace::{Pace, STIR};
 use super::records::{self, Record};
 use crate::answer::{Answer, Kind};
-use crate::conversation::{Conversation, Failure, Server};
+use crate::conversation::{Closer, Conversation, Failure, Server};
 use crate::render;
+use crate::retry::{Attempts, Backoff};
 
 /// News that wait for the screen. A thread whose news find no room waits, and lets the server wait.
 const MOST_NEWS: usize = 256;
@@ -43,8 +46,35 @@ pub enum News {
     Key(Key),
     /// The terminal is gone.
     Unplugged,
-    /// There will be no more news.
+    /// The server is back after a restart.
+    Back(Box<Return>),
+    /// There will be no more news, unless the server comes back.
     Over(Failure),
+}
+
+/// What there is after a restart.
+pub struct Return {
+    sessions: Sessions,
+    backoff: Backoff,
+    /// The newest lines of the access log that are over.
+    pub records: Vec<LogLine>,
+}
+
+/// News, and the number of the sessions that they are of. The keyboard's have none.
+struct Letter(Option<u64>, News);
+
+/// Where the threads of some sessions put what they learn.
+#[derive(Clone)]
+struct Outbox {
+    sender: SyncSender<Letter>,
+    number: Option<u64>,
+}
+
+impl Outbox {
+    /// Waits for room. `false`: nobody listens any more.
+    fn send(&self, news: News) -> bool {
+        self.sender.send(Letter(self.number, news)).is_ok()
+    }
 }
 
 /// A look that has not been taken yet. Looks can be large: there is one at a time, and where the screen is not
@@ -63,38 +93,86 @@ impl Drop for Waiting {
     }
 }
 
-/// Both sessions, and the keyboard.
-pub struct Feed {
-    /// What they learn.
-    pub news: Receiver<News>,
-    sender: SyncSender<News>,
+/// Both sessions. When they are dropped, their connections end, and so do their threads.
+struct Sessions {
     orders: SyncSender<ConnectionId>,
-    sessions: [JoinHandle<()>; 2],
+    threads: [JoinHandle<()>; 2],
+    closers: [Closer; 2],
 }
 
-impl Feed {
-    /// Opens both, and hands out the newest lines of the access log that are over.
-    ///
-    /// # Errors
-    /// If the server is not there, speaks METP/1.0 only, or the account may not ask.
-    pub fn open(server: &Server, interval: Duration) -> Result<(Self, Vec<LogLine>), Failure> {
-        let mut asking = server.log_in()?;
+impl Sessions {
+    /// Begins both with what logs in, and hands out the newest lines of the access log that are over.
+    fn begin(
+        log_in: impl Fn() -> Result<Conversation, Failure>,
+        interval: Duration,
+        outbox: &Outbox,
+    ) -> Result<(Self, Vec<LogLine>), Failure> {
+        let mut asking = log_in()?;
         super::require_1_1(&mut asking)?;
-        let mut hearing = server.log_in()?;
+        let mut hearing = log_in()?;
         let records = records(&mut hearing)?;
         let topics = Topics::default().with(Topic::Connections).with(Topic::Logs);
         hearing.command(&Command::Subscribe(topics, Duration::from_secs(1)))?;
         // What ends from now on is told of.
         let records = records::over(records, &connections(&mut asking)?);
-        let (sender, news) = sync_channel(MOST_NEWS);
+        let closers = [asking.closer()?, hearing.closer()?];
         let (orders, orders_receiver) = sync_channel(MOST_ORDERS);
-        let asked = sender.clone();
+        let asked = outbox.clone();
         let asking =
             spawn(move || over(ask(&mut asking, interval, &orders_receiver, &asked), &asked))?;
-        let heard = sender.clone();
+        let heard = outbox.clone();
         let hearing = spawn(move || over(hear(&mut hearing, &heard), &heard))?;
-        let sessions = [asking, hearing];
-        Ok((Feed { news, sender, orders, sessions }, records))
+        Ok((Sessions { orders, threads: [asking, hearing], closers }, records))
+    }
+}
+
+impl Drop for Sessions {
+    fn drop(&mut self) {
+        self.closers.iter().for_each(Closer::close);
+    }
+}
+
+/// Where news come from at present.
+enum Source {
+    /// The server is there.
+    Sessions(Sessions),
+    /// It is away, and this thread tries to reach it.
+    Attempts(JoinHandle<()>),
+}
+
+/// Everything that there is news of.
+pub struct Feed {
+    server: Server,
+    interval: Duration,
+    letters: Receiver<Letter>,
+    sender: SyncSender<Letter>,
+    /// How many times there have been sessions.
+    number: u64,
+    source: Source,
+    backoff: Backoff,
+    since: Instant,
+}
+
+impl Feed {
+    /// Opens both sessions, and hands out the newest lines of the access log that are over.
+    ///
+    /// # Errors
+    /// If the server is not there, speaks METP/1.0 only, or the account may not ask.
+    pub fn open(server: &Server, interval: Duration) -> Result<(Self, Vec<LogLine>), Failure> {
+        let (sender, letters) = sync_channel(MOST_NEWS);
+        let outbox = Outbox { sender: sender.clone(), number: Some(0) };
+        let (sessions, records) = Sessions::begin(|| server.log_in(), interval, &outbox)?;
+        let feed = Feed {
+            server: server.clone(),
+            interval,
+            letters,
+            sender,
+            number: 0,
+            source: Source::Sessions(sessions),
+            backoff: Backoff::default(),
+            since: Instant::now(),
+        };
+        Ok((feed, records))
     }
 
     /// Has the keys of a terminal be news, too.
@@ -102,26 +180,102 @@ impl Feed {
     /// # Errors
     /// If there can be no thread for it.
     pub fn listen(&self, terminal: File) -> Result<(), Failure> {
-        let sender = self.sender.clone();
+        let outbox = Outbox { sender: self.sender.clone(), number: None };
         spawn(move || {
-            if keyboard::read(terminal, |key| sender.send(News::Key(key)).is_ok()) {
+            if keyboard::read(terminal, |key| outbox.send(News::Key(key))) {
                 // Nobody may listen any more.
-                let _ = sender.send(News::Unplugged);
+                outbox.send(News::Unplugged);
             }
         })
         .map(drop)
     }
 
-    /// Whether a session is over. Its last news may not have been taken yet.
-    pub fn is_over(&self) -> bool {
-        self.sessions.iter().any(JoinHandle::is_finished)
+    /// Waits for news. `None`: there are none yet.
+    ///
+    /// # Errors
+    /// If there cannot be any more.
+    pub fn wait(&self, patience: Duration) -> Result<Option<News>, Failure> {
+        match self.letters.recv_timeout(patience) {
+            Ok(letter) => return Ok(self.current(letter)),
+            Err(_) if !self.is_over() => return Ok(None),
+            Err(_) => {}
+        }
+        // Its last words come before its end.
+        match self.letters.try_recv() {
+            Ok(letter) => Ok(self.current(letter)),
+            Err(_) => Err(Failure::Broken("The watch has broken off".to_owned())),
+        }
+    }
+
+    /// The next news, if there are any: of those, `None` are of sessions that have ended.
+    pub fn next(&self) -> Option<Option<News>> {
+        match self.letters.try_recv() {
+            Ok(letter) => Some(self.current(letter)),
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+        }
+    }
+
+    fn current(&self, Letter(number, news): Letter) -> Option<News> {
+        number.is_none_or(|number| number == self.number).then_some(news)
+    }
+
+    /// Whether a thread has ended that should not. Its last news may not have been taken yet.
+    fn is_over(&self) -> bool {
+        match &self.source {
+            Source::Sessions(sessions) => sessions.threads.iter().any(JoinHandle::is_finished),
+            Source::Attempts(thread) => thread.is_finished(),
+        }
     }
 
     /// Asks for the end of a connection; [`News::Answer`] tells what comes of it. `false` if too many orders
-    /// wait already.
+    /// wait already, or the server is away.
     pub fn cut(&self, id: ConnectionId) -> bool {
-        // If the thread is gone, its news tell why.
-        !matches!(self.orders.try_send(id), Err(TrySendError::Full(_)))
+        match &self.source {
+            // If the thread is gone, its news tell why.
+            Source::Sessions(sessions) => {
+                !matches!(sessions.orders.try_send(id), Err(TrySendError::Full(_)))
+            }
+            Source::Attempts(_) => false,
+        }
+    }
+
+    /// The sessions have ended. Tries to reach the server again, until [`News::Back`].
+    ///
+    /// # Errors
+    /// Why they have ended, if that is no matter of waiting.
+    pub fn reach_again(&mut self, ended: Failure) -> Result<(), Failure> {
+        let backoff = std::mem::take(&mut self.backoff);
+        let lasted = self.since.elapsed();
+        let Some(mut attempts) = Attempts::after(&self.server, &ended, backoff, lasted) else {
+            return Err(ended);
+        };
+        self.number = self.number.saturating_add(1);
+        let outbox = Outbox { sender: self.sender.clone(), number: Some(self.number) };
+        let (server, interval) = (self.server.clone(), self.interval);
+        let thread = spawn(move || {
+            let begun = attempts
+                .run(ended, |time| Sessions::begin(|| server.log_in_once(time), interval, &outbox));
+            // Nobody may listen any more.
+            outbox.send(match begun {
+                Ok((sessions, records)) => {
+                    let backoff = attempts.into_backoff();
+                    News::Back(Box::new(Return { sessions, backoff, records }))
+                }
+                Err(failure) => News::Over(failure),
+            });
+        })?;
+        // The sessions before end with this.
+        self.source = Source::Attempts(thread);
+        Ok(())
+    }
+
+    /// Takes the sessions with a server that is back. Returns the newest lines of its access log that are over.
+    pub fn take(&mut self, back: Return) -> Vec<LogLine> {
+        let Return { sessions, backoff, records } = back;
+        self.source = Source::Sessions(sessions);
+        self.backoff = backoff;
+        self.since = Instant::now();
+        records
     }
 }
 
@@ -131,18 +285,18 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure
 }
 
 /// Tells why there are no more news, unless nobody listens any more.
-fn over(ended: Result<(), Failure>, news: &SyncSender<News>) {
+fn over(ended: Result<(), Failure>, news: &Outbox) {
     if let Err(failure) = ended {
-        let _ = news.send(News::Over(failure));
+        news.send(News::Over(failure));
     }
 }
 
 /// Hears of events. Ends when nobody listens.
-fn hear(conversation: &mut Conversation, news: &SyncSender<News>) -> Result<(), Failure> {
+fn hear(conversation: &mut Conversation, news: &Outbox) -> Result<(), Failure> {
     loop {
         let (topic, fields) = conversation.event()?;
         if let Some(event) = Event::parse(&topic, &fields)
-            && news.send(News::Event(event)).is_err()
+            && !news.send(News::Event(event))
         {
             return Ok(());
         }
@@ -154,13 +308,13 @@ fn ask(
     conversation: &mut Conversation,
     interval: Duration,
     orders: &Receiver<ConnectionId>,
-    news: &SyncSender<News>,
+    news: &Outbox,
 ) -> Result<(), Failure> {
     let mut pace = Pace::new(interval, Instant::now());
     let waits = Arc::default();
     loop {
         if let Some(waiting) = Waiting::begin(&waits)
-            && news.send(News::Look(look(conversation)?, waiting)).is_err()
+            && !news.send(News::Look(look(conversation)?, waiting))
         {
             return Ok(());
         }
@@ -169,7 +323,7 @@ fn ask(
             match orders.recv_timeout(left.min(STIR)) {
                 Ok(id) => {
                     let answer = cut(conversation, id)?;
-                    if news.send(News::Answer(answer)).is_err() {
+                    if !news.send(News::Answer(answer)) {
                         return Ok(());
                     }
                 }

@@ -2,6 +2,7 @@
 //! it. What is known goes on.
 
 use super::model::Model;
+use super::news::LogLine;
 
 /// What is known, and what is seen of it.
 #[derive(Debug, Default)]
@@ -15,6 +16,12 @@ pub struct Picture {
 }
 
 impl Picture {
+    /// Forgets what is known, but for these lines of the log: the server is another one, or has just been reached.
+    pub fn begin(&mut self, log: Vec<LogLine>) {
+        self.live = Model::default();
+        log.into_iter().for_each(|line| self.live.log_line(line));
+    }
+
     /// What is seen.
     pub fn seen(&self) -> &Model {
         self.still.as_deref().unwrap_or(&self.live)
@@ -48,7 +55,6 @@ impl Picture {
 
 #[cfg(test)]
 mod tests {
-    use super::super::news::LogLine;
     use super::*;
 
     #[test]

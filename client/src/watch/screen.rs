@@ -36,9 +36,7 @@ pub fn has_screen() -> bool {
 pub fn screen(server: &Server, interval: Duration) -> Result<(), Failure> {
     let (feed, records) = Feed::open(server, interval)?;
     let mut picture = Picture::default();
-    for record in records {
-        picture.live.log_line(record);
-    }
+    picture.begin(records);
     let place = Where {
         server: render::endpoint(&server.host, server.port),
         user: Escaped(&server.name).to_string(),
@@ -51,7 +49,7 @@ pub fn screen(server: &Server, interval: Duration) -> Result<(), Failure> {
     let keyboard = keyboard::open().map_err(no_screen)?;
     let mut stage = Stage::enter().map_err(no_screen)?;
     feed.listen(keyboard)?;
-    let mut desk = Desk { feed, picture, keys: Keys::default() };
+    let mut desk = Desk { feed, picture, keys: Keys::default(), away: None };
     let ended = desk.run(&mut stage, &signals, &place);
     drop(stage);
     signals.obey();
@@ -63,6 +61,8 @@ struct Desk {
     feed: Feed,
     picture: Picture,
     keys: Keys,
+    /// Why the server is away, if it is.
+    away: Option<String>,
 }
 
 impl Desk {
@@ -81,7 +81,8 @@ impl Desk {
             changed |= signals.resized() | self.keys.forget(Instant::now());
             if changed && drawn.is_none_or(|drawn| drawn.elapsed() >= TURN) {
                 let (model, paused) = (self.picture.seen(), self.picture.is_paused());
-                let view = View { place, model, keys: &self.keys, paused };
+                let away = self.away.as_deref();
+                let view = View { place, model, keys: &self.keys, paused, away };
                 stage.terminal.draw(|frame| view.draw(frame)).map_err(Failure::Output)?;
                 drawn = Some(Instant::now());
                 changed = false;
@@ -113,6 +114,8 @@ impl Desk {
             Wish::Cut(id) => {
                 let text = if self.feed.cut(id) {
                     format!("Cutting {id} ...")
+                } else if self.away.is_some() {
+                    "The server is away".to_owned()
                 } else {
                     "The server has not answered yet".to_owned()
                 };
@@ -126,18 +129,15 @@ impl Desk {
 
     /// Waits for news for a turn, and takes what there is.
     fn take_news(&mut self) -> Result<Turn, Failure> {
-        let first = match self.feed.news.recv_timeout(TURN) {
-            Ok(news) => news,
-            Err(_) if !self.feed.is_over() => return Ok(Turn::Quiet),
-            // Its last words come before its end.
-            Err(_) => self.feed.news.try_recv().unwrap_or_else(|_| {
-                News::Over(Failure::Broken("The watch has broken off".to_owned()))
-            }),
-        };
+        let Some(first) = self.feed.wait(TURN)? else { return Ok(Turn::Quiet) };
         let mut turn = self.take(first)?;
         for _ in 1..NEWS_PER_TURN {
-            let Ok(news) = self.feed.news.try_recv() else { break };
-            turn = turn.max(self.take(news)?);
+            match self.feed.next() {
+                Some(Some(news)) => turn = turn.max(self.take(news)?),
+                // Of sessions that have ended.
+                Some(None) => {}
+                None => break,
+            }
         }
         Ok(turn)
     }
@@ -152,7 +152,17 @@ impl Desk {
             News::Answer(answer) => self.keys.say(answer, Instant::now()),
             News::Key(key) => return Ok(self.press(key)),
             News::Unplugged => return Err(Failure::Output(ErrorKind::UnexpectedEof.into())),
-            News::Over(failure) => return Err(failure),
+            News::Over(failure) if self.away.is_some() => return Err(failure),
+            News::Over(failure) => {
+                let why = failure.to_string();
+                self.feed.reach_again(failure)?;
+                self.away = Some(why);
+            }
+            News::Back(back) => {
+                self.away = None;
+                self.picture.begin(self.feed.take(*back));
+                self.keys.say("Connected again".to_owned(), Instant::now());
+            }
         }
         Ok(Turn::Changed)
     }

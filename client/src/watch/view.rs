@@ -53,6 +53,8 @@ pub struct View<'a> {
     pub keys: &'a Keys,
     /// Whether the screen stands still.
     pub paused: bool,
+    /// Why the server is away, if it is.
+    pub away: Option<&'a str>,
 }
 
 impl View<'_> {
@@ -115,6 +117,12 @@ impl View<'_> {
             line.push_span(format!(" as {}", self.place.user));
         }
         let gap = if full { "   " } else { " " };
+        if let Some(why) = self.away {
+            let style = self.style(Color::Yellow).patch(BOLD);
+            line.push_span(gap);
+            line.push_span(Span::styled(format!("{why}; connecting again"), style));
+            return line;
+        }
         let Some(condition) = self.model.condition() else {
             line.push_span(format!("{gap}waiting for the server"));
             return line;
@@ -273,6 +281,16 @@ mod tests {
     }
 
     fn drawn(model: &Model, question: Question, width: u16, height: u16) -> String {
+        drawn_while(None, model, question, width, height)
+    }
+
+    fn drawn_while(
+        away: Option<&str>,
+        model: &Model,
+        question: Question,
+        width: u16,
+        height: u16,
+    ) -> String {
         let place = Where {
             server: "127.0.0.1:8080".into(),
             user: "admin".into(),
@@ -282,7 +300,7 @@ mod tests {
         };
         let mut keys = Keys::default();
         keys.question = question;
-        let view = View { place: &place, model, keys: &keys, paused: true };
+        let view = View { place: &place, model, keys: &keys, paused: true, away };
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| view.draw(frame)).unwrap();
         terminal.backend().to_string()
@@ -318,6 +336,19 @@ mod tests {
                 assert!(screen.contains(part), "{part} at {width}x{height}:\n{screen}");
             }
         }
+    }
+
+    #[test]
+    fn a_server_that_is_away_is_told_and_what_was_known_stays() {
+        let away = Some("Closing [SHUTDOWN] the server is closing down");
+        let screen = drawn_while(away, &model(), Question::None, 100, 24);
+        let header =
+            "127.0.0.1:8080 as admin   Closing [SHUTDOWN] the server is closing down; connec";
+        assert!(screen.contains(header), "{screen}");
+        assert!(!screen.contains("running") && screen.contains("user30"), "{screen}");
+        let narrow = drawn_while(Some("The connection was lost"), &model(), Question::None, 70, 24);
+        let header = "127.0.0.1:8080 The connection was lost; connecting again";
+        assert!(narrow.contains(header), "{narrow}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod dialogue;
 mod jobs;
 mod places;
 mod plain;
+mod restart;
 mod sizes;
 
 use std::net::TcpStream;
@@ -43,7 +44,7 @@ impl Watch {
         rows: u16,
     ) -> Self {
         let port = proxy.metp_address().port().to_string();
-        let mut command = command(["-p", &port, "-u", user, "-w", "0.2"]);
+        let mut command = command(["-p", &port, "-u", user, "-w", "0.2", "--wait", "0"]);
         for variable in ["LC_CTYPE", "LANG", "NO_COLOR", "TZ"] {
             command.env_remove(variable);
         }

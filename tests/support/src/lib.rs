@@ -9,6 +9,7 @@ mod diag;
 pub mod metp;
 pub mod namespace;
 pub mod origin;
+pub mod place;
 pub mod property;
 pub mod proxy;
 pub mod seccomp;
