@@ -153,6 +153,26 @@ fn every_reason_and_reply_of_the_access_log_is_in_the_manual_and_the_readme() {
     }
 }
 
+/// Of the three access logs, METP's has no refused requests. That is said, with its reason, where each is described.
+#[test]
+fn where_refused_requests_are_is_told_of_each_access_log() {
+    let (server, client) = (read(SERVER_MANUAL), items(CLIENT_MANUAL));
+    let (_, stdout) = server.split_once(".Ss Access log").expect("the section");
+    let stdout = stdout.split(".Ss ").next().expect("its text").to_owned();
+    let of = |head: &str| {
+        let item = client.iter().find(|(known, _)| known == head);
+        item.unwrap_or_else(|| panic!("no {head}")).1.clone()
+    };
+    let (logs, follow) = (of("Fl g , Fl -logs"), of("Fl f , Fl -follow"));
+    for text in [&stdout, &logs, &follow, &read(PROTOCOL)] {
+        assert!(text.contains("refused"), "{text}");
+    }
+    for text in [&stdout, &logs, &read(PROTOCOL)] {
+        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains("METP/1.0 fixes"), "{text}");
+    }
+}
+
 /// §12, each example on a server of its own.
 #[test]
 fn the_examples_of_the_protocol_run() {

@@ -22,7 +22,7 @@ use socks5d::proto::metp::{
     acceptable_name, acceptable_password,
 };
 use socks5d::proto::quantity;
-use socks5d::proto::text::{Escaped, narrow, unescape};
+use socks5d::proto::text::{Escaped, narrow, split_account, unescape};
 
 /// The variable that stands in for `-u`.
 pub const LOGIN_VARIABLE: &str = "METP_AUTH";
@@ -258,6 +258,9 @@ fn task(
 /// of the server.
 fn new_user(text: &str) -> Result<Act, Usage> {
     let (name, password) = values(text);
+    if let Some((name, _)) = split_account(&narrow(name)) {
+        return Err(Usage(format!("-a {}: USER PASS expected, no colon", Escaped(name))));
+    }
     let (shown, name) = (Escaped(&narrow(name)).to_string(), narrow(name));
     if !acceptable_name(&name) {
         return Err(Usage(format!("-a {shown}: {NAME_RULE}")));
@@ -319,10 +322,17 @@ fn live(given: &Matches, last: Option<u64>) -> Result<Option<Live>, Usage> {
     }
 }
 
-/// A name as the server shows it, `\xHH` and all.
+/// A name as the server shows it, `\xHH` and all. None has a colon: what is behind one may be a password, and is
+/// not shown.
 fn existing(option: &str, name: &str) -> Result<Vec<u8>, Usage> {
     let name = unescape(&narrow(name)).into_owned();
-    if name.is_empty() { Err(Usage(format!("{option}: the name is empty"))) } else { Ok(name) }
+    match split_account(&name) {
+        _ if name.is_empty() => Err(Usage(format!("{option}: the name is empty"))),
+        Some((name, _)) => {
+            Err(Usage(format!("{option} {}: a name without a colon expected", Escaped(name))))
+        }
+        None => Ok(name),
+    }
 }
 
 /// Without the line end that a file, `echo` or an editor has left behind it.
