@@ -3,7 +3,7 @@
 use std::io::{self, Stdout};
 
 use crate::answer::{Answer, Kind};
-use crate::args::{Args, Live, Password};
+use crate::args::{Args, Live, Password, shown_option};
 use crate::conversation::{Conversation, Failure, Server};
 use crate::document::Document;
 use crate::order::Order;
@@ -131,7 +131,7 @@ impl Call<'_> {
             (Some(line), _) => conversation.say_line(line)?,
             (None, Some(command)) => {
                 if let Some(verb) = order.new_verb() {
-                    conversation.require(order.option, &[&verb])?;
+                    conversation.require(shown_option(order.option), &[&verb])?;
                 }
                 conversation.command(command)?
             }

@@ -76,7 +76,7 @@ fn follow(server: &Server, json: bool, last: u64) -> Result<(), Failure> {
 }
 
 fn subscribed(mut conversation: Conversation) -> Result<Conversation, Failure> {
-    conversation.require("--follow", &["SUBSCRIBE"])?;
+    conversation.require("-f", &["SUBSCRIBE"])?;
     let topics = Topics::default().with(Topic::Logs);
     conversation.command(&Command::Subscribe(topics, Duration::from_secs(1)))?;
     Ok(conversation)

@@ -4,7 +4,7 @@ use socks5d::proto::metp::{Command, LogSelection, Role, acceptable_password, ver
 use socks5d::proto::text::Escaped;
 
 use crate::answer::Kind;
-use crate::args::{Act, PASSWORD_RULE, Task};
+use crate::args::{Act, PASSWORD_RULE, Task, shown_option};
 use crate::conversation::Failure;
 use crate::{password, render};
 
@@ -83,9 +83,10 @@ impl Order {
 }
 
 /// A password that an account may have.
-fn new_password(option: &str, name: &[u8]) -> Result<Vec<u8>, Failure> {
+fn new_password(option: &'static str, name: &[u8]) -> Result<Vec<u8>, Failure> {
     let password = password::new(name)?;
     if !acceptable_password(&password) {
+        let option = shown_option(option);
         return Err(Failure::Usage(format!("{option} {}: {PASSWORD_RULE}", Escaped(name))));
     }
     Ok(password)

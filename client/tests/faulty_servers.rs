@@ -212,10 +212,7 @@ fn what_a_server_of_metp_1_0_lacks_is_named_and_the_rest_is_done() {
          --kill: this server of METP/1.0 does not have it\n"
     );
     let (code, _, stderr) = after_login(&[bad], &["-f"]);
-    assert_eq!(
-        (code, stderr.as_str()),
-        (69, "--follow: this server of METP/1.0 does not have it\n")
-    );
+    assert_eq!((code, stderr.as_str()), (69, "-f: this server of METP/1.0 does not have it\n"));
 }
 
 /// METP/1.0 clients say HELLO, AUTH, the command and QUIT: so does this one for their commands, and no more.

@@ -215,7 +215,7 @@ fn lines_are_there_for_a_server_of_metp_1_0_too() {
     let refused = outcome(command.spawn().expect("it starts"));
     assert_eq!((refused.code, refused.stdout.as_str()), (69, ""));
     assert!(
-        refused.stderr.ends_with("--watch: this server of METP/1.0 does not have it\n"),
+        refused.stderr.ends_with("-w: this server of METP/1.0 does not have it\n"),
         "{refused:?}"
     );
 }

@@ -109,6 +109,11 @@ impl fmt::Display for Usage {
     }
 }
 
+/// How messages call an option: by its short name, if it has one.
+pub fn shown_option(long: &'static str) -> &'static str {
+    options::find(long).map_or(long, |option| option.name().shown())
+}
+
 /// How often a live screen can be renewed, in seconds.
 const INTERVALS: RangeInclusive<f64> = 0.1..=3600.0;
 /// How long a server can be waited for, in seconds.

@@ -34,5 +34,5 @@ use crate::conversation::{Conversation, Failure};
 
 /// Makes sure that the server knows the commands of METP/1.1.
 fn require_1_1(conversation: &mut Conversation) -> Result<(), Failure> {
-    conversation.require("--watch", &["INFO", "CONNECTIONS", "KILL", "SUBSCRIBE"])
+    conversation.require("-w", &["INFO", "CONNECTIONS", "KILL", "SUBSCRIBE"])
 }

@@ -44,7 +44,7 @@ pub fn screen(server: &Server, interval: Duration) -> Result<(), Failure> {
         colours: terminal::colours(),
         utf8: locale::is_utf8(),
     };
-    let no_screen = |error| Failure::Usage(format!("--watch: no use of the terminal: {error}"));
+    let no_screen = |error| Failure::Usage(format!("-w: no use of the terminal: {error}"));
     let signals = Signals::catch().map_err(no_screen)?;
     let keyboard = keyboard::open().map_err(no_screen)?;
     let mut stage = Stage::enter().map_err(no_screen)?;
