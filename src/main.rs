@@ -7,10 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use socks5d::args::{self, Args, Invocation, SUPERUSER_VARIABLE};
 use socks5d::ledger::users::Users;
-use socks5d::process;
+use socks5d::process::{self, cannot, stdio};
 use socks5d::proto::metp::Role;
+use socks5d::proto::text::Ascii;
 use socks5d::proto::timestamp::Timestamp;
-use socks5d::reactor::log_thread::Outlet;
+use socks5d::reactor::log_thread::{DIAGNOSTICS, Outlet, Sink};
 use socks5d::reactor::resolver::system_lookup;
 use socks5d::reactor::selector::Service;
 use socks5d::server::{Config, Server};
@@ -25,6 +26,8 @@ const LAST_FLUSH: Duration = Duration::from_secs(1);
 const CONNECTION_BYTES: usize = 10 * 1024;
 
 fn main() -> ExitCode {
+    // Before anything can be sent or written.
+    process::ignore_stray_signals();
     // Both before there is any other thread: see there.
     process::share_heaps();
     let superuser = process::take_from_environment(SUPERUSER_VARIABLE);
@@ -32,7 +35,7 @@ fn main() -> ExitCode {
     // If the system does not tell where they stand, they stay; nothing depends on it.
     let _ = process::erase_arguments(&args::passwords(&arguments));
     match args::parse(arguments, superuser.as_deref()) {
-        Ok(Invocation::Show(text)) => match io::stdout().write_all(text.as_bytes()) {
+        Ok(Invocation::Show(text)) => match stdio::stdout().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         },
@@ -47,17 +50,22 @@ fn main() -> ExitCode {
 /// One line on stderr.
 fn complain(what: &dyn std::fmt::Display, code: ExitCode) -> ExitCode {
     // If nobody reads it, the exit code still tells.
-    let _ = writeln!(io::stderr(), "socks5d: {what}");
+    let _ = stdio::stderr().write_all(format!("socks5d: {what}\n").as_bytes());
     code
 }
 
 fn serve(mut args: Args) -> io::Result<()> {
     process::harden()?;
-    let descriptors = usize::try_from(process::raise_descriptor_limit()?).unwrap_or(usize::MAX);
-    let access_log = Outlet::start("access log", io::stdout())?;
-    let diagnostics = Outlet::start("diagnostics", io::stderr())?;
-    let warnings = warnings(&args);
-    let logger = logger(diagnostics.clone());
+    let descriptors = process::raise_descriptor_limit()
+        .map_err(cannot("read the limit of descriptors"))
+        .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX))?;
+    let [access_log, diagnostics] = outlets().map_err(cannot("start the log thread"))?;
+    let (filters, all_good) = known_filters(&std::env::var("RUST_LOG").unwrap_or_default());
+    let mut warnings = warnings(&args);
+    if !all_good {
+        warnings.push("RUST_LOG: what is no level and no filter in it is ignored");
+    }
+    let logger = logger(diagnostics.clone(), &filters);
     if std::env::var_os("RUST_LOG").is_some() {
         // What it excludes stays excluded, whatever the setting becomes.
         args.settings.log_level = logger.filter();
@@ -67,7 +75,10 @@ fn serve(mut args: Args) -> io::Result<()> {
 
     log::set_boxed_logger(Box::new(logger)).map_err(io::Error::other)?;
     log::set_max_level(level);
-    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+    std::panic::set_hook(Box::new(|panic| {
+        // A record is a line, whatever the message holds.
+        log::error!("{}", panic.to_string().replace('\n', " "));
+    }));
     for warning in warnings {
         log::warn!("{warning}");
     }
@@ -76,14 +87,25 @@ fn serve(mut args: Args) -> io::Result<()> {
             log::info!("listening: service={name} address={address}");
         }
     }
-    let result = server.run();
+    let result = server.run().map_err(cannot("wait for events"));
     if let Err(error) = &result {
         log::error!("the event loop failed: {error}");
     }
     let deadline = Instant::now() + LAST_FLUSH;
     access_log.flush(deadline);
+    access_log.report_losses();
     diagnostics.flush(deadline);
     result
+}
+
+/// Access log and diagnostics, each with its thread. Where both lead to the same file, they take turns.
+fn outlets() -> io::Result<[Outlet; 2]> {
+    let out = Sink::new(stdio::stdout());
+    let err = match stdio::stdout().is_same_as(stdio::stderr()) {
+        true => out.clone(),
+        false => Sink::new(stdio::stderr()),
+    };
+    Ok([Outlet::start("access log", out)?, Outlet::start(DIAGNOSTICS, err)?])
 }
 
 /// What an administrator should know before anything else.
@@ -142,6 +164,8 @@ fn config(
         address_space,
         access_log: Some(access_log),
         diagnostics: Some(diagnostics),
+        // Before the signals, which change what was inherited of SIGHUP.
+        on_terminal: process::starts_on_terminal(),
         signals: Some(process::signals()?),
     })
 }
@@ -153,15 +177,33 @@ fn affordable(descriptors: usize) -> usize {
     (descriptors.saturating_sub(reserve) / 2).max(1)
 }
 
-/// Sends everything that is logged, panics too, through the outlet. `RUST_LOG` is respected.
-fn logger(diagnostics: Outlet) -> env_logger::Logger {
+/// What env_logger understands of a filter, and whether that is all of it. It complains of the rest itself, on
+/// stderr, and panics where nobody reads that.
+fn known_filters(text: &str) -> (String, bool) {
+    let is_known = |part: &&str| match part.split_once('=').map(|(_, level)| level.trim()) {
+        Some(level) => level.is_empty() || level.parse::<log::LevelFilter>().is_ok(),
+        None => true,
+    };
+    let (parts, pattern) = match text.split_once('/') {
+        Some((_, rest)) if rest.contains('/') => return (String::new(), false),
+        Some((parts, pattern)) => (parts, Some(pattern)),
+        None => (text, None),
+    };
+    let known: Vec<&str> = parts.split(',').filter(is_known).collect();
+    let all = known.len() == parts.split(',').count();
+    let pattern = pattern.map(|pattern| format!("/{pattern}")).unwrap_or_default();
+    (known.join(",") + &pattern, all)
+}
+
+/// Sends everything that is logged, panics too, through the outlet, as lines of printable ASCII.
+fn logger(diagnostics: Outlet, filters: &str) -> env_logger::Logger {
     env_logger::Builder::new()
         .filter_level(log::LevelFilter::Trace)
-        .parse_filters(&std::env::var("RUST_LOG").unwrap_or_default())
+        .parse_filters(filters)
         .target(env_logger::Target::Pipe(Box::new(diagnostics)))
         .format(|line, record| {
             let time = Timestamp::from(SystemTime::now());
-            writeln!(line, "{time} {:<5} {}", record.level(), record.args())
+            writeln!(line, "{time} {:<5} {}", record.level(), Ascii(record.args()))
         })
         .build()
 }

@@ -1,17 +1,25 @@
-//! What only the operating system's C interface offers: limits, secrets in the environment, signals.
+//! What only the operating system's C interface offers: limits, secrets in the environment, signals, the terminal,
+//! standard streams.
 
 #![allow(unsafe_code)] // Each block tells why it is sound.
 
+pub mod stdio;
+
 use std::ffi::{CStr, OsString};
 use std::fmt;
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::os::fd::IntoRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use mio::unix::pipe::{self, Receiver};
+
+/// An error together with what was being done, for the one line that is shown: `cannot WHAT: ERROR`.
+pub fn cannot(what: &str) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("cannot {what}: {error}"))
+}
 
 /// Raises the soft limit of descriptors to the hard limit. Returns the limit now in force.
 ///
@@ -84,12 +92,12 @@ pub fn harden() -> io::Result<()> {
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `none` is a valid rlimit that the call only reads.
     if unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) } != 0 {
-        return Err(io::Error::last_os_error());
+        return Err(cannot("give up core dumps")(io::Error::last_os_error()));
     }
     #[cfg(target_os = "linux")]
     // SAFETY: this option takes four numbers and no pointer (PR_SET_NO_NEW_PRIVS(2const)).
     if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
-        return Err(io::Error::last_os_error());
+        return Err(cannot("give up new privileges")(io::Error::last_os_error()));
     }
     Ok(())
 }
@@ -178,18 +186,34 @@ pub enum Signal {
     Terminate,
     /// SIGINT: close down at once.
     Interrupt,
-    /// SIGHUP: noted, and nothing else.
+    /// SIGQUIT: the same.
+    Quit,
+    /// SIGHUP: the terminal is gone, or it is noted and nothing else.
     HangUp,
+    /// SIGUSR1: noted, and nothing else.
+    User1,
+    /// SIGUSR2: noted, and nothing else.
+    User2,
 }
 
 impl Signal {
-    const ALL: [Signal; 3] = [Signal::Terminate, Signal::Interrupt, Signal::HangUp];
+    const ALL: [Signal; 6] = [
+        Signal::Terminate,
+        Signal::Interrupt,
+        Signal::Quit,
+        Signal::HangUp,
+        Signal::User1,
+        Signal::User2,
+    ];
 
     fn number(self) -> i32 {
         match self {
             Signal::Terminate => libc::SIGTERM,
             Signal::Interrupt => libc::SIGINT,
+            Signal::Quit => libc::SIGQUIT,
             Signal::HangUp => libc::SIGHUP,
+            Signal::User1 => libc::SIGUSR1,
+            Signal::User2 => libc::SIGUSR2,
         }
     }
 
@@ -204,21 +228,82 @@ impl fmt::Display for Signal {
         f.write_str(match self {
             Signal::Terminate => "SIGTERM",
             Signal::Interrupt => "SIGINT",
+            Signal::Quit => "SIGQUIT",
             Signal::HangUp => "SIGHUP",
+            Signal::User1 => "SIGUSR1",
+            Signal::User2 => "SIGUSR2",
         })
     }
+}
+
+/// Signals that would end or stop this process, are sent to it by mistake or by the kernel, and ask for nothing
+/// that it does: a file that may not grow (SIGXFSZ: the write fails), timers, readiness, power, and the terminal
+/// that a job in the background is kept from.
+const STRAY: [i32; 11] = [
+    libc::SIGXFSZ,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGVTALRM,
+    libc::SIGPROF,
+    libc::SIGIO,
+    libc::SIGPWR,
+    libc::SIGSTKFLT,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+];
+
+/// Ignores the signals that do not concern this process, those for real time among them. [`signals`] takes some of
+/// them back. To be called first of all: each of them would end a process that is just starting.
+pub fn ignore_stray_signals() {
+    for signal in STRAY.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {
+        ignore(signal);
+    }
+}
+
+/// Lets a write to a file that may not grow fail, instead of ending the process.
+pub fn ignore_file_size_signal() {
+    ignore(libc::SIGXFSZ);
+}
+
+fn ignore(signal: i32) {
+    // SAFETY: this call takes two numbers, SIG_IGN being one; no handler is installed. A number that is no signal
+    // is refused, and changes nothing.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
+/// Whether this process has been started on a terminal and is to end with it: nohup(1) and those who do as it does
+/// leave SIGHUP ignored. To be asked before [`signals`] is called.
+pub fn starts_on_terminal() -> bool {
+    // SAFETY: sigaction is plain data for which all zeros is a valid value.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: no action is set, and the present one is written into a valid place.
+    let asked = unsafe { libc::sigaction(libc::SIGHUP, std::ptr::null(), &raw mut action) };
+    asked == 0 && action.sa_sigaction != libc::SIG_IGN && open_terminal().is_ok()
+}
+
+/// Whether there is no controlling terminal, or no longer one (tty(4)).
+pub fn has_lost_terminal() -> bool {
+    // Any other error, as for want of descriptors, says nothing about the terminal.
+    let gone = |error: io::Error| matches!(error.raw_os_error(), Some(libc::ENXIO | libc::EIO));
+    open_terminal().is_err_and(gone)
+}
+
+fn open_terminal() -> io::Result<fs::File> {
+    let flags = libc::O_NOCTTY | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    OpenOptions::new().read(true).custom_flags(flags).open("/dev/tty")
 }
 
 /// The writing end of the pipe, for the handler; -1 before there is one.
 static PIPE: AtomicI32 = AtomicI32::new(-1);
 
-/// Lets SIGTERM, SIGINT and SIGHUP come as bytes through a pipe instead of ending the process. SIGPIPE is
-/// ignored by Rust's runtime already.
+/// Lets the signals of [`Signal`] come as bytes through a pipe instead of ending the process. SIGPIPE is ignored by
+/// Rust's runtime already.
 ///
 /// # Errors
 /// If there is no descriptor left for the pipe, or a handler cannot be installed.
 pub fn signals() -> io::Result<Receiver> {
-    let (sender, receiver) = pipe::new()?;
+    let (sender, receiver) = pipe::new().map_err(cannot("make the pipe for signals"))?;
     // Lives as long as the process: a handler may write to it at any time.
     PIPE.store(sender.into_raw_fd(), Ordering::Release);
     for signal in Signal::ALL {
@@ -230,7 +315,8 @@ pub fn signals() -> io::Result<Receiver> {
         // signal-safety(7) allows.
         if unsafe { libc::sigaction(signal.number(), &raw const action, std::ptr::null_mut()) } != 0
         {
-            return Err(io::Error::last_os_error());
+            let error = io::Error::last_os_error();
+            return Err(cannot(&format!("take {signal}"))(error));
         }
     }
     Ok(receiver)

@@ -86,7 +86,7 @@ impl Proxy {
 fn turns(said: &str) -> Vec<(&'static str, f64)> {
     let value = |name: &str| {
         let text = said.split_whitespace().rev().find_map(|word| word.strip_prefix(name))?;
-        let units = [("ns", 1e-3), ("µs", 1.0), ("ms", 1e3), ("s", 1e6)];
+        let units = [("ns", 1e-3), ("us", 1.0), ("µs", 1.0), ("ms", 1e3), ("s", 1e6)];
         units.iter().find_map(|(unit, micros)| {
             text.strip_suffix(unit)?.parse::<f64>().ok().map(|number| number * micros)
         })
@@ -150,6 +150,7 @@ mod tests {
         let said =
             "x INFO  served: connections=1 bytes=2 panics=0 turn_p50=16µs turn_p99=1.024ms\n";
         assert_eq!(turns(said), [("turn_p50", 16.0), ("turn_p99", 1024.0)]);
+        assert_eq!(turns("turn_p50=16us turn_p99=1.024ms"), turns(said));
         assert_eq!(turns("turn_p50=1s turn_p99=512ns"), [("turn_p50", 1e6), ("turn_p99", 0.512)]);
         assert_eq!(turns("turn_p50=0ns turn_p99=soon\n"), [("turn_p50", 0.0)]);
         assert_eq!(turns("closing down"), []);

@@ -24,6 +24,34 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
+/// Displays a whole line as printable ASCII: each other byte becomes `\xHH`. What came from outside has been
+/// [`Escaped`] before, so this is for the words of libraries and panics.
+pub struct Ascii<T>(pub T);
+
+impl<T: fmt::Display> fmt::Display for Ascii<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(Plain(f), "{}", self.0)
+    }
+}
+
+/// Passes on what is printable ASCII, and the rest as `\xHH`.
+struct Plain<'a, 'b>(&'a mut fmt::Formatter<'b>);
+
+impl Write for Plain<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return self.0.write_str(text);
+        }
+        for byte in text.bytes() {
+            match byte {
+                b' '..=b'~' => self.0.write_char(char::from(byte))?,
+                _ => write!(self.0, "\\x{byte:02x}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The octets of an escape: `\xHH`.
 const ESCAPE: usize = 4;
 

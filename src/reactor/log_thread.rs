@@ -2,10 +2,13 @@
 //!
 //! Writing to a full pipe blocks, so nobody writes but a thread of the outlet's own; the others put whole
 //! lines into a bounded queue. What does not fit is dropped and counted, and the count is reported when
-//! the reader is back. Each stream has its own thread: a reader who is stuck on the access log must not
-//! silence the diagnostics.
+//! the reader is back, with the cause. Each stream has its own thread: a reader who is stuck on the access log
+//! must not silence the diagnostics.
+//!
+//! A write may do a part of its work and then fail, as on a disk that fills up. The rest of the line that was torn
+//! is kept, and is what is written next: a record is never glued to the next one.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,14 +19,37 @@ const STACK_BYTES: usize = 256 * 1024;
 /// Bytes that may wait for the reader, besides as many that are being written.
 pub const QUEUE_BYTES: usize = 1 << 20;
 
+/// Bytes past that for what the threads themselves have to say: how many lines were dropped must not be dropped.
+const REPORT_BYTES: usize = 4096;
+
+/// What the stream is called that the reports of all streams go to.
+pub const DIAGNOSTICS: &str = "diagnostics";
+
+/// Why lines are dropped that do not fit into the queue.
+const SLOW: &str = "its reader is slow";
+
 /// Where lines are put. Clones lead to the same reader.
 #[derive(Clone)]
 pub struct Outlet {
     shared: Arc<Shared>,
 }
 
+/// What a stream is written to. Streams that lead to the same file share one, so that the lines of one are not
+/// written into a line of the other.
+#[derive(Clone)]
+pub struct Sink {
+    open: Arc<Mutex<Open>>,
+}
+
+struct Open {
+    out: Box<dyn Write + Send>,
+    /// The rest of a line of which the beginning has been written.
+    rest: Vec<u8>,
+}
+
 struct Shared {
     name: &'static str,
+    sink: Sink,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -33,11 +59,78 @@ struct State {
     queue: Vec<u8>,
     /// The thread is writing what it took from the queue.
     writing: bool,
-    /// Lines that did not fit and have not been reported yet.
-    dropped: u64,
+    /// Lines that were dropped and have not been reported yet, by cause.
+    dropped: Vec<(String, u64)>,
+    /// Lines that were dropped since the start.
     lost: u64,
-    /// The last write has failed.
-    failing: bool,
+    /// Why the last write has failed, if it has.
+    failing: Option<String>,
+    /// A line has been written in part, and the rest could not be.
+    torn: bool,
+}
+
+impl Sink {
+    /// A sink of its own.
+    pub fn new(out: impl Write + Send + 'static) -> Self {
+        Sink { open: Arc::new(Mutex::new(Open { out: Box::new(out), rest: Vec::new() })) }
+    }
+}
+
+impl Open {
+    /// Writes lines, behind the rest of a torn one. On an error, says how many of the lines are lost: not
+    /// counting those that have been written, nor one that was torn.
+    fn write_lines(&mut self, lines: &[u8]) -> Result<(), (u64, io::Error)> {
+        while !self.rest.is_empty() {
+            let written = write_some(&mut self.out, &self.rest);
+            let count = written.map_err(|error| (count_lines(lines), error))?;
+            self.rest.drain(..count.min(self.rest.len()));
+        }
+        let mut left = lines;
+        while !left.is_empty() {
+            match write_some(&mut self.out, left) {
+                Ok(count) => left = left.get(count..).unwrap_or_default(),
+                Err(error) => {
+                    let written = lines.len().saturating_sub(left.len());
+                    let whole = lines.get(..written).is_none_or(|done| done.ends_with(b"\n"));
+                    let torn = match left.iter().position(|byte| *byte == b'\n') {
+                        Some(lf) if written > 0 && !whole => lf.saturating_add(1),
+                        _ => 0,
+                    };
+                    let (rest, lost) = left.split_at_checked(torn).unwrap_or((left, &[]));
+                    self.rest.extend_from_slice(rest);
+                    return Err((count_lines(lost), error));
+                }
+            }
+        }
+        self.out.flush().map_err(|error| (0, error))
+    }
+}
+
+/// Writes once, at least a byte.
+fn write_some(out: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        match out.write(bytes) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+fn count_lines(lines: &[u8]) -> u64 {
+    lines.iter().filter(|byte| **byte == b'\n').count() as u64
+}
+
+thread_local! {
+    /// Whether this thread is reporting what became of a stream.
+    static REPORTING: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Says something about a stream, which finds room in the queue of the diagnostics.
+fn report(what: std::fmt::Arguments<'_>) {
+    REPORTING.set(true);
+    log::warn!("{what}");
+    REPORTING.set(false);
 }
 
 impl Outlet {
@@ -45,20 +138,21 @@ impl Outlet {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn start(name: &'static str, sink: impl Write + Send + 'static) -> io::Result<Self> {
+    pub fn start(name: &'static str, sink: Sink) -> io::Result<Self> {
         let (state, changed) = (Mutex::new(State::default()), Condvar::new());
-        let outlet = Outlet { shared: Arc::new(Shared { name, state, changed }) };
+        let outlet = Outlet { shared: Arc::new(Shared { name, sink, state, changed }) };
         let shared = Arc::clone(&outlet.shared);
-        pthread::start(c"log", STACK_BYTES, move || shared.drain(sink))?;
+        pthread::start(c"log", STACK_BYTES, move || shared.drain())?;
         Ok(outlet)
     }
 
     /// Puts lines, each ended by LF, into the queue: as many as fit. Never blocks.
     pub fn offer(&self, lines: &[u8]) {
         let mut state = self.shared.lock();
-        let room = QUEUE_BYTES.saturating_sub(state.queue.len());
+        let limit = if REPORTING.get() { QUEUE_BYTES + REPORT_BYTES } else { QUEUE_BYTES };
+        let room = limit.saturating_sub(state.queue.len());
         let (fitting, dropped) = whole_lines(lines, room);
-        state.drop_lines(dropped);
+        state.drop_lines(count_lines(dropped), SLOW);
         if !fitting.is_empty() {
             state.queue.extend_from_slice(fitting);
             self.shared.changed.notify_all();
@@ -82,6 +176,23 @@ impl Outlet {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         true
+    }
+
+    /// There will be no more lines: reports what was dropped since the last report, and a line that has stayed
+    /// torn.
+    pub fn report_losses(&self) {
+        // Whoever still writes has torn nothing yet.
+        let torn = self.shared.sink.open.try_lock().is_ok_and(|open| !open.rest.is_empty());
+        let mut state = self.shared.lock();
+        if std::mem::take(&mut state.torn)
+            && torn
+            && let Some(cause) = state.failing.clone()
+        {
+            state.drop_lines(1, &cause);
+        }
+        let dropped = std::mem::take(&mut state.dropped);
+        drop(state);
+        self.shared.report(dropped);
     }
 }
 
@@ -107,13 +218,19 @@ fn whole_lines(lines: &[u8], room: usize) -> (&[u8], &[u8]) {
 impl State {
     /// There are lines to write, or lost ones to report to a reader who is there.
     fn has_work(&self) -> bool {
-        !self.queue.is_empty() || (self.dropped > 0 && !self.failing)
+        !self.queue.is_empty() || (!self.dropped.is_empty() && self.failing.is_none())
     }
 
-    fn drop_lines(&mut self, lines: &[u8]) {
-        let count = lines.iter().filter(|byte| **byte == b'\n').count() as u64;
-        self.dropped += count;
+    /// Counts lines that were dropped. There are no more causes than errors of write(2).
+    fn drop_lines(&mut self, count: u64, cause: &str) {
+        if count == 0 {
+            return;
+        }
         self.lost += count;
+        match self.dropped.iter_mut().find(|(known, _)| known == cause) {
+            Some((_, dropped)) => *dropped += count,
+            None => self.dropped.push((cause.to_owned(), count)),
+        }
     }
 }
 
@@ -122,43 +239,56 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn report(&self, dropped: Vec<(String, u64)>) {
+        for (cause, count) in dropped {
+            report(format_args!("{count} lines of the {} were dropped: {cause}", self.name));
+        }
+    }
+
     /// The thread's life: it ends with the process.
-    fn drain(&self, mut sink: impl Write) {
+    fn drain(&self) {
         let mut lines = Vec::new();
         loop {
-            let dropped = self.take(&mut lines);
-            if dropped > 0 {
-                // The queue has just been emptied, so that there is room even if this goes into it.
-                log::warn!("{dropped} lines of the {} were dropped: its reader is slow", self.name);
-            }
-            let written = sink.write_all(&lines).and_then(|()| sink.flush());
+            self.report(self.take(&mut lines));
+            let mut open = self.sink.open.lock().unwrap_or_else(PoisonError::into_inner);
+            let written = open.write_lines(&lines);
+            let torn = !open.rest.is_empty();
+            drop(open);
             let mut state = self.lock();
             state.writing = false;
-            let failing = std::mem::replace(&mut state.failing, written.is_err());
-            if state.failing {
+            state.torn = torn;
+            let news = match written {
+                Ok(()) => {
+                    state.failing = None;
+                    None
+                }
                 // The reader is gone or the disk is full: nothing that waiting could mend.
-                state.drop_lines(&lines);
-            }
+                Err((lost, error)) => {
+                    let cause = error.to_string();
+                    state.drop_lines(lost, &cause);
+                    let before = state.failing.replace(cause);
+                    before.is_none().then_some(error)
+                }
+            };
             drop(state);
-            if let Err(error) = written
-                && !failing
-            {
-                log::warn!("the {} cannot be written: {error}", self.name);
+            // What cannot be written is no place to say so.
+            if let Some(error) = news.filter(|_| self.name != DIAGNOSTICS) {
+                report(format_args!("the {} cannot be written: {error}", self.name));
             }
             self.changed.notify_all();
             lines.clear();
         }
     }
 
-    /// Waits for work. Swaps the lines with the empty `lines`, and returns how many are to be reported.
-    fn take(&self, lines: &mut Vec<u8>) -> u64 {
+    /// Waits for work. Swaps the lines with the empty `lines`, and returns what is to be reported.
+    fn take(&self, lines: &mut Vec<u8>) -> Vec<(String, u64)> {
         let mut state = self.lock();
         while !state.has_work() {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         std::mem::swap(&mut state.queue, lines);
         state.writing = true;
-        if state.failing { 0 } else { std::mem::take(&mut state.dropped) }
+        if state.failing.is_some() { Vec::new() } else { std::mem::take(&mut state.dropped) }
     }
 }
 
@@ -188,8 +318,50 @@ mod tests {
 
     fn gate() -> (Outlet, Sender<io::Result<()>>, Receiver<Vec<u8>>) {
         let ((permit, permits), (written, output)) = (mpsc::channel(), mpsc::channel());
-        let outlet = Outlet::start("test", Gate { permits, written }).expect("a thread");
-        (outlet, permit, output)
+        let sink = Sink::new(Gate { permits, written });
+        (Outlet::start("test", sink).expect("a thread"), permit, output)
+    }
+
+    /// A disk: it takes as many bytes as there is room for, and says why it takes no more.
+    #[derive(Clone, Default)]
+    struct Disk(Arc<Mutex<(Vec<u8>, usize)>>);
+
+    impl Disk {
+        /// There is room for so many more bytes.
+        fn frees(&self, bytes: usize) {
+            self.0.lock().expect("nobody panics with it").1 = bytes;
+        }
+
+        fn holds(&self) -> String {
+            String::from_utf8(self.0.lock().expect("nobody panics with it").0.clone())
+                .expect("text")
+        }
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let (held, room) = &mut *self.0.lock().map_err(|_| ErrorKind::Other)?;
+            let fits = bytes.len().min(*room);
+            if fits == 0 {
+                return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+            }
+            *room -= fits;
+            held.extend_from_slice(&bytes[..fits]);
+            Ok(fits)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn says(outlet: &Outlet, lines: &str) {
+        outlet.offer(lines.as_bytes());
+        assert!(outlet.flush(Instant::now() + LATE));
+    }
+
+    fn dropped(outlet: &Outlet) -> Vec<(String, u64)> {
+        outlet.shared.lock().dropped.clone()
     }
 
     const SOON: Duration = Duration::from_millis(50);
@@ -238,5 +410,77 @@ mod tests {
         outlet.offer(b"again\n");
         permit.send(Ok(())).expect("the thread lives");
         assert_eq!(output.recv_timeout(LATE).expect("written"), b"again\n");
+    }
+
+    /// Wherever in three lines the disk is full: what has come to lie there is whole lines in the end, and what
+    /// is counted is what is missing.
+    #[test]
+    fn a_torn_line_is_finished_before_the_next_one() {
+        let lines = "one\ntwo and more\nthree\n";
+        for room in 0..=lines.len() {
+            let disk = Disk::default();
+            let outlet = Outlet::start("test", Sink::new(disk.clone())).expect("a thread");
+            disk.frees(room);
+            says(&outlet, lines);
+            says(&outlet, "lost\n");
+            let begun = lines[..room].lines().count() as u64;
+            let lost = 4 - begun;
+            assert_eq!(outlet.lost(), lost, "{room}");
+            let cause = io::Error::from_raw_os_error(libc::ENOSPC).to_string();
+            assert_eq!(dropped(&outlet), [(cause, lost)], "{room}");
+            disk.frees(1000);
+            says(&outlet, "again\n");
+            let kept = usize::try_from(begun).expect("few");
+            let whole: String = lines.split_inclusive('\n').take(kept).collect();
+            assert_eq!(disk.holds(), whole + "again\n", "{room}");
+            assert_eq!((outlet.lost(), dropped(&outlet)), (lost, vec![]), "{room}");
+        }
+    }
+
+    /// Two streams into one file: each finishes what the other has begun.
+    #[test]
+    fn streams_into_the_same_file_do_not_tear_each_others_lines() {
+        let disk = Disk::default();
+        let sink = Sink::new(disk.clone());
+        let start = |name| Outlet::start(name, sink.clone()).expect("a thread");
+        let (one, other) = (start("one"), start("other"));
+        disk.frees(5);
+        says(&one, "a record\nlost\n");
+        disk.frees(1000);
+        says(&other, "another\n");
+        assert_eq!(disk.holds(), "a record\nanother\n");
+        one.report_losses();
+        assert_eq!((one.lost(), other.lost()), (1, 0));
+    }
+
+    /// A line that was torn at the end is no line.
+    #[test]
+    fn what_stays_torn_at_the_end_is_lost() {
+        let disk = Disk::default();
+        let outlet = Outlet::start("test", Sink::new(disk.clone())).expect("a thread");
+        disk.frees(6);
+        says(&outlet, "one\ntwo\nthree\n");
+        assert_eq!(outlet.lost(), 1);
+        outlet.report_losses();
+        outlet.report_losses();
+        assert_eq!((outlet.lost(), disk.holds().as_str()), (2, "one\ntw"));
+    }
+
+    /// Each cause has its count.
+    #[test]
+    fn lines_are_counted_by_the_cause_of_their_loss() {
+        let (outlet, permit, _output) = gate();
+        for error in [libc::EPIPE, libc::ENOSPC, libc::EPIPE] {
+            outlet.offer(b"lost\n");
+            permit.send(Err(io::Error::from_raw_os_error(error))).expect("the thread lives");
+            assert!(outlet.flush(Instant::now() + LATE));
+        }
+        outlet.offer(&b"x".repeat(QUEUE_BYTES));
+        outlet.offer(&[b"x".repeat(QUEUE_BYTES), b"\n".to_vec()].concat());
+        let cause = |error| io::Error::from_raw_os_error(error).to_string();
+        assert_eq!(
+            dropped(&outlet),
+            [(cause(libc::EPIPE), 2), (cause(libc::ENOSPC), 1), (SLOW.to_owned(), 1)]
+        );
     }
 }

@@ -3,12 +3,12 @@
 //! First no more SOCKS connections come in, and those that are open may go on for a while, watched and ended
 //! over METP as always. Then METP sessions are told, and it is over.
 
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::time::{Duration, Instant};
 
 use super::resident::{Conversation, Resident};
-use super::{Listeners, Server};
-use crate::process::Signal;
+use super::{Listeners, Server, World};
+use crate::process::{self, Signal};
 use crate::proto::metp::Notice;
 use crate::reactor::selector::Service;
 use crate::reactor::slab::Key;
@@ -16,6 +16,9 @@ use crate::socks::Reason;
 
 /// How long METP sessions have to take what they were still to be told.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// After SIGHUP the terminal may still be there for a moment.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How far closing down has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,6 +36,14 @@ pub(super) enum Stop {
 
 /// Reads of the pipe of signals in one turn of the loop, of 64 signals each.
 const SIGNAL_READS: usize = 16;
+
+/// The terminal that the process was started on.
+pub(super) struct Terminal {
+    /// Whether the process was started on one, and is to end with it.
+    pub(super) is_watched: bool,
+    /// When to look again whether it is gone.
+    pub(super) check: Option<Instant>,
+}
 
 impl Server {
     /// Takes some signals, and remembers whether there may be more: the pipe is edge-triggered.
@@ -56,7 +67,14 @@ impl Server {
 
     fn obey(&mut self, signal: Signal, now: Instant) {
         match (signal, self.stop) {
-            (Signal::HangUp, _) => log::info!("SIGHUP: nothing to do"),
+            (Signal::User1 | Signal::User2, _) => log::info!("{signal}: nothing to do"),
+            (Signal::HangUp, _) if self.has_lost_its_terminal() => self.close_without_terminal(now),
+            (Signal::HangUp, _) => {
+                log::info!("SIGHUP: nothing to do");
+                // When a shell has ended, the signal comes before its terminal is taken away.
+                self.terminal.check =
+                    if self.terminal.is_watched { now.checked_add(LOOK_AGAIN) } else { None };
+            }
             // It shortens what SHUTDOWN has given.
             (Signal::Terminate, Stop::No | Stop::Graceful { signalled: false, .. }) => {
                 log::info!("SIGTERM");
@@ -69,11 +87,34 @@ impl Server {
                     *signalled = true;
                 }
             }
-            (Signal::Terminate | Signal::Interrupt, _) => {
+            (Signal::Terminate | Signal::Interrupt | Signal::Quit, _) => {
                 log::info!("{signal}: closing down at once");
                 self.stop = Stop::Now;
                 self.listeners = Listeners::default();
             }
+        }
+    }
+
+    fn has_lost_its_terminal(&self) -> bool {
+        self.terminal.is_watched && process::has_lost_terminal()
+    }
+
+    /// Looks a second time whether the terminal is gone, if that is due.
+    pub(super) fn check_terminal(&mut self, now: Instant) {
+        if self.terminal.check.is_some_and(|due| due <= now) {
+            self.terminal.check = None;
+            if self.has_lost_its_terminal() {
+                self.close_without_terminal(now);
+            }
+        }
+    }
+
+    /// Nobody is there to read what is logged, nor to end the program: it ends as with SIGTERM.
+    fn close_without_terminal(&mut self, now: Instant) {
+        self.terminal.check = None;
+        if self.stop == Stop::No {
+            log::info!("SIGHUP: the terminal is gone");
+            self.close_down(self.world.shared.settings.grace, now);
         }
     }
 
@@ -111,6 +152,36 @@ impl Server {
                 self.queues.put(key, resident);
             }
         }
+    }
+
+    /// Waits until nothing is left that a reset could destroy, and no longer than `until`.
+    pub(super) fn finish_closes(&mut self, until: Instant) -> io::Result<()> {
+        let World { selector, closes, .. } = &mut self.world;
+        while let Some(next) = closes.next_sweep() {
+            let now = Instant::now();
+            if now >= until {
+                break;
+            }
+            selector.select(Some(next.min(until).saturating_duration_since(now)))?;
+            closes.sweep(Instant::now(), usize::MAX);
+        }
+        Ok(())
+    }
+
+    /// The last line of the diagnostics.
+    pub(super) fn tell_what_was_served(&self) {
+        let metrics = &self.world.shared.metrics;
+        let [half, most] = [0.5, 0.99].map(|share| {
+            let turn = metrics.turns.quantile(share).unwrap_or_default();
+            // ASCII, as all of the logs.
+            format!("{turn:?}").replace('\u{b5}', "u")
+        });
+        log::info!(
+            "served: connections={} bytes={} panics={} turn_p50={half} turn_p99={most}",
+            metrics.accepted,
+            metrics.bytes(),
+            metrics.panics,
+        );
     }
 
     pub(super) fn over(&self) -> bool {

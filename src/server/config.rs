@@ -33,6 +33,8 @@ pub struct Config {
     pub access_log: Option<Outlet>,
     /// Where diagnostics go, to tell how many were dropped.
     pub diagnostics: Option<Outlet>,
+    /// Whether the process has been started on a terminal: then it ends when that is gone.
+    pub on_terminal: bool,
     /// Where signals come from.
     pub signals: Option<Receiver>,
 }
@@ -52,6 +54,7 @@ impl Default for Config {
             address_space: None,
             access_log: None,
             diagnostics: None,
+            on_terminal: false,
             signals: None,
         }
     }

@@ -22,6 +22,7 @@ use mio::unix::pipe::Receiver;
 
 use crate::ledger::Shared;
 use crate::metp;
+use crate::process::cannot;
 use crate::reactor::Flow;
 use crate::reactor::abortive_close::AbortiveCloses;
 use crate::reactor::buffer::Pool;
@@ -33,7 +34,7 @@ use crate::reactor::selector::{Selector, Service, Source};
 use crate::reactor::slab::{Key, Slab};
 use crate::reactor::wheel::Wheel;
 use crate::socks::{Context, Reason};
-use closing::Stop;
+use closing::{Stop, Terminal};
 pub use config::Config;
 use gate::Gate;
 use house::{House, Orders};
@@ -82,6 +83,7 @@ pub struct Server {
     signals: Option<Receiver>,
     /// Whether signals may wait in their pipe.
     signalled: bool,
+    terminal: Terminal,
     stop: Stop,
 }
 
@@ -113,7 +115,7 @@ impl Server {
     /// # Errors
     /// If a port cannot be had, naming it; or if the system is out of descriptors or memory.
     pub fn bind(config: Config) -> io::Result<Self> {
-        let selector = Selector::new()?;
+        let selector = Selector::new().map_err(cannot("make the poll"))?;
         let timeouts = &config.settings.timeouts;
         let bind = |what: &str, address: Option<IpAddr>, port, liveness| {
             Listener::bind(address, port, liveness).map_err(|error| {
@@ -125,17 +127,24 @@ impl Server {
         let mut socks = bind("SOCKS", config.listen, config.port, timeouts.liveness())?;
         let metp_address = Some(config.metp_listen);
         let mut metp = bind("METP", metp_address, config.metp_port, timeouts.metp_liveness())?;
-        selector.register_readable(socks.socket(), Source::Listener(Service::Socks))?;
-        selector.register_readable(metp.socket(), Source::Listener(Service::Metp))?;
+        for (what, listener, service) in [
+            ("watch the SOCKS listener", &mut socks, Service::Socks),
+            ("watch the METP listener", &mut metp, Service::Metp),
+        ] {
+            let source = Source::Listener(service);
+            selector.register_readable(listener.socket(), source).map_err(cannot(what))?;
+        }
         let mut signals = config.signals;
         if let Some(signals) = &mut signals {
-            selector.register_readable(signals, Source::Signal)?;
+            let registered = selector.register_readable(signals, Source::Signal);
+            registered.map_err(cannot("watch the pipe for signals"))?;
         }
         let mut settings = config.settings;
         settings.own_ports = vec![socks.address().port(), metp.address().port()];
         let limits = Limits::new(settings.dns_threads, settings.dns_queue, config.descriptors)
             .within(config.address_space);
-        let resolver = Resolver::new(limits, selector.waker()?, config.lookup);
+        let waker = selector.waker().map_err(cannot("make the waker for look-ups"))?;
+        let resolver = Resolver::new(limits, waker, config.lookup);
         let names = Names::new(resolver, settings.names);
         let shared = Shared::new(settings, config.users);
         let began = Instant::now();
@@ -161,6 +170,7 @@ impl Server {
             began,
             signals,
             signalled: false,
+            terminal: Terminal { is_watched: config.on_terminal, check: None },
             stop: Stop::No,
         })
     }
@@ -189,29 +199,7 @@ impl Server {
         }
         self.hand_over_lines();
         self.finish_closes(now + FINAL_CLOSES)?;
-        let metrics = &self.world.shared.metrics;
-        let [half, most] =
-            [0.5, 0.99].map(|share| metrics.turns.quantile(share).unwrap_or_default());
-        log::info!(
-            "served: connections={} bytes={} panics={} turn_p50={half:?} turn_p99={most:?}",
-            metrics.accepted,
-            metrics.bytes(),
-            metrics.panics,
-        );
-        Ok(())
-    }
-
-    /// Waits until nothing is left that a reset could destroy, and no longer than `until`.
-    fn finish_closes(&mut self, until: Instant) -> io::Result<()> {
-        let World { selector, closes, .. } = &mut self.world;
-        while let Some(next) = closes.next_sweep() {
-            let now = Instant::now();
-            if now >= until {
-                break;
-            }
-            selector.select(Some(next.min(until).saturating_duration_since(now)))?;
-            closes.sweep(Instant::now(), usize::MAX);
-        }
+        self.tell_what_was_served();
         Ok(())
     }
 
@@ -226,6 +214,7 @@ impl Server {
         let now = Instant::now();
         self.woken = Some(now);
         self.note(now);
+        self.check_terminal(now);
         self.expire(now);
         self.accept(now);
         self.orders.begin_turn();
@@ -253,7 +242,8 @@ impl Server {
         let sweep = self.world.pool.pipes.next_sweep();
         let gathered = self.lines_due.into_iter().chain(self.events_due).min();
         let closes = self.world.closes.next_sweep();
-        let alarms = [self.wheel.next_alarm(), names, resumes, grace, gathered, sweep, closes];
+        let (wheel, terminal) = (self.wheel.next_alarm(), self.terminal.check);
+        let alarms = [wheel, names, resumes, grace, gathered, sweep, closes, terminal];
         let next = alarms.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now))
     }

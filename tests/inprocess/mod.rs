@@ -16,6 +16,7 @@ use socks5d::ledger::settings::{Settings, Timeouts};
 use socks5d::ledger::users::Users;
 use socks5d::process::raise_descriptor_limit;
 use socks5d::proto::metp::Role;
+use socks5d::reactor::log_thread::{Outlet, Sink};
 use socks5d::reactor::selector::Service;
 use socks5d::server::{Config, Server};
 use support::PATIENCE;
@@ -38,6 +39,36 @@ pub struct Builder {
     listen: Option<IpAddr>,
     settings: Settings,
     address_space: Option<usize>,
+    access_log: Option<Written>,
+}
+
+/// What has been written to a log so far.
+#[derive(Clone, Default)]
+pub struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().map_err(|_| ErrorKind::Other)?.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[allow(dead_code, reason = "no test needs all of it")]
+impl Written {
+    /// Its whole lines.
+    pub fn lines(&self) -> Vec<String> {
+        let bytes = self.0.lock().expect("nobody panics with it").clone();
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |lf| lf + 1);
+        String::from_utf8(bytes[..whole].to_vec())
+            .expect("text")
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    }
 }
 
 /// The names there are, and which have been asked for.
@@ -67,7 +98,7 @@ impl Default for Builder {
         let timeouts = Timeouts { resolve: None, goodbye: None, ..Timeouts::default() };
         let settings = Settings { timeouts, grace: Duration::ZERO, ..Settings::default() };
         let listen = Some(Ipv4Addr::LOCALHOST.into());
-        Builder { accounts, listen, settings, address_space: None }
+        Builder { accounts, listen, settings, address_space: None, access_log: None }
     }
 }
 
@@ -76,6 +107,12 @@ impl Builder {
     /// Adds an account of role user. The administrator is `admin` with the password `1234`.
     pub fn account(mut self, name: &[u8], password: &[u8]) -> Self {
         self.accounts.push((name.to_vec(), password.to_vec()));
+        self
+    }
+
+    /// Writes the access log there.
+    pub fn access_log(mut self, log: &Written) -> Self {
+        self.access_log = Some(log.clone());
         self
     }
 
@@ -118,7 +155,12 @@ impl Builder {
                 let role = if number == 0 { Role::Admin } else { Role::User };
                 users.add(name, password, role).expect("no name twice");
             }
+            let access_log = match self.access_log {
+                Some(log) => Some(Outlet::start("access log", Sink::new(log))?),
+                None => None,
+            };
             let server = Server::bind(Config {
+                access_log,
                 listen: self.listen,
                 users,
                 settings: self.settings,

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -292,7 +292,8 @@ pub fn wait_for_exit(child: &mut Child, patience: Duration) -> ExitStatus {
 }
 
 impl Lines {
-    fn gather(stream: impl Read + Send + 'static) -> Self {
+    /// The lines of a stream, from now on.
+    pub fn gather(stream: impl Read + Send + 'static) -> Self {
         let lines = Lines::default();
         let gathered = lines.clone();
         std::thread::spawn(move || {
@@ -330,9 +331,20 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
+/// Connects from an address of this machine; all of 127.0.0.0/8 are.
+pub fn connect_from(source: IpAddr, address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::new(source, 0).into()).expect("an address of this machine");
+    socket.connect_timeout(&address.into(), PATIENCE).expect("it listens");
+    limited(socket.into())
+}
+
 /// Connects with a limit on every wait.
 pub fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("it listens");
+    limited(TcpStream::connect_timeout(&address, PATIENCE).expect("it listens"))
+}
+
+fn limited(stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
     stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
     stream.set_nodelay(true).expect("a socket");

@@ -1,0 +1,105 @@
+//! Standard input, output and error as they were inherited.
+//!
+//! Whoever has started this program may still use the same descriptors, and may have made them non-blocking: that
+//! is a flag of the open file, which all of them share, so it is not changed here. `EAGAIN` means that the reader
+//! needs time; then the calling thread waits. It is for threads that may wait, never for the loop.
+//!
+//! Nothing is buffered, so that a write that fails has left nothing behind that would come later.
+
+#![allow(unsafe_code)] // Each block tells why it is sound.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::mem::ManuallyDrop;
+use std::os::fd::{FromRawFd, RawFd};
+use std::os::unix::fs::MetadataExt;
+use std::thread;
+use std::time::Duration;
+
+/// How long to wait where poll(2) says that a descriptor is ready and the call that follows says that it is not: a
+/// terminal with room for one octet does so to a line end, which takes two.
+const DISAGREEMENT: Duration = Duration::from_millis(10);
+
+/// One of the three descriptors that every process inherits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inherited(RawFd);
+
+/// Standard input.
+pub fn stdin() -> Inherited {
+    Inherited(libc::STDIN_FILENO)
+}
+
+/// Standard output.
+pub fn stdout() -> Inherited {
+    Inherited(libc::STDOUT_FILENO)
+}
+
+/// Standard error.
+pub fn stderr() -> Inherited {
+    Inherited(libc::STDERR_FILENO)
+}
+
+impl Inherited {
+    /// Whether both lead to the same file, pipe, socket or terminal. `false` if the system does not tell.
+    pub fn is_same_as(self, other: Self) -> bool {
+        let identity = |stream: Inherited| stream.file().metadata().map(|of| (of.dev(), of.ino()));
+        matches!((identity(self), identity(other)), (Ok(one), Ok(two)) if one == two)
+    }
+
+    /// The descriptor as a file that does not close it.
+    fn file(self) -> ManuallyDrop<File> {
+        // SAFETY: Rust's runtime has made sure that descriptors 0 to 2 are open before main, this program never
+        // closes them, and the file is not dropped.
+        ManuallyDrop::new(unsafe { File::from_raw_fd(self.0) })
+    }
+
+    /// Makes a call until it says something else than that it would have to wait.
+    fn patiently(
+        self,
+        events: libc::c_short,
+        mut call: impl FnMut(&mut File) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let mut has_waited = false;
+        loop {
+            match call(&mut self.file()) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if std::mem::replace(&mut has_waited, true) {
+                        thread::sleep(DISAGREEMENT);
+                    }
+                    self.wait(events)?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Waits until one of the events, or an error, is there.
+    fn wait(self, events: libc::c_short) -> io::Result<()> {
+        let mut descriptor = libc::pollfd { fd: self.0, events, revents: 0 };
+        // SAFETY: `descriptor` is one valid pollfd, which the call fills in and does not keep.
+        if unsafe { libc::poll(&raw mut descriptor, 1, -1) } >= 0 {
+            return Ok(());
+        }
+        match io::Error::last_os_error() {
+            error if error.kind() == ErrorKind::Interrupted => Ok(()),
+            error => Err(error),
+        }
+    }
+}
+
+impl Write for Inherited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.patiently(libc::POLLOUT, |file| file.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for Inherited {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        self.patiently(libc::POLLIN, |file| file.read(space))
+    }
+}
