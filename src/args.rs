@@ -32,9 +32,9 @@ pub enum Invocation {
 /// A name and a password, of 1 to 255 bytes each.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
-    /// The name: no `:` in it.
+    /// The name: no `:` in it, and no control character.
     pub name: Vec<u8>,
-    /// The password.
+    /// The password: no control character.
     pub password: Vec<u8>,
 }
 
@@ -199,7 +199,9 @@ pub fn parse(
 }
 
 fn serve(given: &Matches, superuser: Option<&OsStr>) -> Result<Args, Usage> {
-    let superuser = superuser.map(|text| login(SUPERUSER_VARIABLE, text.as_bytes())).transpose()?;
+    let superuser = superuser
+        .map(|text| login(SUPERUSER_VARIABLE, without_line_end(text.as_bytes())))
+        .transpose()?;
     let mut users = accounts(given)?;
     let named = users.len();
     users.retain(|user| superuser.as_ref().is_none_or(|superuser| superuser.name != user.name));
@@ -244,12 +246,21 @@ fn accounts(given: &Matches) -> Result<Vec<Login>, Usage> {
     Ok(users)
 }
 
+/// Text without the line end that files and here-documents leave behind it.
+fn without_line_end(text: &[u8]) -> &[u8] {
+    let line = text.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    line.unwrap_or(text)
+}
+
 fn login(option: &str, text: &[u8]) -> Result<Login, Usage> {
     let Some((name, password)) = split_account(text) else {
         return Err(Usage(format!("{option} {}: NAME:PASS expected, no colon", Escaped(text))));
     };
     let wrong = |what: &str| Err(Usage(format!("{option} {}: {what}", Escaped(name))));
+    let has_controls = |text: &[u8]| text.iter().any(u8::is_ascii_control);
     match (name.len(), password.len()) {
+        _ if has_controls(name) => wrong("the name holds a control character"),
+        _ if has_controls(password) => wrong("the password holds a control character"),
         (1..=255, 1..=255) => Ok(Login { name: name.to_vec(), password: password.to_vec() }),
         (0, _) => wrong("the name before the colon is empty"),
         (_, 0) => wrong("the password after the colon is empty"),

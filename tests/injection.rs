@@ -15,13 +15,14 @@ use socks5d::proto::socks5::{Host, Target};
 use socks5d::proto::text::{Escaped, unescape};
 use socks5d::proto::timestamp::Timestamp;
 use support::client::{command, run};
+use support::metp::Metp;
 use support::origin::Origin;
-use support::proxy::Builder;
+use support::proxy::{Builder, connect_from};
 use support::socks::{CHOSEN, Client, DENIED, HELLO, WELCOME, credentials, name_request};
 use support::{eventually, noise};
 
 /// Names that would forge a line, a field, a screen, or look like one another. None holds a NUL or a colon, so
-/// that all of them can be given with `-u`.
+/// that those without other control characters can be given with `-u`.
 fn hostile() -> Vec<Vec<u8>> {
     let mut names: Vec<Vec<u8>> = [
         "two words",
@@ -88,16 +89,30 @@ fn account(name: &[u8]) -> [OsString; 2] {
     ["-u".into(), OsString::from_vec([name, b":secret"].concat())]
 }
 
-/// Access log and diagnostics of the program, and METP's USERS.
+/// Whether `-u` takes it.
+fn can_be_given(name: &[u8]) -> bool {
+    !name.iter().any(u8::is_ascii_control)
+}
+
+/// Access log and diagnostics of the program, and METP's USERS: of accounts that a command line can hold, and of
+/// failed logins and destinations in all names.
 #[test]
 fn hostile_names_are_one_word_in_every_log() {
     let names = hostile();
-    let proxy = Builder::default().args(names.iter().flat_map(|name| account(name))).start();
+    let given: Vec<&Vec<u8>> = names.iter().filter(|name| can_be_given(name)).collect();
+    assert!(given.len() > 25 && names.len() - given.len() > 8, "some of both");
+    let proxy = Builder::default().args(given.iter().flat_map(|name| account(name))).start();
     for (number, name) in names.iter().enumerate() {
-        let mut client = Client::new(proxy.socks());
+        // Of one source ten failures a second have a line each.
+        let source = [127, 0, 2, u8::try_from(number).expect("few")].into();
+        let mut client = Client::new(connect_from(source, proxy.socks_address()));
         client.say(HELLO).hears(CHOSEN).say(&credentials(name, b"wrong")).hears(DENIED);
+        let login = match can_be_given(name) {
+            true => credentials(name, b"secret"),
+            false => credentials(b"admin", b"1234"),
+        };
         let mut client = Client::new(proxy.socks());
-        client.say(HELLO).hears(CHOSEN).say(&credentials(name, b"secret")).hears(WELCOME);
+        client.say(HELLO).hears(CHOSEN).say(&login).hears(WELCOME);
         // The blank at its end keeps it from every resolver.
         let target = [&name[..name.len().min(254)], b" "].concat();
         client.say(&name_request(&target, 80)).refused(4);
@@ -109,28 +124,64 @@ fn hostile_names_are_one_word_in_every_log() {
     let log = proxy.stdout.all();
     assert_eq!(log.len(), names.len(), "a line for each");
     for (line, name) in log.iter().zip(&names) {
-        let fields: Vec<&str> = line.split('\t').collect();
-        assert_eq!(fields.len(), 12, "{line:?}");
-        assert!(fields.iter().all(|field| is_plain(field)), "{line:?}");
-        stands_for(fields[1], name);
-        stands_for(fields[5], &[&name[..name.len().min(254)], b" "].concat());
+        are_one_word(line, if can_be_given(name) { name } else { b"admin" }, name);
     }
     let failed: Vec<String> =
         proxy.stderr.all().into_iter().filter(|l| l.contains("auth")).collect();
     assert_eq!(failed.len(), names.len(), "a line for each");
-    for (line, name) in failed.iter().zip(&names) {
+    for (number, (line, name)) in failed.iter().zip(&names).enumerate() {
         assert!(is_plain(line), "{line:?}");
-        let (_, user) = line.split_once(" remote=127.0.0.1 user=\"").expect("the fixed form");
+        let before = format!(" remote=127.0.2.{number} user=\"");
+        let (_, user) = line.split_once(&before).expect("the fixed form");
         stands_for(user.strip_suffix('"').expect("a quote"), name);
     }
     assert!(proxy.stderr.all().iter().all(|line| is_plain(line)));
-    let users = proxy.admin().ask("USERS");
+    let given: Vec<Vec<u8>> = given.into_iter().cloned().collect();
+    are_listed(proxy.metp_address(), &mut proxy.admin(), &given);
+}
+
+/// Access log, USERS and the command line, for accounts that no command line can hold.
+#[test]
+fn hostile_accounts_are_one_word_in_every_log() {
+    let (names, log) = (hostile(), inprocess::Written::default());
+    let mut builder = inprocess::Builder::default().access_log(&log);
+    for name in &names {
+        builder = builder.account(name, b"secret");
+    }
+    let server = builder.start();
+    for (number, name) in names.iter().enumerate() {
+        let mut client = server.stranger();
+        client.say(HELLO).hears(CHOSEN).say(&credentials(name, b"secret")).hears(WELCOME);
+        let target = [&name[..name.len().min(254)], b" "].concat();
+        client.say(&name_request(&target, 80)).refused(4);
+        drop(client);
+        eventually("it is told", || log.lines().len() > number);
+    }
+    assert_eq!(log.lines().len(), names.len(), "a line for each");
+    for (line, name) in log.lines().iter().zip(&names) {
+        are_one_word(line, name, name);
+    }
+    are_listed(server.metp_address(), &mut server.admin(), &names);
+}
+
+/// A line of the access log, for a request of this account to a destination that begins like a name.
+fn are_one_word(line: &str, user: &[u8], destination: &[u8]) {
+    let fields: Vec<&str> = line.split('\t').collect();
+    assert_eq!(fields.len(), 12, "{line:?}");
+    assert!(fields.iter().all(|field| is_plain(field)), "{line:?}");
+    stands_for(fields[1], user);
+    stands_for(fields[5], &[&destination[..destination.len().min(254)], b" "].concat());
+}
+
+/// METP lists these accounts behind the administrator's, and so does the command line, which shows the same when
+/// one of them calls.
+fn are_listed(metp: SocketAddr, admin: &mut Metp, names: &[Vec<u8>]) {
+    let users = admin.ask("USERS");
     assert_eq!(users.len(), names.len() + 1);
-    for (line, name) in users[1..].iter().zip(&names) {
+    for (line, name) in users[1..].iter().zip(names) {
         stands_for(line.strip_suffix(" user").expect("its role"), name);
     }
-    // The command line shows the same, and what it says of itself is plain too.
-    let port = proxy.metp_address().port().to_string();
+    let port = metp.port().to_string();
     for (name, listed) in names.iter().zip(&users[1..]) {
         let shown = listed.strip_suffix(" user").expect("its role");
         let login = [shown.as_bytes(), b":secret"].concat();
@@ -271,7 +322,7 @@ fn complaints_about_arguments_are_plain() {
     }
 }
 
-/// Many names at once, through the program: each stands for itself.
+/// Many names at once: each stands for itself.
 #[test]
 fn random_names_never_look_alike() {
     let random = |seed: u64| {
@@ -285,8 +336,11 @@ fn random_names_never_look_alike() {
     names.extend(shown.into_iter().filter(|name| name.len() <= 200));
     names.sort();
     names.dedup();
-    let proxy = Builder::default().args(names.iter().flat_map(|name| account(name))).start();
-    let users = proxy.admin().ask("USERS");
+    let mut builder = inprocess::Builder::default();
+    for name in &names {
+        builder = builder.account(name, b"secret");
+    }
+    let users = builder.start().admin().ask("USERS");
     for (line, name) in users[1..].iter().zip(&names) {
         stands_for(line.strip_suffix(" user").expect("its role"), name);
     }

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use support::origin::{Origin, closed_port};
-use support::proxy::{Proxy, connect, wait_for_exit};
+use support::proxy::{Proxy, connect, connect_from, wait_for_exit};
 use support::socks::{Client, HELLO, connect_request, credentials, half_close, name_request};
 use support::{PATIENCE, SOON, binary, eventually, read_exactly, read_to_end};
 
@@ -105,7 +105,7 @@ fn dropped(diagnostics: &str, stream: &str) -> usize {
 }
 
 /// A name of 255 bytes, each of which is shown as four.
-const LOUD: [u8; 255] = [1; 255];
+const LOUD: [u8; 255] = [0xff; 255];
 
 #[test]
 fn a_request_is_one_line_of_twelve_fields() {
@@ -154,23 +154,25 @@ fn refused_requests_have_a_line_and_lost_handshakes_none() {
 #[test]
 fn names_are_escaped_in_both_logs() {
     let name = b"e\\v\te\x1b[2J\r\nl\xff \"";
-    let account = OsString::from_vec([&name[..], b":pass"].concat());
-    let proxy = support::proxy::Builder::default().args([OsString::from("-u"), account]).start();
     let shown = "e\\x5cv\\x09e\\x1b[2J\\x0d\\x0al\\xff\\x20\"";
-    let log_in = |password: &[u8]| {
+    // What no account on the command line can hold: control characters.
+    let (good, good_shown) = (b"e\\vel\xff \"", "e\\x5cvel\\xff\\x20\"");
+    let account = OsString::from_vec([&good[..], b":pass"].concat());
+    let proxy = support::proxy::Builder::default().args([OsString::from("-u"), account]).start();
+    let log_in = |name: &[u8], password: &[u8]| {
         let mut client = Client::new(proxy.socks());
         client.say(HELLO).hears(b"\x05\x02").say(&credentials(name, password));
         client
     };
-    log_in(b"wrong").hears(b"\x01\x01").hears_eof();
+    log_in(name, b"wrong").hears(b"\x01\x01").hears_eof();
     let says = format!("WARN  auth failed: service=socks remote=127.0.0.1 user=\"{shown}\"");
     proxy.stderr.wait_for(|line| line.ends_with(&says));
-    let mut client = log_in(b"pass");
+    let mut client = log_in(good, b"pass");
     client.hears(b"\x01\x00").say(&name_request(name, 80)).refused(4);
     drop(client);
     let line = proxy.stdout.wait_for(|line| line.contains("refused"));
     let fields: Vec<&str> = line.split('\t').collect();
-    assert_eq!((fields.len(), fields[1], fields[5]), (12, shown, shown));
+    assert_eq!((fields.len(), fields[1], fields[5]), (12, good_shown, shown));
     assert_eq!(proxy.stdout.all().len(), 1);
 }
 
@@ -204,8 +206,11 @@ fn a_stuck_reader_of_the_diagnostics_stops_nobody() {
     let (mut proxy, echo) = (Unread::start(&[]), Origin::echo());
     let stdout = proxy.read_stdout();
     let attempt = [HELLO, &credentials(&LOUD, b"wrong")].concat();
-    for _ in 0..FAILURES {
-        let mut client = proxy.client();
+    for number in 0..FAILURES {
+        // Ten of one source have a line each.
+        let [.., high, low] = (number / 10).to_be_bytes();
+        let source = [127, 1, high, low].into();
+        let mut client = Client::new(connect_from(source, proxy.socks));
         client.say(&attempt).hears(b"\x05\x02\x01\x01").hears_eof();
     }
     proxy.echoes(&echo);
@@ -213,10 +218,12 @@ fn a_stuck_reader_of_the_diagnostics_stops_nobody() {
     proxy.stop();
     let (log, diagnostics) = (stdout.join().expect("read"), stderr.join().expect("read"));
     assert_eq!(log.lines().count(), 1, "the access log has its reader");
-    let name = "\\x01".repeat(255);
-    let whole = format!("WARN  auth failed: service=socks remote=127.0.0.1 user=\"{name}\"");
+    let name = format!(" user=\"{}\"", "\\xff".repeat(255));
+    let whole = |line: &&str| {
+        line.contains("WARN  auth failed: service=socks remote=127.1.") && line.ends_with(&name)
+    };
     let failures = diagnostics.lines().filter(|line| line.contains("auth failed"));
-    let written = failures.inspect(|line| assert!(line.ends_with(&whole), "{line}")).count();
+    let written = failures.inspect(|line| assert!(whole(line), "{line}")).count();
     let dropped = dropped(&diagnostics, "diagnostics");
     assert!(written > 500 && dropped > 0, "{written} written, {dropped} dropped");
     // The two last lines may have been told, or dropped with the others.

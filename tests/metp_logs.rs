@@ -1,8 +1,8 @@
 //! METP/1.1: GET_LOGS with LAST and USER (`protocol_metp.txt` §5.3).
 
-use std::ffi::OsStr;
+mod inprocess;
+
 use std::net::TcpStream;
-use std::os::unix::ffi::OsStrExt;
 
 use support::metp::Metp;
 use support::origin::Origin;
@@ -109,9 +109,9 @@ fn records_outlive_their_account() {
 /// Names are found in the form in which they are shown.
 #[test]
 fn names_are_found_escaped() {
-    let login = [OsStr::new("-u"), OsStr::from_bytes(b"a b\n\xff:pw")];
-    let (proxy, origin) = (Builder::default().args(login).start(), Origin::echo());
-    let mut client = Client::new(proxy.socks());
+    let (server, origin) = (inprocess::Builder::default(), Origin::echo());
+    let proxy = server.account(b"a b\n\xff", b"pw").start();
+    let mut client = proxy.stranger();
     client.say(&[5, 1, 2, 1, 5]).say(b"a b\n\xff\x02pw").hears(&[5, 2, 1, 0]);
     let _tunnel = client.connected(origin.address);
     let mut admin = proxy.admin();

@@ -362,3 +362,63 @@ fn the_superuser_wins_over_a_user_of_its_name() {
     drop(proxy.client());
     assert_eq!(proxy.admin().ask("USERS"), ["admin admin", "bob user"]);
 }
+
+/// Files, here-documents and secrets managers leave a line end behind the value; other control characters are a
+/// mistake that nobody could type again.
+#[test]
+fn a_line_end_behind_the_superuser_is_no_part_of_the_password() {
+    for superuser in ["admin:1234\n", "admin:1234\r\n"] {
+        let proxy = Builder::default().superuser(Some(superuser)).start();
+        Client::new(proxy.socks()).logged_in("admin", "1234");
+        proxy.metp().logged_in("admin", "1234");
+    }
+    let hidden = "hun\tter2";
+    for (superuser, arguments, says) in [
+        (Some("admin:hunter2\n\n"), &[][..], "PROXY_CTRL_SUPERUSER admin: the password"),
+        (Some("admin:hunter2\r"), &[], "PROXY_CTRL_SUPERUSER admin: the password"),
+        (Some("admin:hunter2\nbob:hunter3"), &[], "PROXY_CTRL_SUPERUSER admin: the password"),
+        (Some("\nadmin:hunter2"), &[], "PROXY_CTRL_SUPERUSER \\x0aadmin: the name"),
+        (None, &["-u", "bob:hunter2\n"], "-u bob: the password"),
+        (None, &["-u", "bob:hunter2\r\n"], "-u bob: the password"),
+        (None, &["-u", "bob:\u{1b}hunter2"], "-u bob: the password"),
+        (None, &["-u", "bob:hunter2\u{7f}"], "-u bob: the password"),
+        (None, &["-u", "b\tob:hunter2"], "-u b\\x09ob: the name"),
+        (None, &["--user", &format!("bob:{hidden}")], "-u bob: the password"),
+    ] {
+        let said = refused(superuser, arguments);
+        let expected = format!("socks5d: {says} holds a control character\n");
+        assert_eq!(said, expected, "{arguments:?}");
+    }
+}
+
+/// Whatever the system refuses at the start, the one line says what for.
+#[test]
+fn an_error_of_the_start_says_what_was_being_done() {
+    // With fewer the program cannot even be loaded.
+    for descriptors in 4..32 {
+        let mut command = Command::new("sh");
+        let limited = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+        command.args(["-c", &limited]).arg(binary("socks5d"));
+        command.args(["-l", "127.0.0.1", "-p", "0", "-P", "0"]).env_remove("RUST_LOG");
+        command.env("PROXY_CTRL_SUPERUSER", "admin:1234");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut stderr = std::io::BufReader::new(child.stderr.take().expect("piped"));
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut stderr, &mut line).expect("it says something");
+        if line.contains("listening: ") {
+            child.kill().expect("it runs");
+            child.wait().expect("a child");
+            assert!(descriptors > 6, "what it needs at least");
+            break;
+        }
+        assert_eq!(wait_for_exit(&mut child, Duration::from_secs(10)).code(), Some(1));
+        let (_, what) = line.split_once("socks5d: ").expect("its name");
+        assert!(!what.starts_with("Too many open files"), "{descriptors}: {line}");
+        assert!(what.starts_with("cannot ") || what.contains("descriptors"), "{line}");
+    }
+}

@@ -146,11 +146,11 @@ fn users() {
     assert_eq!(args.users[0].password, b"p:q ");
     assert_eq!(args.users[1].password, "\u{e9}".as_bytes());
 
-    let bytes = OsString::from_vec(b"\xff\x01:\xfe".to_vec());
+    let bytes = OsString::from_vec(b"\xff\x80:\xfe".to_vec());
     let Ok(Invocation::Serve(args)) = parse(["-u".into(), bytes], None) else {
         panic!("not every name is UTF-8");
     };
-    assert_eq!(args.users, [Login { name: b"\xff\x01".into(), password: b"\xfe".into() }]);
+    assert_eq!(args.users, [Login { name: b"\xff\x80".into(), password: b"\xfe".into() }]);
 }
 
 #[test]
