@@ -2,14 +2,14 @@
 //! every failed login, at the right time, and nobody can make it find another address.
 
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
-use socket2::{Domain, Socket, Type};
+use support::eventually;
 use support::metp::Metp;
-use support::proxy::{Builder, Proxy};
+use support::proxy::{Builder, Proxy, connect_from};
 use support::socks::{CHOSEN, Client, DENIED, HELLO, credentials};
-use support::{PATIENCE, eventually};
 
 /// What fail2ban does with a filter and a line: takes the date away, which has to be a recent one, and looks
 /// for the expression in the rest. `<HOST>` is what fail2ban 1.0 makes of it. Says the address of each hit.
@@ -24,14 +24,15 @@ PARTS = {"Y": r"\d{4}", "m": r"\d\d", "d": r"\d\d", "H": r"\d\d", "M": r"\d\d", 
          "z": r"(?:Z|UTC|GMT|[+-][01]\d(?::?\d{2})?)"}
 date = filter["datepattern"]
 dated = re.compile(re.sub("%(.)", lambda part: PARTS[part.group(1)], date))
-failed = re.compile(filter["failregex"].replace("<HOST>", HOST), re.MULTILINE)
+expressions = filter["failregex"].replace("<HOST>", HOST).split("\n")
+failed = [re.compile(expression, re.MULTILINE) for expression in expressions]
 for line in sys.stdin.buffer.read().decode("utf-8", "replace").splitlines():
     when = dated.search(line)
     if not when:
         sys.exit("no date: " + line)
     then = datetime.datetime.strptime(when.group(0), date.lstrip("^")).timestamp()
-    hit = failed.search(line[:when.start()] + line[when.end():])
-    if hit:
+    rest = line[:when.start()] + line[when.end():]
+    for hit in [hit for hit in (one.search(rest) for one in failed) if hit][:1]:
         if abs(time.time() - then) > 300:
             sys.exit("not now: " + line)
         print(hit.group("ip4") or hit.group("ip6") or hit.group("dns"))
@@ -86,22 +87,13 @@ fn forgeries() -> Vec<Vec<u8>> {
     names
 }
 
-/// A connection from an address of this machine.
-fn from(source: IpAddr, server: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::for_address(server), Type::STREAM, None).expect("a socket");
-    socket.bind(&SocketAddr::new(source, 0).into()).expect("loopback");
-    socket.connect(&server.into()).expect("it listens");
-    socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
-    socket.into()
-}
-
 fn fails_over_socks(source: IpAddr, server: SocketAddr, name: &[u8]) {
-    let mut client = Client::new(from(source, server));
+    let mut client = Client::new(connect_from(source, server));
     client.say(HELLO).hears(CHOSEN).say(&credentials(name, b"wrong")).hears(DENIED).hears_eof();
 }
 
 fn fails_over_metp(source: IpAddr, server: SocketAddr, name: &[u8]) {
-    let mut metp = Metp::new(from(source, server));
+    let mut metp = Metp::new(connect_from(source, server));
     metp.say("HELLO METP/1.0\n").hears("200 Welcome to METP/1.0\n");
     // As the client does it; a name in these characters can be sent in no other way.
     let name: String = name.iter().map(|byte| format!("\\x{byte:02x}")).collect();
@@ -115,38 +107,92 @@ fn said(proxy: &Proxy, failures: usize) -> Vec<String> {
     proxy.stderr.all()
 }
 
+/// Ten failures of one address within a second have a line each: here no address has more.
 #[test]
 fn every_failed_login_is_found_at_its_source_and_nowhere_else() {
     let everywhere = || Builder::default().listen(None).args(["-u", "alice:secret"]);
-    let v6 = support::has_ipv6("fail2ban with IPv6 addresses");
-    let on_v6 = v6.then(|| (everywhere().args(["-L", "::1"]).start(), &["::1"][..]));
-    let on_v4 = (everywhere().start(), &["127.0.0.1", "127.8.7.6"][..]);
-    for (proxy, metp_sources) in on_v6.iter().chain([&on_v4]) {
-        let mut sources = Vec::new();
-        for name in forgeries() {
-            for source in ["127.0.0.1", "127.8.7.6", "::1"].into_iter().take(if v6 { 3 } else { 2 })
-            {
-                let address: IpAddr = source.parse().expect("a literal");
-                let localhost: IpAddr = if address.is_ipv4() {
-                    [127, 0, 0, 1].into()
-                } else {
-                    "::1".parse().expect("a literal")
-                };
-                let server = SocketAddr::new(localhost, proxy.socks_address().port());
-                fails_over_socks(address, server, &name);
-                sources.push(source);
+    let has_v6 = support::has_ipv6("fail2ban with IPv6 addresses");
+    let v6: IpAddr = "::1".parse().expect("a literal");
+    let mut addresses = (1..=255_u8).flat_map(|c| (1..=250_u8).map(move |d| [127, 3, c, d].into()));
+    for names in forgeries().chunks(5) {
+        let on_v6 = has_v6.then(|| everywhere().args(["-L", "::1"]).start());
+        let on_v4 = everywhere().start();
+        for proxy in on_v6.iter().chain([&on_v4]) {
+            let mut sources: Vec<IpAddr> = Vec::new();
+            for name in names {
+                let mut v4 = || addresses.next().expect("there are many");
+                for source in [v4(), v4(), v6].into_iter().take(if has_v6 { 3 } else { 2 }) {
+                    let localhost = if source.is_ipv4() { [127, 0, 0, 1].into() } else { v6 };
+                    let server = SocketAddr::new(localhost, proxy.socks_address().port());
+                    fails_over_socks(source, server, name);
+                    sources.push(source);
+                }
+                let metp = proxy.metp_address();
+                for source in if metp.is_ipv6() { vec![v6] } else { vec![v4(), v4()] } {
+                    fails_over_metp(source, metp, name);
+                    sources.push(source);
+                }
             }
-            for source in *metp_sources {
-                let address = source.parse().expect("a literal");
-                fails_over_metp(address, proxy.metp_address(), &name);
-                sources.push(source);
-            }
+            // Whoever gets it right is not banned.
+            Client::new(proxy.socks()).logged_in("alice", "secret");
+            proxy.metp().logged_in("admin", "1234");
+            let sources: Vec<String> = sources.iter().map(IpAddr::to_string).collect();
+            assert_eq!(found(&said(proxy, sources.len())), sources);
         }
-        // Whoever gets it right is not banned.
-        Client::new(proxy.socks()).logged_in("alice", "secret");
-        proxy.metp().logged_in("admin", "1234");
-        assert_eq!(found(&said(proxy, sources.len())), sources);
     }
+}
+
+/// How many failures the lines tell of: each for itself, and in counts.
+fn told(lines: &[String]) -> (u64, u64) {
+    let each = lines.iter().filter(|line| line.contains("auth failed: ")).count() as u64;
+    let counts = lines.iter().filter_map(|line| {
+        let (_, rest) = line.split_once("auth failed ")?;
+        rest.split_once(" more times: remote=")?.0.parse::<u64>().ok()
+    });
+    (each, counts.sum())
+}
+
+/// A source that fails again and again has ten lines a second, and one that says how many there were besides:
+/// over SOCKS and METP together, and for each source by itself. None is forgotten, not even at the end.
+#[test]
+fn a_flood_of_failures_is_counted() {
+    let (mut proxy, began) = (Proxy::start(), Instant::now());
+    let (loud, quiet) = ([127, 4, 0, 1].into(), [127, 4, 0, 2].into());
+    for round in 0..100 {
+        fails_over_socks(loud, proxy.socks_address(), b"x");
+        fails_over_metp(loud, proxy.metp_address(), b"x");
+        if round % 20 == 0 {
+            fails_over_socks(quiet, proxy.socks_address(), b"x");
+        }
+    }
+    let stderr = proxy.stderr.clone();
+    let of = |source: &str| {
+        let of_source =
+            |line: &String| line.split(' ').any(|word| word == format!("remote={source}"));
+        told(&stderr.all().into_iter().filter(of_source).collect::<Vec<String>>())
+    };
+    eventually("all are told", || {
+        let (each, counted) = of("127.4.0.1");
+        each + counted == 200
+    });
+    let (each, counted) = of("127.4.0.1");
+    assert!(each >= 10 && each <= 10 * (began.elapsed().as_secs() + 1), "{each} of their own");
+    assert!(counted > 0);
+    assert_eq!(of("127.4.0.2"), (5, 0));
+    let hits = found(&proxy.stderr.all());
+    let lines = proxy.stderr.all().iter().filter(|line| line.contains("auth failed")).count();
+    assert_eq!(hits.len(), lines, "the counts are found, too");
+    assert!(hits.iter().all(|hit| hit == "127.4.0.1" || hit == "127.4.0.2"), "{hits:?}");
+    // What has been counted when it ends is told then.
+    for _ in 0..30 {
+        fails_over_socks([127, 4, 0, 3].into(), proxy.socks_address(), b"x");
+    }
+    proxy.signal(libc::SIGTERM);
+    assert_eq!(proxy.wait().code(), Some(0));
+    eventually("the last are told", || {
+        let (each, counted) = of("127.4.0.3");
+        each + counted == 30
+    });
 }
 
 /// METP names as they stand in the line, not as the client writes them.

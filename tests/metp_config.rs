@@ -340,12 +340,13 @@ fn log_level_goes_up_and_down() {
     let turned_away = || drop(read_to_end(&mut proxy.socks()));
     let told = || {
         let lines = proxy.stderr.all();
-        lines.iter().filter(|line| line.contains("too many connections")).count()
+        lines.iter().filter(|line| line.contains("cause=too-many-connections")).count()
     };
     turned_away();
     admin.set("log-level", "debug");
     turned_away();
-    proxy.stderr.wait_for(|line| line.contains(" DEBUG ") && line.contains("too many connections"));
+    let cause = "cause=too-many-connections";
+    proxy.stderr.wait_for(|line| line.contains(" DEBUG ") && line.ends_with(cause));
     admin.set("log-level", "off");
     turned_away();
     admin.set("log-level", "info");

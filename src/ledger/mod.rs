@@ -2,6 +2,7 @@
 
 pub mod access_log;
 pub mod connection;
+pub mod diagnostics;
 pub mod events;
 pub mod histogram;
 pub mod knobs;
@@ -14,6 +15,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use access_log::{AccessLog, Outcome, RecordId};
+use diagnostics::{Diagnostics, not_let_in};
 use events::Events;
 use metrics::Metrics;
 use settings::Settings;
@@ -42,6 +44,8 @@ pub struct Shared {
     /// The near ends of connections to targets that have the number of one of the server's own ports, and whose
     /// they are. A client that comes from there is the server itself: the system has redirected the connection.
     pub to_own_ports: HashMap<SocketAddr, Key>,
+    /// What the diagnostics have been told of those who do not get in.
+    pub diagnostics: Diagnostics,
 }
 
 /// Which way payload flows through a tunnel.
@@ -87,21 +91,50 @@ impl Shared {
     pub fn new(settings: Settings, users: Users) -> Self {
         let access_log = AccessLog::new(settings.log_entries);
         let (metrics, events) = (Metrics::default(), Events::default());
-        let to_own_ports = HashMap::new();
-        Shared { users, metrics, access_log, settings, changes: 0, events, to_own_ports }
+        let (to_own_ports, diagnostics) = (HashMap::new(), Diagnostics::default());
+        Shared {
+            users,
+            metrics,
+            access_log,
+            settings,
+            changes: 0,
+            events,
+            to_own_ports,
+            diagnostics,
+        }
     }
 
     /// Somebody has tried to log in.
-    pub fn tell_login(&mut self, service: Service, source: SocketAddr, name: &[u8], good: bool) {
+    pub fn tell_login(
+        &mut self,
+        service: Service,
+        source: SocketAddr,
+        name: &[u8],
+        good: bool,
+        now: Instant,
+    ) {
         let name = Escaped(name);
         if !good {
-            // The form is fixed: fail2ban matches it.
-            log::warn!("auth failed: service={service} remote={} user=\"{name}\"", source.ip());
+            self.tell_counted_failures(Some(now));
+            if self.diagnostics.tells_failure(source.ip(), now) {
+                // The form is fixed: fail2ban matches it.
+                log::warn!("auth failed: service={service} remote={} user=\"{name}\"", source.ip());
+            }
+            not_let_in(service, source, "auth-failed");
         }
         self.events.publish(Topic::Auth, || {
             let result = if good { "ok" } else { "failed" };
             format!("service={service} user={} source={source} result={result}", field(name))
         });
+    }
+
+    /// Tells how many logins have failed without a line of their own, where that is due; without a time, wherever
+    /// there are any.
+    pub fn tell_counted_failures(&mut self, now: Option<Instant>) {
+        while let Some((source, count)) = self.diagnostics.counted(now) {
+            // The form is fixed, too.
+            log::warn!("auth failed {count} more times: remote={source}");
+        }
     }
 
     /// A request is over: it goes into the access log, and subscribers are told.

@@ -23,8 +23,10 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 
 use crate::ledger::Shared;
+use crate::ledger::diagnostics::not_let_in;
 use crate::ledger::settings::Timeouts;
 use crate::ledger::users::{UserId, Users};
+use crate::proto::foreign::protocol;
 use crate::proto::metp::{
     self, Cause, Command, LINE_LIMIT, LineTooLong, Notice, Opening, Response, Role, Status, ended,
 };
@@ -186,6 +188,7 @@ impl<S: Stream> Session<S> {
     /// The session's turn: goes on as far as it can.
     pub fn turn(&mut self, cx: &mut Context<'_>) -> Flow {
         if self.client.broken() {
+            self.tell_lost("client-reset");
             return Flow::Close;
         }
         if self.feed.is_some() && !self.is_administrators(&cx.shared.users) {
@@ -217,6 +220,7 @@ impl<S: Stream> Session<S> {
     /// The deadline has passed. A subscriber who takes nothing is told why it is closed, even if that
     /// may not arrive.
     fn expire(&mut self, cx: &mut Context<'_>) -> Flow {
+        self.tell_lost("login-timeout");
         let Some(feed) = self.feed.as_mut().filter(|_| matches!(self.stage, Stage::Open(_))) else {
             return Flow::Close;
         };
@@ -279,10 +283,14 @@ impl<S: Stream> Session<S> {
             }
             Transfer::Blocked => Step::Wait,
             Transfer::Ended => {
+                self.tell_lost("left");
                 self.say_goodbye(cx.now);
                 Step::Go
             }
-            Transfer::Failed(_) => Step::Close,
+            Transfer::Failed(_) => {
+                self.tell_lost("client-reset");
+                Step::Close
+            }
         }
     }
 
@@ -307,14 +315,20 @@ impl<S: Stream> Session<S> {
             Ok(Some(_)) if !cx.premises.settled() => return Some(Step::Pause),
             Ok(Some((line, taken))) => {
                 let line = line.to_vec();
+                // A whole message of another protocol may begin with an empty line.
+                let spoken = match self.stage {
+                    Stage::Start => protocol(self.input.bytes()).filter(|spoken| *spoken != "metp"),
+                    _ => None,
+                };
                 self.input.consume(cx.pool, taken);
-                return Some(self.line(&line, cx));
+                return Some(self.line(&line, spoken, cx));
             }
             Err(LineTooLong) if matches!(self.stage, Stage::Open(_)) => {
                 self.reply(&Response::BadRequest(Some(Cause::LongLine)));
                 self.skipping = true;
             }
             Err(LineTooLong) => {
+                self.tell_lost("bad-request");
                 self.reply(&Response::BadRequest(None));
                 self.say_goodbye(cx.now);
             }
@@ -340,10 +354,10 @@ impl<S: Stream> Session<S> {
         end.is_some()
     }
 
-    /// A whole line has come.
-    fn line(&mut self, line: &[u8], cx: &mut Context<'_>) -> Step {
+    /// A whole line has come. `spoken` is the other protocol that it seems to belong to.
+    fn line(&mut self, line: &[u8], spoken: Option<&str>, cx: &mut Context<'_>) -> Step {
         match &self.stage {
-            Stage::Start | Stage::Greeted => self.opening(line, cx),
+            Stage::Start | Stage::Greeted => self.opening(line, spoken, cx),
             Stage::Open(user) => return self.command(*user, line, cx),
             Stage::Goodbye(_) => {}
         }
@@ -352,7 +366,7 @@ impl<S: Stream> Session<S> {
 
     /// §4: before the login anything unexpected ends the session, so that no browser can be made to
     /// talk to this port.
-    fn opening(&mut self, line: &[u8], cx: &mut Context<'_>) {
+    fn opening(&mut self, line: &[u8], spoken: Option<&str>, cx: &mut Context<'_>) {
         match (Opening::parse(line), &self.stage) {
             (Some(Opening::Hello), _) => {
                 self.reply(&Response::Welcome);
@@ -360,7 +374,7 @@ impl<S: Stream> Session<S> {
             }
             (Some(Opening::Auth { name, password }), Stage::Greeted) => {
                 let user = cx.shared.users.authenticate(&name, &password);
-                cx.shared.tell_login(Service::Metp, self.source, &name, user.is_some());
+                cx.shared.tell_login(Service::Metp, self.source, &name, user.is_some(), cx.now);
                 if let Some(user) = user {
                     self.reply(&Response::Done);
                     self.stage = Stage::Open(user);
@@ -372,10 +386,22 @@ impl<S: Stream> Session<S> {
                 }
             }
             _ => {
+                not_let_in(Service::Metp, self.source, spoken.unwrap_or("bad-request"));
                 self.reply(&Response::BadRequest(None));
                 self.say_goodbye(cx.now);
             }
         }
+    }
+
+    /// Tells the diagnostics why a session ends, if nobody has logged in. What it spoke instead of METP says more
+    /// than that it took too long, or left.
+    fn tell_lost(&self, cause: &str) {
+        let spoken = match self.stage {
+            Stage::Start => protocol(self.input.bytes()).filter(|spoken| *spoken != "metp"),
+            Stage::Greeted => None,
+            Stage::Open(_) | Stage::Goodbye(_) => return,
+        };
+        not_let_in(Service::Metp, self.source, spoken.unwrap_or(cause));
     }
 
     /// §5. The account is asked for anew each time: it may have been deleted, or have another role.

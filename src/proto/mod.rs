@@ -5,6 +5,7 @@
 //! SOCKS messages are at most 513 bytes and METP lines at most 4096, so parsing again costs less than
 //! remembering where parsing stopped, and no split of the input can change the result.
 
+pub mod foreign;
 pub mod metp;
 pub mod quantity;
 pub mod socks5;

@@ -11,6 +11,7 @@ use super::Server;
 use super::gate::{Allowance, BASE_DESCRIPTORS, Standing, Verdict};
 use super::resident::{Conversation, Resident};
 use crate::ledger::Shared;
+use crate::ledger::diagnostics::not_let_in;
 use crate::ledger::metrics::Stage;
 use crate::reactor::endpoint::Stream;
 use crate::reactor::listener::Accepted;
@@ -49,7 +50,7 @@ impl Server {
             Accepted::Nothing => return false,
             Accepted::Exhausted(error) => {
                 if let Some(error) = error {
-                    log::warn!("{service:?}: cannot accept connections for now: {error}");
+                    log::warn!("{service}: cannot accept connections for now: {error}");
                 }
                 return false;
             }
@@ -71,15 +72,16 @@ impl Server {
                 self.admit(service, stream, source, now);
             }
             Verdict::TooMany => {
-                let refused = &mut self.world.shared.metrics.refused_limit;
-                *refused += u64::from(service == Service::Socks);
-                log::debug!("{service:?}: {} has too many connections", source.ip());
+                let Shared { metrics, diagnostics, .. } = &mut self.world.shared;
+                metrics.refused_limit += u64::from(service == Service::Socks);
+                diagnostics.address_is_full(service, source.ip(), now);
+                not_let_in(service, source, "too-many-connections");
             }
             Verdict::Wait(until) => {
                 if let Some(listener) = self.listeners.of(service)
                     && listener.hold(stream, source, now, until)
                 {
-                    log::warn!("{service:?}: the limit of connections is reached, others wait");
+                    log::warn!("{service}: the limit of connections is reached, others wait");
                 }
                 return false;
             }

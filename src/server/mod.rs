@@ -21,6 +21,7 @@ use mio::net::TcpStream;
 use mio::unix::pipe::Receiver;
 
 use crate::ledger::Shared;
+use crate::ledger::diagnostics::not_let_in;
 use crate::metp;
 use crate::process::cannot;
 use crate::reactor::Flow;
@@ -198,6 +199,7 @@ impl Server {
             self.end(key, Reason::Shutdown, now);
         }
         self.hand_over_lines();
+        self.world.shared.tell_counted_failures(None);
         self.finish_closes(now + FINAL_CLOSES)?;
         self.tell_what_was_served();
         Ok(())
@@ -215,6 +217,7 @@ impl Server {
         self.woken = Some(now);
         self.note(now);
         self.check_terminal(now);
+        self.world.shared.tell_counted_failures(Some(now));
         self.expire(now);
         self.accept(now);
         self.orders.begin_turn();
@@ -242,8 +245,9 @@ impl Server {
         let sweep = self.world.pool.pipes.next_sweep();
         let gathered = self.lines_due.into_iter().chain(self.events_due).min();
         let closes = self.world.closes.next_sweep();
+        let failures = self.world.shared.diagnostics.next_count();
         let (wheel, terminal) = (self.wheel.next_alarm(), self.terminal.check);
-        let alarms = [wheel, names, resumes, grace, gathered, sweep, closes, terminal];
+        let alarms = [wheel, names, resumes, grace, gathered, sweep, closes, failures, terminal];
         let next = alarms.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now))
     }
@@ -403,8 +407,14 @@ impl Server {
         if let Some(source) = resident.conversation.source() {
             self.gates.of(service).leave(source, resident.proven());
         }
-        if let Conversation::Socks(session) = resident.conversation {
-            session.close(reason, &mut self.world.context(key, now));
+        match resident.conversation {
+            Conversation::Socks(session) => {
+                session.close(reason, &mut self.world.context(key, now));
+            }
+            Conversation::Metp(Some(session)) if reason == Reason::Displaced => {
+                not_let_in(service, session.source(), reason);
+            }
+            Conversation::Metp(_) => {}
         }
         for service in [Service::Socks, Service::Metp] {
             if self.roomy(service)

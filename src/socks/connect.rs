@@ -235,7 +235,10 @@ impl<S: Stream> Connect<S> {
                 self.attempt = Some(Endpoint::unhurried(stream));
                 self.attempt_began = cx.now;
             }
-            Err(error) => self.failed(reply_code(&error)),
+            Err(error) => {
+                cx.shared.diagnostics.cannot_connect(candidate, &error, cx.now);
+                self.failed(reply_code(&error));
+            }
         }
     }
 

@@ -89,6 +89,21 @@ impl Reason {
         )
     }
 
+    /// Whether the diagnostics have been told already why a connection ended before its request was complete, or
+    /// need not be.
+    pub fn is_told(self) -> bool {
+        matches!(
+            self,
+            Reason::Protocol
+                | Reason::Unauthorized
+                | Reason::Panic
+                | Reason::Shutdown
+                | Reason::Finished
+                | Reason::Refused
+                | Reason::Killed
+        )
+    }
+
     fn word(self) -> &'static str {
         match self {
             Reason::Finished => "finished",

@@ -9,7 +9,9 @@ use std::rc::Rc;
 use super::connect;
 use super::errand::{Errand, Reason};
 use super::{Context, Next, State};
+use crate::ledger::diagnostics::not_let_in;
 use crate::ledger::users::Login;
+use crate::proto::foreign::protocol;
 use crate::proto::socks5::{
     Credentials, Error, Hello, METHOD_NONE, METHOD_PASSWORD, Reply, ReplyCode, Request, Verb,
     auth_status, method_choice,
@@ -20,6 +22,7 @@ use crate::reactor::selector::Service;
 
 /// RFC 1928 §3. The choice is the server's: user/password, or nothing.
 pub fn hello<S: Stream>(
+    source: SocketAddr,
     input: &mut Buffer,
     output: &mut Buffer,
     cx: &mut Context<'_, S>,
@@ -28,11 +31,19 @@ pub fn hello<S: Stream>(
         Ok(Some((hello, taken))) => (hello.methods.contains(&METHOD_PASSWORD), taken),
         Ok(None) => return Next::Wait(State::Hello),
         // Not SOCKS5 at all: nothing that could be said would be understood.
-        Err(_) => return Next::goodbye(cx.now, None, Reason::Protocol),
+        Err(_) => {
+            let spoken = protocol(input.bytes()).unwrap_or("other-protocol");
+            not_let_in(Service::Socks, source, spoken);
+            return Next::goodbye(cx.now, None, Reason::Protocol);
+        }
     };
     input.consume(cx.pool, taken);
     output.append(&method_choice(if offered { METHOD_PASSWORD } else { METHOD_NONE }));
-    if offered { Next::Go(State::Auth) } else { Next::goodbye(cx.now, None, Reason::Unauthorized) }
+    if offered {
+        return Next::Go(State::Auth);
+    }
+    not_let_in(Service::Socks, source, "no-acceptable-method");
+    Next::goodbye(cx.now, None, Reason::Unauthorized)
 }
 
 /// RFC 1929. An unknown name and a wrong password get the same answer after the same work.
@@ -45,11 +56,12 @@ pub fn auth<S: Stream>(
     let (user, taken) = match Credentials::parse(input.bytes()) {
         Ok(Some((Credentials { name, password }, taken))) => {
             let user = cx.shared.users.authenticate(name, password);
-            cx.shared.tell_login(Service::Socks, source, name, user.is_some());
+            cx.shared.tell_login(Service::Socks, source, name, user.is_some(), cx.now);
             (user, taken)
         }
         Ok(None) => return Next::Wait(State::Auth),
         Err(_) => {
+            not_let_in(Service::Socks, source, "bad-login");
             output.append(&auth_status(false));
             return Next::goodbye(cx.now, None, Reason::Protocol);
         }
@@ -64,6 +76,7 @@ pub fn auth<S: Stream>(
 
 /// RFC 1928 §4.
 pub fn request<S: Stream>(
+    source: SocketAddr,
     login: Login,
     input: &mut Buffer,
     output: &mut Buffer,
@@ -77,6 +90,7 @@ pub fn request<S: Stream>(
                 Error::AddressType(_) => ReplyCode::AddressTypeNotSupported,
                 Error::Version(_) => ReplyCode::GeneralFailure,
             };
+            not_let_in(Service::Socks, source, "bad-request");
             cx.shared.metrics.count_reply(code);
             output.append(&Reply::refusal(code).encode());
             return Next::goodbye(cx.now, None, Reason::Protocol);

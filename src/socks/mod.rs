@@ -25,6 +25,7 @@ use mio::event::Event;
 
 use crate::ledger::Shared;
 use crate::ledger::connection::Connection;
+use crate::ledger::diagnostics::not_let_in;
 use crate::ledger::metrics::Stage;
 use crate::ledger::settings::Timeouts;
 use crate::ledger::users::{Login, UserId, Users};
@@ -35,7 +36,7 @@ use crate::reactor::buffer::{Buffer, Pool};
 use crate::reactor::endpoint::{Dial, Endpoint, Stop, Stream, Transfer};
 use crate::reactor::farewell::Farewell;
 use crate::reactor::names::{Addresses, Names};
-use crate::reactor::selector::Side;
+use crate::reactor::selector::{Service, Side};
 use crate::reactor::slab::Key;
 use connect::{Connect, Resolve};
 use errand::Errand;
@@ -250,7 +251,12 @@ impl<S: Stream> Session<S> {
         }
         match errand {
             Some(errand) => errand.finish(cx.key, self.source, reason, cx.now, cx.shared),
-            None => reason.count_unfinished(&mut cx.shared.metrics),
+            None => {
+                reason.count_unfinished(&mut cx.shared.metrics);
+                if !reason.is_told() {
+                    not_let_in(Service::Socks, self.source, reason);
+                }
+            }
         }
         if !reason.is_orderly() {
             cx.abort(self.client);
@@ -313,7 +319,7 @@ impl<S: Stream> Session<S> {
         let (input, output) = (&mut self.input, &mut self.output);
         match state {
             State::Hello => {
-                let next = handshake::hello(input, output, cx);
+                let next = handshake::hello(self.source, input, output, cx);
                 self.listen(next, cx)
             }
             State::Auth => {
@@ -321,7 +327,7 @@ impl<S: Stream> Session<S> {
                 self.listen(next, cx)
             }
             State::Request(login) => {
-                let next = handshake::request(login, input, output, cx);
+                let next = handshake::request(self.source, login, input, output, cx);
                 self.listen(next, cx)
             }
             State::Resolve(resolve) => {
