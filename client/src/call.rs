@@ -1,6 +1,8 @@
 //! A call: opens a session with each server, gives the commands in their order, shows the answers.
 
-use std::io::{self, Stdout};
+use std::io::LineWriter;
+
+use socks5d::process::stdio::{self, Inherited};
 
 use crate::answer::{Answer, Kind};
 use crate::args::{Args, Live, Password, shown_option};
@@ -52,10 +54,11 @@ pub fn talk(args: Args) -> Result<(), Failure> {
         (None, _) | (_, []) => Ok(()),
         (Some(Live::Follow(last)), servers) => follow::follow_all(servers, json, last),
         (Some(Live::Watch(every)), [server, ..]) => {
+            let mut lines = LineWriter::new(stdio::stdout());
             let shown = match (json, watch::has_screen()) {
-                (true, _) => watch::json(server, every, &mut io::stdout()),
+                (true, _) => watch::json(server, every, &mut lines),
                 (false, true) => watch::screen(server, every),
-                (false, false) => watch::lines(server, every, &mut io::stdout()),
+                (false, false) => watch::lines(server, every, &mut lines),
             };
             shown.inspect_err(|failure| {
                 server.output.report_as(failure, &refusal::shown_live("-w", failure));
@@ -74,7 +77,8 @@ fn all_orders(orders: &[Order], server: &Server, json: bool) -> Result<Option<u8
         return Ok(None);
     }
     // It names its server itself.
-    let document = json.then(|| Document::new(io::stdout(), server)).transpose()?;
+    let document =
+        json.then(|| Document::new(LineWriter::new(stdio::stdout()), server)).transpose()?;
     let mut call = Call { document, output: &server.output };
     let done = call.give_all(orders, server);
     if let Some(document) = call.document {
@@ -85,7 +89,7 @@ fn all_orders(orders: &[Order], server: &Server, json: bool) -> Result<Option<u8
 
 struct Call<'a> {
     /// Where the answers go, if they are to be JSON.
-    document: Option<Document<Stdout>>,
+    document: Option<Document<LineWriter<Inherited>>>,
     /// Where they are shown, if not.
     output: &'a Output,
 }

@@ -40,6 +40,7 @@ use output::{Output, show};
 use socks5d::process;
 
 fn main() -> ExitCode {
+    process::ignore_file_size_signal();
     // Before there is any other thread: see there.
     let login = process::take_from_environment(args::LOGIN_VARIABLE);
     let [host, port] = [args::HOST_VARIABLE, args::PORT_VARIABLE].map(std::env::var_os);
@@ -47,8 +48,7 @@ fn main() -> ExitCode {
     // If the system does not tell where they stand, they stay; nothing depends on it.
     let _ = process::erase_arguments(&args::passwords(&arguments));
     if let Err(error) = process::harden() {
-        let words = format_args!("client: cannot give up core dumps and privileges: {error}");
-        Output::default().complain(&words);
+        Output::default().complain(&format_args!("client: {error}"));
     }
     let done = match args::parse(arguments, &Environment { login, host, port }) {
         Ok(Invocation::Show(text)) => show(text.as_bytes()),

@@ -4,6 +4,8 @@
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
+use socks5d::process::stdio;
+
 use crate::args::Endpoint;
 use crate::conversation::Failure;
 use crate::render;
@@ -99,12 +101,13 @@ impl Output {
 /// # Errors
 /// [`Failure::Output`].
 pub fn show(text: &[u8]) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text).and_then(|()| stdout.flush()).map_err(Failure::Output)
+    // Servers are followed at the same time.
+    let _lines_stay_whole = io::stdout().lock();
+    stdio::stdout().write_all(text).map_err(Failure::Output)
 }
 
 /// One line on stderr. If nobody reads it, the exit code still tells.
 fn complain(line: &dyn Display) {
-    // In one piece, since servers are followed at the same time.
-    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+    let _lines_stay_whole = io::stderr().lock();
+    let _ = stdio::stderr().write_all(format!("{line}\n").as_bytes());
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal};
 use std::path::Path;
 
+use socks5d::process::stdio;
 use socks5d::proto::text::Escaped;
 
 use crate::args::check_password;
@@ -27,15 +28,16 @@ pub fn ask(name: &[u8]) -> Result<Vec<u8>, Failure> {
 /// # Errors
 /// If there is none, it is none, or the two differ.
 pub fn new(name: &[u8]) -> Result<Vec<u8>, Failure> {
-    let (stdin, name) = (io::stdin(), Escaped(name));
-    let password = if stdin.is_terminal() {
+    let name = Escaped(name);
+    let password = if io::stdin().is_terminal() {
         let password = asked(&format!("New password for {name}: "))?;
         if asked("Repeat the new password: ")? != password {
             return Err(Failure::Usage("the passwords differ, nothing was changed".to_owned()));
         }
         password
     } else {
-        first_line(stdin.lock()).map_err(|error| {
+        // A byte at a time: what is behind the line is the password of another account.
+        first_line(BufReader::with_capacity(1, stdio::stdin())).map_err(|error| {
             Failure::Usage(format!("no new password for {name} on standard input: {error}"))
         })?
     };

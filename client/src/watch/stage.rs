@@ -2,23 +2,24 @@
 //! the terminal is left as it was found. One that has no alternate screen, as the console of Linux, passes over the
 //! request for it: there the screen is cleared of what others wrote, and what others write goes below it.
 
-use std::io::{self, stdout};
+use std::io::{self, BufWriter};
 use std::mem::ManuallyDrop;
 
-use ratatui::DefaultTerminal;
-use ratatui::backend::{Backend, ClearType};
+use ratatui::Terminal;
+use ratatui::backend::{Backend, ClearType, CrosstermBackend};
 use ratatui::crossterm::cursor::MoveTo;
 use ratatui::crossterm::terminal::{
-    Clear, EnterAlternateScreen, disable_raw_mode, enable_raw_mode,
+    Clear, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 use ratatui::crossterm::{self, execute};
+use socks5d::process::stdio::{self, Inherited};
 
 use crate::terminal::{self, Stops};
 
 /// Its own destructor is not run: it panics when the terminal is gone and nobody can be told.
 pub struct Stage {
     /// Where to draw.
-    pub terminal: ManuallyDrop<DefaultTerminal>,
+    pub terminal: ManuallyDrop<Terminal<CrosstermBackend<BufWriter<Inherited>>>>,
 }
 
 impl Stage {
@@ -27,10 +28,18 @@ impl Stage {
     /// # Errors
     /// If it cannot be had.
     pub fn enter() -> io::Result<Self> {
-        let entered = ratatui::try_init();
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            // What is said of the panic is to be read.
+            let _ = restore();
+            hook(panic);
+        }));
+        let entered = enable_raw_mode()
+            .and_then(|()| execute!(stdio::stdout(), EnterAlternateScreen))
+            .and_then(|()| Terminal::new(CrosstermBackend::new(BufWriter::new(stdio::stdout()))));
         if entered.is_err() {
             // It may have got half of the way.
-            let _ = ratatui::try_restore();
+            let _ = restore();
         }
         let mut stage = Stage { terminal: ManuallyDrop::new(entered?) };
         // Only what differs from a blank screen would be drawn, over whatever is there.
@@ -56,7 +65,7 @@ impl Stage {
         // A mode that is believed to be raw already is not set again.
         disable_raw_mode()?;
         enable_raw_mode()?;
-        execute!(stdout(), EnterAlternateScreen)?;
+        execute!(stdio::stdout(), EnterAlternateScreen)?;
         self.forget()
     }
 
@@ -74,7 +83,7 @@ impl Stage {
     fn leave(&mut self) -> io::Result<()> {
         self.terminal.show_cursor()?;
         last_line()?;
-        ratatui::try_restore()
+        restore()
     }
 }
 
@@ -83,7 +92,7 @@ impl Drop for Stage {
         // There is nobody left to tell if this fails: the terminal may be gone.
         let _ = self.terminal.show_cursor();
         let _ = last_line();
-        let _ = ratatui::try_restore();
+        let _ = restore();
     }
 }
 
@@ -91,5 +100,11 @@ impl Drop for Stage {
 /// place of the cursor.
 fn last_line() -> io::Result<()> {
     // More lines than any terminal has: it stops at its last.
-    execute!(stdout(), MoveTo(0, 998), Clear(crossterm::terminal::ClearType::CurrentLine))
+    let line = Clear(crossterm::terminal::ClearType::CurrentLine);
+    execute!(stdio::stdout(), MoveTo(0, 998), line)
+}
+
+fn restore() -> io::Result<()> {
+    disable_raw_mode()?;
+    execute!(stdio::stdout(), LeaveAlternateScreen)
 }
