@@ -113,11 +113,11 @@ impl Server {
     /// Connects, which may take this long, or [`PATIENCE`] if that is shorter, and logs in.
     ///
     /// # Errors
-    /// Those of [`Conversation::open`] and [`Conversation::log_in`].
+    /// Those of [`Conversation::open`].
     pub fn log_in_once(&self, connecting: Duration) -> Result<Conversation, Failure> {
-        let mut conversation = Conversation::open(&self.host, self.port, connecting.min(PATIENCE))?;
-        conversation.log_in(&self.name, &self.password)?;
-        Ok(conversation)
+        let (name, password) = (self.name.clone(), self.password.clone());
+        let login = Opening::Auth { name, password }.encode();
+        Conversation::open(&self.host, self.port, connecting.min(PATIENCE), login)
     }
 }
 
@@ -141,11 +141,21 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// Connects to the first address of `host` that answers within `connecting`, and greets.
+    /// Connects to the first address of `host` that answers within `connecting`, greets, and logs in with this line.
+    ///
+    /// Both lines are sent in one segment, so that the server never sees a session that has greeted and not
+    /// logged in: those it evicts first when too many connect.
     ///
     /// # Errors
-    /// [`Failure::Unreachable`], or [`Failure::Broken`] if what answers is no METP server.
-    pub fn open(host: &str, port: u16, connecting: Duration) -> Result<Self, Failure> {
+    /// [`Failure::Unreachable`]; [`Failure::Broken`] if what answers is no METP server;
+    /// [`Failure::Unauthenticated`] if the server does not know name and password; [`Failure::Usage`] if they
+    /// make no line.
+    pub fn open(
+        host: &str,
+        port: u16,
+        connecting: Duration,
+        login: Option<Vec<u8>>,
+    ) -> Result<Self, Failure> {
         let unreachable = |error: io::Error| {
             Failure::Unreachable(format!(
                 "Cannot connect to {}: {error}",
@@ -158,11 +168,16 @@ impl Conversation {
         limits.map_err(unreachable)?;
         let stream = BufReader::new(stream);
         let mut conversation = Conversation { stream, line: Vec::new(), verbs: None };
-        conversation.say(Opening::Hello.encode())?;
+        let greeting = Opening::Hello.encode().into_iter();
+        conversation.say(Some(greeting.chain(login.clone()).flatten().collect()))?;
         conversation.expect_ok().map_err(|failure| match failure {
             Failure::Broken(_) | Failure::Lost(_) | Failure::Unreachable(_) => failure,
             other => Failure::Broken(format!("No METP/1.0 server: {other}")),
         })?;
+        if login.is_none() {
+            conversation.say(None)?;
+        }
+        conversation.expect_ok()?;
         Ok(conversation)
     }
 
@@ -172,15 +187,6 @@ impl Conversation {
     /// If there is no descriptor left.
     pub fn closer(&self) -> Result<Closer, Failure> {
         self.stream.get_ref().try_clone().map(Closer).map_err(lost)
-    }
-
-    /// Logs in.
-    ///
-    /// # Errors
-    /// [`Failure::Unauthenticated`] if the server does not know name and password.
-    pub fn log_in(&mut self, name: &[u8], password: &[u8]) -> Result<(), Failure> {
-        self.say(Opening::Auth { name: name.to_vec(), password: password.to_vec() }.encode())?;
-        self.expect_ok()
     }
 
     /// Gives a command and reads the status line of its answer. Returns what follows the 200.

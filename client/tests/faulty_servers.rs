@@ -233,6 +233,24 @@ fn nothing_new_is_said_for_an_old_command() {
     assert_eq!(said, ["HELLO METP/1.0\n", "AUTH admin 1234\n", "USERS\n", "QUIT\n"]);
 }
 
+/// Greeting and login come in one segment, so that no server sees the one without the other.
+#[test]
+fn greeting_and_login_come_together() {
+    let (sender, said) = std::sync::mpsc::channel();
+    let server = Origin::new(move |mut stream| {
+        let mut bytes = [0; 100];
+        let count = stream.read(&mut bytes).unwrap_or(0);
+        let _ = sender.send(bytes[..count].to_vec());
+        let _ = stream.write_all(&LOGIN.concat());
+        let _ = stream.read(&mut bytes);
+        let _ = stream.write_all(b"401 Unauthorized\n");
+        finish(stream);
+    });
+    let Outcome { code, stdout, .. } = client(server.address, ["-m"]);
+    assert_eq!((code, stdout.as_str()), (77, ""));
+    assert_eq!(said.recv().expect("it came"), b"HELLO METP/1.0\nAUTH admin 1234\n");
+}
+
 /// What the grammar of METP/1.1 does not allow ends the call with one line, never with a panic or a wrong figure.
 #[test]
 fn answers_that_cannot_be_right_are_70() {
