@@ -140,24 +140,25 @@ impl<S: Stream> Session<S> {
         matches!(self.stage, Stage::Open(_))
     }
 
-    /// Whether somebody has logged in who is no administrator (any more), or it is over and the client has not
-    /// left yet.
-    pub fn is_guests(&self, users: &Users) -> bool {
-        match self.stage {
-            Stage::Open(user) => users.get(user).is_none_or(|account| account.role == Role::User),
-            Stage::Start | Stage::Greeted => false,
-            Stage::Goodbye(_) => true,
-        }
+    /// The account that has logged in, if it is none of an administrator (any more).
+    pub fn onlooker(&self, users: &Users) -> Option<UserId> {
+        let Stage::Open(user) = self.stage else { return None };
+        users.get(user).is_none_or(|account| account.role == Role::User).then_some(user)
+    }
+
+    /// Whether it is over, and the client has not left yet.
+    pub fn is_leaving(&self) -> bool {
+        matches!(self.stage, Stage::Goodbye(_))
+    }
+
+    /// Whether the client has greeted, and not yet logged in.
+    pub fn has_greeted(&self) -> bool {
+        matches!(self.stage, Stage::Greeted)
     }
 
     fn is_administrators(&self, users: &Users) -> bool {
         let Stage::Open(user) = self.stage else { return false };
         users.get(user).is_some_and(|account| account.role == Role::Admin)
-    }
-
-    /// Whether the client has said nothing yet.
-    pub fn is_silent(&self) -> bool {
-        matches!(self.stage, Stage::Start) && self.input.is_empty()
     }
 
     /// Whether it has subscribed to events.
@@ -361,7 +362,8 @@ impl<S: Stream> Session<S> {
             Stage::Open(user) => return self.command(*user, line, cx),
             Stage::Goodbye(_) => {}
         }
-        Step::Go
+        // Commands are given from the queue of those who have logged in.
+        if self.logged_in() { Step::Pause } else { Step::Go }
     }
 
     /// §4: before the login anything unexpected ends the session, so that no browser can be made to

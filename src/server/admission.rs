@@ -8,8 +8,9 @@ use std::time::Instant;
 use mio::net::TcpStream;
 
 use super::Server;
-use super::gate::{Allowance, BASE_DESCRIPTORS, Standing, Verdict};
+use super::gate::{Allowance, BASE_DESCRIPTORS, Verdict};
 use super::resident::{Conversation, Resident};
+use super::unproven::Network;
 use crate::ledger::Shared;
 use crate::ledger::diagnostics::not_let_in;
 use crate::ledger::metrics::Stage;
@@ -22,7 +23,7 @@ use crate::{metp, socks};
 /// Connections accepted in one turn of the loop, so that a burst does not hold up the tunnels.
 const ACCEPTS: usize = 16;
 
-/// METP sessions that have not logged in, at most. The newest displaces the oldest.
+/// METP sessions that have not logged in, at most.
 const METP_UNPROVEN: usize = 64;
 
 /// Descriptors that SOCKS leaves to METP, so that an administrator can always get in.
@@ -63,9 +64,9 @@ impl Server {
         }
         let allowance = self.allowance(service);
         let (sessions, users) = (&self.sessions, &self.world.shared.users);
-        let standing =
-            |key| sessions.get(key).map_or(Standing::Settled, |resident| resident.standing(users));
-        match self.gates.of(service).judge(source.ip(), allowance, now, standing) {
+        let evictable = |key| sessions.get(key).and_then(|resident| resident.evictable(users));
+        let network = Network::from(source.ip());
+        match self.gates.of(service).judge(network, allowance, now, evictable) {
             Verdict::Admit => self.admit(service, stream, source, now),
             Verdict::Replace(key) => {
                 self.end(key, Reason::Displaced, now);
@@ -117,8 +118,11 @@ impl Server {
             },
             Service::Metp => Allowance {
                 room: metrics.metp_open < settings.max_metp_sessions && free >= 1,
-                // Where descriptors are few, strangers at METP do not take them all.
-                unproven: METP_UNPROVEN.min(self.descriptors / 16).max(1),
+                // Strangers at METP take neither all descriptors, where these are few, nor all places.
+                unproven: METP_UNPROVEN
+                    .min(self.descriptors / 16)
+                    .min(settings.max_metp_sessions / 2)
+                    .max(1),
                 per_source: None,
             },
         }
@@ -156,9 +160,12 @@ impl Server {
             metrics.step(None, Some(Stage::Hello));
         }
         *metrics.open_mut(service) += 1;
-        self.gates.of(service).enter(key, source.ip(), now);
+        let place = self.gates.of(service).enter(key, source.ip().into(), now);
         let registered = match self.sessions.get_mut(key) {
-            Some(resident) => resident.register(key, &self.world.selector),
+            Some(resident) => {
+                resident.place = place;
+                resident.register(key, &self.world.selector)
+            }
             None => Ok(()),
         };
         match registered {

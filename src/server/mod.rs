@@ -9,8 +9,10 @@ mod closing;
 mod config;
 mod gate;
 mod house;
+mod lists;
 mod queues;
 mod resident;
+mod unproven;
 
 use std::io;
 use std::net::IpAddr;
@@ -41,6 +43,7 @@ use gate::Gate;
 use house::{House, Orders};
 use queues::Queues;
 use resident::{Conversation, Resident};
+use unproven::Network;
 
 /// How long a line of the access log waits for others, at most.
 const GATHER_LINES: Duration = Duration::from_millis(20);
@@ -342,11 +345,17 @@ impl Server {
             },
         };
         let Some(resident) = self.sessions.get_mut(key) else { return };
-        if resident.has_had_a_turn() {
+        if let Some(place) = resident.place {
             let service = resident.conversation.service();
-            self.gates.of(service).proved();
-            if let Some(listener) = self.listeners.of(service) {
-                listener.resume_if_held();
+            let gate = self.gates.of(service);
+            if let Some(progress) = resident.conversation.progress() {
+                gate.advance(place, progress, now);
+            } else {
+                resident.place = None;
+                gate.prove(place, (service == Service::Metp).then_some(key));
+                if let Some(listener) = self.listeners.of(service) {
+                    listener.resume_if_held();
+                }
             }
         }
         match turn {
@@ -404,9 +413,8 @@ impl Server {
         if service == Service::Metp {
             self.subscribers.retain(|subscriber| *subscriber != key);
         }
-        if let Some(source) = resident.conversation.source() {
-            self.gates.of(service).leave(source, resident.proven());
-        }
+        let network = resident.conversation.source().map(Network::from);
+        self.gates.of(service).leave(key, network, resident.place);
         match resident.conversation {
             Conversation::Socks(session) => {
                 session.close(reason, &mut self.world.context(key, now));

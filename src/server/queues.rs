@@ -41,7 +41,9 @@ impl Queues {
             return;
         }
         let queue = match resident.conversation {
-            Conversation::Metp(_) => &mut self.metp,
+            // Before the login it costs no more than a handshake, and must not wait longer.
+            Conversation::Metp(_) if resident.place.is_none() => &mut self.metp,
+            Conversation::Metp(_) => &mut self.talk,
             Conversation::Socks(_) if bulk => &mut self.bulk,
             Conversation::Socks(_) => &mut self.talk,
         };

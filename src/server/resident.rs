@@ -8,7 +8,9 @@ use std::time::Instant;
 use mio::event::Event;
 use mio::net::TcpStream;
 
-use super::gate::Standing;
+use super::gate::Evictable;
+use super::unproven::{Place, Progress};
+use crate::ledger::metrics::Stage;
 use crate::ledger::settings::Timeouts;
 use crate::ledger::users::{UserId, Users};
 use crate::reactor::selector::{Selector, Service, Side, Source};
@@ -23,8 +25,8 @@ pub(super) struct Resident {
     pub(super) queued: bool,
     /// Whether it is going to be closed on somebody's order.
     pub(super) doomed: Cell<bool>,
-    /// What it has shown of itself so far.
-    pub(super) standing: Standing,
+    /// Its place among those that have not proved themselves; none once it has.
+    pub(super) place: Option<Place>,
     /// The earliest alarm that the wheel has promised; later ones are void.
     pub(super) armed: Option<Tick>,
 }
@@ -38,39 +40,17 @@ pub(super) enum Conversation {
 
 impl Resident {
     pub(super) fn new(conversation: Conversation) -> Self {
-        Resident {
-            conversation,
-            queued: false,
-            doomed: Cell::new(false),
-            standing: Standing::New,
-            armed: None,
-        }
+        Resident { conversation, queued: false, doomed: Cell::new(false), place: None, armed: None }
     }
 
-    /// What it has shown of itself. A METP session of somebody who is no administrator is a guest's, and so is
-    /// one that only waits for its client to leave: nobody must be able to lock administrators out.
-    pub(super) fn standing(&self, users: &Users) -> Standing {
+    /// Why it may be evicted although it has proved itself: a METP session of somebody who is no administrator,
+    /// and one that only waits for its client to leave. Nobody must be able to lock administrators out.
+    pub(super) fn evictable(&self, users: &Users) -> Option<Evictable> {
         match &self.conversation {
-            Conversation::Metp(Some(session)) if self.proven() && session.is_guests(users) => {
-                Standing::Guest
-            }
-            Conversation::Metp(_) if self.proven() => Standing::Host,
-            _ => self.standing,
+            Conversation::Metp(Some(session)) if session.is_leaving() => Some(Evictable::Leaving),
+            Conversation::Metp(Some(session)) => session.onlooker(users).map(Evictable::Of),
+            Conversation::Metp(None) | Conversation::Socks(_) => None,
         }
-    }
-
-    /// Whether it has proved itself.
-    pub(super) fn proven(&self) -> bool {
-        self.standing == Standing::Settled
-    }
-
-    /// It has had a turn. Says whether it has proved itself in it.
-    pub(super) fn has_had_a_turn(&mut self) -> bool {
-        let before = self.standing;
-        if before != Standing::Settled {
-            self.standing = self.conversation.standing();
-        }
-        before != self.standing && self.proven()
     }
 
     pub(super) fn note(&mut self, side: Side, event: &Event) {
@@ -126,17 +106,22 @@ impl Conversation {
         }
     }
 
-    /// What the client has shown: nothing, something, or a complete request or login, which settles it.
-    fn standing(&self) -> Standing {
-        let (settled, silent) = match self {
-            Conversation::Socks(session) => (session.has_request(), session.is_silent()),
-            Conversation::Metp(Some(session)) => (session.logged_in(), session.is_silent()),
-            Conversation::Metp(None) => (false, false),
-        };
-        match (settled, silent) {
-            (true, _) => Standing::Settled,
-            (false, true) => Standing::Silent,
-            (false, false) => Standing::Speaking,
+    /// How far it has come. `None`: it has made a complete request, or logged in with METP.
+    pub(super) fn progress(&self) -> Option<Progress> {
+        match self {
+            Conversation::Socks(session) if session.has_request() => None,
+            Conversation::Socks(session) => Some(match session.stage() {
+                Stage::Hello => Progress::Nothing,
+                Stage::Auth => Progress::Greeted,
+                Stage::Request | Stage::Resolve | Stage::Connect | Stage::Relay => {
+                    Progress::LoggedIn
+                }
+                Stage::Goodbye => Progress::Refused,
+            }),
+            Conversation::Metp(Some(session)) if session.logged_in() => None,
+            Conversation::Metp(Some(session)) if session.is_leaving() => Some(Progress::Refused),
+            Conversation::Metp(Some(session)) if session.has_greeted() => Some(Progress::Greeted),
+            Conversation::Metp(_) => Some(Progress::Nothing),
         }
     }
 

@@ -175,11 +175,6 @@ impl<S: Stream> Session<S> {
         self.state.errand().is_some()
     }
 
-    /// Whether the client has said nothing yet.
-    pub fn is_silent(&self) -> bool {
-        matches!(self.state, State::Hello) && self.input.is_empty()
-    }
-
     /// Whether it is a bulk transfer, which can wait for those that talk.
     pub fn is_bulk(&self) -> bool {
         matches!(&self.state, State::Relay(relay) if relay.streaming())
@@ -287,7 +282,8 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    fn stage(&self) -> Stage {
+    /// How far it has come.
+    pub fn stage(&self) -> Stage {
         match self.state {
             State::Hello => Stage::Hello,
             State::Auth => Stage::Auth,
