@@ -14,10 +14,13 @@ use socks5d::proto::timestamp::Timestamp;
 use socks5d::reactor::log_thread::{DIAGNOSTICS, Outlet, Sink};
 use socks5d::reactor::resolver::system_lookup;
 use socks5d::reactor::selector::Service;
-use socks5d::server::{Config, Server};
+use socks5d::server::{Config, Descriptors, Server};
 
 /// EX_USAGE of sysexits(3).
 const BAD_USAGE: u8 = 64;
+
+/// Standard input, output and error: the runtime opens those that are closed.
+const STANDARD_STREAMS: usize = 3;
 
 /// How long the logs may take to be written when everything else is over.
 const LAST_FLUSH: Duration = Duration::from_secs(1);
@@ -56,9 +59,11 @@ fn complain(what: &dyn std::fmt::Display, code: ExitCode) -> ExitCode {
 
 fn serve(mut args: Args) -> io::Result<()> {
     process::harden()?;
-    let descriptors = process::raise_descriptor_limit()
-        .map_err(cannot("read the limit of descriptors"))
-        .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX))?;
+    let limit =
+        process::raise_descriptor_limit().map_err(cannot("read the limit of descriptors"))?;
+    let inherited = process::descriptors_below(limit).saturating_sub(STANDARD_STREAMS);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let descriptors = Descriptors::new(limit, inherited)?;
     let [access_log, diagnostics] = outlets().map_err(cannot("start the log thread"))?;
     let (filters, all_good) = known_filters(&std::env::var("RUST_LOG").unwrap_or_default());
     let mut warnings = warnings(&args);
@@ -126,7 +131,7 @@ fn warnings(args: &Args) -> Vec<&'static str> {
 
 fn config(
     args: Args,
-    descriptors: usize,
+    descriptors: Descriptors,
     access_log: Outlet,
     diagnostics: Outlet,
 ) -> io::Result<Config> {
@@ -139,7 +144,7 @@ fn config(
     }
     let mut settings = args.settings;
     if !args.max_connections_given {
-        settings.max_connections = affordable(descriptors);
+        settings.max_connections = affordable(descriptors.usable());
     }
     let address_space = process::address_space();
     if let Some(bytes) = address_space {

@@ -51,6 +51,24 @@ pub fn open_descriptors() -> usize {
     }
 }
 
+/// How many descriptors are tried one by one where the system does not list them.
+const PROBED_DESCRIPTORS: i32 = 1 << 16;
+
+/// Descriptors that are open and count against this limit, which is one of their numbers. To be asked at the
+/// start: what the process has inherited is not known otherwise.
+pub fn descriptors_below(limit: u64) -> usize {
+    let counts = |descriptor: i32| u64::try_from(descriptor).is_ok_and(|number| number < limit);
+    let Ok(folder) = fs::read_dir("/proc/self/fd") else {
+        // There is no /proc, or no descriptor left to read it with.
+        // SAFETY: F_GETFD takes a number, touches no memory, and fails for what is not open.
+        let is_open = |descriptor: &i32| unsafe { libc::fcntl(*descriptor, libc::F_GETFD) } != -1;
+        return (0..PROBED_DESCRIPTORS).filter(|number| counts(*number)).filter(is_open).count();
+    };
+    let number = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+    // Listing opens one itself, below the limit.
+    folder.filter_map(number).filter(|number| counts(*number)).count().saturating_sub(1)
+}
+
 /// Memory of this process that is resident, in bytes; 0 if the system does not tell.
 pub fn resident_bytes() -> u64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();

@@ -53,6 +53,8 @@ pub struct Vitals {
     pub closing: Option<Duration>,
     /// Descriptors that may be open.
     pub descriptors_limit: usize,
+    /// SOCKS connections for which these suffice, whatever the setting is.
+    pub connections_affordable: usize,
     /// Names on their way.
     pub names: Load,
     /// Lines of both logs that had to be dropped.

@@ -77,7 +77,8 @@ pub fn info(shared: &Shared, pool: &Pool, premises: &dyn Premises, now: Instant)
     lines.field("descriptors", footprint.descriptors);
     lines.field("descriptors-limit", vitals.descriptors_limit);
     lines.field("connections", metrics.open);
-    lines.field("connections-limit", settings.max_connections);
+    let admitted = settings.max_connections.min(vitals.connections_affordable);
+    lines.field("connections-limit", admitted);
     for (stage, count) in Stage::ALL.into_iter().zip(metrics.stages) {
         lines.field(format_args!("connections-{}", stage.word()), count);
     }

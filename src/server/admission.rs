@@ -29,6 +29,12 @@ const METP_UNPROVEN: usize = 64;
 /// Descriptors that SOCKS leaves to METP, so that an administrator can always get in.
 const METP_KEPT: usize = 4;
 
+/// What a tunnel takes: one descriptor for its client, and one for its target.
+const SOCKS_DESCRIPTORS: usize = 2;
+
+/// With fewer descriptors there is no tunnel.
+pub(super) const FEWEST_DESCRIPTORS: usize = BASE_DESCRIPTORS + METP_KEPT + SOCKS_DESCRIPTORS;
+
 impl Server {
     pub(super) fn accept(&mut self, now: Instant) {
         for service in [Service::Metp, Service::Socks] {
@@ -97,11 +103,20 @@ impl Server {
         let metrics = &self.world.shared.metrics;
         metrics
             .open
-            .saturating_mul(2)
+            .saturating_mul(SOCKS_DESCRIPTORS)
             .saturating_add(metrics.metp_open)
             .saturating_add(self.world.names.orphans())
             .saturating_add(self.world.closes.len())
             .saturating_add(BASE_DESCRIPTORS)
+    }
+
+    /// SOCKS connections for which there are descriptors now, those that are open included. Idle pipes do not
+    /// count, since they give way.
+    pub(super) fn affordable(&self) -> usize {
+        let metrics = &self.world.shared.metrics;
+        let kept = METP_KEPT.saturating_sub(metrics.metp_open);
+        let others = self.spoken_for().saturating_sub(metrics.open * SOCKS_DESCRIPTORS);
+        self.descriptors.saturating_sub(others).saturating_sub(kept) / SOCKS_DESCRIPTORS
     }
 
     /// What a service allows now.
@@ -112,7 +127,7 @@ impl Server {
         let kept = METP_KEPT.saturating_sub(metrics.metp_open);
         match service {
             Service::Socks => Allowance {
-                room: metrics.open < settings.max_connections && free >= 2 + kept,
+                room: metrics.open < settings.max_connections && free >= SOCKS_DESCRIPTORS + kept,
                 unproven: (settings.max_connections / 2).max(1),
                 per_source: settings.max_connections_per_ip,
             },

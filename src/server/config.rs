@@ -1,9 +1,11 @@
 //! What a server is made of.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
 use mio::unix::pipe::Receiver;
 
+use super::admission::FEWEST_DESCRIPTORS;
 use crate::ledger::settings::Settings;
 use crate::ledger::users::Users;
 use crate::reactor::log_thread::Outlet;
@@ -26,7 +28,7 @@ pub struct Config {
     /// How names are looked up.
     pub lookup: Box<Lookup>,
     /// Descriptors that the process may have; no session is admitted that could need more.
-    pub descriptors: usize,
+    pub descriptors: Descriptors,
     /// Bytes of address space that the process may have, if that is limited: threads take half of it at most.
     pub address_space: Option<usize>,
     /// Where the lines of the access log go.
@@ -37,6 +39,42 @@ pub struct Config {
     pub on_terminal: bool,
     /// Where signals come from.
     pub signals: Option<Receiver>,
+}
+
+/// Descriptors of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Descriptors {
+    limit: usize,
+    inherited: usize,
+}
+
+impl Descriptors {
+    /// As many as the process may have (RLIMIT_NOFILE); `inherited` of them are open at the start besides the
+    /// standard streams.
+    ///
+    /// # Errors
+    /// If those that are left do not suffice for METP and one tunnel.
+    pub fn new(limit: usize, inherited: usize) -> io::Result<Self> {
+        let descriptors = Descriptors { limit, inherited };
+        if descriptors.usable() >= FEWEST_DESCRIPTORS {
+            return Ok(descriptors);
+        }
+        let needed = FEWEST_DESCRIPTORS.saturating_add(inherited);
+        Err(io::Error::other(format!(
+            "too few descriptors: the limit is {limit}, and {needed} are needed, {inherited} of them for \
+             what is open already (ulimit -n)"
+        )))
+    }
+
+    /// As many as the process may have.
+    pub fn limit(self) -> usize {
+        self.limit
+    }
+
+    /// As many as it may have without what it has inherited.
+    pub fn usable(self) -> usize {
+        self.limit.saturating_sub(self.inherited)
+    }
 }
 
 /// Any free ports on 127.0.0.1, nobody who may log in, and all else as the program has it by default.
@@ -50,7 +88,7 @@ impl Default for Config {
             users: Users::default(),
             settings: Settings::default(),
             lookup: Box::new(system_lookup),
-            descriptors: usize::MAX,
+            descriptors: Descriptors { limit: usize::MAX, inherited: 0 },
             address_space: None,
             access_log: None,
             diagnostics: None,

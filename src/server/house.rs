@@ -119,7 +119,8 @@ impl Server {
                 Stop::Graceful { until, .. } => Some(until.saturating_duration_since(now)),
                 Stop::Farewell(_) | Stop::Now => Some(Duration::ZERO),
             },
-            descriptors_limit: self.descriptors,
+            descriptors_limit: self.descriptors_limit,
+            connections_affordable: self.affordable(),
             names: self.world.names.load(),
             lines_lost: self.outlet.iter().chain(&self.diagnostics).map(Outlet::lost).sum(),
         }

@@ -38,7 +38,7 @@ use crate::reactor::slab::{Key, Slab};
 use crate::reactor::wheel::Wheel;
 use crate::socks::{Context, Reason};
 use closing::{Stop, Terminal};
-pub use config::Config;
+pub use config::{Config, Descriptors};
 use gate::Gate;
 use house::{House, Orders};
 use queues::Queues;
@@ -65,6 +65,8 @@ pub struct Server {
     listeners: Listeners,
     gates: Gates,
     /// Descriptors that the process may have.
+    descriptors_limit: usize,
+    /// The same without what it has inherited.
     descriptors: usize,
     /// Bytes of address space that it may have, if that is limited.
     address_space: Option<usize>,
@@ -145,7 +147,8 @@ impl Server {
         }
         let mut settings = config.settings;
         settings.own_ports = vec![socks.address().port(), metp.address().port()];
-        let limits = Limits::new(settings.dns_threads, settings.dns_queue, config.descriptors)
+        let descriptors = config.descriptors.usable();
+        let limits = Limits::new(settings.dns_threads, settings.dns_queue, descriptors)
             .within(config.address_space);
         let waker = selector.waker().map_err(cannot("make the waker for look-ups"))?;
         let resolver = Resolver::new(limits, waker, config.lookup);
@@ -160,7 +163,8 @@ impl Server {
             wheel: Wheel::new(began),
             listeners: Listeners { socks: Some(socks), metp: Some(metp) },
             gates: Gates::default(),
-            descriptors: config.descriptors,
+            descriptors_limit: config.descriptors.limit(),
+            descriptors,
             address_space: config.address_space,
             world: World { selector, names, pool, closes: AbortiveCloses::default(), shared },
             outlet: config.access_log,
