@@ -202,7 +202,7 @@ fn values_take_units() {
     ] {
         assert!(admin.tell(line).starts_with("400 Bad Request [RANGE] "), "{line}");
     }
-    let syntax = "400 Bad Request [SYNTAX] unknown verb or wrong arguments";
+    let syntax = "400 Bad Request [SYNTAX] wrong arguments";
     assert_eq!(admin.tell("CHANGE-BUFFER 64k"), syntax);
     assert_eq!(admin.setting("buffer-size"), "1048576");
 }
