@@ -198,11 +198,18 @@ fn a_new_buffer_size_acts_on_an_open_tunnel() {
 /// Every way to end, a hundred times each, and nothing is left: no descriptor, no connection, no memory.
 #[test]
 fn nothing_is_left_after_any_ending() {
-    let proxy = Proxy::with(&["--handshake-timeout", "0.2", "--goodbye-timeout", "0.2"]);
+    let proxy = Proxy::start();
     let listener = listen([127, 0, 0, 1].into()).expect("loopback");
     let (_held, closed) = closed_port();
     let start = proxy.descriptors();
+    let timeouts = |seconds: f64| {
+        let mut admin = proxy.admin();
+        for name in ["handshake-timeout", "goodbye-timeout"] {
+            admin.set(name, seconds);
+        }
+    };
     let round = || {
+        timeouts(60.0);
         let mut late = Vec::new();
         for number in 0..100 {
             let (mut client, mut server) = tunnel_to(&proxy, &listener);
@@ -232,6 +239,7 @@ fn nothing_is_left_after_any_ending() {
             staying.say(&connect_request(closed)).reply();
             late.push(staying.stream);
         }
+        timeouts(0.2);
         eventually("all is closed", || proxy.descriptors() == start);
         proxy.wait_until_idle();
     };

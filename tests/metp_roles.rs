@@ -151,14 +151,16 @@ fn events_end_with_the_account() {
 /// A deleted subscriber that says nothing does not stay for ever: nobody could close it.
 #[test]
 fn a_deleted_subscriber_that_is_silent_is_closed() {
-    let proxy = Proxy::with(&["-u", "alice:pw", "--metp-idle-timeout", "0.5"]);
+    let proxy = Proxy::with(&["-u", "alice:pw"]);
     let mut alice = subscriber(&proxy, "connections metrics EVERY 3600");
     assert!(alice.line().starts_with("650 metrics "));
-    assert_eq!(proxy.admin().tell("DELETE-USER alice"), "200 OK");
+    let mut admin = proxy.admin();
+    assert_eq!(admin.tell("DELETE-USER alice"), "200 OK");
     let origin = Origin::echo();
     let mut tunnel = proxy.client();
     tunnel.say(&support::socks::connect_request(origin.address));
     read_exactly(&mut tunnel.stream, 10);
+    admin.set("metp-idle-timeout", "0.5");
     let heard = alice.rest();
     assert!(heard.is_empty() || heard == "401 Unauthorized\n", "{heard:?}");
 }
