@@ -16,7 +16,7 @@ const READERS: usize = 24;
 fn crowded() -> (Proxy, Vec<Client>) {
     let name = "n".repeat(255);
     let login = format!("{name}:pw");
-    let proxy = Builder::default().args(["-u", &login]).start();
+    let proxy = Builder::default().args(["-u", &login, "--handshake-timeout", "0"]).start();
     let client = || Client::new(proxy.socks()).logged_in(&name, "pw");
     let clients = (0..CONNECTIONS).map(|_| client()).collect();
     (proxy, clients)

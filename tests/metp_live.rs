@@ -71,7 +71,7 @@ fn a_long_list_waits_for_its_reader_and_nobody_for_it() {
     if !support::has_descriptors(2048, "a list of 300 connections") {
         return;
     }
-    let (proxy, echo) = (Proxy::start(), Origin::echo());
+    let (proxy, echo) = (Proxy::with(&["--handshake-timeout", "0"]), Origin::echo());
     let mut tunnel = proxy.tunnel(echo.address);
     let many: Vec<TcpStream> = (0..300).map(|_| proxy.socks()).collect();
     let mut admin = proxy.admin();
