@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::mpsc;
 
+use socks5d::ledger::settings::{Settings, Timeouts};
 use socks5d::ledger::users::Users;
 use socks5d::proto::metp::Role;
 use socks5d::reactor::selector::Service;
@@ -195,8 +196,18 @@ fn server_without_names() -> [SocketAddr; 2] {
         for (name, role) in [("admin", Role::Admin), ("alice", Role::User), ("bob", Role::User)] {
             users.add(name.as_bytes(), b"pw", role).expect("new");
         }
+        // Nothing ends by itself.
+        let timeouts = Timeouts {
+            handshake: None,
+            resolve: None,
+            connect: None,
+            connect_total: None,
+            goodbye: None,
+            ..Timeouts::default()
+        };
         let server = Server::bind(Config {
             users,
+            settings: Settings { timeouts, ..Settings::default() },
             lookup: Box::new(|_, _| {
                 loop {
                     std::thread::park();

@@ -90,7 +90,8 @@ fn thousands_of_clients_that_have_said_one_byte_keep_nobody_out() {
 /// Handshakes take at most half of the house; over that it is the oldest that goes.
 #[test]
 fn unfinished_handshakes_have_half_of_the_house() {
-    let (proxy, echo) = (Proxy::with(&["--max-connections", "20"]), Origin::echo());
+    let options = ["--max-connections", "20", "--handshake-timeout", "0"];
+    let (proxy, echo) = (Proxy::with(&options), Origin::echo());
     let mut first = crowd(proxy.socks_address(), 10, b"");
     let mut admin = proxy.admin();
     eventually("ten are in", || admin.metrics()[1] == 10);

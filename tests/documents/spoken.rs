@@ -64,7 +64,10 @@ fn the_grammar_describes_each_body_of_a_running_server() {
     let v6 = has_ipv6("a destination with an IPv6 address");
     let echo_v6 = if v6 { Origin::v6(echo) } else { Origin::echo() };
     let (grammar, (_guard, deaf)) = (grammar(), deaf());
-    let mut builder = Builder::default().listen(None).args(["--log-level", "debug"]);
+    // Nothing ends by itself.
+    let never = ["handshake", "connect", "connect-total", "goodbye"];
+    let options = never.map(|name| format!("--{name}-timeout=0"));
+    let mut builder = Builder::default().listen(None).args(["--log-level", "debug"]).args(options);
     for name in NAMES {
         builder = builder.args([OsStr::new("-u"), OsStr::from_bytes(&[name, b":pw"].concat())]);
     }

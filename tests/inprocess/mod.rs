@@ -95,7 +95,8 @@ enum IpAddrs {
 impl Default for Builder {
     fn default() -> Self {
         let accounts = vec![(b"admin".to_vec(), b"1234".to_vec())];
-        let timeouts = Timeouts { resolve: None, goodbye: None, ..Timeouts::default() };
+        let timeouts =
+            Timeouts { handshake: None, resolve: None, goodbye: None, ..Timeouts::default() };
         let settings = Settings { timeouts, grace: Duration::ZERO, ..Settings::default() };
         let listen = Some(Ipv4Addr::LOCALHOST.into());
         Builder { accounts, listen, settings, address_space: None, access_log: None }
@@ -122,7 +123,8 @@ impl Builder {
         self
     }
 
-    /// Changes the times. At first they are the usual ones, but nothing ends a look-up or a goodbye.
+    /// Changes the times. At first they are the usual ones, but nothing ends a handshake, a look-up or a
+    /// goodbye.
     pub fn timeouts(mut self, change: impl FnOnce(&mut Timeouts)) -> Self {
         change(&mut self.settings.timeouts);
         self
