@@ -85,7 +85,19 @@ fn without_large_pipes_transfers_are_whole() {
 #[test]
 fn without_splice_a_reset_is_passed_on() {
     let refusal = Refusal { call: libc::SYS_splice, argument: None, errno: libc::ENOSYS };
-    let Some(proxy) = start(&[refusal]) else { return };
+    a_reset_is_passed_on(&[refusal]);
+}
+
+/// A bad end looks bad also where SO_LINGER, which makes it so, is refused.
+#[test]
+fn without_so_linger_a_reset_is_passed_on() {
+    let argument = Some((2, u32::try_from(libc::SO_LINGER).expect("small")));
+    let refusal = Refusal { call: libc::SYS_setsockopt, argument, errno: libc::EPERM };
+    a_reset_is_passed_on(&[refusal]);
+}
+
+fn a_reset_is_passed_on(refusals: &[Refusal]) {
+    let Some(proxy) = start(refusals) else { return };
     let sockets = proxy.sockets();
     for upload in [false, true] {
         let (client, server) = both_ends(&proxy);

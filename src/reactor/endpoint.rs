@@ -55,6 +55,14 @@ pub trait Stream: Read + Write {
     /// Those of setsockopt(2).
     fn reset_on_close(&mut self) -> io::Result<()>;
 
+    /// Resets the connection at once, where [`Stream::reset_on_close`] is refused.
+    ///
+    /// # Errors
+    /// Those of connect(2); that it cannot be done with this stream.
+    fn disconnect(&mut self) -> io::Result<()> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
     /// Bytes that were written and that the peer has not acknowledged; a FIN counts as one. None once the
     /// connection has failed.
     ///
@@ -125,6 +133,10 @@ impl Stream for TcpStream {
         SockRef::from(&*self).set_linger(Some(Duration::ZERO))
     }
 
+    fn disconnect(&mut self) -> io::Result<()> {
+        tcp_state::disconnect(self.as_fd())
+    }
+
     fn unacknowledged(&self) -> io::Result<usize> {
         tcp_state::unacknowledged(self.as_fd())
     }
@@ -179,9 +191,9 @@ pub struct Endpoint<S: Stream> {
 
 impl<S: Stream> Drop for Endpoint<S> {
     fn drop(&mut self) {
-        if self.resets {
-            // An error means that the connection is gone already.
-            let _ = self.stream.reset_on_close();
+        if self.resets && self.stream.reset_on_close().is_err() {
+            // An error of this one too means that the connection is gone already.
+            let _ = self.stream.disconnect();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the kernel knows about the send queue of a TCP connection.
+//! What the kernel knows about the send queue of a TCP connection, and how a connection is dissolved.
 
 #![allow(unsafe_code)] // Each block tells why it is sound.
 
@@ -46,6 +46,21 @@ pub fn acknowledgement(socket: BorrowedFd<'_>) -> io::Result<Acknowledgement> {
         0 | 1 => Acknowledgement::Pending,
         _ => Acknowledgement::Unanswered(Duration::from_millis(info.tcpi_last_ack_recv.into())),
     })
+}
+
+/// Dissolves a connection, which sends RST and drops what is unsent (connect(2), AF_UNSPEC).
+///
+/// # Errors
+/// Those of connect(2).
+pub fn disconnect(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: sockaddr is plain data for which all zeros is a valid value; AF_UNSPEC is 0.
+    let nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
+    let length = size_of::<libc::sockaddr>() as libc::socklen_t;
+    // SAFETY: the kernel reads `length` bytes, which is the size of `nowhere`; the descriptor is open.
+    match unsafe { libc::connect(socket.as_raw_fd(), &raw const nowhere, length) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// The state CLOSED (RFC 9293 §3.3.2), as the kernel numbers it.
