@@ -158,7 +158,7 @@ impl Selector {
     /// Waits for events, at most for `timeout`; `None` waits until there is one.
     ///
     /// # Errors
-    /// Those of epoll_wait(2), if it fails [`FAILURES`] times in a row: nothing can mend that. An interruption
+    /// Those of epoll_wait(2), if it fails 17 times in a row: nothing can mend that. An interruption
     /// is no error, and a failing call takes no event.
     pub fn select(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let mut timeout = timeout;
