@@ -14,7 +14,7 @@ struct Excuse {
     reason: &'static str,
 }
 
-const EXCUSES: [Excuse; 10] = [
+const EXCUSES: [Excuse; 12] = [
     Excuse {
         phase: None,
         calls: &["accept4"],
@@ -48,7 +48,7 @@ const EXCUSES: [Excuse; 10] = [
         reason: "without events there is no loop: if it fails again and again the server says so and ends",
     },
     Excuse {
-        phase: Some(Phase::Serve),
+        phase: None,
         calls: &["recvfrom", "sendto", "splice", "read", "accept4", "recvmsg", "writev"],
         errnos: &["EAGAIN"],
         lasting: false,
@@ -95,6 +95,22 @@ const EXCUSES: [Excuse; 10] = [
         lasting: true,
         kinds: &[Kind::Stall],
         reason: "Rust's runtime tries again for ever where it is interrupted for ever",
+    },
+    Excuse {
+        phase: None,
+        calls: &["read"],
+        errnos: &["EINTR"],
+        lasting: true,
+        kinds: &[Kind::Stall, Kind::Spin],
+        reason: "Rust's std reads a file again for ever where it is interrupted for ever",
+    },
+    Excuse {
+        phase: None,
+        calls: &["shutdown"],
+        errnos: &["ENOTCONN"],
+        lasting: false,
+        kinds: &[Kind::Stall],
+        reason: "a lie: the kernel says that a connection is over that is not; where it is, an event tells so",
     },
     Excuse {
         phase: None,
