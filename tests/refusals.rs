@@ -3,9 +3,11 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsFd;
 use std::sync::mpsc;
 use std::thread;
 
+use socks5d::reactor::tcp_state::unacknowledged;
 use support::origin::{Origin, closed_port};
 use support::proxy::{Builder, Proxy};
 use support::seccomp::{self, Refusal};
@@ -117,6 +119,43 @@ fn a_reset_is_passed_on(refusals: &[Refusal]) {
         writing.join().expect("sent");
         drop(reader);
         eventually("the tunnel is gone", || proxy.sockets() == sockets);
+    }
+}
+
+/// Where the kernel does not tell what is under way, the reset waits for its deadline, and not for nothing.
+#[test]
+fn without_siocoutq_a_reset_comes_behind_the_bytes() {
+    let argument = Some((1, u32::try_from(libc::TIOCOUTQ).expect("small")));
+    for errno in [libc::ENOSYS, libc::EPERM] {
+        let refusal = Refusal { call: libc::SYS_ioctl, argument, errno };
+        if !seccomp::available() {
+            println!("skipped: seccomp filters cannot be had here");
+            return;
+        }
+        let patience = ["--goodbye-timeout", "600"];
+        let proxy = Builder::default().args(patience).refuses(&[refusal]).start();
+        let (client, server) = both_ends(&proxy);
+        let (mut sender, mut reader) = (server, client);
+        let sent = noise(3 * MIB, 6);
+        let expected = sent.clone();
+        let sending = thread::spawn(move || {
+            sender.write_all(&sent).expect("taken");
+            // What this kernel holds is lost with the reset: that is not the proxy's doing.
+            let queued = || unacknowledged(sender.as_fd()).expect("a socket");
+            eventually("all is acknowledged", || queued() == 0);
+            reset(sender);
+        });
+        // Slowly, until the tunnel is over: then the rest is under way.
+        let over = || proxy.stdout.all().iter().any(|line| line.ends_with("\ttarget-reset"));
+        let mut got = Vec::new();
+        eventually("the tunnel is over, or all has come", || {
+            let more = (expected.len() - got.len()).min(20_000);
+            got.extend(read_exactly(&mut reader, more));
+            over() || got.len() == expected.len()
+        });
+        got.extend(read_exactly(&mut reader, expected.len() - got.len()));
+        assert!(got == expected, "{errno}");
+        sending.join().expect("sent");
     }
 }
 

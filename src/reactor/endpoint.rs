@@ -284,9 +284,9 @@ impl<S: Stream> Endpoint<S> {
         self.resets = self.stream.reset_on_close().is_err();
     }
 
-    /// Whether the peer may still get bytes that were written.
+    /// Whether the peer may still get bytes that were written: also where the kernel does not tell.
     pub fn has_unacknowledged(&self) -> bool {
-        self.stream.unacknowledged().is_ok_and(|bytes| bytes > 0)
+        self.stream.unacknowledged().map_or(true, |bytes| bytes > 0)
     }
 
     /// The stream itself.
