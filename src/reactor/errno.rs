@@ -10,7 +10,7 @@ use std::io::{self, Error, ErrorKind};
 use super::endpoint::Transfer;
 
 /// How often a call is interrupted before that is its error.
-pub const INTERRUPTIONS: u32 = 1000;
+pub const INTERRUPTIONS: u32 = 100;
 
 /// Whether it is an error of the connection, such as a socket keeps until a call takes it (SO_ERROR): the
 /// peer has reset it, does not answer any more, or cannot be reached.

@@ -19,6 +19,7 @@ pub mod route;
 pub mod selector;
 pub mod slab;
 pub mod tcp_state;
+pub mod waker;
 pub mod wheel;
 
 /// What a session wants after its turn.

@@ -269,8 +269,9 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
 
-    use mio::{Events, Poll, Token, Waker};
+    use mio::{Events, Poll, Token};
 
+    use super::super::waker::Waker;
     use super::*;
 
     const MEMORY: Memory =

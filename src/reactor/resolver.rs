@@ -20,8 +20,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use mio::Waker;
-
 use super::{getaddrinfo, pthread};
 
 /// From this age on a look-up does not count against the number of workers.
@@ -56,12 +54,6 @@ pub trait Wake: Send + Sync {
     /// # Errors
     /// If the system refuses. Nobody has been woken then.
     fn wake(&self) -> io::Result<()>;
-}
-
-impl Wake for Waker {
-    fn wake(&self) -> io::Result<()> {
-        Waker::wake(self)
-    }
 }
 
 /// How much may be asked at once.

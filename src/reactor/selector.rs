@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use mio::event::{Event, Source as EventSource};
 use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Token};
 
 use super::endpoint::Dial;
 use super::errno::INTERRUPTIONS;
 use super::route::Routes;
 use super::slab::Key;
+use super::waker::Waker;
 
 /// The two services that this program offers, each with a listener of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

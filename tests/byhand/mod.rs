@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Token};
 use socks5d::ledger::Shared;
 use socks5d::ledger::settings::Settings;
 use socks5d::ledger::users::Users;
@@ -20,6 +20,7 @@ use socks5d::reactor::names::Names;
 use socks5d::reactor::resolver::{Limits, Resolver};
 use socks5d::reactor::selector::Side;
 use socks5d::reactor::slab::Key;
+use socks5d::reactor::waker::Waker;
 use socks5d::socks::{Context, Reason, Session};
 use support::proxy::connect;
 use support::socks::Client;

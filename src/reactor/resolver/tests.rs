@@ -4,6 +4,7 @@ use std::sync::mpsc;
 
 use mio::{Events, Poll, Token};
 
+use super::super::waker::Waker;
 use super::*;
 
 struct Bench {

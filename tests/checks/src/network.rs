@@ -12,11 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll, Token, Waker};
+use mio::{Events, Poll, Token};
 use socks5d::reactor::endpoint::Dial;
 use socks5d::reactor::names::{Memory, Names};
 use socks5d::reactor::resolver::{Limits, Resolver};
 use socks5d::reactor::slab::Key;
+use socks5d::reactor::waker::Waker;
 
 use crate::fake::{FakeStream, Making, Peer, Readiness};
 use crate::reference::{Asked, Heard, Stage, hear};
