@@ -14,7 +14,7 @@ struct Excuse {
     reason: &'static str,
 }
 
-const EXCUSES: [Excuse; 12] = [
+const EXCUSES: [Excuse; 13] = [
     Excuse {
         phase: None,
         calls: &["accept4"],
@@ -103,6 +103,14 @@ const EXCUSES: [Excuse; 12] = [
         lasting: true,
         kinds: &[Kind::Stall, Kind::Spin],
         reason: "Rust's std reads a file again for ever where it is interrupted for ever",
+    },
+    Excuse {
+        phase: Some(Phase::Start),
+        calls: &["rt_sigprocmask"],
+        errnos: &[],
+        lasting: false,
+        kinds: &[Kind::Stall],
+        reason: "glibc blocks all signals while it starts a thread, and cannot unblock them",
     },
     Excuse {
         phase: None,
