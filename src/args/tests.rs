@@ -138,6 +138,21 @@ fn bad_values_are_named_with_their_option() {
     }
 }
 
+/// Every option of the help, with a letter too many.
+#[test]
+fn every_option_is_found_by_what_is_nearly_its_name() {
+    let help = args(&["-h"]).expect_err("shows");
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let longs = help.split(|c| !is_part(c)).filter(|word| word.starts_with("--"));
+    let mut count = 0;
+    for long in longs {
+        let says = format!("{long}x: unknown option; did you mean {long}? socks5d -h lists all");
+        assert_eq!(args(&[&format!("{long}x")]), Err(says));
+        count += 1;
+    }
+    assert!(count >= KNOBS.len() + BASIC.len(), "only {count}");
+}
+
 #[test]
 fn users() {
     let args = args(&["-u", "alice:p:q ", "--user", "bob:\u{e9}"]).expect("good accounts");

@@ -194,6 +194,15 @@ fn bad_usage_is_named_without_passwords() {
     }
 }
 
+/// With a letter too many.
+#[test]
+fn every_option_is_found_by_what_is_nearly_its_name() {
+    for Opt { long, .. } in options::all() {
+        let says = format!("{long}x: unknown option; did you mean {long}? client -h lists all");
+        assert_eq!(args(&["-u", "a:b", &format!("{long}x")]).err(), Some(says));
+    }
+}
+
 #[test]
 fn the_variable_stands_in_for_the_option() {
     let parse = |line: &[&str], variable: &str| {
