@@ -17,6 +17,7 @@ use crate::ledger::metrics::Stage;
 use crate::reactor::endpoint::Stream;
 use crate::reactor::listener::Accepted;
 use crate::reactor::selector::Service;
+use crate::reactor::slab::Key;
 use crate::socks::Reason;
 use crate::{metp, socks};
 
@@ -152,6 +153,23 @@ impl Server {
             Service::Metp => (metrics.metp_open, settings.max_metp_sessions),
         };
         open < limit - limit / 32
+    }
+
+    /// A session has had a turn: admission has to know how far it has come in it.
+    pub(super) fn note_progress(&mut self, key: Key, now: Instant) {
+        let Some(resident) = self.sessions.get_mut(key) else { return };
+        let Some(place) = resident.place else { return };
+        let service = resident.conversation.service();
+        let gate = self.gates.of(service);
+        if let Some(progress) = resident.conversation.progress() {
+            gate.advance(place, progress, now);
+            return;
+        }
+        resident.place = None;
+        gate.prove(place, (service == Service::Metp).then_some(key));
+        if let Some(listener) = self.listeners.of(service) {
+            listener.resume_if_held();
+        }
     }
 
     fn admit(

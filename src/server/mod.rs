@@ -348,20 +348,8 @@ impl Server {
                 None => return,
             },
         };
+        self.note_progress(key, now);
         let Some(resident) = self.sessions.get_mut(key) else { return };
-        if let Some(place) = resident.place {
-            let service = resident.conversation.service();
-            let gate = self.gates.of(service);
-            if let Some(progress) = resident.conversation.progress() {
-                gate.advance(place, progress, now);
-            } else {
-                resident.place = None;
-                gate.prove(place, (service == Service::Metp).then_some(key));
-                if let Some(listener) = self.listeners.of(service) {
-                    listener.resume_if_held();
-                }
-            }
-        }
         match turn {
             Ok(Flow::Wait) => self.arm(key),
             Ok(Flow::Again) => self.queues.put_back(key, resident),

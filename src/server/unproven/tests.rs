@@ -1,0 +1,137 @@
+use std::time::Duration;
+
+use super::*;
+
+/// Numbers that look random and are the same each time (xorshift64).
+struct Noise(u64);
+
+impl Noise {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    number: u64,
+    network: Network,
+    place: Option<Place>,
+    progress: Progress,
+    since: Instant,
+}
+
+/// What each unproven session weighs.
+fn weights(model: &[Entry]) -> Vec<(Entry, usize)> {
+    let (mut networks, mut levels) = (HashMap::new(), [0; 4]);
+    for entry in model {
+        let (unproven, proven, silent) =
+            networks.entry(entry.network).or_insert((0_usize, 0_usize, 0_usize));
+        let is_open = usize::from(entry.place.is_some());
+        *unproven += is_open;
+        *proven += 1 - is_open;
+        levels[entry.progress as usize] += is_open;
+        if entry.progress == Progress::Nothing {
+            *silent += is_open;
+        }
+    }
+    let weight = |entry: &Entry| {
+        let (unproven, proven, silent) = networks[&entry.network];
+        let weight = unproven.saturating_sub(proven);
+        let is_silent = entry.progress == Progress::Nothing;
+        let weight = if is_silent { weight.min(silent) } else { weight };
+        weight * levels[entry.progress as usize]
+    };
+    let open = model.iter().filter(|entry| entry.place.is_some());
+    open.map(|entry| (*entry, weight(entry))).collect()
+}
+
+/// Against a list that is searched from end to end.
+#[test]
+fn the_first_candidate_is_of_those_that_weigh_most() {
+    let mut noise = Noise(1);
+    for networks in [1, 3, 40] {
+        let (mut unproven, mut model) = (Unproven::default(), Vec::<Entry>::new());
+        let mut now = Instant::now();
+        for number in 0..1000 {
+            now += Duration::from_millis(1);
+            let index = noise.below(model.len().max(1) as u64) as usize;
+            let progress = Progress::ALL[noise.below(4) as usize];
+            match (noise.below(5), model.get_mut(index)) {
+                (0, Some(Entry { place: Some(place), .. })) => {
+                    unproven.prove(*place);
+                    model[index].place = None;
+                }
+                (1, Some(entry)) => {
+                    match entry.place {
+                        Some(place) => unproven.leave(place),
+                        None => unproven.leave_proven(entry.network),
+                    }
+                    model.remove(index);
+                }
+                (2, Some(entry @ Entry { place: Some(_), .. })) if entry.progress != progress => {
+                    unproven.advance(entry.place.expect("matched"), progress, now);
+                    (entry.progress, entry.since) = (progress, now);
+                }
+                _ => {
+                    let network = Network::V4(noise.below(networks) as u32);
+                    let place = unproven.enter(Key::unpack(number), network, now);
+                    let progress = Progress::Nothing;
+                    model.push(Entry { number, network, place, progress, since: now });
+                }
+            }
+            let open = weights(&model);
+            assert_eq!(unproven.len(), open.len());
+            for network in (0..networks).map(|network| Network::V4(network as u32)) {
+                let here = model.iter().filter(|entry| entry.network == network).count();
+                assert_eq!(unproven.open_from(network), here);
+            }
+            let Some(first) = unproven.candidates().next() else {
+                assert!(open.is_empty());
+                continue;
+            };
+            let (found, weight) = open
+                .iter()
+                .find(|(entry, _)| entry.number == first.key.pack())
+                .expect("it is open");
+            assert_eq!((found.progress, found.since), (first.progress, first.since));
+            assert_eq!(open.iter().map(|(_, weight)| weight).max(), Some(weight));
+            let mut cell = open
+                .iter()
+                .map(|(entry, _)| entry)
+                .filter(|entry| (entry.network, entry.progress) == (found.network, found.progress));
+            assert!(cell.all(|rival| rival.since >= found.since));
+        }
+        for entry in model {
+            match entry.place {
+                Some(place) => unproven.leave(place),
+                None => unproven.leave_proven(entry.network),
+            }
+        }
+        let Unproven { networks, groups, cells, sessions, levels, len } = unproven;
+        assert!(networks.is_empty() && len == 0, "nothing is left");
+        assert!(groups.is_empty() && cells.is_empty() && sessions.is_empty());
+        let ByProgress { refused, nothing, greeted, logged_in } = levels;
+        for level in [refused, nothing, greeted, logged_in] {
+            assert!(level.ranks.is_empty() && level.len == 0);
+        }
+    }
+}
+
+#[test]
+fn a_place_is_void_when_its_session_has_left() {
+    let (mut unproven, now) = (Unproven::default(), Instant::now());
+    let network = Network::V4(1);
+    let place = unproven.enter(Key::unpack(1), network, now).expect("room");
+    unproven.prove(place);
+    unproven.prove(place);
+    unproven.leave(place);
+    unproven.advance(place, Progress::Greeted, now);
+    assert_eq!((unproven.len(), unproven.open_from(network)), (0, 1));
+    assert_eq!(unproven.candidates().next(), None);
+    unproven.leave_proven(network);
+    unproven.leave_proven(network);
+    assert_eq!(unproven.open_from(network), 0);
+}
