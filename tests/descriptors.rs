@@ -1,13 +1,13 @@
 //! Descriptors that the process has inherited are none that it can promise to anybody.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 use support::origin::Origin;
-use support::proxy::{Builder, connect};
+use support::proxy::{Builder, connect, wait_for_exit};
 use support::socks::{HELLO, connect_request, credentials};
-use support::{binary, eventually, exchange, read_exactly};
+use support::{PATIENCE, binary, eventually, exchange, read_exactly};
 
 /// Seven descriptors for each child of this shell, besides the standard streams.
 const INHERIT: &str = "exec 3<&0 4<&0 5<&0 6<&0 7<&0 8<&0 9<&0";
@@ -68,9 +68,13 @@ fn too_few_descriptors_are_no_start() {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("{limits} && exec \"$0\" -p 0 -P 0")]).arg(binary("socks5d"));
         shell.env_remove("PROXY_CTRL_SUPERUSER").env_remove("RUST_LOG").stdin(Stdio::null());
-        let output = shell.output().expect("it ends by itself");
-        assert_eq!((output.status.code(), output.stdout), (Some(1), Vec::new()));
-        let said = String::from_utf8(output.stderr).expect("text");
+        shell.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = shell.spawn().expect("there is a shell");
+        let status = wait_for_exit(&mut child, PATIENCE);
+        let (mut stdout, mut said) = (String::new(), String::new());
+        child.stdout.take().expect("piped").read_to_string(&mut stdout).expect("it has ended");
+        child.stderr.take().expect("piped").read_to_string(&mut said).expect("it has ended");
+        assert_eq!((status.code(), stdout.as_str()), (Some(1), ""));
         assert!(said.starts_with("socks5d: too few descriptors: the limit is 2"), "{said:?}");
         assert_eq!(said.matches('\n').count(), 1, "{said:?}");
         let needed = said.split(", and ").nth(1).and_then(|rest| rest.split(' ').next());
