@@ -143,8 +143,8 @@ pub struct Conversation {
 impl Conversation {
     /// Connects to the first address of `host` that answers within `connecting`, greets, and logs in with this line.
     ///
-    /// Both lines are sent in one segment, so that the server never sees a session that has greeted and not
-    /// logged in: those it evicts first when too many connect.
+    /// Both lines are sent in one segment: the server may evict a session that has greeted and not logged in
+    /// when too many connect (METP §8), and never sees this one so.
     ///
     /// # Errors
     /// [`Failure::Unreachable`]; [`Failure::Broken`] if what answers is no METP server;
