@@ -64,7 +64,8 @@ impl Server {
             }
         };
         if self.world.shared.to_own_ports.contains_key(&source) {
-            log::debug!("{service}: {source} is this server itself, by way of another address");
+            // It is this server itself, by way of another address.
+            not_let_in(service, source, "own-port");
             // If it cannot be had, closing is orderly and nothing else.
             let _ = stream.reset_on_close();
             return true;
