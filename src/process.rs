@@ -340,14 +340,19 @@ pub fn signals() -> io::Result<Receiver> {
     Ok(receiver)
 }
 
+/// How often the handler tries to pass a signal on.
+const SIGNAL_WRITES: u32 = 16;
+
 extern "C" fn handler(number: i32) {
     let byte = number.to_le_bytes();
     // SAFETY: errno belongs to this thread and is restored, so that the interrupted code sees none of this;
-    // write reads one byte of a live array. The pipe does not block: if it is full, enough signals wait.
+    // write reads one byte of a live array. The pipe does not block: if it is full, enough signals wait. Any other
+    // failure would lose the signal, so the call is tried again, a few times.
     unsafe {
         let errno = libc::__errno_location();
         let saved = *errno;
-        libc::write(PIPE.load(Ordering::Acquire), byte.as_ptr().cast(), 1);
+        let pipe = PIPE.load(Ordering::Acquire);
+        let _ = (0..SIGNAL_WRITES).any(|_| libc::write(pipe, byte.as_ptr().cast(), 1) == 1);
         *errno = saved;
     }
 }
