@@ -14,7 +14,7 @@ struct Excuse {
     reason: &'static str,
 }
 
-const EXCUSES: [Excuse; 13] = [
+const EXCUSES: [Excuse; 14] = [
     Excuse {
         phase: None,
         calls: &["accept4"],
@@ -98,11 +98,11 @@ const EXCUSES: [Excuse; 13] = [
     },
     Excuse {
         phase: None,
-        calls: &["read"],
+        calls: &["read", "write"],
         errnos: &["EINTR"],
         lasting: true,
         kinds: &[Kind::Stall, Kind::Spin],
-        reason: "Rust's std reads a file again for ever where it is interrupted for ever",
+        reason: "Rust's std and the threads of the logs try again for ever where they are interrupted for ever",
     },
     Excuse {
         phase: Some(Phase::Start),
@@ -111,6 +111,14 @@ const EXCUSES: [Excuse; 13] = [
         lasting: false,
         kinds: &[Kind::Stall],
         reason: "glibc blocks all signals while it starts a thread, and cannot unblock them",
+    },
+    Excuse {
+        phase: Some(Phase::Start),
+        calls: &["write"],
+        errnos: &[],
+        lasting: true,
+        kinds: &[Kind::Stall],
+        reason: "a handler of signals may do little more than write: SIGTERM is lost while that fails for ever",
     },
     Excuse {
         phase: None,
