@@ -394,8 +394,8 @@ fn a_line_end_behind_the_superuser_is_no_part_of_the_password() {
 /// Whatever the system refuses at the start, the one line says what for.
 #[test]
 fn an_error_of_the_start_says_what_was_being_done() {
-    // With fewer the program cannot even be loaded.
-    for descriptors in 4..32 {
+    let mut complaints = 0;
+    for descriptors in 4..64 {
         let mut command = Command::new("sh");
         let limited = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
         command.args(["-c", &limited]).arg(binary("socks5d"));
@@ -413,12 +413,18 @@ fn an_error_of_the_start_says_what_was_being_done() {
         if line.contains("listening: ") {
             child.kill().expect("it runs");
             child.wait().expect("a child");
-            assert!(descriptors > 6, "what it needs at least");
             break;
         }
-        assert_eq!(wait_for_exit(&mut child, Duration::from_secs(10)).code(), Some(1));
+        let code = wait_for_exit(&mut child, Duration::from_secs(10)).code();
+        // With so few, some of them inherited, the program cannot even be loaded.
+        if code == Some(127) {
+            continue;
+        }
+        assert_eq!(code, Some(1), "{descriptors}: {line}");
         let (_, what) = line.split_once("socks5d: ").expect("its name");
         assert!(!what.starts_with("Too many open files"), "{descriptors}: {line}");
         assert!(what.starts_with("cannot ") || what.contains("descriptors"), "{line}");
+        complaints += 1;
     }
+    assert!(complaints > 0, "what it needs at least");
 }
