@@ -18,6 +18,7 @@ pub mod resolver;
 pub mod route;
 pub mod selector;
 pub mod slab;
+pub mod stream;
 pub mod tcp_state;
 pub mod waker;
 pub mod wheel;

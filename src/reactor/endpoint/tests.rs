@@ -1,10 +1,15 @@
 //! Endpoints over a scripted stream whose courtesies fail: options, EOF, interruptions.
 
 use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use super::super::Flow;
 use super::super::farewell::Farewell;
+use super::super::liveness::Liveness;
+use super::super::tcp_state::Acknowledgement;
 use super::*;
 
 /// A stream that takes all, and answers other calls as its script says: an errno, or success behind its end.

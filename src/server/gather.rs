@@ -1,0 +1,57 @@
+//! Lines of the access log and events, which wait a little for others: each hand-over wakes a thread or a
+//! session.
+
+use std::time::{Duration, Instant};
+
+use super::Server;
+
+/// How long a line of the access log waits for others, at most.
+const GATHER_LINES: Duration = Duration::from_millis(20);
+/// How long an event waits for others, at most.
+const GATHER_EVENTS: Duration = Duration::from_millis(20);
+/// How many bytes of lines do not wait any more.
+const MANY_LINES: usize = 64 * 1024;
+
+impl Server {
+    /// Lets lines of the access log wait for others, a little: each hand-over wakes a thread.
+    pub(super) fn gather_lines(&mut self, now: Instant) {
+        match (self.world.shared.access_log.gathered(), self.lines_due) {
+            (0, _) => {}
+            (few, None) if few < MANY_LINES => self.lines_due = now.checked_add(GATHER_LINES),
+            (few, Some(due)) if few < MANY_LINES && now < due => {}
+            _ => self.hand_over_lines(),
+        }
+    }
+
+    /// Gives subscribers a turn when there are events, but not one for each.
+    pub(super) fn gather_events(&mut self, now: Instant) {
+        self.world.shared.events.trim();
+        let end = self.world.shared.events.end();
+        if self.told == end {
+            return;
+        }
+        let due = *self.events_due.get_or_insert(now + GATHER_EVENTS);
+        if now < due {
+            return;
+        }
+        (self.told, self.events_due) = (end, None);
+        for key in std::mem::take(&mut self.subscribers) {
+            if let Some(resident) = self.sessions.get_mut(key)
+                && resident.conversation.subscribes()
+            {
+                self.queues.put(key, resident);
+                self.subscribers.push(key);
+            }
+        }
+    }
+
+    pub(super) fn hand_over_lines(&mut self) {
+        self.lines_due = None;
+        let lines = self.world.shared.access_log.take_lines();
+        if let Some(outlet) = &self.outlet
+            && !lines.is_empty()
+        {
+            outlet.offer(lines.as_bytes());
+        }
+    }
+}
