@@ -155,11 +155,11 @@ impl Gate {
     }
 
     /// A session of this network has ended; with a place, if it had not proved itself.
-    pub fn leave(&mut self, key: Key, network: Option<Network>, place: Option<Place>) {
-        match (place, network) {
+    pub fn leave(&mut self, key: Key, from: Option<impl Into<Network>>, place: Option<Place>) {
+        match (place, from) {
             (Some(place), _) => self.unproven.leave(place),
             (None, Some(network)) => {
-                self.unproven.leave_proven(network);
+                self.unproven.leave_proven(network.into());
                 self.logged_in.retain(|other| *other != key);
             }
             (None, None) => {}

@@ -44,7 +44,6 @@ use gate::Gate;
 use house::{House, Orders};
 use queues::Queues;
 use resident::{Conversation, Resident};
-use unproven::Network;
 
 /// How long peers have to take what was sent to them before the process ends with a reset of their connections.
 const FINAL_CLOSES: Duration = Duration::from_secs(1);
@@ -400,8 +399,7 @@ impl Server {
         if service == Service::Metp {
             self.subscribers.retain(|subscriber| *subscriber != key);
         }
-        let network = resident.conversation.source().map(Network::from);
-        self.gates.of(service).leave(key, network, resident.place);
+        self.gates.of(service).leave(key, resident.conversation.source(), resident.place);
         match resident.conversation {
             Conversation::Socks(session) => {
                 session.close(reason, &mut self.world.context(key, now));

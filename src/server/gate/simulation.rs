@@ -232,7 +232,7 @@ impl Simulation {
 
     fn evict(&mut self, key: u64) {
         let Open { peer, place } = self.open.remove(&key).expect("it is open");
-        self.gate.leave(Key::unpack(key), None, place);
+        self.gate.leave(Key::unpack(key), None::<Network>, place);
         if let Peer::Honest(number) = peer {
             self.fates.insert(number, Fate::Evicted);
             self.honest.insert(number, (None, 0));
