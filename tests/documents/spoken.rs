@@ -105,7 +105,7 @@ fn the_grammar_describes_each_body_of_a_running_server() {
     check_bodies(&mut admin, &grammar);
 
     for key in admin.ask("CONFIG GET").iter().map(|line| value(line, "key").to_owned()) {
-        for to in ["on", "error", "trace", "0.001", "90.25", "31536000", "1000000", "17"] {
+        for to in ["on", "error", "trace", "30.001", "90.25", "31536000", "1000000", "17"] {
             // What is no value of this setting is refused.
             let told = admin.tell(&format!("CONFIG SET {key} {to}"));
             assert!(grammar.matches("status", told.as_bytes()), "{told}");
