@@ -251,6 +251,8 @@ fn at_the_origin(stage: &Stage<'_>, id: u64, size: u64, seen: Outcome) -> Outcom
     // It sees the end as soon as the client does, and waits for it as long.
     match stage.origin.received(id, PATIENCE * 2) {
         Some(received) => match judge("at the origin", received, size) {
+            // The origin has given up, and its end is not the server's doing.
+            Stalled(what) if matches!(seen, WrongEnd(_)) => Stalled(what),
             // The client has given up, and has seen why.
             Stalled(_) | Whole if seen != Whole => seen,
             Whole | BadEnd(_) => seen,
