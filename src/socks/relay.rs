@@ -95,7 +95,7 @@ impl<S: Stream> Relay<S> {
     }
 
     fn touch(&mut self, now: Instant) {
-        self.last_byte = u64::try_from(self.age(now).as_nanos()).unwrap_or(u64::MAX);
+        self.last_byte = nanos(self.age(now));
     }
 
     /// Time since the request.
@@ -139,11 +139,11 @@ impl<S: Stream> Relay<S> {
 
     /// When the peers are to be looked after, or the tunnel has been silent for too long.
     pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
-        let since = |start: Instant, time: Option<Duration>| start.checked_add(time?);
-        let probe = since(self.errand.began(), timeouts.keepalive).filter(|_| !self.probing);
-        let check = since(self.errand.began(), self.check.due()).filter(|_| timeouts.ack.is_some());
-        let silent = since(self.last_byte(), self.patience(timeouts));
-        [silent, probe, check].into_iter().flatten().min()
+        let silent = self.patience(timeouts).map(|time| self.last_byte.saturating_add(nanos(time)));
+        let probe = timeouts.keepalive.filter(|_| !self.probing).map(nanos);
+        let check = self.check.due().filter(|_| timeouts.ack.is_some()).map(nanos);
+        let next = silent.into_iter().chain(probe).chain(check).min()?;
+        self.errand.began().checked_add(Duration::from_nanos(next))
     }
 
     /// How long no byte may move.
@@ -285,8 +285,10 @@ impl<S: Stream> Relay<S> {
     fn count(&mut self, direction: Direction, bytes: u64, cx: &mut Context<'_, S>) {
         if bytes > 0 {
             self.touch(cx.now);
-            let timeouts = &cx.shared.settings.timeouts;
-            self.check.moved(self.age(cx.now), timeouts.check_interval());
+            if self.check.due().is_none() {
+                let interval = cx.shared.settings.timeouts.check_interval();
+                self.check.moved(Duration::from_nanos(self.last_byte), interval);
+            }
             let Errand { tally, login, .. } = &mut *self.errand;
             cx.shared.count(tally, login.usage(), Moved { direction, bytes, now: cx.now });
         }
@@ -320,4 +322,10 @@ impl<S: Stream> Relay<S> {
             self.touch(cx.now);
         }
     }
+}
+
+/// In nanoseconds: 584 years at most.
+fn nanos(time: Duration) -> u64 {
+    let whole = time.as_secs().saturating_mul(1_000_000_000);
+    whole.saturating_add(time.subsec_nanos().into())
 }
