@@ -149,9 +149,4 @@ impl Timeouts {
     pub fn metp_liveness(&self) -> Liveness {
         Liveness::new(self.keepalive, self.ack)
     }
-
-    /// How long a tunnel in which bytes move is not asked whether its peers answer.
-    pub fn check_interval(&self) -> Option<Duration> {
-        Some(self.keepalive.unwrap_or(Duration::MAX).min(self.ack?))
-    }
 }

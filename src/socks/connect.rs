@@ -166,8 +166,11 @@ impl<S: Stream> Connect<S> {
     }
 
     /// Gives this attempt up, and the addresses not yet tried too if no time is left for them.
-    pub fn expire(mut self: Box<Self>, cx: &Context<'_, S>) -> Box<Self> {
-        self.attempt = None;
+    pub fn expire(mut self: Box<Self>, cx: &mut Context<'_, S>) -> Box<Self> {
+        // It may have succeeded without having been noticed.
+        if let Some(attempt) = self.attempt.take() {
+            cx.abort(attempt);
+        }
         self.failed(ReplyCode::TimedOut);
         let total = cx.shared.settings.timeouts.connect_total;
         if total.is_some_and(|patience| cx.now.saturating_duration_since(self.began) >= patience) {

@@ -20,7 +20,7 @@ use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::{Endpoint, Stop, Stream};
 use crate::reactor::errno::is_of_the_peer;
 use crate::reactor::lane::{Budget, End, Lane, Phase};
-use crate::reactor::tcp_state::Acknowledgement::{Complete, Pending, Unanswered};
+use crate::reactor::tcp_state::Acknowledgement::Complete;
 
 /// What each lane may spend in one turn.
 const BUDGET: Budget = Budget { bytes: 256 * 1024, reads: 16 };
@@ -66,7 +66,7 @@ impl<S: Stream> Relay<S> {
         };
         relay.touch(now);
         // The reply is under way.
-        relay.check.moved(relay.age(now), timeouts.check_interval());
+        relay.check.moved(relay.age(now), timeouts.ack);
         relay
     }
 
@@ -197,20 +197,15 @@ impl<S: Stream> Relay<S> {
         limit: Duration,
         cx: &mut Context<'_, S>,
     ) -> Next<S> {
-        let age = self.age(cx.now);
-        let of = |peer: &Endpoint<S>| peer.stream().acknowledgement();
-        // A connection that cannot be asked has failed, which an event tells.
-        let asked = [of(client), of(&self.target)].map(|found| found.unwrap_or(Complete));
-        let ([worst, _], reason) = match asked {
-            [Unanswered(_), _] => (asked, Reason::ClientTimeout),
-            [other, unanswered @ Unanswered(_)] => ([unanswered, other], Reason::TargetTimeout),
-            [Complete, other] => ([other, Complete], Reason::TargetTimeout),
-            [Pending, _] => (asked, Reason::ClientTimeout),
+        // One that cannot be asked, where the kernel refuses that, is left to the kernel's own patience.
+        let of = |peer: &Endpoint<S>| peer.stream().acknowledgement().unwrap_or(Complete);
+        let (client, target) = (of(client), of(&self.target));
+        let reason = match self.check.found(self.age(cx.now), client, target, limit) {
+            None => return Next::Wait(State::Relay(self)),
+            Some(Direction::Down) => Reason::ClientTimeout,
+            Some(Direction::Up) => Reason::TargetTimeout,
         };
-        if self.check.found(age, worst, limit) {
-            return Next::end(Some(self.abort(cx)), reason);
-        }
-        Next::Wait(State::Relay(self))
+        Next::end(Some(self.abort(cx)), reason)
     }
 
     fn half_closed(&self) -> bool {
@@ -286,8 +281,8 @@ impl<S: Stream> Relay<S> {
         if bytes > 0 {
             self.touch(cx.now);
             if self.check.due().is_none() {
-                let interval = cx.shared.settings.timeouts.check_interval();
-                self.check.moved(Duration::from_nanos(self.last_byte), interval);
+                let limit = cx.shared.settings.timeouts.ack;
+                self.check.moved(Duration::from_nanos(self.last_byte), limit);
             }
             let Errand { tally, login, .. } = &mut *self.errand;
             cx.shared.count(tally, login.usage(), Moved { direction, bytes, now: cx.now });

@@ -6,59 +6,87 @@
 
 use std::time::Duration;
 
+use crate::ledger::Direction;
 use crate::reactor::tcp_state::Acknowledgement;
+
+/// Looks in the time that a peer has to answer: it is found gone an eighth of it late, at most.
+const LOOKS: u32 = 8;
 
 /// Times are whole seconds from the beginning of the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StallCheck {
     /// When to ask next.
     next: u32,
-    /// When a peer was first found not to answer.
+    /// When a peer was first found not to answer, and which: see [`since`].
     since: u32,
 }
 
 const NEVER: u32 = u32::MAX;
 
 impl StallCheck {
-    /// Asks for the first time after `interval`.
+    /// Nothing has moved, and nothing is asked.
     pub fn new() -> Self {
         StallCheck { next: NEVER, since: NEVER }
     }
 
-    /// A byte has moved at `now`: asks after `interval` at the latest.
-    pub fn moved(&mut self, now: Duration, interval: Option<Duration>) {
+    /// A byte has moved at `now`. `limit` is how long a peer may not answer.
+    pub fn moved(&mut self, now: Duration, limit: Option<Duration>) {
         if self.next == NEVER
-            && let Some(interval) = interval
+            && let Some(limit) = limit
         {
-            self.next = seconds(now.saturating_add(interval));
+            self.next = seconds(now.saturating_add(limit / LOOKS));
         }
     }
 
-    /// When to ask next, if anything has moved since it was last asked.
+    /// When to ask next, if anything has moved since all was found acknowledged.
     pub fn due(&self) -> Option<Duration> {
         (self.next != NEVER).then(|| Duration::from_secs(self.next.into()))
     }
 
-    /// What was found at `now`. Returns whether the peer counts as gone: it has acknowledged nothing for
-    /// `limit` although something was sent to it.
-    pub fn found(&mut self, now: Duration, found: Acknowledgement, limit: Duration) -> bool {
-        let (pending, silent) = match found {
-            Acknowledgement::Complete => (false, None),
-            Acknowledgement::Pending => (true, None),
-            Acknowledgement::Unanswered(silent) => (true, Some(silent)),
+    /// What was found at `now` of the client and of the target. Returns the direction whose receiver counts as
+    /// gone: it has acknowledged nothing for `limit` although something was sent to it.
+    pub fn found(
+        &mut self,
+        now: Duration,
+        client: Acknowledgement,
+        target: Acknowledgement,
+        limit: Duration,
+    ) -> Option<Direction> {
+        let complete = [client, target] == [Acknowledgement::Complete; 2];
+        let interval = limit / LOOKS;
+        self.next = if complete { NEVER } else { seconds(now.saturating_add(interval)) };
+        let silence = |found| match found {
+            Acknowledgement::Unanswered(silence) => Some(silence),
+            Acknowledgement::Complete | Acknowledgement::Pending => None,
         };
-        let interval = if silent.is_some() { limit / 4 } else { limit };
-        self.next = if pending { seconds(now.saturating_add(interval)) } else { NEVER };
-        let Some(silent) = silent else {
-            self.since = NEVER;
-            return false;
+        // The one that has been silent for longer.
+        let (silence, direction) = match (silence(client), silence(target)) {
+            (None, None) => {
+                self.since = NEVER;
+                return None;
+            }
+            (down, up) if down >= up => (down?, Direction::Down),
+            (_, up) => (up?, Direction::Up),
         };
-        if self.since == NEVER {
-            self.since = seconds(now);
+        let begins = since(seconds(now), direction);
+        if self.since == NEVER || self.since & 1 != begins & 1 {
+            self.since = begins;
         }
-        let stalled = now.saturating_sub(Duration::from_secs(self.since.into()));
-        stalled >= limit && silent >= limit
+        let end = Duration::from_secs((self.since >> 1).into()).saturating_add(limit);
+        if now >= end && silence >= limit {
+            return Some(direction);
+        }
+        // No later than the end of its time, if it is silent for as long as that.
+        if now < end {
+            self.next = self.next.min(seconds(end));
+        }
+        None
     }
+}
+
+/// A time and a direction in one number, so that a tunnel is no larger for it.
+fn since(seconds: u32, direction: Direction) -> u32 {
+    seconds.min(NEVER >> 2) << 1 | u32::from(direction == Direction::Up)
 }
 
 /// Rounded up, so that nothing is early.
@@ -79,14 +107,14 @@ mod tests {
     fn a_tunnel_in_which_nothing_moves_is_asked_about_once() {
         let mut check = StallCheck::new();
         assert_eq!(check.due(), None);
-        check.moved(Duration::from_millis(1500), Some(MINUTE));
-        assert_eq!(check.due(), Some(Duration::from_secs(62)), "rounded up");
-        check.moved(MINUTE, Some(MINUTE));
-        assert_eq!(check.due(), Some(Duration::from_secs(62)), "bytes do not put it off");
-        assert!(!check.found(MINUTE, Complete, LIMIT));
+        check.moved(Duration::from_millis(1500), Some(LIMIT));
+        assert_eq!(check.due(), Some(Duration::from_secs(17)), "rounded up");
+        check.moved(Duration::from_secs(10), Some(LIMIT));
+        assert_eq!(check.due(), Some(Duration::from_secs(17)), "bytes do not put it off");
+        assert_eq!(check.found(Duration::from_secs(17), Complete, Complete, LIMIT), None);
         assert_eq!(check.due(), None);
-        check.moved(LIMIT, Some(MINUTE));
-        assert_eq!(check.due(), Some(LIMIT + MINUTE));
+        check.moved(LIMIT, Some(LIMIT));
+        assert_eq!(check.due(), Some(LIMIT * 9 / 8));
         let mut off = StallCheck::new();
         off.moved(MINUTE, None);
         assert_eq!(off.due(), None);
@@ -96,44 +124,69 @@ mod tests {
     fn a_peer_that_does_not_read_stays() {
         let mut check = StallCheck::new();
         let mut now = MINUTE;
-        for _ in 0..100 {
-            assert!(!check.found(now, Pending, LIMIT));
-            // A single probe may be on its way for long: their interval grows to two minutes.
-            assert_eq!(check.due(), Some(now + LIMIT));
-            now += LIMIT;
+        for _ in 0..1000 {
+            assert_eq!(check.found(now, Pending, Complete, LIMIT), None);
+            now = check.due().expect("it waits for an answer");
         }
     }
 
-    /// The last answer may be long ago when something is sent for the first time in hours.
+    /// Whatever was found before, it has its time from the first look that finds it silent, and hardly more from
+    /// the moment that it went.
     #[test]
-    fn a_peer_that_has_just_gone_has_its_time() {
-        let mut check = StallCheck::new();
-        let (start, hour) = (Duration::from_secs(3600), Duration::from_secs(3600));
-        assert!(!check.found(start, Unanswered(hour), LIMIT));
-        let mut now = start;
-        while now < start + LIMIT {
-            assert!(!check.found(now, Unanswered(hour), LIMIT), "{now:?}");
-            now = check.due().expect("it waits for an answer");
+    fn a_peer_that_goes_is_found_an_eighth_late_at_most() {
+        for (limit, before) in [(120, Complete), (120, Pending), (10, Pending), (8, Pending)] {
+            let limit = Duration::from_secs(limit);
+            let mut check = StallCheck::new();
+            check.moved(Duration::ZERO, Some(limit));
+            let first = check.due().expect("it moved");
+            assert_eq!(check.found(first, before, Complete, limit), None);
+            // It goes right behind that look. Its last answer may be long ago: nothing was sent for hours.
+            let gone = first;
+            check.moved(gone, Some(limit));
+            let mut silence = Duration::from_secs(7200);
+            loop {
+                let now = check.due().expect("it waits for an answer");
+                silence += limit;
+                match check.found(now, Unanswered(silence), Complete, limit) {
+                    None => assert!(now < gone + limit * 9 / 8 + Duration::from_secs(2), "{now:?}"),
+                    Some(direction) => {
+                        assert_eq!(direction, Direction::Down);
+                        assert!(now >= gone + limit, "{now:?}");
+                        break;
+                    }
+                }
+            }
         }
-        assert!(now <= start + LIMIT * 5 / 4);
-        assert!(check.found(now, Unanswered(hour), LIMIT));
     }
 
     #[test]
     fn an_answer_begins_it_anew() {
         let mut check = StallCheck::new();
-        assert!(!check.found(MINUTE, Unanswered(LIMIT), LIMIT));
-        assert!(!check.found(MINUTE * 3, Unanswered(MINUTE), LIMIT), "answered in between");
-        assert!(!check.found(MINUTE * 4, Pending, LIMIT));
-        assert!(!check.found(MINUTE * 5, Unanswered(LIMIT), LIMIT));
-        assert!(check.found(MINUTE * 7, Unanswered(LIMIT), LIMIT));
+        let mut found = |minutes, found| check.found(MINUTE * minutes, Complete, found, LIMIT);
+        assert_eq!(found(1, Unanswered(LIMIT)), None);
+        assert_eq!(found(3, Unanswered(MINUTE)), None, "answered in between");
+        assert_eq!(found(4, Pending), None);
+        assert_eq!(found(5, Unanswered(LIMIT)), None);
+        assert_eq!(found(7, Unanswered(LIMIT)), Some(Direction::Up));
+    }
+
+    /// Each of the two has a time of its own.
+    #[test]
+    fn one_peer_does_not_inherit_the_time_of_the_other() {
+        let mut check = StallCheck::new();
+        assert_eq!(check.found(MINUTE, Unanswered(MINUTE), Complete, LIMIT), None);
+        assert_eq!(check.found(MINUTE * 3, Pending, Unanswered(LIMIT * 9), LIMIT), None);
+        assert_eq!(check.found(MINUTE * 4, Pending, Unanswered(LIMIT * 9), LIMIT), None);
+        let both = check.found(MINUTE * 5, Unanswered(MINUTE), Unanswered(LIMIT * 9), LIMIT);
+        assert_eq!(both, Some(Direction::Up), "the one that has been silent for longer");
     }
 
     #[test]
     fn times_without_end_do_not_overflow() {
-        let mut check = StallCheck::new();
-        check.moved(Duration::MAX, Some(Duration::MAX));
+        let (mut check, end) = (StallCheck::new(), Duration::MAX);
+        check.moved(end, Some(end));
         assert!(check.due().is_some());
-        assert!(!check.found(Duration::MAX, Unanswered(Duration::MAX), Duration::MAX));
+        let found = check.found(end, Unanswered(Duration::ZERO), Unanswered(end), end);
+        assert_eq!(found, Some(Direction::Up));
     }
 }
