@@ -49,7 +49,7 @@ fn closed(stream: &mut TcpStream) -> bool {
 
 fn limit_lines(proxy: &Proxy) -> usize {
     let lines = proxy.stderr.all();
-    lines.iter().filter(|line| line.contains("limit of connections is reached")).count()
+    lines.iter().filter(|line| line.contains("limit of connections")).count()
 }
 
 /// With no deadline to help: half-open clients are displaced, in a large house and in a small one.

@@ -151,6 +151,37 @@ fn whoever_makes_room_has_a_line() {
     });
 }
 
+/// Whoever has logged in was let in, though he makes room later; and why somebody was refused is said once.
+#[test]
+fn whoever_makes_room_at_metp_has_no_second_line() {
+    let proxy = Builder::default()
+        .args(["--log-level", "debug", "--max-metp-sessions", "2", "--goodbye-timeout", "600"])
+        .args(["-u", "bob:pw"])
+        .start();
+    let mut admin = proxy.admin();
+    let stream = connect(proxy.metp_address());
+    let bob = address(&stream);
+    let mut guest = Metp::new(stream).logged_in("bob", "pw");
+    assert_eq!(guest.tell("GET_METRICS"), "200 OK");
+    let stream = connect(proxy.metp_address());
+    let eve = address(&stream);
+    let mut refused = Metp::new(stream);
+    refused
+        .say("HELLO METP/1.0\nAUTH bob wrong\n")
+        .hears("200 Welcome to METP/1.0\n401 Unauthorized\n");
+    waits_for(&proxy, "metp", eve, "auth-failed");
+    let mut other = connect(proxy.metp_address());
+    other.write_all(b"GET / HTTP/1.1\n").expect("taken");
+    waits_for(&proxy, "metp", address(&other), "http");
+    assert_eq!(admin.tell("PING"), "200 PONG");
+    let lines = proxy.stderr.all();
+    let about = |source: SocketAddr| {
+        let remote = format!("remote={source} ");
+        lines.iter().filter(|line| line.contains("not let in") && line.contains(&remote)).count()
+    };
+    assert_eq!((about(bob), about(eve)), (0, 1), "{lines:?}");
+}
+
 /// At the level that is the default there is one line for an episode, with the address.
 #[test]
 fn a_full_address_is_told_once() {

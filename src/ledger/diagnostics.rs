@@ -7,6 +7,7 @@ use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use super::network::Network;
 use crate::reactor::selector::Service;
 
 /// Failed logins of one source that have a line each, in one [`WINDOW`]; the others share one.
@@ -15,21 +16,21 @@ pub const LINES_EACH: u64 = 10;
 /// How long failed logins of one source are counted together, from the first of them on.
 pub const WINDOW: Duration = Duration::from_secs(1);
 
-/// Sources whose failed logins are counted at once. Those of further sources have a line each: whoever comes from so
-/// many addresses must not hide others from programs that read the lines.
+/// Sources whose failed logins are counted at once; an IPv6 /64 is one. Those of further sources have a line each:
+/// whoever comes from so many addresses must not hide others from programs that read the lines.
 pub const SOURCES: usize = 1024;
 
 /// An episode is over when its cause has not been met for this long.
 const EPISODE: Duration = Duration::from_secs(10);
 
-/// Episodes of one kind that are known at once. While there are as many, others are not told of.
+/// Episodes of one kind that are known at once. With one more, that which was met least lately is forgotten.
 const EPISODES: usize = 128;
 
 /// What has been said lately.
 #[derive(Default)]
 pub struct Diagnostics {
     failures: Failures,
-    full_addresses: Episodes<IpAddr>,
+    full_addresses: Episodes<Network>,
     local_errors: Episodes<Option<i32>>,
 }
 
@@ -50,15 +51,15 @@ impl Diagnostics {
         self.failures.next()
     }
 
-    /// The next source whose failed logins have been counted for long enough, and how many had no line; `None` once
-    /// there is no other. Without a time all have been counted for long enough.
+    /// The address of the latest failure of the next source whose failed logins have been counted for long enough, and
+    /// how many had no line; `None` once there is no other. Without a time all have been counted for long enough.
     pub fn counted(&mut self, now: Option<Instant>) -> Option<(IpAddr, u64)> {
         self.failures.take(now)
     }
 
     /// A connection was closed because its address has as many as it may have.
     pub fn address_is_full(&mut self, service: Service, source: IpAddr, now: Instant) {
-        if self.full_addresses.begins(source, now) {
+        if self.full_addresses.begins(source.into(), now) {
             log::info!("{service}: {source} has as many connections as one address may have");
         }
     }
@@ -89,7 +90,7 @@ impl<K> Default for Episodes<K> {
     }
 }
 
-impl<K: Eq + Hash> Episodes<K> {
+impl<K: Copy + Eq + Hash> Episodes<K> {
     /// The cause is met. Says whether that begins an episode.
     fn begins(&mut self, cause: K, now: Instant) -> bool {
         let is_over = |met: Instant| now.saturating_duration_since(met) >= EPISODE;
@@ -101,35 +102,40 @@ impl<K: Eq + Hash> Episodes<K> {
         if self.0.len() >= EPISODES {
             self.0.retain(|_, met| !is_over(*met));
         }
-        let known = self.0.len() < EPISODES;
-        if known {
-            self.0.insert(cause, now);
+        if self.0.len() >= EPISODES
+            && let Some(oldest) =
+                self.0.iter().min_by_key(|(_, met)| **met).map(|(cause, _)| *cause)
+        {
+            self.0.remove(&oldest);
         }
-        known
+        self.0.insert(cause, now);
+        true
     }
 }
 
 /// Failed logins of late, by source.
 #[derive(Default)]
 struct Failures {
-    /// How many there were since the window of each source began.
-    counts: HashMap<IpAddr, u64>,
+    /// How many there were since the window of each source began, and the address of the latest.
+    counts: HashMap<Network, (u64, IpAddr)>,
     /// When the windows began, the oldest first.
-    windows: VecDeque<(Instant, IpAddr)>,
+    windows: VecDeque<(Instant, Network)>,
     /// Sources with more than have a line.
     crowded: usize,
 }
 
 impl Failures {
     fn tells(&mut self, source: IpAddr, now: Instant) -> bool {
-        if let Some(count) = self.counts.get_mut(&source) {
+        let network = Network::from(source);
+        if let Some((count, latest)) = self.counts.get_mut(&network) {
+            *latest = source;
             *count = count.saturating_add(1);
             self.crowded += usize::from(*count == LINES_EACH + 1);
             return *count <= LINES_EACH;
         }
         if self.counts.len() < SOURCES {
-            self.counts.insert(source, 1);
-            self.windows.push_back((now, source));
+            self.counts.insert(network, (1, source));
+            self.windows.push_back((now, network));
         }
         true
     }
@@ -142,15 +148,16 @@ impl Failures {
 
     fn take(&mut self, now: Option<Instant>) -> Option<(IpAddr, u64)> {
         loop {
-            let (began, source) = *self.windows.front()?;
+            let (began, network) = *self.windows.front()?;
             if now.is_some_and(|now| now.saturating_duration_since(began) < WINDOW) {
                 return None;
             }
             self.windows.pop_front();
-            let untold = self.counts.remove(&source).unwrap_or(0).saturating_sub(LINES_EACH);
+            let Some((count, latest)) = self.counts.remove(&network) else { continue };
+            let untold = count.saturating_sub(LINES_EACH);
             if untold > 0 {
                 self.crowded = self.crowded.saturating_sub(1);
-                return Some((source, untold));
+                return Some((latest, untold));
             }
         }
     }
@@ -185,6 +192,19 @@ mod tests {
         assert_eq!(told.counted(None), Some((address(1), 1)));
         assert_eq!(told.counted(None), None);
         assert!(told.failures.counts.is_empty());
+    }
+
+    /// A client with a network of IPv6 has addresses beyond number.
+    #[test]
+    fn a_network_of_ipv6_is_one_source() {
+        let (mut told, start) = (Diagnostics::default(), Instant::now());
+        let address = |number: u128| IpAddr::V6((0x2001_0db8 << 96 | number).into());
+        let lines = (0..3000).filter(|number| told.tells_failure(address(*number), start)).count();
+        assert_eq!(lines, 10);
+        assert_eq!(told.counted(None), Some((address(2999), 2990)));
+        let told =
+            (0..200).filter(|number| told.full_addresses.begins(address(*number).into(), start));
+        assert_eq!(told.count(), 1);
     }
 
     /// Each failure has a line, or its place in a count.
@@ -228,7 +248,9 @@ mod tests {
         assert!(!episodes.begins(1, start + EPISODE));
         assert!(episodes.begins(1, start + EPISODE * 2));
         for cause in 2..1000 {
-            assert_eq!(episodes.begins(cause, start + EPISODE * 2), cause <= 128);
+            let now = start + EPISODE * 2 + MS * cause;
+            assert!(episodes.begins(cause, now), "no number of causes hides another");
+            assert!(!episodes.begins(cause, now));
         }
         assert_eq!(episodes.0.len(), EPISODES);
         assert!(episodes.begins(2000, start + EPISODE * 4));

@@ -7,6 +7,7 @@ pub mod events;
 pub mod histogram;
 pub mod knobs;
 pub mod metrics;
+pub mod network;
 pub mod settings;
 pub mod users;
 

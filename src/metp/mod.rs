@@ -34,6 +34,7 @@ use crate::proto::text::Escaped;
 use crate::reactor::Flow;
 use crate::reactor::buffer::{Buffer, Pool};
 use crate::reactor::endpoint::{Endpoint, Stop, Stream, Transfer};
+use crate::reactor::errno::is_of_the_peer;
 use crate::reactor::farewell::Farewell;
 use crate::reactor::selector::Service;
 use execute::{Answer, Desk, Effect};
@@ -288,8 +289,9 @@ impl<S: Stream> Session<S> {
                 self.say_goodbye(cx.now);
                 Step::Go
             }
-            Transfer::Failed(_) => {
-                self.tell_lost("client-reset");
+            Transfer::Failed(error) => {
+                let of_the_peer = is_of_the_peer(&error);
+                self.tell_lost(if of_the_peer { "client-reset" } else { "local-error" });
                 Step::Close
             }
         }

@@ -5,6 +5,7 @@
 //! acknowledged. So a connection is closed once nothing of that kind is left, or its deadline has passed. The
 //! kernel makes no event of it; the queue is looked at again at growing intervals.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::endpoint::{Endpoint, Stream};
@@ -21,7 +22,9 @@ const MAX_WAITING: usize = 1024;
 /// Connections that are closed with a reset when the peers have what was sent to them.
 pub struct AbortiveCloses<S: Stream> {
     /// In order of their beginning.
-    waiting: Vec<Waiting<S>>,
+    waiting: VecDeque<Waiting<S>>,
+    /// When the first of them is to be looked at again.
+    next: Option<Instant>,
 }
 
 struct Waiting<S: Stream> {
@@ -34,26 +37,28 @@ struct Waiting<S: Stream> {
 
 impl<S: Stream> Default for AbortiveCloses<S> {
     fn default() -> Self {
-        AbortiveCloses { waiting: Vec::new() }
+        AbortiveCloses { waiting: VecDeque::new(), next: None }
     }
 }
 
 impl<S: Stream> AbortiveCloses<S> {
     /// Closes a connection with a reset: at once if its peer has all that was sent, otherwise when it has, or
-    /// `patience` is over (`None`: 60 s).
-    pub fn add(&mut self, mut endpoint: Endpoint<S>, now: Instant, patience: Option<Duration>) {
+    /// `timeout` is over (`None`: 60 s).
+    pub fn add(&mut self, mut endpoint: Endpoint<S>, now: Instant, timeout: Option<Duration>) {
         endpoint.reset_on_close();
-        let patience = patience.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
-        if !endpoint.has_unacknowledged() || patience.is_zero() {
+        let timeout = timeout.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
+        if !endpoint.has_unacknowledged() || timeout.is_zero() {
             return;
         }
         if self.waiting.len() >= MAX_WAITING {
-            self.waiting.remove(0);
+            self.waiting.pop_front();
         }
-        self.waiting.push(Waiting {
+        let next_look = now + FIRST_INTERVAL.min(timeout);
+        self.next = self.next.into_iter().chain([next_look]).min();
+        self.waiting.push_back(Waiting {
             endpoint,
-            deadline: now + patience,
-            next_look: now + FIRST_INTERVAL,
+            deadline: now + timeout,
+            next_look,
             interval: FIRST_INTERVAL,
         });
     }
@@ -63,22 +68,26 @@ impl<S: Stream> AbortiveCloses<S> {
     pub fn sweep(&mut self, now: Instant, allowed: usize) {
         let excess = self.waiting.len().saturating_sub(allowed);
         self.waiting.drain(..excess);
+        if self.next.is_none_or(|next| next > now) {
+            return;
+        }
         self.waiting.retain_mut(|waiting| {
-            if waiting.deadline <= now {
-                return false;
-            }
             if waiting.next_look > now {
                 return true;
             }
+            if waiting.deadline <= now {
+                return false;
+            }
             waiting.interval = (waiting.interval * 2).min(LONGEST_INTERVAL);
-            waiting.next_look = now + waiting.interval;
+            waiting.next_look = waiting.deadline.min(now + waiting.interval);
             waiting.endpoint.has_unacknowledged()
         });
+        self.next = self.waiting.iter().map(|waiting| waiting.next_look).min();
     }
 
     /// When [`AbortiveCloses::sweep`] is to be called next; `None` if nothing waits.
     pub fn next_sweep(&self) -> Option<Instant> {
-        self.waiting.iter().map(|waiting| waiting.next_look.min(waiting.deadline)).min()
+        self.next.filter(|_| !self.is_empty())
     }
 
     /// Connections that wait. Each has a descriptor.

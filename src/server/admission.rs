@@ -90,7 +90,8 @@ impl Server {
                 if let Some(listener) = self.listeners.of(service)
                     && listener.hold(stream, source, now, until)
                 {
-                    log::warn!("{service}: the limit of connections is reached, others wait");
+                    let of = if allowance.room { " without a login or request" } else { "" };
+                    log::warn!("{service}: the limit of connections{of} is reached, others wait");
                 }
                 return false;
             }

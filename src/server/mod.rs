@@ -399,12 +399,16 @@ impl Server {
         if service == Service::Metp {
             self.subscribers.retain(|subscriber| *subscriber != key);
         }
-        self.gates.of(service).leave(key, resident.conversation.source(), resident.place);
+        let place = resident.place;
+        self.gates.of(service).leave(key, resident.conversation.source(), place);
         match resident.conversation {
             Conversation::Socks(session) => {
                 session.close(reason, &mut self.world.context(key, now));
             }
-            Conversation::Metp(Some(session)) if reason == Reason::Displaced => {
+            // One that has logged in was let in; why one that is refused is, has been said.
+            Conversation::Metp(Some(session))
+                if reason == Reason::Displaced && place.is_some() && !session.is_leaving() =>
+            {
                 not_let_in(service, session.source(), reason);
             }
             Conversation::Metp(_) => {}

@@ -12,11 +12,11 @@
 //! time, or the logarithm of the number of different weights.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Instant;
 
 use super::lists::{Arena, List};
+pub use crate::ledger::network::Network;
 use crate::reactor::slab::Key;
 
 /// How far an unproven session has come.
@@ -35,23 +35,6 @@ pub enum Progress {
 impl Progress {
     const ALL: [Progress; 4] =
         [Progress::Refused, Progress::Nothing, Progress::Greeted, Progress::LoggedIn];
-}
-
-/// What counts as one address: an IPv4 address, or an IPv6 network of 64 bits, which is what one customer gets
-/// at least (RFC 6177 §2), with addresses beyond number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Network {
-    V4(u32),
-    V6(u64),
-}
-
-impl From<IpAddr> for Network {
-    fn from(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(v4) => Network::V4(v4.to_bits()),
-            IpAddr::V6(v6) => Network::V6((v6.to_bits() >> 64) as u64),
-        }
-    }
 }
 
 /// Where an unproven session is kept. It is void when the session has proved itself or ended.

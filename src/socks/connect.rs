@@ -239,7 +239,10 @@ impl<S: Stream> Connect<S> {
                 self.attempt_began = cx.now;
             }
             Err(error) => {
-                cx.shared.diagnostics.cannot_connect(candidate, &error, cx.now);
+                // While there are others, nothing is amiss: ::1 on a machine without IPv6.
+                if self.candidates.as_slice().is_empty() {
+                    cx.shared.diagnostics.cannot_connect(candidate, &error, cx.now);
+                }
                 self.failed(reply_code(&error));
             }
         }

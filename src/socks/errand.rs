@@ -12,6 +12,7 @@ use crate::ledger::{Shared, Tally};
 use crate::proto::metp::{Topic, field};
 use crate::proto::socks5::{ReplyCode, Target};
 use crate::proto::text::Escaped;
+use crate::reactor::errno::is_of_the_peer;
 use crate::reactor::slab::Key;
 
 /// Why a session ended. Displays as the last field of the access log.
@@ -67,11 +68,20 @@ impl Reason {
         match self {
             Reason::Unauthorized => metrics.refused_auth += 1,
             Reason::Displaced => metrics.refused_limit += 1,
-            Reason::Protocol | Reason::Left | Reason::ClientReset | Reason::HandshakeTimeout => {
+            Reason::Protocol
+            | Reason::Left
+            | Reason::ClientReset
+            | Reason::LocalError
+            | Reason::HandshakeTimeout => {
                 metrics.unfinished += 1;
             }
             _ => {}
         }
+    }
+
+    /// What a failing call comes to: `peers`, if its error is news of the peer, or this machine's own fault.
+    pub fn of(error: &std::io::Error, peers: Reason) -> Self {
+        if is_of_the_peer(error) { peers } else { Reason::LocalError }
     }
 
     /// Whether the peers see the end as an orderly one (FIN). All other ends are passed on as a reset, so that
@@ -196,5 +206,21 @@ impl Errand {
             duration: now.saturating_duration_since(self.began),
             reason: reason.word(),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_this_machine_is_not_booked_as_the_peers() {
+        let of = |errno| Reason::of(&std::io::Error::from_raw_os_error(errno), Reason::ClientReset);
+        for errno in [libc::ENOBUFS, libc::ENOMEM, libc::EPERM, libc::ENOSYS] {
+            assert_eq!(of(errno), Reason::LocalError, "{errno}");
+        }
+        for errno in [libc::ECONNRESET, libc::EPIPE, libc::ETIMEDOUT, libc::EHOSTUNREACH] {
+            assert_eq!(of(errno), Reason::ClientReset, "{errno}");
+        }
     }
 }

@@ -351,7 +351,9 @@ impl<S: Stream> Session<S> {
         let Next::Wait(state) = next else { return next };
         match self.client.flush(&mut self.output, cx.pool, &mut 0) {
             Ok(()) | Err(Stop::Blocked) => Next::Wait(state),
-            Err(Stop::Failed(_)) => Next::end(state.into_errand(cx), Reason::ClientReset),
+            Err(Stop::Failed(error)) => {
+                Next::end(state.into_errand(cx), Reason::of(&error, Reason::ClientReset))
+            }
         }
     }
 
@@ -366,7 +368,7 @@ impl<S: Stream> Session<S> {
             Transfer::Blocked => Next::Wait(state),
             // A message that is not whole yet can never be answered.
             Transfer::Ended => Next::end(None, Reason::Left),
-            Transfer::Failed(_) => Next::end(None, Reason::ClientReset),
+            Transfer::Failed(error) => Next::end(None, Reason::of(&error, Reason::ClientReset)),
         }
     }
 

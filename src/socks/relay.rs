@@ -256,11 +256,11 @@ impl<S: Stream> Relay<S> {
                     }
                 }
                 End::SourceFailed(error) => {
-                    let reason = match direction {
-                        _ if !is_of_the_peer(&error) => Reason::LocalError,
+                    let peers = match direction {
                         Direction::Up => Reason::ClientReset,
                         Direction::Down => Reason::TargetReset,
                     };
+                    let reason = Reason::of(&error, peers);
                     return Next::end(Some(self.abort(cx)), reason);
                 }
             }
