@@ -118,8 +118,24 @@ pub fn without_terminal(command: &mut Command) -> &mut Command {
     command
 }
 
+/// Signals that whoever runs the tests may have left ignored: nohup(1) one of them, a shell without job control
+/// others of what it starts in the background.
+const OF_TERMINALS: [i32; 7] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+];
+
 fn in_new_session(command: &mut Command, terminal: Option<RawFd>) {
     let enter = move || {
+        for signal in OF_TERMINALS {
+            // SAFETY: the call takes numbers and is async-signal-safe.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
         // SAFETY: setsid and ioctl are async-signal-safe calls that take numbers.
         let failed = unsafe {
             libc::setsid() == -1
