@@ -2,8 +2,8 @@
 //! an orderly one.
 //!
 //! SO_LINGER with a timeout of 0 makes close(2) send RST, and drops what the peer's kernel has not
-//! acknowledged. So a connection is closed once nothing of that kind is left, or its deadline has passed. The
-//! kernel makes no event of it; the queue is looked at again at growing intervals.
+//! acknowledged. So a connection is closed once nothing of that kind is left, or the peer has taken none of it for
+//! too long. The kernel makes no event of it; the queue is looked at again at growing intervals.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -14,8 +14,10 @@ use super::endpoint::{Endpoint, Stream};
 const FIRST_INTERVAL: Duration = Duration::from_millis(5);
 /// The longest interval between two looks.
 const LONGEST_INTERVAL: Duration = Duration::from_millis(320);
-/// The longest a connection waits, whatever the settings say.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// The longest a connection waits for its peer to take anything, whatever the settings say.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest it waits for its peer to take all.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
 /// Connections that wait at once, at most.
 const MAX_WAITING: usize = 1024;
 
@@ -30,7 +32,13 @@ pub struct AbortiveCloses<S: Stream> {
 struct Waiting<S: Stream> {
     /// Dropping it sends RST.
     endpoint: Endpoint<S>,
+    /// Bytes that the peer had not acknowledged at the last look.
+    left: usize,
+    /// How long it may take none of them.
+    timeout: Duration,
     deadline: Instant,
+    /// Beyond this time the deadline is not put off.
+    end: Instant,
     next_look: Instant,
     interval: Duration,
 }
@@ -42,12 +50,13 @@ impl<S: Stream> Default for AbortiveCloses<S> {
 }
 
 impl<S: Stream> AbortiveCloses<S> {
-    /// Closes a connection with a reset: at once if its peer has all that was sent, otherwise when it has, or
-    /// `timeout` is over (`None`: 60 s).
+    /// Closes a connection with a reset: at once if its peer has all that was sent, otherwise when it has, or has
+    /// taken nothing for `timeout` (`None`: 60 s), or 10 minutes are over.
     pub fn add(&mut self, mut endpoint: Endpoint<S>, now: Instant, timeout: Option<Duration>) {
         endpoint.reset_on_close();
-        let timeout = timeout.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
-        if !endpoint.has_unacknowledged() || timeout.is_zero() {
+        let timeout = timeout.unwrap_or(LONGEST_TIMEOUT).min(LONGEST_TIMEOUT);
+        let left = endpoint.unacknowledged();
+        if left == 0 || timeout.is_zero() {
             return;
         }
         if self.waiting.len() >= MAX_WAITING {
@@ -57,13 +66,16 @@ impl<S: Stream> AbortiveCloses<S> {
         self.next = self.next.into_iter().chain([next_look]).min();
         self.waiting.push_back(Waiting {
             endpoint,
+            left,
+            timeout,
             deadline: now + timeout,
+            end: now + LONGEST_WAIT,
             next_look,
             interval: FIRST_INTERVAL,
         });
     }
 
-    /// Closes those whose peers have everything, and those whose deadline has passed; also the oldest of those
+    /// Closes those whose peers have everything, and those whose peers take nothing; also the oldest of those
     /// that are more than `allowed`.
     pub fn sweep(&mut self, now: Instant, allowed: usize) {
         let excess = self.waiting.len().saturating_sub(allowed);
@@ -75,12 +87,17 @@ impl<S: Stream> AbortiveCloses<S> {
             if waiting.next_look > now {
                 return true;
             }
-            if waiting.deadline <= now {
+            let left = waiting.endpoint.unacknowledged();
+            if left < waiting.left {
+                waiting.left = left;
+                waiting.deadline = waiting.end.min(now + waiting.timeout);
+            }
+            if left == 0 || waiting.deadline <= now {
                 return false;
             }
             waiting.interval = (waiting.interval * 2).min(LONGEST_INTERVAL);
             waiting.next_look = waiting.deadline.min(now + waiting.interval);
-            waiting.endpoint.has_unacknowledged()
+            true
         });
         self.next = self.waiting.iter().map(|waiting| waiting.next_look).min();
     }
@@ -175,6 +192,35 @@ mod tests {
             assert!(received <= sent, "more than was sent");
         };
         assert_eq!((received, end), (sent, ErrorKind::ConnectionReset));
+    }
+
+    /// A slow peer gets all, however long it takes in comparison with the timeout.
+    #[test]
+    fn a_peer_that_takes_something_has_its_time_anew() {
+        let (mut near, mut far) = pair();
+        let _ = SockRef::from(near.stream()).set_send_buffer_size(256 * 1024);
+        let _ = SockRef::from(&far).set_recv_buffer_size(16 * 1024);
+        let (chunk, mut sent) = (vec![b'x'; 65536], 0);
+        while let Transfer::Moved(count) = near.write(&chunk) {
+            sent += count;
+        }
+        let (mut closes, mut now) = (AbortiveCloses::default(), Instant::now());
+        let timeout = Duration::from_secs(5);
+        closes.add(near, now, Some(timeout));
+        let (start, mut received, mut left) = (now, 0, usize::MAX);
+        while let Ok(count) = far.read(&mut [0; 4096]) {
+            received += count;
+            // As time goes by only when something was taken, it is the peer that is slow, not this test.
+            let queued =
+                closes.waiting.front().map_or(0, |waiting| waiting.endpoint.unacknowledged());
+            if queued < left {
+                left = queued;
+                now += timeout / 4;
+            }
+            closes.sweep(now, 1);
+        }
+        assert_eq!(received, sent);
+        assert!(now > start + timeout * 2, "{:?}", now - start);
     }
 
     #[test]

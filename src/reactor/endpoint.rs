@@ -135,9 +135,9 @@ impl<S: Stream> Endpoint<S> {
         self.resets = self.stream.reset_on_close().is_err();
     }
 
-    /// Whether the peer may still get bytes that were written: also where the kernel does not tell.
-    pub fn has_unacknowledged(&self) -> bool {
-        self.stream.unacknowledged().map_or(true, |bytes| bytes > 0)
+    /// Bytes that were written and that the peer may still get; the greatest number where the kernel does not tell.
+    pub fn unacknowledged(&self) -> usize {
+        self.stream.unacknowledged().unwrap_or(usize::MAX)
     }
 
     /// The stream itself.
