@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use socks5d::proto::metp::{Command, END_OF_BODY, Opening, Status};
+use socks5d::reactor::pthread;
 
 use crate::answer::{Answer, Kind};
 use crate::output::Output;
@@ -429,11 +429,17 @@ fn connect(host: &str, port: u16, time: Duration) -> io::Result<TcpStream> {
     Err(last)
 }
 
-/// A look-up cannot be interrupted: it is left behind in its thread when it takes too long.
+/// The stack of a thread that looks up a name, in bytes: getaddrinfo(3) puts buffers of 64 KiB and more on it.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// A look-up cannot be interrupted: it is left behind in its thread when it takes too long. An address needs none.
 fn look_up(host: &str, port: u16, time: Duration) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
     let (sender, receiver) = mpsc::channel();
     let host = host.to_owned();
-    thread::Builder::new().spawn(move || {
+    pthread::start(c"dns", STACK_BYTES, move || {
         let addresses = (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
         // The receiver may have given up.
         let _ = sender.send(addresses);

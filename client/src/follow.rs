@@ -1,11 +1,11 @@
 //! The access log as it is written: one line for each request that is over.
 
 use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use socks5d::proto::metp::{Command, LogSelection, Topic, Topics};
+use socks5d::reactor::pthread;
 
 use crate::conversation::{Conversation, Failure, Server};
 use crate::output::show;
@@ -26,24 +26,35 @@ const REPLIES: [&str; 9] = [
     "address-not-supported",
 ];
 
-/// Shows requests of all servers at the same time, until they end or the reader does. What fails is reported.
+/// The stack of a thread that follows a server, in bytes: an unoptimised build takes half of it at most.
+const STACK_BYTES: usize = 512 * 1024;
+
+/// Shows requests of all servers at the same time, until they end or the reader does. What fails is reported. A
+/// server whose thread cannot be started is one that has failed; the others are followed.
 ///
 /// # Errors
 /// The first failure, in the order of the servers; that of the reader at once.
 pub fn follow_all(servers: &[Server], json: bool, last: u64) -> Result<(), Failure> {
     let (sender, ended) = mpsc::channel();
     for (number, server) in servers.iter().cloned().enumerate() {
-        let sender = sender.clone();
-        let work = move || {
-            let done = follow(&server, json, last);
-            if let Err(failure) = &done {
-                server.output.report_as(failure, &refusal::shown_live("-f", failure));
+        let output = server.output.clone();
+        let end = {
+            let sender = sender.clone();
+            move |done: Result<(), Failure>| {
+                if let Err(failure) = &done {
+                    output.report_as(failure, &refusal::shown_live("-f", failure));
+                }
+                // The receiver may have given up.
+                let _ = sender.send((number, done));
             }
-            // The receiver may have given up.
-            let _ = sender.send((number, done));
         };
-        let no_thread = |error| Failure::Broken(format!("Cannot start a thread: {error}"));
-        thread::Builder::new().spawn(work).map_err(no_thread)?;
+        let work = {
+            let end = end.clone();
+            move || end(follow(&server, json, last))
+        };
+        if let Err(error) = pthread::start(c"follow", STACK_BYTES, work) {
+            end(Err(Failure::Broken(format!("Cannot start a thread: {error}"))));
+        }
     }
     drop(sender);
     let mut failures = Vec::new();

@@ -41,6 +41,7 @@ use socks5d::process;
 
 fn main() -> ExitCode {
     process::ignore_file_size_signal();
+    process::share_heaps();
     // Before there is any other thread: see there.
     let login = process::take_from_environment(args::LOGIN_VARIABLE);
     let [host, port] = [args::HOST_VARIABLE, args::PORT_VARIABLE].map(std::env::var_os);

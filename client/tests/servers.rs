@@ -7,12 +7,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::client::{Outcome, client, command, outcome, run};
-use support::eventually;
 use support::origin::{Origin, closed_port, deaf};
-use support::proxy::{Proxy, send_signal};
+use support::proxy::{Lines, Proxy, send_signal};
 use support::socks::{connect_request, half_close};
 use support::terminal::Terminal;
-use support::{exchange, read_to_end};
+use support::{binary, eventually, exchange, read_to_end};
 
 const DONE: &str = "Operation successful\nConnection closed\n";
 
@@ -131,6 +130,47 @@ fn one_server_is_shown_live_and_several_are_followed() {
             eventually("it is gone", || admin.info("subscribers") == "0");
         }
     }
+}
+
+/// Servers that there is no memory to follow have failed, each by its name; all others are followed.
+#[test]
+fn a_server_that_cannot_be_followed_does_not_stop_the_others() {
+    const SERVERS: usize = 150;
+    let proxy = Proxy::with(&["-L", "0.0.0.0", "--max-metp-sessions", "1000"]);
+    let (echo, port) = (Origin::echo(), proxy.metp_address().port());
+    // One server under many addresses.
+    let servers: Vec<String> =
+        (1..=SERVERS).map(|number| format!("127.0.1.{number}:{port}")).collect();
+    // Of address space, in KiB: enough for about 35 of the threads, and there may be 64 subscribers.
+    let script = "ulimit -v 40000 && exec \"$0\" \"$@\"";
+    let mut limited = Command::new("sh");
+    limited.args(["-c", script]).arg(binary("client")).env("LANG", "C.UTF-8");
+    limited.args(["-H", &servers.join(","), "-u", "admin:1234", "-f", "--wait", "0"]);
+    limited.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut follower = limited.spawn().expect("it starts");
+    let stdout = Lines::gather(follower.stdout.take().expect("piped"));
+    let stderr = Lines::gather(follower.stderr.take().expect("piped"));
+
+    let failed = || {
+        let is_named = |line: &String| {
+            let mut told = line.splitn(2, ": ");
+            let server = told.next().is_some_and(|name| servers.iter().any(|one| one == name));
+            server && told.next().is_some_and(|why| why.starts_with("Cannot start a thread: "))
+        };
+        stderr.all().iter().filter(|line| is_named(line)).count()
+    };
+    let mut admin = proxy.admin();
+    let mut followed = 0;
+    eventually("each is followed or has failed", || {
+        assert_eq!(follower.try_wait().expect("a child"), None, "{:#?}", stderr.all());
+        followed = admin.info("subscribers").parse().expect("a number");
+        followed + failed() == SERVERS
+    });
+    assert!((1..SERVERS).contains(&followed), "{followed}");
+    finished_tunnel(&proxy, &echo);
+    eventually("each shows its request", || stdout.all().len() == followed);
+    send_signal(&follower, libc::SIGTERM);
+    follower.wait().expect("a child");
 }
 
 /// One that ends leaves the others followed; the exit code tells.
