@@ -264,7 +264,10 @@ fn a_connection_that_a_router_sends_back_to_an_own_port_is_reset() {
             // Whatever the reply says: nothing comes from an own port.
             assert!(answer.len() <= 22, "{}", String::from_utf8_lossy(&answer));
         }
-        proxy.stderr.wait_for(|line| line.ends_with("cause=own-port"));
+        for service in ["socks", "metp"] {
+            let word = format!(" service={service} ");
+            proxy.stderr.wait_for(|line| line.contains(&word) && line.ends_with(" cause=own-port"));
+        }
     });
 }
 
