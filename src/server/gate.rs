@@ -33,7 +33,7 @@ const QUIET: Duration = Duration::from_secs(2);
 /// A flood goes down a step when a generation takes so many times as long as it would at its fastest.
 const RELAXED: u32 = 4;
 
-/// How many candidates are looked at to find one that may be evicted.
+/// How many different weights of unproven sessions are looked at to find one that may be evicted.
 const SCAN_LIMIT: usize = 128;
 
 /// How many METP sessions are looked at to find the account that has most of them.
@@ -113,7 +113,7 @@ impl Gate {
         }
         let divisor = self.flood.divisor(now);
         let mut until: Option<Instant> = None;
-        for candidate in self.unproven.candidates().take(SCAN_LIMIT) {
+        for candidate in self.unproven.candidates(SCAN_LIMIT) {
             let Candidate { key, progress, since, heard, heaviest } = candidate;
             if !heard {
                 // What it says may not have been heard; ask again with the next turn.

@@ -8,8 +8,8 @@
 //!
 //! So attackers with few addresses take no place from others, however fast they connect; attackers with many
 //! addresses that say too little none from those who say more; and with an address that honest clients share, neither do those
-//! who say nothing push out those who speak, nor the other way round. Each change and each choice takes constant
-//! time, or the logarithm of the number of different weights.
+//! who say nothing push out those who speak, nor the other way round. Each change takes constant time, or the
+//! logarithm of the number of different weights; a choice goes through the weights, up to a limit.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
@@ -251,24 +251,24 @@ impl Unproven {
     }
 
     /// Sessions that may be evicted, the first to give way first; of those that weigh the same, that of the cell
-    /// which has weighed so for the longest time.
-    pub fn candidates(&self) -> impl Iterator<Item = Candidate> {
+    /// which has weighed so for the longest time. At most `limit` weights are looked at, also those of which
+    /// nobody is a candidate; one that is found at two progresses counts twice.
+    pub fn candidates(&self, limit: usize) -> impl Iterator<Item = Candidate> {
         let ByProgress { refused, nothing, greeted, logged_in } = &self.levels;
         let mut levels = [refused, nothing, greeted, logged_in];
         // Stable: of levels that weigh the same, the least progress comes first.
         levels.sort_by_key(|level| std::cmp::Reverse(level.weight()));
         let few = self.len / MANY;
-        levels.into_iter().enumerate().flat_map(move |(place, level)| {
-            level.ranks.values().rev().enumerate().filter_map(move |(nth, rank)| {
-                let heaviest = (place, nth) == (0, 0);
-                if !heaviest && rank.len <= few {
-                    return None;
-                }
-                let cell = self.cells.get(rank.cells.first()?)?;
-                let session = self.sessions.get(cell.sessions.first()?)?;
-                let Session { key, progress, since, heard, .. } = *session;
-                Some(Candidate { key, progress, since, heard, heaviest })
-            })
+        let ranks = levels.into_iter().flat_map(|level| level.ranks.values().rev());
+        ranks.enumerate().take(limit).filter_map(move |(nth, rank)| {
+            let heaviest = nth == 0;
+            if !heaviest && rank.len <= few {
+                return None;
+            }
+            let cell = self.cells.get(rank.cells.first()?)?;
+            let session = self.sessions.get(cell.sessions.first()?)?;
+            let Session { key, progress, since, heard, .. } = *session;
+            Some(Candidate { key, progress, since, heard, heaviest })
         })
     }
 

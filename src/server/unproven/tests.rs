@@ -88,7 +88,7 @@ fn the_first_candidate_is_of_those_that_weigh_most() {
                 let here = model.iter().filter(|entry| entry.network == network).count();
                 assert_eq!(unproven.open_from(network), here);
             }
-            let Some(first) = unproven.candidates().next() else {
+            let Some(first) = unproven.candidates(1).next() else {
                 assert!(open.is_empty());
                 continue;
             };
@@ -120,6 +120,31 @@ fn the_first_candidate_is_of_those_that_weigh_most() {
     }
 }
 
+/// Also weights of which nobody is a candidate count against the limit.
+#[test]
+fn a_choice_looks_at_so_many_weights() {
+    let (mut unproven, now) = (Unproven::default(), Instant::now());
+    let mut number = 0;
+    let mut enter = |network: u32, sessions: u32| {
+        for _ in 0..sessions {
+            number += 1;
+            unproven.enter(Key::unpack(number), Network::V4(network), now).expect("room");
+        }
+        unproven.len()
+    };
+    // Four that weigh 5, 4, 3 and 2, and behind them a crowd that weighs 1.
+    for weight in 2..=5 {
+        enter(weight, weight);
+    }
+    assert_eq!((100..120).map(|network| enter(network, 1)).max(), Some(14 + 20));
+    let heaviest = |limit| unproven.candidates(limit).map(|one| one.heaviest).collect::<Vec<_>>();
+    assert_eq!(heaviest(0), []);
+    assert_eq!(heaviest(1), [true]);
+    assert_eq!(heaviest(4), [true]);
+    assert_eq!(heaviest(5), [true, false]);
+    assert_eq!(heaviest(usize::MAX), [true, false]);
+}
+
 #[test]
 fn a_place_is_void_when_its_session_has_left() {
     let (mut unproven, now) = (Unproven::default(), Instant::now());
@@ -130,7 +155,7 @@ fn a_place_is_void_when_its_session_has_left() {
     unproven.leave(place);
     unproven.advance(place, Progress::Greeted, now);
     assert_eq!((unproven.len(), unproven.open_from(network)), (0, 1));
-    assert_eq!(unproven.candidates().next(), None);
+    assert_eq!(unproven.candidates(1).next(), None);
     unproven.leave_proven(network);
     unproven.leave_proven(network);
     assert_eq!(unproven.open_from(network), 0);
