@@ -15,7 +15,7 @@ use getopts::{Matches, Options};
 use self::secrets::{Takes, secrets};
 use crate::ledger::knobs::{KNOBS, Knob};
 use crate::ledger::settings::{LocalFor, Settings};
-use crate::proto::text::{Escaped, narrow, split_account, widen};
+use crate::proto::text::{Escaped, narrow, split_account, widen, without_line_end};
 
 /// The variable that creates the administrator.
 pub const SUPERUSER_VARIABLE: &str = "PROXY_CTRL_SUPERUSER";
@@ -244,12 +244,6 @@ fn accounts(given: &Matches) -> Result<Vec<Login>, Usage> {
         users.push(user);
     }
     Ok(users)
-}
-
-/// Text without the line end that files and here-documents leave behind it.
-fn without_line_end(text: &[u8]) -> &[u8] {
-    let line = text.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    line.unwrap_or(text)
 }
 
 fn login(option: &str, text: &[u8]) -> Result<Login, Usage> {

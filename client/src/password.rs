@@ -1,11 +1,12 @@
 //! Where passwords come from that do not stand on the command line.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal};
 use std::path::Path;
 
 use socks5d::process::stdio;
-use socks5d::proto::text::Escaped;
+use socks5d::proto::text::{Escaped, without_line_end};
 
 use crate::args::check_password;
 use crate::conversation::Failure;
@@ -51,13 +52,14 @@ pub fn new(name: &[u8]) -> Result<Vec<u8>, Failure> {
 /// # Errors
 /// If it cannot be read, or holds no password.
 pub fn from_file(path: &Path) -> Result<Vec<u8>, Failure> {
+    let wrong = |what: &dyn Display| {
+        let path = Escaped(path.as_os_str().as_encoded_bytes());
+        Failure::Usage(format!("--password-file {path}: {what}"))
+    };
     let password = File::open(path).and_then(|file| first_line(BufReader::new(file)));
-    password.map_err(|error| {
-        Failure::Usage(format!(
-            "--password-file {}: {error}",
-            Escaped(path.as_os_str().as_encoded_bytes())
-        ))
-    })
+    let password = password.map_err(|error| wrong(&error))?;
+    check_password(&password).map_err(|what| wrong(&what))?;
+    Ok(password)
 }
 
 fn asked(question: &str) -> Result<Vec<u8>, Failure> {
@@ -73,12 +75,7 @@ fn asked(question: &str) -> Result<Vec<u8>, Failure> {
 fn first_line(input: impl BufRead) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     input.take(LONGEST).read_until(b'\n', &mut line)?;
-    if line.last() == Some(&b'\n') {
-        line.pop();
-    }
-    if line.last() == Some(&b'\r') {
-        line.pop();
-    }
+    line.truncate(without_line_end(&line).len());
     if line.is_empty() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty"));
     }
@@ -95,6 +92,8 @@ mod tests {
             (&b"secret"[..], &b"secret"[..]),
             (b"two words \nmore\n", b"two words "),
             (b"dos\r\n", b"dos"),
+            // No line end, and no password either: it is refused.
+            (b"mac\r", b"mac\r"),
         ] {
             assert_eq!(first_line(text).unwrap_or_default(), password);
         }

@@ -175,6 +175,15 @@ fn the_login_may_come_from_a_file() {
     let absent =
         run(&mut command(["-p", &port, "-u", "admin", "--password-file", "/no/such", "-l"]));
     assert_eq!((absent.code, absent.stdout.as_str(), absent.stderr.lines().count()), (64, "", 1));
+    // CRLF ends the line; a CR alone ends none, and no password holds one.
+    for (text, code) in [("1234\r\nmore\r\n", 0), ("1234\r", 64), ("1234\r\r\n", 64)] {
+        std::fs::write(path, text).expect("a file");
+        let told = run(&mut command(["-p", &port, "-u", "admin", "--password-file", path, "-l"]));
+        assert_eq!(told.code, code, "{text:?}: {told:?}");
+        let wrong =
+            format!("client: --password-file {path}: the password holds a control character\n");
+        assert_eq!(told.stderr.ends_with(&wrong), code == 64, "{told:?}");
+    }
 }
 
 #[test]

@@ -393,13 +393,20 @@ fn the_password_of_a_new_account_is_read_or_asked_for() {
 fn a_line_end_behind_a_login_is_cut_off_and_other_control_characters_are_refused() {
     let proxy = Proxy::start();
     let server = proxy.metp_address().to_string();
-    for login in ["admin:1234\n", "admin:1234\r\n", "admin:1234\r"] {
+    for login in ["admin:1234\n", "admin:1234\r\n"] {
         let option = run(&mut command(["-H", &server, "-u", login, "-l"]));
         let variable = run(command(["-H", &server, "-l"]).env("METP_AUTH", login));
         assert_eq!((option.code, variable.code), (0, 0), "{login:?}: {option:?} {variable:?}");
     }
-    for login in ["admin:12\n34", "admin:1234\t", "admin:1234\n\n", "ad\rmin:1234", "admin:\u{7f}"]
-    {
+    for login in [
+        "admin:12\n34",
+        "admin:1234\t",
+        "admin:1234\n\n",
+        "admin:1234\r",
+        "admin:1234\r\r\n",
+        "ad\rmin:1234",
+        "admin:\u{7f}",
+    ] {
         let option = run(&mut command(["-H", &server, "-u", login, "-l"]));
         let variable = run(command(["-H", &server, "-l"]).env("METP_AUTH", login));
         for outcome in [option, variable] {

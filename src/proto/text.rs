@@ -89,6 +89,13 @@ pub fn split_account(text: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((parts.next()?, parts.next()?))
 }
 
+/// The text without the one line end, LF or CRLF, that a file, a here-document or `echo` has left behind it. A CR
+/// alone is none: it stays, and is a control character like any other.
+pub fn without_line_end(text: &[u8]) -> &[u8] {
+    let line = text.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    line.unwrap_or(text)
+}
+
 /// Arbitrary bytes as text, one character for each: command lines are bytes, and the parser of options
 /// takes text only. [`narrow`] goes back.
 pub fn widen(bytes: &[u8]) -> String {
@@ -139,6 +146,25 @@ mod tests {
         assert_eq!(split_account(b"alice:p:q"), Some((&b"alice"[..], &b"p:q"[..])));
         assert_eq!(split_account(b":"), Some((&b""[..], &b""[..])));
         assert_eq!(split_account(b"alice"), None);
+    }
+
+    #[test]
+    fn one_line_end_is_cut_off() {
+        for (text, line) in [
+            (&b"a:b"[..], &b"a:b"[..]),
+            (b"a:b\n", b"a:b"),
+            (b"a:b\r\n", b"a:b"),
+            (b"a:b\r", b"a:b\r"),
+            (b"a:b\n\n", b"a:b\n"),
+            (b"a:b\r\n\r\n", b"a:b\r\n"),
+            (b"a:b\r\r\n", b"a:b\r"),
+            (b"a:b\n\r", b"a:b\n\r"),
+            (b"\na:b", b"\na:b"),
+            (b"\r\n", b""),
+            (b"", b""),
+        ] {
+            assert_eq!(without_line_end(text), line, "{text:?}");
+        }
     }
 
     #[test]

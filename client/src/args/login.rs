@@ -6,9 +6,9 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use getopts::Matches;
-use socks5d::proto::text::{Escaped, narrow, split_account, unescape};
+use socks5d::proto::text::{Escaped, narrow, split_account, unescape, without_line_end};
 
-use super::{Environment, LOGIN_VARIABLE, Usage, without_line_end};
+use super::{Environment, LOGIN_VARIABLE, Usage};
 
 /// A name, and where its password comes from.
 pub struct Login {

@@ -22,7 +22,7 @@ use socks5d::proto::metp::{
     acceptable_name, acceptable_password,
 };
 use socks5d::proto::quantity;
-use socks5d::proto::text::{Escaped, narrow, split_account, unescape};
+use socks5d::proto::text::{Escaped, narrow, split_account, unescape, without_line_end};
 
 /// The variable that stands in for `-u`.
 pub const LOGIN_VARIABLE: &str = "METP_AUTH";
@@ -338,12 +338,6 @@ fn existing(option: &str, name: &str) -> Result<Vec<u8>, Usage> {
         }
         None => Ok(name),
     }
-}
-
-/// Without the line end that a file, `echo` or an editor has left behind it.
-fn without_line_end(text: &[u8]) -> &[u8] {
-    let text = text.strip_suffix(b"\n").unwrap_or(text);
-    text.strip_suffix(b"\r").unwrap_or(text)
 }
 
 #[cfg(test)]

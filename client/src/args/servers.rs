@@ -5,9 +5,9 @@ use std::net::Ipv6Addr;
 use getopts::Matches;
 use socks5d::args::bad_value;
 use socks5d::proto::quantity;
-use socks5d::proto::text::{narrow, widen};
+use socks5d::proto::text::{narrow, widen, without_line_end};
 
-use super::{Environment, Usage, without_line_end};
+use super::{Environment, Usage};
 
 /// The variable that stands in for `-H`.
 pub const HOST_VARIABLE: &str = "METP_HOST";
