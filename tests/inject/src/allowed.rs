@@ -11,16 +11,19 @@ struct Excuse {
     /// At any position, or where the fault lasts.
     lasting: bool,
     kinds: &'static [Kind],
+    /// One of these is in what was found, which of a death are its last words; none: whatever it is.
+    words: &'static [&'static str],
     reason: &'static str,
 }
 
-const EXCUSES: [Excuse; 14] = [
+const EXCUSES: [Excuse; 17] = [
     Excuse {
         phase: None,
         calls: &["accept4"],
         errnos: &[],
         lasting: true,
         kinds: &[Kind::Stall],
+        words: &[],
         reason: "nobody can be let in, or sent away, while accept fails: the kernel holds the connections",
     },
     Excuse {
@@ -29,14 +32,34 @@ const EXCUSES: [Excuse; 14] = [
         errnos: &[],
         lasting: false,
         kinds: &[Kind::Death],
-        reason: "Rust's allocator aborts where it gets no memory, and glibc's loader and threads without theirs",
+        words: &["memory allocation of "],
+        reason: "Rust's allocator aborts where it gets no memory",
+    },
+    Excuse {
+        phase: Some(Phase::Start),
+        calls: &["mmap", "munmap", "mprotect", "mremap", "brk", "madvise"],
+        errnos: &[],
+        lasting: false,
+        kinds: &[Kind::Death],
+        words: &["at the start: signal: 11 (SIGSEGV)", "error while loading shared libraries"],
+        reason: "the loader of glibc needs memory, before the program runs",
     },
     Excuse {
         phase: None,
         calls: &["futex"],
         errnos: &[],
         lasting: false,
-        kinds: &[Kind::Death, Kind::Stall, Kind::NotServed, Kind::Spin],
+        kinds: &[Kind::Death],
+        words: &["The futex facility returned an unexpected error code."],
+        reason: "glibc aborts where a futex answers what it never does",
+    },
+    Excuse {
+        phase: None,
+        calls: &["futex"],
+        errnos: &[],
+        lasting: false,
+        kinds: &[Kind::Stall, Kind::NotServed, Kind::Spin],
+        words: &[],
         reason: "locks of glibc and Rust: a futex that does not wait or wake has no way back",
     },
     Excuse {
@@ -44,8 +67,18 @@ const EXCUSES: [Excuse; 14] = [
         calls: &["epoll_wait", "epoll_pwait"],
         errnos: &[],
         lasting: false,
-        kinds: &[Kind::Death, Kind::Stall, Kind::NotServed, Kind::Spin],
+        kinds: &[Kind::Death],
+        words: &["cannot wait for events: "],
         reason: "without events there is no loop: if it fails again and again the server says so and ends",
+    },
+    Excuse {
+        phase: None,
+        calls: &["epoll_wait", "epoll_pwait"],
+        errnos: &[],
+        lasting: true,
+        kinds: &[Kind::Stall, Kind::NotServed, Kind::Spin],
+        words: &[],
+        reason: "without events there is no loop, until the server ends",
     },
     Excuse {
         phase: None,
@@ -53,6 +86,7 @@ const EXCUSES: [Excuse; 14] = [
         errnos: &["EAGAIN"],
         lasting: false,
         kinds: &[Kind::Stall, Kind::Leak],
+        words: &[],
         reason: "a lie: the kernel says EAGAIN where it has bytes or room, and tells an edge once",
     },
     Excuse {
@@ -61,6 +95,7 @@ const EXCUSES: [Excuse; 14] = [
         errnos: &[],
         lasting: false,
         kinds: &[Kind::Leak, Kind::Stall, Kind::NotServed],
+        words: &[],
         reason: "the call is not made, so the descriptor stays; Linux closes it whatever it answers",
     },
     Excuse {
@@ -78,6 +113,7 @@ const EXCUSES: [Excuse; 14] = [
         errnos: &[],
         lasting: false,
         kinds: &[Kind::Death],
+        words: &["at the start: "],
         reason: "the loader of glibc, before the program runs",
     },
     Excuse {
@@ -86,6 +122,7 @@ const EXCUSES: [Excuse; 14] = [
         errnos: &[],
         lasting: false,
         kinds: &[Kind::Death],
+        words: &["at the start: "],
         reason: "Rust's runtime, before main",
     },
     Excuse {
@@ -94,6 +131,7 @@ const EXCUSES: [Excuse; 14] = [
         errnos: &["EINTR", "EAGAIN"],
         lasting: true,
         kinds: &[Kind::Stall],
+        words: &[],
         reason: "Rust's runtime tries again for ever where it is interrupted for ever",
     },
     Excuse {
@@ -102,6 +140,7 @@ const EXCUSES: [Excuse; 14] = [
         errnos: &["EINTR"],
         lasting: true,
         kinds: &[Kind::Stall, Kind::Spin],
+        words: &[],
         reason: "Rust's std and the threads of the logs try again for ever where they are interrupted for ever",
     },
     Excuse {
@@ -110,6 +149,7 @@ const EXCUSES: [Excuse; 14] = [
         errnos: &[],
         lasting: false,
         kinds: &[Kind::Stall],
+        words: &[],
         reason: "glibc blocks all signals while it starts a thread, and cannot unblock them",
     },
     Excuse {
@@ -118,6 +158,7 @@ const EXCUSES: [Excuse; 14] = [
         errnos: &[],
         lasting: true,
         kinds: &[Kind::Stall],
+        words: &[],
         reason: "a handler of signals may do little more than write: SIGTERM is lost while that fails for ever",
     },
     Excuse {
@@ -126,14 +167,16 @@ const EXCUSES: [Excuse; 14] = [
         errnos: &["ENOTCONN"],
         lasting: false,
         kinds: &[Kind::Stall],
+        words: &[],
         reason: "a lie: the kernel says that a connection is over that is not; where it is, an event tells so",
     },
     Excuse {
         phase: None,
-        calls: &["rseq", "set_robust_list"],
+        calls: &["rseq"],
         errnos: &[],
         lasting: false,
         kinds: &[Kind::Death],
+        words: &["Fatal glibc error: "],
         reason: "glibc's start of a thread",
     },
 ];
@@ -146,6 +189,48 @@ pub fn reason(phase: Phase, fault: &Fault, finding: &Finding) -> Option<&'static
             && (excuse.errnos.is_empty() || excuse.errnos.contains(&fault.errno))
             && (!excuse.lasting || fault.when.ends_with('+'))
             && excuse.kinds.contains(&finding.kind)
+            && (excuse.words.is_empty()
+                || excuse.words.iter().any(|word| finding.what.contains(word)))
     };
     EXCUSES.iter().find(fits).map(|excuse| excuse.reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Want of memory excuses an allocator that gets none, and no other death of a server that runs.
+    #[test]
+    fn a_death_for_want_of_memory_is_known_by_its_last_words() {
+        for call in ["mmap", "munmap", "mprotect", "mremap", "brk", "madvise"] {
+            let fault = Fault { call: call.to_owned(), errno: "ENOMEM", when: "1" };
+            let excused = |phase, kind, what: &str| {
+                reason(phase, &fault, &Finding { kind, what: what.to_owned() }).is_some()
+            };
+            let aborted = "signal: 6 (SIGABRT): memory allocation of 4096 bytes failed";
+            for phase in [Phase::Start, Phase::Serve] {
+                assert!(excused(phase, Kind::Death, aborted));
+                for what in [
+                    "signal: 6 (SIGABRT): failed to set up alternative stack guard page",
+                    "signal: 11 (SIGSEGV): ",
+                    "thread 'dns' panicked at src/reactor/resolver.rs:1:1:",
+                ] {
+                    assert!(!excused(phase, Kind::Death, what), "{call}: {what}");
+                }
+                assert!(!excused(phase, Kind::Stall, aborted));
+                assert!(!excused(phase, Kind::WrongEnd, "download: 5 of 6 bytes"));
+            }
+            let loader = "at the start: signal: 11 (SIGSEGV): ";
+            assert!(excused(Phase::Start, Kind::Death, loader));
+            assert!(!excused(Phase::Serve, Kind::Death, loader));
+        }
+    }
+
+    /// Whatever fails, bytes that nobody has sent and ends that are none are found.
+    #[test]
+    fn wrong_bytes_and_wrong_ends_are_never_excused() {
+        let kinds = |excuse: &Excuse| excuse.kinds.to_vec();
+        let wrong = |kind: &Kind| matches!(kind, Kind::WrongBytes | Kind::WrongEnd);
+        assert!(!EXCUSES.iter().flat_map(kinds).any(|kind| wrong(&kind)));
+    }
 }

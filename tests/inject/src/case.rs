@@ -116,7 +116,14 @@ impl Worker<'_> {
         match self.server.take() {
             Some(server) => Ok(server),
             None => match server::start(&[], REST)? {
-                Started::Up(server) => Ok(server),
+                Started::Up(mut server) => {
+                    let look = || server.descriptors();
+                    let seen = workload::open_connections(server.metp, look);
+                    let (_, open) = seen.ok_or(io::ErrorKind::TimedOut)?;
+                    // The session that has asked has one of them.
+                    server.at_rest = open.checked_sub(1);
+                    Ok(server)
+                }
                 Started::Ended(status, said) => Err(io::Error::other(format!("{status}: {said}"))),
                 Started::Hangs => Err(io::ErrorKind::TimedOut.into()),
             },
@@ -125,7 +132,6 @@ impl Worker<'_> {
 
     fn serve(&mut self, fault: &Fault) -> io::Result<Report> {
         let mut server = self.fresh()?;
-        let before = server.descriptors();
         let log = Log::new(&format!("{}.log", self.number));
         let attached = strace::attach(server.pid, &strace::options(fault, &log.path()), REST)?;
         let stage = Stage::of(&server, self.origin, self.name);
@@ -148,7 +154,7 @@ impl Worker<'_> {
             Outcome::Whole => {}
             outcome => findings.push(finding(Kind::NotServed, format!("afterwards: {outcome:?}"))),
         }
-        findings.extend(rest(&mut server, before));
+        findings.extend(rest(&mut server));
         // Whoever is not well does not serve for the next case.
         if findings.is_empty() {
             self.server = Some(server);
@@ -220,7 +226,7 @@ fn death(server: &mut Server) -> Option<Finding> {
     // What has killed it may not have been waited for yet.
     thread::sleep(Duration::from_millis(5));
     if let Some(status) = server.ended() {
-        return Some(finding(Kind::Death, format!("{status}: {}", server.stderr.last())));
+        return Some(finding(Kind::Death, format!("{status}: {}", server.stderr.last_words())));
     }
     let panic = server.stderr.find(|line| line.contains("panicked").then(|| line.to_owned()))?;
     Some(finding(Kind::Death, panic))
@@ -236,18 +242,17 @@ fn spins(server: &Server) -> bool {
 }
 
 /// Comes to rest with nothing left behind.
-fn rest(server: &mut Server, descriptors: usize) -> Vec<Finding> {
+fn rest(server: &mut Server) -> Vec<Finding> {
     let mut findings = Vec::new();
     let deadline = Instant::now() + REST;
     loop {
-        let open = workload::open_connections(server.metp);
-        let now = server.descriptors();
-        // An administrator's session may still be closing.
-        if open == Some(0) && now <= descriptors + 1 {
+        let open = workload::open_connections(server.metp, || ()).map(|(open, ())| open);
+        let (now, at_rest) = (server.descriptors(), server.at_rest.unwrap_or_default());
+        if open == Some(0) && now <= at_rest {
             break;
         }
         if Instant::now() > deadline {
-            let what = format!("{open:?} connections, {now} descriptors, {descriptors} before");
+            let what = format!("{open:?} connections, {now} descriptors, {at_rest} at rest");
             findings.push(finding(Kind::Leak, what));
             break;
         }
@@ -285,7 +290,7 @@ pub fn without_faults(origin: &Origin, name: &str) -> io::Result<Vec<(&'static s
 /// # Errors
 /// If the server or strace cannot be started.
 pub fn calls(origin: &Origin, name: &str) -> io::Result<(Vec<String>, Vec<String>)> {
-    let count = |log: &Log| ["strace", "-f", "-c", "-o", &log.path()].map(str::to_owned);
+    let count = |log: &Log| ["strace", "-I2", "-f", "-c", "-o", &log.path()].map(str::to_owned);
     let log = Log::new("start.calls");
     let Started::Up(server) = server::start(&count(&log), REST)? else {
         return Err(io::Error::other("the server does not start under strace"));

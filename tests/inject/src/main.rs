@@ -43,6 +43,8 @@ struct Options {
     errnos: Vec<String>,
     /// What would be tried, and nothing else.
     list: bool,
+    /// Findings that are excused are shown one by one, too.
+    excused: bool,
 }
 
 fn main() -> ExitCode {
@@ -70,7 +72,8 @@ fn main() -> ExitCode {
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
     let (calls, errnos) = (Vec::new(), Vec::new());
-    let mut options = Options { workers: 2, quick: false, calls, errnos, list: false };
+    let mut options =
+        Options { workers: 2, quick: false, calls, errnos, list: false, excused: false };
     let list = |value: Option<String>| -> Result<Vec<String>, String> {
         Ok(value.ok_or("a list is missing")?.split(',').map(str::to_owned).collect())
     };
@@ -84,6 +87,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
                 options.workers = number.filter(|number| *number > 0).ok_or("--jobs: a number")?;
             }
             "--list" => options.list = true,
+            "--excused" => options.excused = true,
             other => return Err(format!("unknown option {other}")),
         }
     }
@@ -92,7 +96,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
 
 /// Whether nothing was found that is not excused.
 fn run(options: &Options) -> io::Result<bool> {
-    let origin = Origin::start(workload::PATIENCE)?;
+    let origin = Origin::start(workload::ORIGIN_PATIENCE)?;
     let name = workload::local_name();
     let broken = case::without_faults(&origin, &name)?;
     for (step, finding) in &broken {
@@ -128,7 +132,7 @@ fn run(options: &Options) -> io::Result<bool> {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some((phase, fault)) = cases.get(index) else { return Ok(()) };
                 let report = worker.run(*phase, fault)?;
-                report::show(*phase, fault, &report);
+                report::show(*phase, fault, &report, options.excused);
                 reports.lock().unwrap_or_else(PoisonError::into_inner).insert(index, report);
             }
         };

@@ -134,7 +134,8 @@ impl Origin {
 
 type Noted = (Mutex<HashMap<u64, Received>>, Condvar);
 
-/// The first line is `WHAT ID SIZE`.
+/// The first line is `WHAT ID SIZE`. An origin that gives up resets its connection: the orderly end is the one of
+/// what is complete, so that a client that sees it before has it from the server.
 fn serve(mut stream: TcpStream, pattern: &Pattern, patience: Duration, noted: &Noted) {
     let _ = stream.set_read_timeout(Some(patience));
     let _ = stream.set_write_timeout(Some(patience));
@@ -144,13 +145,16 @@ fn serve(mut stream: TcpStream, pattern: &Pattern, patience: Duration, noted: &N
         noted.1.notify_all();
     };
     match what.as_str() {
-        "echo" => support::origin::echo(stream),
+        "echo" => echo(stream),
         // All of it, then EOF.
-        "down" if pattern.send(&mut stream, id, size).is_ok() => {
-            let _ = stream.shutdown(Shutdown::Write);
-            // A kernel that is short of memory resets what is closed and not yet acknowledged.
-            let _ = stream.read(&mut [0]);
-        }
+        "down" => match pattern.send(&mut stream, id, size) {
+            Ok(()) => {
+                let _ = stream.shutdown(Shutdown::Write);
+                // A kernel that is short of memory resets what is closed and not yet acknowledged.
+                let _ = stream.read(&mut [0]);
+            }
+            Err(_) => support::socks::reset(stream),
+        },
         // Half of it, then a reset.
         "cut" => {
             let _ = pattern.send(&mut stream, id, size / 2);
@@ -161,17 +165,37 @@ fn serve(mut stream: TcpStream, pattern: &Pattern, patience: Duration, noted: &N
             let _ = stream.write_all(b"go");
             let received = pattern.receive(&mut stream, id, u64::MAX);
             note(received);
-            if received.end == End::Eof && received.bytes == size {
-                let _ = stream.write_all(b"taken");
+            match (received.end, received.bytes == size) {
+                (End::Eof, true) => drop(stream.write_all(b"taken")),
+                _ => support::socks::reset(stream),
             }
         }
         // Ends its own direction first, then takes what comes.
         "late" => {
-            let _ = pattern.send(&mut stream, id, size);
+            if pattern.send(&mut stream, id, size).is_err() {
+                note(Received { bytes: 0, right: true, end: End::Never });
+                return support::socks::reset(stream);
+            }
             let _ = stream.shutdown(Shutdown::Write);
-            note(pattern.receive(&mut stream, id, u64::MAX));
+            let received = pattern.receive(&mut stream, id, u64::MAX);
+            note(received);
+            if received.end != End::Eof {
+                support::socks::reset(stream);
+            }
         }
         _ => {}
+    }
+}
+
+/// Sends back what comes until EOF.
+fn echo(mut stream: TcpStream) {
+    let mut bytes = [0; 4096];
+    loop {
+        match stream.read(&mut bytes) {
+            Ok(0) => return,
+            Ok(count) if stream.write_all(bytes.get(..count).unwrap_or_default()).is_ok() => {}
+            _ => return support::socks::reset(stream),
+        }
     }
 }
 

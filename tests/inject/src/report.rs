@@ -16,11 +16,14 @@ struct Row {
     found: BTreeMap<Kind, usize>,
 }
 
-/// Shows what is wrong with a case and not excused.
-pub fn show(phase: Phase, fault: &Fault, report: &Report) {
+/// Shows what is wrong with a case and not excused; with `excused` also what is.
+pub fn show(phase: Phase, fault: &Fault, report: &Report, excused: bool) {
     for finding in &report.findings {
-        if allowed::reason(phase, fault, finding).is_none() {
-            println!("{:<11} {phase:?} -e {}  {}", finding.kind, fault.expression(), finding.what);
+        let reason = allowed::reason(phase, fault, finding);
+        if excused || reason.is_none() {
+            let excuse = reason.map(|reason| format!("  (excused: {reason})")).unwrap_or_default();
+            let (kind, what, call) = (finding.kind, &finding.what, fault.expression());
+            println!("{kind:<11} {phase:?} -e {call}  {what}{excuse}");
         }
     }
 }

@@ -40,11 +40,16 @@ pub struct Server {
     pub socks: SocketAddr,
     pub metp: SocketAddr,
     pub stderr: Lines,
+    /// How many descriptors it has open without any client, once that is known; no case may leave more.
+    pub at_rest: Option<usize>,
 }
 
 /// Lines that a stream has said so far.
 #[derive(Clone, Default)]
 pub struct Lines(Arc<Mutex<Vec<String>>>);
+
+/// Rust's last words where its allocator gets no memory.
+const NO_MEMORY: &str = "memory allocation of ";
 
 impl Lines {
     pub fn gather(stream: impl Read + Send + 'static) -> Self {
@@ -61,6 +66,17 @@ impl Lines {
 
     pub fn find<T>(&self, wanted: impl Fn(&str) -> Option<T>) -> Option<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().find_map(|line| wanted(line))
+    }
+
+    /// What the process has said in the end, for the reader to have it whole: where its memory has run out, that.
+    pub fn last_words(&self) -> String {
+        // The thread that gathers them holds the other one until EOF.
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while Arc::strong_count(&self.0) > 1 && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let aborted = |line: &str| line.starts_with(NO_MEMORY).then(|| line.to_owned());
+        self.find(aborted).unwrap_or_else(|| self.last())
     }
 
     pub fn last(&self) -> String {
@@ -91,6 +107,11 @@ pub fn start(wrapper: &[String], patience: Duration) -> io::Result<Started> {
     };
     command.args(ARGUMENTS).env("PROXY_CTRL_SUPERUSER", "admin:1234").env_remove("RUST_LOG");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // A strace that is killed lets its program run on; one that is asked to end has it end, too.
+    signal::die_with_parent(
+        &mut command,
+        if wrapper.is_empty() { libc::SIGKILL } else { libc::SIGTERM },
+    );
     let mut child = command.spawn()?;
     if let Some(stdout) = child.stdout.take() {
         Lines::gather(stdout);
@@ -104,11 +125,17 @@ pub fn start(wrapper: &[String], patience: Duration) -> io::Result<Started> {
         if let Some(pid) = pid
             && let [socks, metp] = listeners(pid)[..]
         {
-            return Ok(Started::Up(Box::new(Server { child, pid, socks, metp, stderr })));
+            return Ok(Started::Up(Box::new(Server {
+                child,
+                pid,
+                socks,
+                metp,
+                stderr,
+                at_rest: None,
+            })));
         }
         if let Some(status) = child.try_wait()? {
-            thread::sleep(Duration::from_millis(20));
-            return Ok(Started::Ended(status, stderr.last()));
+            return Ok(Started::Ended(status, stderr.last_words()));
         }
         if Instant::now() > deadline {
             let parent = i32::try_from(child.id()).unwrap_or_default();

@@ -29,7 +29,8 @@ impl Fault {
 pub fn options(fault: &Fault, log: &str) -> Vec<String> {
     let trace = format!("trace={}", fault.call);
     let inject = fault.expression();
-    ["strace", "-f", "-o", log, "-e", "signal=none", "-e", &trace, "-e", &inject]
+    // -I2: signals that end it are not blocked, also where it starts the program itself.
+    ["strace", "-I2", "-f", "-o", log, "-e", "signal=none", "-e", &trace, "-e", &inject]
         .map(str::to_owned)
         .into()
 }
@@ -49,6 +50,7 @@ pub fn attach(pid: i32, options: &[String], patience: Duration) -> io::Result<At
     let mut command = Command::new(program);
     command.args(arguments).arg("-p").arg(pid.to_string());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    signal::die_with_parent(&mut command, libc::SIGKILL);
     let mut child = command.spawn()?;
     let stderr = child.stderr.take().map(Lines::gather).unwrap_or_default();
     let mut attached = Attached { child, stderr };

@@ -14,6 +14,8 @@ use crate::signal;
 
 /// A client that has waited for so long, for a byte or an end, waits for ever.
 pub const PATIENCE: Duration = Duration::from_secs(4);
+/// How long an origin waits: longer, so that a client that waits for ever is the first to give up.
+pub const ORIGIN_PATIENCE: Duration = Duration::from_secs(8);
 /// Bytes of a bulk transfer.
 const BULK: u64 = 3 << 20;
 
@@ -248,19 +250,32 @@ fn download(stage: &Stage<'_>) -> Outcome {
 
 /// What the far end of an upload has seen, if it was reached at all.
 fn at_the_origin(stage: &Stage<'_>, id: u64, size: u64, seen: Outcome) -> Outcome {
-    // It sees the end as soon as the client does, and waits for it as long.
-    match stage.origin.received(id, PATIENCE * 2) {
-        Some(received) => match judge("at the origin", received, size) {
-            // The origin has given up, and its end is not the server's doing.
-            Stalled(what) if matches!(seen, WrongEnd(_)) => Stalled(what),
-            // The client has given up, and has seen why.
-            Stalled(_) | Whole if seen != Whole => seen,
-            Whole | BadEnd(_) => seen,
-            outcome => outcome,
-        },
-        None if seen == Whole => Stalled("no end at the origin".to_owned()),
-        None => seen,
+    let received = stage.origin.received(id, ORIGIN_PATIENCE + PATIENCE);
+    both(seen, received.map(|received| judge("at the origin", received, size)))
+}
+
+/// What both ends come to. No end hides what is wrong at the other: whoever gives up resets its connection, so
+/// an orderly end of what is not complete is the server's at either.
+fn both(client: Outcome, origin: Option<Outcome>) -> Outcome {
+    match (client, origin.unwrap_or_else(|| Stalled("no end at the origin".to_owned()))) {
+        (_, origin @ (WrongEnd(_) | WrongBytes(_))) => origin,
+        (client @ (WrongEnd(_) | WrongBytes(_) | Stalled(_)), _) => client,
+        (_, origin @ Stalled(_)) => origin,
+        // An origin with a bad end has not answered.
+        (client, _) => client,
     }
+}
+
+/// Makes a step on a tunnel. A client that has not seen the whole gives up, and resets its connection.
+fn on_tunnel(
+    mut stream: TcpStream,
+    step: impl FnOnce(&mut TcpStream) -> Result<Outcome, Outcome>,
+) -> Outcome {
+    let seen = whole(|| step(&mut stream));
+    if seen != Whole {
+        reset(stream);
+    }
+    seen
 }
 
 /// The origin is there, and has been told what to do.
@@ -280,25 +295,27 @@ fn upload(stage: &Stage<'_>) -> Outcome {
     let id = next_id();
     let mut reached = false;
     let seen = whole(|| {
-        let mut stream = stage.tunnel(&connect_request(stage.address()), "up", id, BULK)?;
-        go(&mut stream)?;
-        reached = true;
-        // Where it breaks off, the read below sees the same.
-        let sent = stage.origin.pattern.send(&mut stream, id, BULK);
-        if sent.is_ok() {
-            stream.shutdown(Shutdown::Write).map_err(|error| ended("shutdown", &error))?;
-        }
-        let mut answer = Vec::new();
-        match stream.read_to_end(&mut answer) {
-            Ok(_) if answer == b"taken" => Ok(Whole),
-            Ok(_) if b"taken".starts_with(&answer) => match sent {
-                // It cannot take this for success: its own writes have failed.
-                Err(error) => Err(ended("upload", &error)),
-                Ok(()) => Err(WrongEnd("EOF in place of an answer".to_owned())),
-            },
-            Ok(_) => Err(WrongBytes("an answer".to_owned())),
-            Err(error) => Err(ended("an answer", &error)),
-        }
+        let stream = stage.tunnel(&connect_request(stage.address()), "up", id, BULK)?;
+        Ok(on_tunnel(stream, |stream| {
+            go(stream)?;
+            reached = true;
+            // Where it breaks off, the read below sees the same.
+            let sent = stage.origin.pattern.send(stream, id, BULK);
+            if sent.is_ok() {
+                stream.shutdown(Shutdown::Write).map_err(|error| ended("shutdown", &error))?;
+            }
+            let mut answer = Vec::new();
+            match stream.read_to_end(&mut answer) {
+                Ok(_) if answer == b"taken" => Ok(Whole),
+                Ok(_) if b"taken".starts_with(&answer) => match sent {
+                    // It cannot take this for success: its own writes have failed.
+                    Err(error) => Err(ended("upload", &error)),
+                    Ok(()) => Err(WrongEnd("EOF in place of an answer".to_owned())),
+                },
+                Ok(_) => Err(WrongBytes("an answer".to_owned())),
+                Err(error) => Err(ended("an answer", &error)),
+            }
+        }))
     });
     if reached { at_the_origin(stage, id, BULK, seen) } else { seen }
 }
@@ -306,20 +323,23 @@ fn upload(stage: &Stage<'_>) -> Outcome {
 fn late(stage: &Stage<'_>) -> Outcome {
     let (id, size) = (next_id(), 100_000);
     let mut reached = false;
+    let pattern = &stage.origin.pattern;
     let seen = whole(|| {
-        let mut stream = stage.tunnel(&connect_request(stage.address()), "late", id, size)?;
+        let stream = stage.tunnel(&connect_request(stage.address()), "late", id, size)?;
         reached = true;
-        let received = stage.origin.pattern.receive(&mut stream, id, size);
-        if received.end != End::Eof || received.bytes < size || !received.right {
-            return Ok(judge("before the half-close", received, size));
-        }
-        match nothing_more(&mut stream) {
-            Whole => {}
-            outcome => return Err(outcome),
-        }
-        stage.origin.pattern.send(&mut stream, id, size).map_err(|error| ended("after", &error))?;
-        stream.shutdown(Shutdown::Write).map_err(|error| ended("shutdown", &error))?;
-        Ok(Whole)
+        Ok(on_tunnel(stream, |stream| {
+            let received = pattern.receive(stream, id, size);
+            if received.end != End::Eof || received.bytes < size || !received.right {
+                return Ok(judge("before the half-close", received, size));
+            }
+            match nothing_more(stream) {
+                Whole => {}
+                outcome => return Err(outcome),
+            }
+            pattern.send(stream, id, size).map_err(|error| ended("after", &error))?;
+            stream.shutdown(Shutdown::Write).map_err(|error| ended("shutdown", &error))?;
+            Ok(Whole)
+        }))
     });
     if reached { at_the_origin(stage, id, size, seen) } else { seen }
 }
@@ -339,7 +359,7 @@ fn client_resets(stage: &Stage<'_>) -> Outcome {
     if !reached {
         return seen;
     }
-    match stage.origin.received(id, PATIENCE * 2) {
+    match stage.origin.received(id, ORIGIN_PATIENCE + PATIENCE) {
         Some(received) => match judge("at the origin, behind a reset", received, BULK) {
             BadEnd(_) => seen,
             outcome => outcome,
@@ -401,16 +421,24 @@ fn line(stream: &mut BufReader<TcpStream>, what: &str) -> Result<String, Outcome
     }
 }
 
-/// The figure of open connections, or nothing if it cannot be had.
-pub fn open_connections(metp: SocketAddr) -> Option<u64> {
+/// The figure of open connections, and what `look` sees while the session that asks is open; nothing if the
+/// figure cannot be had. The session is over afterwards: it has said QUIT, and has been closed.
+pub fn open_connections<T>(metp: SocketAddr, look: impl FnOnce() -> T) -> Option<(u64, T)> {
     let mut stream = BufReader::new(connect(metp).ok()?);
     say(stream.get_mut(), b"HELLO METP/1.0\nAUTH admin 1234\nGET_METRICS\n").ok()?;
+    let mut open = None;
     loop {
         let line = line(&mut stream, "metrics").ok()?;
-        if let Some(figure) = line.strip_prefix("CURRENT_CONNECTIONS:") {
-            return figure.trim().parse().ok();
+        match line.strip_prefix("CURRENT_CONNECTIONS:") {
+            Some(figure) => open = Some(figure.trim().parse().ok()?),
+            None if line == "." => break,
+            None => {}
         }
     }
+    let seen = look();
+    say(stream.get_mut(), b"QUIT\n").ok()?;
+    stream.read_to_end(&mut Vec::new()).ok()?;
+    Some((open?, seen))
 }
 
 /// A name that is not one: it needs no server, and cannot be found. Any refusal will do.
@@ -425,4 +453,26 @@ fn dead_name(stage: &Stage<'_>) -> Outcome {
 fn hang_up(stage: &Stage<'_>) -> Outcome {
     signal::send(stage.pid, libc::SIGHUP);
     Whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_that_is_wrong_at_either_side_is_found_whatever_the_other_has_seen() {
+        let text = || String::from("seen");
+        let wrong = || WrongEnd(text());
+        for other in [Whole, BadEnd(text()), Stalled(text())] {
+            assert_eq!(both(wrong(), Some(other.clone())), wrong());
+            assert_eq!(both(other, Some(wrong())), wrong());
+        }
+        assert_eq!(both(wrong(), None), wrong());
+        for client in [Whole, BadEnd(text())] {
+            assert!(matches!(both(client.clone(), None), Stalled(_)));
+            assert!(matches!(both(client, Some(Stalled(text()))), Stalled(_)));
+        }
+        assert_eq!(both(BadEnd(text()), Some(Whole)), BadEnd(text()));
+        assert_eq!(both(Whole, Some(Whole)), Whole);
+    }
 }
