@@ -248,7 +248,13 @@ fn accounts(given: &Matches) -> Result<Vec<Login>, Usage> {
 
 fn login(option: &str, text: &[u8]) -> Result<Login, Usage> {
     let Some((name, password)) = split_account(text) else {
-        return Err(Usage(format!("{option} {}: NAME:PASS expected, no colon", Escaped(text))));
+        // It may be a password that stands in the wrong place.
+        return Err(Usage(match text {
+            [] => format!("{option} \"\": NAME:PASS expected"),
+            _ => {
+                format!("{option}: NAME:PASS expected, no colon (not shown: it may be a password)")
+            }
+        }));
     };
     let wrong = |what: &str| Err(Usage(format!("{option} {}: {what}", Escaped(name))));
     let has_controls = |text: &[u8]| text.iter().any(u8::is_ascii_control);

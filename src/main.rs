@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use socks5d::args::{self, Args, Invocation, SUPERUSER_VARIABLE};
 use socks5d::ledger::users::Users;
-use socks5d::process::{self, cannot, stdio};
+use socks5d::process::stdio::{self, Inherited};
+use socks5d::process::{self, cannot};
 use socks5d::proto::metp::Role;
 use socks5d::proto::text::Ascii;
 use socks5d::proto::timestamp::Timestamp;
@@ -105,10 +106,14 @@ fn serve(mut args: Args) -> io::Result<()> {
 
 /// Access log and diagnostics, each with its thread. Where both lead to the same file, they take turns.
 fn outlets() -> io::Result<[Outlet; 2]> {
-    let out = Sink::new(stdio::stdout());
+    let sink = |stream: Inherited| match stream.ends_in_mid_line() {
+        true => Sink::behind_torn_line(stream),
+        false => Sink::new(stream),
+    };
+    let out = sink(stdio::stdout());
     let err = match stdio::stdout().is_same_as(stdio::stderr()) {
         true => out.clone(),
-        false => Sink::new(stdio::stderr()),
+        false => sink(stdio::stderr()),
     };
     Ok([Outlet::start("access log", out)?, Outlet::start(DIAGNOSTICS, err)?])
 }

@@ -3,7 +3,7 @@
 //! and no write ends the process.
 
 use std::fs::{File, OpenOptions};
-use std::io::{PipeReader, PipeWriter, Read};
+use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -178,6 +178,39 @@ fn what_is_lost_to_the_end_is_counted_at_the_end() {
     let whole = text(&log).matches('\n').count();
     let lost = dropped(&text(&told), "access log", "File too large");
     assert_eq!(whole + lost, 100, "{}", text(&told));
+}
+
+/// A server that was ended in the middle of a line, by SIGKILL, say, cannot finish it. The next one ends it
+/// before it writes the first of its own.
+#[test]
+fn a_line_torn_by_the_last_server_is_ended_by_the_next() {
+    let (folder, (_held, closed)) = (TempDir::new().expect("a folder"), closed_port());
+    let (log, told) = (folder.path().join("access.log"), folder.path().join("diagnostics"));
+    for (path, torn) in
+        [(&log, "2026-11-26T01:02:03Z\tuser\tA\t127.0.0"), (&told, "2026-11-26T01:0")]
+    {
+        appended(path).write_all(torn.as_bytes()).expect("written");
+    }
+    let mut command = command();
+    command.stdout(appended(&log)).stderr(appended(&told));
+    let mut program = Program::start(command, || text(&told));
+    program.is_asked(2, closed);
+    program.stop();
+    for (path, is_whole) in [(&log, is_request as fn(&str) -> bool), (&told, is_diagnostic)] {
+        let all = text(path);
+        assert!(all.ends_with('\n') && all.lines().count() > 2, "{all}");
+        assert_eq!(all.lines().filter(|line| !is_whole(line)).count(), 1, "{all}");
+    }
+    // A file that is whole gets no empty line.
+    let before = text(&log);
+    let told = folder.path().join("diagnostics.2");
+    let mut command = self::command();
+    command.stdout(appended(&log)).stderr(appended(&told));
+    let mut program = Program::start(command, || text(&told));
+    program.is_asked(1, closed);
+    program.stop();
+    let after = text(&log);
+    assert!(is_request(after.strip_prefix(&before).expect("appended").trim_end()), "{after}");
 }
 
 /// `>file 2>&1`: neither stream writes into a line of the other.

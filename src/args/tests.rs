@@ -172,7 +172,8 @@ fn users() {
 fn bad_users_are_named_without_their_password() {
     let long = "x".repeat(256);
     for (value, says) in [
-        ("alice", "-u alice: NAME:PASS expected, no colon"),
+        ("alice", "-u: NAME:PASS expected, no colon (not shown: it may be a password)"),
+        ("", "-u \"\": NAME:PASS expected"),
         (":secret", "-u : the name before the colon is empty"),
         ("alice:", "-u alice: the password after the colon is empty"),
         (&format!("alice:{long}"), "-u alice: the password is longer than 255 bytes"),
@@ -186,7 +187,8 @@ fn bad_users_are_named_without_their_password() {
     );
     assert_eq!(
         args_with(Some("admin"), &[]),
-        Err("PROXY_CTRL_SUPERUSER admin: NAME:PASS expected, no colon".to_owned())
+        Err("PROXY_CTRL_SUPERUSER: NAME:PASS expected, no colon (not shown: it may be a password)"
+            .to_owned())
     );
 }
 

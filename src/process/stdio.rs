@@ -9,7 +9,7 @@
 #![allow(unsafe_code)] // Each block tells why it is sound.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::mem::ManuallyDrop;
 use std::os::fd::{FromRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
@@ -44,6 +44,25 @@ impl Inherited {
     pub fn is_same_as(self, other: Self) -> bool {
         let identity = |stream: Inherited| stream.file().metadata().map(|of| (of.dev(), of.ino()));
         matches!((identity(self), identity(other)), (Ok(one), Ok(two)) if one == two)
+    }
+
+    /// Whether it is a file that is appended to, and whose last line has no end: a program was ended, or the disk
+    /// was full, in the middle of it. `false` if the system does not tell.
+    pub fn ends_in_mid_line(self) -> bool {
+        // SAFETY: this command takes no argument.
+        let flags = unsafe { libc::fcntl(self.0, libc::F_GETFL) };
+        let appends = flags != -1 && flags & libc::O_APPEND != 0;
+        let is_file = self.file().metadata().is_ok_and(|of| of.is_file());
+        appends && is_file && self.last_byte().is_ok_and(|byte| byte != b'\n')
+    }
+
+    /// The descriptor may be open for writing alone.
+    fn last_byte(self) -> io::Result<u8> {
+        let mut byte = [0];
+        let mut file = File::open(format!("/proc/self/fd/{}", self.0))?;
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut byte)?;
+        Ok(byte[0])
     }
 
     /// The descriptor as a file that does not close it.

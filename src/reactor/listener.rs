@@ -220,11 +220,18 @@ fn open(address: SocketAddr, liveness: Liveness) -> io::Result<Socket> {
     }
     // Accepted connections inherit this, TCP_NODELAY and SO_OOBINLINE. With the last set from the start no
     // urgent byte is lost: the kernel drops an unread one when the next comes while it is off.
-    liveness.apply(&SockRef::from(&socket))?;
-    socket.set_out_of_band_inline(true)?;
-    // A restart can take the port again while old connections are in TIME-WAIT.
-    socket.set_reuse_address(true)?;
-    socket.set_tcp_nodelay(true)?;
+    // A restart can take the port again while old connections are in TIME-WAIT. Without any of these the server
+    // serves, a little worse.
+    for (option, set) in [
+        ("SO_KEEPALIVE", liveness.apply(&SockRef::from(&socket))),
+        ("SO_OOBINLINE", socket.set_out_of_band_inline(true)),
+        ("SO_REUSEADDR", socket.set_reuse_address(true)),
+        ("TCP_NODELAY", socket.set_tcp_nodelay(true)),
+    ] {
+        if let Err(error) = set {
+            log::warn!("cannot set {option} for connections to {address}: {error}");
+        }
+    }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

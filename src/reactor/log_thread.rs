@@ -72,7 +72,16 @@ struct State {
 impl Sink {
     /// A sink of its own.
     pub fn new(out: impl Write + Send + 'static) -> Self {
-        Sink { open: Arc::new(Mutex::new(Open { out: Box::new(out), rest: Vec::new() })) }
+        Sink::with_rest(out, Vec::new())
+    }
+
+    /// Like [`Sink::new`], for a file in which somebody has left a line without its end: that comes first.
+    pub fn behind_torn_line(out: impl Write + Send + 'static) -> Self {
+        Sink::with_rest(out, vec![b'\n'])
+    }
+
+    fn with_rest(out: impl Write + Send + 'static, rest: Vec<u8>) -> Self {
+        Sink { open: Arc::new(Mutex::new(Open { out: Box::new(out), rest })) }
     }
 }
 
