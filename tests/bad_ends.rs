@@ -215,6 +215,44 @@ fn a_peer_that_vanishes_with_bytes_under_way_is_found_out() {
     }
 }
 
+/// EOF is under way like any byte.
+#[test]
+fn a_peer_that_vanishes_before_an_eof_is_found_out() {
+    let proxy = start(&["--ack-timeout", "1", "--keepalive", "600", "--half-close-timeout", "0"]);
+    for (client_vanishes, reason) in [(true, "client-timeout"), (false, "target-timeout")] {
+        let (mut client, mut server) = tunnel(&proxy);
+        client.write_all(b"ping").expect("taken");
+        assert_eq!(read_exactly(&mut server, 4), b"ping");
+        let (gone, left) =
+            if client_vanishes { (&mut client, &mut server) } else { (&mut server, &mut client) };
+        // So long that nothing is left to be asked about.
+        thread::sleep(Duration::from_secs(2));
+        if !vanish(gone) {
+            return;
+        }
+        support::socks::half_close(left);
+        assert_eq!(read_to_reset(left), b"");
+        proxy.stdout.wait_for(|line| line.ends_with(reason));
+    }
+}
+
+/// A setting that acts at once acts on what is under way already.
+#[test]
+fn a_new_ack_timeout_acts_on_open_tunnels() {
+    for before in ["0", "3600"] {
+        let proxy = start(&["--ack-timeout", before, "--keepalive", "600"]);
+        let (client, mut server) = tunnel(&proxy);
+        if !vanish(&client) {
+            return;
+        }
+        server.write_all(b"into the void").expect("taken");
+        delivered(&proxy, 13);
+        assert_eq!(proxy.admin().tell("CONFIG SET ack-timeout 1"), "200 OK");
+        assert_eq!(read_to_reset(&mut server), b"");
+        proxy.stdout.wait_for(|line| line.ends_with("\tclient-timeout"));
+    }
+}
+
 /// The send buffer takes bytes for a peer that has vanished: that is no sign of life.
 #[test]
 fn bytes_for_a_peer_that_has_vanished_do_not_keep_it_alive() {

@@ -183,8 +183,17 @@ impl Server {
         for listener in self.listeners.all_mut() {
             listener.resume_now();
         }
+        let ack = settings.timeouts.ack;
+        let changed = ack.filter(|_| self.ack_timeout != ack);
+        self.ack_timeout = ack;
         let keys: Vec<Key> = self.sessions.iter().map(|(key, _)| key).collect();
         for key in keys {
+            if let Some(limit) = changed
+                && let Some(resident) = self.sessions.get_mut(key)
+                && let Conversation::Socks(session) = &mut resident.conversation
+            {
+                session.ack_timeout_changed(limit, now);
+            }
             self.arm(key);
         }
         for key in &self.subscribers {

@@ -79,6 +79,8 @@ pub struct Server {
     orders: Orders,
     /// Changes of settings that have been passed on.
     applied: u64,
+    /// The setting of which open tunnels were last told.
+    ack_timeout: Option<Duration>,
     began: Instant,
     signals: Option<Receiver>,
     /// Whether signals may wait in their pipe.
@@ -140,6 +142,7 @@ impl Server {
             registered.map_err(cannot("watch the pipe for signals"))?;
         }
         let mut settings = config.settings;
+        let ack_timeout = settings.timeouts.ack;
         settings.own_ports = vec![socks.address().port(), metp.address().port()];
         let descriptors = config.descriptors.usable();
         let limits = Limits::new(settings.dns_threads, settings.dns_queue, descriptors)
@@ -169,6 +172,7 @@ impl Server {
             events_due: None,
             orders: Orders::default(),
             applied: 0,
+            ack_timeout,
             began,
             signals,
             signalled: false,

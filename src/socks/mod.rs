@@ -19,7 +19,7 @@ mod stall;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::event::Event;
 
@@ -167,6 +167,13 @@ impl<S: Stream> Session<S> {
     pub fn resolved(&mut self, addresses: Addresses) {
         if let State::Resolve(resolve) = &mut self.state {
             resolve.answer(addresses);
+        }
+    }
+
+    /// The time has changed in which the peers of a tunnel have to answer.
+    pub fn ack_timeout_changed(&mut self, limit: Duration, now: Instant) {
+        if let State::Relay(relay) = &mut self.state {
+            relay.ack_timeout_changed(limit, now);
         }
     }
 

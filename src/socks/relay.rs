@@ -137,6 +137,11 @@ impl<S: Stream> Relay<S> {
         self.errand
     }
 
+    /// The time has changed in which peers have to answer.
+    pub fn ack_timeout_changed(&mut self, limit: Duration, now: Instant) {
+        self.check.limit_changed(self.age(now), limit);
+    }
+
     /// When the peers are to be looked after, or the tunnel has been silent for too long.
     pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
         let silent = self.patience(timeouts).map(|time| self.last_byte.saturating_add(nanos(time)));
@@ -245,8 +250,14 @@ impl<S: Stream> Relay<S> {
                 Direction::Up => (&mut self.up, &mut *client, &mut self.target),
                 Direction::Down => (&mut self.down, &mut self.target, &mut *client),
             };
+            let before = lane.phase();
             let pumped = lane.pump(from, to, cx.pool, BUDGET, last);
+            let shut = before != Phase::Shut && lane.phase() == Phase::Shut;
             self.count(direction, pumped.bytes, cx);
+            if shut {
+                // EOF is under way.
+                self.check.moved(self.age(cx.now), cx.shared.settings.timeouts.ack);
+            }
             match pumped.end {
                 End::Blocked | End::Shut => {}
                 End::Spent => spent = true,

@@ -38,6 +38,11 @@ impl StallCheck {
         }
     }
 
+    /// `limit` has changed at `now`: asks soon, whatever was planned.
+    pub fn limit_changed(&mut self, now: Duration, limit: Duration) {
+        self.next = self.next.min(seconds(now.saturating_add(limit / LOOKS)));
+    }
+
     /// When to ask next, if anything has moved since all was found acknowledged.
     pub fn due(&self) -> Option<Duration> {
         (self.next != NEVER).then(|| Duration::from_secs(self.next.into()))
@@ -118,6 +123,19 @@ mod tests {
         let mut off = StallCheck::new();
         off.moved(MINUTE, None);
         assert_eq!(off.due(), None);
+    }
+
+    #[test]
+    fn a_new_limit_acts_on_what_is_under_way() {
+        let (mut check, hour) = (StallCheck::new(), Duration::from_secs(3600));
+        check.limit_changed(MINUTE, Duration::from_secs(8));
+        assert_eq!(check.due(), Some(MINUTE + Duration::from_secs(1)), "it was off");
+        let mut check = StallCheck::new();
+        check.moved(MINUTE, Some(hour));
+        check.limit_changed(MINUTE, Duration::from_secs(8));
+        assert_eq!(check.due(), Some(MINUTE + Duration::from_secs(1)));
+        check.limit_changed(MINUTE, hour);
+        assert_eq!(check.due(), Some(MINUTE + Duration::from_secs(1)), "never later");
     }
 
     #[test]
