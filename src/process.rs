@@ -153,15 +153,17 @@ pub fn take_from_environment(variable: &str) -> Option<OsString> {
 /// Overwrites parts of the command line (the program's name left out) in the memory that /proc/PID/cmdline
 /// shows, and that ps(1) therefore shows to everybody. `secrets` has a range of octets for each argument. Where
 /// that memory does not hold the arguments that the program has got, as behind a loader, all of it is
-/// overwritten but the first. To be called before there is a second thread.
+/// overwritten but the first. To be called before there is a second thread; [`std::env::args_os`] sees what is
+/// written here from then on.
 ///
 /// # Errors
 /// If the system does not tell where it is.
 pub fn erase_arguments(secrets: &[Range<usize>]) -> io::Result<()> {
     let (start, end) = command_line()?;
     // SAFETY: the kernel says that these addresses, of this process, hold its arguments: strings on its stack,
-    // which it may write to. Nothing else refers to them: the standard library has copied what it handed out,
-    // and there is no other thread that could copy more.
+    // which it may write to. The standard library and libc keep pointers to them (argv), but no references, and
+    // copy from there only when they are asked. Nobody asks while this slice lives: there is no other thread.
+    // Later each string still ends where it did, since no NUL is overwritten.
     let memory = unsafe {
         let length = end.saturating_sub(start);
         std::slice::from_raw_parts_mut(std::ptr::with_exposed_provenance_mut::<u8>(start), length)

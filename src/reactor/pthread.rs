@@ -56,28 +56,33 @@ struct Attributes(libc::pthread_attr_t);
 impl Attributes {
     fn new(stack_bytes: usize) -> io::Result<Self> {
         // SAFETY: pthread_attr_t is plain data; all zeros is a valid value to be initialised.
-        let mut attributes = Attributes(unsafe { std::mem::zeroed() });
-        // SAFETY: the attributes are valid, and the calls keep no pointer.
-        let errors = unsafe {
-            [
-                libc::pthread_attr_init(&raw mut attributes.0),
-                libc::pthread_attr_setstacksize(&raw mut attributes.0, stack_bytes),
-                libc::pthread_attr_setdetachstate(
-                    &raw mut attributes.0,
-                    libc::PTHREAD_CREATE_DETACHED,
-                ),
-            ]
-        };
-        match errors.into_iter().find(|error| *error != 0) {
-            Some(error) => Err(io::Error::from_raw_os_error(error)),
-            None => Ok(attributes),
-        }
+        let mut blank: libc::pthread_attr_t = unsafe { std::mem::zeroed() };
+        // SAFETY: `blank` is valid, and the call keeps no pointer to it.
+        done(unsafe { libc::pthread_attr_init(&raw mut blank) })?;
+        // Only what has been initialised may be destroyed.
+        let mut attributes = Attributes(blank);
+        // SAFETY: the attributes have been initialised, and the call keeps no pointer.
+        done(unsafe { libc::pthread_attr_setstacksize(&raw mut attributes.0, stack_bytes) })?;
+        // SAFETY: as above.
+        done(unsafe {
+            libc::pthread_attr_setdetachstate(&raw mut attributes.0, libc::PTHREAD_CREATE_DETACHED)
+        })?;
+        Ok(attributes)
+    }
+}
+
+/// What a call says that returns its error.
+fn done(error: libc::c_int) -> io::Result<()> {
+    match error {
+        0 => Ok(()),
+        _ => Err(io::Error::from_raw_os_error(error)),
     }
 }
 
 impl Drop for Attributes {
     fn drop(&mut self) {
-        // SAFETY: they have been initialised, and nobody uses them any more.
+        // SAFETY: `new` makes a value only of attributes that have been initialised; they are destroyed once, and
+        // nobody uses them any more.
         unsafe { libc::pthread_attr_destroy(&raw mut self.0) };
     }
 }
