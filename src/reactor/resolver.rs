@@ -141,7 +141,7 @@ struct State {
     /// Why the waker failed, until that has been logged.
     wake_error: Option<io::Error>,
     /// Whether the waker failed when it was last called.
-    deaf: bool,
+    wake_failed: bool,
     /// When each running look-up began, by worker. There is room for all of them.
     running: Vec<(usize, Instant)>,
     threads: usize,
@@ -213,10 +213,10 @@ impl Resolver {
         self.office.ready.store(false, Ordering::Release);
         state.woken = false;
         let answers = std::mem::take(&mut state.answers);
-        let deaf = state.wake_error.take();
+        let wake_error = state.wake_error.take();
         drop(state);
         let now = Instant::now();
-        if let Some(error) = deaf {
+        if let Some(error) = wake_error {
             self.office.taken.notify_all();
             if self.wakes.begins(now) {
                 log::error!("cannot wake the loop: {error}");
@@ -235,14 +235,14 @@ impl Resolver {
     /// Gives waiting queries to further workers if running ones have become slow. Returns when to do so
     /// again, and to look for answers, since the call that wakes the loop may fail.
     pub fn check(&mut self, now: Instant) -> Option<Instant> {
-        let (waiting, deaf) = {
+        let (waiting, wake_failed) = {
             let state = self.office.lock();
-            (!state.queue.is_empty(), state.deaf)
+            (!state.queue.is_empty(), state.wake_failed)
         };
         if waiting {
             self.staff();
         }
-        let pause = if waiting || deaf { CHECK } else { SLEEP };
+        let pause = if waiting || wake_failed { CHECK } else { SLEEP };
         if self.ready() { Some(now) } else { now.checked_add(pause) }
     }
 
@@ -335,7 +335,7 @@ impl Office {
             drop(state);
             let woken = self.waker.wake();
             state = self.lock();
-            state.deaf = woken.is_err();
+            state.wake_failed = woken.is_err();
             if let Err(error) = woken {
                 (state.woken, state.wake_error) = (false, Some(error));
                 let waited = self.taken.wait_timeout(state, RETRY);

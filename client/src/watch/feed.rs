@@ -61,19 +61,22 @@ pub struct Return {
 }
 
 /// News, and the number of the sessions that they are of. The keyboard's have none.
-struct Letter(Option<u64>, News);
+struct Message {
+    sessions: Option<u64>,
+    news: News,
+}
 
 /// Where the threads of some sessions put what they learn.
 #[derive(Clone)]
-struct Outbox {
-    sender: SyncSender<Letter>,
-    number: Option<u64>,
+struct NewsSender {
+    channel: SyncSender<Message>,
+    sessions: Option<u64>,
 }
 
-impl Outbox {
+impl NewsSender {
     /// Waits for room. `false`: nobody listens any more.
     fn send(&self, news: News) -> bool {
-        self.sender.send(Letter(self.number, news)).is_ok()
+        self.channel.send(Message { sessions: self.sessions, news }).is_ok()
     }
 }
 
@@ -105,7 +108,7 @@ impl Sessions {
     fn begin(
         log_in: impl Fn() -> Result<Conversation, Failure>,
         interval: Duration,
-        outbox: &Outbox,
+        news_sender: &NewsSender,
     ) -> Result<(Self, Vec<LogLine>), Failure> {
         let mut asking = log_in()?;
         super::require_1_1(&mut asking)?;
@@ -117,10 +120,10 @@ impl Sessions {
         let records = records::over(records, &connections(&mut asking)?);
         let closers = [asking.closer()?, hearing.closer()?];
         let (orders, orders_receiver) = sync_channel(MOST_ORDERS);
-        let asked = outbox.clone();
+        let asked = news_sender.clone();
         let asking =
             spawn(move || over(ask(&mut asking, interval, &orders_receiver, &asked), &asked))?;
-        let heard = outbox.clone();
+        let heard = news_sender.clone();
         let hearing = spawn(move || over(hear(&mut hearing, &heard), &heard))?;
         Ok((Sessions { orders, threads: [asking, hearing], closers }, records))
     }
@@ -144,8 +147,8 @@ enum Source {
 pub struct Feed {
     server: Server,
     interval: Duration,
-    letters: Receiver<Letter>,
-    sender: SyncSender<Letter>,
+    receiver: Receiver<Message>,
+    channel: SyncSender<Message>,
     /// How many times there have been sessions.
     number: u64,
     source: Source,
@@ -159,14 +162,14 @@ impl Feed {
     /// # Errors
     /// If the server is not there, speaks METP/1.0 only, or the account may not ask.
     pub fn open(server: &Server, interval: Duration) -> Result<(Self, Vec<LogLine>), Failure> {
-        let (sender, letters) = sync_channel(MOST_NEWS);
-        let outbox = Outbox { sender: sender.clone(), number: Some(0) };
-        let (sessions, records) = Sessions::begin(|| server.log_in(), interval, &outbox)?;
+        let (channel, receiver) = sync_channel(MOST_NEWS);
+        let news_sender = NewsSender { channel: channel.clone(), sessions: Some(0) };
+        let (sessions, records) = Sessions::begin(|| server.log_in(), interval, &news_sender)?;
         let feed = Feed {
             server: server.clone(),
             interval,
-            letters,
-            sender,
+            receiver,
+            channel,
             number: 0,
             source: Source::Sessions(sessions),
             backoff: Backoff::default(),
@@ -180,11 +183,11 @@ impl Feed {
     /// # Errors
     /// If there can be no thread for it.
     pub fn listen(&self, terminal: File) -> Result<(), Failure> {
-        let outbox = Outbox { sender: self.sender.clone(), number: None };
+        let news_sender = NewsSender { channel: self.channel.clone(), sessions: None };
         spawn(move || {
-            if keyboard::read(terminal, |key| outbox.send(News::Key(key))) {
+            if keyboard::read(terminal, |key| news_sender.send(News::Key(key))) {
                 // Nobody may listen any more.
-                outbox.send(News::Unplugged);
+                news_sender.send(News::Unplugged);
             }
         })
         .map(drop)
@@ -195,28 +198,28 @@ impl Feed {
     /// # Errors
     /// If there cannot be any more.
     pub fn wait(&self, patience: Duration) -> Result<Option<News>, Failure> {
-        match self.letters.recv_timeout(patience) {
-            Ok(letter) => return Ok(self.current(letter)),
+        match self.receiver.recv_timeout(patience) {
+            Ok(message) => return Ok(self.current(message)),
             Err(_) if !self.is_over() => return Ok(None),
             Err(_) => {}
         }
         // Its last words come before its end.
-        match self.letters.try_recv() {
-            Ok(letter) => Ok(self.current(letter)),
+        match self.receiver.try_recv() {
+            Ok(message) => Ok(self.current(message)),
             Err(_) => Err(Failure::Broken("The watch has broken off".to_owned())),
         }
     }
 
     /// The next news, if there are any: of those, `None` are of sessions that have ended.
     pub fn next(&self) -> Option<Option<News>> {
-        match self.letters.try_recv() {
-            Ok(letter) => Some(self.current(letter)),
+        match self.receiver.try_recv() {
+            Ok(message) => Some(self.current(message)),
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
         }
     }
 
-    fn current(&self, Letter(number, news): Letter) -> Option<News> {
-        number.is_none_or(|number| number == self.number).then_some(news)
+    fn current(&self, Message { sessions, news }: Message) -> Option<News> {
+        sessions.is_none_or(|sessions| sessions == self.number).then_some(news)
     }
 
     /// Whether a thread has ended that should not. Its last news may not have been taken yet.
@@ -250,13 +253,14 @@ impl Feed {
             return Err(ended);
         };
         self.number = self.number.saturating_add(1);
-        let outbox = Outbox { sender: self.sender.clone(), number: Some(self.number) };
+        let news_sender = NewsSender { channel: self.channel.clone(), sessions: Some(self.number) };
         let (server, interval) = (self.server.clone(), self.interval);
         let thread = spawn(move || {
-            let begun = attempts
-                .run(ended, |time| Sessions::begin(|| server.log_in_once(time), interval, &outbox));
+            let begun = attempts.run(ended, |time| {
+                Sessions::begin(|| server.log_in_once(time), interval, &news_sender)
+            });
             // Nobody may listen any more.
-            outbox.send(match begun {
+            news_sender.send(match begun {
                 Ok((sessions, records)) => {
                     let backoff = attempts.into_backoff();
                     News::Back(Box::new(Return { sessions, backoff, records }))
@@ -285,14 +289,14 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure
 }
 
 /// Tells why there are no more news, unless nobody listens any more.
-fn over(ended: Result<(), Failure>, news: &Outbox) {
+fn over(ended: Result<(), Failure>, news: &NewsSender) {
     if let Err(failure) = ended {
         news.send(News::Over(failure));
     }
 }
 
 /// Hears of events. Ends when nobody listens.
-fn hear(conversation: &mut Conversation, news: &Outbox) -> Result<(), Failure> {
+fn hear(conversation: &mut Conversation, news: &NewsSender) -> Result<(), Failure> {
     loop {
         let (topic, fields) = conversation.event()?;
         if let Some(event) = Event::parse(&topic, &fields)
@@ -308,7 +312,7 @@ fn ask(
     conversation: &mut Conversation,
     interval: Duration,
     orders: &Receiver<ConnectionId>,
-    news: &Outbox,
+    news: &NewsSender,
 ) -> Result<(), Failure> {
     let mut pace = Pace::new(interval, Instant::now());
     let waits = Arc::default();
