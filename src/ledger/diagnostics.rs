@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::network::Network;
+use crate::reactor::errno;
 use crate::reactor::selector::Service;
 
 /// Failed logins of one source that have a line each, in one [`WINDOW`]; the others share one.
@@ -70,7 +71,8 @@ impl Diagnostics {
         let code = error.raw_os_error();
         let what = match code {
             Some(libc::EADDRNOTAVAIL) => "no free local port or address for a connection",
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EAGAIN) => {
+            // EAGAIN: connect(2) has it for want of local ports, or of room in the table of routes.
+            Some(code) if errno::is_shortage(code) || code == libc::EAGAIN => {
                 "no resources for a connection"
             }
             _ => return,

@@ -31,11 +31,16 @@ pub fn is_of_the_peer(error: &Error) -> bool {
     kind || error.raw_os_error().is_some_and(|code| rare.contains(&code))
 }
 
-/// Whether the same call may succeed later: memory or descriptors are short, or it was interrupted.
+/// Whether the same call may succeed later: something is short, or it was interrupted.
 pub fn may_pass(error: &Error) -> bool {
-    let short = [libc::ENOMEM, libc::ENOBUFS, libc::ENOSPC, libc::EMFILE, libc::ENFILE];
     matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock)
-        || error.raw_os_error().is_some_and(|code| short.contains(&code))
+        || error.raw_os_error().is_some_and(is_shortage)
+}
+
+/// Whether an errno says that this machine is short of something that others give back: memory, descriptors, or room
+/// in a table of the kernel.
+pub fn is_shortage(code: i32) -> bool {
+    [libc::ENOMEM, libc::ENOBUFS, libc::ENOSPC, libc::EMFILE, libc::ENFILE].contains(&code)
 }
 
 /// Whether the same call will always be refused: this kernel has not got it, or a policy forbids it.
@@ -86,6 +91,20 @@ mod tests {
         }
         for code in [libc::ENOMEM, libc::ENOBUFS, libc::EINTR, libc::EAGAIN] {
             assert!(may_pass(&of(code)), "{code}");
+        }
+    }
+
+    #[test]
+    fn what_is_short_may_pass_and_is_nobody_elses_fault() {
+        for code in (1..134).filter(|code| is_shortage(*code)) {
+            let error = Error::from_raw_os_error(code);
+            assert!(may_pass(&error) && !is_of_the_peer(&error) && !is_for_good(&error), "{error}");
+        }
+        for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::ENOSPC] {
+            assert!(is_shortage(code), "{code}");
+        }
+        for code in [0, libc::EAGAIN, libc::EINTR, libc::EIO, libc::EADDRNOTAVAIL] {
+            assert!(!is_shortage(code), "{code}");
         }
     }
 }

@@ -9,6 +9,8 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ptr;
 
+use super::errno;
+
 /// Bytes of a name and of the NUL behind it, at most: a longer one is no name.
 const NAME_BYTES: usize = 256;
 
@@ -50,9 +52,7 @@ pub fn look_up(name: &str) -> io::Result<Vec<SocketAddr>> {
 /// errno is believed first where it tells of a shortage, or of a disk that cannot be read.
 fn failure(code: c_int, errno: c_int) -> io::Error {
     match (code, errno) {
-        (_, libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EIO) => {
-            io::Error::from_raw_os_error(errno)
-        }
+        _ if errno::is_shortage(errno) || errno == libc::EIO => io::Error::from_raw_os_error(errno),
         // glibc 2.36 may have lost errno by then.
         (libc::EAI_SYSTEM, 0) => io::ErrorKind::Other.into(),
         (libc::EAI_SYSTEM, _) => io::Error::from_raw_os_error(errno),
@@ -161,7 +161,9 @@ mod tests {
             assert_eq!(kind(code, libc::EAGAIN), io::ErrorKind::TimedOut);
         }
         for code in [libc::EAI_NONAME, libc::EAI_AGAIN, libc::EAI_FAIL, libc::EAI_SYSTEM] {
-            for errno in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::EIO] {
+            for errno in
+                [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::ENOSPC, libc::EIO]
+            {
                 assert_eq!(failure(code, errno).raw_os_error(), Some(errno));
             }
         }

@@ -245,10 +245,9 @@ fn no_ipv6(error: &io::Error) -> bool {
 /// Errors of one connection, which was lost before it was accepted. accept(2) passes pending network
 /// errors on to the caller; the next connection has nothing to do with them.
 fn concerns_one_connection(error: &io::Error) -> bool {
-    match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) | None => false,
-        Some(code) => matches!(
-            code,
+    matches!(
+        error.raw_os_error(),
+        Some(
             libc::EINTR
                 | libc::ECONNABORTED
                 | libc::EPROTO
@@ -259,12 +258,13 @@ fn concerns_one_connection(error: &io::Error) -> bool {
                 | libc::EHOSTUNREACH
                 | libc::ENETUNREACH
                 | libc::EOPNOTSUPP
-        ),
-    }
+        )
+    )
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::errno;
     use super::*;
 
     #[test]
@@ -324,7 +324,7 @@ mod tests {
     fn errors_of_one_connection_do_not_pause() {
         let of = |code| concerns_one_connection(&io::Error::from_raw_os_error(code));
         assert!(of(libc::ECONNABORTED) && of(libc::EPROTO));
-        assert!(!of(libc::EMFILE) && !of(libc::ENFILE) && !of(libc::ENOBUFS) && !of(libc::ENOMEM));
+        assert!((1..134).filter(|code| errno::is_shortage(*code)).all(|code| !of(code)));
         assert!(!of(libc::EBADF) && !of(libc::EINVAL));
     }
 }
