@@ -110,14 +110,46 @@ pub struct Server {
 }
 
 impl Server {
-    /// Connects, which may take this long, or [`PATIENCE`] if that is shorter, and logs in.
+    /// Connects and logs in, which may take `time` in all, or [`PATIENCE`] if that is shorter.
     ///
     /// # Errors
     /// Those of [`Conversation::open`].
-    pub fn log_in_once(&self, connecting: Duration) -> Result<Conversation, Failure> {
+    pub fn log_in_once(&self, time: Duration) -> Result<Conversation, Failure> {
         let (name, password) = (self.name.clone(), self.password.clone());
         let login = Opening::Auth { name, password }.encode();
-        Conversation::open(&self.host, self.port, connecting.min(PATIENCE), login)
+        Conversation::open(&self.host, self.port, time.min(PATIENCE), login)
+    }
+}
+
+/// How long an answer may take.
+#[derive(Clone, Copy)]
+struct Limit {
+    deadline: Instant,
+    /// All of the time, from when it began to the deadline.
+    time: Duration,
+}
+
+impl Limit {
+    /// A limit that begins now. `time` is at most [`PATIENCE`].
+    fn new(time: Duration) -> Self {
+        Limit { deadline: Instant::now() + time, time }
+    }
+
+    /// What is left of it.
+    fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// The failure of a read.
+    fn lost(&self, error: io::Error) -> Failure {
+        Failure::Lost(match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                let seconds = format!("{:.1}", self.time.as_secs_f64());
+                let seconds = seconds.strip_suffix(".0").unwrap_or(&seconds);
+                format!("The server did not answer within {seconds} s")
+            }
+            _ => format!("The connection was lost: {error}"),
+        })
     }
 }
 
@@ -141,7 +173,7 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// Connects to the first address of `host` that answers within `connecting`, greets, and logs in with this line.
+    /// Connects to the first address of `host` that answers, greets, and logs in with this line: all within `time`.
     ///
     /// Both lines are sent in one segment: the server may evict a session that has greeted and not logged in
     /// when too many connect (METP §8), and never sees this one so.
@@ -153,16 +185,17 @@ impl Conversation {
     pub fn open(
         host: &str,
         port: u16,
-        connecting: Duration,
+        time: Duration,
         login: Option<Vec<u8>>,
     ) -> Result<Self, Failure> {
+        let limit = Limit::new(time);
         let unreachable = |error: io::Error| {
             Failure::Unreachable(format!(
                 "Cannot connect to {}: {error}",
                 render::endpoint(host, port)
             ))
         };
-        let stream = connect(host, port, connecting).map_err(unreachable)?;
+        let stream = connect(host, port, time).map_err(unreachable)?;
         let limits =
             stream.set_write_timeout(Some(PATIENCE)).and_then(|()| stream.set_nodelay(true));
         limits.map_err(unreachable)?;
@@ -170,14 +203,14 @@ impl Conversation {
         let mut conversation = Conversation { stream, line: Vec::new(), verbs: None };
         let greeting = Opening::Hello.encode().into_iter();
         conversation.say(Some(greeting.chain(login.clone()).flatten().collect()))?;
-        conversation.expect_ok().map_err(|failure| match failure {
+        conversation.expect_ok_within(limit).map_err(|failure| match failure {
             Failure::Broken(_) | Failure::Lost(_) | Failure::Unreachable(_) => failure,
             other => Failure::Broken(format!("No METP/1.0 server: {other}")),
         })?;
         if login.is_none() {
             conversation.say(None)?;
         }
-        conversation.expect_ok()?;
+        conversation.expect_ok_within(limit)?;
         Ok(conversation)
     }
 
@@ -257,7 +290,7 @@ impl Conversation {
                 self.say(Command::Ping(None).encode())?;
                 continue;
             }
-            self.read_line(Instant::now() + PATIENCE)?;
+            self.read_line(Limit::new(PATIENCE))?;
             let text = self.text();
             match Status::parse(&self.line) {
                 Some(Status::EVENT) => {
@@ -304,7 +337,7 @@ impl Conversation {
         mut each: impl FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         loop {
-            self.read_line(Instant::now() + PATIENCE)?;
+            self.read_line(Limit::new(PATIENCE))?;
             if self.line == END_OF_BODY.as_bytes() {
                 return Ok(());
             }
@@ -334,11 +367,14 @@ impl Conversation {
     }
 
     fn expect_ok(&mut self) -> Result<(), Failure> {
-        let deadline = Instant::now() + PATIENCE;
-        self.read_line(deadline)?;
+        self.expect_ok_within(Limit::new(PATIENCE))
+    }
+
+    fn expect_ok_within(&mut self, limit: Limit) -> Result<(), Failure> {
+        self.read_line(limit)?;
         while Status::parse(&self.line) == Some(Status::EVENT) {
             // Somebody has subscribed to events by a line of their own.
-            self.read_line(deadline)?;
+            self.read_line(limit)?;
         }
         match Status::parse(&self.line) {
             Some(Status::OK) => Ok(()),
@@ -357,18 +393,18 @@ impl Conversation {
 
     /// Reads a line that ends in LF or CRLF. All of it has to come in time: a server that sends an octet now
     /// and then does not hold up anybody.
-    fn read_line(&mut self, deadline: Instant) -> Result<(), Failure> {
+    fn read_line(&mut self, limit: Limit) -> Result<(), Failure> {
         self.line.clear();
         let mut interrupted = false;
         while self.line.last() != Some(&b'\n') {
             if self.stream.buffer().is_empty() {
-                let mut left = deadline.saturating_duration_since(Instant::now());
+                let mut left = limit.left();
                 if interrupted {
                     // If the program was stopped, the answer has come meanwhile.
                     left = left.max(INSTANT);
                 }
                 if left.is_zero() {
-                    return Err(lost(io::ErrorKind::TimedOut.into()));
+                    return Err(limit.lost(io::ErrorKind::TimedOut.into()));
                 }
                 self.stream.get_ref().set_read_timeout(Some(left)).map_err(lost)?;
                 match self.stream.fill_buf() {
@@ -378,7 +414,7 @@ impl Conversation {
                         interrupted = true;
                         continue;
                     }
-                    Err(error) => return Err(lost(error)),
+                    Err(error) => return Err(limit.lost(error)),
                 }
             }
             let room = LONGEST_LINE.saturating_sub(self.line.len() as u64);
@@ -404,12 +440,7 @@ impl Conversation {
 }
 
 fn lost(error: io::Error) -> Failure {
-    Failure::Lost(match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            format!("The server did not answer within {} s", PATIENCE.as_secs())
-        }
-        _ => format!("The connection was lost: {error}"),
-    })
+    Limit::new(PATIENCE).lost(error)
 }
 
 /// Connects to one address after the other; the look-up and all attempts share the time.

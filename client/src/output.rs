@@ -70,9 +70,11 @@ impl Output {
         }
     }
 
-    /// Whether connecting and closing are not mentioned.
-    pub fn is_quiet(&self) -> bool {
-        self.quiet
+    /// Writes a line to standard error that is no failure, unless the call is quiet.
+    pub fn remark(&self, line: &dyn Display) {
+        if !self.quiet {
+            self.complain(line);
+        }
     }
 
     /// Writes a line to standard error.

@@ -78,19 +78,24 @@ impl Attempts {
         (!left.is_zero()).then(|| pause.min(left))
     }
 
-    /// Pauses before each `attempt`, which is told how long it may take to connect, until one succeeds. `last` is
-    /// why the one before failed.
+    /// Pauses before each `attempt`, which is told how long it may take, until one succeeds. `last` is
+    /// why the one before failed; `again` hears of it if there is time for another.
     ///
     /// # Errors
     /// Why the last one failed.
     pub fn run<T>(
         &mut self,
         mut last: Failure,
+        again: impl FnOnce(&Failure),
         mut attempt: impl FnMut(Duration) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
+        let mut again = Some(again);
         while let Some(pause) = self.next() {
+            if let Some(again) = again.take() {
+                again(&last);
+            }
             thread::sleep(pause);
-            match attempt(self.connecting()) {
+            match attempt(self.time_for_one()) {
                 Err(failure) if failure.is_absence() => last = failure,
                 done => return done,
             }
@@ -98,8 +103,8 @@ impl Attempts {
         Err(last)
     }
 
-    /// How long connecting may take.
-    fn connecting(&self) -> Duration {
+    /// How long one of them may take.
+    fn time_for_one(&self) -> Duration {
         self.deadline.map_or(Duration::MAX, |deadline| {
             deadline.saturating_duration_since(Instant::now()).max(SHORTEST_ATTEMPT)
         })
@@ -121,12 +126,12 @@ impl Server {
             return self.log_in_once(Duration::MAX);
         };
         let mut attempts = Attempts::new(Backoff::default(), Some(wait));
-        match self.log_in_once(attempts.connecting()) {
+        match self.log_in_once(attempts.time_for_one()) {
             Err(failure) if failure.is_absence() => {
-                if !self.output.is_quiet() {
-                    self.output.complain(&format_args!("{failure}; trying again"));
-                }
-                attempts.run(failure, |connecting| self.log_in_once(connecting))
+                let again = |failure: &Failure| {
+                    self.output.remark(&format_args!("{failure}; trying again"));
+                };
+                attempts.run(failure, again, |time| self.log_in_once(time))
             }
             done => done,
         }
@@ -162,12 +167,13 @@ impl<'a> Sessions<'a> {
         let Some(mut attempts) = Attempts::after(self.server, &ended, backoff, lasted) else {
             return Err(ended);
         };
-        self.server.output.complain(&format_args!("{ended}; connecting again"));
+        let output = &self.server.output;
+        let again = |ended: &Failure| output.complain(&format_args!("{ended}; connecting again"));
         let begin = |time| self.server.log_in_once(time).and_then(&mut begin);
-        let begun = attempts.run(ended, begin)?;
+        let begun = attempts.run(ended, again, begin)?;
         self.backoff = attempts.into_backoff();
         self.since = Instant::now();
-        self.server.output.complain(&"Connected again");
+        output.remark(&"Connected again");
         Ok(begun)
     }
 }

@@ -292,6 +292,23 @@ fn events_in_place_of_an_answer_are_waited_for_no_longer_than_an_answer() {
     assert!(stderr.ends_with("The server did not answer within 10 s\n"), "{stderr}");
 }
 
+/// `--wait` holds where the connection is accepted and nothing is said, too; and there is no second attempt if
+/// the first has taken all of the time.
+#[test]
+fn a_server_that_says_nothing_is_waited_for_as_long_as_was_asked() {
+    let silent = Origin::new(|mut stream| drop(stream.read_to_end(&mut Vec::new())));
+    let greets = Origin::new(|mut stream| {
+        // The client may be gone.
+        let _ = stream.write_all(LOGIN[0]);
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    for server in [silent, greets] {
+        let Outcome { code, stderr, .. } = client(server.address, ["--wait", "1", "-l"]);
+        let connecting = format!("Connecting to {} with user 'admin'\n", server.address);
+        assert_eq!((code, stderr), (70, connecting + "The server did not answer within 1 s\n"));
+    }
+}
+
 /// METP §2.1: a server that closes down says so in every state.
 #[test]
 fn a_server_that_closes_down_is_69_from_the_first_word_on() {

@@ -256,9 +256,11 @@ impl Feed {
         let news_sender = NewsSender { channel: self.channel.clone(), sessions: Some(self.number) };
         let (server, interval) = (self.server.clone(), self.interval);
         let thread = spawn(move || {
-            let begun = attempts.run(ended, |time| {
-                Sessions::begin(|| server.log_in_once(time), interval, &news_sender)
-            });
+            let begun = attempts.run(
+                ended,
+                |_| (),
+                |time| Sessions::begin(|| server.log_in_once(time), interval, &news_sender),
+            );
             // Nobody may listen any more.
             news_sender.send(match begun {
                 Ok((sessions, records)) => {
