@@ -30,6 +30,19 @@ pub fn start(
     life: impl FnOnce() + Send + 'static,
 ) -> io::Result<()> {
     has_room(stack_bytes.saturating_add(MARGIN_BYTES))?;
+    start_in_place(name, stack_bytes, life)
+}
+
+/// Like [`start`], in place of a thread that has ended: the C library has kept its stack for the next, so there
+/// need not be room for another.
+///
+/// # Errors
+/// If the system allows no more threads, or the stack was not kept and there is no memory for one.
+pub fn start_in_place(
+    name: &'static CStr,
+    stack_bytes: usize,
+    life: impl FnOnce() + Send + 'static,
+) -> io::Result<()> {
     let attributes = Attributes::new(stack_bytes)?;
     let life: Life = Box::new(move || {
         set_name(name);

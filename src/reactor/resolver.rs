@@ -39,6 +39,8 @@ const CALM: Duration = Duration::from_secs(10);
 /// getaddrinfo and the modules it loads put buffers of 64 KiB and more on the stack. It is all that a worker
 /// takes of the address space, which may be limited: what the system's look-up allocates is a few KiB.
 const STACK_BYTES: usize = 256 * 1024;
+/// Stacks of ended workers that the C library keeps for the next: 40 MiB with glibc, of which this is less.
+const KEPT_STACKS: usize = 128;
 /// What a worker takes of the address space: its stack, and a page or two for a name that is dead.
 const WORKER_BYTES: usize = STACK_BYTES + 8192;
 
@@ -146,6 +148,8 @@ struct State {
     running: Vec<(usize, Instant)>,
     threads: usize,
     idle: usize,
+    /// The most workers that there have been at once.
+    peak: usize,
     /// Numbers the workers.
     started: usize,
     closing: bool,
@@ -263,7 +267,12 @@ impl Resolver {
         for _ in 0..wanted.saturating_sub(state.idle + coming).min(most) {
             let worker = state.started;
             let shared = Arc::clone(office);
-            if let Err(error) = pthread::start(c"dns", STACK_BYTES, move || shared.work(worker)) {
+            let life = move || shared.work(worker);
+            let started = match state.threads < state.peak.min(KEPT_STACKS) {
+                true => pthread::start_in_place(c"dns", STACK_BYTES, life),
+                false => pthread::start(c"dns", STACK_BYTES, life),
+            };
+            if let Err(error) = started {
                 if self.starts.begins(now) {
                     log::info!("no DNS worker can be started: {error}");
                 }
@@ -271,6 +280,7 @@ impl Resolver {
             }
             state.started += 1;
             state.threads += 1;
+            state.peak = state.peak.max(state.threads);
         }
         if state.threads == 0 {
             for name in std::mem::take(&mut state.queue) {
