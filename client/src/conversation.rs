@@ -11,7 +11,7 @@ use socks5d::reactor::pthread;
 
 use crate::answer::{Answer, Kind};
 use crate::output::Output;
-use crate::render;
+use crate::{refusal, render};
 
 /// How long anything may take that the client waits for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -299,7 +299,7 @@ impl Conversation {
                 }
                 Some(Status::OK) if asked => asked = false,
                 Some(Status::UNAUTHORIZED) => return Err(Failure::Unauthenticated),
-                Some(Status::CLOSING) => return Err(Failure::Unreachable(text)),
+                Some(Status::CLOSING) => return Err(self.closing()),
                 _ => {
                     let line = render::text(&self.line);
                     return Err(Failure::Broken(format!("No event: \"{line}\"")));
@@ -326,6 +326,13 @@ impl Conversation {
     fn text(&self) -> String {
         let text = render::text(self.line.get(3..).unwrap_or_default()).trim().to_owned();
         if text.is_empty() { render::text(&self.line) } else { text }
+    }
+
+    /// Why the server ends the session, in its words.
+    fn closing(&self) -> Failure {
+        let text = self.text();
+        let why = refusal::cause(&text).map(|(_, why)| why).filter(|why| !why.is_empty());
+        Failure::Unreachable(why.unwrap_or(&text).to_owned())
     }
 
     /// Hands each line of a body to `each`.
@@ -381,7 +388,7 @@ impl Conversation {
             Some(Status::BAD_REQUEST | Status::NOT_FOUND | Status::CONFLICT | Status::TOO_MANY) => {
                 Err(Failure::Refused(self.text()))
             }
-            Some(Status::CLOSING) => Err(Failure::Unreachable(self.text())),
+            Some(Status::CLOSING) => Err(self.closing()),
             Some(Status::UNAUTHORIZED) => Err(Failure::Unauthenticated),
             Some(Status::FORBIDDEN) => Err(Failure::Forbidden),
             Some(_) => Err(Failure::Broken(format!("Server error: {}", render::text(&self.line)))),

@@ -240,7 +240,7 @@ fn the_access_log_is_followed() {
     for call in calls {
         let outcome = support::client::outcome(call);
         assert_eq!(outcome.code, 69, "{outcome:?}");
-        assert!(outcome.stderr.ends_with("Closing [SHUTDOWN] the server is closing down\n"));
+        assert!(outcome.stderr.ends_with("\nthe server is closing down\n"));
     }
 }
 

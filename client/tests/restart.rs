@@ -1,6 +1,6 @@
 //! Restarts of the server under `-f`, and `-w` where it shows no screen.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStderr, ChildStdout};
 
 use support::client::{command, outcome};
@@ -68,7 +68,7 @@ fn subscribed(proxy: &Proxy) {
 fn following_goes_on_after_a_restart() {
     let (_guard, closed) = closed_port();
     for (signal, words) in [
-        (libc::SIGTERM, "Closing [SHUTDOWN] the server is closing down; connecting again"),
+        (libc::SIGTERM, "the server is closing down; connecting again"),
         (libc::SIGKILL, "; connecting again"),
     ] {
         let first = Proxy::start();
@@ -91,6 +91,29 @@ fn following_goes_on_after_a_restart() {
         let line = live.line();
         assert!(line.contains(&format!(" {} succeeded 100 100 ", echo.address)), "{line}");
     }
+}
+
+/// A quiet call names what fails, and not that it is over.
+#[test]
+fn a_quiet_call_does_not_mention_that_it_is_connected_again() {
+    let first = Proxy::start();
+    let place = Place::new(&first);
+    let mut live = Live::start(&place, &["-q", "-f"]);
+    subscribed(&first);
+    place.is_now(None);
+    ends(first, libc::SIGTERM);
+    live.says("; connecting again");
+    let second = Proxy::start();
+    place.is_now(Some(&second));
+    // A line of the second session comes after all that is said of its beginning.
+    subscribed(&second);
+    let (_guard, closed) = closed_port();
+    second.client().say(&connect_request(closed)).refused(5);
+    assert!(live.line().contains(&closed.to_string()));
+    send_signal(&live.client, libc::SIGKILL);
+    let mut rest = String::new();
+    live.stderr.read_to_string(&mut rest).expect("text");
+    assert_eq!(rest, "");
 }
 
 #[test]

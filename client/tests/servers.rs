@@ -197,7 +197,7 @@ fn followers_of_several_end_one_by_one() {
     let outcome = outcome(follower);
     assert_eq!(outcome.code, 69, "{outcome:?}");
     for server in [first, second] {
-        let says = format!("{server}: Closing [SHUTDOWN] the server is closing down\n");
+        let says = format!("{server}: the server is closing down\n");
         assert!(outcome.stderr.contains(&says), "{outcome:?}");
     }
 }

@@ -340,10 +340,9 @@ mod tests {
 
     #[test]
     fn a_server_that_is_away_is_told_and_what_was_known_stays() {
-        let away = Some("Closing [SHUTDOWN] the server is closing down");
+        let away = Some("the server is closing down");
         let screen = drawn_while(away, &model(), Question::None, 100, 24);
-        let header =
-            "127.0.0.1:8080 as admin   Closing [SHUTDOWN] the server is closing down; connec";
+        let header = "127.0.0.1:8080 as admin   the server is closing down; connecting again";
         assert!(screen.contains(header), "{screen}");
         assert!(!screen.contains("running") && screen.contains("user30"), "{screen}");
         let narrow = drawn_while(Some("The connection was lost"), &model(), Question::None, 70, 24);
