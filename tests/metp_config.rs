@@ -109,10 +109,22 @@ fn refusals_name_the_range() {
     let no_key = "404 Not Found [NOKEY] no such setting";
     let syntax = "400 Bad Request [SYNTAX] wrong arguments";
     for (arguments, answer) in [
-        ("SET buffer-size 0", "400 Bad Request [RANGE] buffer-size takes 1 to 1048576 bytes"),
-        ("SET buffer-size 1048577", "400 Bad Request [RANGE] buffer-size takes 1 to 1048576 bytes"),
-        ("SET buffer-size 4kB", "400 Bad Request [RANGE] buffer-size takes 1 to 1048576 bytes"),
-        ("SET buffer-size +1", "400 Bad Request [RANGE] buffer-size takes 1 to 1048576 bytes"),
+        (
+            "SET buffer-size 0",
+            "400 Bad Request [RANGE] buffer-size takes 1 to 1048576 bytes (units: k, M, G, T)",
+        ),
+        (
+            "SET buffer-size 1048577",
+            "400 Bad Request [RANGE] buffer-size takes 1 to 1048576 bytes (units: k, M, G, T)",
+        ),
+        (
+            "SET buffer-size 4kB",
+            "400 Bad Request [RANGE] buffer-size takes 1 to 1048576 bytes (units: k, M, G, T)",
+        ),
+        (
+            "SET buffer-size +1",
+            "400 Bad Request [RANGE] buffer-size takes 1 to 1048576 bytes (units: k, M, G, T)",
+        ),
         (
             "SET log-level loud",
             "400 Bad Request [RANGE] log-level takes off, error, warn, info, debug, trace",
@@ -126,31 +138,31 @@ fn refusals_name_the_range() {
         ("SET allow-local 1", "400 Bad Request [RANGE] allow-local takes on, off"),
         (
             "SET grace 31536001",
-            "400 Bad Request [RANGE] grace takes 0 or 0.001 to 31536000 seconds",
+            "400 Bad Request [RANGE] grace takes 0 or 0.001 to 31536000 seconds (units: ms, s, m, h, d)",
         ),
         (
             "SET idle-timeout -1",
-            "400 Bad Request [RANGE] idle-timeout takes 0 or 0.001 to 31536000 seconds",
+            "400 Bad Request [RANGE] idle-timeout takes 0 or 0.001 to 31536000 seconds (units: ms, s, m, h, d)",
         ),
         (
             "SET idle-timeout 1e3",
-            "400 Bad Request [RANGE] idle-timeout takes 0 or 0.001 to 31536000 seconds",
+            "400 Bad Request [RANGE] idle-timeout takes 0 or 0.001 to 31536000 seconds (units: ms, s, m, h, d)",
         ),
         (
             "SET idle-timeout 0.0004",
-            "400 Bad Request [RANGE] idle-timeout takes 0 or 0.001 to 31536000 seconds",
+            "400 Bad Request [RANGE] idle-timeout takes 0 or 0.001 to 31536000 seconds (units: ms, s, m, h, d)",
         ),
         (
             "SET dns-cache 0.00000000000000000001",
-            "400 Bad Request [RANGE] dns-cache takes 0 or 0.001 to 31536000 seconds",
+            "400 Bad Request [RANGE] dns-cache takes 0 or 0.001 to 31536000 seconds (units: ms, s, m, h, d)",
         ),
         (
             "SET idle-timeout .",
-            "400 Bad Request [RANGE] idle-timeout takes 0 or 0.001 to 31536000 seconds",
+            "400 Bad Request [RANGE] idle-timeout takes 0 or 0.001 to 31536000 seconds (units: ms, s, m, h, d)",
         ),
         (
             "SET idle-timeout inf",
-            "400 Bad Request [RANGE] idle-timeout takes 0 or 0.001 to 31536000 seconds",
+            "400 Bad Request [RANGE] idle-timeout takes 0 or 0.001 to 31536000 seconds (units: ms, s, m, h, d)",
         ),
         ("GET nothing", no_key),
         ("SET nothing 1", no_key),

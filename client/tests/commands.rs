@@ -99,7 +99,7 @@ fn the_buffer_size_by_all_the_names_of_its_option() {
         succeeds(proxy.metp_address(), &[option, "4096"], DONE);
         // That is no matter of the server.
         let outcome = client(proxy.metp_address(), [option, "0"]);
-        let stderr = "client: -c 0: 1 to 1048576 expected\n".to_owned();
+        let stderr = "client: -c 0: 1 to 1048576 bytes (units: k, M, G, T) expected\n".to_owned();
         assert_eq!(outcome, Outcome { code: 64, stdout: String::new(), stderr });
     }
 }
@@ -136,7 +136,7 @@ fn a_refused_command_is_65_with_the_servers_cause_and_the_others_are_done() {
         (&["--set", "no-key=1"], "CONFIG SET no-key 1: no such setting"),
         (
             &["--set", "buffer-size=0"],
-            "CONFIG SET buffer-size 0: buffer-size takes 1 to 1048576 bytes",
+            "CONFIG SET buffer-size 0: buffer-size takes 1 to 1048576 bytes (units: k, M, G, T)",
         ),
         (&["--", "CHANGE-BUFFER 0"], "CHANGE-BUFFER: 1 to 1048576 bytes"),
         (&["--", "ADD-USER alice secret"], "ADD-USER alice: user exists"),

@@ -106,9 +106,9 @@ fn settings_are_shown_and_changed() {
     let refused = client(server, ["--set", "buffer-size=0", "--set", "grace=7"]);
     assert_eq!((refused.code, refused.stdout.as_str()), (65, DONE), "{refused:?}");
     assert!(
-        refused
-            .stderr
-            .ends_with("\nCONFIG SET buffer-size 0: buffer-size takes 1 to 1048576 bytes\n"),
+        refused.stderr.ends_with(
+            "\nCONFIG SET buffer-size 0: buffer-size takes 1 to 1048576 bytes (units: k, M, G, T)\n"
+        ),
         "{refused:?}"
     );
     assert_eq!(proxy.admin().setting("grace"), "7");

@@ -30,7 +30,7 @@ complete -c client -l connections -d 'show who is connected to what, and the ids
 complete -c client -s g -l logs -d 'show the tunnels that were opened'
 complete -c client -l info -d 'show how the server is doing'
 complete -c client -l capabilities -d 'show what the server can do'
-complete -c client -s f -l follow -d 'show each request when it is over'
+complete -c client -s f -l follow -d 'show each request when it has finished'
 complete -c client -s n -l last -x -d 'newest N tunnels: only them (-g), or first (-f)'
 complete -c client -s w -l watch -d 'live screen, refreshed every SECONDS (default 1)'
 complete -c client -s l -l users -d 'show the users'

@@ -98,16 +98,39 @@ fn bad_values_are_named_with_their_option() {
         (&["-P", ""], "-P \"\": 0 to 65535 expected"),
         (&["-l", "localhost"], "-l localhost: an IP address expected"),
         (&["-L", "1.2.3"], "-L 1.2.3: an IP address expected"),
-        (&["--buffer-size", "0"], "--buffer-size 0: 1 to 1048576 expected"),
-        (&["--buffer-size", "1048577"], "--buffer-size 1048577: 1 to 1048576 expected"),
+        (
+            &["--buffer-size", "0"],
+            "--buffer-size 0: 1 to 1048576 bytes (units: k, M, G, T) expected",
+        ),
+        (
+            &["--buffer-size", "1048577"],
+            "--buffer-size 1048577: 1 to 1048576 bytes (units: k, M, G, T) expected",
+        ),
+        (
+            &["--buffer-size", "64kB"],
+            "--buffer-size 64kB: 1 to 1048576 bytes (units: k, M, G, T) expected",
+        ),
+        (
+            &["--grace", "5M"],
+            "--grace 5M: 0 or 0.001 to 31536000 seconds (units: ms, s, m, h, d) expected",
+        ),
         (&["--dns-threads", "0"], "--dns-threads 0: 1 to 1024 expected"),
-        (&["--grace", "inf"], "--grace inf: 0 or 0.001 to 31536000 seconds expected"),
-        (&["--idle-timeout", "1e3"], "--idle-timeout 1e3: 0 or 0.001 to 31536000 seconds expected"),
+        (
+            &["--grace", "inf"],
+            "--grace inf: 0 or 0.001 to 31536000 seconds (units: ms, s, m, h, d) expected",
+        ),
+        (
+            &["--idle-timeout", "1e3"],
+            "--idle-timeout 1e3: 0 or 0.001 to 31536000 seconds (units: ms, s, m, h, d) expected",
+        ),
         (
             &["--idle-timeout", "0.0004"],
-            "--idle-timeout 0.0004: 0 or 0.001 to 31536000 seconds expected",
+            "--idle-timeout 0.0004: 0 or 0.001 to 31536000 seconds (units: ms, s, m, h, d) expected",
         ),
-        (&["--idle-timeout", "."], "--idle-timeout .: 0 or 0.001 to 31536000 seconds expected"),
+        (
+            &["--idle-timeout", "."],
+            "--idle-timeout .: 0 or 0.001 to 31536000 seconds (units: ms, s, m, h, d) expected",
+        ),
         (
             &["--log-level", "LOUD"],
             "--log-level LOUD: off, error, warn, info, debug, trace expected",

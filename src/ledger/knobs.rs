@@ -347,15 +347,19 @@ impl Knob {
     /// What is said of a value that it does not take.
     pub fn refusal(&self, range: &OutOfRange) -> String {
         let counted = matches!(self.access, Access::Number(..) | Access::Limit(..));
+        let counted = counted && self.unit != "bytes";
         let unit = if counted { format!(" {}", self.unit) } else { String::new() };
         format!("{} takes {range}{unit}", self.key)
     }
 
-    /// What it takes.
+    /// What it takes, with the unit where values may have one.
     fn takes(&self) -> String {
         match (&self.access, self.range()) {
             (Access::Timeout(_) | Access::Time(_), Some((least, most))) => {
-                format!("{least} or 0.001 to {most} seconds")
+                format!("{least} or 0.001 to {most} seconds ({})", quantity::TIME_UNITS)
+            }
+            (_, Some((least, most))) if self.unit == "bytes" => {
+                format!("{least} to {most} bytes ({})", quantity::SIZE_UNITS)
             }
             (_, Some((least, most))) => format!("{least} to {most}"),
             (Access::Level(_), None) => "off, error, warn, info, debug, trace".to_owned(),

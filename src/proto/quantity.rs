@@ -24,6 +24,11 @@ const SIZES: [(&str, u32); 10] = [
     ("tib", 4),
 ];
 
+/// The units of a size as they are named to users.
+pub const SIZE_UNITS: &str = "units: k, M, G, T";
+/// The units of a time as they are named to users.
+pub const TIME_UNITS: &str = "units: ms, s, m, h, d";
+
 const SECOND: u128 = 1_000_000_000;
 /// What stands behind the number of a time, and how many nanoseconds that is.
 const TIMES: [(&str, u128); 6] = [
@@ -196,6 +201,19 @@ mod tests {
         ] {
             assert_eq!(time(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn the_units_that_are_named_are_taken() {
+        let units = |named: &'static str| named.strip_prefix("units: ").unwrap().split(", ");
+        assert!(units(SIZE_UNITS).all(|unit| size(&format!("1{unit}")).is_some()));
+        assert!(units(TIME_UNITS).all(|unit| time(&format!("1{unit}")).is_some()));
+        // None is left out, but for the longer names of sizes.
+        assert_eq!(
+            units(SIZE_UNITS).count(),
+            SIZES.iter().filter(|(name, _)| name.len() == 3).count()
+        );
+        assert_eq!(units(TIME_UNITS).count() + 1, TIMES.len());
     }
 
     #[test]

@@ -282,7 +282,7 @@ fn the_grammar_describes_every_status_line() {
         Response::Pong(None),
         Response::Pong(Some("word".to_owned())),
         Response::Killed(17),
-        Response::Range("buffer-size takes 1 to 1048576 bytes".to_owned()),
+        Response::Range("buffer-size takes 1 to 1048576 bytes (units: k, M, G, T)".to_owned()),
         Response::AlreadyClosing,
         Response::TooMany,
     ];

@@ -246,9 +246,10 @@ fn task(
         }
         "--change-buffer" => {
             let (least, most) = (BUFFER_SIZES.start(), BUFFER_SIZES.end());
+            let bytes = format!("{least} to {most} bytes ({})", quantity::SIZE_UNITS);
             let size = quantity::size(text).and_then(|size| usize::try_from(size).ok());
             let size = size.filter(|size| BUFFER_SIZES.contains(size));
-            let wrong = || Usage(bad_value("-c", text, &format_args!("{least} to {most}")));
+            let wrong = || Usage(bad_value("-c", text, &bytes));
             Command::ChangeBuffer(size.ok_or_else(wrong)?)
         }
         "--shutdown" => {
@@ -286,7 +287,13 @@ fn time(option: &str, text: &str, longest: u32) -> Result<Duration, Usage> {
     let most = Duration::from_secs(longest.into());
     quantity::time(text)
         .filter(|time| *time <= most)
-        .ok_or_else(|| Usage(bad_value(option, text, &format_args!("0 to {longest} seconds"))))
+        .ok_or_else(|| bad_time(option, text, 0, longest))
+}
+
+/// What is said of a time that is none, or not in range.
+fn bad_time(option: &str, text: &str, least: impl fmt::Display, most: impl fmt::Display) -> Usage {
+    let rule = format_args!("{least} to {most} seconds ({})", quantity::TIME_UNITS).to_string();
+    Usage(bad_value(option, text, &rule))
 }
 
 /// How many records of the access log are to be shown.
@@ -303,8 +310,13 @@ fn last(given: &Matches) -> Result<Option<u64>, Usage> {
 /// The line behind `--`.
 fn raw(words: Vec<String>) -> Result<Task, Usage> {
     let line = narrow(&words.join(" "));
-    if line.is_empty() || line.len() >= LINE_LIMIT || line.iter().any(|byte| b"\r\n".contains(byte))
-    {
+    // LINE_LIMIT counts the LF.
+    if line.len() >= LINE_LIMIT {
+        let most = LINE_LIMIT.saturating_sub(1);
+        let text = format!("--: the line has {} bytes, the most is {most}", line.len());
+        return Err(Usage(text));
+    }
+    if line.is_empty() || line.iter().any(|byte| b"\r\n".contains(byte)) {
         return Err(Usage("--: one line of METP expected".to_owned()));
     }
     Ok(Task { option: "--", act: Act::Say(line) })
@@ -319,10 +331,9 @@ fn live(given: &Matches, last: Option<u64>) -> Result<Option<Live>, Usage> {
             let text = given.opt_str("watch").unwrap_or_else(|| "1".to_owned());
             let every =
                 quantity::time(&text).filter(|every| INTERVALS.contains(&every.as_secs_f64()));
-            every.map(|every| Some(Live::Watch(every))).ok_or_else(|| {
-                let (least, most) = (INTERVALS.start(), INTERVALS.end());
-                Usage(bad_value("-w", &text, &format_args!("{least} to {most} seconds")))
-            })
+            every
+                .map(|every| Some(Live::Watch(every)))
+                .ok_or_else(|| bad_time("-w", &text, INTERVALS.start(), INTERVALS.end()))
         }
     }
 }

@@ -107,7 +107,7 @@ pub const SECTIONS: [(&str, &[Opt]); 4] = {
                 opt("-g", "--logs", Nothing, "", "show the tunnels that were opened"),
                 opt("", "--info", Nothing, "", "show how the server is doing"),
                 opt("", "--capabilities", Nothing, "", "show what the server can do"),
-                opt("-f", "--follow", Nothing, "", "show each request when it is over"),
+                opt("-f", "--follow", Nothing, "", "show each request when it has finished"),
                 opt("-n", "--last", One, "N", "newest N tunnels: only them (-g), or first (-f)"),
                 opt(
                     "-w",
@@ -172,7 +172,7 @@ after -- stands a line of METP, which is sent as it is.
 ";
 
 const UNITS: &str = "
-SECONDS may have a unit: ms, s, m, h or d; so may BYTES: k, M or G (by 1024).
+SECONDS may have a unit: ms, s, m, h or d; so may BYTES: k, M, G or T (by 1024).
 ";
 
 const EXAMPLES: &str = "

@@ -80,8 +80,11 @@ fn what_is_in_range_is_told() {
         let knob = Knob::find(key.as_bytes()).expect("a setting");
         knob.set(&mut Settings::default(), value).expect_err("out of range").to_string()
     };
-    assert_eq!(says("buffer-size", "0"), "1 to 1048576");
-    assert_eq!(says("idle-timeout", "1e3"), "0 or 0.001 to 31536000 seconds");
+    assert_eq!(says("buffer-size", "0"), "1 to 1048576 bytes (units: k, M, G, T)");
+    assert_eq!(
+        says("idle-timeout", "1e3"),
+        "0 or 0.001 to 31536000 seconds (units: ms, s, m, h, d)"
+    );
     assert_eq!(says("allow-local", "yes"), "on, off");
     assert_eq!(says("local-for", "Nobody"), "loopback, nobody, all");
     assert_eq!(says("log-level", "loud"), "off, error, warn, info, debug, trace");

@@ -186,11 +186,11 @@ fn settings_by_name() {
     assert_eq!((shared.settings.buffer_size, shared.changes), (4096, 1));
     assert_eq!(
         says("CONFIG SET buffer-size 0", root, &mut shared),
-        "400 Bad Request [RANGE] buffer-size takes 1 to 1048576 bytes\n"
+        "400 Bad Request [RANGE] buffer-size takes 1 to 1048576 bytes (units: k, M, G, T)\n"
     );
     assert_eq!(
         says("CONFIG SET idle-timeout -1", root, &mut shared),
-        "400 Bad Request [RANGE] idle-timeout takes 0 or 0.001 to 31536000 seconds\n"
+        "400 Bad Request [RANGE] idle-timeout takes 0 or 0.001 to 31536000 seconds (units: ms, s, m, h, d)\n"
     );
     assert_eq!(
         says("CONFIG SET log-level loud", root, &mut shared),
