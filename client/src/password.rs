@@ -18,9 +18,13 @@ const LONGEST: u64 = 4096;
 /// Asks for the password of an account on the terminal.
 ///
 /// # Errors
-/// If there is no terminal, or the user gives up.
+/// If there is no terminal, the user gives up, or it holds a control character.
 pub fn ask(name: &[u8]) -> Result<Vec<u8>, Failure> {
-    asked(&format!("Password for {}: ", Escaped(name)))
+    let name = Escaped(name);
+    let password = asked(&format!("Password for {name}: "))?;
+    check_password(&password)
+        .map_err(|wrong| Failure::Usage(format!("password for {name}: {wrong}")))?;
+    Ok(password)
 }
 
 /// A new password for an account: asked for twice on the terminal, or the next line of standard input where that
@@ -64,17 +68,22 @@ pub fn from_file(path: &Path) -> Result<Vec<u8>, Failure> {
 
 fn asked(question: &str) -> Result<Vec<u8>, Failure> {
     terminal::ask(question).map_err(|error| {
-        let hint = match error.kind() {
-            io::ErrorKind::Interrupted | io::ErrorKind::InvalidInput => "",
-            _ => "; --password-file and METP_AUTH do without a terminal",
-        };
-        Failure::Usage(format!("cannot ask for the password: {error}{hint}"))
+        Failure::Usage(match error.kind() {
+            io::ErrorKind::InvalidInput => error.to_string(),
+            _ => format!(
+                "cannot ask for the password: {error}; --password-file and METP_AUTH do without a terminal"
+            ),
+        })
     })
 }
 
 fn first_line(input: impl BufRead) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     input.take(LONGEST).read_until(b'\n', &mut line)?;
+    if line.len() as u64 >= LONGEST && line.last() != Some(&b'\n') {
+        let text = format!("its first line has {LONGEST} bytes or more");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
     line.truncate(without_line_end(&line).len());
     if line.is_empty() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty"));
@@ -99,5 +108,9 @@ mod tests {
         }
         assert!(first_line(&b"\nsecret\n"[..]).is_err());
         assert!(first_line(&b""[..]).is_err());
+        // Half of a line is another password.
+        let long = [b'x'; LONGEST as usize];
+        assert!(first_line(&long[..]).is_err());
+        assert!(first_line(&long[1..]).is_ok());
     }
 }

@@ -9,10 +9,11 @@ use std::os::fd::AsRawFd;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::{SigId, low_level};
 
-/// Asks on the controlling terminal, wherever stdin and stdout lead.
+/// Asks on the controlling terminal, wherever stdin and stdout lead. Ctrl-C ends the program as SIGINT does, once the
+/// terminal is restored.
 ///
 /// # Errors
-/// If there is no terminal, or the user gives up with Ctrl-C or Ctrl-D.
+/// If there is no terminal; of the kind [`ErrorKind::InvalidInput`] if the user gives none.
 pub fn ask(question: &str) -> io::Result<Vec<u8>> {
     let mut terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
     write!(terminal, "{question}")?;
@@ -20,7 +21,22 @@ pub fn ask(question: &str) -> io::Result<Vec<u8>> {
     let password = read_password(BufReader::new(&terminal));
     drop(quiet);
     writeln!(terminal)?;
-    password
+    match password? {
+        Typed::Password(password) => Ok(password),
+        Typed::Interrupt => {
+            low_level::emulate_default_handler(SIGINT)?;
+            Err(ErrorKind::Interrupted.into())
+        }
+    }
+}
+
+/// What has been typed.
+#[derive(Debug, PartialEq, Eq)]
+enum Typed {
+    /// A password, which is not empty.
+    Password(Vec<u8>),
+    /// Ctrl-C.
+    Interrupt,
 }
 
 /// Whether colours are welcome: <https://no-color.org>.
@@ -78,20 +94,20 @@ pub fn stop(who: Stops) -> io::Result<()> {
 
 /// Reads up to Enter. Erasing works; the keys that would end the program end the question instead, so
 /// that the terminal is always restored.
-fn read_password(keys: impl BufRead) -> io::Result<Vec<u8>> {
+fn read_password(keys: impl BufRead) -> io::Result<Typed> {
     const CTRL_C: u8 = 0x03;
     const CTRL_D: u8 = 0x04;
     const CTRL_U: u8 = 0x15;
     const BACKSPACE: u8 = 0x08;
     const DELETE: u8 = 0x7f;
+    let none = |text| Err(io::Error::new(ErrorKind::InvalidInput, text));
     let mut password = Vec::new();
     for key in keys.bytes() {
         match key? {
-            b'\r' | b'\n' if password.is_empty() => {
-                return Err(io::Error::new(ErrorKind::InvalidInput, "the password is empty"));
-            }
-            b'\r' | b'\n' => return Ok(password),
-            CTRL_C | CTRL_D => return Err(ErrorKind::Interrupted.into()),
+            b'\r' | b'\n' if password.is_empty() => return none("the password is empty"),
+            b'\r' | b'\n' => return Ok(Typed::Password(password)),
+            CTRL_C => return Ok(Typed::Interrupt),
+            CTRL_D => return none("no password was given"),
             CTRL_U => password.clear(),
             BACKSPACE | DELETE => drop(password.pop()),
             byte => password.push(byte),
@@ -159,16 +175,20 @@ fn set(terminal: &File, attributes: &libc::termios) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn typed(keys: &[u8]) -> Option<Vec<u8>> {
+    fn typed(keys: &[u8]) -> Option<Typed> {
         read_password(keys).ok()
+    }
+
+    fn password(text: &[u8]) -> Option<Typed> {
+        Some(Typed::Password(text.to_vec()))
     }
 
     #[test]
     fn keys() {
-        assert_eq!(typed(b"se cret\r"), Some(b"se cret".to_vec()));
-        assert_eq!(typed(b"wrong\x15sed\x7fcret\n"), Some(b"secret".to_vec()));
-        assert_eq!(typed(b"\x7f\x7fa\n"), Some(b"a".to_vec()));
-        assert_eq!(typed(b"secret\x03\n"), None);
+        assert_eq!(typed(b"se cret\r"), password(b"se cret"));
+        assert_eq!(typed(b"wrong\x15sed\x7fcret\n"), password(b"secret"));
+        assert_eq!(typed(b"\x7f\x7fa\n"), password(b"a"));
+        assert_eq!(typed(b"secret\x03\n"), Some(Typed::Interrupt));
         assert_eq!(typed(b"secret\x04\n"), None);
         assert_eq!(typed(b"secret"), None);
         assert_eq!(typed(b"\n"), None);

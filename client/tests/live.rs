@@ -184,6 +184,14 @@ fn the_login_may_come_from_a_file() {
             format!("client: --password-file {path}: the password holds a control character\n");
         assert_eq!(told.stderr.ends_with(&wrong), code == 64, "{told:?}");
     }
+    for byte in [0, 9, 0x1b, 0x7f] {
+        std::fs::write(path, [b"12", &[byte][..], b"34\nmore\n"].concat()).expect("a file");
+        let controls =
+            run(&mut command(["-p", &port, "-u", "admin", "--password-file", path, "-l"]));
+        let stderr =
+            format!("client: --password-file {path}: the password holds a control character\n");
+        assert_eq!(controls, Outcome { code: 64, stdout: String::new(), stderr });
+    }
 }
 
 #[test]

@@ -64,12 +64,19 @@ fn a_wrong_password_is_77() {
 }
 
 #[test]
-fn ctrl_c_and_ctrl_d_and_an_empty_password_end_it_with_64() {
+fn what_is_no_password_is_64_and_ctrl_c_ends_it_as_its_signal_does() {
     let proxy = Proxy::start();
-    for keys in [&b"12\x03"[..], b"12\x04", b"\r"] {
-        let (outcome, screen) = Asking::start(&proxy, "admin").answer(keys);
-        assert_eq!((outcome.code, outcome.stdout.as_str()), (64, ""), "{outcome:?}");
-        assert!(!outcome.stderr.contains("Connecting"), "nothing was sent: {outcome:?}");
+    for (keys, code, stderr) in [
+        (&b"12\x04"[..], 64, "client: no password was given\n"),
+        (b"\x04", 64, "client: no password was given\n"),
+        (b"\r", 64, "client: the password is empty\n"),
+        (b"12\x1b\r", 64, "client: password for admin: the password holds a control character\n"),
+        (b"12\x03", -1, ""),
+    ] {
+        let asking = Asking::start(&proxy, "admin");
+        let (outcome, screen) = asking.answer(keys);
+        let expected = Outcome { code, stdout: String::new(), stderr: stderr.to_owned() };
+        assert_eq!(outcome, expected, "nothing was sent");
         assert!(screen.starts_with("Password for admin: \r\n"), "{screen:?}");
     }
 }
