@@ -191,7 +191,8 @@ impl Conversation {
         let limit = Limit::new(time);
         let unreachable = |error: io::Error| {
             Failure::Unreachable(format!(
-                "Cannot connect to {}: {error}",
+                "{} to {}: {error}",
+                render::NO_CONNECTION,
                 render::endpoint(host, port)
             ))
         };
@@ -222,24 +223,24 @@ impl Conversation {
         self.stream.get_ref().try_clone().map(Closer).map_err(lost)
     }
 
-    /// Gives a command and reads the status line of its answer. Returns what follows the 200.
+    /// Gives a command and reads the status line of its answer. Returns what follows the 200, or nothing.
     ///
     /// # Errors
     /// What the status line says, if it is not 200.
     pub fn command(&mut self, command: &Command) -> Result<String, Failure> {
         self.say(command.encode())?;
         self.expect_ok()?;
-        Ok(self.text())
+        Ok(self.words())
     }
 
-    /// Says a line as it is, and reads the status line of its answer. Returns what follows the 200.
+    /// Says a line as it is, and reads the status line of its answer. Returns what follows the 200, or nothing.
     ///
     /// # Errors
     /// What the status line says, if it is not 200.
     pub fn say_line(&mut self, line: &[u8]) -> Result<String, Failure> {
         self.say(Some([line, &b"\n"[..]].concat()))?;
         self.expect_ok()?;
-        Ok(self.text())
+        Ok(self.words())
     }
 
     /// Makes sure that the server knows these verbs, which METP/1.0 does not have; it is asked once.
@@ -322,9 +323,14 @@ impl Conversation {
         }
     }
 
+    /// What follows the code of a status line.
+    fn words(&self) -> String {
+        render::text(self.line.get(3..).unwrap_or_default()).trim().to_owned()
+    }
+
     /// What follows the code of a status line; the code where nothing does.
     fn text(&self) -> String {
-        let text = render::text(self.line.get(3..).unwrap_or_default()).trim().to_owned();
+        let text = self.words();
         if text.is_empty() { render::text(&self.line) } else { text }
     }
 

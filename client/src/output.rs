@@ -77,9 +77,15 @@ impl Output {
         }
     }
 
-    /// Writes a line to standard error.
+    /// Writes a line to standard error. The server that each line begins with is not named again where it cannot
+    /// be reached.
     pub fn complain(&self, line: &dyn Display) {
-        complain(&format_args!("{}{line}", self.label));
+        let line = line.to_string();
+        let named = self.server().map(|server| format!("{} to {server}", render::NO_CONNECTION));
+        match named.and_then(|named| line.strip_prefix(&named)) {
+            Some(why) => complain(&format_args!("{}{}{why}", self.label, render::NO_CONNECTION)),
+            None => complain(&format_args!("{}{line}", self.label)),
+        }
     }
 
     /// Writes a failure to standard error, unless it has been reported or needs no word.

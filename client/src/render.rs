@@ -14,6 +14,9 @@ pub const DONE: &str = "Operation successful\n";
 /// The session has ended as it should.
 pub const CLOSED: &str = "Connection closed\n";
 
+/// There is no connection; ` to HOST:PORT: why` follows.
+pub const NO_CONNECTION: &str = "Cannot connect";
+
 /// What is said before anything else.
 pub fn connecting(host: &str, port: u16, name: &[u8]) -> String {
     format!("Connecting to {} with user '{}'", endpoint(host, port), Escaped(name))
@@ -45,7 +48,8 @@ pub fn line(line: &[u8]) -> String {
 
 /// The first line of what the server said to a line that was sent as it is.
 pub fn status(text: &str) -> String {
-    format!("{} {text}\n", Status::OK)
+    let between = if text.is_empty() { "" } else { " " };
+    format!("{}{between}{text}\n", Status::OK)
 }
 
 /// All of it.

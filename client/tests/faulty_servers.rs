@@ -333,6 +333,13 @@ fn doubled_dots_and_bare_codes() {
         after_login(&[users, b"200\n"], &["-l"]).1,
         ".x user\n.y admin\nConnection closed\n"
     );
+    for reply in [&b"200\n"[..], b"200 \n", b"200\r\n"] {
+        let (code, stdout, _) = after_login(&[reply, b"200\n"], &["--", "PING"]);
+        assert_eq!((code, stdout.as_str()), (0, "200\nConnection closed\n"));
+    }
+    let body: &[u8] = b"200\nadmin admin\n.\n";
+    let (_, stdout, _) = after_login(&[body, b"200\n"], &["--", "USERS"]);
+    assert_eq!(stdout, "200\nadmin admin\nConnection closed\n");
     let (code, _, stderr) = after_login(&[b"400\n", b"200\n"], &["-l"]);
     assert_eq!((code, stderr.as_str()), (65, "USERS: 400\n"));
 }

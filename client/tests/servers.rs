@@ -68,8 +68,12 @@ fn a_server_that_fails_does_not_stop_the_others() {
     assert_eq!(dead_first.code, 69, "{dead_first:?}");
     let shown = format!("{alive}: admin admin\n{alive}: bob user\n{alive}: Connection closed\n");
     assert_eq!(dead_first.stdout, shown);
-    let complaint = format!("{closed}: Cannot connect to {closed}: Connection refused");
+    let complaint = format!("\n{closed}: Cannot connect: Connection refused");
     assert!(dead_first.stderr.contains(&complaint), "{dead_first:?}");
+    let waited = run(call(&names(&[closed, alive])).args(["--wait", "2", "-l"]));
+    let first = waited.stderr.lines().nth(1).expect("it complains");
+    let (why, again) = (format!("{closed}: Cannot connect: "), "; trying again");
+    assert!(first.starts_with(&why) && first.ends_with(again), "{waited:?}");
     // The first failure decides.
     let refused = run(call(&names(&[alive, closed])).args(["-a", "bob", "pw"]));
     assert_eq!(refused.code, 65, "{refused:?}");

@@ -46,9 +46,12 @@ pub fn check_password(password: &[u8]) -> Result<(), &'static str> {
 
 /// The login of `-u`, else that of the environment.
 pub fn login(given: &Matches, environment: &Environment) -> Result<Login, Usage> {
-    let (source, text) = match (given.opt_str("user"), &environment.login) {
+    // An empty variable is as if it were not set, as most programs have it.
+    let variable = environment.login.as_ref().map(|text| text.as_encoded_bytes());
+    let variable = variable.filter(|text| !without_line_end(text).is_empty());
+    let (source, text) = match (given.opt_str("user"), variable) {
         (Some(text), _) => ("-u", Cow::from(narrow(&text))),
-        (None, Some(text)) => (LOGIN_VARIABLE, Cow::from(text.as_encoded_bytes())),
+        (None, Some(text)) => (LOGIN_VARIABLE, Cow::from(text)),
         (None, None) => {
             let text = format!("no user: -u USER:PASS or {LOGIN_VARIABLE} expected");
             return Err(Usage(text));

@@ -36,10 +36,11 @@ pub fn servers(given: &Matches, environment: &Environment) -> Result<Vec<Endpoin
     };
     let option = given.opt_str("port").map(|text| port("-p", &text)).transpose()?;
     let of_variable = variable(&environment.port);
-    let usual = match (option, of_variable) {
-        (Some(port), _) => port,
-        (None, Some(text)) => port(PORT_VARIABLE, &text)?,
-        (None, None) => DEFAULT_PORT,
+    // What is wrong with the variable does not matter where no server takes its port from it.
+    let usual = || match (option, &of_variable) {
+        (Some(port), _) => Ok(port),
+        (None, Some(text)) => port(PORT_VARIABLE, text),
+        (None, None) => Ok(DEFAULT_PORT),
     };
     let hosts = given.opt_strs("host");
     if !hosts.is_empty() {
@@ -57,16 +58,22 @@ pub fn servers(given: &Matches, environment: &Environment) -> Result<Vec<Endpoin
     }
 }
 
-fn list(source: &str, hosts: &str, port: u16) -> Result<Vec<Endpoint>, Usage> {
+/// The servers of a list; `usual` is the port of one that is given without.
+fn list(
+    source: &str,
+    hosts: &str,
+    usual: impl Fn() -> Result<u16, Usage>,
+) -> Result<Vec<Endpoint>, Usage> {
     let server = |text: &str| {
-        endpoint(text, port)
-            .ok_or_else(|| Usage(bad_value(source, text, &"HOST, HOST:PORT or [IPV6]:PORT")))
+        let wrong = || Usage(bad_value(source, text, &"HOST, HOST:PORT or [IPV6]:PORT"));
+        let (host, port) = endpoint(text).ok_or_else(wrong)?;
+        Ok(Endpoint { host, port: port.map_or_else(&usual, Ok)? })
     };
     hosts.split(',').map(server).collect()
 }
 
 /// `host`, `host:port`, `[v6]`, `[v6]:port` or `v6`.
-fn endpoint(text: &str, usual: u16) -> Option<Endpoint> {
+fn endpoint(text: &str) -> Option<(String, Option<u16>)> {
     let (host, port, v6) = if let Some(rest) = text.strip_prefix('[') {
         let (host, rest) = rest.split_once(']')?;
         let port = match rest {
@@ -87,8 +94,11 @@ fn endpoint(text: &str, usual: u16) -> Option<Endpoint> {
     }
     let host = String::from_utf8(narrow(host)).ok()?;
     let good = !host.is_empty() && !host.contains(|c: char| c.is_control() || c == ' ');
-    let port = port.map_or(Some(usual), number)?;
-    good.then_some(Endpoint { host, port })
+    let port = match port {
+        Some(port) => Some(number(port)?),
+        None => None,
+    };
+    good.then_some((host, port))
 }
 
 fn port(source: &str, text: &str) -> Result<u16, Usage> {
@@ -106,23 +116,22 @@ mod tests {
     #[test]
     fn an_endpoint_is_a_host_and_perhaps_a_port() {
         for (text, host, port) in [
-            ("proxy.example", "proxy.example", 8080),
-            ("proxy.example:81", "proxy.example", 81),
-            ("192.0.2.1:65535", "192.0.2.1", 65535),
-            ("::1", "::1", 8080),
-            ("[::1]", "::1", 8080),
-            ("[2001:db8::1]:1", "2001:db8::1", 1),
-            ("fe80::1%lo", "fe80::1%lo", 8080),
-            ("[fe80::1%lo]:9", "fe80::1%lo", 9),
+            ("proxy.example", "proxy.example", None),
+            ("proxy.example:81", "proxy.example", Some(81)),
+            ("192.0.2.1:65535", "192.0.2.1", Some(65535)),
+            ("::1", "::1", None),
+            ("[::1]", "::1", None),
+            ("[2001:db8::1]:1", "2001:db8::1", Some(1)),
+            ("fe80::1%lo", "fe80::1%lo", None),
+            ("[fe80::1%lo]:9", "fe80::1%lo", Some(9)),
         ] {
-            let expected = Endpoint { host: host.to_owned(), port };
-            assert_eq!(endpoint(text, 8080), Some(expected), "{text}");
+            assert_eq!(endpoint(text), Some((host.to_owned(), port)), "{text}");
         }
         for text in [
             "", ":", ":81", "a:", "a:0", "a:65536", "a:+1", "a:http", "[::1", "[::1]81", "[::1]:",
             "[a]:1", "::1:x", "a:1:2", "[]", "a b", "\u{1b}[m",
         ] {
-            assert_eq!(endpoint(text, 8080), None, "{text}");
+            assert_eq!(endpoint(text), None, "{text}");
         }
     }
 }

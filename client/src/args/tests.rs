@@ -245,6 +245,12 @@ fn the_variable_stands_in_for_the_option() {
         let wrong = "METP_AUTH bob: the password holds a control character";
         assert_eq!(args_with(&["-m"], &environment).err().as_deref(), Some(wrong), "{login:?}");
     }
+    for empty in ["", "\n", "\r\n"] {
+        assert_eq!(parse(&["-m", "-u", "amy:y"], empty).0, b"amy");
+        let environment = Environment { login: Some(empty.into()), ..Environment::default() };
+        let wrong = "no user: -u USER:PASS or METP_AUTH expected";
+        assert_eq!(args_with(&["-m"], &environment).err().as_deref(), Some(wrong));
+    }
 }
 
 #[test]
@@ -272,12 +278,15 @@ fn servers_are_those_of_the_options_then_those_of_the_environment() {
         (&["-p", "84"], "", "http", "127.0.0.1 84"),
         (&["-H", "b,c:85", "-H", "[::1]:86", "-p", "84"], "a", "", "b 84, c 85, ::1 86"),
         (&["--host=b:1,b:2"], "", "", "b 1, b 2"),
+        (&["--host=b:1,[::1]:2"], "", "http", "b 1, ::1 2"),
+        (&[], "b:1,c:2", "http", "b 1, c 2"),
     ] {
         assert_eq!(servers(line, host, port).as_deref(), Ok(expected), "{line:?} {host} {port}");
     }
     for (host, port, says) in [
         ("a:x", "", "METP_HOST a:x: HOST, HOST:PORT or [IPV6]:PORT expected"),
         ("", "0", "METP_PORT 0: 1 to 65535 expected"),
+        ("b:1,c", "http", "METP_PORT http: 1 to 65535 expected"),
     ] {
         assert_eq!(servers(&[], host, port).err().as_deref(), Some(says));
     }
