@@ -69,7 +69,7 @@ fn serve(mut args: Args) -> io::Result<()> {
     let (filters, all_good) = known_filters(&std::env::var("RUST_LOG").unwrap_or_default());
     let mut warnings = warnings(&args);
     if !all_good {
-        warnings.push("RUST_LOG: what is no level and no filter in it is ignored");
+        warnings.push("RUST_LOG: ignoring what is neither a level nor a filter");
     }
     let logger = logger(diagnostics.clone(), &filters);
     if std::env::var_os("RUST_LOG").is_some() {

@@ -323,7 +323,7 @@ static PIPE: AtomicI32 = AtomicI32::new(-1);
 /// # Errors
 /// If there is no descriptor left for the pipe, or a handler cannot be installed.
 pub fn signals() -> io::Result<Receiver> {
-    let (sender, receiver) = pipe::new().map_err(cannot("make the pipe for signals"))?;
+    let (sender, receiver) = pipe::new().map_err(cannot("create the pipe for signals"))?;
     // Lives as long as the process: a handler may write to it at any time.
     PIPE.store(sender.into_raw_fd(), Ordering::Release);
     for signal in Signal::ALL {

@@ -147,7 +147,7 @@ fn dead_names_leave_a_limited_address_space_to_others() {
             .collect();
         wait_until_read(&waiting[399].stream);
         eventually("there are no more threads to be had", || {
-            !lines_with("no DNS worker can be started").is_empty()
+            !lines_with("no thread for look-ups can be started").is_empty()
         });
         echoes(&mut tunnel);
         assert_eq!(admin.metrics()[1], 401);
@@ -162,7 +162,7 @@ fn dead_names_leave_a_limited_address_space_to_others() {
         for mut client in waiting {
             client.refused(4);
         }
-        assert_eq!(lines_with("no DNS worker can be started").len(), 1);
+        assert_eq!(lines_with("no thread for look-ups can be started").len(), 1);
         limit(libc::RLIMIT_AS, before);
     });
 }
@@ -182,9 +182,9 @@ fn without_any_thread_look_ups_fail_and_nothing_else() {
         }
         echoes(&mut tunnel);
         assert_eq!(server.names().asked(), [""; 0]);
-        let lines = lines_with("DNS worker");
+        let lines = lines_with("thread for look-ups");
         let cause = io::Error::from_raw_os_error(libc::ENOMEM);
-        assert_eq!(lines, [format!("INFO no DNS worker can be started: {cause}")]);
+        assert_eq!(lines, [format!("INFO no thread for look-ups can be started: {cause}")]);
         limit(libc::RLIMIT_AS, before);
         assert_eq!(code_for(&server, "good.test", echo.address.port()), 0);
     });

@@ -274,7 +274,7 @@ impl Resolver {
             };
             if let Err(error) = started {
                 if self.starts.begins(now) {
-                    log::info!("no DNS worker can be started: {error}");
+                    log::info!("no thread for look-ups can be started: {error}");
                 }
                 break;
             }

@@ -117,7 +117,7 @@ impl Server {
     /// # Errors
     /// If a port cannot be had, naming it; or if the system is out of descriptors or memory.
     pub fn bind(config: Config) -> io::Result<Self> {
-        let selector = Selector::new().map_err(cannot("make the poll"))?;
+        let selector = Selector::new().map_err(cannot("create the poll"))?;
         let timeouts = &config.settings.timeouts;
         let bind = |what: &str, address: Option<IpAddr>, port, liveness| {
             Listener::bind(address, port, liveness).map_err(|error| {
@@ -147,7 +147,7 @@ impl Server {
         let descriptors = config.descriptors.usable();
         let limits = Limits::new(settings.dns_threads, settings.dns_queue, descriptors)
             .within(config.address_space);
-        let waker = selector.waker().map_err(cannot("make the waker for look-ups"))?;
+        let waker = selector.waker().map_err(cannot("create the waker for look-ups"))?;
         let resolver = Resolver::new(limits, waker, config.lookup);
         let names = Names::new(resolver, settings.names);
         let shared = Shared::new(settings, config.users);
