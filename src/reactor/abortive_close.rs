@@ -139,6 +139,18 @@ mod tests {
         (endpoint, far)
     }
 
+    /// A connection with as many bytes under way as it takes, more than the far side's window, which is small.
+    fn backlog() -> (Endpoint<TcpStream>, Std, usize) {
+        let (mut near, far) = pair();
+        let _ = SockRef::from(near.stream()).set_send_buffer_size(256 * 1024);
+        let _ = SockRef::from(&far).set_recv_buffer_size(16 * 1024);
+        let (chunk, mut sent) = (vec![b'x'; 65536], 0);
+        while let Transfer::Moved(count) = near.write(&chunk) {
+            sent += count;
+        }
+        (near, far, sent)
+    }
+
     #[test]
     fn a_connection_without_a_backlog_is_reset_at_once() {
         let (near, mut far) = pair();
@@ -170,14 +182,7 @@ mod tests {
     /// The peer does not read until much later: the reset comes behind all that was sent.
     #[test]
     fn the_reset_comes_behind_the_bytes() {
-        let (mut near, mut far) = pair();
-        // Little enough that the deadline is far.
-        let _ = SockRef::from(near.stream()).set_send_buffer_size(256 * 1024);
-        let _ = SockRef::from(&far).set_recv_buffer_size(16 * 1024);
-        let (chunk, mut sent) = (vec![b'x'; 65536], 0);
-        while let Transfer::Moved(count) = near.write(&chunk) {
-            sent += count;
-        }
+        let (near, mut far, sent) = backlog();
         let (mut closes, now) = (AbortiveCloses::default(), Instant::now());
         closes.add(near, now, None);
         assert_eq!(closes.len(), 1, "{sent} bytes are more than a receive window");
@@ -197,13 +202,7 @@ mod tests {
     /// A slow peer gets all, however long it takes in comparison with the timeout.
     #[test]
     fn a_peer_that_takes_something_has_its_time_anew() {
-        let (mut near, mut far) = pair();
-        let _ = SockRef::from(near.stream()).set_send_buffer_size(256 * 1024);
-        let _ = SockRef::from(&far).set_recv_buffer_size(16 * 1024);
-        let (chunk, mut sent) = (vec![b'x'; 65536], 0);
-        while let Transfer::Moved(count) = near.write(&chunk) {
-            sent += count;
-        }
+        let (near, mut far, sent) = backlog();
         let (mut closes, mut now) = (AbortiveCloses::default(), Instant::now());
         let timeout = Duration::from_secs(5);
         closes.add(near, now, Some(timeout));
