@@ -56,7 +56,7 @@ fuzz: rust ## run property tests with random cases, and each fuzz target for SEC
 	@$(CARGO) build --locked --workspace --bins
 	@export PROPTEST_RNG_SEED=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); \
 	echo "property tests: PROPTEST_RNG_SEED=$$PROPTEST_RNG_SEED"; \
-	$(CARGO) test --locked --package socks5d $(PROPERTIES)
+	$(CARGO) test --locked --package socks5d --package metp-protocol $(PROPERTIES)
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
 	@export RUSTC_BOOTSTRAP=1; $(CARGO) fuzz build -s none || exit 1; \
 	for target in $$(ls fuzz/corpus); do \

@@ -1,21 +1,18 @@
 //! The command line and `PROXY_CTRL_SUPERUSER`, turned into plain data.
 
-mod complaint;
-pub mod secrets;
-
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::{Range, RangeInclusive};
 use std::os::unix::ffi::OsStrExt;
 
-pub use complaint::{OptionName, UNEXPECTED, bad_value, describe};
+use common::secrets::{Takes, secrets};
+use common::usage::{OptionName, UNEXPECTED, bad_value, describe};
 use getopts::{Matches, Options};
 
-use self::secrets::{Takes, secrets};
 use crate::ledger::knobs::{KNOBS, Knob};
 use crate::ledger::settings::{LocalFor, Settings};
-use crate::proto::text::{Escaped, narrow, split_account, widen, without_line_end};
+use metp_protocol::text::{Escaped, narrow, split_account, widen, without_line_end};
 
 /// The variable that creates the administrator.
 pub const SUPERUSER_VARIABLE: &str = "PROXY_CTRL_SUPERUSER";

@@ -5,16 +5,18 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
+use common::process::cannot;
+use common::stdio::{self, Inherited};
+use metp_protocol::Role;
+use metp_protocol::text::Ascii;
+use metp_protocol::timestamp::Timestamp;
 use socks5d::args::{self, Args, Invocation, SUPERUSER_VARIABLE};
 use socks5d::ledger::users::Users;
-use socks5d::process::stdio::{self, Inherited};
-use socks5d::process::{self, cannot};
-use socks5d::proto::metp::Role;
-use socks5d::proto::text::Ascii;
-use socks5d::proto::timestamp::Timestamp;
+use socks5d::process;
 use socks5d::reactor::log_thread::{DIAGNOSTICS, Outlet, Sink};
 use socks5d::reactor::resolver::system_lookup;
 use socks5d::reactor::selector::Service;
+use socks5d::reactor::signal;
 use socks5d::server::{Config, Descriptors, Server};
 
 /// EX_USAGE of sysexits(3).
@@ -31,13 +33,13 @@ const CONNECTION_BYTES: usize = 10 * 1024;
 
 fn main() -> ExitCode {
     // Before anything can be sent or written.
-    process::ignore_stray_signals();
+    signal::ignore_stray_signals();
     // Both before there is any other thread: see there.
-    process::share_heaps();
-    let superuser = process::take_from_environment(SUPERUSER_VARIABLE);
+    common::process::share_heaps();
+    let superuser = common::process::take_from_environment(SUPERUSER_VARIABLE);
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     // If the system does not tell where they stand, they stay; nothing depends on it.
-    let _ = process::erase_arguments(&args::passwords(&arguments));
+    let _ = common::process::erase_arguments(&args::passwords(&arguments));
     match args::parse(arguments, superuser.as_deref()) {
         Ok(Invocation::Show(text)) => match stdio::stdout().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
@@ -59,7 +61,7 @@ fn complain(what: &dyn std::fmt::Display, code: ExitCode) -> ExitCode {
 }
 
 fn serve(mut args: Args) -> io::Result<()> {
-    process::harden()?;
+    common::process::harden()?;
     let limit =
         process::raise_descriptor_limit().map_err(cannot("read the limit of descriptors"))?;
     let inherited = process::descriptors_below(limit).saturating_sub(STANDARD_STREAMS);
@@ -151,7 +153,7 @@ fn config(
     if !args.max_connections_given {
         settings.max_connections = affordable(descriptors.usable());
     }
-    let address_space = process::address_space();
+    let address_space = common::process::address_space();
     if let Some(bytes) = address_space {
         // Look-ups have half of it, and what is left a quarter.
         if !args.max_connections_given {
@@ -175,8 +177,8 @@ fn config(
         access_log: Some(access_log),
         diagnostics: Some(diagnostics),
         // Before the signals, which change what was inherited of SIGHUP.
-        on_terminal: process::starts_on_terminal(),
-        signals: Some(process::signals()?),
+        on_terminal: signal::starts_on_terminal(),
+        signals: Some(signal::signals()?),
     })
 }
 

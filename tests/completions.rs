@@ -11,10 +11,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use metp_protocol::verbs;
 use options::{Opt, options};
 use socks5d::ledger::knobs::{KNOBS, Knob};
 use socks5d::ledger::settings::Settings;
-use socks5d::proto::metp::verbs;
 
 const PROGRAMS: [&str; 2] = ["client", "socks5d"];
 

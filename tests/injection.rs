@@ -9,11 +9,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use metp_protocol::text::{Escaped, unescape};
+use metp_protocol::timestamp::Timestamp;
+use metp_protocol::{Role, log_line, user_line};
 use proptest::prelude::*;
-use socks5d::proto::metp::{Role, log_line, user_line};
 use socks5d::proto::socks5::{Host, Target};
-use socks5d::proto::text::{Escaped, unescape};
-use socks5d::proto::timestamp::Timestamp;
 use support::client::{command, run};
 use support::metp::Metp;
 use support::origin::Origin;
@@ -378,8 +378,8 @@ proptest! {
             &|name| Escaped(name).to_string(),
             &|name| to(name).to_string(),
             &|name| user_line(name, Role::User),
-            &|name| log_line(time, name, source, &to(b"x"), 1),
-            &|name| log_line(time, b"x", source, &to(name), 1),
+            &|name| log_line(time, name, source, to(b"x"), 1),
+            &|name| log_line(time, b"x", source, to(name), 1),
         ];
         for view in views {
             let (shown, another) = (view(&one), view(&other));

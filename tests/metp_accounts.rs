@@ -8,9 +8,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::mpsc;
 
+use metp_protocol::Role;
 use socks5d::ledger::settings::{Settings, Timeouts};
 use socks5d::ledger::users::Users;
-use socks5d::proto::metp::Role;
 use socks5d::reactor::selector::Service;
 use socks5d::server::{Config, Server};
 use support::metp::Metp;

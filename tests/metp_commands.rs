@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::SystemTime;
 
-use socks5d::proto::timestamp::Timestamp;
+use metp_protocol::timestamp::Timestamp;
 use support::metp::Metp;
 use support::origin::{Origin, closed_port, listen};
 use support::proxy::{Builder, Proxy};

@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use socks5d::proto::timestamp::Timestamp;
+use metp_protocol::timestamp::Timestamp;
 use support::metp::{Metp, value};
 use support::origin::{Origin, closed_port};
 use support::proxy::Proxy;

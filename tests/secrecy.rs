@@ -66,9 +66,9 @@ fn what_children_would_inherit_has_no_superuser() {
 #[test]
 #[ignore = "run by what_children_would_inherit_has_no_superuser in a process of its own"]
 fn inner_environment() {
-    let secret = socks5d::process::take_from_environment("SOCKS5D_TEST_SECRET");
+    let secret = common::process::take_from_environment("SOCKS5D_TEST_SECRET");
     assert_eq!(secret.as_deref(), Some(OsStr::new("root:swordfish")));
-    assert_eq!(socks5d::process::take_from_environment("SOCKS5D_TEST_SECRET"), None);
+    assert_eq!(common::process::take_from_environment("SOCKS5D_TEST_SECRET"), None);
     let child = Command::new("env").output().expect("env");
     assert!(!holds(&child.stdout, b"swordfish") && !holds(&child.stdout, b"SOCKS5D_TEST_SECRET"));
     assert!(!holds(&proc_file(std::process::id(), "environ"), b"swordfish"));

@@ -16,11 +16,11 @@ use std::sync::Mutex;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use common::thread::MARGIN_BYTES;
 use inprocess::{Builder, Inprocess};
 use log::{LevelFilter, Log, Metadata, Record};
 use socks5d::ledger::settings::Settings;
 use socks5d::reactor::names::Memory;
-use socks5d::reactor::pthread::MARGIN_BYTES;
 use socks5d::reactor::resolver::system_lookup;
 use support::origin::Origin;
 use support::proxy;
@@ -127,7 +127,7 @@ fn echoes(tunnel: &mut TcpStream) {
 fn dead_names_leave_a_limited_address_space_to_others() {
     alone("dead_names_leave_a_limited_address_space_to_others", || {
         gather_lines();
-        socks5d::process::share_heaps();
+        common::process::share_heaps();
         let change = |settings: &mut Settings| settings.dns_threads = 500;
         let (server, echo) = (remembering().settings(change).start(), Origin::echo());
         server.names().add_ip("good.test", Ipv4Addr::LOCALHOST.into());

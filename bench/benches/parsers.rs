@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use socks5d::proto::metp::{self, Command, Opening, Role};
+use metp_protocol::{Command, Opening, Role};
 use socks5d::proto::socks5::{Credentials, Hello, Reply, ReplyCode, Request};
 
 const HELLO: &[u8] = &[5, 2, 0, 2];
@@ -28,10 +28,10 @@ fn socks(criterion: &mut Criterion) {
 fn metp(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("metp");
     let short = b"GET_METRICS\r\nQUIT\r\n";
-    let long = vec![b'a'; metp::LINE_LIMIT - 1];
-    group.bench_function("line", |b| b.iter(|| metp::line(black_box(short)).map(|_| ())));
+    let long = vec![b'a'; metp_protocol::LINE_LIMIT - 1];
+    group.bench_function("line", |b| b.iter(|| metp_protocol::line(black_box(short)).map(|_| ())));
     group.bench_function("line, 4095 octets and no end", |b| {
-        b.iter(|| metp::line(black_box(&long)).map(|_| ()))
+        b.iter(|| metp_protocol::line(black_box(&long)).map(|_| ()))
     });
     let login = b"AUTH admin correct horse";
     group.bench_function("AUTH", |b| b.iter(|| Opening::parse(black_box(login))));

@@ -3,8 +3,8 @@
 use std::fs;
 use std::time::SystemTime;
 
+use metp_protocol::timestamp::Timestamp;
 use serde_json::{Value, json};
-use socks5d::proto::timestamp::Timestamp;
 
 /// The machine, and when it was looked at.
 #[derive(Clone, Debug)]

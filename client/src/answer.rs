@@ -1,6 +1,6 @@
 //! What a command was answered: the same for people and for programs, which `table` and `json` show it to.
 
-use socks5d::proto::metp::Command;
+use metp_protocol::Command;
 
 use crate::conversation::{Conversation, Failure};
 use crate::{fields, render};

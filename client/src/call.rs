@@ -2,7 +2,7 @@
 
 use std::io::LineWriter;
 
-use socks5d::process::stdio::{self, Inherited};
+use common::stdio::{self, Inherited};
 
 use crate::answer::{Answer, Kind};
 use crate::args::{Args, Live, Password, shown_option};

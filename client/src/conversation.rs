@@ -6,8 +6,8 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use socks5d::proto::metp::{Command, END_OF_BODY, Opening, Status};
-use socks5d::reactor::pthread;
+use common::thread;
+use metp_protocol::{Command, END_OF_BODY, Opening, Status};
 
 use crate::answer::{Answer, Kind};
 use crate::output::Output;
@@ -483,7 +483,7 @@ fn look_up(host: &str, port: u16, time: Duration) -> io::Result<Vec<SocketAddr>>
     }
     let (sender, receiver) = mpsc::channel();
     let host = host.to_owned();
-    pthread::start(c"dns", STACK_BYTES, move || {
+    thread::start(c"dns", STACK_BYTES, move || {
         let addresses = (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
         // The receiver may have given up.
         let _ = sender.send(addresses);

@@ -3,8 +3,8 @@
 
 use std::io::Write;
 
+use metp_protocol::text::Escaped;
 use serde_json::{Value, json};
-use socks5d::proto::text::Escaped;
 
 use crate::answer::{Answer, Kind};
 use crate::conversation::{Failure, Server};
@@ -124,7 +124,7 @@ fn error(failure: &Failure) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use socks5d::proto::metp::Command;
+    use metp_protocol::Command;
 
     use super::*;
     use crate::output::Output;

@@ -3,9 +3,9 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
+use common::thread;
+use metp_protocol::{Command, LogSelection, Topic, Topics};
 use serde_json::{Value, json};
-use socks5d::proto::metp::{Command, LogSelection, Topic, Topics};
-use socks5d::reactor::pthread;
 
 use crate::conversation::{Conversation, Failure, Server};
 use crate::output::show;
@@ -52,7 +52,7 @@ pub fn follow_all(servers: &[Server], json: bool, last: u64) -> Result<(), Failu
             let end = end.clone();
             move || end(follow(&server, json, last))
         };
-        if let Err(error) = pthread::start(c"follow", STACK_BYTES, work) {
+        if let Err(error) = thread::start(c"follow", STACK_BYTES, work) {
             end(Err(Failure::Broken(format!("Cannot start a thread: {error}"))));
         }
     }

@@ -6,7 +6,7 @@ use std::env;
 use std::ffi::{CStr, OsString};
 use std::time::SystemTime;
 
-use socks5d::proto::timestamp::Timestamp;
+use metp_protocol::timestamp::Timestamp;
 
 unsafe extern "C" {
     /// POSIX: reads `TZ`, which localtime_r alone need not do. The crate libc does not have it.

@@ -35,9 +35,9 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use args::{Environment, Invocation};
+use common::process;
 use conversation::Failure;
 use output::{Output, show};
-use socks5d::process;
 
 fn main() -> ExitCode {
     process::ignore_file_size_signal();

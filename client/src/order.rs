@@ -1,7 +1,7 @@
 //! What is to be sent for a task: a command of an option, or a line as it is.
 
-use socks5d::proto::metp::{Command, LogSelection, Role, acceptable_password, verbs};
-use socks5d::proto::text::Escaped;
+use metp_protocol::text::Escaped;
+use metp_protocol::{Command, LogSelection, Role, acceptable_password, verbs};
 
 use crate::answer::Kind;
 use crate::args::{Act, PASSWORD_RULE, Task, shown_option};

@@ -4,7 +4,7 @@
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
-use socks5d::process::stdio;
+use common::stdio;
 
 use crate::args::Endpoint;
 use crate::conversation::Failure;

@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal};
 use std::path::Path;
 
-use socks5d::process::stdio;
-use socks5d::proto::text::{Escaped, without_line_end};
+use common::stdio;
+use metp_protocol::text::{Escaped, without_line_end};
 
 use crate::args::check_password;
 use crate::conversation::Failure;

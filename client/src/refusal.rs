@@ -1,7 +1,7 @@
 //! What is said of a command that the server refused: the command, why, and the rule where METP has one.
 //! `ADD-USER acct7: user exists`
 
-use socks5d::proto::metp::BUFFER_SIZES;
+use metp_protocol::BUFFER_SIZES;
 
 use crate::args::{NAME_RULE, PASSWORD_RULE};
 use crate::conversation::Failure;
@@ -49,7 +49,7 @@ fn why(order: &Order, text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use socks5d::proto::metp::Command;
+    use metp_protocol::Command;
 
     use super::*;
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use socks5d::proto::metp::Status;
-use socks5d::proto::text::Escaped;
+use metp_protocol::Status;
+use metp_protocol::text::Escaped;
 
 use crate::answer::Answer;
 use crate::conversation::Failure;
@@ -83,7 +83,7 @@ const METRICS: [&str; 3] = ["HISTORICAL_CONNECTIONS", "CURRENT_CONNECTIONS", "BY
 
 #[cfg(test)]
 mod tests {
-    use socks5d::proto::metp::MetricsBody;
+    use metp_protocol::MetricsBody;
 
     use super::*;
 

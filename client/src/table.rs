@@ -4,7 +4,7 @@
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use socks5d::proto::metp::Command;
+use metp_protocol::Command;
 
 use crate::answer::{Answer, Kind};
 use crate::conversation::Failure;

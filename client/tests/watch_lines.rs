@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use socks5d::proto::timestamp::Timestamp;
+use metp_protocol::timestamp::Timestamp;
 
 use support::client::{command, outcome};
 use support::eventually;

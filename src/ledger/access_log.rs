@@ -7,10 +7,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Tally;
-use crate::proto::metp::{self, ConnectionId, field};
 use crate::proto::socks5::{ReplyCode, Target};
-use crate::proto::text::Escaped;
-use crate::proto::timestamp::Timestamp;
+use metp_protocol::text::Escaped;
+use metp_protocol::timestamp::Timestamp;
+use metp_protocol::{ConnectionId, field};
 
 /// A tunnel that was opened, as METP shows it.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub struct Record {
 impl Record {
     /// The record as a line of METP, without its LF.
     pub fn line(&self) -> String {
-        metp::log_line(self.time, &self.user, self.source, &self.target, self.bytes)
+        metp_protocol::log_line(self.time, &self.user, self.source, &self.target, self.bytes)
     }
 }
 

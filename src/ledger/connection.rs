@@ -6,9 +6,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::metrics::Stage;
-use crate::proto::metp::{ConnectionId, field};
 use crate::proto::socks5::Target;
-use crate::proto::text::Escaped;
+use metp_protocol::text::Escaped;
+use metp_protocol::{ConnectionId, field};
 
 /// A SOCKS connection as it is now. Displays as a line of `CONNECTIONS`, without its LF.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use crate::proto::metp::{Topic, Topics};
+use metp_protocol::{Topic, Topics};
 
 /// Events that are kept at most.
 pub const KEPT: usize = 4096;

@@ -8,9 +8,9 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::settings::{LocalFor, Settings};
-use crate::proto::metp::BUFFER_SIZES;
-use crate::proto::quantity;
-use crate::proto::text::Seconds;
+use metp_protocol::BUFFER_SIZES;
+use metp_protocol::quantity;
+use metp_protocol::text::Seconds;
 
 /// The longest time a setting takes, in seconds: a year.
 pub const LONGEST_SECONDS: u32 = 31_536_000;

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::histogram::Histogram;
-use crate::proto::metp::MetricsBody;
 use crate::proto::socks5::ReplyCode;
 use crate::reactor::selector::Service;
+use metp_protocol::MetricsBody;
 
 /// How far a SOCKS connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,11 +22,11 @@ use metrics::Metrics;
 use settings::Settings;
 use users::{Usage, Users};
 
-use crate::proto::metp::{Topic, field};
 use crate::proto::socks5::ReplyCode;
-use crate::proto::text::Escaped;
 use crate::reactor::selector::Service;
 use crate::reactor::slab::Key;
+use metp_protocol::text::Escaped;
+use metp_protocol::{Topic, field};
 
 /// Everything that sessions of both services look at and change.
 pub struct Shared {

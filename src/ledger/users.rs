@@ -14,7 +14,7 @@ use std::ops::Bound;
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::proto::metp::{LONGEST_PASSWORD, Role};
+use metp_protocol::{LONGEST_PASSWORD, Role};
 
 /// Which account. Ordered by creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

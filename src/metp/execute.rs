@@ -8,9 +8,9 @@ use super::report;
 use crate::ledger::Shared;
 use crate::ledger::knobs::{KNOBS, Knob};
 use crate::ledger::users::UserId;
-use crate::proto::metp::{Cause, Command, Missing, Response, Role, Topics, field};
-use crate::proto::text::Escaped;
 use crate::reactor::buffer::Pool;
+use metp_protocol::text::Escaped;
+use metp_protocol::{Cause, Command, Missing, Response, Role, Topics, field};
 
 /// What a command is answered with.
 pub struct Answer {

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::report;
 use crate::ledger::Shared;
 use crate::ledger::events::{Subscription, Told};
-use crate::proto::metp::{Status, Topic, ended};
 use crate::reactor::buffer::Buffer;
+use metp_protocol::{Status, Topic, ended};
 
 /// Events that are told between two looks at the commands.
 const AT_ONCE: usize = 8;

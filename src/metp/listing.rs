@@ -10,7 +10,7 @@ use super::report;
 use crate::ledger::Shared;
 use crate::ledger::access_log::RecordId;
 use crate::ledger::users::UserId;
-use crate::proto::metp::{END_OF_BODY, LogSelection, ended, user_line};
+use metp_protocol::{END_OF_BODY, LogSelection, ended, user_line};
 
 /// About how much text a piece has, in octets.
 const PIECE: usize = 8 * 1024;

@@ -27,10 +27,6 @@ use crate::ledger::diagnostics::not_let_in;
 use crate::ledger::settings::Timeouts;
 use crate::ledger::users::{UserId, Users};
 use crate::proto::foreign::protocol;
-use crate::proto::metp::{
-    self, Cause, Command, LINE_LIMIT, LineTooLong, Notice, Opening, Response, Role, Status, ended,
-};
-use crate::proto::text::Escaped;
 use crate::reactor::Flow;
 use crate::reactor::buffer::{Buffer, Pool};
 use crate::reactor::endpoint::{Endpoint, Stop, Stream, Transfer};
@@ -40,6 +36,10 @@ use crate::reactor::selector::Service;
 use execute::{Answer, Desk, Effect};
 use feed::Feed;
 use listing::{Listing, View};
+use metp_protocol::text::Escaped;
+use metp_protocol::{
+    self, Cause, Command, LINE_LIMIT, LineTooLong, Notice, Opening, Response, Role, Status, ended,
+};
 use premises::Premises;
 
 /// Unsent octets from which on no further answer is made.
@@ -312,7 +312,7 @@ impl<S: Stream> Session<S> {
         if self.skipping {
             return (self.skip(cx.pool) || told).then_some(Step::Go);
         }
-        match metp::line(self.input.bytes()) {
+        match metp_protocol::line(self.input.bytes()) {
             Ok(None) => return told.then_some(Step::Go),
             // A command that was answered 200 is done (§5.1): the next one sees what it has brought about.
             Ok(Some(_)) if !cx.premises.settled() => return Some(Step::Pause),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::ledger::connection::Connection;
 use crate::ledger::users::{UserId, Users};
-use crate::proto::metp::ConnectionId;
 use crate::reactor::names::Load;
+use metp_protocol::ConnectionId;
 
 /// The rest of the server, as METP sees it. The server does it for real; tests do it with scripts.
 pub trait Premises {

@@ -12,13 +12,13 @@ use crate::ledger::knobs::Knob;
 use crate::ledger::metrics::Stage;
 use crate::ledger::settings::Settings;
 use crate::ledger::users::Account;
-use crate::proto::metp::{
+use crate::proto::socks5::ReplyCode;
+use crate::reactor::buffer::Pool;
+use metp_protocol::text::Escaped;
+use metp_protocol::timestamp::Timestamp;
+use metp_protocol::{
     LINE_LIMIT, LONGEST_NAME, LONGEST_PASSWORD, PROTOCOL, REPLY_LIMIT, Topic, ended, field, verbs,
 };
-use crate::proto::socks5::ReplyCode;
-use crate::proto::text::Escaped;
-use crate::proto::timestamp::Timestamp;
-use crate::reactor::buffer::Pool;
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -6,14 +6,6 @@
 //! remembering where parsing stopped, and no split of the input can change the result.
 
 pub mod foreign;
-pub mod metp;
-pub mod quantity;
 pub mod socks5;
-pub mod text;
-pub mod timestamp;
 
-/// What a parser says of the bytes received so far.
-///
-/// `Ok(None)`: a good beginning, more bytes are needed. `Ok(Some((value, n)))`: a whole message, which
-/// took the first `n` bytes. `Err`: no further byte can make this a message.
-pub type Parsed<T, E> = Result<Option<(T, usize)>, E>;
+pub use metp_protocol::Parsed;

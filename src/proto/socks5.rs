@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Parsed;
-use super::text::Escaped;
+use metp_protocol::text::Escaped;
 
 /// Protocol version, the first byte of hello, request and reply (RFC 1928 §3).
 pub const VERSION: u8 = 0x05;

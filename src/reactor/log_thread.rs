@@ -12,7 +12,7 @@ use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::pthread;
+use common::thread;
 
 /// What the thread writes lies on the heap; formatting a report takes a few KiB.
 const STACK_BYTES: usize = 256 * 1024;
@@ -151,7 +151,7 @@ impl Outlet {
         let (state, changed) = (Mutex::new(State::default()), Condvar::new());
         let outlet = Outlet { shared: Arc::new(Shared { name, sink, state, changed }) };
         let shared = Arc::clone(&outlet.shared);
-        pthread::start(c"log", STACK_BYTES, move || shared.drain())?;
+        thread::start(c"log", STACK_BYTES, move || shared.drain())?;
         Ok(outlet)
     }
 

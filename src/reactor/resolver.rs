@@ -20,7 +20,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{getaddrinfo, pthread};
+use common::thread;
+
+use super::getaddrinfo;
 
 /// From this age on a look-up does not count against the number of workers.
 pub const SLOW: Duration = Duration::from_secs(1);
@@ -269,8 +271,8 @@ impl Resolver {
             let shared = Arc::clone(office);
             let life = move || shared.work(worker);
             let started = match state.threads < state.peak.min(KEPT_STACKS) {
-                true => pthread::start_in_place(c"dns", STACK_BYTES, life),
-                false => pthread::start(c"dns", STACK_BYTES, life),
+                true => thread::start_in_place(c"dns", STACK_BYTES, life),
+                false => thread::start(c"dns", STACK_BYTES, life),
             };
             if let Err(error) = started {
                 if self.starts.begins(now) {

@@ -3,7 +3,7 @@
 //! A slot is used again; a key is not. So an event, a DNS answer or an alarm that was meant for a session
 //! which has ended finds nothing, instead of finding the session that now has its slot.
 
-use crate::proto::metp::ConnectionId;
+use metp_protocol::ConnectionId;
 
 /// Which session, and nothing else: no key of an ended session is handed out again
 /// during the next 2^29 uses of its slot.

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use super::resident::{Conversation, Resident};
 use super::{Listeners, Server, World};
-use crate::process::{self, Signal};
-use crate::proto::metp::Notice;
 use crate::reactor::selector::Service;
+use crate::reactor::signal::{self, Signal};
 use crate::reactor::slab::Key;
 use crate::socks::Reason;
+use metp_protocol::Notice;
 
 /// How long METP sessions have to take what they were still to be told.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -96,7 +96,7 @@ impl Server {
     }
 
     fn has_lost_its_terminal(&self) -> bool {
-        self.terminal.is_watched && process::has_lost_terminal()
+        self.terminal.is_watched && signal::has_lost_terminal()
     }
 
     /// Looks a second time whether the terminal is gone, if that is due.

@@ -9,12 +9,12 @@ use super::resident::{Conversation, Resident};
 use crate::ledger::connection::Connection;
 use crate::ledger::users::{UserId, Users};
 use crate::metp::premises::{Footprint, Premises, Vitals};
-use crate::process;
-use crate::proto::metp::ConnectionId;
 use crate::reactor::log_thread::Outlet;
+use crate::reactor::process_usage;
 use crate::reactor::resolver::Limits;
 use crate::reactor::slab::{Key, Slab};
 use crate::socks::Reason;
+use metp_protocol::ConnectionId;
 
 /// Connections that are closed between two looks at the events: closing costs system calls, and an
 /// administrator may want thousands closed at once.
@@ -105,7 +105,10 @@ impl Premises for House<'_> {
     }
 
     fn footprint(&self) -> Footprint {
-        Footprint { descriptors: process::open_descriptors(), resident: process::resident_bytes() }
+        Footprint {
+            descriptors: process_usage::open_descriptors(),
+            resident: process_usage::resident_bytes(),
+        }
     }
 }
 

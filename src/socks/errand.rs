@@ -9,11 +9,11 @@ use crate::ledger::access_log::{Outcome, Record};
 use crate::ledger::metrics::Metrics;
 use crate::ledger::users::Login;
 use crate::ledger::{Shared, Tally};
-use crate::proto::metp::{Topic, field};
 use crate::proto::socks5::{ReplyCode, Target};
-use crate::proto::text::Escaped;
 use crate::reactor::errno::is_of_the_peer;
 use crate::reactor::slab::Key;
+use metp_protocol::text::Escaped;
+use metp_protocol::{Topic, field};
 
 /// Why a session ended. Displays as the last field of the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

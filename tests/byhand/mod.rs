@@ -6,12 +6,12 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
+use metp_protocol::Role;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use socks5d::ledger::Shared;
 use socks5d::ledger::settings::Settings;
 use socks5d::ledger::users::Users;
-use socks5d::proto::metp::Role;
 use socks5d::reactor::Flow;
 use socks5d::reactor::abortive_close::AbortiveCloses;
 use socks5d::reactor::buffer::Pool;

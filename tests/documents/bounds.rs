@@ -1,6 +1,6 @@
 //! Figures that the documents promise: bounds of memory, descriptors and sessions are those of the sources.
 
-use socks5d::proto::metp::{LINE_LIMIT, REPLY_LIMIT};
+use metp_protocol::{LINE_LIMIT, REPLY_LIMIT};
 use socks5d::reactor::buffer::SMALL;
 use socks5d::reactor::log_thread::QUEUE_BYTES;
 use socks5d::reactor::names::{ADDRESSES, REMEMBERED};
@@ -42,7 +42,7 @@ fn the_formula_of_memory_covers_what_the_sources_allow() {
     assert_eq!(stack, 256 * kib);
     for name in [SECURITY, SERVER_MANUAL, NOTES] {
         assert!(flowing(name).contains(&format!("{} KiB", stack / kib)), "{name}");
-        let margin = constant("src/reactor/pthread.rs", "MARGIN_BYTES") / mib;
+        let margin = constant("common/src/thread.rs", "MARGIN_BYTES") / mib;
         assert!(flowing(name).contains(&format!("{margin} MiB")), "{name}");
     }
     // A name stands in the table and in the order, with its addresses in the former.

@@ -25,7 +25,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 /// The sources of the project by their names, but for the two that may speak of all this.
 fn all() -> Vec<(String, String)> {
     let mut found = Vec::new();
-    for folder in ["src", "tests", "client", "bench", "fuzz"] {
+    for folder in ["src", "tests", "client", "common", "metp", "bench", "fuzz"] {
         sources(&file(folder), &mut found);
     }
     assert!(found.len() > 150, "only {} sources", found.len());
@@ -106,13 +106,13 @@ fn make_fuzz_runs_every_property_test() {
         let of = |name: &str| format!("--test={}", name.split(['/', '.']).next().unwrap_or(""));
         let test = match name.strip_prefix("tests/") {
             Some(rest) => of(rest),
-            None if name.starts_with("src/") => "--lib".to_owned(),
+            None if name.starts_with("src/") || name.starts_with("metp/") => "--lib".to_owned(),
             None => panic!("{name} is not among the property tests of the Makefile"),
         };
         assert!(listed.contains(&test.as_str()), "{name}: {test} is not in {listed:?}");
         count += 1;
     }
     assert!(count >= 10, "only {count} sources with property tests");
-    assert!(makefile.contains("$(CARGO) test --locked --package socks5d $(PROPERTIES)"));
+    assert!(makefile.contains("--package socks5d --package metp-protocol $(PROPERTIES)"));
     assert!(makefile.contains("unset PROPTEST_RNG_SEED; $(CARGO) test --locked --workspace"));
 }

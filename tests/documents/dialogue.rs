@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 
-use socks5d::proto::metp::verbs;
+use metp_protocol::verbs;
 use support::origin::Origin;
 use support::proxy::{Proxy, connect};
 use support::read_exactly;

@@ -2,15 +2,15 @@
 
 use std::net::IpAddr;
 
-use proptest::prelude::*;
-use proptest::sample::select;
-use socks5d::ledger::events::{KEPT, SUBSCRIBERS};
-use socks5d::proto::metp::{
+use metp_protocol::text::Escaped;
+use metp_protocol::{
     Cause, Command, INTERVALS, LINE_LIMIT, LONGEST_NAME, LONGEST_PASSWORD, MetricsBody, Missing,
     Notice, Opening, REPLY_LIMIT, Response, Role, Topic, ended, field, log_line, user_line,
 };
+use proptest::prelude::*;
+use proptest::sample::select;
+use socks5d::ledger::events::{KEPT, SUBSCRIBERS};
 use socks5d::proto::socks5::{Host, Target};
-use socks5d::proto::text::Escaped;
 
 use crate::abnf::Grammar;
 use crate::bounds::constant;
@@ -20,7 +20,7 @@ use crate::{CLIENT_MANUAL, PROTOCOL, between, file, read};
 
 #[test]
 fn every_status_and_cause_of_metp_is_in_the_protocol_and_in_an_example() {
-    let (text, source) = (read(PROTOCOL), read("src/proto/metp/status.rs"));
+    let (text, source) = (read(PROTOCOL), read("metp/src/status.rs"));
     let examples = Example::all(&text);
     let (causes, others) = source.split_once("/// What was not found").expect("they follow");
     for word in between(others, "=> \"[", "\"") {
@@ -63,7 +63,7 @@ fn the_limits_of_the_protocol_are_those_of_the_program() {
     row("line from the server", &format!("{REPLY_LIMIT} octets with LF"));
     row("name of ADD-USER", &format!("1 to {LONGEST_NAME} characters"));
     row("password of ADD-USER", &format!("1 to {LONGEST_PASSWORD} octets"));
-    let sizes = socks5d::proto::metp::BUFFER_SIZES;
+    let sizes = metp_protocol::BUFFER_SIZES;
     row("size of CHANGE-BUFFER", &format!("{} to {}", sizes.start(), sizes.end()));
     row("sessions with a subscription", &SUBSCRIBERS.to_string());
     row("events kept for all subscribers", &KEPT.to_string());
@@ -95,7 +95,7 @@ fn the_roles_of_the_protocol_are_those_of_the_program() {
         }
         verbs.push(cells[1]);
     }
-    assert_eq!(verbs, socks5d::proto::metp::verbs().collect::<Vec<_>>());
+    assert_eq!(verbs, metp_protocol::verbs().collect::<Vec<_>>());
 }
 
 #[test]
@@ -117,8 +117,8 @@ fn the_protocol_is_plain_text_of_72_columns_and_its_references_lead_somewhere() 
         let name = entry.ok()?.file_name().into_string().ok()?;
         name.starts_with("metp_").then(|| format!("tests/{name}"))
     });
-    for source in ["mod", "arguments", "body", "command", "connection", "status", "topic"]
-        .map(|name| format!("src/proto/metp/{name}.rs"))
+    for source in ["lib", "arguments", "body", "command", "connection", "status", "topic"]
+        .map(|name| format!("metp/src/{name}.rs"))
         .into_iter()
         .chain(["src/metp/mod.rs", "src/metp/execute.rs"].map(str::to_owned))
         .chain(tests)
@@ -152,7 +152,7 @@ fn beginnings() -> Vec<&'static str> {
     let more = ["HELLO METP/1.0", "AUTH", "AUTH", "ADD-USER", "SET-ROLE", "CHANGE-BUFFER"];
     let parts = ["GET_LOGS LAST", "KILL USER", "CONFIG GET", "CONFIG SET", "SHUTDOWN GRACE"];
     let events = ["SUBSCRIBE logs EVERY", "SUBSCRIBE bob EVERY", "GET_LOGS USER bob LAST"];
-    socks5d::proto::metp::verbs().chain(more).chain(parts).chain(events).collect()
+    metp_protocol::verbs().chain(more).chain(parts).chain(events).collect()
 }
 
 /// Words of the protocol, and things that stand in their way.

@@ -1,7 +1,7 @@
 //! Numbers with units: the grammar of METP §5.17 and the parser take the same.
 
+use metp_protocol::quantity::{size, time};
 use proptest::prelude::*;
-use socks5d::proto::quantity::{size, time};
 
 use crate::abnf::Grammar;
 use crate::{PROTOCOL, read};

@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use metp_protocol::Role;
 use mio::unix::pipe::{self, Sender};
 use socks5d::ledger::settings::{Settings, Timeouts};
 use socks5d::ledger::users::Users;
 use socks5d::process::raise_descriptor_limit;
-use socks5d::proto::metp::Role;
 use socks5d::reactor::log_thread::{Outlet, Sink};
 use socks5d::reactor::selector::Service;
 use socks5d::server::{Config, Server};

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::iter::Peekable;
 use std::os::unix::ffi::OsStrExt;
 
-use socks5d::proto::text::widen;
+use metp_protocol::text::widen;
 
 use super::Usage;
 use super::options::{self, ALIASES, Opt, Takes};

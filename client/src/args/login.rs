@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use getopts::Matches;
-use socks5d::proto::text::{Escaped, narrow, split_account, unescape, without_line_end};
+use metp_protocol::text::{Escaped, narrow, split_account, unescape, without_line_end};
 
 use super::{Environment, LOGIN_VARIABLE, Usage};
 

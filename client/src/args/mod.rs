@@ -11,18 +11,21 @@ use std::ops::{Range, RangeInclusive};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+use common::{
+    secrets,
+    usage::{UNEXPECTED, bad_value, describe},
+};
 use getopts::Matches;
 use line::{Line, needs_two, values};
 pub use login::{Login, Password, check_password};
-use options::{ALIASES, Takes};
-pub use servers::{Endpoint, HOST_VARIABLE, PORT_VARIABLE};
-use socks5d::args::{UNEXPECTED, bad_value, describe, secrets};
-use socks5d::proto::metp::{
+use metp_protocol::quantity;
+use metp_protocol::text::{Escaped, narrow, split_account, unescape, without_line_end};
+use metp_protocol::{
     BUFFER_SIZES, Command, ConnectionId, LINE_LIMIT, LONGEST_GRACE, LogSelection, Role,
     acceptable_name, acceptable_password,
 };
-use socks5d::proto::quantity;
-use socks5d::proto::text::{Escaped, narrow, split_account, unescape, without_line_end};
+use options::{ALIASES, Takes};
+pub use servers::{Endpoint, HOST_VARIABLE, PORT_VARIABLE};
 
 /// The variable that stands in for `-u`.
 pub const LOGIN_VARIABLE: &str = "METP_AUTH";

@@ -1,7 +1,7 @@
 //! The options: what each is called, how many values it takes, and what `-h` says of it.
 
+use common::usage::OptionName;
 use getopts::{HasArg, Occur, Options};
-use socks5d::args::OptionName;
 
 /// An option of the command line.
 pub struct Opt {

@@ -2,10 +2,10 @@
 
 use std::net::Ipv6Addr;
 
+use common::usage::bad_value;
 use getopts::Matches;
-use socks5d::args::bad_value;
-use socks5d::proto::quantity;
-use socks5d::proto::text::{narrow, widen, without_line_end};
+use metp_protocol::quantity;
+use metp_protocol::text::{narrow, widen, without_line_end};
 
 use super::{Environment, Usage};
 

@@ -12,7 +12,7 @@ use std::sync::mpsc::{
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use socks5d::proto::metp::{Command, ConnectionId, LogSelection, Topic, Topics};
+use metp_protocol::{Command, ConnectionId, LogSelection, Topic, Topics};
 
 use super::figures::Totals;
 use super::keyboard::{self, Key};

@@ -5,9 +5,9 @@ use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use metp_protocol::timestamp::Timestamp;
+use metp_protocol::{Command, MetricsBody};
 use serde_json::json;
-use socks5d::proto::metp::{Command, MetricsBody};
-use socks5d::proto::timestamp::Timestamp;
 
 use super::news::{Bytes, per_second};
 use super::pace::{Pace, STIR};

@@ -4,7 +4,7 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
-use socks5d::proto::metp::ConnectionId;
+use metp_protocol::ConnectionId;
 
 use super::keyboard::Key;
 use super::news::Connection;

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use socks5d::proto::timestamp::Timestamp;
+use metp_protocol::timestamp::Timestamp;
 
 use crate::fields::{number, value};
 use crate::locale::LocalTime;

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, IsTerminal, stdout};
 use std::time::{Duration, Instant};
 
-use socks5d::proto::text::Escaped;
+use metp_protocol::text::Escaped;
 
 use super::feed::{Feed, News};
 use super::keyboard::{self, Key};

@@ -5,6 +5,7 @@
 use std::io::{self, BufWriter};
 use std::mem::ManuallyDrop;
 
+use common::stdio::{self, Inherited};
 use ratatui::Terminal;
 use ratatui::backend::{Backend, ClearType, CrosstermBackend};
 use ratatui::crossterm::cursor::MoveTo;
@@ -12,7 +13,6 @@ use ratatui::crossterm::terminal::{
     Clear, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 use ratatui::crossterm::{self, execute};
-use socks5d::process::stdio::{self, Inherited};
 
 use crate::terminal::{self, Stops};
 

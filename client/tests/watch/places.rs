@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use socks5d::proto::timestamp::Timestamp;
+use metp_protocol::timestamp::Timestamp;
 use support::eventually;
 use support::metp::value;
 

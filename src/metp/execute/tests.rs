@@ -7,7 +7,7 @@ use crate::ledger::metrics::{Metrics, Stage};
 use crate::ledger::settings::Settings;
 use crate::ledger::users::Users;
 use crate::metp::premises::{Footprint, Vitals};
-use crate::proto::metp::ConnectionId;
+use metp_protocol::ConnectionId;
 
 /// A server with two connections, 0.7 of alice and 2.0 of nobody yet.
 #[derive(Default)]

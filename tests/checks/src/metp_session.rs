@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
+use metp_protocol::{ConnectionId, Notice, REPLY_LIMIT, Role};
 use socks5d::ledger::Shared;
 use socks5d::ledger::access_log::Record;
 use socks5d::ledger::connection::Connection;
@@ -14,7 +15,6 @@ use socks5d::ledger::settings::Settings;
 use socks5d::ledger::users::{UserId, Users};
 use socks5d::metp::premises::{Footprint, Premises, Vitals};
 use socks5d::metp::{Context, Session};
-use socks5d::proto::metp::{ConnectionId, Notice, REPLY_LIMIT, Role};
 use socks5d::proto::socks5::{Host, Target};
 use socks5d::reactor::Flow;
 use socks5d::reactor::buffer::Pool;

@@ -2,15 +2,15 @@
 
 use std::fmt::Debug;
 
-use socks5d::proto::Parsed;
-use socks5d::proto::metp::{
+use metp_protocol::text::{Escaped, unescape};
+use metp_protocol::{
     BUFFER_SIZES, Command, LINE_LIMIT, LONGEST_NAME, LONGEST_PASSWORD, LogSelection, MetricsBody,
     Opening, Response, Role, Status, line,
 };
+use socks5d::proto::Parsed;
 use socks5d::proto::socks5::{
     AUTH_VERSION, Credentials, Error, Hello, Host, LONGEST_MESSAGE, Request, VERSION,
 };
-use socks5d::proto::text::{Escaped, unescape};
 
 /// RFC 1928 §3: version and methods.
 pub fn hello(data: &[u8]) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use socks5d::proto::quantity::{count, size, time};
+use metp_protocol::quantity::{count, size, time};
 
 /// Whatever the text is, count, size and time agree with arithmetic that cannot overflow.
 pub fn quantity(data: &[u8]) {

@@ -11,10 +11,10 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use metp_protocol::Role;
 use socks5d::ledger::Shared;
 use socks5d::ledger::settings::{LocalFor, Settings};
 use socks5d::ledger::users::{UserId, Users};
-use socks5d::proto::metp::Role;
 use socks5d::reactor::Flow;
 use socks5d::reactor::abortive_close::AbortiveCloses;
 use socks5d::reactor::buffer::Pool;

@@ -11,6 +11,10 @@ mod connection;
 mod status;
 mod topic;
 
+pub mod quantity;
+pub mod text;
+pub mod timestamp;
+
 pub use arguments::{acceptable_name, acceptable_password};
 pub use body::{MetricsBody, field, log_line, user_line};
 pub use command::{Command, LogSelection, Opening, Role, verbs};
@@ -18,8 +22,13 @@ pub use connection::ConnectionId;
 pub use status::{Cause, Missing, Notice, Response, Status};
 pub use topic::{Topic, Topics};
 
-use super::Parsed;
-use super::text::shortened;
+use text::shortened;
+
+/// What a parser says of the bytes received so far.
+///
+/// `Ok(None)`: a good beginning, more bytes are needed. `Ok(Some((value, n)))`: a whole message, which
+/// took the first `n` bytes. `Err`: no further byte can make this a message.
+pub type Parsed<T, E> = Result<Option<(T, usize)>, E>;
 
 /// The longest command line, in octets, its LF included (§3.1).
 pub const LINE_LIMIT: usize = 4096;

@@ -10,7 +10,7 @@ use super::arguments::{
 use super::{
     BUFFER_SIZES, Cause, ConnectionId, HELLO, INTERVALS, LONGEST_GRACE, Response, Topic, Topics,
 };
-use crate::proto::text::{Escaped, Seconds, unescape};
+use crate::text::{Escaped, Seconds, unescape};
 
 /// What an account may do (§6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,7 @@ use proptest::prelude::*;
 
 use super::arguments::{bad, fits_in_a_line};
 use super::*;
-use crate::proto::socks5::Target;
-use crate::proto::timestamp::Timestamp;
+use crate::timestamp::Timestamp;
 
 fn admin(line: &[u8]) -> Result<Command, String> {
     Command::parse(line, Role::Admin).map_err(|response| response.to_string())
@@ -284,10 +283,9 @@ fn bodies() {
 
     let time =
         Timestamp::from(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_751_121_130));
-    let target =
-        Target { host: super::super::socks5::Host::Name((*b"example.com").into()), port: 80 };
+    let target = "example.com:80";
     assert_eq!(
-        log_line(time, b"alice", [192, 168, 1, 10].into(), &target, 1024),
+        log_line(time, b"alice", [192, 168, 1, 10].into(), target, 1024),
         "[2025-06-28T14:32:10Z] alice 192.168.1.10 example.com:80 1024"
     );
 }

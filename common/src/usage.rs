@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use getopts::Fail;
 
-use crate::proto::text::{Escaped, narrow};
+use metp_protocol::text::{Escaped, narrow};
 
 /// What is said about an argument that belongs to no option. It may be a password, or the second word of one
 /// that was not quoted, so it is not shown.
@@ -28,7 +28,7 @@ impl<'a> OptionName<'a> {
 }
 
 /// `-p 0: 1 to 65535 expected`. The value is one of the command line,
-/// [`widen`](crate::proto::text::widen)ed; `rule` says which values there are.
+/// [`widen`](metp_protocol::text::widen)ed; `rule` says which values there are.
 pub fn bad_value(option: &str, value: &str, rule: &dyn Display) -> String {
     let value = narrow(value);
     // Every byte that could be mistaken for the message is escaped, so only no value at all needs quotes.
@@ -36,7 +36,7 @@ pub fn bad_value(option: &str, value: &str, rule: &dyn Display) -> String {
     format!("{option} {shown}: {rule} expected")
 }
 
-/// What is wrong with a command line of [`widen`](crate::proto::text::widen)ed `arguments` of a program whose
+/// What is wrong with a command line of [`widen`](metp_protocol::text::widen)ed `arguments` of a program whose
 /// options are `known`.
 pub fn describe(
     fail: &Fail,

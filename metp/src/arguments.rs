@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{Cause, LONGEST_NAME, LONGEST_PASSWORD, Response};
-use crate::proto::quantity;
-use crate::proto::text::Escaped;
+use crate::quantity;
+use crate::text::Escaped;
 
 pub(super) fn bad(cause: Cause) -> Response {
     Response::BadRequest(Some(cause))

@@ -5,9 +5,8 @@ use std::net::IpAddr;
 
 use super::arguments::decimal;
 use super::command::Role;
-use crate::proto::socks5::Target;
-use crate::proto::text::{Escaped, shortened};
-use crate::proto::timestamp::Timestamp;
+use crate::text::{Escaped, shortened};
+use crate::timestamp::Timestamp;
 
 /// The body of `GET_METRICS` (§5.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,7 +64,7 @@ pub fn log_line(
     time: Timestamp,
     user: &[u8],
     source: IpAddr,
-    target: &Target,
+    target: impl fmt::Display,
     bytes: u64,
 ) -> String {
     format!("[{time}] {} {source} {target} {bytes}", Escaped(user))

@@ -1,0 +1,7 @@
+//! What both programs need of the command line and of the operating system, whatever they do besides.
+
+pub mod process;
+pub mod secrets;
+pub mod stdio;
+pub mod thread;
+pub mod usage;
