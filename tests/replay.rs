@@ -11,7 +11,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use checks::{Check, TARGETS};
+use sim::{Check, TARGETS};
 
 /// Inputs made from the corpus of each target.
 const MADE: usize = 3_000;

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| checks::hello(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sim::hello(data));

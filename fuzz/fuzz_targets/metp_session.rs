@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| checks::metp_session(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sim::metp_session(data));
