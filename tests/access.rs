@@ -1,12 +1,12 @@
 //! Where a client may go: loopback, link-local and unspecified addresses are for clients on loopback, the
 //! server's own ports for nobody, in every spelling. Nothing here is ever dialled.
 
-mod byhand;
+mod driven;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use byhand::Bench;
+use driven::Fixture;
 use socks5d::ledger::settings::{LocalFor, Settings};
 use support::origin::Origin;
 use support::proxy::Builder;
@@ -86,14 +86,14 @@ fn settings(local_for: LocalFor) -> Settings {
 }
 
 /// The reply code to a request, and what was dialled for it.
-fn outcome(bench: &mut Bench, source: &str, request: &[u8]) -> (u8, Vec<SocketAddr>) {
+fn outcome(fixture: &mut Fixture, source: &str, request: &[u8]) -> (u8, Vec<SocketAddr>) {
     let says = [HELLO, &credentials(b"admin", b"1234"), request].concat();
     let source = source.parse().expect("a literal");
-    let answer = bench.converse(source, &says);
+    let answer = fixture.converse(source, &says);
     let greeting = [CHOSEN, WELCOME].concat();
     let reply = answer.strip_prefix(&greeting[..]).expect("logged in");
     assert_eq!((reply.len(), reply[0]), (10, 5), "one whole reply: {reply:02x?}");
-    (reply[1], std::mem::take(&mut bench.dialled))
+    (reply[1], std::mem::take(&mut fixture.dialled))
 }
 
 fn literal(text: &str) -> Vec<u8> {
@@ -118,17 +118,17 @@ fn directory() -> HashMap<String, Vec<SocketAddr>> {
 
 #[test]
 fn local_addresses_are_refused_to_strangers_in_every_spelling() {
-    let mut bench = Bench::new(settings(LocalFor::Loopback), directory());
+    let mut fixture = Fixture::new(settings(LocalFor::Loopback), directory());
     for source in STRANGERS {
         for address in LOCAL {
             for request in spellings(address) {
-                let got = outcome(&mut bench, source, &request);
+                let got = outcome(&mut fixture, source, &request);
                 assert_eq!(got, (2, vec![]), "{address} as {request:02x?} from {source}");
             }
         }
         for address in ELSEWHERE {
             for request in spellings(address) {
-                let got = outcome(&mut bench, source, &request);
+                let got = outcome(&mut fixture, source, &request);
                 assert_eq!(got, (5, vec![canonical(at(address, 80))]), "{address} from {source}");
             }
         }
@@ -141,11 +141,11 @@ fn local_addresses_are_open_if_allowed_and_to_neighbours() {
     for (local_for, sources) in
         [(LocalFor::All, STRANGERS), (LocalFor::Loopback, NEIGHBOURS), (LocalFor::All, NEIGHBOURS)]
     {
-        let mut bench = Bench::new(settings(local_for), directory());
+        let mut fixture = Fixture::new(settings(local_for), directory());
         for source in sources {
             for address in LOCAL.into_iter().chain(ELSEWHERE) {
                 for request in spellings(address) {
-                    let got = outcome(&mut bench, source, &request);
+                    let got = outcome(&mut fixture, source, &request);
                     assert_eq!(got, (5, vec![canonical(at(address, 80))]), "{address}");
                 }
             }
@@ -156,16 +156,16 @@ fn local_addresses_are_open_if_allowed_and_to_neighbours() {
 /// With `--local-for nobody`: behind something that connects from this machine, everybody is a neighbour.
 #[test]
 fn local_addresses_are_refused_to_neighbours_too_if_they_are_for_nobody() {
-    let mut bench = Bench::new(settings(LocalFor::Nobody), directory());
+    let mut fixture = Fixture::new(settings(LocalFor::Nobody), directory());
     for source in STRANGERS.into_iter().chain(NEIGHBOURS) {
         for address in LOCAL {
             for request in spellings(address) {
-                let got = outcome(&mut bench, source, &request);
+                let got = outcome(&mut fixture, source, &request);
                 assert_eq!(got, (2, vec![]), "{address} as {request:02x?} from {source}");
             }
         }
         let elsewhere = at(ELSEWHERE[0], 80);
-        let got = outcome(&mut bench, source, &literal(ELSEWHERE[0]));
+        let got = outcome(&mut fixture, source, &literal(ELSEWHERE[0]));
         assert_eq!(got, (5, vec![elsewhere]), "from {source}");
     }
 }
@@ -181,13 +181,13 @@ fn odd_spellings_are_looked_up_by_the_system_and_refused() {
     };
     let names: Vec<&str> = odd.into_iter().chain(["localhost", "LOCALHOST", "127.0.0.1"]).collect();
     let directory = names.iter().map(|name| (name.to_lowercase(), found(name))).collect();
-    let mut bench = Bench::new(settings(LocalFor::Loopback), directory);
+    let mut fixture = Fixture::new(settings(LocalFor::Loopback), directory);
     for name in names {
         let request = name_request(name.as_bytes(), 80);
         for source in STRANGERS {
-            assert_eq!(outcome(&mut bench, source, &request), (2, vec![]), "{name}");
+            assert_eq!(outcome(&mut fixture, source, &request), (2, vec![]), "{name}");
         }
-        let (code, dialled) = outcome(&mut bench, NEIGHBOURS[0], &request);
+        let (code, dialled) = outcome(&mut fixture, NEIGHBOURS[0], &request);
         assert_eq!(code, 5, "{name}");
         let local =
             |address: &SocketAddr| address.ip().is_loopback() || ip("0.0.0.0") == address.ip();
@@ -205,17 +205,17 @@ fn of_several_addresses_only_the_permitted_are_dialled() {
         ("last.example".to_owned(), list(&["198.51.100.7", "169.254.169.254"])),
         ("none.example".to_owned(), list(&["::1", "127.0.0.1"])),
     ]);
-    let mut bench = Bench::new(settings(LocalFor::Loopback), directory);
-    let ask = |bench: &mut Bench, source, name: &str| {
-        outcome(bench, source, &name_request(name.as_bytes(), 80))
+    let mut fixture = Fixture::new(settings(LocalFor::Loopback), directory);
+    let ask = |fixture: &mut Fixture, source, name: &str| {
+        outcome(fixture, source, &name_request(name.as_bytes(), 80))
     };
     // Remembered from the neighbour's question, and still judged anew.
-    assert_eq!(ask(&mut bench, NEIGHBOURS[0], "mixed.example").1.len(), mixed.len());
+    assert_eq!(ask(&mut fixture, NEIGHBOURS[0], "mixed.example").1.len(), mixed.len());
     let permitted = vec![at("198.51.100.1", 80), at("2001:db8::1", 80)];
-    assert_eq!(ask(&mut bench, STRANGERS[0], "mixed.example"), (5, permitted));
-    assert_eq!(ask(&mut bench, STRANGERS[1], "last.example"), (5, vec![at("198.51.100.7", 80)]));
-    assert_eq!(ask(&mut bench, STRANGERS[0], "none.example"), (2, vec![]));
-    assert_eq!(ask(&mut bench, NEIGHBOURS[1], "none.example").1.len(), 2);
+    assert_eq!(ask(&mut fixture, STRANGERS[0], "mixed.example"), (5, permitted));
+    assert_eq!(ask(&mut fixture, STRANGERS[1], "last.example"), (5, vec![at("198.51.100.7", 80)]));
+    assert_eq!(ask(&mut fixture, STRANGERS[0], "none.example"), (2, vec![]));
+    assert_eq!(ask(&mut fixture, NEIGHBOURS[1], "none.example").1.len(), 2);
 }
 
 /// Own ports are closed to everybody on all addresses of this machine, and open elsewhere.
@@ -224,8 +224,8 @@ fn own_ports_are_refused_to_everybody() {
     let own = |name: &str, address| (name.to_owned(), vec![at(address, 0)]);
     let directory = HashMap::from([own("own.example", "127.9.9.9"), own("six.example", "::1")]);
     for local_for in LocalFor::ALL {
-        let mut bench = Bench::new(settings(local_for), directory.clone());
-        bench.here = vec![ip("198.51.100.9"), ip("2001:db8:5::99")];
+        let mut fixture = Fixture::new(settings(local_for), directory.clone());
+        fixture.here = vec![ip("198.51.100.9"), ip("2001:db8:5::99")];
         for source in STRANGERS.into_iter().chain(NEIGHBOURS) {
             for port in [1080, 8080] {
                 for address in [
@@ -242,16 +242,16 @@ fn own_ports_are_refused_to_everybody() {
                     for request in
                         [connect_request(at(address, port)), name_request(address.as_bytes(), port)]
                     {
-                        let got = outcome(&mut bench, source, &request);
+                        let got = outcome(&mut fixture, source, &request);
                         assert_eq!(got, (2, vec![]), "{address} {port} from {source}");
                     }
                 }
                 for name in ["own.example", "six.example"] {
                     let request = name_request(name.as_bytes(), port);
-                    assert_eq!(outcome(&mut bench, source, &request), (2, vec![]), "{name}");
+                    assert_eq!(outcome(&mut fixture, source, &request), (2, vec![]), "{name}");
                 }
                 let elsewhere = at("198.51.100.1", port);
-                let got = outcome(&mut bench, source, &connect_request(elsewhere));
+                let got = outcome(&mut fixture, source, &connect_request(elsewhere));
                 assert_eq!(got, (5, vec![elsewhere]));
             }
         }
@@ -314,8 +314,8 @@ fn a_name_has_a_bounded_number_of_addresses() {
     let crowd =
         (0..=254).flat_map(|c| (0..16).map(move |d| SocketAddr::from(([198, 51, c, d], 0))));
     let directory = HashMap::from([("crowd.example".to_owned(), crowd.collect())]);
-    let mut bench = Bench::new(settings(LocalFor::Loopback), directory);
-    let (code, dialled) = outcome(&mut bench, STRANGERS[0], &name_request(b"crowd.example", 80));
+    let mut fixture = Fixture::new(settings(LocalFor::Loopback), directory);
+    let (code, dialled) = outcome(&mut fixture, STRANGERS[0], &name_request(b"crowd.example", 80));
     assert_eq!(code, 5);
     assert_eq!(dialled.len(), socks5d::reactor::names::ADDRESSES);
 }

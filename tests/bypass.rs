@@ -12,7 +12,7 @@ use support::socks::{
 use support::{eventually, read_to_end};
 
 /// A proxy, and a target that tells whether anybody has come.
-fn scene() -> (Proxy, Origin, Vec<u8>) {
+fn proxy_and_target() -> (Proxy, Origin, Vec<u8>) {
     let origin = Origin::echo();
     let request = connect_request(origin.address);
     (Builder::default().args(["-u", "alice:secret"]).start(), origin, request)
@@ -54,7 +54,7 @@ fn nothing_was_served(proxy: &Proxy) {
 /// is out of its place.
 #[test]
 fn messages_out_of_order_end_the_session() {
-    let (proxy, _origin, request) = scene();
+    let (proxy, _origin, request) = proxy_and_target();
     let login = credentials(b"alice", b"secret");
     let wrong = credentials(b"alice", b"wrong");
     let denied = [CHOSEN, DENIED].concat();
@@ -74,7 +74,7 @@ fn messages_out_of_order_end_the_session() {
 /// After a login there is one message: the request. A second login or greeting is none.
 #[test]
 fn nothing_can_be_repeated() {
-    let (proxy, _origin, request) = scene();
+    let (proxy, _origin, request) = proxy_and_target();
     let login = credentials(b"alice", b"secret");
     let hello = [HELLO, &login].concat();
     let refused = |code: u8| [CHOSEN, WELCOME, &[5, code, 0, 1, 0, 0, 0, 0, 0, 0]].concat();
@@ -89,7 +89,7 @@ fn nothing_can_be_repeated() {
 /// The choice of method is the server's: 02, or nothing.
 #[test]
 fn no_method_but_the_password_is_ever_chosen() {
-    let (proxy, _origin, request) = scene();
+    let (proxy, _origin, request) = proxy_and_target();
     for methods in [
         &b"\x00"[..],
         b"\x01",
@@ -121,7 +121,7 @@ fn no_method_but_the_password_is_ever_chosen() {
 /// RFC 1929 §2: version 01, whatever the rest says. RFC 1928: version 05, before and after the login.
 #[test]
 fn wrong_versions_log_nobody_in() {
-    let (proxy, _origin, request) = scene();
+    let (proxy, _origin, request) = proxy_and_target();
     let login = credentials(b"alice", b"secret");
     for version in (0..=255).filter(|version| *version != 1) {
         let other = [&[version], &login[1..]].concat();
@@ -142,7 +142,7 @@ fn wrong_versions_log_nobody_in() {
 /// The account is deleted, or deleted and created again, between each two bytes of the conversation.
 #[test]
 fn a_deleted_account_is_served_nothing_more() {
-    let (proxy, _origin, request) = scene();
+    let (proxy, _origin, request) = proxy_and_target();
     let mut admin = proxy.admin();
     let says = [HELLO, &credentials(b"alice", b"secret"), &request].concat();
     let logged_in = HELLO.len() + credentials(b"alice", b"secret").len();

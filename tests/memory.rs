@@ -151,7 +151,7 @@ fn short_connections_leave_nothing_behind() {
     }
     let address = proxy.socks_address();
     let round = |connections: usize| {
-        let play = |target: SocketAddr| {
+        let clients = |target: SocketAddr| {
             let login = [HELLO, &credentials(b"admin", b"1234")].concat();
             let whole = [&login[..], &connect_request(target)].concat();
             let wrong = [HELLO, &credentials(b"admin", b"wrong")].concat();
@@ -171,7 +171,7 @@ fn short_connections_leave_nothing_behind() {
         };
         thread::scope(|scope| {
             for target in &targets {
-                scope.spawn(|| play(*target));
+                scope.spawn(|| clients(*target));
             }
         });
         proxy.wait_until_idle();

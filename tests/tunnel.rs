@@ -16,7 +16,7 @@ use support::{PATIENCE, eventually, noise, read_exactly, read_to_end, read_to_re
 const MIB: usize = 1 << 20;
 
 /// An origin that hands its connections over to the test, which then plays the server itself.
-fn puppet() -> (Origin, Receiver<TcpStream>) {
+fn scripted_origin() -> (Origin, Receiver<TcpStream>) {
     let (hand_over, connections) = mpsc::channel();
     let origin = Origin::new(move |stream| {
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
@@ -29,7 +29,7 @@ fn puppet() -> (Origin, Receiver<TcpStream>) {
 
 /// A tunnel with both of its ends: client and server.
 fn both_ends(proxy: &Proxy) -> (TcpStream, TcpStream) {
-    let (origin, connections) = puppet();
+    let (origin, connections) = scripted_origin();
     let client = proxy.tunnel(origin.address);
     (client, connections.recv_timeout(PATIENCE).expect("the tunnel leads there"))
 }

@@ -277,7 +277,7 @@ mod tests {
     const MEMORY: Memory =
         Memory { found: Some(Duration::from_secs(30)), failed: Some(Duration::from_secs(5)) };
 
-    struct Bench {
+    struct Fixture {
         poll: Poll,
         names: Names,
         asked: Arc<AtomicUsize>,
@@ -286,7 +286,7 @@ mod tests {
     }
 
     /// Names that begin with `no` do not exist; `many` has a thousand addresses; all others are 192.0.2.1.
-    fn bench() -> Bench {
+    fn fixture() -> Fixture {
         let poll = Poll::new().expect("a poll");
         let waker = Waker::new(poll.registry(), Token(0)).expect("a waker");
         let asked = Arc::new(AtomicUsize::new(0));
@@ -303,7 +303,7 @@ mod tests {
         };
         let limits = Limits { threads: 1, threads_in_all: 1, queue: 8 };
         let names = Names::new(Resolver::new(limits, waker, Box::new(lookup)), MEMORY);
-        Bench { poll, names, asked, permits }
+        Fixture { poll, names, asked, permits }
     }
 
     fn key(number: u64) -> Key {
@@ -314,7 +314,7 @@ mod tests {
         Ok(vec![SocketAddr::from(([192, 0, 2, 1], port))])
     }
 
-    impl Bench {
+    impl Fixture {
         /// Lets one look-up end and waits for what comes of it.
         fn settle(&mut self, now: Instant) -> Vec<(Key, Addresses)> {
             self.permits.send(()).expect("the worker lives");
@@ -333,114 +333,117 @@ mod tests {
 
     #[test]
     fn equal_names_are_looked_up_once() {
-        let (mut bench, now) = (bench(), Instant::now());
-        assert_eq!(bench.names.ask(key(1), "example.com", 80, now), None);
-        assert_eq!(bench.names.ask(key(2), "EXAMPLE.com", 443, now), None);
-        assert_eq!(bench.settle(now), [(key(1), at(80)), (key(2), at(443))]);
-        assert_eq!(bench.asked.load(Ordering::SeqCst), 1);
+        let (mut fixture, now) = (fixture(), Instant::now());
+        assert_eq!(fixture.names.ask(key(1), "example.com", 80, now), None);
+        assert_eq!(fixture.names.ask(key(2), "EXAMPLE.com", 443, now), None);
+        assert_eq!(fixture.settle(now), [(key(1), at(80)), (key(2), at(443))]);
+        assert_eq!(fixture.asked.load(Ordering::SeqCst), 1);
     }
 
     #[test]
     fn answers_are_remembered_for_their_time() {
-        let (mut bench, now) = (bench(), Instant::now());
-        bench.names.ask(key(1), "example.com", 80, now);
-        bench.settle(now);
+        let (mut fixture, now) = (fixture(), Instant::now());
+        fixture.names.ask(key(1), "example.com", 80, now);
+        fixture.settle(now);
         let soon = now + Duration::from_millis(29_999);
-        assert_eq!(bench.names.ask(key(2), "Example.com", 7, soon), Some(at(7)));
-        assert_eq!(bench.names.load().hits, 1);
-        assert_eq!(bench.names.ask(key(3), "example.com", 7, now + Duration::from_secs(30)), None);
+        assert_eq!(fixture.names.ask(key(2), "Example.com", 7, soon), Some(at(7)));
+        assert_eq!(fixture.names.load().hits, 1);
+        assert_eq!(
+            fixture.names.ask(key(3), "example.com", 7, now + Duration::from_secs(30)),
+            None
+        );
     }
 
     #[test]
     fn failures_are_remembered_for_a_shorter_time() {
-        let (mut bench, now) = (bench(), Instant::now());
-        bench.names.ask(key(1), "nowhere.example", 80, now);
-        assert_eq!(bench.settle(now), [(key(1), Err(ResolveError::NotFound))]);
+        let (mut fixture, now) = (fixture(), Instant::now());
+        fixture.names.ask(key(1), "nowhere.example", 80, now);
+        assert_eq!(fixture.settle(now), [(key(1), Err(ResolveError::NotFound))]);
         let soon = now + Duration::from_millis(4_999);
         assert_eq!(
-            bench.names.ask(key(2), "nowhere.example", 80, soon),
+            fixture.names.ask(key(2), "nowhere.example", 80, soon),
             Some(Err(ResolveError::NotFound))
         );
         assert_eq!(
-            bench.names.ask(key(3), "nowhere.example", 80, now + Duration::from_secs(5)),
+            fixture.names.ask(key(3), "nowhere.example", 80, now + Duration::from_secs(5)),
             None
         );
     }
 
     #[test]
     fn memory_is_bounded() {
-        let (mut bench, now) = (bench(), Instant::now());
+        let (mut fixture, now) = (fixture(), Instant::now());
         for number in 0..REMEMBERED + 10 {
-            bench.names.remember(number.to_string(), at(0), now);
+            fixture.names.remember(number.to_string(), at(0), now);
         }
-        assert_eq!(bench.names.remembered.len(), REMEMBERED);
-        assert_eq!(bench.names.order.len(), REMEMBERED);
-        assert_eq!(bench.names.ask(key(1), &(REMEMBERED + 9).to_string(), 1, now), Some(at(1)));
+        assert_eq!(fixture.names.remembered.len(), REMEMBERED);
+        assert_eq!(fixture.names.order.len(), REMEMBERED);
+        assert_eq!(fixture.names.ask(key(1), &(REMEMBERED + 9).to_string(), 1, now), Some(at(1)));
     }
 
     /// Lifetimes may change: what is remembered already keeps to the new ones.
     #[test]
     fn new_lifetimes_act_on_what_is_remembered() {
-        let (mut bench, now) = (bench(), Instant::now());
+        let (mut fixture, now) = (fixture(), Instant::now());
         let later = now + Duration::from_secs(10);
-        bench.names.remember("example.com".to_owned(), at(0), now);
-        bench.names.remember("nowhere.example".to_owned(), Err(ResolveError::NotFound), now);
+        fixture.names.remember("example.com".to_owned(), at(0), now);
+        fixture.names.remember("nowhere.example".to_owned(), Err(ResolveError::NotFound), now);
         let shorter = Memory { found: Some(Duration::from_secs(10)), ..MEMORY };
-        bench.names.remember_for(shorter, later);
-        assert_eq!((bench.names.remembered.len(), bench.names.order.len()), (0, 0));
-        bench.names.remember("example.com".to_owned(), at(0), now);
-        bench.names.remember_for(MEMORY, later);
-        assert_eq!(bench.names.ask(key(1), "example.com", 1, later), Some(at(1)));
-        bench.names.remember_for(Memory { found: None, failed: None }, later);
-        assert_eq!(bench.names.load().remembered, 0);
-        bench.names.remember("example.com".to_owned(), at(0), later);
-        assert_eq!(bench.names.ask(key(1), "example.com", 1, later), None);
+        fixture.names.remember_for(shorter, later);
+        assert_eq!((fixture.names.remembered.len(), fixture.names.order.len()), (0, 0));
+        fixture.names.remember("example.com".to_owned(), at(0), now);
+        fixture.names.remember_for(MEMORY, later);
+        assert_eq!(fixture.names.ask(key(1), "example.com", 1, later), Some(at(1)));
+        fixture.names.remember_for(Memory { found: None, failed: None }, later);
+        assert_eq!(fixture.names.load().remembered, 0);
+        fixture.names.remember("example.com".to_owned(), at(0), later);
+        assert_eq!(fixture.names.ask(key(1), "example.com", 1, later), None);
     }
 
     #[test]
     fn who_has_left_gets_no_answer_and_a_name_nobody_wants_is_dropped() {
-        let (mut bench, now) = (bench(), Instant::now());
-        bench.names.ask(key(1), "example.com", 80, now);
+        let (mut fixture, now) = (fixture(), Instant::now());
+        fixture.names.ask(key(1), "example.com", 80, now);
         let deadline = Instant::now() + Duration::from_secs(10);
-        while bench.asked.load(Ordering::SeqCst) == 0 {
+        while fixture.asked.load(Ordering::SeqCst) == 0 {
             assert!(Instant::now() < deadline, "no worker came");
             std::thread::yield_now();
         }
-        bench.names.ask(key(2), "example.com", 80, now);
-        bench.names.ask(key(3), "second.example", 80, now);
-        bench.names.cancel(key(3), "second.example");
-        assert_eq!((bench.names.pending.len(), bench.names.orphans()), (1, 0));
-        bench.names.cancel(key(1), "example.com");
-        bench.names.cancel(key(2), "example.com");
-        assert_eq!((bench.names.pending.len(), bench.names.orphans()), (1, 1));
-        bench.names.ask(key(4), "example.com", 80, now);
-        assert_eq!(bench.names.orphans(), 0);
-        assert_eq!(bench.settle(now), [(key(4), at(80))]);
+        fixture.names.ask(key(2), "example.com", 80, now);
+        fixture.names.ask(key(3), "second.example", 80, now);
+        fixture.names.cancel(key(3), "second.example");
+        assert_eq!((fixture.names.pending.len(), fixture.names.orphans()), (1, 0));
+        fixture.names.cancel(key(1), "example.com");
+        fixture.names.cancel(key(2), "example.com");
+        assert_eq!((fixture.names.pending.len(), fixture.names.orphans()), (1, 1));
+        fixture.names.ask(key(4), "example.com", 80, now);
+        assert_eq!(fixture.names.orphans(), 0);
+        assert_eq!(fixture.settle(now), [(key(4), at(80))]);
     }
 
     /// Whoever owns a name decides how many addresses it has; memory must not follow.
     #[test]
     fn of_many_addresses_the_first_are_kept() {
-        let (mut bench, now) = (bench(), Instant::now());
-        assert!(bench.names.ask(key(1), "many", 80, now).is_none());
+        let (mut fixture, now) = (fixture(), Instant::now());
+        assert!(fixture.names.ask(key(1), "many", 80, now).is_none());
         let first = Ok(vec![SocketAddr::from(([192, 0, 2, 1], 80)); ADDRESSES]);
-        assert_eq!(bench.settle(now), [(key(1), first.clone())]);
-        assert_eq!(bench.names.ask(key(2), "many", 80, now), Some(first));
-        let (_, kept) = bench.names.remembered.get("many").expect("remembered");
+        assert_eq!(fixture.settle(now), [(key(1), first.clone())]);
+        assert_eq!(fixture.names.ask(key(2), "many", 80, now), Some(first));
+        let (_, kept) = fixture.names.remembered.get("many").expect("remembered");
         assert!(kept.as_ref().is_ok_and(|kept| kept.capacity() <= ADDRESSES));
     }
 
     /// RFC 6761 §6.3.
     #[test]
     fn localhost_is_loopback_and_nobody_is_asked() {
-        let (mut bench, now) = (bench(), Instant::now());
+        let (mut fixture, now) = (fixture(), Instant::now());
         for name in
             ["localhost", "LocalHost", "localhost.", "a.localhost", "a.b.LOCALHOST.", "*.localhost"]
         {
-            let known = bench.names.ask(key(1), name, 80, now).expect("at once").expect("found");
+            let known = fixture.names.ask(key(1), name, 80, now).expect("at once").expect("found");
             let shown: Vec<String> = known.iter().map(SocketAddr::to_string).collect();
             assert_eq!(shown, ["[::1]:80", "127.0.0.1:80"], "{name}");
-            bench.names.cancel(key(1), name);
+            fixture.names.cancel(key(1), name);
         }
         for name in [
             "localhost..",
@@ -452,7 +455,7 @@ mod tests {
         ] {
             assert!(!is_localhost(name), "{name}");
         }
-        assert_eq!((bench.names.load(), bench.names.orphans()), (Load::default(), 0));
-        assert_eq!(bench.asked.load(Ordering::SeqCst), 0);
+        assert_eq!((fixture.names.load(), fixture.names.orphans()), (Load::default(), 0));
+        assert_eq!(fixture.asked.load(Ordering::SeqCst), 0);
     }
 }

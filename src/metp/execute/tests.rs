@@ -11,13 +11,13 @@ use metp_protocol::ConnectionId;
 
 /// A server with two connections, 0.7 of alice and 2.0 of nobody yet.
 #[derive(Default)]
-struct Scene {
+struct FakeServer {
     alice: Option<UserId>,
     killed: Vec<ConnectionId>,
     closing: Option<Option<Duration>>,
 }
 
-impl Premises for Scene {
+impl Premises for FakeServer {
     fn slots(&self) -> u32 {
         3
     }
@@ -81,22 +81,22 @@ fn shared() -> (Shared, UserId) {
 
 /// Status line and body of the answer to a command.
 fn says(line: &str, actor: UserId, shared: &mut Shared) -> String {
-    let mut scene = Scene { alice: shared.users.find(b"alice"), ..Scene::default() };
-    answers(line, actor, shared, &mut scene)
+    let mut server = FakeServer { alice: shared.users.find(b"alice"), ..FakeServer::default() };
+    answers(line, actor, shared, &mut server)
 }
 
-fn answers(line: &str, actor: UserId, shared: &mut Shared, scene: &mut Scene) -> String {
+fn answers(line: &str, actor: UserId, shared: &mut Shared, server: &mut FakeServer) -> String {
     let role = shared.users.get(actor).expect("an account").role;
     let command = match Command::parse(line.as_bytes(), role) {
         Ok(command) => command,
         Err(response) => return response.to_string(),
     };
     let (now, pool) = (Instant::now(), Pool::new(1, 1));
-    let mut desk = Desk { actor, now, pool: &pool, shared, premises: scene };
+    let mut desk = Desk { actor, now, pool: &pool, shared, premises: server };
     let answer = desk.execute(command);
     let mut body = String::new();
     if let Effect::Body(mut listing) = answer.effect {
-        let view = View { now, shared, premises: scene };
+        let view = View { now, shared, premises: server };
         loop {
             let piece = listing.piece(&view);
             body.push_str(&piece.text);
@@ -230,11 +230,11 @@ fn users_see_and_change_their_own_alone() {
 #[test]
 fn closing_down_is_begun_once() {
     let (mut shared, root) = shared();
-    let mut scene = Scene::default();
-    assert_eq!(answers("SHUTDOWN GRACE 0.5", root, &mut shared, &mut scene), "200 OK\n");
-    assert_eq!(scene.closing, Some(Some(Duration::from_millis(500))));
+    let mut server = FakeServer::default();
+    assert_eq!(answers("SHUTDOWN GRACE 0.5", root, &mut shared, &mut server), "200 OK\n");
+    assert_eq!(server.closing, Some(Some(Duration::from_millis(500))));
     assert_eq!(
-        answers("SHUTDOWN", root, &mut shared, &mut scene),
+        answers("SHUTDOWN", root, &mut shared, &mut server),
         "409 Conflict [CLOSING] the server is closing down\n"
     );
 }

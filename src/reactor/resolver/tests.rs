@@ -7,7 +7,7 @@ use mio::{Events, Poll, Token};
 use super::super::waker::Waker;
 use super::*;
 
-struct Bench {
+struct Fixture {
     poll: Poll,
     resolver: Resolver,
     /// Dropping it lets all names that hang go on.
@@ -17,7 +17,7 @@ struct Bench {
 const QUEUE: usize = 8;
 
 /// A resolver for which `hang…` never answers, `panic` panics and all other names are 192.0.2.1.
-fn bench(threads: usize, threads_in_all: usize) -> Bench {
+fn fixture(threads: usize, threads_in_all: usize) -> Fixture {
     let poll = Poll::new().expect("a poll");
     let waker = Waker::new(poll.registry(), Token(0)).expect("a waker");
     let (release, wait) = mpsc::channel::<()>();
@@ -31,10 +31,10 @@ fn bench(threads: usize, threads_in_all: usize) -> Bench {
     };
     let queue = if threads_in_all > 100 { 1024 } else { QUEUE };
     let limits = Limits { threads, threads_in_all, queue };
-    Bench { poll, resolver: Resolver::new(limits, waker, Box::new(lookup)), _release: release }
+    Fixture { poll, resolver: Resolver::new(limits, waker, Box::new(lookup)), _release: release }
 }
 
-impl Bench {
+impl Fixture {
     fn ask(&mut self, name: &str) {
         self.resolver.submit(name.to_owned());
     }
@@ -74,9 +74,9 @@ fn names(answers: &[Answer]) -> Vec<&str> {
 
 #[test]
 fn names_are_answered() {
-    let mut bench = bench(2, 2);
-    bench.ask("example.com");
-    let answers = bench.wait(Duration::from_secs(10));
+    let mut fixture = fixture(2, 2);
+    fixture.ask("example.com");
+    let answers = fixture.wait(Duration::from_secs(10));
     assert_eq!(names(&answers), ["example.com"]);
     let Outcome::Found(addresses) = &answers[0].outcome else { panic!("not found") };
     assert_eq!(addresses, &[SocketAddr::from(([192, 0, 2, 1], 0))]);
@@ -84,75 +84,75 @@ fn names_are_answered() {
 
 #[test]
 fn three_hundred_dead_names_do_not_delay_a_good_one() {
-    let mut bench = bench(32, 512);
+    let mut fixture = fixture(32, 512);
     for number in 0..300 {
-        bench.ask(&format!("hang{number}"));
+        fixture.ask(&format!("hang{number}"));
     }
-    bench.ask("example.com");
-    assert_eq!(names(&bench.wait(SLOW * 20)), ["example.com"]);
+    fixture.ask("example.com");
+    assert_eq!(names(&fixture.wait(SLOW * 20)), ["example.com"]);
 }
 
 #[test]
 fn threads_are_bounded() {
-    let mut bench = bench(1, 3);
+    let mut fixture = fixture(1, 3);
     for number in 0..QUEUE {
-        bench.ask(&format!("hang{number}"));
+        fixture.ask(&format!("hang{number}"));
     }
-    assert!(bench.threads() <= 1);
+    assert!(fixture.threads() <= 1);
     let deadline = Instant::now() + SLOW * 20;
-    while bench.threads() < 3 {
-        assert!(bench.wait(CHECK).is_empty());
+    while fixture.threads() < 3 {
+        assert!(fixture.wait(CHECK).is_empty());
         assert!(Instant::now() < deadline, "slow look-ups must not count");
     }
-    assert!(bench.wait(SLOW * 2).is_empty());
-    assert_eq!(bench.threads(), 3);
+    assert!(fixture.wait(SLOW * 2).is_empty());
+    assert_eq!(fixture.threads(), 3);
 }
 
 #[test]
 fn a_full_queue_answers_the_oldest() {
-    let mut bench = bench(1, 1);
-    bench.ask("hang");
-    bench.wait_for_worker();
+    let mut fixture = fixture(1, 1);
+    fixture.ask("hang");
+    fixture.wait_for_worker();
     for number in 0..QUEUE + 3 {
-        bench.ask(&format!("hang{number}"));
+        fixture.ask(&format!("hang{number}"));
     }
-    let answers = bench.wait(Duration::from_secs(10));
+    let answers = fixture.wait(Duration::from_secs(10));
     assert!(answers.iter().all(|answer| matches!(answer.outcome, Outcome::Displaced)));
     assert_eq!(names(&answers), ["hang0", "hang1", "hang2"]);
 }
 
 #[test]
 fn cancelled_names_are_never_looked_up() {
-    let mut bench = bench(1, 1);
-    bench.ask("hang");
-    bench.wait_for_worker();
-    bench.ask("cancelled.example");
-    bench.ask("example.com");
-    assert!(bench.resolver.cancel("cancelled.example"));
-    assert!(!bench.resolver.cancel("hang"), "a worker has it");
-    assert_eq!(bench.resolver.office.lock().queue, ["example.com"]);
+    let mut fixture = fixture(1, 1);
+    fixture.ask("hang");
+    fixture.wait_for_worker();
+    fixture.ask("cancelled.example");
+    fixture.ask("example.com");
+    assert!(fixture.resolver.cancel("cancelled.example"));
+    assert!(!fixture.resolver.cancel("hang"), "a worker has it");
+    assert_eq!(fixture.resolver.office.lock().queue, ["example.com"]);
 }
 
 #[test]
 fn a_panic_is_an_answer() {
-    let mut bench = bench(1, 1);
-    bench.ask("panic");
-    let answers = bench.wait(Duration::from_secs(10));
+    let mut fixture = fixture(1, 1);
+    fixture.ask("panic");
+    let answers = fixture.wait(Duration::from_secs(10));
     assert!(matches!(answers[0].outcome, Outcome::Failed(_)));
-    bench.ask("example.com");
-    let answers = bench.wait(Duration::from_secs(10));
+    fixture.ask("example.com");
+    let answers = fixture.wait(Duration::from_secs(10));
     assert!(matches!(answers[0].outcome, Outcome::Found(_)));
 }
 
 #[test]
 fn every_name_is_answered_once() {
-    let mut bench = bench(4, 400);
+    let mut fixture = fixture(4, 400);
     for number in 0..200 {
-        bench.ask(&number.to_string());
+        fixture.ask(&number.to_string());
     }
     let mut seen = HashSet::new();
     while seen.len() < 200 {
-        let answers = bench.wait(Duration::from_secs(10));
+        let answers = fixture.wait(Duration::from_secs(10));
         assert!(!answers.is_empty(), "only {} answers", seen.len());
         assert!(answers.into_iter().all(|answer| seen.insert(answer.name)));
     }
@@ -226,18 +226,18 @@ fn a_loop_that_is_never_woken_comes_by() {
 /// What the loop has done itself needs no call to wake it: it does not sleep over an answer.
 #[test]
 fn an_answer_of_the_loop_itself_is_there_at_once() {
-    let mut bench = bench(1, 1);
-    bench.ask("hang");
-    bench.wait_for_worker();
+    let mut fixture = fixture(1, 1);
+    fixture.ask("hang");
+    fixture.wait_for_worker();
     for number in 0..=QUEUE {
-        assert!(!bench.resolver.ready());
-        bench.ask(&format!("hang{number}"));
+        assert!(!fixture.resolver.ready());
+        fixture.ask(&format!("hang{number}"));
     }
-    assert!(bench.resolver.ready());
+    assert!(fixture.resolver.ready());
     let now = Instant::now();
-    assert_eq!(bench.resolver.check(now), Some(now));
-    assert_eq!(names(&bench.resolver.answers()), ["hang0"]);
-    assert!(!bench.resolver.ready());
+    assert_eq!(fixture.resolver.check(now), Some(now));
+    assert_eq!(names(&fixture.resolver.answers()), ["hang0"]);
+    assert!(!fixture.resolver.ready());
 }
 
 #[test]
@@ -259,16 +259,16 @@ fn errors_are_told_apart() {
 /// Workers never have to make room for what they begin.
 #[test]
 fn there_is_room_for_all_that_workers_begin() {
-    let mut bench = bench(4, 400);
+    let mut fixture = fixture(4, 400);
     for number in 0..200 {
-        bench.ask(&number.to_string());
-        let state = bench.resolver.office.lock();
+        fixture.ask(&number.to_string());
+        let state = fixture.resolver.office.lock();
         assert!(state.running.capacity() >= state.threads);
     }
     let mut answered = 0;
     while answered < 200 {
-        answered += bench.wait(Duration::from_secs(10)).len();
-        let state = bench.resolver.office.lock();
+        answered += fixture.wait(Duration::from_secs(10)).len();
+        let state = fixture.resolver.office.lock();
         assert!(state.running.capacity() >= state.threads);
     }
 }

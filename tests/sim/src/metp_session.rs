@@ -95,16 +95,16 @@ fn outlast(bytes: &[u8], rude: bool, readiness: &Readiness, start: Instant) {
     let source: SocketAddr = "127.0.0.1:5000".parse().expect("a literal");
     let peer = Peer::new(Making::Made, source, usize::MAX);
     let mut session = Session::new(FakeStream::to(&peer), source, start);
-    let mut world = World::new();
+    let mut sim = Sim::new();
     peer.borrow_mut().send(bytes);
     let mut now = start;
     for _ in 0..4 {
-        if !turns(&mut session, &peer, readiness, now, &mut world) {
+        if !turns(&mut session, &peer, readiness, now, &mut sim) {
             return;
         }
-        let deadline = session.deadline(&world.shared.settings.timeouts);
+        let deadline = session.deadline(&sim.shared.settings.timeouts);
         // Subscribers wait as long as they like, and an administrator can turn deadlines off.
-        let endless = session.subscribes() || world.shared.changes > 0;
+        let endless = session.subscribes() || sim.shared.changes > 0;
         let Some(deadline) = deadline.filter(|_| !endless) else {
             return assert!(endless, "a session that waits for ever");
         };
@@ -124,9 +124,9 @@ fn run(segments: &[&[u8]], takes: usize, readiness: &Readiness, now: Instant) ->
     let source: SocketAddr = "127.0.0.1:5000".parse().expect("a literal");
     let peer = Peer::new(Making::Made, source, takes);
     let mut session = Session::new(FakeStream::to(&peer), source, now);
-    let mut world = World::new();
+    let mut sim = Sim::new();
     let mut segments = segments.iter();
-    let mut open = turns(&mut session, &peer, readiness, now, &mut world);
+    let mut open = turns(&mut session, &peer, readiness, now, &mut sim);
     for _ in 0..PATIENCE {
         if !open {
             break;
@@ -136,12 +136,12 @@ fn run(segments: &[&[u8]], takes: usize, readiness: &Readiness, now: Instant) ->
             None => peer.borrow_mut().ends(End::Eof),
         }
         peer.borrow_mut().open(takes);
-        open = turns(&mut session, &peer, readiness, now, &mut world);
+        open = turns(&mut session, &peer, readiness, now, &mut sim);
     }
     assert!(!open, "EOF does not end the session");
     drop(session);
     let peer = peer.borrow();
-    assert_eq!(world.pool.leased(), 0, "buffers left behind");
+    assert_eq!(sim.pool.leased(), 0, "buffers left behind");
     assert!(peer.dropped && peer.finished, "closed without a half-close");
     peer.received.clone()
 }
@@ -152,7 +152,7 @@ fn turns(
     peer: &Rc<RefCell<Peer>>,
     readiness: &Readiness,
     now: Instant,
-    world: &mut World,
+    sim: &mut Sim,
 ) -> bool {
     if let Some(event) = peer.borrow_mut().event(readiness) {
         session.note(&event);
@@ -160,7 +160,7 @@ fn turns(
     let endless = !peer.borrow().babble.is_empty();
     for _ in 0..if endless { 1 } else { PATIENCE } {
         let before = peer.borrow().babbled;
-        let flow = world.turn(session, now);
+        let flow = sim.turn(session, now);
         let read = peer.borrow().babbled - before;
         assert!(read <= MOST_PER_TURN, "{read} octets in one turn");
         match flow {
@@ -168,7 +168,7 @@ fn turns(
             Flow::Close => return false,
             Flow::Wait => {
                 let said = peer.borrow().received.len();
-                let flow = world.turn(session, now);
+                let flow = sim.turn(session, now);
                 assert_eq!(flow, Flow::Wait, "waited with work left");
                 assert_eq!(said, peer.borrow().received.len(), "waited with words left");
                 return true;
@@ -200,27 +200,28 @@ fn shared() -> Shared {
 }
 
 /// What a session is carried out on.
-struct World {
+struct Sim {
     pool: Pool,
     shared: Shared,
-    house: House,
+    server: FakeServer,
 }
 
-impl World {
+impl Sim {
     fn new() -> Self {
-        let house = House { gone: [false; 5], doomed: [false; 5], closing: false, told: false };
-        World { pool: Pool::new(65536, usize::MAX), shared: shared(), house }
+        let server =
+            FakeServer { gone: [false; 5], doomed: [false; 5], closing: false, told: false };
+        Sim { pool: Pool::new(65536, usize::MAX), shared: shared(), server }
     }
 
     /// A session's turn. What it has asked for is done after it, and a server that closes down dismisses its
     /// sessions.
     fn turn(&mut self, session: &mut Session<FakeStream>, now: Instant) -> Flow {
-        let World { pool, shared, house } = self;
-        let flow = session.turn(&mut Context { now, pool, shared, premises: house });
-        for (gone, doomed) in house.gone.iter_mut().zip(&mut house.doomed) {
+        let Sim { pool, shared, server } = self;
+        let flow = session.turn(&mut Context { now, pool, shared, premises: server });
+        for (gone, doomed) in server.gone.iter_mut().zip(&mut server.doomed) {
             *gone |= std::mem::take(doomed);
         }
-        if house.closing && !std::mem::replace(&mut house.told, true) && flow != Flow::Close {
+        if server.closing && !std::mem::replace(&mut server.told, true) && flow != Flow::Close {
             session.dismiss(Notice::Shutdown);
             return Flow::Again;
         }
@@ -230,7 +231,7 @@ impl World {
 
 /// A server with a few connections, of which those with an even number are Alice's. It stays as it is but for
 /// what it is told.
-struct House {
+struct FakeServer {
     gone: [bool; 5],
     /// To be closed: until then a session that did not wait for it would still find them.
     doomed: [bool; 5],
@@ -239,7 +240,7 @@ struct House {
     told: bool,
 }
 
-impl House {
+impl FakeServer {
     fn owner(slot: u32, users: &Users) -> Option<UserId> {
         slot.is_multiple_of(2).then(|| users.find(b"alice")).flatten()
     }
@@ -253,13 +254,13 @@ impl House {
     }
 }
 
-impl Premises for House {
+impl Premises for FakeServer {
     fn slots(&self) -> u32 {
         self.gone.len() as u32
     }
 
     fn connection(&self, slot: u32, of: Option<UserId>, users: &Users) -> Option<Connection> {
-        let owner = House::owner(slot, users);
+        let owner = FakeServer::owner(slot, users);
         let wanted = !self.gone[slot as usize] && (of.is_none() || of == owner);
         let host = Host::Name([b'.', 0xff, slot as u8].repeat(60).into());
         wanted.then(|| Connection {
@@ -278,13 +279,13 @@ impl Premises for House {
     }
 
     fn kill(&mut self, id: ConnectionId) -> bool {
-        id.generation == 1 && House::kill(self, id.slot)
+        id.generation == 1 && FakeServer::kill(self, id.slot)
     }
 
     fn kill_user(&mut self, _: UserId) -> usize {
         (0..self.gone.len() as u32)
             .filter(|slot| slot.is_multiple_of(2))
-            .filter(|slot| House::kill(self, *slot))
+            .filter(|slot| FakeServer::kill(self, *slot))
             .count()
     }
 

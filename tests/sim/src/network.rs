@@ -1,4 +1,4 @@
-//! The world around one SOCKS session: who dials, who has an account, which names there are.
+//! What surrounds one SOCKS session: who dials, which accounts and names there are.
 //!
 //! The network is also the guard: it knows what the client has said, and lets nobody dial who may not.
 
@@ -178,7 +178,7 @@ pub struct Fixture {
 
 impl Fixture {
     /// Names of which one is remembered. The one worker that may look up others is busy for ever, so that
-    /// answers come from the play alone and no name reaches the system.
+    /// answers come from the scenario alone and no name reaches the system.
     pub fn new() -> Self {
         let mut poll = Poll::new().expect("a poll");
         let waker = Waker::new(poll.registry(), Token(0)).expect("a waker");

@@ -1,10 +1,10 @@
-//! Bytes as a play: what client, target, resolver, administrator and clock do, one step after the other.
+//! Bytes as a scenario: what client, target, resolver, administrator and clock do, one step after the other.
 //!
-//! Any bytes are a play, so a fuzzer can cut and splice them as it likes. A step is one byte and its
+//! Any bytes are a scenario, so a fuzzer can cut and splice them as it likes. A step is one byte and its
 //! argument another; the highest bit of the step gives the session its turn afterwards. So several things can
 //! happen before the session hears of any.
 
-/// Steps in one play, at most.
+/// Steps in one scenario, at most.
 const MOST_STEPS: usize = 200;
 
 /// One thing that happens.
@@ -60,7 +60,7 @@ pub enum Step<'a> {
     Turn,
 }
 
-/// The play that these bytes are: each step with whether the session gets a turn after it.
+/// The scenario that these bytes are: each step with whether the session gets a turn after it.
 pub fn steps(mut data: &[u8]) -> Vec<(Step<'_>, bool)> {
     let mut steps = Vec::new();
     while let Some((&[step, argument], rest)) = data.split_first_chunk::<2>()

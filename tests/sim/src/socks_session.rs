@@ -1,4 +1,4 @@
-//! A whole SOCKS session, from the first byte to the access log, in a world that a play describes.
+//! A whole SOCKS session, from the first byte to the access log, in surroundings that a scenario describes.
 //!
 //! After each turn all that was said is compared with RFC 1928 and RFC 1929, and with what the peers have
 //! sent. In the end either everybody lets the session finish, or nobody does and time runs out.
@@ -35,25 +35,25 @@ thread_local! {
     static FIXTURE: RefCell<Fixture> = RefCell::new(Fixture::new());
 }
 
-/// A play: two bytes say what the world is like, the others what happens in it.
+/// A scenario: two bytes choose the surroundings, the others say what happens in them.
 pub fn socks_session(data: &[u8]) {
-    let Some((&[kind, size], play)) = data.split_first_chunk::<2>() else { return };
+    let Some((&[kind, size], scenario)) = data.split_first_chunk::<2>() else { return };
     FIXTURE.with_borrow_mut(|fixture| {
-        let mut world = World::new(fixture, kind, size);
+        let mut sim = Sim::new(fixture, kind, size);
         if kind & 0x80 != 0 {
-            world.says(b"\x05\x01\x02\x01\x05alice\x02pw");
+            sim.says(b"\x05\x01\x02\x01\x05alice\x02pw");
         }
-        for (step, turn) in steps(play) {
-            world.step(&step);
+        for (step, turn) in steps(scenario) {
+            sim.step(&step);
             if turn {
-                world.turn();
+                sim.turn();
             }
         }
-        if kind & 4 == 0 { world.drain() } else { world.outlast(kind & 8 != 0) }
+        if kind & 4 == 0 { sim.drain() } else { sim.outlast(kind & 8 != 0) }
     });
 }
 
-struct World<'a> {
+struct Sim<'a> {
     fixture: &'a mut Fixture,
     session: Option<Session<FakeStream>>,
     client: Rc<RefCell<Peer>>,
@@ -71,7 +71,7 @@ struct World<'a> {
     payload: u8,
 }
 
-impl<'a> World<'a> {
+impl<'a> Sim<'a> {
     fn new(fixture: &'a mut Fixture, kind: u8, size: u8) -> Self {
         let room = |bit: u8| if kind & bit == 0 { usize::MAX } else { 0 };
         let source = if kind & 1 == 0 { "127.0.0.1:5000" } else { "203.0.113.9:5000" };
@@ -102,7 +102,7 @@ impl<'a> World<'a> {
         network.accounts.present.set(Some(0));
         let records = if size & 16 == 0 { 4 } else { 0 };
         let settings = Settings { log_entries: records, ..settings };
-        World {
+        Sim {
             session: Some(Session::new(FakeStream::to(&client), source, fixture.start)),
             client,
             network,

@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 
-use super::World;
+use super::Sim;
 use crate::fake::{Making, Peer};
 use crate::network::{OWN_PORT, literal, local, possible};
 use crate::reference::{Asked, Stage, refusal};
 
-impl World<'_> {
+impl Sim<'_> {
     /// The client has heard what it should, target and client each get the other's bytes, and the counters
     /// know it.
     pub(super) fn check(&self) {

@@ -29,7 +29,7 @@ const CLIENT: Token = Token(0);
 const WAKE: Token = Token(1);
 
 /// A server's inside without listeners. Everybody in it is `admin` with the password `1234`.
-pub struct Bench {
+pub struct Fixture {
     /// What has been dialled, in order.
     pub dialled: Vec<SocketAddr>,
     /// Addresses that the system would deliver to this machine, besides loopback and the unspecified ones.
@@ -42,9 +42,9 @@ pub struct Bench {
 }
 
 /// Refuses every connection, after writing down where it would have gone.
-struct Notebook<'a>(&'a mut Vec<SocketAddr>, &'a [IpAddr]);
+struct RecordingDialer<'a>(&'a mut Vec<SocketAddr>, &'a [IpAddr]);
 
-impl Dial<TcpStream> for Notebook<'_> {
+impl Dial<TcpStream> for RecordingDialer<'_> {
     fn dial(&mut self, address: SocketAddr, _: Key) -> io::Result<TcpStream> {
         self.0.push(address);
         Err(io::Error::from_raw_os_error(libc::ECONNREFUSED))
@@ -56,7 +56,7 @@ impl Dial<TcpStream> for Notebook<'_> {
     }
 }
 
-impl Bench {
+impl Fixture {
     /// With these settings; of names there are these alone.
     pub fn new(settings: Settings, directory: HashMap<String, Vec<SocketAddr>>) -> Self {
         let poll = Poll::new().expect("a poll");
@@ -70,7 +70,7 @@ impl Bench {
         users.add(b"admin", b"1234", Role::Admin).expect("new");
         let pool = Pool::new(settings.buffer_size, settings.buffer_memory);
         let shared = Shared::new(settings, users);
-        Bench { dialled: Vec::new(), here: Vec::new(), shared, poll, names, pool, sessions: 0 }
+        Fixture { dialled: Vec::new(), here: Vec::new(), shared, poll, names, pool, sessions: 0 }
     }
 
     /// What a client that comes from `source` is answered to all that it says, until its session ends.
@@ -102,7 +102,7 @@ impl Bench {
                     session.resolved(reply.addresses);
                 }
             }
-            let mut network = Notebook(&mut self.dialled, &self.here);
+            let mut network = RecordingDialer(&mut self.dialled, &self.here);
             let mut cx = Context {
                 key,
                 now,
