@@ -75,15 +75,15 @@ fn rsv_may_be_anything() {
     }
 }
 
-/// RFC 1928 §4: other verbs than CONNECT are answered 07, whatever their target is.
+/// RFC 1928 §4: other commands than CONNECT are answered 07, whatever their target is.
 #[test]
-fn other_verbs_are_refused() {
+fn other_commands_are_refused() {
     let (proxy, origin) = (proxy(), Origin::echo());
-    for verb in [0x02, 0x03, 0x00, 0x04, 0xf0, 0xff] {
+    for command in [0x02, 0x03, 0x00, 0x04, 0xf0, 0xff] {
         for mut request in
             [connect_request(origin.address), name_request(b"*", 80), name_request(b"", 0)]
         {
-            request[1] = verb;
+            request[1] = command;
             proxy.client().say(&request).refused(7);
         }
     }

@@ -17,7 +17,7 @@ pub const AUTH_VERSION: u8 = 0x01;
 /// Method "username/password" (RFC 1928 §3).
 pub const METHOD_PASSWORD: u8 = 0x02;
 /// Method "no acceptable methods" (RFC 1928 §3).
-pub const METHOD_NONE: u8 = 0xFF;
+pub const METHOD_NO_ACCEPTABLE: u8 = 0xFF;
 /// The longest client message, in bytes: credentials with a name and a password of 255 bytes each.
 pub const LONGEST_MESSAGE: usize = 513;
 
@@ -112,35 +112,35 @@ pub fn auth_status(accepted: bool) -> [u8; 2] {
 
 /// What a request asks for, its CMD (RFC 1928 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
+pub enum Command {
     /// 01: open a TCP connection to the target.
     Connect,
     /// 02: accept one TCP connection from the target.
     Bind,
     /// 03: relay UDP datagrams.
     UdpAssociate,
-    /// Any other value; answered with [`ReplyCode::VerbNotSupported`].
+    /// Any other value; answered with [`ReplyCode::CommandNotSupported`].
     Unknown(u8),
 }
 
-impl From<u8> for Verb {
+impl From<u8> for Command {
     fn from(byte: u8) -> Self {
         match byte {
-            0x01 => Verb::Connect,
-            0x02 => Verb::Bind,
-            0x03 => Verb::UdpAssociate,
-            other => Verb::Unknown(other),
+            0x01 => Command::Connect,
+            0x02 => Command::Bind,
+            0x03 => Command::UdpAssociate,
+            other => Command::Unknown(other),
         }
     }
 }
 
-impl From<Verb> for u8 {
-    fn from(verb: Verb) -> Self {
-        match verb {
-            Verb::Connect => 0x01,
-            Verb::Bind => 0x02,
-            Verb::UdpAssociate => 0x03,
-            Verb::Unknown(other) => other,
+impl From<Command> for u8 {
+    fn from(command: Command) -> Self {
+        match command {
+            Command::Connect => 0x01,
+            Command::Bind => 0x02,
+            Command::UdpAssociate => 0x03,
+            Command::Unknown(other) => other,
         }
     }
 }
@@ -194,7 +194,7 @@ impl fmt::Display for Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// What is asked for.
-    pub verb: Verb,
+    pub command: Command,
     /// Where to.
     pub target: Target,
 }
@@ -208,7 +208,8 @@ impl Request {
     pub fn parse(input: &[u8]) -> Parsed<Self, Error> {
         let mut wire = Wire::new(input);
         expect_version(&mut wire, VERSION)?;
-        let (Some(verb), Some(_rsv), Some(kind)) = (wire.byte(), wire.byte(), wire.byte()) else {
+        let (Some(command), Some(_rsv), Some(kind)) = (wire.byte(), wire.byte(), wire.byte())
+        else {
             return Ok(None);
         };
         let host = match kind {
@@ -222,12 +223,12 @@ impl Request {
         };
         let (Some(host), Some(port)) = (host, wire.array()) else { return Ok(None) };
         let target = Target { host, port: u16::from_be_bytes(port) };
-        Ok(Some((Request { verb: verb.into(), target }, wire.position)))
+        Ok(Some((Request { command: command.into(), target }, wire.position)))
     }
 
     /// Writes the request as a client sends it. A name is cut at 255 bytes, the most the length byte holds.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION, self.verb.into(), 0x00];
+        let mut out = vec![VERSION, self.command.into(), 0x00];
         match &self.target.host {
             Host::Ip(address) => encode_ip(*address, &mut out),
             Host::Name(name) => {
@@ -260,7 +261,7 @@ pub enum ReplyCode {
     /// 06: the RFC's "TTL expired"; used for a connection that was not made in time.
     TimedOut = 0x06,
     /// 07
-    VerbNotSupported = 0x07,
+    CommandNotSupported = 0x07,
     /// 08
     AddressTypeNotSupported = 0x08,
 }

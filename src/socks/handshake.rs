@@ -13,8 +13,8 @@ use crate::ledger::diagnostics::not_let_in;
 use crate::ledger::users::Login;
 use crate::proto::foreign::protocol;
 use crate::proto::socks5::{
-    Credentials, Error, Hello, METHOD_NONE, METHOD_PASSWORD, Reply, ReplyCode, Request, Verb,
-    auth_status, method_choice,
+    Command, Credentials, Error, Hello, METHOD_NO_ACCEPTABLE, METHOD_PASSWORD, Reply, ReplyCode,
+    Request, auth_status, method_choice,
 };
 use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::Stream;
@@ -38,7 +38,7 @@ pub fn hello<S: Stream>(
         }
     };
     input.consume(cx.pool, taken);
-    output.append(&method_choice(if offered { METHOD_PASSWORD } else { METHOD_NONE }));
+    output.append(&method_choice(if offered { METHOD_PASSWORD } else { METHOD_NO_ACCEPTABLE }));
     if offered {
         return Next::Go(State::Auth);
     }
@@ -82,7 +82,7 @@ pub fn request<S: Stream>(
     output: &mut Buffer,
     cx: &mut Context<'_, S>,
 ) -> Next<S> {
-    let (Request { verb, target }, taken) = match Request::parse(input.bytes()) {
+    let (Request { command, target }, taken) = match Request::parse(input.bytes()) {
         Ok(Some(parsed)) => parsed,
         Ok(None) => return Next::Wait(State::Request(login)),
         Err(error) => {
@@ -102,10 +102,10 @@ pub fn request<S: Stream>(
     };
     let name = Rc::clone(&account.name);
     let errand = Box::new(Errand::new(login, name, target, cx.now));
-    match verb {
-        Verb::Connect => connect::begin(errand, output, cx),
-        Verb::Bind | Verb::UdpAssociate | Verb::Unknown(_) => {
-            refuse(errand, ReplyCode::VerbNotSupported, output, cx)
+    match command {
+        Command::Connect => connect::begin(errand, output, cx),
+        Command::Bind | Command::UdpAssociate | Command::Unknown(_) => {
+            refuse(errand, ReplyCode::CommandNotSupported, output, cx)
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use mio::event::Event;
 use mio::net::TcpStream;
-use socks5d::proto::socks5::{Host, Request, Target, Verb};
+use socks5d::proto::socks5::{Command, Host, Request, Target};
 
 use super::{CHUNK, TURN, Tally, Turn};
 use crate::sys;
@@ -204,7 +204,7 @@ impl Client {
     fn request(&self) -> Vec<u8> {
         let host = Host::Ip(self.target.ip());
         let target = Target { host, port: self.target.port() };
-        Request { verb: Verb::Connect, target }.encode()
+        Request { command: Command::Connect, target }.encode()
     }
 
     /// Sends a short message whole. On a connection that is still being made nothing is sent, and nothing

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use socks5d::proto::socks5::{Host, Request, Target, Verb};
+use socks5d::proto::socks5::{Command, Host, Request, Target};
 
 use super::Route;
 use super::client::{TRIP, credentials};
@@ -128,7 +128,7 @@ fn tunnel(route: Route, target: SocketAddr) -> io::Result<TcpStream> {
             expect(&mut stream, [1, 0])?;
         }
         let target = Target { host: Host::Ip(target.ip()), port: target.port() };
-        stream.write_all(&Request { verb: Verb::Connect, target }.encode())?;
+        stream.write_all(&Request { command: Command::Connect, target }.encode())?;
         expect(&mut stream, [5, 0])?;
         stream.read_exact(&mut [0; 8])?;
     }

@@ -71,8 +71,8 @@ fn debug_output_has_no_password() {
     assert_eq!(shown, "Credentials(alice)");
 }
 
-fn request(verb: Verb, host: Host, port: u16) -> Request {
-    Request { verb, target: Target { host, port } }
+fn request(command: Command, host: Host, port: u16) -> Request {
+    Request { command, target: Target { host, port } }
 }
 
 #[test]
@@ -81,25 +81,25 @@ fn request_rfc1928_section_4() {
         b"\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x50",
         b"\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x50GET",
         Request::parse,
-        request(Verb::Connect, Host::Ip([127, 0, 0, 1].into()), 80),
+        request(Command::Connect, Host::Ip([127, 0, 0, 1].into()), 80),
     );
     each_truncation(
         b"\x05\x02\x00\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x01\xbb",
         b"\x05\x02\x00\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x01\xbb\0",
         Request::parse,
-        request(Verb::Bind, Host::Ip(Ipv6Addr::LOCALHOST.into()), 443),
+        request(Command::Bind, Host::Ip(Ipv6Addr::LOCALHOST.into()), 443),
     );
     each_truncation(
         b"\x05\x03\xff\x03\x0bexample.com\xff\xff",
         b"\x05\x03\xff\x03\x0bexample.com\xff\xff\xff",
         Request::parse,
-        request(Verb::UdpAssociate, Host::Name((*b"example.com").into()), 65535),
+        request(Command::UdpAssociate, Host::Name((*b"example.com").into()), 65535),
     );
     each_truncation(
         b"\x05\x99\x00\x03\x00\x00\x00",
         b"\x05\x99\x00\x03\x00\x00\x00\x00",
         Request::parse,
-        request(Verb::Unknown(0x99), Host::Name([].into()), 0),
+        request(Command::Unknown(0x99), Host::Name([].into()), 0),
     );
 }
 
@@ -123,7 +123,7 @@ fn replies_rfc1928_section_6() {
         b"\x05\x00\x00\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x01\x02"
     );
     assert_eq!(method_choice(METHOD_PASSWORD), [5, 2]);
-    assert_eq!(method_choice(METHOD_NONE), [5, 0xff]);
+    assert_eq!(method_choice(METHOD_NO_ACCEPTABLE), [5, 0xff]);
     assert_eq!(auth_status(true), [1, 0]);
     assert_eq!(auth_status(false), [1, 1]);
 }
@@ -160,8 +160,8 @@ proptest! {
     }
 
     #[test]
-    fn requests_survive_encode_and_parse(host in any_host(), port: u16, verb: u8) {
-        let request = request(verb.into(), host, port);
+    fn requests_survive_encode_and_parse(host in any_host(), port: u16, command: u8) {
+        let request = request(command.into(), host, port);
         let wire = request.encode();
         prop_assert_eq!(Request::parse(&wire), Ok(Some((request, wire.len()))));
         for end in 0..wire.len() {

@@ -90,7 +90,7 @@ impl Network {
             panic!("dialled before a whole request");
         };
         assert_eq!(self.accounts.valid.get(), Some(true), "dialled without an account");
-        assert_eq!((asked.verb, asked.port), (1, address.port()));
+        assert_eq!((asked.command, asked.port), (1, address.port()));
         match literal(&asked) {
             Some(ip) => assert_eq!(ip, address.ip(), "another address than was asked for"),
             None => {

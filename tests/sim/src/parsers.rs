@@ -40,7 +40,7 @@ pub fn credentials(data: &[u8]) {
 /// How an IPv4 address in the form of IPv6 begins, behind its type: RFC 4291 §2.5.5.2.
 const MAPPED: [u8; 13] = [4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 
-/// RFC 1928 §4: verb and target.
+/// RFC 1928 §4: command and target.
 pub fn request(data: &[u8]) {
     restartable(data, Request::parse);
     match Request::parse(data) {

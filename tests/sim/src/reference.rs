@@ -25,7 +25,7 @@ pub enum Stage {
 /// A request that can be read.
 #[derive(Debug)]
 pub struct Asked {
-    pub verb: u8,
+    pub command: u8,
     /// An address, or a name.
     pub host: Result<IpAddr, Vec<u8>>,
     pub port: u16,
@@ -73,7 +73,7 @@ fn converse(
         answers.extend(refusal(1));
         return Some(Stage::Over);
     }
-    let (verb, kind) = (*bytes.get(at + 1)?, *bytes.get(at + 3)?);
+    let (command, kind) = (*bytes.get(at + 1)?, *bytes.get(at + 3)?);
     at += 4;
     let host = match kind {
         1 => {
@@ -98,7 +98,7 @@ fn converse(
     };
     let port = bytes.get(at..at + 2)?;
     let port = u16::from(port[0]) << 8 | u16::from(port[1]);
-    Some(Stage::Asked(Asked { verb, host, port, taken: at + 2 }))
+    Some(Stage::Asked(Asked { command, host, port, taken: at + 2 }))
 }
 
 /// A reply that refuses.

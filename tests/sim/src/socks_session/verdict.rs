@@ -61,7 +61,7 @@ impl Sim<'_> {
         assert_eq!(self.network.accounts.valid.get(), Some(true), "a reply to nobody");
         if code == 0 {
             let target = target.expect("success without a connection");
-            assert!(asked.verb == 1 && target.making == Making::Made);
+            assert!(asked.command == 1 && target.making == Making::Made);
             assert_ne!(target.near, target.far, "connected to itself");
             let passes = target.near.ip().is_loopback();
             assert!(self.network.open || !passes, "passes for a client on loopback");
@@ -77,10 +77,10 @@ impl Sim<'_> {
         let address = literal(asked);
         let impossible = asked.host.as_ref().is_err_and(|name| !possible(name));
         match code {
-            7 => assert_ne!(asked.verb, 1),
+            7 => assert_ne!(asked.command, 1),
             4 if impossible => {}
             2 if address.is_some_and(|ip| !self.network.open && local(ip)) => {}
-            1..=6 => assert!(asked.verb == 1 && !impossible, "{code} to {asked:?}"),
+            1..=6 => assert!(asked.command == 1 && !impossible, "{code} to {asked:?}"),
             _ => panic!("{code} to {asked:?}"),
         }
         assert!(refusal(code).starts_with(rest), "{rest:?} is no refusal");
