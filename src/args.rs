@@ -10,8 +10,8 @@ use common::secrets::{Takes, secrets};
 use common::usage::{OptionName, UNEXPECTED, bad_value, describe};
 use getopts::{Matches, Options};
 
-use crate::ledger::knobs::{KNOBS, Knob};
-use crate::ledger::settings::{LocalFor, Settings};
+use crate::state::knobs::{KNOBS, Knob};
+use crate::state::settings::{LocalFor, Settings};
 use metp_protocol::text::{Escaped, narrow, split_account, widen, without_line_end};
 
 /// The variable that creates the administrator.

@@ -6,7 +6,7 @@
 //! ```text
 //! floor 4   main  args  process  server     owns everything, knows everybody
 //! floor 3   socks/   metp/                  conversations: a session and its states
-//! floor 2   ledger/                         facts that all conversations share
+//! floor 2   state/                         facts that all conversations share
 //! floor 1   reactor/                        readiness, buffers, time, threads
 //! floor 0   proto/                          languages: bytes <-> meaning
 //! ```
@@ -24,10 +24,10 @@
 #![cfg_attr(test, allow(clippy::panic))]
 
 pub mod args;
-pub mod ledger;
 pub mod metp;
 pub mod process;
 pub mod proto;
 pub mod reactor;
 pub mod server;
 pub mod socks;
+pub mod state;

@@ -11,13 +11,13 @@ use metp_protocol::Role;
 use metp_protocol::text::Ascii;
 use metp_protocol::timestamp::Timestamp;
 use socks5d::args::{self, Args, Invocation, SUPERUSER_VARIABLE};
-use socks5d::ledger::users::Users;
 use socks5d::process;
 use socks5d::reactor::log_thread::{DIAGNOSTICS, Outlet, Sink};
 use socks5d::reactor::resolver::system_lookup;
 use socks5d::reactor::selector::Service;
 use socks5d::reactor::signal;
 use socks5d::server::{Config, Descriptors, Server};
+use socks5d::state::users::Users;
 
 /// EX_USAGE of sysexits(3).
 const BAD_USAGE: u8 = 64;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use driven::Fixture;
-use socks5d::ledger::settings::{LocalFor, Settings};
+use socks5d::state::settings::{LocalFor, Settings};
 use support::origin::Origin;
 use support::proxy::Builder;
 use support::socks::{CHOSEN, Client, HELLO, WELCOME, connect_request, credentials, name_request};

@@ -13,8 +13,8 @@ use std::process::Command;
 
 use metp_protocol::verbs;
 use options::{Opt, options};
-use socks5d::ledger::knobs::{KNOBS, Knob};
-use socks5d::ledger::settings::Settings;
+use socks5d::state::knobs::{KNOBS, Knob};
+use socks5d::state::settings::Settings;
 
 const PROGRAMS: [&str; 2] = ["client", "socks5d"];
 

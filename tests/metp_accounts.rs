@@ -9,10 +9,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::mpsc;
 
 use metp_protocol::Role;
-use socks5d::ledger::settings::{Settings, Timeouts};
-use socks5d::ledger::users::Users;
 use socks5d::reactor::selector::Service;
 use socks5d::server::{Config, Server};
+use socks5d::state::settings::{Settings, Timeouts};
+use socks5d::state::users::Users;
 use support::metp::Metp;
 use support::origin::{Origin, deaf};
 use support::proxy::{Builder, Proxy, connect};

@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use socks5d::ledger::knobs::KNOBS;
+use socks5d::state::knobs::KNOBS;
 use support::metp::Metp;
 use support::origin::{Origin, closed_port};
 use support::proxy::{Proxy, connect};

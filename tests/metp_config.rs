@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
-use socks5d::ledger::knobs::KNOBS;
+use socks5d::state::knobs::KNOBS;
 use support::metp::{Metp, value};
 use support::origin::{Origin, deaf};
 use support::proxy::{Proxy, connect};
@@ -46,7 +46,7 @@ fn the_settings_are_the_options_in_their_order() {
     for line in &settings {
         let names: Vec<&str> =
             line.split(' ').filter_map(|pair| Some(pair.split_once('=')?.0)).collect();
-        assert_eq!(names, ["key", "value", "unit", "min", "max", "acts"], "{line}");
+        assert_eq!(names, ["key", "value", "unit", "min", "max", "applies"], "{line}");
         let new = [
             "max-connections",
             "max-connections-per-ip",
@@ -57,8 +57,8 @@ fn the_settings_are_the_options_in_their_order() {
             "dns-cache",
             "dns-negative-cache",
         ];
-        let acts = if new.contains(&value(line, "key")) { "new" } else { "now" };
-        assert_eq!(value(line, "acts"), acts, "{line}");
+        let applies = if new.contains(&value(line, "key")) { "new" } else { "now" };
+        assert_eq!(value(line, "applies"), applies, "{line}");
     }
 }
 

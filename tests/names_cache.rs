@@ -9,8 +9,8 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use inprocess::{Builder, Inprocess};
-use socks5d::ledger::settings::Settings;
 use socks5d::reactor::names::Memory;
+use socks5d::state::settings::Settings;
 use support::origin::Origin;
 use support::socks::{Client, name_request, reset, wait_until_read};
 use support::{SOON, eventually};

@@ -20,7 +20,7 @@ const WORDS: [&str; 20] = [
     "peer",
     "key",
     "unit",
-    "acts",
+    "applies",
     "event",
     "reason",
     "service",
@@ -131,8 +131,8 @@ mod tests {
             r#"{"id":"17.3","user":"123","peer":null,"up":18446744073709551615,"age":0.250,"last_seen":null,"new_key":"later"}"#
         );
         assert_eq!(
-            shown("key=log-level value=info unit=level min=- max=- acts=now"),
-            r#"{"key":"log-level","value":"info","unit":"level","min":null,"max":null,"acts":"now"}"#
+            shown("key=log-level value=info unit=level min=- max=- applies=now"),
+            r#"{"key":"log-level","value":"info","unit":"level","min":null,"max":null,"applies":"now"}"#
         );
         assert_eq!(
             shown("a=inf b=-3 c=NaN d=1e5 e=1. f=.5 topics=- g=007 h=0x1 i=1.2.3 j="),

@@ -33,7 +33,7 @@ impl Style {
 /// Far more than a server has keys.
 const MOST_COLUMNS: usize = 64;
 /// The columns that are left out first where there is no room.
-const DISPENSABLE: [&str; 6] = ["buffered", "peer", "idle", "acts", "unit", "last-seen"];
+const DISPENSABLE: [&str; 6] = ["buffered", "peer", "idle", "applies", "unit", "last-seen"];
 /// Columns of `CONNECTIONS`, for a list that is empty.
 const CONNECTIONS: [&str; 11] = [
     "id",

@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use super::*;
-use crate::ledger::settings::{LocalFor, Settings};
+use crate::state::settings::{LocalFor, Settings};
 
 fn args_with(superuser: Option<&str>, line: &[&str]) -> Result<Args, String> {
     let line = line.iter().map(OsString::from);

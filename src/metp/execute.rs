@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use super::listing::Listing;
 use super::premises::Premises;
 use super::report;
-use crate::ledger::Shared;
-use crate::ledger::knobs::{KNOBS, Knob};
-use crate::ledger::users::UserId;
 use crate::reactor::buffer::Pool;
+use crate::state::Shared;
+use crate::state::knobs::{KNOBS, Knob};
+use crate::state::users::UserId;
 use metp_protocol::text::Escaped;
 use metp_protocol::{Cause, Command, Missing, Response, Role, Topics, field};
 

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::report;
-use crate::ledger::Shared;
-use crate::ledger::events::{Subscription, Told};
 use crate::reactor::buffer::Buffer;
+use crate::state::Shared;
+use crate::state::events::{NextEvent, Subscription};
 use metp_protocol::{Status, Topic, ended};
 
 /// Events that are told between two looks at the commands.
@@ -52,8 +52,8 @@ impl Feed {
         }
         while told < AT_ONCE {
             match shared.events.next(&mut self.subscription) {
-                Some(Told::Event(topic, line)) => say(output, topic.word(), line),
-                Some(Told::Lost(count)) => say(output, "lost", &format!("count={count}")),
+                Some(NextEvent::Event(topic, line)) => say(output, topic.word(), line),
+                Some(NextEvent::Lost(count)) => say(output, "lost", &format!("count={count}")),
                 None => break,
             }
             told += 1;

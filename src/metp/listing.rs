@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use super::premises::Premises;
 use super::report;
-use crate::ledger::Shared;
-use crate::ledger::access_log::RecordId;
-use crate::ledger::users::UserId;
+use crate::state::Shared;
+use crate::state::access_log::RecordId;
+use crate::state::users::UserId;
 use metp_protocol::{END_OF_BODY, LogSelection, ended, user_line};
 
 /// About how much text a piece has, in octets.

@@ -22,10 +22,6 @@ use std::time::{Duration, Instant};
 
 use mio::event::Event;
 
-use crate::ledger::Shared;
-use crate::ledger::diagnostics::not_let_in;
-use crate::ledger::settings::Timeouts;
-use crate::ledger::users::{UserId, Users};
 use crate::proto::foreign::protocol;
 use crate::reactor::Flow;
 use crate::reactor::buffer::{Buffer, Pool};
@@ -33,6 +29,10 @@ use crate::reactor::endpoint::{Endpoint, Stop, Stream, Transfer};
 use crate::reactor::errno::is_of_the_peer;
 use crate::reactor::farewell::Farewell;
 use crate::reactor::selector::Service;
+use crate::state::Shared;
+use crate::state::diagnostics::not_let_in;
+use crate::state::settings::Timeouts;
+use crate::state::users::{UserId, Users};
 use execute::{Answer, Desk, Effect};
 use feed::Feed;
 use listing::{Listing, View};
@@ -229,7 +229,7 @@ impl<S: Stream> Session<S> {
         let patience = self.stuck.zip(cx.shared.settings.timeouts.subscriber);
         if patience.is_some_and(|(since, time)| cx.now.saturating_duration_since(since) >= time) {
             log::info!("metp: {} does not read its events", self.source);
-            cx.shared.events.miss(feed.waiting(cx.shared));
+            cx.shared.events.count_lost(feed.waiting(cx.shared));
             self.listing = None;
             self.dismiss(Notice::Slow);
         } else {

@@ -1,10 +1,10 @@
-//! What administrators see and change outside the ledger.
+//! What administrators see and change outside of the shared state.
 
 use std::time::Duration;
 
-use crate::ledger::connection::Connection;
-use crate::ledger::users::{UserId, Users};
 use crate::reactor::names::Load;
+use crate::state::connection::Connection;
+use crate::state::users::{UserId, Users};
 use metp_protocol::ConnectionId;
 
 /// The rest of the server, as METP sees it. The server does it for real; tests do it with scripts.

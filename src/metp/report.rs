@@ -5,15 +5,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::MUCH;
 use super::premises::{Premises, Vitals};
-use crate::ledger::Shared;
-use crate::ledger::events::SUBSCRIBERS;
-use crate::ledger::histogram::Histogram;
-use crate::ledger::knobs::Knob;
-use crate::ledger::metrics::Stage;
-use crate::ledger::settings::Settings;
-use crate::ledger::users::Account;
 use crate::proto::socks5::ReplyCode;
 use crate::reactor::buffer::Pool;
+use crate::state::Shared;
+use crate::state::events::SUBSCRIBERS;
+use crate::state::histogram::Histogram;
+use crate::state::knobs::Knob;
+use crate::state::metrics::Stage;
+use crate::state::settings::Settings;
+use crate::state::users::Account;
 use metp_protocol::text::Escaped;
 use metp_protocol::timestamp::Timestamp;
 use metp_protocol::{
@@ -185,9 +185,9 @@ pub fn setting(knob: &Knob, settings: &Settings) -> String {
         || ("-".to_owned(), "-".to_owned()),
         |(least, most)| (least.to_string(), most.to_string()),
     );
-    let (key, unit, acts) = (knob.key, knob.unit, knob.acts);
+    let (key, unit, applies) = (knob.key, knob.unit, knob.applies);
     let value = knob.get(settings);
-    ended(format!("key={key} value={value} unit={unit} min={least} max={most} acts={acts}"))
+    ended(format!("key={key} value={value} unit={unit} min={least} max={most} applies={applies}"))
 }
 
 /// What subscribers of `metrics` are told.

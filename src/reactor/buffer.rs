@@ -1,7 +1,7 @@
 //! Bytes on their way: a window over storage that is leased from a pool.
 //!
 //! A buffer holds storage only while it holds bytes. Its capacity is fixed when storage is leased, so a
-//! changed setting acts from the next lease on and can neither lose nor reorder a byte.
+//! changed setting applies from the next lease on and can neither lose nor reorder a byte.
 
 use std::cell::Cell;
 use std::rc::Rc;

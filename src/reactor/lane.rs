@@ -2,7 +2,7 @@
 //!
 //! A lane reads only when its buffer is empty and the far side can be written. So a blocked lane holds no
 //! more than one buffer, the kernel's own windows carry the back-pressure to the sender, and a changed
-//! capacity acts from the next transfer on.
+//! capacity applies from the next transfer on.
 //!
 //! A lane whose reads come back full is streaming: it moves its bytes through a pipe with splice(2) as long
 //! as large pieces come, and copies again when they do not, no pipe can be had, or the call is refused: what

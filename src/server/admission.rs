@@ -11,14 +11,14 @@ use super::Server;
 use super::gate::{Allowance, BASE_DESCRIPTORS, Verdict};
 use super::resident::{Conversation, Resident};
 use super::unproven::Network;
-use crate::ledger::Shared;
-use crate::ledger::diagnostics::not_let_in;
-use crate::ledger::metrics::Stage;
 use crate::reactor::endpoint::Stream;
 use crate::reactor::listener::Accepted;
 use crate::reactor::selector::Service;
 use crate::reactor::slab::Key;
 use crate::socks::Reason;
+use crate::state::Shared;
+use crate::state::diagnostics::not_let_in;
+use crate::state::metrics::Stage;
 use crate::{metp, socks};
 
 /// Connections accepted in one turn of the loop, so that a burst does not hold up the tunnels.

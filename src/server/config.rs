@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use mio::unix::pipe::Receiver;
 
 use super::admission::FEWEST_DESCRIPTORS;
-use crate::ledger::settings::Settings;
-use crate::ledger::users::Users;
 use crate::reactor::log_thread::Outlet;
 use crate::reactor::resolver::{Lookup, system_lookup};
+use crate::state::settings::Settings;
+use crate::state::users::Users;
 
 /// What a server is made of.
 pub struct Config {

@@ -10,8 +10,8 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::unproven::{Candidate, Network, Place, Progress, Unproven};
-use crate::ledger::users::UserId;
 use crate::reactor::slab::Key;
+use crate::state::users::UserId;
 
 /// A session may be evicted when it has made no progress for so long: the time for a round trip and a
 /// busy client, since an answer has been sent to it.

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use super::Server;
 use super::closing::Stop;
 use super::resident::{Conversation, Resident};
-use crate::ledger::connection::Connection;
-use crate::ledger::users::{UserId, Users};
 use crate::metp::premises::{Footprint, Premises, Vitals};
 use crate::reactor::log_thread::Outlet;
 use crate::reactor::process_usage;
 use crate::reactor::resolver::Limits;
 use crate::reactor::slab::{Key, Slab};
 use crate::socks::Reason;
+use crate::state::connection::Connection;
+use crate::state::users::{UserId, Users};
 use metp_protocol::ConnectionId;
 
 /// Connections that are closed between two looks at the events: closing costs system calls, and an

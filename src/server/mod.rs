@@ -23,8 +23,6 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::unix::pipe::Receiver;
 
-use crate::ledger::Shared;
-use crate::ledger::diagnostics::not_let_in;
 use crate::metp;
 use crate::reactor::Flow;
 use crate::reactor::abortive_close::AbortiveCloses;
@@ -37,6 +35,8 @@ use crate::reactor::selector::{Selector, Service, Source};
 use crate::reactor::slab::{Key, Slab};
 use crate::reactor::wheel::Wheel;
 use crate::socks::{Context, Reason};
+use crate::state::Shared;
+use crate::state::diagnostics::not_let_in;
 use closing::{Stop, Terminal};
 use common::process::cannot;
 pub use config::{Config, Descriptors};

@@ -10,12 +10,12 @@ use mio::net::TcpStream;
 
 use super::gate::Evictable;
 use super::unproven::{Place, Progress};
-use crate::ledger::metrics::Stage;
-use crate::ledger::settings::Timeouts;
-use crate::ledger::users::{UserId, Users};
 use crate::reactor::selector::{Selector, Service, Side, Source};
 use crate::reactor::slab::Key;
 use crate::reactor::wheel::Tick;
+use crate::state::metrics::Stage;
+use crate::state::settings::Timeouts;
+use crate::state::users::{UserId, Users};
 use crate::{metp, socks};
 
 /// A session and its place in the house.

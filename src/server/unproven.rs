@@ -16,8 +16,8 @@ use std::num::NonZeroU32;
 use std::time::Instant;
 
 use super::lists::{Arena, List};
-pub use crate::ledger::network::Network;
 use crate::reactor::slab::Key;
+pub use crate::state::network::Network;
 
 /// How far an unproven session has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,12 +12,12 @@ use super::handshake::refuse;
 use super::relay::Relay;
 use super::rules::{is_itself, is_own_port, may_come_from, permitted};
 use super::{Context, Next, State};
-use crate::ledger::settings::Timeouts;
 use crate::proto::socks5::{Host, Reply, ReplyCode};
 use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::{Endpoint, Stream};
 use crate::reactor::listener::canonical;
 use crate::reactor::names::{Addresses, ResolveError};
+use crate::state::settings::Timeouts;
 
 /// A request whose name is being looked up.
 pub struct Resolve {

@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
-use crate::ledger::access_log::{Outcome, Record};
-use crate::ledger::metrics::Metrics;
-use crate::ledger::users::Login;
-use crate::ledger::{Shared, Tally};
 use crate::proto::socks5::{ReplyCode, Target};
 use crate::reactor::errno::is_of_the_peer;
 use crate::reactor::slab::Key;
+use crate::state::access_log::{Outcome, Record};
+use crate::state::metrics::Metrics;
+use crate::state::users::SessionGuard;
+use crate::state::{Shared, Traffic};
 use metp_protocol::text::Escaped;
 use metp_protocol::{Topic, field};
 
@@ -141,13 +141,13 @@ impl Reason {
 /// A request on its way.
 pub struct Errand {
     /// Whose it is.
-    pub login: Login,
+    pub guard: SessionGuard,
     /// Where it goes.
     pub target: Rc<Target>,
     /// What was answered; a general failure as long as nothing was.
     pub status: ReplyCode,
     /// Payload delivered.
-    pub tally: Tally,
+    pub traffic: Traffic,
     /// The account's name, which the log needs even after the account is gone.
     name: Rc<[u8]>,
     began: Instant,
@@ -155,9 +155,9 @@ pub struct Errand {
 
 impl Errand {
     /// A request that has just been read.
-    pub fn new(login: Login, name: Rc<[u8]>, target: Target, now: Instant) -> Self {
+    pub fn new(guard: SessionGuard, name: Rc<[u8]>, target: Target, now: Instant) -> Self {
         let (target, status) = (Rc::new(target), ReplyCode::GeneralFailure);
-        Errand { login, target, status, tally: Tally::default(), name, began: now }
+        Errand { guard, target, status, traffic: Traffic::default(), name, began: now }
     }
 
     /// When the request was complete.
@@ -173,7 +173,7 @@ impl Errand {
     /// The tunnel of the client at `source` is open: it appears in METP's access log.
     pub fn open(&mut self, key: Key, source: SocketAddr, shared: &mut Shared) {
         self.status = ReplyCode::Succeeded;
-        self.tally.record = Some(shared.access_log.open(Record {
+        self.traffic.record = Some(shared.access_log.open(Record {
             time: SystemTime::now().into(),
             user: Rc::clone(&self.name),
             source: source.ip(),
@@ -202,7 +202,7 @@ impl Errand {
             source,
             target: &self.target,
             status: self.status,
-            tally: self.tally,
+            traffic: self.traffic,
             duration: now.saturating_duration_since(self.began),
             reason: reason.word(),
         });

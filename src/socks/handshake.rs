@@ -9,8 +9,6 @@ use std::rc::Rc;
 use super::connect;
 use super::errand::{Errand, Reason};
 use super::{Context, Next, State};
-use crate::ledger::diagnostics::not_let_in;
-use crate::ledger::users::Login;
 use crate::proto::foreign::protocol;
 use crate::proto::socks5::{
     Command, Credentials, Error, Hello, METHOD_NO_ACCEPTABLE, METHOD_PASSWORD, Reply, ReplyCode,
@@ -19,6 +17,8 @@ use crate::proto::socks5::{
 use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::Stream;
 use crate::reactor::selector::Service;
+use crate::state::diagnostics::not_let_in;
+use crate::state::users::SessionGuard;
 
 /// RFC 1928 §3. The choice is the server's: user/password, or nothing.
 pub fn hello<S: Stream>(
@@ -68,8 +68,8 @@ pub fn auth<S: Stream>(
     };
     input.consume(cx.pool, taken);
     output.append(&auth_status(user.is_some()));
-    match user.and_then(|user| cx.shared.users.enter(user, cx.now)) {
-        Some(login) => Next::Go(State::Request(login)),
+    match user.and_then(|user| cx.shared.users.open_session(user, cx.now)) {
+        Some(guard) => Next::Go(State::Request(guard)),
         None => Next::goodbye(cx.now, None, Reason::Unauthorized),
     }
 }
@@ -77,14 +77,14 @@ pub fn auth<S: Stream>(
 /// RFC 1928 §4.
 pub fn request<S: Stream>(
     source: SocketAddr,
-    login: Login,
+    guard: SessionGuard,
     input: &mut Buffer,
     output: &mut Buffer,
     cx: &mut Context<'_, S>,
 ) -> Next<S> {
     let (Request { command, target }, taken) = match Request::parse(input.bytes()) {
         Ok(Some(parsed)) => parsed,
-        Ok(None) => return Next::Wait(State::Request(login)),
+        Ok(None) => return Next::Wait(State::Request(guard)),
         Err(error) => {
             let code = match error {
                 Error::AddressType(_) => ReplyCode::AddressTypeNotSupported,
@@ -97,11 +97,11 @@ pub fn request<S: Stream>(
         }
     };
     input.consume(cx.pool, taken);
-    let Some(account) = cx.shared.users.get(login.user) else {
+    let Some(account) = cx.shared.users.get(guard.user) else {
         return Next::end(None, Reason::UserDeleted);
     };
     let name = Rc::clone(&account.name);
-    let errand = Box::new(Errand::new(login, name, target, cx.now));
+    let errand = Box::new(Errand::new(guard, name, target, cx.now));
     match command {
         Command::Connect => connect::begin(errand, output, cx),
         Command::Bind | Command::UdpAssociate | Command::Unknown(_) => {

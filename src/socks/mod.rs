@@ -23,12 +23,6 @@ use std::time::{Duration, Instant};
 
 use mio::event::Event;
 
-use crate::ledger::Shared;
-use crate::ledger::connection::Connection;
-use crate::ledger::diagnostics::not_let_in;
-use crate::ledger::metrics::Stage;
-use crate::ledger::settings::Timeouts;
-use crate::ledger::users::{Login, UserId, Users};
 use crate::proto::socks5::LONGEST_MESSAGE;
 use crate::reactor::Flow;
 use crate::reactor::abortive_close::AbortiveCloses;
@@ -38,6 +32,12 @@ use crate::reactor::farewell::Farewell;
 use crate::reactor::names::{Addresses, Names};
 use crate::reactor::selector::{Service, Side};
 use crate::reactor::slab::Key;
+use crate::state::Shared;
+use crate::state::connection::Connection;
+use crate::state::diagnostics::not_let_in;
+use crate::state::metrics::Stage;
+use crate::state::settings::Timeouts;
+use crate::state::users::{SessionGuard, UserId, Users};
 use connect::{Connect, Resolve};
 use errand::Errand;
 pub use errand::Reason;
@@ -94,7 +94,7 @@ enum State<S: Stream> {
     /// Expects name and password.
     Auth,
     /// This account is logged in; expects its request.
-    Request(Login),
+    Request(SessionGuard),
     /// Waits for the addresses of a name.
     Resolve(Resolve),
     /// Tries one address after the other.
@@ -191,8 +191,8 @@ impl<S: Stream> Session<S> {
     pub fn user(&self) -> Option<UserId> {
         match &self.state {
             State::Hello | State::Auth => None,
-            State::Request(login) => Some(login.user),
-            state => state.errand().map(|errand| errand.login.user),
+            State::Request(guard) => Some(guard.user),
+            state => state.errand().map(|errand| errand.guard.user),
         }
     }
 
@@ -283,8 +283,8 @@ impl<S: Stream> Session<S> {
             stage: self.stage(),
             age: since(self.began),
             idle: since(last),
-            up: errand.map_or(0, |errand| errand.tally.up),
-            down: errand.map_or(0, |errand| errand.tally.down),
+            up: errand.map_or(0, |errand| errand.traffic.up),
+            down: errand.map_or(0, |errand| errand.traffic.down),
             buffered: waiting + self.input.bytes().len() + self.output.bytes().len(),
         }
     }
@@ -329,8 +329,8 @@ impl<S: Stream> Session<S> {
                 let next = handshake::auth(self.source, input, output, cx);
                 self.listen(next, cx)
             }
-            State::Request(login) => {
-                let next = handshake::request(self.source, login, input, output, cx);
+            State::Request(guard) => {
+                let next = handshake::request(self.source, guard, input, output, cx);
                 self.listen(next, cx)
             }
             State::Resolve(resolve) => {

@@ -14,13 +14,13 @@ use mio::event::Event;
 use super::errand::{Errand, Reason};
 use super::stall::StallCheck;
 use super::{Context, Next, State};
-use crate::ledger::settings::Timeouts;
-use crate::ledger::{Direction, Moved};
 use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::{Endpoint, Stop, Stream};
 use crate::reactor::errno::is_of_the_peer;
 use crate::reactor::lane::{Budget, End, Lane, Phase};
 use crate::reactor::tcp_state::Acknowledgement::Complete;
+use crate::state::settings::Timeouts;
+use crate::state::{Direction, Transferred};
 
 /// What each lane may spend in one turn.
 const BUDGET: Budget = Budget { bytes: 256 * 1024, reads: 16 };
@@ -295,8 +295,8 @@ impl<S: Stream> Relay<S> {
                 let limit = cx.shared.settings.timeouts.ack;
                 self.check.moved(Duration::from_nanos(self.last_byte), limit);
             }
-            let Errand { tally, login, .. } = &mut *self.errand;
-            cx.shared.count(tally, login.usage(), Moved { direction, bytes, now: cx.now });
+            let Errand { traffic, guard, .. } = &mut *self.errand;
+            cx.shared.count(traffic, guard.usage(), Transferred { direction, bytes, now: cx.now });
         }
     }
 

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::ledger::settings::{LocalFor, Settings};
+use crate::state::settings::{LocalFor, Settings};
 
 /// Whether a client at `source` may connect to `candidate`, which is canonical. `is_local_delivery` says where
 /// the kernel would deliver a connection; it is asked for the server's own ports alone.

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use crate::ledger::Direction;
 use crate::reactor::tcp_state::Acknowledgement;
+use crate::state::Direction;
 
 /// Looks in the time that a peer has to answer: it is found gone an eighth of it late, at most.
 const LOOKS: u32 = 8;

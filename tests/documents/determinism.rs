@@ -68,7 +68,7 @@ fn fault(source: &str) -> Option<String> {
 fn every_property_test_draws_the_same_cases_each_time() {
     for (name, mut source) in all() {
         // The accounts hash names with a key of the process, on which no result depends.
-        if name == "src/ledger/users.rs" {
+        if name == "src/state/users.rs" {
             source = source.replace("RandomState", "");
         }
         assert_eq!(fault(&source), None, "{name}");

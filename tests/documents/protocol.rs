@@ -9,8 +9,8 @@ use metp_protocol::{
 };
 use proptest::prelude::*;
 use proptest::sample::select;
-use socks5d::ledger::events::{KEPT, SUBSCRIBERS};
 use socks5d::proto::socks5::{Host, Target};
+use socks5d::state::events::{RING_EVENTS, SUBSCRIBERS};
 
 use crate::abnf::Grammar;
 use crate::bounds::constant;
@@ -66,7 +66,7 @@ fn the_limits_of_the_protocol_are_those_of_the_program() {
     let sizes = metp_protocol::BUFFER_SIZES;
     row("size of CHANGE-BUFFER", &format!("{} to {}", sizes.start(), sizes.end()));
     row("sessions with a subscription", &SUBSCRIBERS.to_string());
-    row("events kept for all subscribers", &KEPT.to_string());
+    row("events kept for all subscribers", &RING_EVENTS.to_string());
     let flowing = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let says = format!("EVERY so many seconds, {} to {}, by", INTERVALS.start(), INTERVALS.end());
     assert!(flowing.contains(&says), "§5.18: {says}");

@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use metp_protocol::Role;
 use mio::unix::pipe::{self, Sender};
-use socks5d::ledger::settings::{Settings, Timeouts};
-use socks5d::ledger::users::Users;
 use socks5d::process::raise_descriptor_limit;
 use socks5d::reactor::log_thread::{Outlet, Sink};
 use socks5d::reactor::selector::Service;
 use socks5d::server::{Config, Server};
+use socks5d::state::settings::{Settings, Timeouts};
+use socks5d::state::users::Users;
 use support::PATIENCE;
 use support::metp::Metp;
 use support::proxy::connect;

@@ -2,11 +2,11 @@
 
 use super::super::listing::View;
 use super::*;
-use crate::ledger::connection::Connection;
-use crate::ledger::metrics::{Metrics, Stage};
-use crate::ledger::settings::Settings;
-use crate::ledger::users::Users;
 use crate::metp::premises::{Footprint, Vitals};
+use crate::state::connection::Connection;
+use crate::state::metrics::{Metrics, Stage};
+use crate::state::settings::Settings;
+use crate::state::users::Users;
 use metp_protocol::ConnectionId;
 
 /// A server with two connections, 0.7 of alice and 2.0 of nobody yet.
@@ -178,7 +178,7 @@ fn connections_and_their_end() {
 #[test]
 fn settings_by_name() {
     let (mut shared, root) = shared();
-    let line = "key=buffer-size value=65536 unit=bytes min=1 max=1048576 acts=now\n";
+    let line = "key=buffer-size value=65536 unit=bytes min=1 max=1048576 applies=now\n";
     assert_eq!(says("CONFIG GET buffer-size", root, &mut shared), format!("200 OK\n{line}.\n"));
     let all = says("CONFIG GET", root, &mut shared);
     assert!(all.starts_with(&format!("200 OK\n{line}")) && all.lines().count() == KNOBS.len() + 2);

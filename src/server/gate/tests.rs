@@ -239,7 +239,7 @@ fn who_has_proved_itself_is_never_evicted() {
 /// METP: who only looks on makes room, the account with most sessions first, and strangers do not take all places.
 #[test]
 fn onlookers_make_room_where_there_is_none() {
-    let mut users = crate::ledger::users::Users::default();
+    let mut users = crate::state::users::Users::default();
     let mut add = |name: &[u8]| users.add(name, b"pw", metp_protocol::Role::User).expect("new");
     let (first, second) = (add(b"first"), add(b"second"));
     let (mut fixture, then) = (Fixture::default(), Instant::now());

@@ -7,17 +7,17 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use metp_protocol::{ConnectionId, Notice, REPLY_LIMIT, Role};
-use socks5d::ledger::Shared;
-use socks5d::ledger::access_log::Record;
-use socks5d::ledger::connection::Connection;
-use socks5d::ledger::metrics::Stage;
-use socks5d::ledger::settings::Settings;
-use socks5d::ledger::users::{UserId, Users};
 use socks5d::metp::premises::{Footprint, Premises, Vitals};
 use socks5d::metp::{Context, Session};
 use socks5d::proto::socks5::{Host, Target};
 use socks5d::reactor::Flow;
 use socks5d::reactor::buffer::Pool;
+use socks5d::state::Shared;
+use socks5d::state::access_log::Record;
+use socks5d::state::connection::Connection;
+use socks5d::state::metrics::Stage;
+use socks5d::state::settings::Settings;
+use socks5d::state::users::{UserId, Users};
 
 use crate::fake::{End, FakeStream, Making, Peer, Readiness};
 

@@ -12,9 +12,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use metp_protocol::Role;
-use socks5d::ledger::Shared;
-use socks5d::ledger::settings::{LocalFor, Settings};
-use socks5d::ledger::users::{UserId, Users};
 use socks5d::reactor::Flow;
 use socks5d::reactor::abortive_close::AbortiveCloses;
 use socks5d::reactor::buffer::Pool;
@@ -22,6 +19,9 @@ use socks5d::reactor::names::ResolveError;
 use socks5d::reactor::selector::Side;
 use socks5d::reactor::slab::Key;
 use socks5d::socks::{Context, Reason, Session};
+use socks5d::state::Shared;
+use socks5d::state::settings::{LocalFor, Settings};
+use socks5d::state::users::{UserId, Users};
 
 use crate::fake::{End, FakeStream, Making, Peer};
 use crate::network::{Accounts, ERRORS, Fixture, NAME, Network, OWN_PORT, PASSWORD, REMEMBERED};

@@ -60,7 +60,7 @@ pub enum Direction {
 
 /// Payload that has just been delivered.
 #[derive(Clone, Copy, Debug)]
-pub struct Moved {
+pub struct Transferred {
     /// Which way.
     pub direction: Direction,
     /// How much.
@@ -71,7 +71,7 @@ pub struct Moved {
 
 /// The payload of one tunnel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct Traffic {
     /// Bytes delivered to the target.
     pub up: u64,
     /// Bytes delivered to the client.
@@ -80,7 +80,7 @@ pub struct Tally {
     pub record: Option<RecordId>,
 }
 
-impl Tally {
+impl Traffic {
     /// Whether any byte has been delivered.
     pub fn moved(&self) -> bool {
         self.up > 0 || self.down > 0
@@ -149,17 +149,17 @@ impl Shared {
 
     /// Counts payload that has been delivered. The only place where bytes are counted, so that metrics,
     /// records and access log agree.
-    pub fn count(&mut self, tally: &mut Tally, usage: &Usage, moved: Moved) {
-        let Moved { direction, bytes, now } = moved;
-        let (tallied, total, used) = match direction {
-            Direction::Up => (&mut tally.up, &mut self.metrics.up, &usage.up),
-            Direction::Down => (&mut tally.down, &mut self.metrics.down, &usage.down),
+    pub fn count(&mut self, traffic: &mut Traffic, usage: &Usage, moved: Transferred) {
+        let Transferred { direction, bytes, now } = moved;
+        let (delivered, total, used) = match direction {
+            Direction::Up => (&mut traffic.up, &mut self.metrics.up, &usage.up),
+            Direction::Down => (&mut traffic.down, &mut self.metrics.down, &usage.down),
         };
-        *tallied += bytes;
+        *delivered += bytes;
         *total += bytes;
         used.set(used.get() + bytes);
         usage.seen.set(Some(now));
-        if let Some(record) = tally.record {
+        if let Some(record) = traffic.record {
             self.access_log.add_bytes(record, bytes);
         }
     }

@@ -50,20 +50,20 @@ pub struct Usage {
 
 /// A SOCKS connection that is logged in, for as long as this lives.
 #[derive(Debug)]
-pub struct Login {
+pub struct SessionGuard {
     /// Whose it is.
     pub user: UserId,
     usage: Rc<Usage>,
 }
 
-impl Login {
+impl SessionGuard {
     /// The account's counters.
     pub fn usage(&self) -> &Usage {
         &self.usage
     }
 }
 
-impl Drop for Login {
+impl Drop for SessionGuard {
     fn drop(&mut self) {
         self.usage.open.set(self.usage.open.get().saturating_sub(1));
     }
@@ -152,12 +152,12 @@ impl Users {
     }
 
     /// Counts a SOCKS connection that has logged in. `None` if the account is gone.
-    pub fn enter(&self, user: UserId, now: Instant) -> Option<Login> {
+    pub fn open_session(&self, user: UserId, now: Instant) -> Option<SessionGuard> {
         let usage = Rc::clone(&self.accounts.get(&user)?.usage);
         usage.open.set(usage.open.get() + 1);
         usage.total.set(usage.total.get() + 1);
         usage.seen.set(Some(now));
-        Some(Login { user, usage })
+        Some(SessionGuard { user, usage })
     }
 
     /// The account of this name.
@@ -373,14 +373,14 @@ mod tests {
     fn connections_are_counted_while_they_live() {
         let (mut users, now) = (Users::default(), Instant::now());
         let id = users.add(b"alice", b"1", Role::User).expect("new");
-        let (first, second) = (users.enter(id, now), users.enter(id, now));
+        let (first, second) = (users.open_session(id, now), users.open_session(id, now));
         let usage = Rc::clone(&users.get(id).expect("there").usage);
         let counts = || (usage.open.get(), usage.total.get());
         assert_eq!(counts(), (2, 2));
         drop(first);
         assert_eq!(counts(), (1, 2));
         users.delete(id);
-        assert!(users.enter(id, now).is_none());
+        assert!(users.open_session(id, now).is_none());
         drop(second);
         assert_eq!(counts(), (0, 2));
     }

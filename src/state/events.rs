@@ -10,7 +10,7 @@ use std::rc::Rc;
 use metp_protocol::{Topic, Topics};
 
 /// Events that are kept at most.
-pub const KEPT: usize = 4096;
+pub const RING_EVENTS: usize = 4096;
 /// Sessions that may subscribe at once.
 pub const SUBSCRIBERS: usize = 64;
 
@@ -24,14 +24,14 @@ pub struct Events {
     gone: Counts,
     /// Events that there have been.
     all: Counts,
-    audience: Rc<Audience>,
+    subscriber_counts: Rc<SubscriberCounts>,
     /// Events that a subscriber did not get in time.
     lost: u64,
 }
 
 /// Who wants what.
 #[derive(Default)]
-struct Audience {
+struct SubscriberCounts {
     subscribers: Cell<usize>,
     by_topic: [Cell<usize>; Topic::ALL.len()],
 }
@@ -47,12 +47,12 @@ pub struct Subscription {
     passed: Counts,
     /// Events that it has missed and not been told of.
     missed: u64,
-    audience: Rc<Audience>,
+    subscriber_counts: Rc<SubscriberCounts>,
 }
 
 /// What a subscriber gets next.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Told<'a> {
+pub enum NextEvent<'a> {
     /// This event.
     Event(Topic, &'a str),
     /// So many events that it wanted are gone.
@@ -62,11 +62,12 @@ pub enum Told<'a> {
 impl Events {
     /// Something has happened. Its line is made only if somebody wants it.
     pub fn publish(&mut self, topic: Topic, line: impl FnOnce() -> String) {
-        let wanted = self.audience.by_topic.get(topic as usize).is_some_and(|n| n.get() > 0);
+        let wanted =
+            self.subscriber_counts.by_topic.get(topic as usize).is_some_and(|n| n.get() > 0);
         if wanted {
             self.ring.push_back((topic, line()));
             count(&mut self.all, topic);
-            if self.ring.len() > KEPT
+            if self.ring.len() > RING_EVENTS
                 && let Some((topic, _)) = self.ring.pop_front()
             {
                 self.first += 1;
@@ -87,40 +88,40 @@ impl Events {
 
     /// Sessions that have subscribed.
     pub fn subscribers(&self) -> usize {
-        self.audience.subscribers.get()
+        self.subscriber_counts.subscribers.get()
     }
 
     /// A place behind the newest event. `None`: too many have one. Who gives up another place for it misses
     /// the events that wait there.
     pub fn subscribe(&mut self, topics: Topics, missed: u64) -> Option<Subscription> {
-        let audience = Rc::clone(&self.audience);
-        if audience.subscribers.get() >= SUBSCRIBERS {
+        let subscriber_counts = Rc::clone(&self.subscriber_counts);
+        if subscriber_counts.subscribers.get() >= SUBSCRIBERS {
             return None;
         }
-        audience.subscribers.set(audience.subscribers.get() + 1);
+        subscriber_counts.subscribers.set(subscriber_counts.subscribers.get() + 1);
         let (next, passed) = (self.end(), self.all);
-        let subscription = Subscription { topics, next, passed, missed, audience };
+        let subscription = Subscription { topics, next, passed, missed, subscriber_counts };
         subscription.count(|count| count + 1);
         Some(subscription)
     }
 
     /// What this subscriber gets next.
-    pub fn next(&mut self, subscription: &mut Subscription) -> Option<Told<'_>> {
+    pub fn next(&mut self, subscription: &mut Subscription) -> Option<NextEvent<'_>> {
         if subscription.next < self.first {
             subscription.missed += subscription.between(&self.gone);
             (subscription.next, subscription.passed) = (self.first, self.gone);
         }
         let missed = std::mem::take(&mut subscription.missed);
         if missed > 0 {
-            self.miss(missed);
-            return Some(Told::Lost(missed));
+            self.count_lost(missed);
+            return Some(NextEvent::Lost(missed));
         }
         let read = usize::try_from(subscription.next - self.first).unwrap_or(usize::MAX);
         for (topic, line) in self.ring.iter().skip(read) {
             subscription.next += 1;
             count(&mut subscription.passed, *topic);
             if subscription.topics.has(*topic) {
-                return Some(Told::Event(*topic, line));
+                return Some(NextEvent::Event(*topic, line));
             }
         }
         None
@@ -132,7 +133,7 @@ impl Events {
     }
 
     /// A subscriber does not get so many any more.
-    pub fn miss(&mut self, count: u64) {
+    pub fn count_lost(&mut self, count: u64) {
         self.lost += count;
     }
 
@@ -160,7 +161,7 @@ impl Subscription {
 
     fn count(&self, change: impl Fn(usize) -> usize) {
         for topic in self.topics.iter() {
-            if let Some(count) = self.audience.by_topic.get(topic as usize) {
+            if let Some(count) = self.subscriber_counts.by_topic.get(topic as usize) {
                 count.set(change(count.get()));
             }
         }
@@ -170,7 +171,9 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.count(|count| count.saturating_sub(1));
-        self.audience.subscribers.set(self.audience.subscribers.get().saturating_sub(1));
+        self.subscriber_counts
+            .subscribers
+            .set(self.subscriber_counts.subscribers.get().saturating_sub(1));
     }
 }
 
@@ -188,8 +191,8 @@ mod tests {
         let mut lines = Vec::new();
         while let Some(told) = events.next(subscription) {
             lines.push(match told {
-                Told::Event(_, line) => line.to_owned(),
-                Told::Lost(count) => format!("lost {count}"),
+                NextEvent::Event(_, line) => line.to_owned(),
+                NextEvent::Lost(count) => format!("lost {count}"),
             });
         }
         lines
@@ -222,13 +225,13 @@ mod tests {
         let mut events = Events::default();
         let logs = Topics::default().with(Topic::Logs);
         let mut slow = events.subscribe(logs, 0).expect("room");
-        for number in 0..KEPT + 3 {
+        for number in 0..RING_EVENTS + 3 {
             events.publish(Topic::Logs, || number.to_string());
         }
-        assert_eq!(events.next(&mut slow), Some(Told::Lost(3)));
-        assert_eq!(events.next(&mut slow), Some(Told::Event(Topic::Logs, "3")));
-        assert_eq!(all_of(&mut events, &mut slow).len(), KEPT - 1);
-        assert_eq!((events.lost(), events.ring.len()), (3, KEPT));
+        assert_eq!(events.next(&mut slow), Some(NextEvent::Lost(3)));
+        assert_eq!(events.next(&mut slow), Some(NextEvent::Event(Topic::Logs, "3")));
+        assert_eq!(all_of(&mut events, &mut slow).len(), RING_EVENTS - 1);
+        assert_eq!((events.lost(), events.ring.len()), (3, RING_EVENTS));
     }
 
     #[test]
@@ -237,12 +240,12 @@ mod tests {
         let topic = |topic| Topics::default().with(topic);
         let mut logins = events.subscribe(topic(Topic::Auth), 0).expect("room");
         let _all = events.subscribe(topic(Topic::Auth).with(Topic::Logs), 0).expect("room");
-        for _ in 0..KEPT {
+        for _ in 0..RING_EVENTS {
             events.publish(Topic::Logs, String::new);
         }
         assert_eq!((events.waiting(&logins), events.next(&mut logins)), (0, None));
         events.publish(Topic::Auth, || "a".to_owned());
-        for _ in 0..KEPT {
+        for _ in 0..RING_EVENTS {
             events.publish(Topic::Logs, String::new);
         }
         events.publish(Topic::Auth, || "b".to_owned());

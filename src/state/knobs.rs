@@ -1,4 +1,4 @@
-//! The settings by name: what each is called, what it takes, when a change acts, and how it is read and
+//! The settings by name: what each is called, what it takes, when a change applies, and how it is read and
 //! changed. Command line and METP (`CONFIG`) both go through this table, so they cannot disagree.
 
 use std::fmt;
@@ -14,7 +14,7 @@ use metp_protocol::text::Seconds;
 
 /// The longest time a setting takes, in seconds: a year.
 pub const LONGEST_SECONDS: u32 = 31_536_000;
-const MANY: usize = 1_000_000_000;
+const MAX_COUNT: usize = 1_000_000_000;
 
 /// A setting that has a name.
 pub struct Knob {
@@ -24,25 +24,25 @@ pub struct Knob {
     pub unit: &'static str,
     /// What it does, in words that stand alone and name the unit of its value.
     pub what: &'static str,
-    /// When a change acts.
-    pub acts: Acts,
+    /// When a change applies.
+    pub applies: Applies,
     access: Access,
 }
 
-/// When a change acts.
+/// When a change applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Acts {
+pub enum Applies {
     /// At once, on what is open too.
     Now,
     /// On connections that come from then on.
     New,
 }
 
-impl fmt::Display for Acts {
+impl fmt::Display for Applies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Acts::Now => "now",
-            Acts::New => "new",
+            Applies::Now => "now",
+            Applies::New => "new",
         })
     }
 }
@@ -85,14 +85,14 @@ const fn knob(
     key: &'static str,
     access: Access,
     unit: &'static str,
-    acts: Acts,
+    applies: Applies,
     what: &'static str,
 ) -> Knob {
-    Knob { key, unit, what, acts, access }
+    Knob { key, unit, what, applies, access }
 }
 
 const fn timeout(key: &'static str, place: Place<Option<Duration>>, what: &'static str) -> Knob {
-    knob(key, Access::Timeout(place), "seconds", Acts::Now, what)
+    knob(key, Access::Timeout(place), "seconds", Applies::Now, what)
 }
 
 /// All settings, in the order in which they are listed.
@@ -103,84 +103,84 @@ pub const KNOBS: [Knob; 26] = {
             "buffer-size",
             Number(BUFFER_SIZES, place!(buffer_size)),
             "bytes",
-            Acts::Now,
+            Applies::Now,
             "set the size of the buffer of each direction of a tunnel, in bytes",
         ),
         knob(
             "buffer-memory",
             Number(0..=1 << 40, place!(buffer_memory)),
             "bytes",
-            Acts::Now,
+            Applies::Now,
             "let tunnels read in pieces of 4 KiB once all buffers together have this many bytes",
         ),
         knob(
             "max-connections",
-            Number(1..=MANY, place!(max_connections)),
+            Number(1..=MAX_COUNT, place!(max_connections)),
             "connections",
-            Acts::New,
+            Applies::New,
             "serve at most this many SOCKS connections at once",
         ),
         knob(
             "max-connections-per-ip",
-            Limit(0..=MANY, place!(max_connections_per_ip)),
+            Limit(0..=MAX_COUNT, place!(max_connections_per_ip)),
             "connections",
-            Acts::New,
+            Applies::New,
             "serve at most this many SOCKS connections at once from one address",
         ),
         knob(
             "max-metp-sessions",
-            Number(1..=MANY, place!(max_metp_sessions)),
+            Number(1..=MAX_COUNT, place!(max_metp_sessions)),
             "sessions",
-            Acts::New,
+            Applies::New,
             "serve at most this many METP sessions at once",
         ),
         knob(
             "dns-threads",
             Number(1..=1024, place!(dns_threads)),
             "threads",
-            Acts::Now,
+            Applies::Now,
             "look up at most this many names at once",
         ),
         knob(
             "dns-queue",
             Number(1..=1_000_000, place!(dns_queue)),
             "names",
-            Acts::Now,
+            Applies::Now,
             "let at most this many names wait to be looked up",
         ),
         knob(
             "allow-local",
             Switch(allows_local, allow_local),
             "switch",
-            Acts::New,
+            Applies::New,
             "let clients from elsewhere connect to loopback and link-local addresses",
         ),
         knob(
             "local-for",
             Local(place!(local_for)),
             "clients",
-            Acts::New,
+            Applies::New,
             "let these clients connect to loopback and link-local addresses: loopback, nobody, all",
         ),
         knob(
             "log-entries",
-            Number(0..=MANY, place!(log_entries)),
+            Number(0..=MAX_COUNT, place!(log_entries)),
             "records",
-            Acts::Now,
+            Applies::Now,
             "keep this many records in the access log of METP",
         ),
         knob(
             "log-level",
             Level(place!(log_level)),
             "level",
-            Acts::Now,
+            Applies::Now,
             "log to stderr at this level: off, error, warn, info, debug, trace",
         ),
         knob(
             "grace",
             Time(place!(grace)),
             "seconds",
-            Acts::Now,
+            Applies::Now,
             "give open connections this many seconds to finish when the server closes down",
         ),
         timeout(
@@ -218,7 +218,7 @@ pub const KNOBS: [Knob; 26] = {
             "keepalive",
             Timeout(place!(timeouts.keepalive)),
             "seconds",
-            Acts::New,
+            Applies::New,
             "probe a peer that has been silent for this many seconds",
         ),
         timeout(
@@ -250,14 +250,14 @@ pub const KNOBS: [Knob; 26] = {
             "dns-cache",
             Timeout(place!(names.found)),
             "seconds",
-            Acts::New,
+            Applies::New,
             "remember the addresses of a name for this many seconds",
         ),
         knob(
             "dns-negative-cache",
             Timeout(place!(names.failed)),
             "seconds",
-            Acts::New,
+            Applies::New,
             "remember for this many seconds that a name has no address",
         ),
     ]

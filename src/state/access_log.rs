@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::Tally;
+use super::Traffic;
 use crate::proto::socks5::{ReplyCode, Target};
 use metp_protocol::text::Escaped;
 use metp_protocol::timestamp::Timestamp;
@@ -65,7 +65,7 @@ pub struct Outcome<'a> {
     /// The answer it got.
     pub status: ReplyCode,
     /// Payload delivered.
-    pub tally: Tally,
+    pub traffic: Traffic,
     /// From the request to its end.
     pub duration: Duration,
     /// Why it ended, in one word.
@@ -89,7 +89,7 @@ impl Outcome<'_> {
     }
 
     fn result(&self) -> String {
-        let Tally { up, down, .. } = self.tally;
+        let Traffic { up, down, .. } = self.traffic;
         let seconds = self.duration.as_secs_f64();
         format!("up={up} down={down} duration={seconds:.3} reason={}", self.reason)
     }
@@ -156,7 +156,7 @@ impl AccessLog {
 
     /// A request is over: gathers its line. Fields are separated by tabs; nothing from outside can hold one.
     pub fn close(&mut self, outcome: &Outcome<'_>) {
-        let Outcome { time, user, source, target, status, tally, duration, reason, id: _ } =
+        let Outcome { time, user, source, target, status, traffic, duration, reason, id: _ } =
             outcome;
         let written = writeln!(
             self.lines,
@@ -166,8 +166,8 @@ impl AccessLog {
             source.port(),
             target.host,
             target.port,
-            tally.up,
-            tally.down,
+            traffic.up,
+            traffic.down,
             duration.as_millis(),
         );
         debug_assert!(written.is_ok(), "a String takes everything");
@@ -246,7 +246,7 @@ mod tests {
             source: "[2001:db8::1]:5000".parse().expect("a literal"),
             target: &target,
             status: ReplyCode::ConnectionRefused,
-            tally: Tally { up: 1, down: 2, record: None },
+            traffic: Traffic { up: 1, down: 2, record: None },
             duration: Duration::from_micros(3999),
             reason: "refused",
         });
