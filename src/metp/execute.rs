@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::listing::Listing;
-use super::premises::Premises;
 use super::report;
 use crate::reactor::buffer::Pool;
 use crate::state::Shared;
+use crate::state::control::Control;
 use crate::state::knobs::{KNOBS, Knob};
 use crate::state::users::UserId;
 use metp_protocol::text::Escaped;
@@ -62,7 +62,7 @@ pub struct Desk<'a> {
     pub now: Instant,
     pub pool: &'a Pool,
     pub shared: &'a mut Shared,
-    pub premises: &'a mut dyn Premises,
+    pub control: &'a mut dyn Control,
 }
 
 impl Desk<'_> {
@@ -71,7 +71,7 @@ impl Desk<'_> {
         match command {
             Command::GetMetrics => report::metrics(self.shared).into(),
             Command::GetAllMetrics => {
-                report::all_metrics(self.shared, &self.premises.vitals()).into()
+                report::all_metrics(self.shared, &self.control.status()).into()
             }
             Command::GetLogs(selection) => Listing::logs(selection, self.shared).into(),
             Command::Users => Listing::Users(None).into(),
@@ -96,7 +96,7 @@ impl Desk<'_> {
             Command::Ping(token) => {
                 Response::Pong(token.map(|token| field(Escaped(&token)))).into()
             }
-            Command::Info => report::info(self.shared, self.pool, self.premises, self.now).into(),
+            Command::Info => report::info(self.shared, self.pool, self.control, self.now).into(),
             Command::UserMetrics(name) => self.user_metrics(name.as_deref()),
             Command::ChangePassword { name, password } => self.change_password(&name, &password),
             Command::Connections(None) => self.connections(None),
@@ -104,12 +104,12 @@ impl Desk<'_> {
                 Some(user) => self.connections(Some(user)),
                 None => Response::NotFound(Missing::User).into(),
             },
-            Command::Kill(id) => match self.premises.kill(id) {
+            Command::Kill(id) => match self.control.kill(id) {
                 true => Response::Killed(1).into(),
                 false => Response::NotFound(Missing::Connection).into(),
             },
             Command::KillUser(name) => match self.shared.users.find(&name) {
-                Some(user) => Response::Killed(self.premises.kill_user(user)).into(),
+                Some(user) => Response::Killed(self.control.kill_user(user)).into(),
                 None => Response::NotFound(Missing::User).into(),
             },
             Command::ConfigGet(None) => KNOBS
@@ -124,7 +124,7 @@ impl Desk<'_> {
             Command::ConfigSet { key, value } => self.set(&key, &value),
             Command::Subscribe(topics, every) => Effect::Subscribe(topics, every).into(),
             Command::Unsubscribe => Effect::Unsubscribe.into(),
-            Command::Shutdown(grace) => match self.premises.shut_down(grace) {
+            Command::Shutdown(grace) => match self.control.begin_drain(grace) {
                 true => Response::Done.into(),
                 false => Response::AlreadyClosing.into(),
             },
@@ -183,7 +183,7 @@ impl Desk<'_> {
     }
 
     fn connections(&self, of: Option<UserId>) -> Answer {
-        Listing::Connections(0, self.premises.slots(), of).into()
+        Listing::Connections(0, self.control.slots(), of).into()
     }
 
     fn set(&mut self, key: &[u8], value: &[u8]) -> Answer {

@@ -5,10 +5,10 @@
 
 use std::time::Instant;
 
-use super::premises::Premises;
 use super::report;
 use crate::state::Shared;
 use crate::state::access_log::RecordId;
+use crate::state::control::Control;
 use crate::state::users::UserId;
 use metp_protocol::{END_OF_BODY, LogSelection, ended, user_line};
 
@@ -53,7 +53,7 @@ pub struct Piece {
 pub struct View<'a> {
     pub now: Instant,
     pub shared: &'a Shared,
-    pub premises: &'a dyn Premises,
+    pub control: &'a dyn Control,
 }
 
 /// What a step of a listing comes to.
@@ -113,7 +113,7 @@ impl Listing {
             },
             Listing::Connections(next, end, _) if *next >= *end => Step::End,
             Listing::Connections(next, _, of) => {
-                let connection = view.premises.connection(*next, *of, users);
+                let connection = view.control.connection(*next, *of, users);
                 *next += 1;
                 connection.map_or(Step::Nothing, |line| Step::Line(ended(line.to_string())))
             }

@@ -13,7 +13,7 @@
 mod execute;
 mod feed;
 mod listing;
-pub mod premises;
+
 mod report;
 
 use std::net::SocketAddr;
@@ -30,6 +30,7 @@ use crate::reactor::errno::is_of_the_peer;
 use crate::reactor::farewell::Farewell;
 use crate::reactor::selector::Service;
 use crate::state::Shared;
+use crate::state::control::Control;
 use crate::state::diagnostics::not_let_in;
 use crate::state::settings::Timeouts;
 use crate::state::users::{UserId, Users};
@@ -40,7 +41,6 @@ use metp_protocol::text::Escaped;
 use metp_protocol::{
     self, Cause, Command, LINE_LIMIT, LineTooLong, Notice, Opening, Response, Role, Status, ended,
 };
-use premises::Premises;
 
 /// Unsent octets from which on no further answer is made.
 const MUCH: usize = 64 * 1024;
@@ -78,7 +78,7 @@ pub struct Context<'a> {
     /// Users, metrics, access log, settings, events.
     pub shared: &'a mut Shared,
     /// The rest of the server.
-    pub premises: &'a mut dyn Premises,
+    pub control: &'a mut dyn Control,
 }
 
 /// How far the conversation has come.
@@ -142,7 +142,7 @@ impl<S: Stream> Session<S> {
     }
 
     /// The account that has logged in, if it is none of an administrator (any more).
-    pub fn onlooker(&self, users: &Users) -> Option<UserId> {
+    pub fn evictable_user(&self, users: &Users) -> Option<UserId> {
         let Stage::Open(user) = self.stage else { return None };
         users.get(user).is_none_or(|account| account.role == Role::User).then_some(user)
     }
@@ -300,7 +300,7 @@ impl<S: Stream> Session<S> {
     /// Makes the next piece of an answer, or tells some events. `None`: needs more of either.
     fn answer(&mut self, cx: &mut Context<'_>) -> Option<Step> {
         if let Some(listing) = &mut self.listing {
-            let view = View { now: cx.now, shared: cx.shared, premises: cx.premises };
+            let view = View { now: cx.now, shared: cx.shared, control: cx.control };
             let piece = listing.piece(&view);
             if piece.ends {
                 self.listing = None;
@@ -315,7 +315,7 @@ impl<S: Stream> Session<S> {
         match metp_protocol::line(self.input.bytes()) {
             Ok(None) => return told.then_some(Step::Go),
             // A command that was answered 200 is done (§5.1): the next one sees what it has brought about.
-            Ok(Some(_)) if !cx.premises.settled() => return Some(Step::Pause),
+            Ok(Some(_)) if !cx.control.is_idle() => return Some(Step::Pause),
             Ok(Some((line, taken))) => {
                 let line = line.to_vec();
                 // A whole message of another protocol may begin with an empty line.
@@ -424,8 +424,8 @@ impl<S: Stream> Session<S> {
             }
         };
         let change = command.is_change().then(|| command.to_string());
-        let Context { now, pool, shared, premises } = cx;
-        let mut desk = Desk { actor: user, now: *now, pool, shared, premises: *premises };
+        let Context { now, pool, shared, control } = cx;
+        let mut desk = Desk { actor: user, now: *now, pool, shared, control: *control };
         let answer = desk.execute(command);
         let change = change.filter(|_| answer.response.status() == Status::OK);
         if let Some(change) = &change {

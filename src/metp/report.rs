@@ -4,10 +4,10 @@ use std::fmt::Display;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::MUCH;
-use super::premises::{Premises, Vitals};
 use crate::proto::socks5::ReplyCode;
 use crate::reactor::buffer::Pool;
 use crate::state::Shared;
+use crate::state::control::{Control, ServerStatus};
 use crate::state::events::SUBSCRIBERS;
 use crate::state::histogram::Histogram;
 use crate::state::knobs::Knob;
@@ -63,8 +63,8 @@ pub fn capabilities() -> String {
 }
 
 /// `INFO`
-pub fn info(shared: &Shared, pool: &Pool, premises: &dyn Premises, now: Instant) -> String {
-    let (vitals, footprint) = (premises.vitals(), premises.footprint());
+pub fn info(shared: &Shared, pool: &Pool, control: &dyn Control, now: Instant) -> String {
+    let (status, process_usage) = (control.status(), control.process_usage());
     let Shared { metrics, settings, events, .. } = shared;
     let seconds = |time: Duration, digits: usize| format!("{:.digits$}", time.as_secs_f64());
     let turns = |share| seconds(metrics.turns.quantile(share).unwrap_or_default(), 6);
@@ -72,12 +72,12 @@ pub fn info(shared: &Shared, pool: &Pool, premises: &dyn Premises, now: Instant)
     lines.field("implementation", NAME);
     lines.field("version", VERSION);
     lines.field("pid", std::process::id());
-    lines.field("uptime", seconds(vitals.uptime, 3));
-    lines.field("state", if vitals.closing.is_some() { "closing" } else { "running" });
-    lines.field("descriptors", footprint.descriptors);
-    lines.field("descriptors-limit", vitals.descriptors_limit);
+    lines.field("uptime", seconds(status.uptime, 3));
+    lines.field("state", if status.closing.is_some() { "closing" } else { "running" });
+    lines.field("descriptors", process_usage.descriptors);
+    lines.field("descriptors-limit", status.descriptors_limit);
     lines.field("connections", metrics.open);
-    let admitted = settings.max_connections.min(vitals.connections_affordable);
+    let admitted = settings.max_connections.min(status.connections_affordable);
     lines.field("connections-limit", admitted);
     for (stage, count) in Stage::ALL.into_iter().zip(metrics.stages) {
         lines.field(format_args!("connections-{}", stage.word()), count);
@@ -88,15 +88,15 @@ pub fn info(shared: &Shared, pool: &Pool, premises: &dyn Premises, now: Instant)
     lines.field("buffers", pool.leased());
     lines.field("buffers-limit", settings.buffer_memory);
     lines.field("pipes", pool.pipes.open());
-    lines.field("rss", footprint.resident);
-    lines.field("dns-queued", vitals.names.queued);
-    lines.field("dns-running", vitals.names.running);
-    lines.field("dns-cached", vitals.names.remembered);
+    lines.field("rss", process_usage.resident);
+    lines.field("dns-queued", status.names.queued);
+    lines.field("dns-running", status.names.running);
+    lines.field("dns-cached", status.names.remembered);
     lines.field("loop-lag", seconds(metrics.lag.longest(now), 6));
     lines.field("loop-p50", turns(0.5));
     lines.field("loop-p99", turns(0.99));
-    lines.field("log-lines-dropped", vitals.lines_lost);
-    let left = vitals.closing.map_or_else(|| "-".to_owned(), |left| seconds(left, 3));
+    lines.field("log-lines-dropped", status.lines_lost);
+    let left = status.closing.map_or_else(|| "-".to_owned(), |left| seconds(left, 3));
     lines.field("closing-in", left);
     lines.0
 }
@@ -107,7 +107,7 @@ pub fn metrics(shared: &Shared) -> String {
 }
 
 /// `GET_METRICS ALL`
-pub fn all_metrics(shared: &Shared, vitals: &Vitals) -> String {
+pub fn all_metrics(shared: &Shared, status: &ServerStatus) -> String {
     let counted = &shared.metrics;
     let mut lines = Lines(metrics(shared));
     lines.figure("BYTES_UP", counted.up);
@@ -122,9 +122,9 @@ pub fn all_metrics(shared: &Shared, vitals: &Vitals) -> String {
         lines.figure(format_args!("REPLY_{code}"), count);
     }
     lines.figure("HANDSHAKE_FAILED", counted.unfinished);
-    lines.figure("DNS_QUERIES", vitals.names.queries);
-    lines.figure("DNS_FAILURES", vitals.names.failures);
-    lines.figure("DNS_CACHE_HITS", vitals.names.hits);
+    lines.figure("DNS_QUERIES", status.names.queries);
+    lines.figure("DNS_FAILURES", status.names.failures);
+    lines.figure("DNS_CACHE_HITS", status.names.hits);
     for (bound, count) in connect_times(&counted.connects) {
         lines.figure(format_args!("CONNECT_TIME_LE_{bound}"), count);
     }
@@ -132,7 +132,7 @@ pub fn all_metrics(shared: &Shared, vitals: &Vitals) -> String {
     lines.figure("METP_SESSIONS", counted.metp_open);
     lines.figure("METP_AUTH_FAILED", counted.metp_refused);
     lines.figure("EVENTS_LOST", shared.events.lost());
-    lines.figure("LOG_LINES_DROPPED", vitals.lines_lost);
+    lines.figure("LOG_LINES_DROPPED", status.lines_lost);
     lines.figure("PANICS", counted.panics);
     lines.figure("CONNECTIONS_KILLED", counted.killed);
     lines.0

@@ -1,214 +1,230 @@
-//! Accepting connections: a few for each turn of the loop, as long as there is room.
+//! Admission: who is let in, who has to wait, and who is evicted to make room.
 //!
-//! A SOCKS session is promised two descriptors when it is admitted: its client's and its target's. While
-//! there is no room the listener pauses, with at most one accepted connection that waits in its hands.
+//! A session that has not proved itself (no complete request, no login) may be evicted by a newcomer:
+//! thousands of half-open connections cannot keep a legitimate one out. Which one it is, [`Unproven`] decides;
+//! when, is decided here. Sessions that have proved themselves are never evicted, except for METP sessions that
+//! only look on. Pure accounting, no sockets.
 
-use std::time::Instant;
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
-
-use super::Server;
-use super::gate::{Allowance, BASE_DESCRIPTORS, Verdict};
-use super::resident::{Conversation, Resident};
-use super::unproven::Network;
-use crate::reactor::endpoint::Stream;
-use crate::reactor::listener::Accepted;
-use crate::reactor::selector::Service;
+use super::unproven::{Candidate, Network, Place, Progress, Unproven};
 use crate::reactor::slab::Key;
-use crate::socks::Reason;
-use crate::state::Shared;
-use crate::state::diagnostics::not_let_in;
-use crate::state::metrics::Stage;
-use crate::{metp, socks};
+use crate::state::users::UserId;
 
-/// Connections accepted in one turn of the loop, so that a burst does not hold up the tunnels.
-const ACCEPTS: usize = 16;
+/// A session may be evicted when it has made no progress for so long: the time for a round trip and a
+/// busy client, since an answer has been sent to it.
+const EVICT_AFTER: Duration = Duration::from_millis(500);
 
-/// METP sessions that have not logged in, at most.
-const METP_UNPROVEN: usize = 64;
+/// The same for a session whose first message is not complete, and needs no answer to become so; and for one
+/// that has been refused.
+const EVICT_SILENT_AFTER: Duration = Duration::from_millis(62);
 
-/// Descriptors that SOCKS leaves to METP, so that an administrator can always get in.
-const METP_KEPT: usize = 4;
+/// Each step of a flood divides both times by so much.
+const FLOOD_DIVISOR: u32 = 4;
 
-/// What a tunnel takes: one descriptor for its client, and one for its target.
-const SOCKS_DESCRIPTORS: usize = 2;
+/// How many steps there are: then the times are below a millisecond, which is as good as none.
+const FLOOD_STEPS: u32 = 5;
 
-/// With fewer descriptors there is no tunnel.
-pub(super) const FEWEST_DESCRIPTORS: usize = BASE_DESCRIPTORS + METP_KEPT + SOCKS_DESCRIPTORS;
+/// So long after the last eviction a flood is over.
+const QUIET: Duration = Duration::from_secs(2);
 
-impl Server {
-    pub(super) fn accept(&mut self, now: Instant) {
-        for service in [Service::Metp, Service::Socks] {
-            if let Some(listener) = self.listeners.of(service) {
-                listener.resume(now);
-            }
-            for _ in 0..ACCEPTS {
-                if !self.accept_one(service, now) {
-                    break;
-                }
-            }
-        }
-    }
+/// A flood goes down a step when a generation takes so many times as long as it would at its fastest.
+const RELAXED: u32 = 4;
 
-    /// Accepts a connection and decides what becomes of it. Says whether another may follow.
-    fn accept_one(&mut self, service: Service, now: Instant) -> bool {
-        let Some(listener) = self.listeners.of(service) else { return false };
-        let (mut stream, source) = match listener.accept(now) {
-            Accepted::Connection(stream, source) => (stream, source),
-            Accepted::Nothing => return false,
-            Accepted::Exhausted(error) => {
-                if let Some(error) = error {
-                    log::warn!("{service}: cannot accept connections for now: {error}");
-                }
-                return false;
-            }
-        };
-        if self.world.shared.to_own_ports.contains_key(&source) {
-            // It is this server itself, by way of another address.
-            not_let_in(service, source, "own-port");
-            // If it cannot be had, closing is orderly and nothing else.
-            let _ = stream.reset_on_close();
-            return true;
-        }
-        let allowance = self.allowance(service);
-        let (sessions, users) = (&self.sessions, &self.world.shared.users);
-        let evictable = |key| sessions.get(key).and_then(|resident| resident.evictable(users));
-        let network = Network::from(source.ip());
-        match self.gates.of(service).judge(network, allowance, now, evictable) {
-            Verdict::Admit => self.admit(service, stream, source, now),
-            Verdict::Replace(key) => {
-                self.end(key, Reason::Displaced, now);
-                self.admit(service, stream, source, now);
-            }
-            Verdict::TooMany => {
-                let Shared { metrics, diagnostics, .. } = &mut self.world.shared;
-                metrics.refused_limit += u64::from(service == Service::Socks);
-                diagnostics.address_is_full(service, source.ip(), now);
-                not_let_in(service, source, "too-many-connections");
-            }
-            Verdict::Wait(until) => {
-                if let Some(listener) = self.listeners.of(service)
-                    && listener.hold(stream, source, now, until)
-                {
-                    let of = if allowance.room { " without a login or request" } else { "" };
-                    log::warn!("{service}: the limit of connections{of} is reached, others wait");
-                }
-                return false;
-            }
-        }
-        true
-    }
+/// How many different weights of unproven sessions are looked at to find one that may be evicted.
+const SCAN_LIMIT: usize = 128;
 
-    /// Descriptors that are open or promised, pipes not counted: two for each SOCKS session, one for each METP
-    /// session, for each look-up that its session has left behind, and for each connection that waits for its
-    /// reset.
-    pub(super) fn spoken_for(&self) -> usize {
-        let metrics = &self.world.shared.metrics;
-        metrics
-            .open
-            .saturating_mul(SOCKS_DESCRIPTORS)
-            .saturating_add(metrics.metp_open)
-            .saturating_add(self.world.names.orphans())
-            .saturating_add(self.world.closes.len())
-            .saturating_add(BASE_DESCRIPTORS)
-    }
+/// How many METP sessions are looked at to find the account that has most of them.
+const LOGGED_IN_SCAN_LIMIT: usize = 1024;
 
-    /// SOCKS connections for which there are descriptors now, those that are open included. Idle pipes do not
-    /// count, since they give way.
-    pub(super) fn affordable(&self) -> usize {
-        let metrics = &self.world.shared.metrics;
-        let kept = METP_KEPT.saturating_sub(metrics.metp_open);
-        let others = self.spoken_for().saturating_sub(metrics.open * SOCKS_DESCRIPTORS);
-        self.descriptors.saturating_sub(others).saturating_sub(kept) / SOCKS_DESCRIPTORS
-    }
+/// Descriptors of the process itself: standard streams, poll, waker, signals, listeners, a waiting
+/// connection for each of these, and a few that are opened for a moment. What the process has inherited beyond
+/// its standard streams is counted at the start and comes on top.
+pub const BASE_DESCRIPTORS: usize = 16;
 
-    /// What a service allows now.
-    fn allowance(&self, service: Service) -> Allowance {
-        let Shared { metrics, settings, .. } = &self.world.shared;
-        let pipes = self.world.pool.pipes.open().saturating_mul(2);
-        let free = self.descriptors.saturating_sub(self.spoken_for()).saturating_sub(pipes);
-        let kept = METP_KEPT.saturating_sub(metrics.metp_open);
-        match service {
-            Service::Socks => Allowance {
-                room: metrics.open < settings.max_connections && free >= SOCKS_DESCRIPTORS + kept,
-                unproven: (settings.max_connections / 2).max(1),
-                per_source: settings.max_connections_per_ip,
-            },
-            Service::Metp => Allowance {
-                room: metrics.metp_open < settings.max_metp_sessions && free >= 1,
-                // Strangers at METP take neither all descriptors, where these are few, nor all places.
-                unproven: METP_UNPROVEN
-                    .min(self.descriptors / 16)
-                    .min(settings.max_metp_sessions / 2)
-                    .max(1),
-                per_source: None,
-            },
-        }
-    }
+/// Who is let in to one service.
+#[derive(Default)]
+pub struct AdmissionControl {
+    unproven: Unproven,
+    flood: Flood,
+    /// Sessions that have proved themselves and may become evictable, the oldest first.
+    logged_in: Vec<Key>,
+}
 
-    /// Whether so much room has come free that it is worth while to accept again. A little more than one
-    /// place, so that a full house does not open and close its doors for each guest.
-    pub(super) fn roomy(&self, service: Service) -> bool {
-        let Shared { metrics, settings, .. } = &self.world.shared;
-        let (open, limit) = match service {
-            Service::Socks => (metrics.open, settings.max_connections),
-            Service::Metp => (metrics.metp_open, settings.max_metp_sessions),
-        };
-        open < limit - limit / 32
-    }
+/// What a service allows at this moment.
+#[derive(Clone, Copy)]
+pub struct Allowance {
+    /// Whether there is room for one more session at all.
+    pub room: bool,
+    /// Unproven sessions at once.
+    pub unproven: usize,
+    /// Sessions from one address at once.
+    pub per_source: Option<usize>,
+}
 
-    /// A session has had a turn: admission has to know how far it has come in it.
-    pub(super) fn note_progress(&mut self, key: Key, now: Instant) {
-        let Some(resident) = self.sessions.get_mut(key) else { return };
-        let Some(place) = resident.place else { return };
-        let service = resident.conversation.service();
-        let gate = self.gates.of(service);
-        if let Some(progress) = resident.conversation.progress() {
-            gate.advance(place, progress, now);
-            return;
-        }
-        resident.place = None;
-        gate.prove(place, (service == Service::Metp).then_some(key));
-        if let Some(listener) = self.listeners.of(service) {
-            listener.resume_if_held();
-        }
-    }
+/// Why a session that has logged in may be evicted all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evictable {
+    /// It is over, and its client has not left yet.
+    Done,
+    /// It is of this account, which may only look on.
+    OfAccount(UserId),
+}
 
-    fn admit(
+/// What becomes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is let in.
+    Admit,
+    /// It is let in in place of this one.
+    Replace(Key),
+    /// It has to wait until there is room, or until this time, when another may have to make room.
+    Wait(Option<Instant>),
+    /// Its address has too many already.
+    TooMany,
+}
+
+impl AdmissionControl {
+    /// Judges a connection from `network`. `evictable` tells of a session that has logged in whether it may be
+    /// evicted.
+    ///
+    /// Where the unproven have all the places that they may have, one of them is evicted. Where there is no room
+    /// for anybody, it is a session that only looks on, if there is one.
+    pub fn decide(
         &mut self,
-        service: Service,
-        stream: TcpStream,
-        source: std::net::SocketAddr,
+        network: Network,
+        allowance: Allowance,
         now: Instant,
-    ) {
-        let conversation = match service {
-            Service::Socks => Conversation::Socks(socks::Session::new(stream, source, now)),
-            Service::Metp => {
-                Conversation::Metp(Some(Box::new(metp::Session::new(stream, source, now))))
-            }
-        };
-        let resident = Resident::new(conversation);
-        let Some(key) = self.sessions.insert(resident) else { return };
-        let metrics = &mut self.world.shared.metrics;
-        *metrics.accepted_mut(service) += 1;
-        if service == Service::Socks {
-            metrics.step(None, Some(Stage::Hello));
+        evictable: impl Fn(Key) -> Option<Evictable>,
+    ) -> Verdict {
+        let limit = allowance.per_source;
+        if limit.is_some_and(|limit| self.unproven.open_from(network) >= limit) {
+            return Verdict::TooMany;
         }
-        *metrics.open_mut(service) += 1;
-        let place = self.gates.of(service).enter(key, source.ip().into(), now);
-        let registered = match self.sessions.get_mut(key) {
-            Some(resident) => {
-                resident.place = place;
-                resident.register(key, &self.world.selector)
+        if self.unproven.len() < allowance.unproven {
+            if allowance.room {
+                return Verdict::Admit;
             }
-            None => Ok(()),
-        };
-        match registered {
-            Ok(()) => self.arm(key),
-            Err(error) => {
-                log::warn!("cannot watch a new connection: {error}");
-                self.end(key, Reason::Displaced, now);
+            if let Some(key) = self.onlooker(evictable) {
+                return Verdict::Replace(key);
             }
         }
+        let divisor = self.flood.divisor(now);
+        let mut until: Option<Instant> = None;
+        for candidate in self.unproven.candidates(SCAN_LIMIT) {
+            let Candidate { key, progress, since, heard, heaviest } = candidate;
+            if !heard {
+                // What it says may not have been heard; ask again with the next turn.
+                match heaviest {
+                    true => return Verdict::Wait(Some(now)),
+                    false => continue,
+                }
+            }
+            let due = since
+                + match (progress, heaviest) {
+                    (Progress::Refused | Progress::Nothing, true) => EVICT_SILENT_AFTER / divisor,
+                    (Progress::Greeted | Progress::LoggedIn, true) => EVICT_AFTER / divisor,
+                    (_, false) => EVICT_AFTER,
+                };
+            if due <= now {
+                self.flood.evicted(self.unproven.len(), now);
+                return Verdict::Replace(key);
+            }
+            until = until.into_iter().chain([due]).min();
+        }
+        self.flood.waited |= until.is_some();
+        Verdict::Wait(until)
+    }
+
+    /// A session has been let in. `None` if there are too many to count.
+    pub fn enter(&mut self, key: Key, network: Network, now: Instant) -> Option<Place> {
+        self.unproven.enter(key, network, now)
+    }
+
+    /// An unproven session has had a turn, and has come so far.
+    pub fn advance(&mut self, place: Place, progress: Progress, now: Instant) {
+        self.unproven.advance(place, progress, now);
+    }
+
+    /// A session has proved itself. `key`: it may become evictable all the same.
+    pub fn prove(&mut self, place: Place, key: Option<Key>) {
+        self.unproven.prove(place);
+        self.logged_in.extend(key);
+    }
+
+    /// A session of this network has ended; with a place, if it had not proved itself.
+    pub fn leave(&mut self, key: Key, from: Option<impl Into<Network>>, place: Option<Place>) {
+        match (place, from) {
+            (Some(place), _) => self.unproven.leave(place),
+            (None, Some(network)) => {
+                self.unproven.leave_proven(network.into());
+                self.logged_in.retain(|other| *other != key);
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// A session that is over, or else the oldest one of the account that has most of those that look on.
+    fn onlooker(&self, evictable: impl Fn(Key) -> Option<Evictable>) -> Option<Key> {
+        let mut accounts: HashMap<UserId, (usize, Reverse<usize>, Key)> = HashMap::new();
+        for (age, key) in self.logged_in.iter().take(LOGGED_IN_SCAN_LIMIT).enumerate() {
+            match evictable(*key) {
+                None => {}
+                Some(Evictable::Done) => return Some(*key),
+                Some(Evictable::OfAccount(user)) => {
+                    accounts.entry(user).or_insert((0, Reverse(age), *key)).0 += 1;
+                }
+            }
+        }
+        accounts.into_values().max_by_key(|(count, age, _)| (*count, *age)).map(|(.., key)| key)
     }
 }
+
+/// How fast newcomers come that do not prove themselves. As long as those behind them have to wait for
+/// evictions, the times shrink: whoever comes behind any flood, to a server of any size, waits no longer than
+/// all of them together, which is 4/3 of the first.
+#[derive(Default)]
+struct Flood {
+    step: u32,
+    /// Evictions in this generation: half as many as there are unproven sessions.
+    evicted: usize,
+    /// Whether somebody had to wait in it.
+    waited: bool,
+    began: Option<Instant>,
+    last: Option<Instant>,
+}
+
+impl Flood {
+    /// What times are divided by.
+    fn divisor(&mut self, now: Instant) -> u32 {
+        if self.last.is_some_and(|last| now > last + QUIET) {
+            *self = Flood::default();
+        }
+        FLOOD_DIVISOR.pow(self.step)
+    }
+
+    /// An unproven session has been evicted, one of so many.
+    fn evicted(&mut self, unproven: usize, now: Instant) {
+        self.last = Some(now);
+        self.evicted += 1;
+        let began = *self.began.get_or_insert(now);
+        if self.evicted < unproven / 2 {
+            return;
+        }
+        let relaxed = now.saturating_duration_since(began)
+            > EVICT_AFTER * RELAXED / FLOOD_DIVISOR.pow(self.step);
+        self.step = match (self.waited, relaxed) {
+            (true, _) => (self.step + 1).min(FLOOD_STEPS),
+            (false, true) => self.step.saturating_sub(1),
+            (false, false) => self.step,
+        };
+        (self.evicted, self.waited, self.began) = (0, false, Some(now));
+    }
+}
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use mio::unix::pipe::Receiver;
 
-use super::admission::FEWEST_DESCRIPTORS;
+use super::accept::FEWEST_DESCRIPTORS;
 use crate::reactor::log_thread::Outlet;
 use crate::reactor::resolver::{Lookup, system_lookup};
 use crate::state::settings::Settings;

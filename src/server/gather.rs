@@ -15,7 +15,7 @@ const MANY_LINES: usize = 64 * 1024;
 impl Server {
     /// Lets lines of the access log wait for others, a little: each hand-over wakes a thread.
     pub(super) fn gather_lines(&mut self, now: Instant) {
-        match (self.world.shared.access_log.gathered(), self.lines_due) {
+        match (self.services.shared.access_log.gathered(), self.lines_due) {
             (0, _) => {}
             (few, None) if few < MANY_LINES => self.lines_due = now.checked_add(GATHER_LINES),
             (few, Some(due)) if few < MANY_LINES && now < due => {}
@@ -25,8 +25,8 @@ impl Server {
 
     /// Gives subscribers a turn when there are events, but not one for each.
     pub(super) fn gather_events(&mut self, now: Instant) {
-        self.world.shared.events.trim();
-        let end = self.world.shared.events.end();
+        self.services.shared.events.trim();
+        let end = self.services.shared.events.end();
         if self.told == end {
             return;
         }
@@ -36,10 +36,10 @@ impl Server {
         }
         (self.told, self.events_due) = (end, None);
         for key in std::mem::take(&mut self.subscribers) {
-            if let Some(resident) = self.sessions.get_mut(key)
-                && resident.conversation.subscribes()
+            if let Some(entry) = self.sessions.get_mut(key)
+                && entry.session.subscribes()
             {
-                self.queues.put(key, resident);
+                self.queues.put(key, entry);
                 self.subscribers.push(key);
             }
         }
@@ -47,7 +47,7 @@ impl Server {
 
     pub(super) fn hand_over_lines(&mut self) {
         self.lines_due = None;
-        let lines = self.world.shared.access_log.take_lines();
+        let lines = self.services.shared.access_log.take_lines();
         if let Some(outlet) = &self.outlet
             && !lines.is_empty()
         {

@@ -4,15 +4,15 @@
 //! sessions whose deadline may have passed; *accept* lets new ones in; *end* closes those that are to be
 //! closed; *run* gives some of the queued sessions a turn. `selector-notes.md` tells the whole story.
 
+mod accept;
 mod admission;
-mod closing;
 mod config;
-mod gate;
+mod control;
+mod entry;
 mod gather;
-mod house;
 mod lists;
-mod queues;
-mod resident;
+mod run_queue;
+mod shutdown;
 mod unproven;
 
 use std::io;
@@ -37,37 +37,37 @@ use crate::reactor::wheel::Wheel;
 use crate::socks::{Context, Reason};
 use crate::state::Shared;
 use crate::state::diagnostics::not_let_in;
-use closing::{Stop, Terminal};
+use admission::AdmissionControl;
 use common::process::cannot;
 pub use config::{Config, Descriptors};
-use gate::Gate;
-use house::{House, Orders};
-use queues::Queues;
-use resident::{Conversation, Resident};
+use control::{PendingActions, ServerControl};
+use entry::{AnySession, SessionEntry};
+use run_queue::RunQueues;
+use shutdown::{Shutdown, Terminal};
 
 /// How long peers have to take what was sent to them before the process ends with a reset of their connections.
-const FINAL_CLOSES: Duration = Duration::from_secs(1);
+const LAST_CLOSES_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A server that is bound to its ports.
 pub struct Server {
-    sessions: Slab<Resident>,
+    sessions: Slab<SessionEntry>,
     /// Sessions that are to get a turn.
-    queues: Queues,
+    queues: RunQueues,
     /// When the last wait for events ended.
     woken: Option<Instant>,
     wheel: Wheel<Key>,
     listeners: Listeners,
-    gates: Gates,
+    admissions: Admissions,
     /// Descriptors that the process may have.
     descriptors_limit: usize,
     /// The same without what it has inherited.
     descriptors: usize,
     /// Bytes of address space that it may have, if that is limited.
     address_space: Option<usize>,
-    world: World,
+    services: Services,
     outlet: Option<Outlet>,
     diagnostics: Option<Outlet>,
-    /// When the gathered lines of the access log are to be handed over.
+    /// When the gathered lines of the access log are to be handed is_over.
     lines_due: Option<Instant>,
     /// METP sessions that have subscribed to events.
     subscribers: Vec<Key>,
@@ -76,7 +76,7 @@ pub struct Server {
     /// When they are to be told of newer ones.
     events_due: Option<Instant>,
     /// What administrators have asked for.
-    orders: Orders,
+    pending: PendingActions,
     /// Changes of settings that have been passed on.
     applied: u64,
     /// The setting of which open tunnels were last told.
@@ -86,7 +86,7 @@ pub struct Server {
     /// Whether signals may wait in their pipe.
     signalled: bool,
     terminal: Terminal,
-    stop: Stop,
+    shutdown: Shutdown,
 }
 
 /// Those that still accept connections.
@@ -97,13 +97,13 @@ struct Listeners {
 }
 
 #[derive(Default)]
-struct Gates {
-    socks: Gate,
-    metp: Gate,
+struct Admissions {
+    socks: AdmissionControl,
+    metp: AdmissionControl,
 }
 
 /// What all sessions use.
-struct World {
+struct Services {
     selector: Selector,
     names: Names,
     pool: Pool,
@@ -155,29 +155,29 @@ impl Server {
         let pool = Pool::new(shared.settings.buffer_size, shared.settings.buffer_memory);
         Ok(Server {
             sessions: Slab::default(),
-            queues: Queues::default(),
+            queues: RunQueues::default(),
             woken: None,
             wheel: Wheel::new(began),
             listeners: Listeners { socks: Some(socks), metp: Some(metp) },
-            gates: Gates::default(),
+            admissions: Admissions::default(),
             descriptors_limit: config.descriptors.limit(),
             descriptors,
             address_space: config.address_space,
-            world: World { selector, names, pool, closes: AbortiveCloses::default(), shared },
+            services: Services { selector, names, pool, closes: AbortiveCloses::default(), shared },
             outlet: config.access_log,
             diagnostics: config.diagnostics,
             lines_due: None,
             subscribers: Vec::new(),
             told: 0,
             events_due: None,
-            orders: Orders::default(),
+            pending: PendingActions::default(),
             applied: 0,
             ack_timeout,
             began,
             signals,
             signalled: false,
             terminal: Terminal { is_watched: config.on_terminal, check: None },
-            stop: Stop::No,
+            shutdown: Shutdown::Running,
         })
     }
 
@@ -195,7 +195,7 @@ impl Server {
     /// # Errors
     /// If waiting for events fails, which nothing can mend.
     pub fn run(mut self) -> io::Result<()> {
-        while !self.over() {
+        while !self.is_over() {
             self.turn()?;
         }
         let now = Instant::now();
@@ -204,8 +204,8 @@ impl Server {
             self.end(key, Reason::Shutdown, now);
         }
         self.hand_over_lines();
-        self.world.shared.tell_counted_failures(None);
-        self.finish_closes(now + FINAL_CLOSES)?;
+        self.services.shared.tell_counted_failures(None);
+        self.finish_closes(now + LAST_CLOSES_TIMEOUT)?;
         self.tell_what_was_served();
         Ok(())
     }
@@ -214,43 +214,43 @@ impl Server {
         let before = Instant::now();
         if let Some(woken) = self.woken {
             let took = before.saturating_duration_since(woken);
-            self.world.shared.metrics.count_turn(took, before);
+            self.services.shared.metrics.count_turn(took, before);
         }
-        let timeout = self.patience(before);
-        self.world.selector.select(timeout)?;
+        let timeout = self.poll_timeout(before);
+        self.services.selector.select(timeout)?;
         let now = Instant::now();
         self.woken = Some(now);
         self.note(now);
         self.check_terminal(now);
-        self.world.shared.tell_counted_failures(Some(now));
+        self.services.shared.tell_counted_failures(Some(now));
         self.expire(now);
         self.accept(now);
-        self.orders.begin_turn();
+        self.pending.begin_turn();
         self.end_some(now);
         self.run_queues(now);
         self.sweep_closes(now);
-        self.close_up(now);
+        self.finish_drain(now);
         self.gather_lines(now);
         self.gather_events(now);
         Ok(())
     }
 
     /// How long the loop may wait for events.
-    fn patience(&mut self, now: Instant) -> Option<Duration> {
-        let idle = self.queues.is_empty() && self.orders.are_done() && !self.signalled;
+    fn poll_timeout(&mut self, now: Instant) -> Option<Duration> {
+        let idle = self.queues.is_empty() && self.pending.are_done() && !self.signalled;
         if !idle || self.listeners.all().any(|listener| listener.ready()) {
             return Some(Duration::ZERO);
         }
         let resumes = self.listeners.all().filter_map(|listener| listener.resumes()).min();
-        let grace = match self.stop {
-            Stop::Graceful { until, .. } | Stop::Farewell(until) => Some(until),
-            Stop::No | Stop::Now => None,
+        let grace = match self.shutdown {
+            Shutdown::Draining { until, .. } | Shutdown::NotifyingAdmins(until) => Some(until),
+            Shutdown::Running | Shutdown::Immediate => None,
         };
-        let names = self.world.names.check(now);
-        let sweep = self.world.pool.pipes.next_sweep();
+        let names = self.services.names.check(now);
+        let sweep = self.services.pool.pipes.next_sweep();
         let gathered = self.lines_due.into_iter().chain(self.events_due).min();
-        let closes = self.world.closes.next_sweep();
-        let failures = self.world.shared.diagnostics.next_count();
+        let closes = self.services.closes.next_sweep();
+        let failures = self.services.shared.diagnostics.next_count();
         let (wheel, terminal) = (self.wheel.next_alarm(), self.terminal.check);
         let alarms = [wheel, names, resumes, grace, gathered, sweep, closes, failures, terminal];
         let next = alarms.into_iter().flatten().min()?;
@@ -260,12 +260,12 @@ impl Server {
     /// Raises the flags that events name and queues the sessions they belong to.
     fn note(&mut self, now: Instant) {
         let mut woken = false;
-        for (source, event) in self.world.selector.events() {
+        for (source, event) in self.services.selector.events() {
             match source {
                 Source::Session(key, side) => {
-                    if let Some(resident) = self.sessions.get_mut(key) {
-                        resident.note(side, event);
-                        self.queues.put(key, resident);
+                    if let Some(entry) = self.sessions.get_mut(key) {
+                        entry.note(side, event);
+                        self.queues.put(key, entry);
                     }
                 }
                 Source::Listener(service) => {
@@ -278,7 +278,7 @@ impl Server {
             }
         }
         // Whoever was to wake the loop may have failed.
-        if woken || self.world.names.ready() {
+        if woken || self.services.names.ready() {
             self.take_answers(now);
         }
         if self.signalled {
@@ -287,35 +287,35 @@ impl Server {
     }
 
     fn take_answers(&mut self, now: Instant) {
-        for reply in self.world.names.replies(now) {
-            if let Some(resident) = self.sessions.get_mut(reply.key)
-                && let Conversation::Socks(session) = &mut resident.conversation
+        for reply in self.services.names.replies(now) {
+            if let Some(entry) = self.sessions.get_mut(reply.key)
+                && let AnySession::Socks(session) = &mut entry.session
             {
                 session.resolved(reply.addresses);
-                self.queues.put(reply.key, resident);
+                self.queues.put(reply.key, entry);
             }
         }
     }
 
-    /// Queues the sessions whose alarm is due; they find out themselves whether it still means anything.
+    /// RunQueues the sessions whose alarm is due; they find out themselves whether it still means anything.
     fn expire(&mut self, now: Instant) {
         let mut due = Vec::new();
         self.wheel.expire(now, &mut due);
         for (tick, key) in due {
-            if let Some(resident) = self.sessions.get_mut(key)
-                && resident.armed == Some(tick)
+            if let Some(entry) = self.sessions.get_mut(key)
+                && entry.armed == Some(tick)
             {
-                resident.armed = None;
-                self.queues.put(key, resident);
+                entry.armed = None;
+                self.queues.put(key, entry);
             }
         }
     }
 
     /// Some turns for each kind of session.
     fn run_queues(&mut self, now: Instant) {
-        let spare = self.descriptors.saturating_sub(self.spoken_for()) / 4;
-        self.world.pool.resize(self.world.shared.settings.buffer_size);
-        self.world.pool.pipes.sweep(now, spare);
+        let spare = self.descriptors.saturating_sub(self.reserved_descriptors()) / 4;
+        self.services.pool.resize(self.services.shared.settings.buffer_size);
+        self.services.pool.pipes.sweep(now, spare);
         let mut round = self.queues.round();
         while let Some(key) = self.queues.take(&mut round) {
             self.give_turn(key, now);
@@ -324,37 +324,37 @@ impl Server {
 
     /// Connections that wait for their reset have a quarter of the free descriptors, as pipes do.
     fn sweep_closes(&mut self, now: Instant) {
-        if !self.world.closes.is_empty() {
-            let others = self.spoken_for() - self.world.closes.len();
-            self.world.closes.sweep(now, self.descriptors.saturating_sub(others) / 4);
+        if !self.services.closes.is_empty() {
+            let others = self.reserved_descriptors() - self.services.closes.len();
+            self.services.closes.sweep(now, self.descriptors.saturating_sub(others) / 4);
         }
     }
 
     fn give_turn(&mut self, key: Key, now: Instant) {
-        let Some(resident) = self.sessions.get_mut(key) else { return };
-        resident.queued = false;
-        if resident.doomed.get() {
+        let Some(entry) = self.sessions.get_mut(key) else { return };
+        entry.queued = false;
+        if entry.close_pending.get() {
             return;
         }
-        let world = &mut self.world;
-        let turn = match &mut resident.conversation {
-            Conversation::Socks(session) => {
-                catch_unwind(AssertUnwindSafe(|| session.turn(&mut world.context(key, now))))
+        let services = &mut self.services;
+        let turn = match &mut entry.session {
+            AnySession::Socks(session) => {
+                catch_unwind(AssertUnwindSafe(|| session.turn(&mut services.context(key, now))))
             }
-            Conversation::Metp(slot) => match slot.take() {
+            AnySession::Metp(slot) => match slot.take() {
                 Some(session) => self.give_metp_turn(key, session, now),
                 None => return,
             },
         };
-        self.note_progress(key, now);
-        let Some(resident) = self.sessions.get_mut(key) else { return };
+        self.record_progress(key, now);
+        let Some(entry) = self.sessions.get_mut(key) else { return };
         match turn {
             Ok(Flow::Wait) => self.arm(key),
-            Ok(Flow::Again) => self.queues.put_back(key, resident),
+            Ok(Flow::Again) => self.queues.put_back(key, entry),
             Ok(Flow::Close) => self.end(key, Reason::Finished, now),
             Err(_) => {
                 // The panic hook has logged where and why.
-                self.world.shared.metrics.panics += 1;
+                self.services.shared.metrics.panics += 1;
                 self.end(key, Reason::Panic, now);
             }
         }
@@ -367,58 +367,58 @@ impl Server {
         mut session: Box<metp::Session<TcpStream>>,
         now: Instant,
     ) -> std::thread::Result<Flow> {
-        let vitals = self.vitals(now);
-        let World { pool, shared, .. } = &mut self.world;
-        let (sessions, orders) = (&self.sessions, &mut self.orders);
+        let status = self.status(now);
+        let Services { pool, shared, .. } = &mut self.services;
+        let (sessions, pending) = (&self.sessions, &mut self.pending);
         let grace = shared.settings.grace;
-        let premises = &mut House { now, sessions, orders, grace, vitals };
-        let mut cx = metp::Context { now, pool, shared, premises };
+        let control = &mut ServerControl { now, sessions, pending, grace, status };
+        let mut cx = metp::Context { now, pool, shared, control };
         let turn = catch_unwind(AssertUnwindSafe(|| session.turn(&mut cx)));
         if session.subscribes() && !self.subscribers.contains(&key) {
             self.subscribers.push(key);
         }
-        if let Some(resident) = self.sessions.get_mut(key) {
-            resident.conversation = Conversation::Metp(Some(session));
+        if let Some(entry) = self.sessions.get_mut(key) {
+            entry.session = AnySession::Metp(Some(session));
         }
-        self.follow_up(now);
+        self.run_pending_actions(now);
         turn
     }
 
     /// Makes sure that the wheel asks by the session's deadline.
     fn arm(&mut self, key: Key) {
-        let Some(resident) = self.sessions.get_mut(key) else { return };
-        let timeouts = &self.world.shared.settings.timeouts;
-        if let Some(deadline) = resident.conversation.deadline(timeouts)
-            && !resident.armed.is_some_and(|armed| self.wheel.covers(armed, deadline))
+        let Some(entry) = self.sessions.get_mut(key) else { return };
+        let timeouts = &self.services.shared.settings.timeouts;
+        if let Some(deadline) = entry.session.deadline(timeouts)
+            && !entry.armed.is_some_and(|armed| self.wheel.covers(armed, deadline))
         {
-            resident.armed = Some(self.wheel.arm(deadline, key));
+            entry.armed = Some(self.wheel.arm(deadline, key));
         }
     }
 
     /// Removes a session, which closes its descriptors, and lets waiting connections in.
     fn end(&mut self, key: Key, reason: Reason, now: Instant) {
-        let Some(resident) = self.sessions.remove(key) else { return };
-        let service = resident.conversation.service();
-        *self.world.shared.metrics.open_mut(service) -= 1;
+        let Some(entry) = self.sessions.remove(key) else { return };
+        let service = entry.session.service();
+        *self.services.shared.metrics.open_mut(service) -= 1;
         if service == Service::Metp {
             self.subscribers.retain(|subscriber| *subscriber != key);
         }
-        let place = resident.place;
-        self.gates.of(service).leave(key, resident.conversation.source(), place);
-        match resident.conversation {
-            Conversation::Socks(session) => {
-                session.close(reason, &mut self.world.context(key, now));
+        let place = entry.place;
+        self.admissions.of(service).leave(key, entry.session.source(), place);
+        match entry.session {
+            AnySession::Socks(session) => {
+                session.close(reason, &mut self.services.context(key, now));
             }
             // One that has logged in was let in; why one that is refused is, has been said.
-            Conversation::Metp(Some(session))
+            AnySession::Metp(Some(session))
                 if reason == Reason::Displaced && place.is_some() && !session.is_leaving() =>
             {
                 not_let_in(service, session.source(), reason);
             }
-            Conversation::Metp(_) => {}
+            AnySession::Metp(_) => {}
         }
         for service in [Service::Socks, Service::Metp] {
-            if self.roomy(service)
+            if self.has_headroom(service)
                 && let Some(listener) = self.listeners.of(service)
             {
                 listener.resume_now();
@@ -444,8 +444,8 @@ impl Listeners {
     }
 }
 
-impl Gates {
-    fn of(&mut self, service: Service) -> &mut Gate {
+impl Admissions {
+    fn of(&mut self, service: Service) -> &mut AdmissionControl {
         match service {
             Service::Socks => &mut self.socks,
             Service::Metp => &mut self.metp,
@@ -453,9 +453,9 @@ impl Gates {
     }
 }
 
-impl World {
+impl Services {
     fn context(&mut self, key: Key, now: Instant) -> Context<'_, TcpStream> {
-        let World { selector, names, pool, closes, shared } = self;
+        let Services { selector, names, pool, closes, shared } = self;
         Context { key, now, network: selector, names, pool, closes, shared }
     }
 }

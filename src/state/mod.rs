@@ -2,6 +2,7 @@
 
 pub mod access_log;
 pub mod connection;
+pub mod control;
 pub mod diagnostics;
 pub mod events;
 pub mod histogram;

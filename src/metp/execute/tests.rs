@@ -2,8 +2,8 @@
 
 use super::super::listing::View;
 use super::*;
-use crate::metp::premises::{Footprint, Vitals};
 use crate::state::connection::Connection;
+use crate::state::control::{ProcessUsage, ServerStatus};
 use crate::state::metrics::{Metrics, Stage};
 use crate::state::settings::Settings;
 use crate::state::users::Users;
@@ -17,7 +17,7 @@ struct FakeServer {
     closing: Option<Option<Duration>>,
 }
 
-impl Premises for FakeServer {
+impl Control for FakeServer {
     fn slots(&self) -> u32 {
         3
     }
@@ -53,22 +53,22 @@ impl Premises for FakeServer {
         usize::from(Some(user) == self.alice)
     }
 
-    fn settled(&self) -> bool {
+    fn is_idle(&self) -> bool {
         true
     }
 
-    fn shut_down(&mut self, grace: Option<Duration>) -> bool {
+    fn begin_drain(&mut self, grace: Option<Duration>) -> bool {
         let news = self.closing.is_none();
         self.closing.get_or_insert(grace);
         news
     }
 
-    fn footprint(&self) -> Footprint {
-        Footprint { descriptors: 15, resident: 0 }
+    fn process_usage(&self) -> ProcessUsage {
+        ProcessUsage { descriptors: 15, resident: 0 }
     }
 
-    fn vitals(&self) -> Vitals {
-        Vitals { uptime: Duration::from_secs(12), ..Vitals::default() }
+    fn status(&self) -> ServerStatus {
+        ServerStatus { uptime: Duration::from_secs(12), ..ServerStatus::default() }
     }
 }
 
@@ -92,11 +92,11 @@ fn answers(line: &str, actor: UserId, shared: &mut Shared, server: &mut FakeServ
         Err(response) => return response.to_string(),
     };
     let (now, pool) = (Instant::now(), Pool::new(1, 1));
-    let mut desk = Desk { actor, now, pool: &pool, shared, premises: server };
+    let mut desk = Desk { actor, now, pool: &pool, shared, control: server };
     let answer = desk.execute(command);
     let mut body = String::new();
     if let Effect::Body(mut listing) = answer.effect {
-        let view = View { now, shared, premises: server };
+        let view = View { now, shared, control: server };
         loop {
             let piece = listing.piece(&view);
             body.push_str(&piece.text);

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use metp_protocol::{ConnectionId, Notice, REPLY_LIMIT, Role};
-use socks5d::metp::premises::{Footprint, Premises, Vitals};
 use socks5d::metp::{Context, Session};
 use socks5d::proto::socks5::{Host, Target};
 use socks5d::reactor::Flow;
@@ -15,6 +14,7 @@ use socks5d::reactor::buffer::Pool;
 use socks5d::state::Shared;
 use socks5d::state::access_log::Record;
 use socks5d::state::connection::Connection;
+use socks5d::state::control::{Control, ProcessUsage, ServerStatus};
 use socks5d::state::metrics::Stage;
 use socks5d::state::settings::Settings;
 use socks5d::state::users::{UserId, Users};
@@ -209,7 +209,7 @@ struct Sim {
 impl Sim {
     fn new() -> Self {
         let server =
-            FakeServer { gone: [false; 5], doomed: [false; 5], closing: false, told: false };
+            FakeServer { gone: [false; 5], close_pending: [false; 5], closing: false, told: false };
         Sim { pool: Pool::new(65536, usize::MAX), shared: shared(), server }
     }
 
@@ -217,9 +217,9 @@ impl Sim {
     /// sessions.
     fn turn(&mut self, session: &mut Session<FakeStream>, now: Instant) -> Flow {
         let Sim { pool, shared, server } = self;
-        let flow = session.turn(&mut Context { now, pool, shared, premises: server });
-        for (gone, doomed) in server.gone.iter_mut().zip(&mut server.doomed) {
-            *gone |= std::mem::take(doomed);
+        let flow = session.turn(&mut Context { now, pool, shared, control: server });
+        for (gone, close_pending) in server.gone.iter_mut().zip(&mut server.close_pending) {
+            *gone |= std::mem::take(close_pending);
         }
         if server.closing && !std::mem::replace(&mut server.told, true) && flow != Flow::Close {
             session.dismiss(Notice::Shutdown);
@@ -234,7 +234,7 @@ impl Sim {
 struct FakeServer {
     gone: [bool; 5],
     /// To be closed: until then a session that did not wait for it would still find them.
-    doomed: [bool; 5],
+    close_pending: [bool; 5],
     closing: bool,
     /// The session knows it.
     told: bool,
@@ -248,13 +248,13 @@ impl FakeServer {
     fn kill(&mut self, slot: u32) -> bool {
         let there = self.gone.get(slot as usize).is_some_and(|gone| !gone);
         if there {
-            self.doomed[slot as usize] = true;
+            self.close_pending[slot as usize] = true;
         }
         there
     }
 }
 
-impl Premises for FakeServer {
+impl Control for FakeServer {
     fn slots(&self) -> u32 {
         self.gone.len() as u32
     }
@@ -289,19 +289,19 @@ impl Premises for FakeServer {
             .count()
     }
 
-    fn shut_down(&mut self, _: Option<Duration>) -> bool {
+    fn begin_drain(&mut self, _: Option<Duration>) -> bool {
         !std::mem::replace(&mut self.closing, true)
     }
 
-    fn settled(&self) -> bool {
-        !self.doomed.contains(&true)
+    fn is_idle(&self) -> bool {
+        !self.close_pending.contains(&true)
     }
 
-    fn footprint(&self) -> Footprint {
-        Footprint::default()
+    fn process_usage(&self) -> ProcessUsage {
+        ProcessUsage::default()
     }
 
-    fn vitals(&self) -> Vitals {
-        Vitals { closing: self.closing.then_some(Duration::ZERO), ..Vitals::default() }
+    fn status(&self) -> ServerStatus {
+        ServerStatus { closing: self.closing.then_some(Duration::ZERO), ..ServerStatus::default() }
     }
 }

@@ -6,8 +6,8 @@
 use std::io::{self, ErrorKind, Read};
 use std::time::{Duration, Instant};
 
-use super::resident::{Conversation, Resident};
-use super::{Listeners, Server, World};
+use super::entry::{AnySession, SessionEntry};
+use super::{Listeners, Server, Services};
 use crate::reactor::selector::Service;
 use crate::reactor::signal::{self, Signal};
 use crate::reactor::slab::Key;
@@ -15,23 +15,23 @@ use crate::socks::Reason;
 use metp_protocol::Notice;
 
 /// How long METP sessions have to take what they were still to be told.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// After SIGHUP the terminal may still be there for a moment.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How far closing down has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
-    No,
+pub(super) enum Shutdown {
+    Running,
     /// SOCKS connections may go on until then. `signalled`: SIGTERM has said so.
-    Graceful {
+    Draining {
         until: Instant,
         signalled: bool,
     },
     /// METP sessions are being told; it is over then, at the latest.
-    Farewell(Instant),
-    Now,
+    NotifyingAdmins(Instant),
+    Immediate,
 }
 
 /// Reads of the pipe of signals in one turn of the loop, of 64 signals each.
@@ -60,13 +60,13 @@ impl Server {
                 }
             };
             for signal in bytes.iter().take(count).filter_map(|byte| Signal::from_byte(*byte)) {
-                self.obey(signal, now);
+                self.handle_signal(signal, now);
             }
         }
     }
 
-    fn obey(&mut self, signal: Signal, now: Instant) {
-        match (signal, self.stop) {
+    fn handle_signal(&mut self, signal: Signal, now: Instant) {
+        match (signal, self.shutdown) {
             (Signal::User1 | Signal::User2, _) => log::info!("{signal}: nothing to do"),
             (Signal::HangUp, _) if self.has_lost_its_terminal() => self.close_without_terminal(now),
             (Signal::HangUp, _) => {
@@ -76,20 +76,23 @@ impl Server {
                     if self.terminal.is_watched { now.checked_add(LOOK_AGAIN) } else { None };
             }
             // It shortens what SHUTDOWN has given.
-            (Signal::Terminate, Stop::No | Stop::Graceful { signalled: false, .. }) => {
+            (
+                Signal::Terminate,
+                Shutdown::Running | Shutdown::Draining { signalled: false, .. },
+            ) => {
                 log::info!("SIGTERM");
-                let most = match self.stop {
-                    Stop::Graceful { until, .. } => until.saturating_duration_since(now),
+                let most = match self.shutdown {
+                    Shutdown::Draining { until, .. } => until.saturating_duration_since(now),
                     _ => Duration::MAX,
                 };
-                self.close_down(self.world.shared.settings.grace.min(most), now);
-                if let Stop::Graceful { signalled, .. } = &mut self.stop {
+                self.begin_drain(self.services.shared.settings.grace.min(most), now);
+                if let Shutdown::Draining { signalled, .. } = &mut self.shutdown {
                     *signalled = true;
                 }
             }
             (Signal::Terminate | Signal::Interrupt | Signal::Quit, _) => {
                 log::info!("{signal}: closing down at once");
-                self.stop = Stop::Now;
+                self.shutdown = Shutdown::Immediate;
                 self.listeners = Listeners::default();
             }
         }
@@ -112,51 +115,53 @@ impl Server {
     /// Nobody is there to read what is logged, nor to end the program: it ends as with SIGTERM.
     fn close_without_terminal(&mut self, now: Instant) {
         self.terminal.check = None;
-        if self.stop == Stop::No {
+        if self.shutdown == Shutdown::Running {
             log::info!("SIGHUP: the terminal is gone");
-            self.close_down(self.world.shared.settings.grace, now);
+            self.begin_drain(self.services.shared.settings.grace, now);
         }
     }
 
     /// Accepts no more SOCKS connections, and gives those that are open so much time.
-    pub(super) fn close_down(&mut self, grace: Duration, now: Instant) {
+    pub(super) fn begin_drain(&mut self, grace: Duration, now: Instant) {
         log::info!("closing down, {} s for open tunnels", grace.as_secs_f64());
         let until = now.checked_add(grace);
-        self.stop = until.map_or(Stop::Now, |until| Stop::Graceful { until, signalled: false });
+        self.shutdown = until
+            .map_or(Shutdown::Immediate, |until| Shutdown::Draining { until, signalled: false });
         self.listeners.socks = None;
     }
 
     /// Once the SOCKS connections have ended, or their time is over, it is METP's turn to end.
-    pub(super) fn close_up(&mut self, now: Instant) {
-        let Stop::Graceful { until, .. } = self.stop else { return };
-        if self.world.shared.metrics.open > 0 && now < until {
+    pub(super) fn finish_drain(&mut self, now: Instant) {
+        let Shutdown::Draining { until, .. } = self.shutdown else { return };
+        if self.services.shared.metrics.open > 0 && now < until {
             return;
         }
-        self.stop = now.checked_add(LAST_WORDS).map_or(Stop::Now, Stop::Farewell);
+        self.shutdown =
+            now.checked_add(NOTIFY_TIMEOUT).map_or(Shutdown::Immediate, Shutdown::NotifyingAdmins);
         self.listeners.metp = None;
-        let socks = |(key, resident): (Key, &Resident)| {
-            (resident.conversation.service() == Service::Socks).then_some(key)
+        let socks = |(key, entry): (Key, &SessionEntry)| {
+            (entry.session.service() == Service::Socks).then_some(key)
         };
         for key in self.sessions.iter().filter_map(socks).collect::<Vec<Key>>() {
             self.end(key, Reason::Shutdown, now);
         }
-        let metp = |(key, resident): (Key, &Resident)| {
-            (resident.conversation.service() == Service::Metp).then_some(key)
+        let metp = |(key, entry): (Key, &SessionEntry)| {
+            (entry.session.service() == Service::Metp).then_some(key)
         };
         let keys: Vec<Key> = self.sessions.iter().filter_map(metp).collect();
         for key in keys {
-            if let Some(resident) = self.sessions.get_mut(key)
-                && let Conversation::Metp(Some(session)) = &mut resident.conversation
+            if let Some(entry) = self.sessions.get_mut(key)
+                && let AnySession::Metp(Some(session)) = &mut entry.session
             {
                 session.dismiss(Notice::Shutdown);
-                self.queues.put(key, resident);
+                self.queues.put(key, entry);
             }
         }
     }
 
     /// Waits until nothing is left that a reset could destroy, and no longer than `until`.
     pub(super) fn finish_closes(&mut self, until: Instant) -> io::Result<()> {
-        let World { selector, closes, .. } = &mut self.world;
+        let Services { selector, closes, .. } = &mut self.services;
         while let Some(next) = closes.next_sweep() {
             let now = Instant::now();
             if now >= until {
@@ -170,7 +175,7 @@ impl Server {
 
     /// The last line of the diagnostics.
     pub(super) fn tell_what_was_served(&self) {
-        let metrics = &self.world.shared.metrics;
+        let metrics = &self.services.shared.metrics;
         let [half, most] = [0.5, 0.99].map(|share| {
             let turn = metrics.turns.quantile(share).unwrap_or_default();
             // ASCII, as all of the logs.
@@ -184,14 +189,14 @@ impl Server {
         );
     }
 
-    pub(super) fn over(&self) -> bool {
-        match self.stop {
-            Stop::No | Stop::Graceful { .. } => false,
-            Stop::Farewell(until) => {
-                let done = self.sessions.is_empty() && self.world.closes.is_empty();
+    pub(super) fn is_over(&self) -> bool {
+        match self.shutdown {
+            Shutdown::Running | Shutdown::Draining { .. } => false,
+            Shutdown::NotifyingAdmins(until) => {
+                let done = self.sessions.is_empty() && self.services.closes.is_empty();
                 done || until <= Instant::now()
             }
-            Stop::Now => true,
+            Shutdown::Immediate => true,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use mio::event::Event;
 use mio::net::TcpStream;
 
-use super::gate::Evictable;
+use super::admission::Evictable;
 use super::unproven::{Place, Progress};
 use crate::reactor::selector::{Selector, Service, Side, Source};
 use crate::reactor::slab::Key;
@@ -19,12 +19,12 @@ use crate::state::users::{UserId, Users};
 use crate::{metp, socks};
 
 /// A session and its place in the house.
-pub(super) struct Resident {
-    pub(super) conversation: Conversation,
+pub(super) struct SessionEntry {
+    pub(super) session: AnySession,
     /// Whether it waits for a turn.
     pub(super) queued: bool,
     /// Whether it is going to be closed on somebody's order.
-    pub(super) doomed: Cell<bool>,
+    pub(super) close_pending: Cell<bool>,
     /// Its place among those that have not proved themselves; none once it has.
     pub(super) place: Option<Place>,
     /// The earliest alarm that the wheel has promised; later ones are void.
@@ -33,84 +33,92 @@ pub(super) struct Resident {
 
 /// SOCKS sessions by value, since there are thousands of them; the few of METP behind a pointer, so that
 /// they do not make the others larger. A METP session is not in its place while it has its turn.
-pub(super) enum Conversation {
+pub(super) enum AnySession {
     Socks(socks::Session<TcpStream>),
     Metp(Option<Box<metp::Session<TcpStream>>>),
 }
 
-impl Resident {
-    pub(super) fn new(conversation: Conversation) -> Self {
-        Resident { conversation, queued: false, doomed: Cell::new(false), place: None, armed: None }
+impl SessionEntry {
+    pub(super) fn new(session: AnySession) -> Self {
+        SessionEntry {
+            session,
+            queued: false,
+            close_pending: Cell::new(false),
+            place: None,
+            armed: None,
+        }
     }
 
     /// Why it may be evicted although it has proved itself: a METP session of somebody who is no administrator,
     /// and one that only waits for its client to leave. Nobody must be able to lock administrators out.
     pub(super) fn evictable(&self, users: &Users) -> Option<Evictable> {
-        match &self.conversation {
-            Conversation::Metp(Some(session)) if session.is_leaving() => Some(Evictable::Leaving),
-            Conversation::Metp(Some(session)) => session.onlooker(users).map(Evictable::Of),
-            Conversation::Metp(None) | Conversation::Socks(_) => None,
+        match &self.session {
+            AnySession::Metp(Some(session)) if session.is_leaving() => Some(Evictable::Done),
+            AnySession::Metp(Some(session)) => {
+                session.evictable_user(users).map(Evictable::OfAccount)
+            }
+            AnySession::Metp(None) | AnySession::Socks(_) => None,
         }
     }
 
     pub(super) fn note(&mut self, side: Side, event: &Event) {
-        match &mut self.conversation {
-            Conversation::Socks(session) => session.note(side, event),
-            Conversation::Metp(Some(session)) => session.note(event),
-            Conversation::Metp(None) => {}
+        match &mut self.session {
+            AnySession::Socks(session) => session.note(side, event),
+            AnySession::Metp(Some(session)) => session.note(event),
+            AnySession::Metp(None) => {}
         }
     }
 
     pub(super) fn register(&mut self, key: Key, selector: &Selector) -> io::Result<()> {
-        let stream = match &mut self.conversation {
-            Conversation::Socks(session) => session.stream(),
-            Conversation::Metp(Some(session)) => session.stream(),
-            Conversation::Metp(None) => return Ok(()),
+        let stream = match &mut self.session {
+            AnySession::Socks(session) => session.stream(),
+            AnySession::Metp(Some(session)) => session.stream(),
+            AnySession::Metp(None) => return Ok(()),
         };
         selector.register(stream, Source::Session(key, Side::Client))
     }
 }
 
-impl Conversation {
+impl AnySession {
     pub(super) fn service(&self) -> Service {
         match self {
-            Conversation::Socks(_) => Service::Socks,
-            Conversation::Metp(_) => Service::Metp,
+            AnySession::Socks(_) => Service::Socks,
+            AnySession::Metp(_) => Service::Metp,
         }
     }
 
     /// Where its client is.
     pub(super) fn source(&self) -> Option<IpAddr> {
         match self {
-            Conversation::Socks(session) => Some(session.source().ip()),
-            Conversation::Metp(session) => session.as_ref().map(|session| session.source().ip()),
+            AnySession::Socks(session) => Some(session.source().ip()),
+            AnySession::Metp(session) => session.as_ref().map(|session| session.source().ip()),
         }
     }
 
     /// Whether it wants to be told of events.
     pub(super) fn subscribes(&self) -> bool {
-        matches!(self, Conversation::Metp(Some(session)) if session.subscribes())
+        matches!(self, AnySession::Metp(Some(session)) if session.subscribes())
     }
 
     pub(super) fn is_bulk(&self) -> bool {
         match self {
-            Conversation::Socks(session) => session.is_bulk(),
-            Conversation::Metp(_) => false,
+            AnySession::Socks(session) => session.is_bulk(),
+            AnySession::Metp(_) => false,
         }
     }
 
     pub(super) fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
         match self {
-            Conversation::Socks(session) => session.deadline(timeouts),
-            Conversation::Metp(session) => session.as_ref()?.deadline(timeouts),
+            AnySession::Socks(session) => session.deadline(timeouts),
+            AnySession::Metp(session) => session.as_ref()?.deadline(timeouts),
         }
     }
 
     /// How far it has come. `None`: it has made a complete request, or logged in with METP.
     pub(super) fn progress(&self) -> Option<Progress> {
         match self {
-            Conversation::Socks(session) if session.has_request() => None,
-            Conversation::Socks(session) => Some(match session.stage() {
+            AnySession::Socks(session) if session.has_request() => None,
+            AnySession::Socks(session) => Some(match session.stage() {
                 Stage::Hello => Progress::Nothing,
                 Stage::Auth => Progress::Greeted,
                 Stage::Request | Stage::Resolve | Stage::Connect | Stage::Relay => {
@@ -118,18 +126,18 @@ impl Conversation {
                 }
                 Stage::Goodbye => Progress::Refused,
             }),
-            Conversation::Metp(Some(session)) if session.logged_in() => None,
-            Conversation::Metp(Some(session)) if session.is_leaving() => Some(Progress::Refused),
-            Conversation::Metp(Some(session)) if session.has_greeted() => Some(Progress::Greeted),
-            Conversation::Metp(_) => Some(Progress::Nothing),
+            AnySession::Metp(Some(session)) if session.logged_in() => None,
+            AnySession::Metp(Some(session)) if session.is_leaving() => Some(Progress::Refused),
+            AnySession::Metp(Some(session)) if session.has_greeted() => Some(Progress::Greeted),
+            AnySession::Metp(_) => Some(Progress::Nothing),
         }
     }
 
     /// The account of a SOCKS session. METP sessions are told at their next command.
     pub(super) fn socks_user(&self) -> Option<UserId> {
         match self {
-            Conversation::Socks(session) => session.user(),
-            Conversation::Metp(_) => None,
+            AnySession::Socks(session) => session.user(),
+            AnySession::Metp(_) => None,
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::state::users::{UserId, Users};
 use metp_protocol::ConnectionId;
 
 /// The rest of the server, as METP sees it. The server does it for real; tests do it with scripts.
-pub trait Premises {
+pub trait Control {
     /// The connections have numbers below this one.
     fn slots(&self) -> u32;
 
@@ -23,21 +23,21 @@ pub trait Premises {
 
     /// Begins to close down: open tunnels may go on for so long, or as long as the settings say. Says
     /// whether this is news.
-    fn shut_down(&mut self, grace: Option<Duration>) -> bool;
+    fn begin_drain(&mut self, grace: Option<Duration>) -> bool;
 
     /// Whether all that was asked for has been done.
-    fn settled(&self) -> bool;
+    fn is_idle(&self) -> bool;
 
     /// How the server is doing, as far as it knows without asking the kernel.
-    fn vitals(&self) -> Vitals;
+    fn status(&self) -> ServerStatus;
 
     /// What the process uses: the kernel is asked.
-    fn footprint(&self) -> Footprint;
+    fn process_usage(&self) -> ProcessUsage;
 }
 
 /// What the process uses.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Footprint {
+pub struct ProcessUsage {
     /// Descriptors that are open.
     pub descriptors: usize,
     /// Memory that is resident, in bytes.
@@ -46,7 +46,7 @@ pub struct Footprint {
 
 /// How the server is doing.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Vitals {
+pub struct ServerStatus {
     /// Since the start.
     pub uptime: Duration,
     /// If it is closing down, how long open connections still have.

@@ -99,7 +99,7 @@ enum Fate {
 
 struct Simulation {
     setup: Flooding,
-    gate: Gate,
+    admission: AdmissionControl,
     now: Instant,
     start: Instant,
     events: BinaryHeap<Reverse<(Instant, Event)>>,
@@ -121,7 +121,7 @@ impl Simulation {
         let start = Instant::now();
         let mut simulation = Simulation {
             setup,
-            gate: Gate::default(),
+            admission: AdmissionControl::default(),
             now: start,
             start,
             events: BinaryHeap::new(),
@@ -174,7 +174,7 @@ impl Simulation {
                     }
                     _ => progress,
                 };
-                self.gate.advance(*place, progress, self.now);
+                self.admission.advance(*place, progress, self.now);
             }
         }
         if self.paused.is_some_and(|until| until <= self.now) {
@@ -204,7 +204,7 @@ impl Simulation {
         let Some((peer, connected)) = self.backlog.front().copied() else { return false };
         let network = self.network(peer);
         let allowance = Allowance { room: true, unproven: self.setup.unproven, per_source: None };
-        match self.gate.judge(network, allowance, self.now, |_| None) {
+        match self.admission.decide(network, allowance, self.now, |_| None) {
             Verdict::Admit => {}
             Verdict::Replace(key) => self.evict(key.pack()),
             Verdict::Wait(until) => {
@@ -216,7 +216,7 @@ impl Simulation {
         self.backlog.pop_front();
         self.keys += 1;
         let key = self.keys;
-        let place = self.gate.enter(Key::unpack(key), network, self.now);
+        let place = self.admission.enter(Key::unpack(key), network, self.now);
         self.open.insert(key, Open { peer, place });
         match peer {
             Peer::Attacker(number) => self.unheard.push((key, self.setup.attack.progress(number))),
@@ -232,7 +232,7 @@ impl Simulation {
 
     fn evict(&mut self, key: u64) {
         let Open { peer, place } = self.open.remove(&key).expect("it is open");
-        self.gate.leave(Key::unpack(key), None::<Network>, place);
+        self.admission.leave(Key::unpack(key), None::<Network>, place);
         if let Peer::Honest(number) = peer {
             self.fates.insert(number, Fate::Evicted);
             self.honest.insert(number, (None, 0));
@@ -246,14 +246,14 @@ impl Simulation {
         let (key, count) = (*key, *count);
         let place = self.open.get(&key).and_then(|open| open.place).expect("it is in");
         match count {
-            1 => self.gate.advance(place, Progress::Greeted, self.now),
-            2 => self.gate.advance(place, Progress::LoggedIn, self.now),
+            1 => self.admission.advance(place, Progress::Greeted, self.now),
+            2 => self.admission.advance(place, Progress::LoggedIn, self.now),
             _ => {
-                self.gate.prove(place, None);
+                self.admission.prove(place, None);
                 self.open.remove(&key);
                 // Its tunnel is short.
                 let network = self.network(Peer::Honest(number));
-                self.gate.leave(Key::unpack(key), Some(network), None);
+                self.admission.leave(Key::unpack(key), Some(network), None);
                 let took = self.now - self.began.get(&number).copied().expect("it began");
                 self.fates.insert(number, Fate::In(took));
                 return;

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::resident::{Conversation, Resident};
+use super::entry::{AnySession, SessionEntry};
 use crate::reactor::slab::Key;
 
 /// Turns between two looks at the events for sessions that talk: enough to make the look cheap, few enough
@@ -18,34 +18,34 @@ const METP_TURNS: usize = 2;
 
 /// The run queues. A session is in one of them at most.
 #[derive(Default)]
-pub(super) struct Queues {
+pub(super) struct RunQueues {
     talk: VecDeque<Key>,
     bulk: VecDeque<Key>,
     metp: VecDeque<Key>,
 }
 
-impl Queues {
+impl RunQueues {
     /// A session has something to do. One that waits already keeps its place.
-    pub(super) fn put(&mut self, key: Key, resident: &mut Resident) {
-        let bulk = resident.conversation.is_bulk();
-        self.add(key, resident, bulk);
+    pub(super) fn put(&mut self, key: Key, entry: &mut SessionEntry) {
+        let bulk = entry.session.is_bulk();
+        self.add(key, entry, bulk);
     }
 
     /// A session has spent its budget and has more to do: it comes behind those that talk.
-    pub(super) fn put_back(&mut self, key: Key, resident: &mut Resident) {
-        self.add(key, resident, true);
+    pub(super) fn put_back(&mut self, key: Key, entry: &mut SessionEntry) {
+        self.add(key, entry, true);
     }
 
-    fn add(&mut self, key: Key, resident: &mut Resident, bulk: bool) {
-        if std::mem::replace(&mut resident.queued, true) {
+    fn add(&mut self, key: Key, entry: &mut SessionEntry, bulk: bool) {
+        if std::mem::replace(&mut entry.queued, true) {
             return;
         }
-        let queue = match resident.conversation {
+        let queue = match entry.session {
             // Before the login it costs no more than a handshake, and must not wait longer.
-            Conversation::Metp(_) if resident.place.is_none() => &mut self.metp,
-            Conversation::Metp(_) => &mut self.talk,
-            Conversation::Socks(_) if bulk => &mut self.bulk,
-            Conversation::Socks(_) => &mut self.talk,
+            AnySession::Metp(_) if entry.place.is_none() => &mut self.metp,
+            AnySession::Metp(_) => &mut self.talk,
+            AnySession::Socks(_) if bulk => &mut self.bulk,
+            AnySession::Socks(_) => &mut self.talk,
         };
         queue.push_back(key);
     }

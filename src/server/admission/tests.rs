@@ -15,23 +15,23 @@ fn none(_: Key) -> Option<Evictable> {
     None
 }
 
-/// A gate and the places of its sessions.
+/// A admission and the places of its sessions.
 #[derive(Default)]
 struct Fixture {
-    gate: Gate,
+    admission: AdmissionControl,
     places: HashMap<u64, (Place, Network)>,
 }
 
 impl Fixture {
     fn enter(&mut self, number: u64, from: u8, now: Instant) -> &mut Self {
-        let place = self.gate.enter(key(number), network(from), now).expect("room");
+        let place = self.admission.enter(key(number), network(from), now).expect("room");
         self.places.insert(number, (place, network(from)));
         self
     }
 
     /// It has had its turn.
     fn comes_to(&mut self, number: u64, progress: Progress, now: Instant) -> &mut Self {
-        self.gate.advance(self.places[&number].0, progress, now);
+        self.admission.advance(self.places[&number].0, progress, now);
         self
     }
 
@@ -41,18 +41,18 @@ impl Fixture {
 
     fn logs_in_with_metp(&mut self, number: u64) -> &mut Self {
         let (place, _) = self.places.remove(&number).expect("it is in");
-        self.gate.prove(place, Some(key(number)));
+        self.admission.prove(place, Some(key(number)));
         self
     }
 
     fn leave(&mut self, number: u64) -> &mut Self {
         let (place, network) = self.places.remove(&number).expect("it is in");
-        self.gate.leave(key(number), Some(network), Some(place));
+        self.admission.leave(key(number), Some(network), Some(place));
         self
     }
 
-    fn judge(&mut self, from: u8, allowance: Allowance, now: Instant) -> Verdict {
-        self.gate.judge(network(from), allowance, now, none)
+    fn decide(&mut self, from: u8, allowance: Allowance, now: Instant) -> Verdict {
+        self.admission.decide(network(from), allowance, now, none)
     }
 }
 
@@ -69,15 +69,15 @@ fn among_equals_the_oldest_gives_way_when_its_time_is_over() {
         for allowance in [one, FULL] {
             fixture.enter(number, 1, then).comes_to(number, progress, then);
             let (almost, due) = (then + after - Duration::from_nanos(1), then + after);
-            assert_eq!(fixture.judge(2, allowance, almost), Verdict::Wait(Some(due)));
-            assert_eq!(fixture.judge(2, allowance, due), Verdict::Replace(key(number)));
+            assert_eq!(fixture.decide(2, allowance, almost), Verdict::Wait(Some(due)));
+            assert_eq!(fixture.decide(2, allowance, due), Verdict::Replace(key(number)));
             fixture.leave(number);
-            fixture.gate.flood = Flood::default();
+            fixture.admission.flood = Flood::default();
         }
     }
     fixture.enter(5, 1, then).is_silent(5, then).enter(6, 2, then).is_silent(6, then);
     let late = then + EVICT_AFTER;
-    assert_eq!(fixture.judge(3, ROOMY, late), Verdict::Replace(key(5)));
+    assert_eq!(fixture.decide(3, ROOMY, late), Verdict::Replace(key(5)));
 }
 
 /// A step forward counts anew, what is not yet a step does not.
@@ -88,10 +88,10 @@ fn the_time_counts_from_the_last_progress() {
     fixture.enter(1, 1, then).is_silent(1, then);
     let (half, whole) = (EVICT_SILENT_AFTER / 2, EVICT_SILENT_AFTER);
     fixture.is_silent(1, then + half);
-    assert_eq!(fixture.judge(1, one, then + half), Verdict::Wait(Some(then + whole)));
+    assert_eq!(fixture.decide(1, one, then + half), Verdict::Wait(Some(then + whole)));
     let now = then + half;
     fixture.comes_to(1, Progress::Greeted, now);
-    assert_eq!(fixture.judge(1, one, now + whole), Verdict::Wait(Some(now + EVICT_AFTER)));
+    assert_eq!(fixture.decide(1, one, now + whole), Verdict::Wait(Some(now + EVICT_AFTER)));
 }
 
 /// What it says has not been heard yet: it is asked about again with the next turn.
@@ -100,7 +100,7 @@ fn who_has_not_had_a_turn_is_not_evicted() {
     let (mut fixture, now) = (Fixture::default(), Instant::now());
     fixture.enter(1, 1, now);
     let later = now + EVICT_AFTER * 10;
-    assert_eq!(fixture.judge(1, FULL, later), Verdict::Wait(Some(later)));
+    assert_eq!(fixture.decide(1, FULL, later), Verdict::Wait(Some(later)));
 }
 
 #[test]
@@ -112,17 +112,17 @@ fn the_address_with_most_unproven_sessions_gives_way() {
     }
     fixture.comes_to(1, Progress::LoggedIn, then);
     let (now, allowance) = (then + EVICT_AFTER, Allowance { unproven: 5, ..ROOMY });
-    assert_eq!(fixture.judge(9, allowance, now), Verdict::Replace(key(3)));
+    assert_eq!(fixture.decide(9, allowance, now), Verdict::Replace(key(3)));
     fixture.leave(3).enter(5, 3, now).is_silent(5, now);
     let now = now + EVICT_AFTER;
-    assert_eq!(fixture.judge(9, allowance, now), Verdict::Replace(key(4)));
+    assert_eq!(fixture.decide(9, allowance, now), Verdict::Replace(key(4)));
     // In the middle of a flood nobody has to wait for its time, and light addresses keep theirs.
-    fixture.gate.flood.step = FLOOD_STEPS;
-    fixture.gate.flood.last = Some(now);
+    fixture.admission.flood.step = FLOOD_STEPS;
+    fixture.admission.flood.last = Some(now);
     fixture.leave(4).leave(2).enter(6, 3, now).is_silent(6, now);
     fixture.enter(7, 4, now).is_silent(7, now);
     let soon = now + Duration::from_millis(1);
-    assert_eq!(fixture.judge(9, allowance, soon), Verdict::Replace(key(5)));
+    assert_eq!(fixture.decide(9, allowance, soon), Verdict::Replace(key(5)));
 }
 
 /// Who has tunnels open may have as many handshakes beside them before they count.
@@ -134,16 +134,16 @@ fn proven_sessions_are_set_off_against_unproven_ones() {
     }
     for number in 1..=3 {
         let (place, _) = fixture.places.remove(&number).expect("it is in");
-        fixture.gate.prove(place, None);
+        fixture.admission.prove(place, None);
     }
     fixture.enter(6, 2, then).is_silent(6, then);
     let now = then + EVICT_AFTER;
     let allowance = Allowance { unproven: 3, ..ROOMY };
-    assert_eq!(fixture.judge(9, allowance, now), Verdict::Replace(key(6)));
+    assert_eq!(fixture.decide(9, allowance, now), Verdict::Replace(key(6)));
     for number in 1..=3 {
-        fixture.gate.leave(key(number), Some(network(1)), None);
+        fixture.admission.leave(key(number), Some(network(1)), None);
     }
-    assert_eq!(fixture.judge(9, allowance, now), Verdict::Replace(key(4)));
+    assert_eq!(fixture.decide(9, allowance, now), Verdict::Replace(key(4)));
 }
 
 /// With an address for all of them, the progress at which most of them stand gives way.
@@ -160,7 +160,7 @@ fn within_an_address_neither_silence_nor_speech_pushes_out_the_other() {
         let allowance = Allowance { unproven: 10, ..ROOMY };
         let mut now = then + EVICT_AFTER;
         for number in 1..1000 {
-            assert_eq!(fixture.judge(1, allowance, now), Verdict::Replace(key(number)));
+            assert_eq!(fixture.decide(1, allowance, now), Verdict::Replace(key(number)));
             fixture.leave(number).enter(number + 9, 1, now).comes_to(number + 9, many, now);
             now += EVICT_AFTER / 5;
         }
@@ -178,7 +178,7 @@ fn a_flood_is_gone_through_in_bounded_time() {
         let mut now = start;
         for number in 0..5000 {
             loop {
-                match fixture.judge(1, allowance, now) {
+                match fixture.decide(1, allowance, now) {
                     Verdict::Admit => break,
                     Verdict::Replace(victim) => {
                         fixture.leave(victim.pack());
@@ -192,7 +192,7 @@ fn a_flood_is_gone_through_in_bounded_time() {
         }
         let took = now - start;
         assert!(took >= after && took < after * 2, "{took:?} for {progress:?}");
-        assert_eq!(fixture.gate.flood.step, FLOOD_STEPS);
+        assert_eq!(fixture.admission.flood.step, FLOOD_STEPS);
         // When it is quiet again, the times are what they were.
         let quiet = now + QUIET + EVICT_AFTER;
         for number in 4980..5000 {
@@ -201,7 +201,7 @@ fn a_flood_is_gone_through_in_bounded_time() {
         for number in 5000..5020 {
             fixture.enter(number, 1, quiet).comes_to(number, progress, quiet);
         }
-        let judged = fixture.judge(1, allowance, quiet);
+        let judged = fixture.decide(1, allowance, quiet);
         assert_eq!(judged, Verdict::Wait(Some(quiet + after)));
     }
 }
@@ -227,13 +227,13 @@ fn who_has_proved_itself_is_never_evicted() {
     let (mut fixture, now) = (Fixture::default(), Instant::now());
     fixture.enter(1, 1, now);
     let (place, _) = fixture.places[&1];
-    fixture.gate.prove(place, None);
+    fixture.admission.prove(place, None);
     let later = now + EVICT_AFTER * 1000;
-    assert_eq!(fixture.judge(1, FULL, later), Verdict::Wait(None));
+    assert_eq!(fixture.decide(1, FULL, later), Verdict::Wait(None));
     // Its old place means nothing any more, not even when it is used again.
-    fixture.gate.advance(place, Progress::Nothing, later);
-    fixture.gate.leave(key(1), Some(network(1)), None);
-    assert_eq!(fixture.gate.unproven.open_from(network(1)), 0);
+    fixture.admission.advance(place, Progress::Nothing, later);
+    fixture.admission.leave(key(1), Some(network(1)), None);
+    assert_eq!(fixture.admission.unproven.open_from(network(1)), 0);
 }
 
 /// METP: who only looks on makes room, the account with most sessions first, and strangers do not take all places.
@@ -250,29 +250,30 @@ fn onlookers_make_room_where_there_is_none() {
     // 0 is an administrator's.
     let account = |other: Key| match other.pack() {
         0 => None,
-        1 | 2 => Some(Evictable::Of(first)),
-        _ => Some(Evictable::Of(second)),
+        1 | 2 => Some(Evictable::OfAccount(first)),
+        _ => Some(Evictable::OfAccount(second)),
     };
-    let judge =
-        |fixture: &mut Fixture, allowance| fixture.gate.judge(network(1), allowance, now, account);
-    assert_eq!(judge(&mut fixture, ROOMY), Verdict::Admit);
-    assert_eq!(judge(&mut fixture, FULL), Verdict::Replace(key(3)));
-    fixture.gate.leave(key(3), Some(network(1)), None);
-    fixture.gate.leave(key(4), Some(network(1)), None);
-    assert_eq!(judge(&mut fixture, FULL), Verdict::Replace(key(1)));
+    let decide = |fixture: &mut Fixture, allowance| {
+        fixture.admission.decide(network(1), allowance, now, account)
+    };
+    assert_eq!(decide(&mut fixture, ROOMY), Verdict::Admit);
+    assert_eq!(decide(&mut fixture, FULL), Verdict::Replace(key(3)));
+    fixture.admission.leave(key(3), Some(network(1)), None);
+    fixture.admission.leave(key(4), Some(network(1)), None);
+    assert_eq!(decide(&mut fixture, FULL), Verdict::Replace(key(1)));
     let leaving = |other: Key| match other.pack() {
         0 => None,
-        5 => Some(Evictable::Leaving),
-        _ => Some(Evictable::Of(first)),
+        5 => Some(Evictable::Done),
+        _ => Some(Evictable::OfAccount(first)),
     };
-    let judged = fixture.gate.judge(network(1), FULL, now, leaving);
+    let judged = fixture.admission.decide(network(1), FULL, now, leaving);
     assert_eq!(judged, Verdict::Replace(key(5)));
     // As many strangers as there may be: it is one of them.
     for number in [10, 11] {
         fixture.enter(number, 1, then).is_silent(number, then);
     }
-    assert_eq!(judge(&mut fixture, FULL), Verdict::Replace(key(10)));
-    let administrators = fixture.gate.judge(network(1), FULL, then, none);
+    assert_eq!(decide(&mut fixture, FULL), Verdict::Replace(key(10)));
+    let administrators = fixture.admission.decide(network(1), FULL, then, none);
     assert_eq!(administrators, Verdict::Wait(Some(then + EVICT_SILENT_AFTER)));
 }
 
@@ -281,13 +282,13 @@ fn one_address_may_have_so_many() {
     let (mut fixture, now) = (Fixture::default(), Instant::now());
     let allowance = Allowance { per_source: Some(1), ..ROOMY };
     fixture.enter(1, 1, now);
-    assert_eq!(fixture.judge(1, allowance, now), Verdict::TooMany);
-    assert_eq!(fixture.judge(2, allowance, now), Verdict::Admit);
+    assert_eq!(fixture.decide(1, allowance, now), Verdict::TooMany);
+    assert_eq!(fixture.decide(2, allowance, now), Verdict::Admit);
     let (place, _) = fixture.places.remove(&1).expect("it is in");
-    fixture.gate.prove(place, None);
-    assert_eq!(fixture.judge(1, allowance, now), Verdict::TooMany, "proven ones count");
-    fixture.gate.leave(key(1), Some(network(1)), None);
-    assert_eq!(fixture.judge(1, allowance, now), Verdict::Admit);
+    fixture.admission.prove(place, None);
+    assert_eq!(fixture.decide(1, allowance, now), Verdict::TooMany, "proven ones count");
+    fixture.admission.leave(key(1), Some(network(1)), None);
+    assert_eq!(fixture.decide(1, allowance, now), Verdict::Admit);
 }
 
 /// An IPv6 network of 64 bits is one address: who has one has addresses beyond number.
