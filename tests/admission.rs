@@ -51,7 +51,7 @@ fn without_deadlines() -> Proxy {
         "0",
         "--metp-login-timeout",
         "0",
-        "--goodbye-timeout",
+        "--linger-timeout",
         "0",
         "--max-connections",
         LIMIT,

@@ -39,7 +39,7 @@ fn users_and_the_administrator_may_use_socks() {
 /// time for a goodbye is off. What the client has sent behind its login changes nothing.
 #[test]
 fn a_failed_login_is_told_and_closed() {
-    let proxy = Proxy::with(&["--goodbye-timeout", "0"]);
+    let proxy = Proxy::with(&["--linger-timeout", "0"]);
     let origin = Origin::echo();
     let mut client = Client::new(proxy.socks());
     client.say(HELLO).hears(CHOSEN);
@@ -100,7 +100,7 @@ fn names_and_passwords_are_compared_whole() {
 /// RFC 1929 §2: the sub-negotiation is version 1. Its first byte decides.
 #[test]
 fn another_version_of_the_login_is_a_failure() {
-    let proxy = Proxy::with(&["--goodbye-timeout", "0"]);
+    let proxy = Proxy::with(&["--linger-timeout", "0"]);
     for version in [0x00, 0x02, 0x05, 0xff] {
         let mut client = Client::new(proxy.socks());
         client.say(HELLO).hears(CHOSEN).say(&[version]).hears(DENIED).hears_eof();
@@ -114,7 +114,7 @@ fn another_version_of_the_login_is_a_failure() {
 /// ULEN or PLEN 0 is a failed login, not a message that is never complete.
 #[test]
 fn empty_names_and_passwords_fail_at_once() {
-    let proxy = Proxy::with(&["--goodbye-timeout", "0"]);
+    let proxy = Proxy::with(&["--linger-timeout", "0"]);
     for login in [&b"\x01\x00\x00"[..], b"\x01\x00\x041234", b"\x01\x05admin\x00"] {
         let mut client = Client::new(proxy.socks());
         client.say(HELLO).hears(CHOSEN).say(login).hears(DENIED).hears_eof();

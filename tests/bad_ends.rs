@@ -112,7 +112,7 @@ fn a_half_closed_tunnel_ends_with_a_reset() {
 /// More than all buffers on the way hold; the reader is late and slow.
 #[test]
 fn a_reset_by_either_side_comes_behind_its_bytes() {
-    let proxy = start(&["--goodbye-timeout", "600"]);
+    let proxy = start(&["--linger-timeout", "600"]);
     for (by_client, reason) in [(true, "client-reset"), (false, "target-reset")] {
         let (client, server) = tunnel(&proxy);
         let (mut sender, mut reader) = if by_client { (client, server) } else { (server, client) };

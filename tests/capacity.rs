@@ -204,7 +204,7 @@ fn nothing_is_left_after_any_ending() {
     let start = proxy.descriptors();
     let timeouts = |seconds: f64| {
         let mut admin = proxy.admin();
-        for name in ["handshake-timeout", "goodbye-timeout"] {
+        for name in ["handshake-timeout", "linger-timeout"] {
             admin.set(name, seconds);
         }
     };

@@ -13,9 +13,9 @@ use support::socks::{
 };
 use support::{PATIENCE, SOON, eventually, has_ipv6, noise, read_to_end};
 
-/// A proxy whose refusals end because it says so, not because the time for a goodbye is over.
+/// A proxy whose refusals end because it says so, not because the time for lingering is over.
 fn proxy() -> Proxy {
-    Proxy::with(&["--goodbye-timeout", "0"])
+    Proxy::with(&["--linger-timeout", "0"])
 }
 
 /// What a server does that tells who has connected to it.
@@ -127,7 +127,7 @@ fn unreachable_targets_are_told() {
 
 #[test]
 fn a_target_that_does_not_answer_is_given_up() {
-    let proxy = Proxy::with(&["--connect-timeout", "0.3", "--goodbye-timeout", "0"]);
+    let proxy = Proxy::with(&["--connect-timeout", "0.3", "--linger-timeout", "0"]);
     let (_waiting, silent) = unresponsive();
     let request = connect_request(silent.local_addr().expect("bound"));
     proxy.client().say(&request).refused(6);
@@ -214,7 +214,7 @@ fn addresses_here() -> Vec<IpAddr> {
 /// talk to itself without end.
 #[test]
 fn its_own_ports_are_refused_on_every_address_of_this_machine() {
-    let proxy = Builder::default().args(["--goodbye-timeout", "0"]).listen(None).start();
+    let proxy = Builder::default().args(["--linger-timeout", "0"]).listen(None).start();
     let mut here = addresses_here();
     assert!(here.contains(&Ipv4Addr::LOCALHOST.into()), "{here:?}");
     // Without IPv6, ::1 is no address of this machine.

@@ -133,7 +133,7 @@ fn no_document_tells_of_an_option_that_does_not_exist() {
 
 #[test]
 fn every_reason_and_reply_of_the_access_log_is_in_the_manual_and_the_readme() {
-    let source = read("src/socks/errand.rs");
+    let source = read("src/socks/close_reason.rs");
     let reasons = between(&source, "=> \"", "\",");
     assert!(reasons.len() >= 13, "{reasons:?}");
     let (manual, readme) = (items(SERVER_MANUAL), read(README));

@@ -32,8 +32,8 @@ fn flood(server: SocketAddr, first: &[u8], more: &[u8]) {
 }
 
 #[test]
-fn a_refused_socks_client_cannot_delay_its_goodbye() {
-    let proxy = Proxy::with(&["--goodbye-timeout", "0.3"]);
+fn a_refused_socks_client_cannot_delay_its_close() {
+    let proxy = Proxy::with(&["--linger-timeout", "0.3"]);
     flood(proxy.socks_address(), b"\x05\x01\x00", b"\x05\x01\x00");
     proxy.wait_until_idle();
 }
@@ -41,6 +41,6 @@ fn a_refused_socks_client_cannot_delay_its_goodbye() {
 /// Greetings are good, only the login never comes.
 #[test]
 fn a_metp_client_cannot_delay_the_end_of_its_login_time() {
-    let proxy = Proxy::with(&["--metp-login-timeout", "0.3", "--goodbye-timeout", "0.3"]);
+    let proxy = Proxy::with(&["--metp-login-timeout", "0.3", "--linger-timeout", "0.3"]);
     flood(proxy.metp_address(), b"HELLO METP/1.0\n", b"HELLO METP/1.0\n");
 }

@@ -13,7 +13,7 @@ use support::{SOON, eventually, noise, read_to_end};
 /// A proxy that never gives up waiting for a client to close: EOF comes because it has been said, not
 /// because time has run out.
 fn proxy() -> Proxy {
-    Proxy::with(&["--goodbye-timeout", "0"])
+    Proxy::with(&["--linger-timeout", "0"])
 }
 
 fn stranger(proxy: &Proxy) -> Client {
@@ -197,10 +197,10 @@ fn a_handshake_has_its_time_in_all() {
     proxy.wait_until_idle();
 }
 
-/// Who has been refused and does not close is left when the time for the goodbye is over.
+/// Who has been refused and does not close is left when the time for lingering is over.
 #[test]
-fn a_goodbye_has_its_time() {
-    let proxy = Proxy::with(&["--goodbye-timeout", "0.3"]);
+fn lingering_has_its_time() {
+    let proxy = Proxy::with(&["--linger-timeout", "0.3"]);
     let mut silent = stranger(&proxy);
     silent.say(b"\x05\x01\x00").hears(b"\x05\xff").hears_eof();
     proxy.wait_until_idle();

@@ -128,7 +128,7 @@ fn a_request_is_one_line_of_twelve_fields() {
 
 #[test]
 fn refused_requests_have_a_line_and_lost_handshakes_none() {
-    let proxy = Proxy::with(&["--goodbye-timeout", "0.2"]);
+    let proxy = Proxy::with(&["--linger-timeout", "0.2"]);
     let (_held, closed) = closed_port();
     proxy.socks();
     Client::new(proxy.socks()).say(HELLO).hears(b"\x05\x02");

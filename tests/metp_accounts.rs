@@ -202,7 +202,7 @@ fn server_without_names() -> [SocketAddr; 2] {
             resolve: None,
             connect: None,
             connect_total: None,
-            goodbye: None,
+            linger: None,
             ..Timeouts::default()
         };
         let server = Server::bind(Config {

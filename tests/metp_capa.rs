@@ -116,7 +116,7 @@ const INFO: [&str; 29] = [
     "connections-resolve",
     "connections-connect",
     "connections-relay",
-    "connections-goodbye",
+    "connections-linger",
     "metp-sessions",
     "metp-sessions-limit",
     "subscribers",
@@ -193,7 +193,7 @@ fn info_tells_the_truth() {
 /// Each connection is counted in one state, the one it is in.
 #[test]
 fn info_counts_connections_by_state() {
-    let (proxy, origin) = (Proxy::with(&["--goodbye-timeout", "0"]), Origin::echo());
+    let (proxy, origin) = (Proxy::with(&["--linger-timeout", "0"]), Origin::echo());
     let mut admin = proxy.admin();
     let _hello: Vec<TcpStream> = (0..3).map(|_| proxy.socks()).collect();
     let mut auth = Client::new(proxy.socks());
@@ -202,12 +202,12 @@ fn info_counts_connections_by_state() {
     let (_guard, deaf) = support::origin::deaf();
     let mut connect = proxy.client();
     connect.say(&connect_request(deaf));
-    let mut goodbye = proxy.client();
-    goodbye.say(b"\x05\x02\x00\x01\0\0\0\0\0\0");
-    assert_eq!(goodbye.reply().0, 7);
+    let mut linger = proxy.client();
+    linger.say(b"\x05\x02\x00\x01\0\0\0\0\0\0");
+    assert_eq!(linger.reply().0, 7);
     let relays = [proxy.tunnel(origin.address), proxy.tunnel(origin.address)];
     let expected = [("hello", 3), ("auth", 1), ("request", 1), ("resolve", 0), ("connect", 1)];
-    let counts = expected.into_iter().chain([("relay", 2), ("goodbye", 1)]);
+    let counts = expected.into_iter().chain([("relay", 2), ("linger", 1)]);
     let expected: Vec<String> = counts.map(|(key, n)| format!("connections-{key}={n}")).collect();
     let mut seen = Vec::new();
     eventually("each is in its state", || {

@@ -240,7 +240,7 @@ fn change_buffer_and_buffer_size_are_one() {
 /// Deadlines of what is open move with the setting: each of these would have lasted for minutes.
 #[test]
 fn shorter_times_end_what_is_open() {
-    let long = ["handshake", "idle", "half-close", "connect", "goodbye", "metp-login"];
+    let long = ["handshake", "idle", "half-close", "connect", "linger", "metp-login"];
     let arguments = long.map(|name| format!("--{name}-timeout=200"));
     let proxy = Proxy::with(&arguments.each_ref().map(String::as_str));
     let (echo, (_guard, deaf)) = (Origin::echo(), deaf());
@@ -275,7 +275,7 @@ fn shorter_times_end_what_is_open() {
     read_the_end(&mut idle);
     admin.set("connect-timeout", "0.1");
     assert_eq!(dialling.reply().0, 6);
-    admin.set("goodbye-timeout", "0.1");
+    admin.set("linger-timeout", "0.1");
     eventually("whoever was refused is gone", || admin.metrics()[1] == 0);
     admin.set("metp-login-timeout", "0.1");
     login.hears_eof();

@@ -41,11 +41,11 @@ fn in_each_state(
     let mut auth = server.stranger();
     auth.say(&[5, 1, 2]).hears(&[5, 2]);
     let request = server.client();
-    let [mut resolve, mut connect, mut goodbye] = std::array::from_fn(|_| server.client());
+    let [mut resolve, mut connect, mut linger] = std::array::from_fn(|_| server.client());
     resolve.say(&name_request(b"Slow.Test", 4321));
     connect.say(&connect_request(deaf));
-    goodbye.say(b"\x05\x02\x00\x01\x7f\0\0\x01\0\x50");
-    assert_eq!(goodbye.reply().0, 7);
+    linger.say(b"\x05\x02\x00\x01\x7f\0\0\x01\0\x50");
+    assert_eq!(linger.reply().0, 7);
     let relay = Client::new(server.client().connected(echo));
     vec![
         ("hello", hello),
@@ -53,7 +53,7 @@ fn in_each_state(
         ("request", request),
         ("resolve", resolve),
         ("connect", connect),
-        ("goodbye", goodbye),
+        ("linger", linger),
         ("relay", relay),
     ]
 }
@@ -244,7 +244,7 @@ fn long_and_odd_names_are_cut_and_escaped() {
     let mut odd = server.client();
     odd.say(&name_request(&destination, 1));
     assert_eq!(odd.reply().0, 4);
-    let line = shown(&mut admin, &odd.stream, "goodbye");
+    let line = shown(&mut admin, &odd.stream, "linger");
     assert!(value(&line, "destination").starts_with("\\x01ddd"), "{line}");
 }
 

@@ -102,7 +102,7 @@ fn sessions_that_are_over_or_of_lesser_accounts_make_room() {
     const SESSIONS: usize = 4;
     for end in ["QUIT", "SET-ROLE bob user", "DELETE-USER bob"] {
         let proxy =
-            Proxy::with(&["--max-metp-sessions", "5", "--goodbye-timeout", "600", "-u", "bob:pw"]);
+            Proxy::with(&["--max-metp-sessions", "5", "--linger-timeout", "600", "-u", "bob:pw"]);
         let mut admin = proxy.admin();
         assert_eq!(admin.tell("SET-ROLE bob admin"), OK);
         let mut bobs: Vec<Metp> =

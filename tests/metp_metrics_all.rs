@@ -173,7 +173,7 @@ fn what_ends_before_its_request_is_counted_by_cause() {
     assert_eq!(unknown, "REPLY_8+1 HANDSHAKE_FAILED+1");
 }
 
-/// Turned away at the door, and displaced by a newcomer.
+/// Turned away by the limit, and evicted by a newcomer.
 #[test]
 fn limits_are_counted() {
     let server = Builder::default().settings(|s| s.max_connections_per_ip = Some(2)).start();

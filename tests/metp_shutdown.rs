@@ -212,7 +212,7 @@ fn a_long_answer_is_whole_before_the_421() {
 /// Nobody holds up the end by not reading its 421.
 #[test]
 fn a_session_that_stays_open_does_not_hold_up_the_end() {
-    let mut proxy = Proxy::with(&["--goodbye-timeout", "600"]);
+    let mut proxy = Proxy::with(&["--linger-timeout", "600"]);
     let (mut admin, _stays) = (proxy.admin(), proxy.admin());
     assert_eq!(admin.tell("SHUTDOWN GRACE 0.2"), OK);
     assert_eq!(proxy.wait().code(), Some(0));

@@ -17,7 +17,7 @@ fn crowd(server: SocketAddr, count: usize, said: &[u8]) -> Vec<TcpStream> {
     socks5d::process::raise_descriptor_limit().expect("a limit");
     let knock = |_| {
         let mut stream = TcpStream::connect_timeout(&server, PATIENCE).expect("it listens");
-        // It may have been displaced already.
+        // It may have been evicted already.
         let _ = stream.write_all(said);
         stream
     };
@@ -52,7 +52,7 @@ fn limit_lines(proxy: &Proxy) -> usize {
     lines.iter().filter(|line| line.contains("limit of connections")).count()
 }
 
-/// With no deadline to help: half-open clients are displaced, in a large house and in a small one.
+/// With no deadline to help: half-open clients are evicted, with many places and with few.
 fn half_open_clients_keep_nobody_out(said: &[u8], limit: usize) {
     if !has_descriptors(12_000, "a crowd of 5000 clients") {
         return;
@@ -96,10 +96,10 @@ fn unfinished_handshakes_have_half_of_the_house() {
     let mut admin = proxy.admin();
     eventually("ten are in", || admin.metrics()[1] == 10);
     let mut second = crowd(proxy.socks_address(), 4, b"");
-    eventually("the oldest are displaced", || first[..4].iter_mut().all(closed));
+    eventually("the oldest are evicted", || first[..4].iter_mut().all(closed));
     assert!(!first[4..].iter_mut().any(closed) && !second.iter_mut().any(closed));
     assert_eq!(admin.metrics()[..2], [14, 10]);
-    // Those that have proved themselves take the other half, and are never displaced.
+    // Those that have proved themselves take the other half, and are never evicted.
     let mut tunnels: Vec<TcpStream> = (0..10).map(|_| proxy.tunnel(echo.address)).collect();
     let _third = crowd(proxy.socks_address(), 30, b"");
     eventually("all have come in", || admin.metrics()[0] == 54);
@@ -151,7 +151,7 @@ fn first_words_may_be_on_their_way() {
         eventually("they are in", || admin.metrics()[0] == before + 2);
         clients.extend(crowd(proxy.socks_address(), 3, &whole_handshake(echo.address)));
         for mut client in &clients[..2] {
-            // It may have been displaced already.
+            // It may have been evicted already.
             let _ = client.write_all(&whole_handshake(echo.address));
         }
         // Each makes room for the next.
@@ -246,11 +246,11 @@ fn metp_sessions_without_a_login_displace_one_another() {
     assert!(!strangers.iter_mut().any(closed));
     // The newest of all, which logs in, displaces the oldest.
     let mut late = proxy.admin();
-    eventually("the oldest is displaced", || closed(&mut strangers[0]));
+    eventually("the oldest is evicted", || closed(&mut strangers[0]));
     assert!(!strangers[1..].iter_mut().any(closed));
     // Now that it is logged in, there is room for one, and no more.
     let _two = crowd(proxy.metp_address(), 2, b"");
-    eventually("the next is displaced", || closed(&mut strangers[1]));
+    eventually("the next is evicted", || closed(&mut strangers[1]));
     assert!(!strangers[2..].iter_mut().any(closed));
     early.metrics();
     late.metrics();

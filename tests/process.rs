@@ -232,7 +232,7 @@ fn bad_values_are_named_in_one_line() {
             "\\x1b[2J: 0 or 0.001 to 31536000 seconds (units: ms, s, m, h, d) expected\n",
         ),
         (
-            &["--goodbye-timeout", "1\n2"],
+            &["--linger-timeout", "1\n2"],
             "1\\x0a2: 0 or 0.001 to 31536000 seconds (units: ms, s, m, h, d) expected\n",
         ),
         (&["--wat"], "socks5d: --wat: unknown option; socks5d -h lists all\n"),

@@ -132,7 +132,7 @@ fn without_siocoutq_a_reset_comes_behind_the_bytes() {
             println!("skipped: seccomp filters cannot be had here");
             return;
         }
-        let patience = ["--goodbye-timeout", "600"];
+        let patience = ["--linger-timeout", "600"];
         let proxy = Builder::default().args(patience).refuses(&[refusal]).start();
         let (client, server) = both_ends(&proxy);
         let (mut sender, mut reader) = (server, client);

@@ -50,7 +50,7 @@ fn vanish(server: SocketAddr, says: &[u8]) {
 
 #[test]
 fn whoever_vanishes_leaves_nothing_behind() {
-    let (proxy, origin) = (Proxy::with(&["--goodbye-timeout", "0.5"]), Origin::echo());
+    let (proxy, origin) = (Proxy::with(&["--linger-timeout", "0.5"]), Origin::echo());
     let mut witness = proxy.tunnel(origin.address);
     let mut admin = proxy.admin();
     let before = proxy.descriptors();

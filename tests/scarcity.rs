@@ -18,7 +18,7 @@ fn whole_handshake(target: SocketAddr) -> Vec<u8> {
 fn crowd(server: SocketAddr, count: usize, said: &[u8]) -> Vec<TcpStream> {
     let knock = |_| {
         let mut stream = connect(server);
-        // It may have been displaced already.
+        // It may have been evicted already.
         let _ = stream.write_all(said);
         stream
     };

@@ -229,7 +229,7 @@ fn a_tunnel_with_one_direction_over_is_closed_sooner() {
 /// The server has reset the connection, and the client does not read what came before.
 #[test]
 fn a_tunnel_whose_server_is_gone_does_not_wait_for_its_client() {
-    let proxy = Proxy::with(&["--goodbye-timeout", "0.3"]);
+    let proxy = Proxy::with(&["--linger-timeout", "0.3"]);
     let (client, mut server) = with_server(&proxy);
     server.set_write_timeout(Some(Duration::from_millis(200))).expect("a socket");
     while server.write_all(&[b'x'; 65536]).is_ok() {}
@@ -259,7 +259,7 @@ fn a_download_outlives_the_half_close_timeout() {
 /// A client that has got its refusal and does not close, silent or talking on.
 #[test]
 fn a_client_that_stays_after_its_refusal_is_closed() {
-    let proxy = Proxy::with(&["--goodbye-timeout", "0.3"]);
+    let proxy = Proxy::with(&["--linger-timeout", "0.3"]);
     let before = proxy.descriptors();
     let mut silent = proxy.client();
     silent.say(b"\x05\x02\x00\x01\x7f\x00\x00\x01\x00\x50").refused(7);
@@ -285,7 +285,7 @@ fn a_client_that_stays_after_its_refusal_is_closed() {
 #[test]
 fn zero_is_never() {
     let names =
-        ["handshake", "resolve", "connect", "connect-total", "idle", "half-close", "goodbye"];
+        ["handshake", "resolve", "connect", "connect-total", "idle", "half-close", "linger"];
     let arguments: Vec<String> =
         names.iter().flat_map(|name| [format!("--{name}-timeout"), "0".to_owned()]).collect();
     let proxy = support::proxy::Builder::default().args(&arguments).start();

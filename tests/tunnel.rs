@@ -238,7 +238,7 @@ fn a_reset_of_the_client_is_seen_behind_a_full_upload() {
 /// The server takes nothing, and is gone. A client that only sends must hear of it too.
 #[test]
 fn a_reset_of_the_server_is_seen_behind_a_full_upload() {
-    let proxy = Proxy::with(&["--goodbye-timeout", "0.3"]);
+    let proxy = Proxy::with(&["--linger-timeout", "0.3"]);
     let (mut client, server) = both_ends(&proxy);
     stuff(&client);
     reset(server);

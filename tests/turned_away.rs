@@ -137,7 +137,7 @@ fn whoever_makes_room_has_a_line() {
     let proxy = Proxy::with(&arguments);
     let silent = proxy.socks();
     let newcomer = proxy.socks();
-    waits_for(&proxy, "socks", address(&silent), "displaced");
+    waits_for(&proxy, "socks", address(&silent), "evicted");
     drop((silent, newcomer));
     let silent: Vec<TcpStream> = (0..2).map(|_| connect(proxy.metp_address())).collect();
     let _admin = proxy.admin();
@@ -145,7 +145,7 @@ fn whoever_makes_room_has_a_line() {
         let all = proxy.stderr.all();
         silent.iter().any(|stream| {
             let source = address(stream);
-            let line = format!("not let in: service=metp remote={source} cause=displaced");
+            let line = format!("not let in: service=metp remote={source} cause=evicted");
             all.iter().any(|said| said.ends_with(&line))
         })
     });
@@ -155,7 +155,7 @@ fn whoever_makes_room_has_a_line() {
 #[test]
 fn whoever_makes_room_at_metp_has_no_second_line() {
     let proxy = Builder::default()
-        .args(["--log-level", "debug", "--max-metp-sessions", "2", "--goodbye-timeout", "600"])
+        .args(["--log-level", "debug", "--max-metp-sessions", "2", "--linger-timeout", "600"])
         .args(["-u", "bob:pw"])
         .start();
     let mut admin = proxy.admin();

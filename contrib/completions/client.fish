@@ -3,7 +3,7 @@
 set -l keys buffer-size buffer-memory max-connections max-connections-per-ip max-metp-sessions \
     dns-threads dns-queue allow-local local-for log-entries log-level grace \
     handshake-timeout resolve-timeout connect-timeout connect-total-timeout idle-timeout \
-    half-close-timeout keepalive ack-timeout goodbye-timeout metp-login-timeout metp-idle-timeout \
+    half-close-timeout keepalive ack-timeout linger-timeout metp-login-timeout metp-idle-timeout \
     subscriber-timeout dns-cache dns-negative-cache
 set -l levels off error warn info debug trace
 set -l verbs GET_METRICS GET_LOGS USERS CHANGE-BUFFER ADD-USER DELETE-USER SET-ROLE QUIT \

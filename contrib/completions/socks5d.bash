@@ -6,7 +6,7 @@ _socks5d() {
         --buffer-size --buffer-memory --max-connections --max-connections-per-ip --max-metp-sessions
         --dns-threads --dns-queue --allow-local --local-for --log-entries --log-level --grace
         --handshake-timeout --resolve-timeout --connect-timeout --connect-total-timeout
-        --idle-timeout --half-close-timeout --keepalive --ack-timeout --goodbye-timeout
+        --idle-timeout --half-close-timeout --keepalive --ack-timeout --linger-timeout
         --metp-login-timeout --metp-idle-timeout --subscriber-timeout
         --dns-cache --dns-negative-cache'
     local levels='off error warn info debug trace'

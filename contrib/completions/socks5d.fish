@@ -28,7 +28,7 @@ complete -c socks5d -l idle-timeout -x -d 'close a tunnel after this many second
 complete -c socks5d -l half-close-timeout -x -d 'close a tunnel of which one side has closed after this many seconds without a byte'
 complete -c socks5d -l keepalive -x -d 'probe a peer that has been silent for this many seconds'
 complete -c socks5d -l ack-timeout -x -d 'close a connection whose peer acknowledges nothing for this many seconds'
-complete -c socks5d -l goodbye-timeout -x -d 'wait at most this many seconds until a peer has what was sent to it last'
+complete -c socks5d -l linger-timeout -x -d 'wait at most this many seconds until a peer has what was sent to it last'
 complete -c socks5d -l metp-login-timeout -x -d 'close a METP session that has not logged in after this many seconds'
 complete -c socks5d -l metp-idle-timeout -x -d 'close a METP session after this many seconds without a byte'
 complete -c socks5d -l subscriber-timeout -x -d 'close a METP subscriber that has not read its events for this many seconds'

@@ -1,7 +1,7 @@
 //! A METP conversation: lines in, responses out. `protocol_metp.txt` is the contract.
 //!
 //! ```text
-//! Start --HELLO--> Greeted --AUTH--> Open --QUIT--> Goodbye
+//! Start --HELLO--> Greeted --AUTH--> Open --QUIT--> Linger
 //!    \                \                \               ^
 //!     +----------------+----------------+--------------+   what cannot be answered otherwise
 //! ```
@@ -27,7 +27,7 @@ use crate::reactor::Flow;
 use crate::reactor::buffer::{Buffer, Pool};
 use crate::reactor::endpoint::{Endpoint, Stop, Stream, Transfer};
 use crate::reactor::errno::is_of_the_peer;
-use crate::reactor::farewell::Farewell;
+use crate::reactor::lingering_close::LingeringClose;
 use crate::reactor::selector::Service;
 use crate::state::Shared;
 use crate::state::control::Control;
@@ -90,7 +90,7 @@ enum Stage {
     /// This account gives commands.
     Open(UserId),
     /// No more commands are taken.
-    Goodbye(Farewell),
+    Linger(LingeringClose),
 }
 
 /// What a session does next.
@@ -149,7 +149,7 @@ impl<S: Stream> Session<S> {
 
     /// Whether it is over, and the client has not left yet.
     pub fn is_leaving(&self) -> bool {
-        matches!(self.stage, Stage::Goodbye(_))
+        matches!(self.stage, Stage::Linger(_))
     }
 
     /// Whether the client has greeted, and not yet logged in.
@@ -182,7 +182,7 @@ impl<S: Stream> Session<S> {
                 let stuck = patience.and_then(|(since, patience)| since.checked_add(patience));
                 return feed.totals_due().into_iter().chain(stuck).min();
             }
-            (Stage::Goodbye(farewell), _) => (farewell.began(), timeouts.goodbye),
+            (Stage::Linger(linger), _) => (linger.began(), timeouts.linger),
         };
         since.checked_add(patience?)
     }
@@ -240,23 +240,23 @@ impl<S: Stream> Session<S> {
 
     /// Answers what is there, then sends, then reads on.
     fn step(&mut self, cx: &mut Context<'_>) -> Step {
-        if let Stage::Goodbye(farewell) = &mut self.stage {
-            return match farewell.turn(&mut self.client, &mut self.output, cx.pool) {
+        if let Stage::Linger(linger) = &mut self.stage {
+            return match linger.turn(&mut self.client, &mut self.output, cx.pool) {
                 Flow::Again => Step::Pause,
                 Flow::Wait => Step::Wait,
                 Flow::Close => Step::Close,
             };
         }
         let room = self.output.bytes().len() < MUCH;
-        let last_words = self.notice == Some(Notice::Shutdown) && self.feed.is_some();
-        if last_words && room && self.tell(cx) {
+        let final_output = self.notice == Some(Notice::Shutdown) && self.feed.is_some();
+        if final_output && room && self.tell(cx) {
             return Step::Go;
         }
         // What waits to be told comes before the end; who does not read is waited for no longer.
-        let told = !last_words || room;
+        let told = !final_output || room;
         if let Some(notice) = self.notice.filter(|_| self.listing.is_none() && told) {
             self.reply(&Response::Closing(notice));
-            self.say_goodbye(cx.now);
+            self.begin_linger(cx.now);
             return Step::Go;
         }
         if room && let Some(step) = self.answer(cx) {
@@ -286,7 +286,7 @@ impl<S: Stream> Session<S> {
             Transfer::Blocked => Step::Wait,
             Transfer::Ended => {
                 self.tell_lost("left");
-                self.say_goodbye(cx.now);
+                self.begin_linger(cx.now);
                 Step::Go
             }
             Transfer::Failed(error) => {
@@ -333,7 +333,7 @@ impl<S: Stream> Session<S> {
             Err(LineTooLong) => {
                 self.tell_lost("bad-request");
                 self.reply(&Response::BadRequest(None));
-                self.say_goodbye(cx.now);
+                self.begin_linger(cx.now);
             }
         }
         Some(Step::Go)
@@ -362,7 +362,7 @@ impl<S: Stream> Session<S> {
         match &self.stage {
             Stage::Start | Stage::Greeted => self.opening(line, spoken, cx),
             Stage::Open(user) => return self.command(*user, line, cx),
-            Stage::Goodbye(_) => {}
+            Stage::Linger(_) => {}
         }
         // Commands are given from the queue of those who have logged in.
         if self.logged_in() { Step::Pause } else { Step::Go }
@@ -386,13 +386,13 @@ impl<S: Stream> Session<S> {
                 } else {
                     cx.shared.metrics.metp_refused += 1;
                     self.reply(&Response::Unauthorized);
-                    self.say_goodbye(cx.now);
+                    self.begin_linger(cx.now);
                 }
             }
             _ => {
                 not_let_in(Service::Metp, self.source, spoken.unwrap_or("bad-request"));
                 self.reply(&Response::BadRequest(None));
-                self.say_goodbye(cx.now);
+                self.begin_linger(cx.now);
             }
         }
     }
@@ -403,7 +403,7 @@ impl<S: Stream> Session<S> {
         let spoken = match self.stage {
             Stage::Start => protocol(self.input.bytes()).filter(|spoken| *spoken != "metp"),
             Stage::Greeted => None,
-            Stage::Open(_) | Stage::Goodbye(_) => return,
+            Stage::Open(_) | Stage::Linger(_) => return,
         };
         not_let_in(Service::Metp, self.source, spoken.unwrap_or(cause));
     }
@@ -412,7 +412,7 @@ impl<S: Stream> Session<S> {
     fn command(&mut self, user: UserId, line: &[u8], cx: &mut Context<'_>) -> Step {
         let Some(account) = cx.shared.users.get(user) else {
             self.reply(&Response::Unauthorized);
-            self.say_goodbye(cx.now);
+            self.begin_linger(cx.now);
             return Step::Go;
         };
         let name = Rc::clone(&account.name);
@@ -453,7 +453,7 @@ impl<S: Stream> Session<S> {
         }
         self.reply(&response);
         if response == Response::Goodbye {
-            self.say_goodbye(cx.now);
+            self.begin_linger(cx.now);
         }
     }
 
@@ -461,10 +461,10 @@ impl<S: Stream> Session<S> {
         self.output.append(ended(response.to_string()).as_bytes());
     }
 
-    fn say_goodbye(&mut self, now: Instant) {
+    fn begin_linger(&mut self, now: Instant) {
         // Whoever is told nothing further takes no subscriber's place.
         self.feed = None;
-        self.stage = Stage::Goodbye(Farewell::new(now));
+        self.stage = Stage::Linger(LingeringClose::new(now));
     }
 
     /// Octets keep an open session alive; the time for the login runs on whatever comes.

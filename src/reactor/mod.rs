@@ -5,9 +5,10 @@ pub mod abortive_close;
 pub mod buffer;
 pub mod endpoint;
 pub mod errno;
-pub mod farewell;
+
 pub mod getaddrinfo;
 pub mod lane;
+pub mod lingering_close;
 pub mod listener;
 pub mod liveness;
 pub mod log_thread;

@@ -15,7 +15,7 @@ use crate::reactor::endpoint::Stream;
 use crate::reactor::listener::Accepted;
 use crate::reactor::selector::Service;
 use crate::reactor::slab::Key;
-use crate::socks::Reason;
+use crate::socks::CloseReason;
 use crate::state::Shared;
 use crate::state::diagnostics::not_let_in;
 use crate::state::metrics::Stage;
@@ -77,7 +77,7 @@ impl Server {
         match self.admissions.of(service).decide(network, allowance, now, evictable) {
             Verdict::Admit => self.admit(service, stream, source, now),
             Verdict::Replace(key) => {
-                self.end(key, Reason::Displaced, now);
+                self.end(key, CloseReason::Evicted, now);
                 self.admit(service, stream, source, now);
             }
             Verdict::TooMany => {
@@ -208,7 +208,7 @@ impl Server {
             Ok(()) => self.arm(key),
             Err(error) => {
                 log::warn!("cannot watch a new connection: {error}");
-                self.end(key, Reason::Displaced, now);
+                self.end(key, CloseReason::Evicted, now);
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::reactor::log_thread::Outlet;
 use crate::reactor::process_usage;
 use crate::reactor::resolver::Limits;
 use crate::reactor::slab::{Key, Slab};
-use crate::socks::Reason;
+use crate::socks::CloseReason;
 use crate::state::connection::Connection;
 use crate::state::control::{Control, ProcessUsage, ServerStatus};
 use crate::state::users::{UserId, Users};
@@ -24,7 +24,7 @@ const CLOSES_PER_TURN: usize = 64;
 #[derive(Default)]
 pub(super) struct PendingActions {
     /// Connections to be closed, and why.
-    pending_closes: VecDeque<(Key, Reason)>,
+    pending_closes: VecDeque<(Key, CloseReason)>,
     /// How many more may be closed before the next look at the events.
     left: usize,
     /// Close down, with so much time for open tunnels.
@@ -43,7 +43,7 @@ impl PendingActions {
     }
 
     /// A connection is to be closed. Says whether that is news.
-    fn end(&mut self, key: Key, entry: &SessionEntry, reason: Reason) -> bool {
+    fn end(&mut self, key: Key, entry: &SessionEntry, reason: CloseReason) -> bool {
         let socks = matches!(entry.session, AnySession::Socks(_));
         let news = socks && !entry.close_pending.replace(true);
         if news {
@@ -79,13 +79,13 @@ impl Control for ServerControl<'_> {
     fn kill(&mut self, id: ConnectionId) -> bool {
         let key = Key::from_id(id);
         let entry = self.sessions.get(key);
-        entry.is_some_and(|entry| self.pending.end(key, entry, Reason::Killed))
+        entry.is_some_and(|entry| self.pending.end(key, entry, CloseReason::Killed))
     }
 
     fn kill_user(&mut self, user: UserId) -> usize {
         let of_user = |(_, entry): &(Key, &SessionEntry)| entry.session.socks_user() == Some(user);
         let theirs = self.sessions.iter().filter(of_user);
-        theirs.filter(|(key, entry)| self.pending.end(*key, entry, Reason::Killed)).count()
+        theirs.filter(|(key, entry)| self.pending.end(*key, entry, CloseReason::Killed)).count()
     }
 
     fn begin_drain(&mut self, grace: Option<Duration>) -> bool {
@@ -147,7 +147,7 @@ impl Server {
         while self.pending.left > 0 {
             let Some((key, reason)) = self.pending.pending_closes.pop_front() else { break };
             self.pending.left -= 1;
-            if reason == Reason::Killed && self.sessions.get(key).is_some() {
+            if reason == CloseReason::Killed && self.sessions.get(key).is_some() {
                 self.services.shared.metrics.killed += 1;
             }
             self.end(key, reason, now);
@@ -162,7 +162,7 @@ impl Server {
         }
         for (key, entry) in self.sessions.iter() {
             if entry.session.socks_user().is_some_and(|user| deleted.contains(&user)) {
-                self.pending.end(key, entry, Reason::UserDeleted);
+                self.pending.end(key, entry, CloseReason::UserDeleted);
             }
         }
     }

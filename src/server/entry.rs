@@ -124,7 +124,7 @@ impl AnySession {
                 Stage::Request | Stage::Resolve | Stage::Connect | Stage::Relay => {
                     Progress::LoggedIn
                 }
-                Stage::Goodbye => Progress::Refused,
+                Stage::Linger => Progress::Refused,
             }),
             AnySession::Metp(Some(session)) if session.logged_in() => None,
             AnySession::Metp(Some(session)) if session.is_leaving() => Some(Progress::Refused),

@@ -34,7 +34,7 @@ use crate::reactor::resolver::{Limits, Resolver};
 use crate::reactor::selector::{Selector, Service, Source};
 use crate::reactor::slab::{Key, Slab};
 use crate::reactor::wheel::Wheel;
-use crate::socks::{Context, Reason};
+use crate::socks::{CloseReason, Context};
 use crate::state::Shared;
 use crate::state::diagnostics::not_let_in;
 use admission::AdmissionControl;
@@ -201,7 +201,7 @@ impl Server {
         let now = Instant::now();
         let keys: Vec<Key> = self.sessions.iter().map(|(key, _)| key).collect();
         for key in keys {
-            self.end(key, Reason::Shutdown, now);
+            self.end(key, CloseReason::Shutdown, now);
         }
         self.hand_over_lines();
         self.services.shared.tell_counted_failures(None);
@@ -351,11 +351,11 @@ impl Server {
         match turn {
             Ok(Flow::Wait) => self.arm(key),
             Ok(Flow::Again) => self.queues.put_back(key, entry),
-            Ok(Flow::Close) => self.end(key, Reason::Finished, now),
+            Ok(Flow::Close) => self.end(key, CloseReason::Finished, now),
             Err(_) => {
                 // The panic hook has logged where and why.
                 self.services.shared.metrics.panics += 1;
-                self.end(key, Reason::Panic, now);
+                self.end(key, CloseReason::Panic, now);
             }
         }
     }
@@ -396,7 +396,7 @@ impl Server {
     }
 
     /// Removes a session, which closes its descriptors, and lets waiting connections in.
-    fn end(&mut self, key: Key, reason: Reason, now: Instant) {
+    fn end(&mut self, key: Key, reason: CloseReason, now: Instant) {
         let Some(entry) = self.sessions.remove(key) else { return };
         let service = entry.session.service();
         *self.services.shared.metrics.open_mut(service) -= 1;
@@ -411,7 +411,7 @@ impl Server {
             }
             // One that has logged in was let in; why one that is refused is, has been said.
             AnySession::Metp(Some(session))
-                if reason == Reason::Displaced && place.is_some() && !session.is_leaving() =>
+                if reason == CloseReason::Evicted && place.is_some() && !session.is_leaving() =>
             {
                 not_let_in(service, session.source(), reason);
             }

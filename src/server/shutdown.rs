@@ -11,7 +11,7 @@ use super::{Listeners, Server, Services};
 use crate::reactor::selector::Service;
 use crate::reactor::signal::{self, Signal};
 use crate::reactor::slab::Key;
-use crate::socks::Reason;
+use crate::socks::CloseReason;
 use metp_protocol::Notice;
 
 /// How long METP sessions have to take what they were still to be told.
@@ -143,7 +143,7 @@ impl Server {
             (entry.session.service() == Service::Socks).then_some(key)
         };
         for key in self.sessions.iter().filter_map(socks).collect::<Vec<Key>>() {
-            self.end(key, Reason::Shutdown, now);
+            self.end(key, CloseReason::Shutdown, now);
         }
         let metp = |(key, entry): (Key, &SessionEntry)| {
             (entry.session.service() == Service::Metp).then_some(key)

@@ -7,9 +7,9 @@ use std::vec;
 
 use mio::event::Event;
 
-use super::errand::Errand;
 use super::handshake::refuse;
 use super::relay::Relay;
+use super::request::ActiveRequest;
 use super::rules::{is_itself, is_own_port, may_come_from, permitted};
 use super::{Context, Next, State};
 use crate::proto::socks5::{Host, Reply, ReplyCode};
@@ -21,13 +21,13 @@ use crate::state::settings::Timeouts;
 
 /// A request whose name is being looked up.
 pub struct Resolve {
-    errand: Box<Errand>,
+    request: Box<ActiveRequest>,
     answer: Option<Addresses>,
 }
 
 /// A request whose addresses are being tried, in order, one after the other.
 pub struct Connect<S: Stream> {
-    errand: Box<Errand>,
+    request: Box<ActiveRequest>,
     candidates: vec::IntoIter<SocketAddr>,
     attempt: Option<Endpoint<S>>,
     /// Where the attempt leads; the unspecified address before the first.
@@ -40,26 +40,26 @@ pub struct Connect<S: Stream> {
 
 /// Starts on a CONNECT: an address is tried at once, a name goes to the resolver.
 pub fn begin<S: Stream>(
-    errand: Box<Errand>,
+    request: Box<ActiveRequest>,
     output: &mut Buffer,
     cx: &mut Context<'_, S>,
 ) -> Next<S> {
-    let port = errand.target.port;
-    let name = match &errand.target.host {
+    let port = request.target.port;
+    let name = match &request.target.host {
         Host::Ip(address) => Ok(*address),
         Host::Name(name) => match hostname(name) {
             Some(name) => address_literal(name).ok_or(name),
-            None => return refuse(errand, ReplyCode::HostUnreachable, output, cx),
+            None => return refuse(request, ReplyCode::HostUnreachable, output, cx),
         },
     };
     match name {
         Ok(address) => {
             let candidates = vec![SocketAddr::new(address, port)];
-            Next::Go(State::Connect(Connect::new(errand, candidates, cx.now)))
+            Next::Go(State::Connect(Connect::new(request, candidates, cx.now)))
         }
         Err(name) => {
             let answer = cx.names.ask(cx.key, name, port, cx.now);
-            Next::Go(State::Resolve(Resolve { errand, answer }))
+            Next::Go(State::Resolve(Resolve { request, answer }))
         }
     }
 }
@@ -80,7 +80,7 @@ fn address_literal(name: &str) -> Option<IpAddr> {
 impl Resolve {
     /// When the request was complete.
     pub fn began(&self) -> Instant {
-        self.errand.began()
+        self.request.began()
     }
 
     /// The addresses have come, or the reason why there are none.
@@ -88,47 +88,47 @@ impl Resolve {
         self.answer = Some(answer);
     }
 
-    pub fn errand(&self) -> &Errand {
-        &self.errand
+    pub fn request(&self) -> &ActiveRequest {
+        &self.request
     }
 
     /// Nobody waits for the answer any more.
-    pub fn into_errand<S: Stream>(self, cx: &mut Context<'_, S>) -> Box<Errand> {
-        if let Host::Name(name) = &self.errand.target.host
+    pub fn into_request<S: Stream>(self, cx: &mut Context<'_, S>) -> Box<ActiveRequest> {
+        if let Host::Name(name) = &self.request.target.host
             && let Some(name) = hostname(name)
         {
             cx.names.cancel(cx.key, name);
         }
-        self.errand
+        self.request
     }
 
     pub fn step<S: Stream>(mut self, output: &mut Buffer, cx: &mut Context<'_, S>) -> Next<S> {
         match self.answer.take() {
             None => Next::Wait(State::Resolve(self)),
             Some(Ok(candidates)) => {
-                Next::Go(State::Connect(Connect::new(self.errand, candidates, cx.now)))
+                Next::Go(State::Connect(Connect::new(self.request, candidates, cx.now)))
             }
             Some(Err(error)) => {
                 let code = match error {
                     ResolveError::NotFound => ReplyCode::HostUnreachable,
                     ResolveError::Failed => ReplyCode::GeneralFailure,
                 };
-                refuse(self.errand, code, output, cx)
+                refuse(self.request, code, output, cx)
             }
         }
     }
 
     /// The name was not found in time.
     pub fn expire<S: Stream>(self, output: &mut Buffer, cx: &mut Context<'_, S>) -> Next<S> {
-        refuse(self.into_errand(cx), ReplyCode::HostUnreachable, output, cx)
+        refuse(self.into_request(cx), ReplyCode::HostUnreachable, output, cx)
     }
 }
 
 impl<S: Stream> Connect<S> {
-    fn new(errand: Box<Errand>, candidates: Vec<SocketAddr>, now: Instant) -> Box<Self> {
+    fn new(request: Box<ActiveRequest>, candidates: Vec<SocketAddr>, now: Instant) -> Box<Self> {
         let candidates = candidates.into_iter();
         Box::new(Connect {
-            errand,
+            request,
             candidates,
             attempt: None,
             candidate: SocketAddr::from(([0, 0, 0, 0], 0)),
@@ -145,16 +145,16 @@ impl<S: Stream> Connect<S> {
         }
     }
 
-    pub fn errand(&self) -> &Errand {
-        &self.errand
+    pub fn request(&self) -> &ActiveRequest {
+        &self.request
     }
 
     /// An attempt that has succeeded without having been noticed must not look like an empty tunnel.
-    pub fn into_errand(self, cx: &mut Context<'_, S>) -> Box<Errand> {
+    pub fn into_request(self, cx: &mut Context<'_, S>) -> Box<ActiveRequest> {
         if let Some(attempt) = self.attempt {
             cx.abort(attempt);
         }
-        self.errand
+        self.request
     }
 
     /// When this attempt, or all of them, have taken too long.
@@ -204,7 +204,7 @@ impl<S: Stream> Connect<S> {
                     Some(candidate) => self.try_candidate(candidate, source, cx),
                     None => {
                         let code = self.failure.unwrap_or(ReplyCode::HostUnreachable);
-                        return refuse(self.errand, code, output, cx);
+                        return refuse(self.request, code, output, cx);
                     }
                 },
             }
@@ -269,11 +269,11 @@ impl<S: Stream> Connect<S> {
         let took = cx.now.saturating_duration_since(self.attempt_began);
         cx.shared.metrics.connects.record(took);
         cx.shared.metrics.count_reply(ReplyCode::Succeeded);
-        self.errand.open(cx.key, source, cx.shared);
+        self.request.open(cx.key, source, cx.shared);
         output.append(&Reply { code: ReplyCode::Succeeded, bound }.encode());
         let timeouts = &cx.shared.settings.timeouts;
         let received = std::mem::take(input);
-        let relay = Relay::new(self.errand, target, received, cx.now, timeouts);
+        let relay = Relay::new(self.request, target, received, cx.now, timeouts);
         Next::Go(State::Relay(Box::new(relay)))
     }
 

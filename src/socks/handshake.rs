@@ -6,8 +6,9 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use super::close_reason::CloseReason;
 use super::connect;
-use super::errand::{Errand, Reason};
+use super::request::ActiveRequest;
 use super::{Context, Next, State};
 use crate::proto::foreign::protocol;
 use crate::proto::socks5::{
@@ -34,7 +35,7 @@ pub fn hello<S: Stream>(
         Err(_) => {
             let spoken = protocol(input.bytes()).unwrap_or("other-protocol");
             not_let_in(Service::Socks, source, spoken);
-            return Next::goodbye(cx.now, None, Reason::Protocol);
+            return Next::linger(cx.now, None, CloseReason::Protocol);
         }
     };
     input.consume(cx.pool, taken);
@@ -43,7 +44,7 @@ pub fn hello<S: Stream>(
         return Next::Go(State::Auth);
     }
     not_let_in(Service::Socks, source, "no-acceptable-method");
-    Next::goodbye(cx.now, None, Reason::Unauthorized)
+    Next::linger(cx.now, None, CloseReason::Unauthorized)
 }
 
 /// RFC 1929. An unknown name and a wrong password get the same answer after the same work.
@@ -63,14 +64,14 @@ pub fn auth<S: Stream>(
         Err(_) => {
             not_let_in(Service::Socks, source, "bad-login");
             output.append(&auth_status(false));
-            return Next::goodbye(cx.now, None, Reason::Protocol);
+            return Next::linger(cx.now, None, CloseReason::Protocol);
         }
     };
     input.consume(cx.pool, taken);
     output.append(&auth_status(user.is_some()));
     match user.and_then(|user| cx.shared.users.open_session(user, cx.now)) {
         Some(guard) => Next::Go(State::Request(guard)),
-        None => Next::goodbye(cx.now, None, Reason::Unauthorized),
+        None => Next::linger(cx.now, None, CloseReason::Unauthorized),
     }
 }
 
@@ -93,32 +94,32 @@ pub fn request<S: Stream>(
             not_let_in(Service::Socks, source, "bad-request");
             cx.shared.metrics.count_reply(code);
             output.append(&Reply::refusal(code).encode());
-            return Next::goodbye(cx.now, None, Reason::Protocol);
+            return Next::linger(cx.now, None, CloseReason::Protocol);
         }
     };
     input.consume(cx.pool, taken);
     let Some(account) = cx.shared.users.get(guard.user) else {
-        return Next::end(None, Reason::UserDeleted);
+        return Next::end(None, CloseReason::UserDeleted);
     };
     let name = Rc::clone(&account.name);
-    let errand = Box::new(Errand::new(guard, name, target, cx.now));
+    let request = Box::new(ActiveRequest::new(guard, name, target, cx.now));
     match command {
-        Command::Connect => connect::begin(errand, output, cx),
+        Command::Connect => connect::begin(request, output, cx),
         Command::Bind | Command::UdpAssociate | Command::Unknown(_) => {
-            refuse(errand, ReplyCode::CommandNotSupported, output, cx)
+            refuse(request, ReplyCode::CommandNotSupported, output, cx)
         }
     }
 }
 
-/// Answers a request with a refusal and says goodbye.
+/// Answers a request with a refusal and lingers.
 pub fn refuse<S: Stream>(
-    mut errand: Box<Errand>,
+    mut request: Box<ActiveRequest>,
     code: ReplyCode,
     output: &mut Buffer,
     cx: &mut Context<'_, S>,
 ) -> Next<S> {
-    errand.status = code;
+    request.status = code;
     cx.shared.metrics.count_reply(code);
     output.append(&Reply::refusal(code).encode());
-    Next::goodbye(cx.now, Some(errand), Reason::Refused)
+    Next::linger(cx.now, Some(request), CloseReason::Refused)
 }

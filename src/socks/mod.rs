@@ -3,17 +3,18 @@
 //! ```text
 //! Hello -> Auth -> Request -> Resolve -> Connect -> Relay -> Ended
 //!    \       \         \          \          \         \
-//!     +-------+---------+----------+----------+---------+--> Goodbye -> Ended
+//!     +-------+---------+----------+----------+---------+--> Linger -> Ended
 //! ```
 //!
 //! A transition consumes the state it leaves, so that nothing stale can be read: `Hello` cannot hold a
 //! socket to a target, `Relay` cannot lack one, and an account is there from `Request` on, so that a
 //! request without a login cannot be expressed. Handshake states see buffers, never sockets.
 
+mod close_reason;
 mod connect;
-mod errand;
 mod handshake;
 mod relay;
+mod request;
 mod rules;
 mod stall;
 
@@ -28,7 +29,7 @@ use crate::reactor::Flow;
 use crate::reactor::abortive_close::AbortiveCloses;
 use crate::reactor::buffer::{Buffer, Pool};
 use crate::reactor::endpoint::{Dial, Endpoint, Stop, Stream, Transfer};
-use crate::reactor::farewell::Farewell;
+use crate::reactor::lingering_close::LingeringClose;
 use crate::reactor::names::{Addresses, Names};
 use crate::reactor::selector::{Service, Side};
 use crate::reactor::slab::Key;
@@ -38,10 +39,10 @@ use crate::state::diagnostics::not_let_in;
 use crate::state::metrics::Stage;
 use crate::state::settings::Timeouts;
 use crate::state::users::{SessionGuard, UserId, Users};
+pub use close_reason::CloseReason;
 use connect::{Connect, Resolve};
-use errand::Errand;
-pub use errand::Reason;
 use relay::Relay;
+use request::ActiveRequest;
 
 /// Capacity of a client's input until its tunnel opens, in bytes: room for the longest message and some
 /// payload behind it, whatever the buffer size of tunnels is.
@@ -69,7 +70,7 @@ pub struct Context<'a, S: Stream> {
 impl<S: Stream> Context<'_, S> {
     /// Closes a connection with a reset, behind what its peer is still to get.
     fn abort(&mut self, endpoint: Endpoint<S>) {
-        self.closes.add(endpoint, self.now, self.shared.settings.timeouts.goodbye);
+        self.closes.add(endpoint, self.now, self.shared.settings.timeouts.linger);
     }
 }
 
@@ -102,9 +103,9 @@ enum State<S: Stream> {
     /// The tunnel is open.
     Relay(Box<Relay<S>>),
     /// Sends the last reply.
-    Goodbye(Farewell, Option<Box<Errand>>, Reason),
+    Linger(LingeringClose, Option<Box<ActiveRequest>>, CloseReason),
     /// Nothing is left to do.
-    Ended(Option<Box<Errand>>, Reason),
+    Ended(Option<Box<ActiveRequest>>, CloseReason),
 }
 
 /// Where a step leads.
@@ -119,13 +120,13 @@ enum Next<S: Stream> {
 
 impl<S: Stream> Next<S> {
     /// Sends what is in the output, then ends.
-    fn goodbye(now: Instant, errand: Option<Box<Errand>>, reason: Reason) -> Self {
-        Next::Go(State::Goodbye(Farewell::new(now), errand, reason))
+    fn linger(now: Instant, request: Option<Box<ActiveRequest>>, reason: CloseReason) -> Self {
+        Next::Go(State::Linger(LingeringClose::new(now), request, reason))
     }
 
     /// Ends at once.
-    fn end(errand: Option<Box<Errand>>, reason: Reason) -> Self {
-        Next::Go(State::Ended(errand, reason))
+    fn end(request: Option<Box<ActiveRequest>>, reason: CloseReason) -> Self {
+        Next::Go(State::Ended(request, reason))
     }
 }
 
@@ -179,7 +180,7 @@ impl<S: Stream> Session<S> {
 
     /// Whether the client has logged in and made a complete request.
     pub fn has_request(&self) -> bool {
-        self.state.errand().is_some()
+        self.state.request().is_some()
     }
 
     /// Whether it is a bulk transfer, which can wait for those that talk.
@@ -192,7 +193,7 @@ impl<S: Stream> Session<S> {
         match &self.state {
             State::Hello | State::Auth => None,
             State::Request(guard) => Some(guard.user),
-            state => state.errand().map(|errand| errand.guard.user),
+            state => state.request().map(|request| request.guard.user),
         }
     }
 
@@ -203,7 +204,7 @@ impl<S: Stream> Session<S> {
             State::Resolve(resolve) => (resolve.began(), timeouts.resolve),
             State::Connect(connect) => return connect.deadline(timeouts),
             State::Relay(relay) => return relay.deadline(timeouts),
-            State::Goodbye(farewell, ..) => (farewell.began(), timeouts.goodbye),
+            State::Linger(linger, ..) => (linger.began(), timeouts.linger),
             State::Ended(..) => return None,
         };
         since.checked_add(patience?)
@@ -212,7 +213,7 @@ impl<S: Stream> Session<S> {
     /// The session's turn: goes on as far as it can.
     pub fn turn(&mut self, cx: &mut Context<'_, S>) -> Flow {
         loop {
-            let state = std::mem::replace(&mut self.state, State::Ended(None, Reason::Panic));
+            let state = std::mem::replace(&mut self.state, State::Ended(None, CloseReason::Panic));
             let (state, flow) = match self.step(state, cx) {
                 Next::Go(state @ State::Ended(..)) => (state, Some(Flow::Close)),
                 Next::Go(state) => (state, None),
@@ -222,7 +223,7 @@ impl<S: Stream> Session<S> {
             self.state = state;
             match flow {
                 None => {}
-                // Also of one that has more to do: who floods a goodbye would never see its end.
+                // Also of one that has more to do: who floods a linger would never see its end.
                 Some(Flow::Wait | Flow::Again) if self.overdue(cx) => self.expire(cx),
                 Some(flow) => {
                     self.count_stage(cx);
@@ -234,25 +235,26 @@ impl<S: Stream> Session<S> {
 
     /// Ends the session and writes the access log's line. `reason` is why, unless it has ended by itself. An
     /// end that is not orderly is passed on as a reset.
-    pub fn close(mut self, reason: Reason, cx: &mut Context<'_, S>) {
+    pub fn close(mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
         self.input.release(cx.pool);
         let reason = match &self.state {
-            State::Goodbye(_, _, own) | State::Ended(_, own) => *own,
+            State::Linger(_, _, own) | State::Ended(_, own) => *own,
             _ => reason,
         };
         cx.shared.metrics.step(Some(self.counted), None);
-        let errand = match self.state {
+        let request = match self.state {
             State::Relay(relay) => Some(relay.cut(&mut self.client, &mut self.output, cx)),
-            state => state.into_errand(cx),
+            state => state.into_request(cx),
         };
         self.output.release(cx.pool);
-        let own = |errand: &Errand| cx.shared.settings.own_ports.contains(&errand.target.port);
+        let own =
+            |request: &ActiveRequest| cx.shared.settings.own_ports.contains(&request.target.port);
         // A panic has taken the request along.
-        if errand.as_deref().map_or(reason == Reason::Panic, own) {
+        if request.as_deref().map_or(reason == CloseReason::Panic, own) {
             cx.shared.to_own_ports.retain(|_, key| *key != cx.key);
         }
-        match errand {
-            Some(errand) => errand.finish(cx.key, self.source, reason, cx.now, cx.shared),
+        match request {
+            Some(request) => request.finish(cx.key, self.source, reason, cx.now, cx.shared),
             None => {
                 reason.count_unfinished(&mut cx.shared.metrics);
                 if !reason.is_told() {
@@ -267,7 +269,7 @@ impl<S: Stream> Session<S> {
 
     /// The connection as administrators see it.
     pub fn describe(&self, key: Key, now: Instant, users: &Users) -> Connection {
-        let errand = self.state.errand();
+        let request = self.state.request();
         let since = |earlier| now.saturating_duration_since(earlier);
         let (last, peer, waiting) = match &self.state {
             State::Relay(relay) => (relay.last_byte(), relay.peer(), relay.waiting()),
@@ -276,15 +278,18 @@ impl<S: Stream> Session<S> {
         let account = self.user().and_then(|user| users.get(user));
         Connection {
             id: key.id(),
-            user: errand.map(Errand::name).or(account.map(|account| &account.name)).cloned(),
+            user: request
+                .map(ActiveRequest::name)
+                .or(account.map(|account| &account.name))
+                .cloned(),
             source: self.source,
-            target: errand.map(|errand| Rc::clone(&errand.target)),
+            target: request.map(|request| Rc::clone(&request.target)),
             peer,
             stage: self.stage(),
             age: since(self.began),
             idle: since(last),
-            up: errand.map_or(0, |errand| errand.traffic.up),
-            down: errand.map_or(0, |errand| errand.traffic.down),
+            up: request.map_or(0, |request| request.traffic.up),
+            down: request.map_or(0, |request| request.traffic.down),
             buffered: waiting + self.input.bytes().len() + self.output.bytes().len(),
         }
     }
@@ -298,7 +303,7 @@ impl<S: Stream> Session<S> {
             State::Resolve(_) => Stage::Resolve,
             State::Connect(_) => Stage::Connect,
             State::Relay(_) => Stage::Relay,
-            State::Goodbye(..) | State::Ended(..) => Stage::Goodbye,
+            State::Linger(..) | State::Ended(..) => Stage::Linger,
         }
     }
 
@@ -315,58 +320,58 @@ impl<S: Stream> Session<S> {
             return match state {
                 // What the client has sent before belongs to the target.
                 State::Relay(relay) => relay.step(&mut self.client, &mut self.output, cx),
-                State::Goodbye(_, errand, reason) => Next::end(errand, reason),
-                state => Next::end(state.into_errand(cx), Reason::ClientReset),
+                State::Linger(_, request, reason) => Next::end(request, reason),
+                state => Next::end(state.into_request(cx), CloseReason::ClientReset),
             };
         }
         let (input, output) = (&mut self.input, &mut self.output);
         match state {
             State::Hello => {
                 let next = handshake::hello(self.source, input, output, cx);
-                self.listen(next, cx)
+                self.read_more(next, cx)
             }
             State::Auth => {
                 let next = handshake::auth(self.source, input, output, cx);
-                self.listen(next, cx)
+                self.read_more(next, cx)
             }
             State::Request(guard) => {
                 let next = handshake::request(self.source, guard, input, output, cx);
-                self.listen(next, cx)
+                self.read_more(next, cx)
             }
             State::Resolve(resolve) => {
                 let next = resolve.step(output, cx);
-                self.speak(next, cx)
+                self.flush_replies(next, cx)
             }
             State::Connect(connect) => {
                 let next = connect.step(self.source, input, output, cx);
-                self.speak(next, cx)
+                self.flush_replies(next, cx)
             }
             State::Relay(relay) => relay.step(&mut self.client, output, cx),
-            State::Goodbye(mut farewell, errand, reason) => {
-                match farewell.turn(&mut self.client, output, cx.pool) {
-                    Flow::Wait => Next::Wait(State::Goodbye(farewell, errand, reason)),
-                    Flow::Again => Next::Again(State::Goodbye(farewell, errand, reason)),
-                    Flow::Close => Next::end(errand, reason),
+            State::Linger(mut linger, request, reason) => {
+                match linger.turn(&mut self.client, output, cx.pool) {
+                    Flow::Wait => Next::Wait(State::Linger(linger, request, reason)),
+                    Flow::Again => Next::Again(State::Linger(linger, request, reason)),
+                    Flow::Close => Next::end(request, reason),
                 }
             }
-            State::Ended(errand, reason) => Next::end(errand, reason),
+            State::Ended(request, reason) => Next::end(request, reason),
         }
     }
 
     /// Sends the replies of the handshake before a wait: the client sees that its login was good.
-    fn speak(&mut self, next: Next<S>, cx: &mut Context<'_, S>) -> Next<S> {
+    fn flush_replies(&mut self, next: Next<S>, cx: &mut Context<'_, S>) -> Next<S> {
         let Next::Wait(state) = next else { return next };
         match self.client.flush(&mut self.output, cx.pool, &mut 0) {
             Ok(()) | Err(Stop::Blocked) => Next::Wait(state),
             Err(Stop::Failed(error)) => {
-                Next::end(state.into_errand(cx), Reason::of(&error, Reason::ClientReset))
+                Next::end(state.into_request(cx), CloseReason::of(&error, CloseReason::ClientReset))
             }
         }
     }
 
     /// What a handshake state waits for: sends its replies and reads on.
-    fn listen(&mut self, next: Next<S>, cx: &mut Context<'_, S>) -> Next<S> {
-        let state = match self.speak(next, cx) {
+    fn read_more(&mut self, next: Next<S>, cx: &mut Context<'_, S>) -> Next<S> {
+        let state = match self.flush_replies(next, cx) {
             Next::Wait(state) => state,
             other => return other,
         };
@@ -374,8 +379,10 @@ impl<S: Stream> Session<S> {
             Transfer::Moved(_) => Next::Go(state),
             Transfer::Blocked => Next::Wait(state),
             // A message that is not whole yet can never be answered.
-            Transfer::Ended => Next::end(None, Reason::Left),
-            Transfer::Failed(error) => Next::end(None, Reason::of(&error, Reason::ClientReset)),
+            Transfer::Ended => Next::end(None, CloseReason::Left),
+            Transfer::Failed(error) => {
+                Next::end(None, CloseReason::of(&error, CloseReason::ClientReset))
+            }
         }
     }
 
@@ -386,16 +393,16 @@ impl<S: Stream> Session<S> {
 
     /// The deadline has passed.
     fn expire(&mut self, cx: &mut Context<'_, S>) {
-        let state = std::mem::replace(&mut self.state, State::Ended(None, Reason::Panic));
+        let state = std::mem::replace(&mut self.state, State::Ended(None, CloseReason::Panic));
         let next = match state {
             State::Hello | State::Auth | State::Request(_) => {
-                Next::end(None, Reason::HandshakeTimeout)
+                Next::end(None, CloseReason::HandshakeTimeout)
             }
             State::Resolve(resolve) => resolve.expire(&mut self.output, cx),
             State::Connect(connect) => Next::Go(State::Connect(connect.expire(cx))),
             State::Relay(relay) => relay.expire(&mut self.client, &mut self.output, cx),
-            State::Goodbye(_, errand, reason) | State::Ended(errand, reason) => {
-                Next::end(errand, reason)
+            State::Linger(_, request, reason) | State::Ended(request, reason) => {
+                Next::end(request, reason)
             }
         };
         let (Next::Go(state) | Next::Wait(state) | Next::Again(state)) = next;
@@ -404,23 +411,23 @@ impl<S: Stream> Session<S> {
 }
 
 impl<S: Stream> State<S> {
-    fn errand(&self) -> Option<&Errand> {
+    fn request(&self) -> Option<&ActiveRequest> {
         match self {
             State::Hello | State::Auth | State::Request(_) => None,
-            State::Resolve(resolve) => Some(resolve.errand()),
-            State::Connect(connect) => Some(connect.errand()),
-            State::Relay(relay) => Some(relay.errand()),
-            State::Goodbye(_, errand, _) | State::Ended(errand, _) => errand.as_deref(),
+            State::Resolve(resolve) => Some(resolve.request()),
+            State::Connect(connect) => Some(connect.request()),
+            State::Relay(relay) => Some(relay.request()),
+            State::Linger(_, request, _) | State::Ended(request, _) => request.as_deref(),
         }
     }
 
-    fn into_errand(self, cx: &mut Context<'_, S>) -> Option<Box<Errand>> {
+    fn into_request(self, cx: &mut Context<'_, S>) -> Option<Box<ActiveRequest>> {
         match self {
             State::Hello | State::Auth | State::Request(_) => None,
-            State::Resolve(resolve) => Some(resolve.into_errand(cx)),
-            State::Connect(connect) => Some(connect.into_errand(cx)),
+            State::Resolve(resolve) => Some(resolve.into_request(cx)),
+            State::Connect(connect) => Some(connect.into_request(cx)),
             State::Relay(relay) => Some(relay.abort(cx)),
-            State::Goodbye(_, errand, _) | State::Ended(errand, _) => errand,
+            State::Linger(_, request, _) | State::Ended(request, _) => request,
         }
     }
 }

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use mio::event::Event;
 
-use super::errand::{Errand, Reason};
+use super::close_reason::CloseReason;
+use super::request::ActiveRequest;
 use super::stall::StallCheck;
 use super::{Context, Next, State};
 use crate::reactor::buffer::Buffer;
@@ -27,7 +28,7 @@ const BUDGET: Budget = Budget { bytes: 256 * 1024, reads: 16 };
 
 /// An open tunnel. The client's endpoint stays with the session.
 pub struct Relay<S: Stream> {
-    errand: Box<Errand>,
+    request: Box<ActiveRequest>,
     target: Endpoint<S>,
     up: Lane,
     down: Lane,
@@ -37,7 +38,7 @@ pub struct Relay<S: Stream> {
     /// Whether the kernel finds out if the target still exists.
     probing: bool,
     /// Which side is gone, if one is.
-    failure: Option<Reason>,
+    failure: Option<CloseReason>,
     /// What looks like EOF of the side that is gone may be its reset: a write has taken the error that told so.
     eof_doubtful: bool,
 }
@@ -45,7 +46,7 @@ pub struct Relay<S: Stream> {
 impl<S: Stream> Relay<S> {
     /// A tunnel to `target`, whose first payload has already been received.
     pub fn new(
-        errand: Box<Errand>,
+        request: Box<ActiveRequest>,
         mut target: Endpoint<S>,
         received: Buffer,
         now: Instant,
@@ -54,7 +55,7 @@ impl<S: Stream> Relay<S> {
         target.reset_unless_orderly();
         let (up, down) = (Lane::new(received), Lane::new(Buffer::default()));
         let mut relay = Relay {
-            errand,
+            request,
             target,
             up,
             down,
@@ -75,8 +76,8 @@ impl<S: Stream> Relay<S> {
         self.target.note(event);
     }
 
-    pub fn errand(&self) -> &Errand {
-        &self.errand
+    pub fn request(&self) -> &ActiveRequest {
+        &self.request
     }
 
     /// Whether large pieces pass, in whatever direction.
@@ -91,7 +92,7 @@ impl<S: Stream> Relay<S> {
 
     /// When the last byte moved.
     pub fn last_byte(&self) -> Instant {
-        self.errand.began() + Duration::from_nanos(self.last_byte)
+        self.request.began() + Duration::from_nanos(self.last_byte)
     }
 
     fn touch(&mut self, now: Instant) {
@@ -100,7 +101,7 @@ impl<S: Stream> Relay<S> {
 
     /// Time since the request.
     fn age(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.errand.began())
+        now.saturating_duration_since(self.request.began())
     }
 
     /// Bytes that wait to be delivered.
@@ -115,7 +116,7 @@ impl<S: Stream> Relay<S> {
         client: &mut Endpoint<S>,
         reply: &mut Buffer,
         cx: &mut Context<'_, S>,
-    ) -> Box<Errand> {
+    ) -> Box<ActiveRequest> {
         let mut delivered = 0;
         // Whatever the outcome, the tunnel ends: what is not taken now is lost.
         let _ = self.up.flush(&mut self.target, cx.pool, &mut delivered);
@@ -130,11 +131,11 @@ impl<S: Stream> Relay<S> {
 
     /// Gives the buffers back, and closes the target with a reset.
     #[expect(clippy::boxed_local, reason = "it comes in its box")]
-    pub fn abort(mut self: Box<Self>, cx: &mut Context<'_, S>) -> Box<Errand> {
+    pub fn abort(mut self: Box<Self>, cx: &mut Context<'_, S>) -> Box<ActiveRequest> {
         self.up.abandon(cx.pool);
         self.down.abandon(cx.pool);
         cx.abort(self.target);
-        self.errand
+        self.request
     }
 
     /// The time has changed in which peers have to answer.
@@ -148,15 +149,15 @@ impl<S: Stream> Relay<S> {
         let probe = timeouts.keepalive.filter(|_| !self.probing).map(nanos);
         let check = self.check.due().filter(|_| timeouts.ack.is_some()).map(nanos);
         let next = silent.into_iter().chain(probe).chain(check).min()?;
-        self.errand.began().checked_add(Duration::from_nanos(next))
+        self.request.began().checked_add(Duration::from_nanos(next))
     }
 
     /// How long no byte may move.
     fn patience(&self, timeouts: &Timeouts) -> Option<Duration> {
-        let Timeouts { goodbye, half_close, idle, .. } = *timeouts;
+        let Timeouts { linger, half_close, idle, .. } = *timeouts;
         match self.failure {
             // It waits for one side to take what the other, which is gone, has sent.
-            Some(_) => goodbye.or(half_close),
+            Some(_) => linger.or(half_close),
             None if self.half_closed() => half_close,
             None => idle,
         }
@@ -176,8 +177,8 @@ impl<S: Stream> Relay<S> {
         if self.patience(&timeouts).is_some_and(|patience| silence >= patience) {
             let reason = match self.failure {
                 Some(reason) => reason,
-                None if self.half_closed() => Reason::HalfCloseTimeout,
-                None => Reason::IdleTimeout,
+                None if self.half_closed() => CloseReason::HalfCloseTimeout,
+                None => CloseReason::IdleTimeout,
             };
             return Next::end(Some(self.cut(client, reply, cx)), reason);
         }
@@ -207,8 +208,8 @@ impl<S: Stream> Relay<S> {
         let (client, target) = (of(client), of(&self.target));
         let reason = match self.check.found(self.age(cx.now), client, target, limit) {
             None => return Next::Wait(State::Relay(self)),
-            Some(Direction::Down) => Reason::ClientTimeout,
-            Some(Direction::Up) => Reason::TargetTimeout,
+            Some(Direction::Down) => CloseReason::ClientTimeout,
+            Some(Direction::Up) => CloseReason::TargetTimeout,
         };
         Next::end(Some(self.abort(cx)), reason)
     }
@@ -268,10 +269,10 @@ impl<S: Stream> Relay<S> {
                 }
                 End::SourceFailed(error) => {
                     let peers = match direction {
-                        Direction::Up => Reason::ClientReset,
-                        Direction::Down => Reason::TargetReset,
+                        Direction::Up => CloseReason::ClientReset,
+                        Direction::Down => CloseReason::TargetReset,
                     };
-                    let reason = Reason::of(&error, peers);
+                    let reason = CloseReason::of(&error, peers);
                     return Next::end(Some(self.abort(cx)), reason);
                 }
             }
@@ -279,7 +280,7 @@ impl<S: Stream> Relay<S> {
         match (self.up.phase(), self.down.phase(), self.failure) {
             (Phase::Shut, Phase::Shut, None) => {
                 self.target.close_orderly();
-                Next::end(Some(self.errand), Reason::Finished)
+                Next::end(Some(self.request), CloseReason::Finished)
             }
             (Phase::Shut, Phase::Shut, Some(reason)) => Next::end(Some(self.abort(cx)), reason),
             _ if spent => Next::Again(State::Relay(self)),
@@ -295,7 +296,7 @@ impl<S: Stream> Relay<S> {
                 let limit = cx.shared.settings.timeouts.ack;
                 self.check.moved(Duration::from_nanos(self.last_byte), limit);
             }
-            let Errand { traffic, guard, .. } = &mut *self.errand;
+            let ActiveRequest { traffic, guard, .. } = &mut *self.request;
             cx.shared.count(traffic, guard.usage(), Transferred { direction, bytes, now: cx.now });
         }
     }
@@ -306,9 +307,9 @@ impl<S: Stream> Relay<S> {
         direction: Direction,
         error: &io::Error,
         cx: &mut Context<'_, S>,
-    ) -> Option<Reason> {
+    ) -> Option<CloseReason> {
         if !is_of_the_peer(error) {
-            return Some(Reason::LocalError);
+            return Some(CloseReason::LocalError);
         }
         // A connection that is reset behind its FIN fails with EPIPE, any other with ECONNRESET.
         self.eof_doubtful |= error.kind() != ErrorKind::BrokenPipe;
@@ -319,8 +320,8 @@ impl<S: Stream> Relay<S> {
     /// The receiver of this direction is gone: its lane is given up.
     fn gone(&mut self, direction: Direction, cx: &mut Context<'_, S>) {
         let (lane, reason) = match direction {
-            Direction::Up => (&mut self.up, Reason::TargetReset),
-            Direction::Down => (&mut self.down, Reason::ClientReset),
+            Direction::Up => (&mut self.up, CloseReason::TargetReset),
+            Direction::Down => (&mut self.down, CloseReason::ClientReset),
         };
         lane.abandon(cx.pool);
         if self.failure.is_none() {

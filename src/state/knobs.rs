@@ -227,8 +227,8 @@ pub const KNOBS: [Knob; 26] = {
             "close a connection whose peer acknowledges nothing for this many seconds",
         ),
         timeout(
-            "goodbye-timeout",
-            place!(timeouts.goodbye),
+            "linger-timeout",
+            place!(timeouts.linger),
             "wait at most this many seconds until a peer has what was sent to it last",
         ),
         timeout(

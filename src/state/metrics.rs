@@ -23,7 +23,7 @@ pub enum Stage {
     /// The tunnel is open.
     Relay,
     /// Takes the last reply.
-    Goodbye,
+    Linger,
 }
 
 impl Stage {
@@ -35,7 +35,7 @@ impl Stage {
         Stage::Resolve,
         Stage::Connect,
         Stage::Relay,
-        Stage::Goodbye,
+        Stage::Linger,
     ];
 
     /// The stage in one word.
@@ -47,7 +47,7 @@ impl Stage {
             Stage::Resolve => "resolve",
             Stage::Connect => "connect",
             Stage::Relay => "relay",
-            Stage::Goodbye => "goodbye",
+            Stage::Linger => "linger",
         }
     }
 }

@@ -109,7 +109,7 @@ pub struct Timeouts {
     /// For a peer to acknowledge anything while bytes are under way to it.
     pub ack: Option<Duration>,
     /// For a client to take the last reply and close.
-    pub goodbye: Option<Duration>,
+    pub linger: Option<Duration>,
     /// From a METP connection to its login.
     pub metp_login: Option<Duration>,
     /// Of a METP session in which nothing moves.
@@ -130,7 +130,7 @@ impl Default for Timeouts {
             half_close: seconds(300),
             keepalive: seconds(60),
             ack: seconds(120),
-            goodbye: seconds(5),
+            linger: seconds(5),
             metp_login: seconds(10),
             metp_idle: seconds(600),
             subscriber: seconds(30),

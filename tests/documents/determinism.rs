@@ -89,7 +89,7 @@ fn a_property_test_with_cases_of_its_own_is_found() {
     ] {
         assert!(fault(bad).is_some(), "{bad}");
     }
-    assert_eq!(fault("use super::errand::Errand;"), None);
+    assert_eq!(fault("use super::request::ActiveRequest;"), None);
 }
 
 /// `make fuzz` draws other cases for each property test, and `make test` never does.

@@ -65,7 +65,7 @@ fn the_grammar_describes_each_body_of_a_running_server() {
     let echo_v6 = if v6 { Origin::v6(echo) } else { Origin::echo() };
     let (grammar, (_guard, deaf)) = (grammar(), deaf());
     // Nothing ends by itself.
-    let never = ["handshake", "connect", "connect-total", "goodbye"];
+    let never = ["handshake", "connect", "connect-total", "linger"];
     let options = never.map(|name| format!("--{name}-timeout=0"));
     let mut builder = Builder::default().listen(None).args(["--log-level", "debug"]).args(options);
     for name in NAMES {
@@ -98,7 +98,7 @@ fn the_grammar_describes_each_body_of_a_running_server() {
     tunnels.iter_mut().for_each(|tunnel| exchange(tunnel, 100));
     let counted = 2 + 4 * NAMES.len();
     eventually("all are there", || admin.metrics()[1] == counted as u64);
-    for state in ["hello", "auth", "request", "connect", "relay", "goodbye"] {
+    for state in ["hello", "auth", "request", "connect", "relay", "linger"] {
         eventually(state, || admin.info(&format!("connections-{state}")) != "0");
     }
     assert_eq!(admin.ask("CONNECTIONS").len(), counted);

@@ -18,7 +18,7 @@ use socks5d::reactor::resolver::{Limits, Resolver};
 use socks5d::reactor::selector::Side;
 use socks5d::reactor::slab::Key;
 use socks5d::reactor::waker::Waker;
-use socks5d::socks::{Context, Reason, Session};
+use socks5d::socks::{CloseReason, Context, Session};
 use socks5d::state::Shared;
 use socks5d::state::settings::Settings;
 use socks5d::state::users::Users;
@@ -113,7 +113,7 @@ impl Fixture {
                 shared: &mut self.shared,
             };
             if session.turn(&mut cx) == Flow::Close {
-                session.close(Reason::Finished, &mut cx);
+                session.close(CloseReason::Finished, &mut cx);
                 return support::read_to_end(&mut client.stream);
             }
         }

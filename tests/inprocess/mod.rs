@@ -96,7 +96,7 @@ impl Default for Builder {
     fn default() -> Self {
         let accounts = vec![(b"admin".to_vec(), b"1234".to_vec())];
         let timeouts =
-            Timeouts { handshake: None, resolve: None, goodbye: None, ..Timeouts::default() };
+            Timeouts { handshake: None, resolve: None, linger: None, ..Timeouts::default() };
         let settings = Settings { timeouts, grace: Duration::ZERO, ..Settings::default() };
         let listen = Some(Ipv4Addr::LOCALHOST.into());
         Builder { accounts, listen, settings, address_space: None, access_log: None }

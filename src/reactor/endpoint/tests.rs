@@ -7,7 +7,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use super::super::Flow;
-use super::super::farewell::Farewell;
+use super::super::lingering_close::LingeringClose;
 use super::super::liveness::Liveness;
 use super::super::tcp_state::Acknowledgement;
 use super::*;
@@ -131,7 +131,7 @@ fn interruptions_without_end_are_an_error() {
 }
 
 #[test]
-fn a_farewell_that_cannot_send_eof_closes_and_one_that_can_waits() {
+fn a_lingering_close_that_cannot_send_eof_closes_and_one_that_can_waits() {
     let eagain = libc::EAGAIN;
     for (finishes, flow) in [
         (vec![], Flow::Wait),
@@ -149,7 +149,7 @@ fn a_farewell_that_cannot_send_eof_closes_and_one_that_can_waits() {
         let mut pool = Pool::new(64, usize::MAX);
         let mut words = Buffer::default();
         words.append(b"words");
-        let turn = Farewell::new(Instant::now()).turn(&mut peer, &mut words, &mut pool);
+        let turn = LingeringClose::new(Instant::now()).turn(&mut peer, &mut words, &mut pool);
         assert_eq!(turn, flow, "{finishes:?}");
         assert!(peer.stream().finished && words.is_empty());
     }

@@ -26,7 +26,7 @@ const ARGUMENTS: [&str; 17] = [
     "0",
     "--dns-negative-cache",
     "0",
-    "--goodbye-timeout",
+    "--linger-timeout",
     "1",
     "--grace",
     "1",

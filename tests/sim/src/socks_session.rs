@@ -18,7 +18,7 @@ use socks5d::reactor::buffer::Pool;
 use socks5d::reactor::names::ResolveError;
 use socks5d::reactor::selector::Side;
 use socks5d::reactor::slab::Key;
-use socks5d::socks::{Context, Reason, Session};
+use socks5d::socks::{CloseReason, Context, Session};
 use socks5d::state::Shared;
 use socks5d::state::settings::{LocalFor, Settings};
 use socks5d::state::users::{UserId, Users};
@@ -191,7 +191,7 @@ impl<'a> Sim<'a> {
             Step::Resolved(which) => self.resolved(which),
             Step::Time(milliseconds) => {
                 self.now += Duration::from_millis(milliseconds);
-                // The shortest patience is that of a goodbye.
+                // The shortest patience is that of a lingering close.
                 self.disturbed |= self.now >= self.fixture.start + Duration::from_secs(5);
             }
             Step::BufferSize(size) => {
@@ -251,7 +251,7 @@ impl<'a> Sim<'a> {
             self.turn();
         }
         if self.session.as_ref().is_some_and(|session| session.user() == Some(account)) {
-            self.close(Reason::UserDeleted);
+            self.close(CloseReason::UserDeleted);
         }
     }
 
@@ -270,7 +270,7 @@ impl<'a> Sim<'a> {
             let before = self.progress();
             match self.once() {
                 Flow::Again => assert_ne!(before, self.progress(), "turns without end"),
-                Flow::Close => return self.close(Reason::Finished),
+                Flow::Close => return self.close(CloseReason::Finished),
                 Flow::Wait => return self.waits(),
             }
         }
@@ -328,7 +328,7 @@ impl<'a> Sim<'a> {
     }
 
     /// What a session leaves behind: nothing but one line.
-    fn close(&mut self, reason: Reason) {
+    fn close(&mut self, reason: CloseReason) {
         let Some(session) = self.session.take() else { return };
         session.close(reason, &mut self.context());
         self.check();

@@ -24,7 +24,7 @@ fn main() {
     let warm_up = Duration::from_secs_f64(minutes * 60.0 / 2.0).min(Duration::from_secs(60));
     let whole = Duration::from_secs_f64(minutes * 60.0);
     let arguments =
-        ["--handshake-timeout", "3", "--goodbye-timeout", "2", "--half-close-timeout", "20"];
+        ["--handshake-timeout", "3", "--linger-timeout", "2", "--half-close-timeout", "20"];
     let proxy = Arc::new(Proxy::with(&arguments));
     let started = Instant::now();
     let before = proxy.descriptors();

@@ -13,14 +13,14 @@ use super::endpoint::{Endpoint, Stop, Stream, Transfer};
 const BUDGET: usize = 64 * 1024;
 
 /// A conversation that is over but for its last words.
-pub struct Farewell {
+pub struct LingeringClose {
     began: Instant,
 }
 
-impl Farewell {
-    /// A farewell that begins now.
+impl LingeringClose {
+    /// A lingering close that begins at `now`.
     pub fn new(now: Instant) -> Self {
-        Farewell { began: now }
+        LingeringClose { began: now }
     }
 
     /// When it began.
@@ -32,10 +32,10 @@ impl Farewell {
     pub fn turn(
         &mut self,
         peer: &mut Endpoint<impl Stream>,
-        last_words: &mut Buffer,
+        final_output: &mut Buffer,
         pool: &mut Pool,
     ) -> Flow {
-        match peer.flush(last_words, pool, &mut 0) {
+        match peer.flush(final_output, pool, &mut 0) {
             Ok(()) => {}
             Err(Stop::Blocked) => return Flow::Wait,
             Err(Stop::Failed(_)) => return Flow::Close,

@@ -1,0 +1,85 @@
+//! A request on its way: whose it is, where it goes, what came of it.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Instant, SystemTime};
+
+use super::close_reason::CloseReason;
+use crate::proto::socks5::{ReplyCode, Target};
+use crate::reactor::slab::Key;
+use crate::state::access_log::{Outcome, Record};
+use crate::state::users::SessionGuard;
+use crate::state::{Shared, Traffic};
+use metp_protocol::text::Escaped;
+use metp_protocol::{Topic, field};
+
+/// A request on its way.
+pub struct ActiveRequest {
+    /// Whose it is.
+    pub guard: SessionGuard,
+    /// Where it goes.
+    pub target: Rc<Target>,
+    /// What was answered; a general failure as long as nothing was.
+    pub status: ReplyCode,
+    /// Payload delivered.
+    pub traffic: Traffic,
+    /// The account's name, which the log needs even after the account is gone.
+    name: Rc<[u8]>,
+    began: Instant,
+}
+
+impl ActiveRequest {
+    /// A request that has just been read.
+    pub fn new(guard: SessionGuard, name: Rc<[u8]>, target: Target, now: Instant) -> Self {
+        let (target, status) = (Rc::new(target), ReplyCode::GeneralFailure);
+        ActiveRequest { guard, target, status, traffic: Traffic::default(), name, began: now }
+    }
+
+    /// When the request was complete.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// The account's name.
+    pub fn name(&self) -> &Rc<[u8]> {
+        &self.name
+    }
+
+    /// The tunnel of the client at `source` is open: it appears in METP's access log.
+    pub fn open(&mut self, key: Key, source: SocketAddr, shared: &mut Shared) {
+        self.status = ReplyCode::Succeeded;
+        self.traffic.record = Some(shared.access_log.open(Record {
+            time: SystemTime::now().into(),
+            user: Rc::clone(&self.name),
+            source: source.ip(),
+            target: Rc::clone(&self.target),
+            bytes: 0,
+        }));
+        shared.events.publish(Topic::Connections, || {
+            let (user, target) = (field(Escaped(&self.name)), field(&self.target));
+            format!("event=open id={} user={user} source={source} destination={target}", key.id())
+        });
+    }
+
+    /// It is over: its line is written.
+    pub fn finish(
+        &self,
+        key: Key,
+        source: SocketAddr,
+        reason: CloseReason,
+        now: Instant,
+        shared: &mut Shared,
+    ) {
+        shared.close(&Outcome {
+            id: key.id(),
+            time: SystemTime::now().into(),
+            user: &self.name,
+            source,
+            target: &self.target,
+            status: self.status,
+            traffic: self.traffic,
+            duration: now.saturating_duration_since(self.began),
+            reason: reason.word(),
+        });
+    }
+}
