@@ -12,7 +12,7 @@ use getopts::{Matches, Options};
 
 use crate::state::knobs::{KNOBS, Knob};
 use crate::state::settings::{LocalFor, Settings};
-use metp_protocol::text::{Escaped, narrow, split_account, widen, without_line_end};
+use metp_protocol::text::{Escaped, latin1_decode, latin1_encode, split_account, without_line_end};
 
 /// The variable that creates the administrator.
 pub const SUPERUSER_VARIABLE: &str = "PROXY_CTRL_SUPERUSER";
@@ -170,7 +170,7 @@ pub fn parse(
 ) -> Result<Invocation, Usage> {
     let options = options();
     let arguments: Vec<String> =
-        arguments.into_iter().map(|argument| widen(argument.as_bytes())).collect();
+        arguments.into_iter().map(|argument| latin1_decode(argument.as_bytes())).collect();
     let given = options.parse(&arguments).map_err(|fail| {
         let settings: Vec<String> = KNOBS.iter().map(|knob| format!("--{}", knob.key)).collect();
         let settings = settings.iter().map(|long| OptionName { short: "", long });
@@ -234,7 +234,7 @@ fn serve(given: &Matches, superuser: Option<&OsStr>) -> Result<Args, Usage> {
 fn accounts(given: &Matches) -> Result<Vec<Login>, Usage> {
     let mut users: Vec<Login> = Vec::new();
     for text in given.opt_strs("user") {
-        let user = login("-u", &narrow(&text))?;
+        let user = login("-u", &latin1_encode(&text))?;
         if users.iter().any(|other| other.name == user.name) {
             return Err(Usage(format!("-u {}: given twice", Escaped(&user.name))));
         }

@@ -31,3 +31,4 @@ pub mod reactor;
 pub mod server;
 pub mod socks;
 pub mod state;
+pub mod workers;

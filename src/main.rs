@@ -12,12 +12,12 @@ use metp_protocol::text::Ascii;
 use metp_protocol::timestamp::Timestamp;
 use socks5d::args::{self, Args, Invocation, SUPERUSER_VARIABLE};
 use socks5d::process;
-use socks5d::reactor::log_thread::{DIAGNOSTICS, Outlet, Sink};
-use socks5d::reactor::resolver::system_lookup;
 use socks5d::reactor::selector::Service;
 use socks5d::reactor::signal;
 use socks5d::server::{Config, Descriptors, Server};
 use socks5d::state::users::Users;
+use socks5d::workers::log_writer::{DIAGNOSTICS, LogWriter, Sink};
+use socks5d::workers::resolver::system_lookup;
 
 /// EX_USAGE of sysexits(3).
 const BAD_USAGE: u8 = 64;
@@ -67,7 +67,7 @@ fn serve(mut args: Args) -> io::Result<()> {
     let inherited = process::descriptors_below(limit).saturating_sub(STANDARD_STREAMS);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let descriptors = Descriptors::new(limit, inherited)?;
-    let [access_log, diagnostics] = outlets().map_err(cannot("start the log thread"))?;
+    let [access_log, diagnostics] = log_writers().map_err(cannot("start the log thread"))?;
     let (filters, all_good) = known_filters(&std::env::var("RUST_LOG").unwrap_or_default());
     let mut warnings = warnings(&args);
     if !all_good {
@@ -107,7 +107,7 @@ fn serve(mut args: Args) -> io::Result<()> {
 }
 
 /// Access log and diagnostics, each with its thread. Where both lead to the same file, they take turns.
-fn outlets() -> io::Result<[Outlet; 2]> {
+fn log_writers() -> io::Result<[LogWriter; 2]> {
     let sink = |stream: Inherited| match stream.ends_in_mid_line() {
         true => Sink::behind_torn_line(stream),
         false => Sink::new(stream),
@@ -117,7 +117,7 @@ fn outlets() -> io::Result<[Outlet; 2]> {
         true => out.clone(),
         false => sink(stdio::stderr()),
     };
-    Ok([Outlet::start("access log", out)?, Outlet::start(DIAGNOSTICS, err)?])
+    Ok([LogWriter::start("access log", out)?, LogWriter::start(DIAGNOSTICS, err)?])
 }
 
 /// What an administrator should know before anything else.
@@ -139,8 +139,8 @@ fn warnings(args: &Args) -> Vec<&'static str> {
 fn config(
     args: Args,
     descriptors: Descriptors,
-    access_log: Outlet,
-    diagnostics: Outlet,
+    access_log: LogWriter,
+    diagnostics: LogWriter,
 ) -> io::Result<Config> {
     let mut users = Users::default();
     let admin = args.superuser.iter().map(|login| (login, Role::Admin));
@@ -208,7 +208,7 @@ fn known_filters(text: &str) -> (String, bool) {
 }
 
 /// Sends everything that is logged, panics too, through the outlet, as lines of printable ASCII.
-fn logger(diagnostics: Outlet, filters: &str) -> env_logger::Logger {
+fn logger(diagnostics: LogWriter, filters: &str) -> env_logger::Logger {
     env_logger::Builder::new()
         .filter_level(log::LevelFilter::Trace)
         .parse_filters(filters)

@@ -176,7 +176,7 @@ fn local_addresses_are_refused_to_neighbours_too_if_they_are_for_nobody() {
 fn odd_spellings_are_looked_up_by_the_system_and_refused() {
     let odd = ["127.1", "0x7f.1", "2130706433", "0x7f000001", "0177.0.0.1", "017700000001", "0"];
     let found = |name: &str| {
-        let looked_up = socks5d::reactor::resolver::system_lookup(name, 80);
+        let looked_up = socks5d::workers::resolver::system_lookup(name, 80);
         looked_up.unwrap_or_else(|error| panic!("{name}: {error}"))
     };
     let names: Vec<&str> = odd.into_iter().chain(["localhost", "LOCALHOST", "127.0.0.1"]).collect();
@@ -317,5 +317,5 @@ fn a_name_has_a_bounded_number_of_addresses() {
     let mut fixture = Fixture::new(settings(LocalFor::Loopback), directory);
     let (code, dialled) = outcome(&mut fixture, STRANGERS[0], &name_request(b"crowd.example", 80));
     assert_eq!(code, 5);
-    assert_eq!(dialled.len(), socks5d::reactor::names::ADDRESSES);
+    assert_eq!(dialled.len(), socks5d::workers::dns_cache::MAX_ADDRESSES);
 }

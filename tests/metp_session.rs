@@ -1,4 +1,4 @@
-//! METP/1.0: the course of a session. Opening, lines, splits, order of replies, ends.
+//! METP/1.0: the course of a session. PreAuthCommand, lines, splits, order of replies, ends.
 
 use std::io::Write;
 

@@ -9,15 +9,15 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use inprocess::{Builder, Inprocess};
-use socks5d::reactor::names::Memory;
 use socks5d::state::settings::Settings;
+use socks5d::workers::dns_cache::Ttls;
 use support::origin::Origin;
 use support::socks::{Client, name_request, reset, wait_until_read};
 use support::{SOON, eventually};
 
 fn remembering(found: u64, failed: u64) -> Inprocess {
     let time = |milliseconds| Some(Duration::from_millis(milliseconds)).filter(|t| !t.is_zero());
-    let names = Memory { found: time(found), failed: time(failed) };
+    let names = Ttls { found: time(found), failed: time(failed) };
     Builder::default().settings(|settings| settings.names = names).start()
 }
 
@@ -135,7 +135,7 @@ fn a_full_queue_refuses_the_name_that_has_waited_longest() {
 
 /// A look-up counts for a second only, then the next begins. Says whether that was time enough.
 fn is_in_time_with_a_full_queue() -> bool {
-    let memory = Memory { found: None, failed: Some(Duration::from_secs(60)) };
+    let memory = Ttls { found: None, failed: Some(Duration::from_secs(60)) };
     let change = |settings: &mut Settings| {
         (settings.dns_threads, settings.dns_queue, settings.names) = (1, 2, memory);
     };

@@ -19,9 +19,9 @@ use std::time::Duration;
 use common::thread::MARGIN_BYTES;
 use inprocess::{Builder, Inprocess};
 use log::{LevelFilter, Log, Metadata, Record};
-use socks5d::reactor::names::Memory;
-use socks5d::reactor::resolver::system_lookup;
 use socks5d::state::settings::Settings;
+use socks5d::workers::dns_cache::Ttls;
+use socks5d::workers::resolver::system_lookup;
 use support::origin::Origin;
 use support::proxy;
 use support::socks::{Client, name_request, wait_until_read};
@@ -108,7 +108,7 @@ fn limit(resource: libc::__rlimit_resource_t, value: u64) -> u64 {
 /// Remembers for long what may be remembered.
 fn remembering() -> Builder {
     let minute = Some(Duration::from_secs(60));
-    let names = Memory { found: minute, failed: minute };
+    let names = Ttls { found: minute, failed: minute };
     Builder::default().settings(|settings| settings.names = names)
 }
 

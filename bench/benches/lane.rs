@@ -12,12 +12,12 @@ use socks5d::reactor::liveness::Liveness;
 use socks5d::reactor::tcp_state::Acknowledgement;
 
 /// Gives `left` bytes in pieces of `piece`, then would block; takes everything and keeps nothing.
-struct Memory {
+struct Ttls {
     left: usize,
     piece: usize,
 }
 
-impl Read for Memory {
+impl Read for Ttls {
     fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
         let count = self.left.min(self.piece).min(space.len());
         if count == 0 {
@@ -29,7 +29,7 @@ impl Read for Memory {
     }
 }
 
-impl Write for Memory {
+impl Write for Ttls {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Ok(bytes.len())
     }
@@ -39,12 +39,12 @@ impl Write for Memory {
     }
 }
 
-impl Stream for Memory {
+impl Stream for Ttls {
     fn finish(&mut self) -> io::Result<()> {
         Ok(())
     }
 
-    fn hurry(&mut self) -> io::Result<()> {
+    fn set_nodelay(&mut self) -> io::Result<()> {
         Ok(())
     }
 
@@ -72,7 +72,7 @@ impl Stream for Memory {
         Err(ErrorKind::Unsupported.into())
     }
 
-    fn keep_urgent(&mut self) -> io::Result<()> {
+    fn set_oob_inline(&mut self) -> io::Result<()> {
         Ok(())
     }
 
@@ -85,8 +85,8 @@ impl Stream for Memory {
     }
 }
 
-fn endpoint() -> Endpoint<Memory> {
-    let mut endpoint = Endpoint::new(Memory { left: 0, piece: 0 });
+fn endpoint() -> Endpoint<Ttls> {
+    let mut endpoint = Endpoint::new(Ttls { left: 0, piece: 0 });
     endpoint.raise(true, true);
     endpoint
 }
@@ -106,7 +106,7 @@ fn turns(criterion: &mut Criterion) {
         group.bench_function(name, |b| {
             b.iter(|| {
                 let mut moved = 0;
-                *from.stream_mut() = Memory { left: bytes, piece };
+                *from.stream_mut() = Ttls { left: bytes, piece };
                 // A short read lowers the flag, and the kernel would send an event for what is left.
                 while moved < bytes as u64 {
                     from.raise(true, true);

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use metp_protocol::{Command, Opening, Role};
+use metp_protocol::{Command, PreAuthCommand, Role};
 use socks5d::proto::socks5::{Credentials, Hello, Reply, ReplyCode, Request};
 
 const HELLO: &[u8] = &[5, 2, 0, 2];
@@ -34,7 +34,7 @@ fn metp(criterion: &mut Criterion) {
         b.iter(|| metp_protocol::line(black_box(&long)).map(|_| ()))
     });
     let login = b"AUTH admin correct horse";
-    group.bench_function("AUTH", |b| b.iter(|| Opening::parse(black_box(login))));
+    group.bench_function("AUTH", |b| b.iter(|| PreAuthCommand::parse(black_box(login))));
     for line in ["GET_METRICS", "CHANGE-BUFFER 262144", "ADD-USER bob builder", "NONSENSE"] {
         group.bench_function(line, |b| {
             b.iter(|| Command::parse(black_box(line.as_bytes()), Role::Admin))

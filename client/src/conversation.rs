@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use common::thread;
-use metp_protocol::{Command, END_OF_BODY, Opening, Status};
+use metp_protocol::{Command, END_OF_BODY, PreAuthCommand, Status};
 
 use crate::answer::{Answer, Kind};
 use crate::output::Output;
@@ -116,7 +116,7 @@ impl Server {
     /// Those of [`Conversation::open`].
     pub fn log_in_once(&self, time: Duration) -> Result<Conversation, Failure> {
         let (name, password) = (self.name.clone(), self.password.clone());
-        let login = Opening::Auth { name, password }.encode();
+        let login = PreAuthCommand::Auth { name, password }.encode();
         Conversation::open(&self.host, self.port, time.min(PATIENCE), login)
     }
 }
@@ -202,7 +202,7 @@ impl Conversation {
         limits.map_err(unreachable)?;
         let stream = BufReader::new(stream);
         let mut conversation = Conversation { stream, line: Vec::new(), verbs: None };
-        let greeting = Opening::Hello.encode().into_iter();
+        let greeting = PreAuthCommand::Hello.encode().into_iter();
         conversation.say(Some(greeting.chain(login.clone()).flatten().collect()))?;
         conversation.expect_ok_within(limit).map_err(|failure| match failure {
             Failure::Broken(_) | Failure::Lost(_) | Failure::Unreachable(_) => failure,

@@ -98,7 +98,7 @@ fn settings_are_shown_and_changed() {
     let all = shows(server, &["--config"]);
     assert_eq!(
         all.lines().next().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")),
-        Some("KEY VALUE UNIT MIN MAX ACTS".to_owned())
+        Some("KEY VALUE UNIT MIN MAX APPLIES".to_owned())
     );
     assert_eq!(row(&all, "idle-timeout")[1..], ["3600", "seconds", "0", "31536000", "now"]);
     assert_eq!(client(server, ["--set", "idle-timeout=90"]).stdout, DONE);

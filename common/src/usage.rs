@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use getopts::Fail;
 
-use metp_protocol::text::{Escaped, narrow};
+use metp_protocol::text::{Escaped, latin1_encode};
 
 /// What is said about an argument that belongs to no option. It may be a password, or the second word of one
 /// that was not quoted, so it is not shown.
@@ -28,15 +28,15 @@ impl<'a> OptionName<'a> {
 }
 
 /// `-p 0: 1 to 65535 expected`. The value is one of the command line,
-/// [`widen`](metp_protocol::text::widen)ed; `rule` says which values there are.
+/// [`latin1_decode`](metp_protocol::text::latin1_decode)ed; `rule` says which values there are.
 pub fn bad_value(option: &str, value: &str, rule: &dyn Display) -> String {
-    let value = narrow(value);
+    let value = latin1_encode(value);
     // Every byte that could be mistaken for the message is escaped, so only no value at all needs quotes.
     let shown = if value.is_empty() { "\"\"".to_owned() } else { Escaped(&value).to_string() };
     format!("{option} {shown}: {rule} expected")
 }
 
-/// What is wrong with a command line of [`widen`](metp_protocol::text::widen)ed `arguments` of a program whose
+/// What is wrong with a command line of [`latin1_decode`](metp_protocol::text::latin1_decode)ed `arguments` of a program whose
 /// options are `known`.
 pub fn describe(
     fail: &Fail,
@@ -68,7 +68,7 @@ pub fn describe(
 fn dashed(name: &str) -> String {
     let nameable = name.split_once(':').map_or(name, |(name, _)| name);
     let dashes = if name.chars().count() == 1 { "-" } else { "--" };
-    format!("{dashes}{}", Escaped(&narrow(nameable)))
+    format!("{dashes}{}", Escaped(&latin1_encode(nameable)))
 }
 
 /// The option that was meant, perhaps. `name` has no dashes: it is a letter, or a long name.

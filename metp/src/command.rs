@@ -43,7 +43,7 @@ impl fmt::Display for Role {
 
 /// What a client may say before it has logged in (§4).
 #[derive(Clone, PartialEq, Eq)]
-pub enum Opening {
+pub enum PreAuthCommand {
     /// `HELLO METP/1.0`
     Hello,
     /// `AUTH <user> <password>`
@@ -55,21 +55,24 @@ pub enum Opening {
     },
 }
 
-impl Opening {
+impl PreAuthCommand {
     /// Reads a line (without its LF). `None`: 400 and close.
     pub fn parse(line: &[u8]) -> Option<Self> {
         if line == HELLO.as_bytes() {
-            return Some(Opening::Hello);
+            return Some(PreAuthCommand::Hello);
         }
         let (name, password) = name_and_password(line.strip_prefix(b"AUTH ")?)?;
-        Some(Opening::Auth { name: unescape(name).into_owned(), password: password.to_vec() })
+        Some(PreAuthCommand::Auth {
+            name: unescape(name).into_owned(),
+            password: password.to_vec(),
+        })
     }
 
     /// The line as a client sends it, LF included. `None` if the password cannot travel in a line.
     pub fn encode(&self) -> Option<Vec<u8>> {
         match self {
-            Opening::Hello => Some(format!("{HELLO}\n").into_bytes()),
-            Opening::Auth { name, password } => with_password("AUTH", name, password),
+            PreAuthCommand::Hello => Some(format!("{HELLO}\n").into_bytes()),
+            PreAuthCommand::Auth { name, password } => with_password("AUTH", name, password),
         }
     }
 }

@@ -17,7 +17,7 @@ pub mod timestamp;
 
 pub use arguments::{acceptable_name, acceptable_password};
 pub use body::{MetricsBody, field, log_line, user_line};
-pub use command::{Command, LogSelection, Opening, Role, verbs};
+pub use command::{Command, LogSelection, PreAuthCommand, Role, verbs};
 pub use connection::ConnectionId;
 pub use status::{Cause, Missing, Notice, Response, Status};
 pub use topic::{Topic, Topics};

@@ -49,16 +49,16 @@ fn a_line_has_4096_octets_at_most() {
 
 #[test]
 fn the_opening() {
-    assert!(Opening::parse(b"HELLO METP/1.0") == Some(Opening::Hello));
+    assert!(PreAuthCommand::parse(b"HELLO METP/1.0") == Some(PreAuthCommand::Hello));
     for line in
         ["", "HELLO", "HELLO METP/1.1", "HELLO METP/1.0 ", "hello METP/1.0", "GET / HTTP/1.1"]
     {
-        assert!(Opening::parse(line.as_bytes()).is_none(), "{line}");
+        assert!(PreAuthCommand::parse(line.as_bytes()).is_none(), "{line}");
     }
     for line in
         ["AUTH", "AUTH ", "AUTH  ", "AUTH alice", "AUTH alice ", "auth alice x", "AUTHalice x"]
     {
-        assert!(Opening::parse(line.as_bytes()).is_none(), "{line}");
+        assert!(PreAuthCommand::parse(line.as_bytes()).is_none(), "{line}");
     }
     for (line, name, password) in [
         ("AUTH alice pw", "alice", "pw"),
@@ -70,7 +70,7 @@ fn the_opening() {
     ] {
         let (name, password) = (name.into(), password.into());
         assert!(
-            Opening::parse(line.as_bytes()) == Some(Opening::Auth { name, password }),
+            PreAuthCommand::parse(line.as_bytes()) == Some(PreAuthCommand::Auth { name, password }),
             "{line}"
         );
     }
@@ -357,7 +357,7 @@ proptest! {
         if let Ok(Some((line, taken))) = line(&input) {
             prop_assert!(line.len() < taken && taken <= input.len());
         }
-        let _ = (Opening::parse(&input), admin(&input), Status::parse(&input));
+        let _ = (PreAuthCommand::parse(&input), admin(&input), Status::parse(&input));
         let _ = MetricsBody::parse([&input[..]]);
     }
 

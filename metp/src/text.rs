@@ -97,13 +97,13 @@ pub fn without_line_end(text: &[u8]) -> &[u8] {
 }
 
 /// Arbitrary bytes as text, one character for each: command lines are bytes, and the parser of options
-/// takes text only. [`narrow`] goes back.
-pub fn widen(bytes: &[u8]) -> String {
+/// takes text only. [`latin1_encode`] goes back.
+pub fn latin1_decode(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }
 
-/// Reverses [`widen`].
-pub fn narrow(text: &str) -> Vec<u8> {
+/// Reverses [`latin1_decode`].
+pub fn latin1_encode(text: &str) -> Vec<u8> {
     text.chars().map(|character| u8::try_from(character).unwrap_or(b'?')).collect()
 }
 
@@ -187,7 +187,7 @@ mod tests {
 
         #[test]
         fn widen_and_narrow_round_trip(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            prop_assert_eq!(narrow(&widen(&bytes)), bytes);
+            prop_assert_eq!(latin1_encode(&latin1_decode(&bytes)), bytes);
         }
 
         #[test]

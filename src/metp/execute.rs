@@ -57,7 +57,7 @@ impl From<String> for Answer {
 }
 
 /// Who gives a command, and what it is carried out on.
-pub struct Desk<'a> {
+pub struct CommandExecutor<'a> {
     pub actor: UserId,
     pub now: Instant,
     pub pool: &'a Pool,
@@ -65,7 +65,7 @@ pub struct Desk<'a> {
     pub control: &'a mut dyn Control,
 }
 
-impl Desk<'_> {
+impl CommandExecutor<'_> {
     /// Carries out a command that the actor's role allows.
     pub fn execute(&mut self, command: Command) -> Answer {
         match command {

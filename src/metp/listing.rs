@@ -13,9 +13,9 @@ use crate::state::users::UserId;
 use metp_protocol::{END_OF_BODY, LogSelection, ended, user_line};
 
 /// About how much text a piece has, in octets.
-const PIECE: usize = 8 * 1024;
+const CHUNK_BYTES: usize = 8 * 1024;
 /// How many things are looked at for a piece, at most, since not all of them become a line.
-const STEPS: usize = 1024;
+const ROWS_PER_CHUNK: usize = 1024;
 
 /// A body that is being sent.
 pub enum Listing {
@@ -76,7 +76,7 @@ impl Listing {
     /// The next lines. The last piece ends with the terminator.
     pub fn piece(&mut self, view: &View<'_>) -> Piece {
         let mut text = String::new();
-        for _ in 0..STEPS {
+        for _ in 0..ROWS_PER_CHUNK {
             match self.step(view) {
                 Step::Line(lines) => text.push_str(&lines),
                 Step::Nothing => {}
@@ -85,7 +85,7 @@ impl Listing {
                     return Piece { text, ends: true };
                 }
             }
-            if text.len() >= PIECE {
+            if text.len() >= CHUNK_BYTES {
                 break;
             }
         }

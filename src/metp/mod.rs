@@ -11,8 +11,8 @@
 //! Between two answers a subscriber is told the events that it asked for.
 
 mod execute;
-mod feed;
 mod listing;
+mod subscriber;
 
 mod report;
 
@@ -25,7 +25,7 @@ use mio::event::Event;
 use crate::proto::foreign::protocol;
 use crate::reactor::Flow;
 use crate::reactor::buffer::{Buffer, Pool};
-use crate::reactor::endpoint::{Endpoint, Stop, Stream, Transfer};
+use crate::reactor::endpoint::{Endpoint, FlushError, Stream, Transfer};
 use crate::reactor::errno::is_of_the_peer;
 use crate::reactor::lingering_close::LingeringClose;
 use crate::reactor::selector::Service;
@@ -34,16 +34,17 @@ use crate::state::control::Control;
 use crate::state::diagnostics::not_let_in;
 use crate::state::settings::Timeouts;
 use crate::state::users::{UserId, Users};
-use execute::{Answer, Desk, Effect};
-use feed::Feed;
+use execute::{Answer, CommandExecutor, Effect};
 use listing::{Listing, View};
 use metp_protocol::text::Escaped;
 use metp_protocol::{
-    self, Cause, Command, LINE_LIMIT, LineTooLong, Notice, Opening, Response, Role, Status, ended,
+    self, Cause, Command, LINE_LIMIT, LineTooLong, Notice, PreAuthCommand, Response, Role, Status,
+    ended,
 };
+use subscriber::Subscriber;
 
 /// Unsent octets from which on no further answer is made.
-const MUCH: usize = 64 * 1024;
+const UNSENT_LIMIT: usize = 64 * 1024;
 
 /// Lines, pieces of answers and reads that one turn may take: tunnels wait no longer than that.
 const BUDGET: u32 = 16;
@@ -53,7 +54,7 @@ pub struct Session<S: Stream> {
     client: Endpoint<S>,
     source: SocketAddr,
     stage: Stage,
-    /// Since when the stage's patience counts: the connection, then the last octet either way.
+    /// Since when the stage's timeout counts: the connection, then the last octet either way.
     since: Instant,
     input: Buffer,
     output: Buffer,
@@ -62,7 +63,7 @@ pub struct Session<S: Stream> {
     /// In the middle of a line that was too long.
     skipping: bool,
     /// What it is told unasked.
-    feed: Option<Feed>,
+    subscriber: Option<Subscriber>,
     /// Since when the client has taken nothing of what waits for it.
     stuck: Option<Instant>,
     /// Why the server wants to close the session.
@@ -115,7 +116,7 @@ impl<S: Stream> Session<S> {
             output: Buffer::default(),
             listing: None,
             skipping: false,
-            feed: None,
+            subscriber: None,
             stuck: None,
             notice: None,
         }
@@ -132,8 +133,8 @@ impl<S: Stream> Session<S> {
     }
 
     /// Notes an event.
-    pub fn note(&mut self, event: &Event) {
-        self.client.note(event);
+    pub fn on_event(&mut self, event: &Event) {
+        self.client.on_event(event);
     }
 
     /// Whether somebody has logged in.
@@ -157,34 +158,34 @@ impl<S: Stream> Session<S> {
         matches!(self.stage, Stage::Greeted)
     }
 
-    fn is_administrators(&self, users: &Users) -> bool {
+    fn is_admin(&self, users: &Users) -> bool {
         let Stage::Open(user) = self.stage else { return false };
         users.get(user).is_some_and(|account| account.role == Role::Admin)
     }
 
     /// Whether it has subscribed to events.
     pub fn subscribes(&self) -> bool {
-        self.feed.is_some()
+        self.subscriber.is_some()
     }
 
     /// The server closes the session, as soon as the answer that is being sent is whole.
-    pub fn dismiss(&mut self, notice: Notice) {
+    pub fn close_with(&mut self, notice: Notice) {
         self.notice.get_or_insert(notice);
     }
 
     /// When the session is to be asked whether it has waited too long.
     pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
-        let (since, patience): (Instant, Option<Duration>) = match (&self.stage, &self.feed) {
+        let (since, timeout): (Instant, Option<Duration>) = match (&self.stage, &self.subscriber) {
             (Stage::Start | Stage::Greeted, _) => (self.since, timeouts.metp_login),
             (Stage::Open(_), None) => (self.since, timeouts.metp_idle),
-            (Stage::Open(_), Some(feed)) => {
-                let patience = self.stuck.zip(timeouts.subscriber);
-                let stuck = patience.and_then(|(since, patience)| since.checked_add(patience));
-                return feed.totals_due().into_iter().chain(stuck).min();
+            (Stage::Open(_), Some(subscriber)) => {
+                let timeout = self.stuck.zip(timeouts.subscriber);
+                let stuck = timeout.and_then(|(since, timeout)| since.checked_add(timeout));
+                return subscriber.totals_due().into_iter().chain(stuck).min();
             }
             (Stage::Linger(linger), _) => (linger.began(), timeouts.linger),
         };
-        since.checked_add(patience?)
+        since.checked_add(timeout?)
     }
 
     /// The session's turn: goes on as far as it can.
@@ -193,9 +194,9 @@ impl<S: Stream> Session<S> {
             self.tell_lost("client-reset");
             return Flow::Close;
         }
-        if self.feed.is_some() && !self.is_administrators(&cx.shared.users) {
+        if self.subscriber.is_some() && !self.is_admin(&cx.shared.users) {
             // Events are for administrators: who is none any more hears no more of them.
-            self.feed = None;
+            self.subscriber = None;
             self.since = cx.now;
         }
         let mut flow = Flow::Again;
@@ -223,17 +224,19 @@ impl<S: Stream> Session<S> {
     /// may not arrive.
     fn expire(&mut self, cx: &mut Context<'_>) -> Flow {
         self.tell_lost("login-timeout");
-        let Some(feed) = self.feed.as_mut().filter(|_| matches!(self.stage, Stage::Open(_))) else {
+        let Some(subscriber) =
+            self.subscriber.as_mut().filter(|_| matches!(self.stage, Stage::Open(_)))
+        else {
             return Flow::Close;
         };
-        let patience = self.stuck.zip(cx.shared.settings.timeouts.subscriber);
-        if patience.is_some_and(|(since, time)| cx.now.saturating_duration_since(since) >= time) {
+        let timeout = self.stuck.zip(cx.shared.settings.timeouts.subscriber);
+        if timeout.is_some_and(|(since, time)| cx.now.saturating_duration_since(since) >= time) {
             log::info!("metp: {} does not read its events", self.source);
-            cx.shared.events.count_lost(feed.waiting(cx.shared));
+            cx.shared.events.count_lost(subscriber.waiting(cx.shared));
             self.listing = None;
-            self.dismiss(Notice::Slow);
+            self.close_with(Notice::Slow);
         } else {
-            feed.skip_totals(cx.now);
+            subscriber.skip_totals(cx.now);
         }
         Flow::Again
     }
@@ -247,9 +250,9 @@ impl<S: Stream> Session<S> {
                 Flow::Close => Step::Close,
             };
         }
-        let room = self.output.bytes().len() < MUCH;
-        let final_output = self.notice == Some(Notice::Shutdown) && self.feed.is_some();
-        if final_output && room && self.tell(cx) {
+        let room = self.output.bytes().len() < UNSENT_LIMIT;
+        let final_output = self.notice == Some(Notice::Shutdown) && self.subscriber.is_some();
+        if final_output && room && self.write_events(cx) {
             return Step::Go;
         }
         // What waits to be told comes before the end; who does not read is waited for no longer.
@@ -271,9 +274,11 @@ impl<S: Stream> Session<S> {
             (false, _) => self.stuck = Some(cx.now),
         }
         match flushed {
-            Err(Stop::Failed(_)) => return Step::Close,
-            Err(Stop::Blocked) if self.output.bytes().len() >= MUCH => return Step::Wait,
-            Err(Stop::Blocked) | Ok(()) => {}
+            Err(FlushError::Failed(_)) => return Step::Close,
+            Err(FlushError::Blocked) if self.output.bytes().len() >= UNSENT_LIMIT => {
+                return Step::Wait;
+            }
+            Err(FlushError::Blocked) | Ok(()) => {}
         }
         if !room {
             return Step::Go;
@@ -308,7 +313,7 @@ impl<S: Stream> Session<S> {
             self.output.append(piece.text.as_bytes());
             return Some(Step::Go);
         }
-        let told = self.tell(cx);
+        let told = self.write_events(cx);
         if self.skipping {
             return (self.skip(cx.pool) || told).then_some(Step::Go);
         }
@@ -340,11 +345,11 @@ impl<S: Stream> Session<S> {
     }
 
     /// Tells some of the events that wait. `false`: there are none.
-    fn tell(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(feed) = self.feed.as_mut().filter(|_| self.listing.is_none()) else {
+    fn write_events(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(subscriber) = self.subscriber.as_mut().filter(|_| self.listing.is_none()) else {
             return false;
         };
-        feed.tell(cx.now, cx.shared, &mut self.output)
+        subscriber.write_events(cx.now, cx.shared, &mut self.output)
     }
 
     /// Drops the rest of a line that was too long. `false`: its end has not come yet.
@@ -371,12 +376,12 @@ impl<S: Stream> Session<S> {
     /// §4: before the login anything unexpected ends the session, so that no browser can be made to
     /// talk to this port.
     fn opening(&mut self, line: &[u8], spoken: Option<&str>, cx: &mut Context<'_>) {
-        match (Opening::parse(line), &self.stage) {
-            (Some(Opening::Hello), _) => {
+        match (PreAuthCommand::parse(line), &self.stage) {
+            (Some(PreAuthCommand::Hello), _) => {
                 self.reply(&Response::Welcome);
                 self.stage = Stage::Greeted;
             }
-            (Some(Opening::Auth { name, password }), Stage::Greeted) => {
+            (Some(PreAuthCommand::Auth { name, password }), Stage::Greeted) => {
                 let user = cx.shared.users.authenticate(&name, &password);
                 cx.shared.tell_login(Service::Metp, self.source, &name, user.is_some(), cx.now);
                 if let Some(user) = user {
@@ -425,8 +430,9 @@ impl<S: Stream> Session<S> {
         };
         let change = command.is_change().then(|| command.to_string());
         let Context { now, pool, shared, control } = cx;
-        let mut desk = Desk { actor: user, now: *now, pool, shared, control: *control };
-        let answer = desk.execute(command);
+        let mut executor =
+            CommandExecutor { actor: user, now: *now, pool, shared, control: *control };
+        let answer = executor.execute(command);
         let change = change.filter(|_| answer.response.status() == Status::OK);
         if let Some(change) = &change {
             audit(self.source, &name, change);
@@ -441,11 +447,14 @@ impl<S: Stream> Session<S> {
         match answer.effect {
             Effect::Nothing => {}
             Effect::Body(listing) => self.listing = Some(listing),
-            Effect::Unsubscribe => self.feed = None,
+            Effect::Unsubscribe => self.subscriber = None,
             Effect::Subscribe(topics, every) => {
-                let waiting = self.feed.take().map_or(0, |feed| feed.waiting(cx.shared));
+                let waiting =
+                    self.subscriber.take().map_or(0, |subscriber| subscriber.waiting(cx.shared));
                 match cx.shared.events.subscribe(topics, waiting) {
-                    Some(subscription) => self.feed = Some(Feed::new(subscription, every, cx.now)),
+                    Some(subscription) => {
+                        self.subscriber = Some(Subscriber::new(subscription, every, cx.now))
+                    }
                     None => response = Response::TooMany,
                 }
                 self.stuck = None;
@@ -463,7 +472,7 @@ impl<S: Stream> Session<S> {
 
     fn begin_linger(&mut self, now: Instant) {
         // Whoever is told nothing further takes no subscriber's place.
-        self.feed = None;
+        self.subscriber = None;
         self.stage = Stage::Linger(LingeringClose::new(now));
     }
 

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::MUCH;
+use super::UNSENT_LIMIT;
 use crate::proto::socks5::ReplyCode;
 use crate::reactor::buffer::Pool;
 use crate::state::Shared;
@@ -54,7 +54,7 @@ pub fn capabilities() -> String {
         ("reply-octets", REPLY_LIMIT),
         ("name-octets", LONGEST_NAME),
         ("password-octets", LONGEST_PASSWORD),
-        ("unsent-octets", MUCH),
+        ("unsent-octets", UNSENT_LIMIT),
         ("subscribers", SUBSCRIBERS),
     ] {
         lines.field(limit, octets);
@@ -91,7 +91,7 @@ pub fn info(shared: &Shared, pool: &Pool, control: &dyn Control, now: Instant) -
     lines.field("rss", process_usage.resident);
     lines.field("dns-queued", status.names.queued);
     lines.field("dns-running", status.names.running);
-    lines.field("dns-cached", status.names.remembered);
+    lines.field("dns-cached", status.names.cached);
     lines.field("loop-lag", seconds(metrics.lag.longest(now), 6));
     lines.field("loop-p50", turns(0.5));
     lines.field("loop-p99", turns(0.99));

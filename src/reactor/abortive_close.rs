@@ -229,13 +229,13 @@ mod tests {
             let chunk = vec![b'x'; 65536];
             while let Transfer::Moved(_) = near.write(&chunk) {}
             let (mut closes, now) = (AbortiveCloses::default(), Instant::now());
-            let patience = Duration::from_secs(5);
-            closes.add(near, now, Some(patience));
-            closes.sweep(now + patience / 2, 1);
+            let timeout = Duration::from_secs(5);
+            closes.add(near, now, Some(timeout));
+            closes.sweep(now + timeout / 2, 1);
             assert_eq!(closes.len(), 1);
             match short_of_descriptors {
-                true => closes.sweep(now + patience / 2, 0),
-                false => closes.sweep(now + patience, 1),
+                true => closes.sweep(now + timeout / 2, 0),
+                false => closes.sweep(now + timeout, 1),
             }
             assert!(closes.is_empty());
             far.write_all(b"x").expect_err("a reset");

@@ -27,7 +27,7 @@ pub struct Pool {
 const KEPT_BYTES: usize = 4 << 20;
 
 /// What is leased past the limit, in bytes.
-pub const SMALL: usize = 4096;
+pub const SMALL_LEASE: usize = 4096;
 
 impl Pool {
     /// A pool of pieces of `size` bytes, at least one, that leases `limit` bytes before it leases small
@@ -67,7 +67,7 @@ impl Pool {
 
     fn lease(&mut self, capacity: usize) -> Box<Storage> {
         let crowded = self.leased.get().saturating_add(capacity) > self.limit;
-        let size = if crowded { capacity.min(SMALL) } else { capacity };
+        let size = if crowded { capacity.min(SMALL_LEASE) } else { capacity };
         let pooled = if size == self.size { self.free.pop() } else { None };
         let mut storage = pooled.unwrap_or_else(|| Box::new(Storage::new(size)));
         storage.meter(&self.leased);
@@ -226,13 +226,13 @@ mod tests {
     fn past_the_limit_leases_are_small() {
         let mut pool = Pool::new(65536, 100_000);
         let mut buffers: Vec<Buffer> = (0..3).map(|_| Buffer::default()).collect();
-        for (buffer, taken) in buffers.iter_mut().zip([65536, SMALL, SMALL]) {
+        for (buffer, taken) in buffers.iter_mut().zip([65536, SMALL_LEASE, SMALL_LEASE]) {
             assert_eq!(put(buffer, &mut pool, 65536, &[7; 65536]), Some(taken));
         }
-        assert_eq!(pool.leased(), 65536 + 2 * SMALL);
+        assert_eq!(pool.leased(), 65536 + 2 * SMALL_LEASE);
         let first = buffers.swap_remove(0);
         drop(first);
-        assert_eq!(pool.leased(), 2 * SMALL, "dropped storage is metered too");
+        assert_eq!(pool.leased(), 2 * SMALL_LEASE, "dropped storage is metered too");
         assert_eq!(put(&mut Buffer::default(), &mut pool, 65536, &[7; 65536]), Some(65536));
     }
 

@@ -17,7 +17,7 @@ use std::io::{self, ErrorKind};
 use mio::event::Event;
 
 use super::buffer::{Buffer, Pool};
-use super::errno::{self, settle};
+use super::errno::{self, retry_eintr};
 use super::pipe::Pipe;
 pub use super::stream::{Dial, Stream};
 
@@ -37,7 +37,7 @@ pub struct Endpoint<S: Stream> {
     urgent: Urgent,
     /// Dropping it makes the peer see a reset.
     resets: bool,
-    delay: Delay,
+    delay: Nagle,
 }
 
 impl<S: Stream> Drop for Endpoint<S> {
@@ -62,7 +62,7 @@ enum Urgent {
 
 /// Whether small writes may wait for one another (Nagle's algorithm).
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Delay {
+enum Nagle {
     /// Nothing has been written: a first write never waits.
     Harmless,
     /// Something has been written: the next write would wait for its acknowledgement.
@@ -86,7 +86,7 @@ pub enum Transfer {
 
 /// Why bytes still wait to be written.
 #[derive(Debug)]
-pub enum Stop {
+pub enum FlushError {
     /// Nothing more is taken now; an event will come.
     Blocked,
     /// The stream has failed.
@@ -106,16 +106,16 @@ impl<S: Stream> Endpoint<S> {
             ending: false,
             urgent: Urgent::Inline,
             resets: false,
-            delay: Delay::Off,
+            delay: Nagle::Off,
         }
     }
 
     /// Like [`Endpoint::new`], for a connection without TCP_NODELAY and SO_OOBINLINE. The one is set before
     /// the second write, the other at the first urgent data or full read, so that short connections save the
     /// calls.
-    pub fn unhurried(stream: S) -> Self {
+    pub fn with_lazy_nodelay(stream: S) -> Self {
         let mut endpoint = Endpoint::new(stream);
-        (endpoint.delay, endpoint.urgent) = (Delay::Harmless, Urgent::Dropped);
+        (endpoint.delay, endpoint.urgent) = (Nagle::Harmless, Urgent::Dropped);
         endpoint
     }
 
@@ -172,10 +172,10 @@ impl<S: Stream> Endpoint<S> {
     }
 
     /// Raises the flags that an event names. An error raises both: the next call will tell it.
-    pub fn note(&mut self, event: &Event) {
+    pub fn on_event(&mut self, event: &Event) {
         self.broken |= event.is_error();
         if event.is_priority() {
-            self.keep_urgent();
+            self.set_oob_inline();
             self.urgent = Urgent::Seen;
         }
         self.ending |= event.is_read_closed() || self.broken;
@@ -186,10 +186,10 @@ impl<S: Stream> Endpoint<S> {
     }
 
     /// Sees to it that reads do not lose urgent data.
-    fn keep_urgent(&mut self) {
+    fn set_oob_inline(&mut self) {
         if self.urgent == Urgent::Dropped {
             // If it cannot be had, the urgent byte itself is lost, as without it.
-            match self.stream.keep_urgent() {
+            match self.stream.set_oob_inline() {
                 Err(error) if errno::may_pass(&error) => {}
                 _ => self.urgent = Urgent::Inline,
             }
@@ -202,14 +202,14 @@ impl<S: Stream> Endpoint<S> {
             return Transfer::Blocked;
         }
         let room = space.len();
-        let transfer = settle(|| self.stream.read(space));
+        let transfer = retry_eintr(|| self.stream.read(space));
         self.readable = match transfer {
             Transfer::Moved(count) => count == room || self.ending || self.urgent == Urgent::Seen,
             Transfer::Blocked => false,
             Transfer::Ended | Transfer::Failed(_) => true,
         };
         if matches!(transfer, Transfer::Moved(count) if count == room) {
-            self.keep_urgent();
+            self.set_oob_inline();
         }
         transfer
     }
@@ -220,17 +220,17 @@ impl<S: Stream> Endpoint<S> {
             return Transfer::Blocked;
         }
         self.delay = match self.delay {
-            Delay::Harmless => Delay::Harmful,
-            Delay::Harmful => {
+            Nagle::Harmless => Nagle::Harmful,
+            Nagle::Harmful => {
                 // If it cannot be had, bytes are late and nothing else.
-                match self.stream.hurry() {
-                    Err(error) if errno::may_pass(&error) => Delay::Harmful,
-                    _ => Delay::Off,
+                match self.stream.set_nodelay() {
+                    Err(error) if errno::may_pass(&error) => Nagle::Harmful,
+                    _ => Nagle::Off,
                 }
             }
-            Delay::Off => Delay::Off,
+            Nagle::Off => Nagle::Off,
         };
-        let transfer = settle(|| self.stream.write(bytes));
+        let transfer = retry_eintr(|| self.stream.write(bytes));
         self.writable = match transfer {
             Transfer::Moved(count) => count == bytes.len(),
             Transfer::Blocked => false,
@@ -255,22 +255,22 @@ impl<S: Stream> Endpoint<S> {
     /// Writes a buffer's bytes until it is empty, and adds to `count` how many were taken.
     ///
     /// # Errors
-    /// [`Stop`]: why the buffer is not empty yet.
+    /// [`FlushError`]: why the buffer is not empty yet.
     pub fn flush(
         &mut self,
         buffer: &mut Buffer,
         pool: &mut Pool,
         count: &mut u64,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), FlushError> {
         while !buffer.is_empty() {
             match self.write(buffer.bytes()) {
                 Transfer::Moved(taken) => {
                     buffer.consume(pool, taken);
                     *count += taken as u64;
                 }
-                Transfer::Blocked => return Err(Stop::Blocked),
-                Transfer::Ended => return Err(Stop::Failed(ErrorKind::WriteZero.into())),
-                Transfer::Failed(error) => return Err(Stop::Failed(error)),
+                Transfer::Blocked => return Err(FlushError::Blocked),
+                Transfer::Ended => return Err(FlushError::Failed(ErrorKind::WriteZero.into())),
+                Transfer::Failed(error) => return Err(FlushError::Failed(error)),
             }
         }
         Ok(())
@@ -284,7 +284,7 @@ impl<S: Stream> Endpoint<S> {
         let Some(descriptor) = self.stream.descriptor() else {
             return Transfer::Failed(ErrorKind::Unsupported.into());
         };
-        let transfer = settle(|| pipe.fill(descriptor));
+        let transfer = retry_eintr(|| pipe.fill(descriptor));
         self.readable = !matches!(transfer, Transfer::Blocked);
         transfer
     }
@@ -292,20 +292,20 @@ impl<S: Stream> Endpoint<S> {
     /// Moves a pipe's bytes out until it is empty, and adds to `count` how many were taken.
     ///
     /// # Errors
-    /// [`Stop`]: why the pipe is not empty yet. What fails may be splice(2) and not the stream: a write decides.
-    pub fn drain_pipe(&mut self, pipe: &mut Pipe, count: &mut u64) -> Result<(), Stop> {
+    /// [`FlushError`]: why the pipe is not empty yet. What fails may be splice(2) and not the stream: a write decides.
+    pub fn drain_pipe(&mut self, pipe: &mut Pipe, count: &mut u64) -> Result<(), FlushError> {
         while pipe.held() > 0 {
             let (true, Some(descriptor)) = (self.writable, self.stream.descriptor()) else {
-                return Err(Stop::Blocked);
+                return Err(FlushError::Blocked);
             };
-            match settle(|| pipe.drain(descriptor)) {
+            match retry_eintr(|| pipe.drain(descriptor)) {
                 Transfer::Moved(taken) => *count += taken as u64,
                 Transfer::Blocked => {
                     self.writable = false;
-                    return Err(Stop::Blocked);
+                    return Err(FlushError::Blocked);
                 }
-                Transfer::Ended => return Err(Stop::Failed(ErrorKind::WriteZero.into())),
-                Transfer::Failed(error) => return Err(Stop::Failed(error)),
+                Transfer::Ended => return Err(FlushError::Failed(ErrorKind::WriteZero.into())),
+                Transfer::Failed(error) => return Err(FlushError::Failed(error)),
             }
         }
         Ok(())

@@ -50,7 +50,7 @@ pub fn is_for_good(error: &Error) -> bool {
 }
 
 /// Makes a call until it is not interrupted.
-pub fn settle(mut call: impl FnMut() -> io::Result<usize>) -> Transfer {
+pub fn retry_eintr(mut call: impl FnMut() -> io::Result<usize>) -> Transfer {
     let mut interruptions = 0;
     loop {
         match call() {

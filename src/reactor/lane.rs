@@ -11,8 +11,8 @@
 use std::io::{self, ErrorKind};
 
 use super::buffer::{Buffer, Pool};
-use super::endpoint::{Endpoint, Stop, Stream, Transfer};
-use super::errno::{self, settle};
+use super::endpoint::{Endpoint, FlushError, Stream, Transfer};
+use super::errno::{self, retry_eintr};
 use super::pipe::Pipe;
 
 /// How far a direction has come.
@@ -120,8 +120,8 @@ impl Lane {
         let end = loop {
             match self.flush(to, pool, &mut bytes) {
                 Ok(()) => {}
-                Err(Stop::Blocked) => break End::Blocked,
-                Err(Stop::Failed(error)) => break End::SinkFailed(error),
+                Err(FlushError::Blocked) => break End::Blocked,
+                Err(FlushError::Failed(error)) => break End::SinkFailed(error),
             }
             match self.phase {
                 Phase::Open if bytes >= budget.bytes || reads >= budget.reads => break End::Spent,
@@ -149,23 +149,23 @@ impl Lane {
     /// Delivers what waits, and adds to `bytes` how many were taken.
     ///
     /// # Errors
-    /// [`Stop`]: why something still waits.
+    /// [`FlushError`]: why something still waits.
     pub fn flush(
         &mut self,
         to: &mut Endpoint<impl Stream>,
         pool: &mut Pool,
         bytes: &mut u64,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), FlushError> {
         to.flush(&mut self.buffer, pool, bytes)?;
         let Some(pipe) = &mut self.pipe else { return Ok(()) };
         match to.drain_pipe(pipe, bytes) {
-            Err(Stop::Failed(error)) => {
+            Err(FlushError::Failed(error)) => {
                 pool.pipes.refused(&error);
                 match self.flush_by_copying(to, pool, bytes) {
                     // A socket tells its error once: behind it, writes tell less.
-                    Err(Stop::Failed(later)) if errno::is_of_the_peer(&later) => {
+                    Err(FlushError::Failed(later)) if errno::is_of_the_peer(&later) => {
                         let known = errno::is_of_the_peer(&error);
-                        return Err(Stop::Failed(if known { error } else { later }));
+                        return Err(FlushError::Failed(if known { error } else { later }));
                     }
                     copied => copied?,
                 }
@@ -183,12 +183,12 @@ impl Lane {
         to: &mut Endpoint<impl Stream>,
         pool: &mut Pool,
         bytes: &mut u64,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), FlushError> {
         let Some(pipe) = &mut self.pipe else { return Ok(()) };
         while pipe.held() > 0 {
             let capacity = pool.size();
             let read =
-                self.buffer.fill(pool, capacity, |space| match settle(|| pipe.read(space)) {
+                self.buffer.fill(pool, capacity, |space| match retry_eintr(|| pipe.read(space)) {
                     Transfer::Moved(count) => (count, Ok(())),
                     Transfer::Failed(error) => (0, Err(error)),
                     Transfer::Blocked | Transfer::Ended => {
@@ -196,7 +196,7 @@ impl Lane {
                     }
                 });
             // Bytes that cannot be had out of a pipe are lost: the direction must not end as if it were whole.
-            read.unwrap_or(Ok(())).map_err(Stop::Failed)?;
+            read.unwrap_or(Ok(())).map_err(FlushError::Failed)?;
             to.flush(&mut self.buffer, pool, bytes)?;
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::Flow;
 use super::buffer::{Buffer, Pool};
-use super::endpoint::{Endpoint, Stop, Stream, Transfer};
+use super::endpoint::{Endpoint, FlushError, Stream, Transfer};
 
 /// Bytes that one turn reads and forgets.
 const BUDGET: usize = 64 * 1024;
@@ -37,8 +37,8 @@ impl LingeringClose {
     ) -> Flow {
         match peer.flush(final_output, pool, &mut 0) {
             Ok(()) => {}
-            Err(Stop::Blocked) => return Flow::Wait,
-            Err(Stop::Failed(_)) => return Flow::Close,
+            Err(FlushError::Blocked) => return Flow::Wait,
+            Err(FlushError::Failed(_)) => return Flow::Close,
         }
         // Where EOF cannot be sent, closing sends it, once what has come is read.
         let finished = peer.finish().is_ok();

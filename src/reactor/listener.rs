@@ -101,7 +101,7 @@ impl Listener {
     }
 
     /// An event has come: connections wait.
-    pub fn note(&mut self) {
+    pub fn on_event(&mut self) {
         self.ready = true;
     }
 
@@ -291,7 +291,7 @@ mod tests {
         assert!(matches!(listener.accept(now + PAUSE), Accepted::Nothing));
         assert!(!listener.pause(now + PAUSE), "the same episode");
         listener.resume_now();
-        listener.note();
+        listener.on_event();
         assert!(matches!(listener.accept(now + EPISODE * 2), Accepted::Nothing));
         assert!(listener.pause(now + EPISODE * 2), "another episode");
     }

@@ -49,7 +49,7 @@ impl Liveness {
             }
             None => socket.set_keepalive(false)?,
         }
-        // Zero is the kernel's own patience; less than a millisecond would become that.
+        // Zero is the kernel's own timeout; less than a millisecond would become that.
         let shortest = Duration::from_millis(1);
         let time = self.user_timeout.map(|time| time.clamp(shortest, LONGEST_USER_TIMEOUT));
         socket.set_tcp_user_timeout(time)

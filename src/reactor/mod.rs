@@ -6,16 +6,12 @@ pub mod buffer;
 pub mod endpoint;
 pub mod errno;
 
-pub mod getaddrinfo;
 pub mod lane;
 pub mod lingering_close;
 pub mod listener;
 pub mod liveness;
-pub mod log_thread;
-pub mod names;
 pub mod pipe;
 pub mod process_usage;
-pub mod resolver;
 pub mod route;
 pub mod selector;
 pub mod signal;

@@ -24,7 +24,7 @@ pub trait Stream: Read + Write {
     ///
     /// # Errors
     /// Those of setsockopt(2).
-    fn hurry(&mut self) -> io::Result<()>;
+    fn set_nodelay(&mut self) -> io::Result<()>;
 
     /// Sets how the kernel finds out whether the peer still exists.
     ///
@@ -76,7 +76,7 @@ pub trait Stream: Read + Write {
     ///
     /// # Errors
     /// Those of setsockopt(2).
-    fn keep_urgent(&mut self) -> io::Result<()>;
+    fn set_oob_inline(&mut self) -> io::Result<()>;
 
     /// What splice(2) can use, if it can be used with this stream.
     fn descriptor(&self) -> Option<BorrowedFd<'_>>;
@@ -105,8 +105,8 @@ impl Stream for TcpStream {
         self.shutdown(Shutdown::Write)
     }
 
-    fn hurry(&mut self) -> io::Result<()> {
-        self.set_nodelay(true)
+    fn set_nodelay(&mut self) -> io::Result<()> {
+        TcpStream::set_nodelay(self, true)
     }
 
     fn set_liveness(&mut self, liveness: Liveness) -> io::Result<()> {
@@ -137,7 +137,7 @@ impl Stream for TcpStream {
         self.peer_addr()
     }
 
-    fn keep_urgent(&mut self) -> io::Result<()> {
+    fn set_oob_inline(&mut self) -> io::Result<()> {
         SockRef::from(&*self).set_out_of_band_inline(true)
     }
 

@@ -12,7 +12,14 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
-use super::resolver::Wake;
+/// What ends the loop's wait for events.
+pub trait Wake: Send + Sync {
+    /// Ends the wait that is under way, or else the next one.
+    ///
+    /// # Errors
+    /// If the system refuses. Nobody has been woken then.
+    fn wake(&self) -> io::Result<()>;
+}
 
 /// Ends the wait of the poll that it is registered with.
 pub struct Waker {

@@ -108,7 +108,7 @@ impl Server {
             .open
             .saturating_mul(SOCKS_DESCRIPTORS)
             .saturating_add(metrics.metp_open)
-            .saturating_add(self.services.names.orphans())
+            .saturating_add(self.services.dns.orphans())
             .saturating_add(self.services.closes.len())
             .saturating_add(BASE_DESCRIPTORS)
     }

@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use mio::unix::pipe::Receiver;
 
 use super::accept::FEWEST_DESCRIPTORS;
-use crate::reactor::log_thread::Outlet;
-use crate::reactor::resolver::{Lookup, system_lookup};
 use crate::state::settings::Settings;
 use crate::state::users::Users;
+use crate::workers::log_writer::LogWriter;
+use crate::workers::resolver::{Lookup, system_lookup};
 
 /// What a server is made of.
 pub struct Config {
@@ -32,9 +32,9 @@ pub struct Config {
     /// Bytes of address space that the process may have, if that is limited: threads take half of it at most.
     pub address_space: Option<usize>,
     /// Where the lines of the access log go.
-    pub access_log: Option<Outlet>,
+    pub access_log: Option<LogWriter>,
     /// Where diagnostics go, to tell how many were dropped.
-    pub diagnostics: Option<Outlet>,
+    pub diagnostics: Option<LogWriter>,
     /// Whether the process has been started on a terminal: then it ends when that is gone.
     pub on_terminal: bool,
     /// Where signals come from.

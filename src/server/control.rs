@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use super::Server;
 use super::entry::{AnySession, SessionEntry};
 use super::shutdown::Shutdown;
-use crate::reactor::log_thread::Outlet;
 use crate::reactor::process_usage;
-use crate::reactor::resolver::Limits;
 use crate::reactor::slab::{Key, Slab};
 use crate::socks::CloseReason;
 use crate::state::connection::Connection;
 use crate::state::control::{Control, ProcessUsage, ServerStatus};
 use crate::state::users::{UserId, Users};
+use crate::workers::log_writer::LogWriter;
+use crate::workers::resolver::Limits;
 use metp_protocol::ConnectionId;
 
 /// Connections that are closed between two looks at the events: closing costs system calls, and an
@@ -124,8 +124,8 @@ impl Server {
             },
             descriptors_limit: self.descriptors_limit,
             connections_affordable: self.affordable(),
-            names: self.services.names.load(),
-            lines_lost: self.outlet.iter().chain(&self.diagnostics).map(Outlet::lost).sum(),
+            names: self.services.dns.stats(),
+            lines_lost: self.access_log.iter().chain(&self.diagnostics).map(LogWriter::lost).sum(),
         }
     }
 
@@ -173,8 +173,8 @@ impl Server {
         log::set_max_level(settings.log_level);
         let dns = Limits::new(settings.dns_threads, settings.dns_queue, self.descriptors)
             .within(self.address_space);
-        self.services.names.limit(dns);
-        self.services.names.remember_for(settings.names, now);
+        self.services.dns.limit(dns);
+        self.services.dns.set_ttls(settings.names, now);
         self.services.pool.limit(settings.buffer_memory);
         self.services.shared.access_log.resize(settings.log_entries);
         if let Some(listener) = &mut self.listeners.socks {

@@ -61,10 +61,10 @@ impl SessionEntry {
         }
     }
 
-    pub(super) fn note(&mut self, side: Side, event: &Event) {
+    pub(super) fn on_event(&mut self, side: Side, event: &Event) {
         match &mut self.session {
-            AnySession::Socks(session) => session.note(side, event),
-            AnySession::Metp(Some(session)) => session.note(event),
+            AnySession::Socks(session) => session.on_event(side, event),
+            AnySession::Metp(Some(session)) => session.on_event(event),
             AnySession::Metp(None) => {}
         }
     }

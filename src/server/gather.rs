@@ -10,15 +10,15 @@ const GATHER_LINES: Duration = Duration::from_millis(20);
 /// How long an event waits for others, at most.
 const GATHER_EVENTS: Duration = Duration::from_millis(20);
 /// How many bytes of lines do not wait any more.
-const MANY_LINES: usize = 64 * 1024;
+const GATHERED_BYTES: usize = 64 * 1024;
 
 impl Server {
     /// Lets lines of the access log wait for others, a little: each hand-over wakes a thread.
     pub(super) fn gather_lines(&mut self, now: Instant) {
         match (self.services.shared.access_log.gathered(), self.lines_due) {
             (0, _) => {}
-            (few, None) if few < MANY_LINES => self.lines_due = now.checked_add(GATHER_LINES),
-            (few, Some(due)) if few < MANY_LINES && now < due => {}
+            (few, None) if few < GATHERED_BYTES => self.lines_due = now.checked_add(GATHER_LINES),
+            (few, Some(due)) if few < GATHERED_BYTES && now < due => {}
             _ => self.hand_over_lines(),
         }
     }
@@ -48,10 +48,10 @@ impl Server {
     pub(super) fn hand_over_lines(&mut self) {
         self.lines_due = None;
         let lines = self.services.shared.access_log.take_lines();
-        if let Some(outlet) = &self.outlet
+        if let Some(access_log) = &self.access_log
             && !lines.is_empty()
         {
-            outlet.offer(lines.as_bytes());
+            access_log.try_write(lines.as_bytes());
         }
     }
 }

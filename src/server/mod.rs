@@ -1,6 +1,6 @@
 //! The house: listeners, sessions, and the loop that gives each of them its turn.
 //!
-//! One turn of the loop: *select* waits for events; *note* raises the flags that they name; *expire* asks
+//! One turn of the loop: *select* waits for events; *on_event* raises the flags that they name; *expire* asks
 //! sessions whose deadline may have passed; *accept* lets new ones in; *end* closes those that are to be
 //! closed; *run* gives some of the queued sessions a turn. `selector-notes.md` tells the whole story.
 
@@ -28,15 +28,15 @@ use crate::reactor::Flow;
 use crate::reactor::abortive_close::AbortiveCloses;
 use crate::reactor::buffer::Pool;
 use crate::reactor::listener::Listener;
-use crate::reactor::log_thread::Outlet;
-use crate::reactor::names::Names;
-use crate::reactor::resolver::{Limits, Resolver};
 use crate::reactor::selector::{Selector, Service, Source};
 use crate::reactor::slab::{Key, Slab};
 use crate::reactor::wheel::Wheel;
 use crate::socks::{CloseReason, Context};
 use crate::state::Shared;
 use crate::state::diagnostics::not_let_in;
+use crate::workers::dns_cache::DnsCache;
+use crate::workers::log_writer::LogWriter;
+use crate::workers::resolver::{Limits, Resolver};
 use admission::AdmissionControl;
 use common::process::cannot;
 pub use config::{Config, Descriptors};
@@ -65,8 +65,8 @@ pub struct Server {
     /// Bytes of address space that it may have, if that is limited.
     address_space: Option<usize>,
     services: Services,
-    outlet: Option<Outlet>,
-    diagnostics: Option<Outlet>,
+    access_log: Option<LogWriter>,
+    diagnostics: Option<LogWriter>,
     /// When the gathered lines of the access log are to be handed is_over.
     lines_due: Option<Instant>,
     /// METP sessions that have subscribed to events.
@@ -105,7 +105,7 @@ struct Admissions {
 /// What all sessions use.
 struct Services {
     selector: Selector,
-    names: Names,
+    dns: DnsCache,
     pool: Pool,
     closes: AbortiveCloses<TcpStream>,
     shared: Shared,
@@ -149,7 +149,7 @@ impl Server {
             .within(config.address_space);
         let waker = selector.waker().map_err(cannot("create the waker for look-ups"))?;
         let resolver = Resolver::new(limits, waker, config.lookup);
-        let names = Names::new(resolver, settings.names);
+        let dns = DnsCache::new(resolver, settings.names);
         let shared = Shared::new(settings, config.users);
         let began = Instant::now();
         let pool = Pool::new(shared.settings.buffer_size, shared.settings.buffer_memory);
@@ -163,8 +163,8 @@ impl Server {
             descriptors_limit: config.descriptors.limit(),
             descriptors,
             address_space: config.address_space,
-            services: Services { selector, names, pool, closes: AbortiveCloses::default(), shared },
-            outlet: config.access_log,
+            services: Services { selector, dns, pool, closes: AbortiveCloses::default(), shared },
+            access_log: config.access_log,
             diagnostics: config.diagnostics,
             lines_due: None,
             subscribers: Vec::new(),
@@ -220,7 +220,7 @@ impl Server {
         self.services.selector.select(timeout)?;
         let now = Instant::now();
         self.woken = Some(now);
-        self.note(now);
+        self.on_event(now);
         self.check_terminal(now);
         self.services.shared.tell_counted_failures(Some(now));
         self.expire(now);
@@ -246,31 +246,31 @@ impl Server {
             Shutdown::Draining { until, .. } | Shutdown::NotifyingAdmins(until) => Some(until),
             Shutdown::Running | Shutdown::Immediate => None,
         };
-        let names = self.services.names.check(now);
+        let dns = self.services.dns.check(now);
         let sweep = self.services.pool.pipes.next_sweep();
         let gathered = self.lines_due.into_iter().chain(self.events_due).min();
         let closes = self.services.closes.next_sweep();
         let failures = self.services.shared.diagnostics.next_count();
         let (wheel, terminal) = (self.wheel.next_alarm(), self.terminal.check);
-        let alarms = [wheel, names, resumes, grace, gathered, sweep, closes, failures, terminal];
+        let alarms = [wheel, dns, resumes, grace, gathered, sweep, closes, failures, terminal];
         let next = alarms.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now))
     }
 
     /// Raises the flags that events name and queues the sessions they belong to.
-    fn note(&mut self, now: Instant) {
+    fn on_event(&mut self, now: Instant) {
         let mut woken = false;
         for (source, event) in self.services.selector.events() {
             match source {
                 Source::Session(key, side) => {
                     if let Some(entry) = self.sessions.get_mut(key) {
-                        entry.note(side, event);
+                        entry.on_event(side, event);
                         self.queues.put(key, entry);
                     }
                 }
                 Source::Listener(service) => {
                     if let Some(listener) = self.listeners.of(service) {
-                        listener.note();
+                        listener.on_event();
                     }
                 }
                 Source::Wake => woken = true,
@@ -278,7 +278,7 @@ impl Server {
             }
         }
         // Whoever was to wake the loop may have failed.
-        if woken || self.services.names.ready() {
+        if woken || self.services.dns.ready() {
             self.take_answers(now);
         }
         if self.signalled {
@@ -287,7 +287,7 @@ impl Server {
     }
 
     fn take_answers(&mut self, now: Instant) {
-        for reply in self.services.names.replies(now) {
+        for reply in self.services.dns.resolutions(now) {
             if let Some(entry) = self.sessions.get_mut(reply.key)
                 && let AnySession::Socks(session) = &mut entry.session
             {
@@ -455,7 +455,7 @@ impl Admissions {
 
 impl Services {
     fn context(&mut self, key: Key, now: Instant) -> Context<'_, TcpStream> {
-        let Services { selector, names, pool, closes, shared } = self;
-        Context { key, now, network: selector, names, pool, closes, shared }
+        let Services { selector, dns, pool, closes, shared } = self;
+        Context { key, now, network: selector, dns, pool, closes, shared }
     }
 }

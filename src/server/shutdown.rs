@@ -153,7 +153,7 @@ impl Server {
             if let Some(entry) = self.sessions.get_mut(key)
                 && let AnySession::Metp(Some(session)) = &mut entry.session
             {
-                session.dismiss(Notice::Shutdown);
+                session.close_with(Notice::Shutdown);
                 self.queues.put(key, entry);
             }
         }

@@ -16,8 +16,8 @@ use crate::proto::socks5::{Host, Reply, ReplyCode};
 use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::{Endpoint, Stream};
 use crate::reactor::listener::canonical;
-use crate::reactor::names::{Addresses, ResolveError};
 use crate::state::settings::Timeouts;
+use crate::workers::dns_cache::{Addresses, ResolveError};
 
 /// A request whose name is being looked up.
 pub struct Resolve {
@@ -58,13 +58,13 @@ pub fn begin<S: Stream>(
             Next::Go(State::Connect(Connect::new(request, candidates, cx.now)))
         }
         Err(name) => {
-            let answer = cx.names.ask(cx.key, name, port, cx.now);
+            let answer = cx.dns.ask(cx.key, name, port, cx.now);
             Next::Go(State::Resolve(Resolve { request, answer }))
         }
     }
 }
 
-/// A name that may be looked up. Names are bytes from the wire: an empty one, a `*`, and those with
+/// A name that may be looked up. DnsCache are bytes from the wire: an empty one, a `*`, and those with
 /// blanks, control characters or broken UTF-8 exist nowhere.
 fn hostname(name: &[u8]) -> Option<&str> {
     let bad = name.is_empty() || name == b"*" || name.iter().any(|b| *b <= 0x20 || *b == 0x7f);
@@ -97,7 +97,7 @@ impl Resolve {
         if let Host::Name(name) = &self.request.target.host
             && let Some(name) = hostname(name)
         {
-            cx.names.cancel(cx.key, name);
+            cx.dns.cancel(cx.key, name);
         }
         self.request
     }
@@ -139,9 +139,9 @@ impl<S: Stream> Connect<S> {
     }
 
     /// Notes an event of the connection that is being made.
-    pub fn note(&mut self, event: &Event) {
+    pub fn on_event(&mut self, event: &Event) {
         if let Some(attempt) = &mut self.attempt {
-            attempt.note(event);
+            attempt.on_event(event);
         }
     }
 
@@ -159,9 +159,8 @@ impl<S: Stream> Connect<S> {
 
     /// When this attempt, or all of them, have taken too long.
     pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
-        let attempt =
-            timeouts.connect.and_then(|patience| self.attempt_began.checked_add(patience));
-        let total = timeouts.connect_total.and_then(|patience| self.began.checked_add(patience));
+        let attempt = timeouts.connect.and_then(|timeout| self.attempt_began.checked_add(timeout));
+        let total = timeouts.connect_total.and_then(|timeout| self.began.checked_add(timeout));
         attempt.into_iter().chain(total).min()
     }
 
@@ -173,7 +172,7 @@ impl<S: Stream> Connect<S> {
         }
         self.failed(ReplyCode::TimedOut);
         let total = cx.shared.settings.timeouts.connect_total;
-        if total.is_some_and(|patience| cx.now.saturating_duration_since(self.began) >= patience) {
+        if total.is_some_and(|timeout| cx.now.saturating_duration_since(self.began) >= timeout) {
             self.candidates = Vec::new().into_iter();
         }
         self
@@ -235,7 +234,7 @@ impl<S: Stream> Connect<S> {
                     cx.shared.to_own_ports.insert(canonical(bound), cx.key);
                 }
                 self.candidate = candidate;
-                self.attempt = Some(Endpoint::unhurried(stream));
+                self.attempt = Some(Endpoint::with_lazy_nodelay(stream));
                 self.attempt_began = cx.now;
             }
             Err(error) => {

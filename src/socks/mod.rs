@@ -28,9 +28,8 @@ use crate::proto::socks5::LONGEST_MESSAGE;
 use crate::reactor::Flow;
 use crate::reactor::abortive_close::AbortiveCloses;
 use crate::reactor::buffer::{Buffer, Pool};
-use crate::reactor::endpoint::{Dial, Endpoint, Stop, Stream, Transfer};
+use crate::reactor::endpoint::{Dial, Endpoint, FlushError, Stream, Transfer};
 use crate::reactor::lingering_close::LingeringClose;
-use crate::reactor::names::{Addresses, Names};
 use crate::reactor::selector::{Service, Side};
 use crate::reactor::slab::Key;
 use crate::state::Shared;
@@ -39,6 +38,7 @@ use crate::state::diagnostics::not_let_in;
 use crate::state::metrics::Stage;
 use crate::state::settings::Timeouts;
 use crate::state::users::{SessionGuard, UserId, Users};
+use crate::workers::dns_cache::{Addresses, DnsCache};
 pub use close_reason::CloseReason;
 use connect::{Connect, Resolve};
 use relay::Relay;
@@ -58,7 +58,7 @@ pub struct Context<'a, S: Stream> {
     /// Who opens connections to targets.
     pub network: &'a mut dyn Dial<S>,
     /// Who is asked for names.
-    pub names: &'a mut Names,
+    pub dns: &'a mut DnsCache,
     /// Where buffers get their storage.
     pub pool: &'a mut Pool,
     /// Who closes connections with a reset.
@@ -155,11 +155,11 @@ impl<S: Stream> Session<S> {
     }
 
     /// Notes an event of one of the two descriptors.
-    pub fn note(&mut self, side: Side, event: &Event) {
+    pub fn on_event(&mut self, side: Side, event: &Event) {
         match (side, &mut self.state) {
-            (Side::Client, _) => self.client.note(event),
-            (Side::Target, State::Connect(connect)) => connect.note(event),
-            (Side::Target, State::Relay(relay)) => relay.note(event),
+            (Side::Client, _) => self.client.on_event(event),
+            (Side::Target, State::Connect(connect)) => connect.on_event(event),
+            (Side::Target, State::Relay(relay)) => relay.on_event(event),
             (Side::Target, _) => {}
         }
     }
@@ -199,7 +199,7 @@ impl<S: Stream> Session<S> {
 
     /// When the session is to be asked whether it has waited too long.
     pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
-        let (since, patience) = match &self.state {
+        let (since, timeout) = match &self.state {
             State::Hello | State::Auth | State::Request(_) => (self.began, timeouts.handshake),
             State::Resolve(resolve) => (resolve.began(), timeouts.resolve),
             State::Connect(connect) => return connect.deadline(timeouts),
@@ -207,7 +207,7 @@ impl<S: Stream> Session<S> {
             State::Linger(linger, ..) => (linger.began(), timeouts.linger),
             State::Ended(..) => return None,
         };
-        since.checked_add(patience?)
+        since.checked_add(timeout?)
     }
 
     /// The session's turn: goes on as far as it can.
@@ -362,8 +362,8 @@ impl<S: Stream> Session<S> {
     fn flush_replies(&mut self, next: Next<S>, cx: &mut Context<'_, S>) -> Next<S> {
         let Next::Wait(state) = next else { return next };
         match self.client.flush(&mut self.output, cx.pool, &mut 0) {
-            Ok(()) | Err(Stop::Blocked) => Next::Wait(state),
-            Err(Stop::Failed(error)) => {
+            Ok(()) | Err(FlushError::Blocked) => Next::Wait(state),
+            Err(FlushError::Failed(error)) => {
                 Next::end(state.into_request(cx), CloseReason::of(&error, CloseReason::ClientReset))
             }
         }

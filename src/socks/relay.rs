@@ -16,7 +16,7 @@ use super::request::ActiveRequest;
 use super::stall::StallCheck;
 use super::{Context, Next, State};
 use crate::reactor::buffer::Buffer;
-use crate::reactor::endpoint::{Endpoint, Stop, Stream};
+use crate::reactor::endpoint::{Endpoint, FlushError, Stream};
 use crate::reactor::errno::is_of_the_peer;
 use crate::reactor::lane::{Budget, End, Lane, Phase};
 use crate::reactor::tcp_state::Acknowledgement::Complete;
@@ -72,8 +72,8 @@ impl<S: Stream> Relay<S> {
     }
 
     /// Notes an event of the target.
-    pub fn note(&mut self, event: &Event) {
-        self.target.note(event);
+    pub fn on_event(&mut self, event: &Event) {
+        self.target.on_event(event);
     }
 
     pub fn request(&self) -> &ActiveRequest {
@@ -145,7 +145,7 @@ impl<S: Stream> Relay<S> {
 
     /// When the peers are to be looked after, or the tunnel has been silent for too long.
     pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
-        let silent = self.patience(timeouts).map(|time| self.last_byte.saturating_add(nanos(time)));
+        let silent = self.timeout(timeouts).map(|time| self.last_byte.saturating_add(nanos(time)));
         let probe = timeouts.keepalive.filter(|_| !self.probing).map(nanos);
         let check = self.check.due().filter(|_| timeouts.ack.is_some()).map(nanos);
         let next = silent.into_iter().chain(probe).chain(check).min()?;
@@ -153,7 +153,7 @@ impl<S: Stream> Relay<S> {
     }
 
     /// How long no byte may move.
-    fn patience(&self, timeouts: &Timeouts) -> Option<Duration> {
+    fn timeout(&self, timeouts: &Timeouts) -> Option<Duration> {
         let Timeouts { linger, half_close, idle, .. } = *timeouts;
         match self.failure {
             // It waits for one side to take what the other, which is gone, has sent.
@@ -174,7 +174,7 @@ impl<S: Stream> Relay<S> {
     ) -> Next<S> {
         let timeouts = cx.shared.settings.timeouts;
         let silence = cx.now.saturating_duration_since(self.last_byte());
-        if self.patience(&timeouts).is_some_and(|patience| silence >= patience) {
+        if self.timeout(&timeouts).is_some_and(|timeout| silence >= timeout) {
             let reason = match self.failure {
                 Some(reason) => reason,
                 None if self.half_closed() => CloseReason::HalfCloseTimeout,
@@ -203,7 +203,7 @@ impl<S: Stream> Relay<S> {
         limit: Duration,
         cx: &mut Context<'_, S>,
     ) -> Next<S> {
-        // One that cannot be asked, where the kernel refuses that, is left to the kernel's own patience.
+        // One that cannot be asked, where the kernel refuses that, is left to the kernel's own timeout.
         let of = |peer: &Endpoint<S>| peer.stream().acknowledgement().unwrap_or(Complete);
         let (client, target) = (of(client), of(&self.target));
         let reason = match self.check.found(self.age(cx.now), client, target, limit) {
@@ -227,8 +227,8 @@ impl<S: Stream> Relay<S> {
     ) -> Next<S> {
         match client.flush(reply, cx.pool, &mut 0) {
             Ok(()) => {}
-            Err(Stop::Blocked) => return Next::Wait(State::Relay(self)),
-            Err(Stop::Failed(error)) => {
+            Err(FlushError::Blocked) => return Next::Wait(State::Relay(self)),
+            Err(FlushError::Failed(error)) => {
                 reply.release(cx.pool);
                 if let Some(reason) = self.sink_failed(Direction::Down, &error, cx) {
                     return Next::end(Some(self.abort(cx)), reason);

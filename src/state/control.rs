@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::reactor::names::Load;
 use crate::state::connection::Connection;
 use crate::state::users::{UserId, Users};
+use crate::workers::dns_cache::DnsStats;
 use metp_protocol::ConnectionId;
 
 /// The rest of the server, as METP sees it. The server does it for real; tests do it with scripts.
@@ -56,7 +56,7 @@ pub struct ServerStatus {
     /// SOCKS connections for which these suffice, whatever the setting is.
     pub connections_affordable: usize,
     /// Names on their way.
-    pub names: Load,
+    pub names: DnsStats,
     /// Lines of both logs that had to be dropped.
     pub lines_lost: u64,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use crate::reactor::liveness::Liveness;
-use crate::reactor::names::Memory;
+use crate::workers::dns_cache::Ttls;
 
 /// The settings in force. What each is called, and what it takes, stands in
 /// [`super::knobs`].
@@ -34,7 +34,7 @@ pub struct Settings {
     /// Which clients may connect to loopback, link-local and unspecified addresses.
     pub local_for: LocalFor,
     /// How long names are remembered.
-    pub names: Memory,
+    pub names: Ttls,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// The ports of this server itself, which no client may connect to.
@@ -82,7 +82,7 @@ impl Default for Settings {
             log_level: LevelFilter::Info,
             grace: Duration::from_secs(3),
             local_for: LocalFor::Loopback,
-            names: Memory { found: seconds(30), failed: seconds(5) },
+            names: Ttls { found: seconds(30), failed: seconds(5) },
             timeouts: Timeouts::default(),
             own_ports: Vec::new(),
         }

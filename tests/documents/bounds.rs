@@ -1,9 +1,9 @@
 //! Figures that the documents promise: bounds of memory, descriptors and sessions are those of the sources.
 
 use metp_protocol::{LINE_LIMIT, REPLY_LIMIT};
-use socks5d::reactor::buffer::SMALL;
-use socks5d::reactor::log_thread::QUEUE_BYTES;
-use socks5d::reactor::names::{ADDRESSES, REMEMBERED};
+use socks5d::reactor::buffer::SMALL_LEASE;
+use socks5d::workers::dns_cache::{MAX_ADDRESSES, MAX_NAMES};
+use socks5d::workers::log_writer::QUEUE_BYTES;
 
 use super::options::options;
 use super::{NOTES, PROTOCOL, README, SECURITY, SERVER_MANUAL, between, file, read};
@@ -32,13 +32,15 @@ fn the_formula_of_memory_covers_what_the_sources_allow() {
     let formula = " + C x 10 KiB + M x 78 KiB + D x 512 KiB + L x 1 KiB + A x 1 KiB + 29 MiB\n";
     assert!(read(SECURITY).contains(&format!("    B{formula}")));
     assert!(read(SERVER_MANUAL).contains(&format!("buffer-memory{formula}")));
-    assert!(10 * kib >= 2 * SMALL + 2 * kib);
-    let (much, piece) =
-        (constant("src/metp/mod.rs", "MUCH"), constant("src/metp/listing.rs", "PIECE"));
+    assert!(10 * kib >= 2 * SMALL_LEASE + 2 * kib);
+    let (much, piece) = (
+        constant("src/metp/mod.rs", "UNSENT_LIMIT"),
+        constant("src/metp/listing.rs", "CHUNK_BYTES"),
+    );
     let output = much + piece + REPLY_LIMIT + ".\n".len();
     assert!(output <= 73 * kib && LINE_LIMIT == 4 * kib, "{output}");
     assert!(78 * kib >= output + LINE_LIMIT + kib);
-    let stack = constant("src/reactor/resolver.rs", "STACK_BYTES");
+    let stack = constant("src/workers/resolver.rs", "STACK_BYTES");
     assert_eq!(stack, 256 * kib);
     for name in [SECURITY, SERVER_MANUAL, NOTES] {
         assert!(flowing(name).contains(&format!("{} KiB", stack / kib)), "{name}");
@@ -47,16 +49,16 @@ fn the_formula_of_memory_covers_what_the_sources_allow() {
     }
     // A name stands in the table and in the order, with its addresses in the former.
     let address = size_of::<std::net::SocketAddr>();
-    assert!(8 * mib >= REMEMBERED * (2 * 255 + ADDRESSES * address + 512));
+    assert!(8 * mib >= MAX_NAMES * (2 * 255 + MAX_ADDRESSES * address + 512));
     let logs = 2 * 2 * QUEUE_BYTES;
     let kept = constant("src/reactor/buffer.rs", "KEPT_BYTES");
     assert_eq!((logs, kept), (4 * mib, 4 * mib));
     for name in [SECURITY, SERVER_MANUAL] {
         let text = flowing(name);
-        assert!(text.contains(&format!("{REMEMBERED} ")), "{name}");
-        assert!(text.contains(&format!("{ADDRESSES} addresses")), "{name}");
+        assert!(text.contains(&format!("{MAX_NAMES} ")), "{name}");
+        assert!(text.contains(&format!("{MAX_ADDRESSES} addresses")), "{name}");
     }
-    assert!(flowing(NOTES).contains(&format!("at most {REMEMBERED} names")));
+    assert!(flowing(NOTES).contains(&format!("at most {MAX_NAMES} names")));
 }
 
 /// The defaults that `SECURITY.md` names beside options are those of `-h`.
@@ -86,7 +88,7 @@ fn the_default_of_connections_is_what_the_documents_say() {
     // (1024 - min(128, 256)) / 2
     let says = "448 connections with 1024 descriptors";
     assert!(flowing(README).contains(says), "{says}");
-    let resolver = read("src/reactor/resolver.rs");
+    let resolver = read("src/workers/resolver.rs");
     assert!(resolver.contains("threads.saturating_mul(16).min((descriptors / 3).max(4))"));
     for name in [SECURITY, SERVER_MANUAL, NOTES] {
         assert!(flowing(name).contains("a third of the descriptors"), "{name}");

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use metp_protocol::text::Escaped;
 use metp_protocol::{
     Cause, Command, INTERVALS, LINE_LIMIT, LONGEST_NAME, LONGEST_PASSWORD, MetricsBody, Missing,
-    Notice, Opening, REPLY_LIMIT, Response, Role, Topic, ended, field, log_line, user_line,
+    Notice, PreAuthCommand, REPLY_LIMIT, Response, Role, Topic, ended, field, log_line, user_line,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -70,7 +70,10 @@ fn the_limits_of_the_protocol_are_those_of_the_program() {
     let flowing = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let says = format!("EVERY so many seconds, {} to {}, by", INTERVALS.start(), INTERVALS.end());
     assert!(flowing.contains(&says), "§5.18: {says}");
-    row("unsent octets that stop the reading", &constant("src/metp/mod.rs", "MUCH").to_string());
+    row(
+        "unsent octets that stop the reading",
+        &constant("src/metp/mod.rs", "UNSENT_LIMIT").to_string(),
+    );
     for option in options("socks5d") {
         for line in text.lines().filter(|line| line.contains(&format!("({})", option.long))) {
             let value = option.preset().unwrap_or_else(|| panic!("{} has none", option.long));
@@ -225,7 +228,7 @@ proptest! {
         thread_local!(static GRAMMAR: Grammar = Grammar::read(&read(PROTOCOL)));
         GRAMMAR.with(|grammar| {
             prop_assert_eq!(grammar.matches("command", &line), taken(&line));
-            prop_assert_eq!(grammar.matches("opening", &line), Opening::parse(&line).is_some());
+            prop_assert_eq!(grammar.matches("opening", &line), PreAuthCommand::parse(&line).is_some());
             Ok(())
         })?;
     }

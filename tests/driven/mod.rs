@@ -13,8 +13,6 @@ use socks5d::reactor::Flow;
 use socks5d::reactor::abortive_close::AbortiveCloses;
 use socks5d::reactor::buffer::Pool;
 use socks5d::reactor::endpoint::Dial;
-use socks5d::reactor::names::Names;
-use socks5d::reactor::resolver::{Limits, Resolver};
 use socks5d::reactor::selector::Side;
 use socks5d::reactor::slab::Key;
 use socks5d::reactor::waker::Waker;
@@ -22,6 +20,8 @@ use socks5d::socks::{CloseReason, Context, Session};
 use socks5d::state::Shared;
 use socks5d::state::settings::Settings;
 use socks5d::state::users::Users;
+use socks5d::workers::dns_cache::DnsCache;
+use socks5d::workers::resolver::{Limits, Resolver};
 use support::proxy::connect;
 use support::socks::Client;
 
@@ -36,7 +36,7 @@ pub struct Fixture {
     pub here: Vec<IpAddr>,
     pub shared: Shared,
     poll: Poll,
-    names: Names,
+    dns: DnsCache,
     pool: Pool,
     sessions: u64,
 }
@@ -65,12 +65,12 @@ impl Fixture {
             directory.get(name).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
         };
         let limits = Limits { threads: 1, threads_in_all: 1, queue: 8 };
-        let names = Names::new(Resolver::new(limits, waker, Box::new(lookup)), settings.names);
+        let dns = DnsCache::new(Resolver::new(limits, waker, Box::new(lookup)), settings.names);
         let mut users = Users::default();
         users.add(b"admin", b"1234", Role::Admin).expect("new");
         let pool = Pool::new(settings.buffer_size, settings.buffer_memory);
         let shared = Shared::new(settings, users);
-        Fixture { dialled: Vec::new(), here: Vec::new(), shared, poll, names, pool, sessions: 0 }
+        Fixture { dialled: Vec::new(), here: Vec::new(), shared, poll, dns, pool, sessions: 0 }
     }
 
     /// What a client that comes from `source` is answered to all that it says, until its session ends.
@@ -94,10 +94,10 @@ impl Fixture {
             assert!(Instant::now() < deadline, "the session never ends");
             self.poll.poll(&mut events, Some(Duration::from_millis(100))).expect("polled");
             for event in events.iter().filter(|event| event.token() == CLIENT) {
-                session.note(Side::Client, event);
+                session.on_event(Side::Client, event);
             }
             let now = Instant::now();
-            for reply in self.names.replies(now) {
+            for reply in self.dns.resolutions(now) {
                 if reply.key == key {
                     session.resolved(reply.addresses);
                 }
@@ -107,7 +107,7 @@ impl Fixture {
                 key,
                 now,
                 network: &mut network,
-                names: &mut self.names,
+                dns: &mut self.dns,
                 pool: &mut self.pool,
                 closes: &mut AbortiveCloses::default(),
                 shared: &mut self.shared,

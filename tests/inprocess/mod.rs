@@ -14,11 +14,11 @@ use std::time::Duration;
 use metp_protocol::Role;
 use mio::unix::pipe::{self, Sender};
 use socks5d::process::raise_descriptor_limit;
-use socks5d::reactor::log_thread::{Outlet, Sink};
 use socks5d::reactor::selector::Service;
 use socks5d::server::{Config, Server};
 use socks5d::state::settings::{Settings, Timeouts};
 use socks5d::state::users::Users;
+use socks5d::workers::log_writer::{LogWriter, Sink};
 use support::PATIENCE;
 use support::metp::Metp;
 use support::proxy::connect;
@@ -28,7 +28,7 @@ use support::socks::Client;
 pub struct Inprocess {
     socks: SocketAddr,
     metp: SocketAddr,
-    names: Names,
+    names: DnsCache,
     stop: Sender,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
@@ -73,7 +73,7 @@ impl Written {
 
 /// The names there are, and which have been asked for.
 #[derive(Clone, Default)]
-pub struct Names(Arc<Mutex<Directory>>);
+pub struct DnsCache(Arc<Mutex<Directory>>);
 
 #[derive(Default)]
 struct Directory {
@@ -146,7 +146,7 @@ impl Builder {
     /// Starts it and waits until it listens.
     pub fn start(self) -> Inprocess {
         raise_descriptor_limit().expect("Linux");
-        let names = Names::default();
+        let names = DnsCache::default();
         let (stop, signals) = pipe::new().expect("a pipe");
         let (tell, told) = mpsc::channel();
         let directory = names.clone();
@@ -158,7 +158,7 @@ impl Builder {
                 users.add(name, password, role).expect("no name twice");
             }
             let access_log = match self.access_log {
-                Some(log) => Some(Outlet::start("access log", Sink::new(log))?),
+                Some(log) => Some(LogWriter::start("access log", Sink::new(log))?),
                 None => None,
             };
             let server = Server::bind(Config {
@@ -217,7 +217,7 @@ impl Inprocess {
     }
 
     /// The names there are.
-    pub fn names(&self) -> &Names {
+    pub fn names(&self) -> &DnsCache {
         &self.names
     }
 }
@@ -235,7 +235,7 @@ impl Drop for Inprocess {
 }
 
 #[allow(dead_code, reason = "no test needs all of it")]
-impl Names {
+impl DnsCache {
     /// A name with addresses and ports, whatever port is asked for.
     pub fn add(&self, name: &str, addresses: &[SocketAddr]) {
         let addresses = addresses.iter().copied().map(IpAddrs::At).collect();

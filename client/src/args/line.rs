@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::iter::Peekable;
 use std::os::unix::ffi::OsStrExt;
 
-use metp_protocol::text::widen;
+use metp_protocol::text::latin1_decode;
 
 use super::Usage;
 use super::options::{self, ALIASES, Opt, Takes};
@@ -28,7 +28,7 @@ impl Line {
     /// # Errors
     /// If an option that has to have two values has fewer.
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Usage> {
-        let arguments = arguments.into_iter().map(|argument| widen(argument.as_bytes()));
+        let arguments = arguments.into_iter().map(|argument| latin1_decode(argument.as_bytes()));
         let mut arguments = arguments.peekable();
         let mut options = Vec::new();
         let (mut last, mut stray) = (None, None);

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use getopts::Matches;
-use metp_protocol::text::{Escaped, narrow, split_account, unescape, without_line_end};
+use metp_protocol::text::{Escaped, latin1_encode, split_account, unescape, without_line_end};
 
 use super::{Environment, LOGIN_VARIABLE, Usage};
 
@@ -50,7 +50,7 @@ pub fn login(given: &Matches, environment: &Environment) -> Result<Login, Usage>
     let variable = environment.login.as_ref().map(|text| text.as_encoded_bytes());
     let variable = variable.filter(|text| !without_line_end(text).is_empty());
     let (source, text) = match (given.opt_str("user"), variable) {
-        (Some(text), _) => ("-u", Cow::from(narrow(&text))),
+        (Some(text), _) => ("-u", Cow::from(latin1_encode(&text))),
         (None, Some(text)) => (LOGIN_VARIABLE, Cow::from(text)),
         (None, None) => {
             let text = format!("no user: -u USER:PASS or {LOGIN_VARIABLE} expected");
@@ -78,7 +78,7 @@ pub fn login(given: &Matches, environment: &Environment) -> Result<Login, Usage>
         (Some(_), Some(_)) if source == "-u" => {
             return Err(Usage("-u and --password-file both give a password".to_owned()));
         }
-        (Some(path), _) => Password::In(OsString::from_vec(narrow(&path)).into()),
+        (Some(path), _) => Password::In(OsString::from_vec(latin1_encode(&path)).into()),
         (None, Some(password)) => Password::Given(password.to_vec()),
         (None, None) => Password::Asked,
     };

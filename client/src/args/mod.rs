@@ -19,7 +19,7 @@ use getopts::Matches;
 use line::{Line, needs_two, values};
 pub use login::{Login, Password, check_password};
 use metp_protocol::quantity;
-use metp_protocol::text::{Escaped, narrow, split_account, unescape, without_line_end};
+use metp_protocol::text::{Escaped, latin1_encode, split_account, unescape, without_line_end};
 use metp_protocol::{
     BUFFER_SIZES, Command, ConnectionId, LINE_LIMIT, LONGEST_GRACE, LogSelection, Role,
     acceptable_name, acceptable_password,
@@ -230,12 +230,12 @@ fn task(
         "--set-role" => {
             let (name, Some(role)) = values(text) else { return Err(needs_two("-r")) };
             let wrong = || Usage(bad_value("-r", role, &"user or admin"));
-            let role = Role::parse(&narrow(role)).ok_or_else(wrong)?;
+            let role = Role::parse(&latin1_encode(role)).ok_or_else(wrong)?;
             Command::SetRole(existing("-r", name)?, role)
         }
         "--password" => return Ok(Some(Act::NewPassword(existing(option, text)?))),
         "--kill" => Command::Kill(
-            ConnectionId::parse(&narrow(text))
+            ConnectionId::parse(&latin1_encode(text))
                 .map_err(|_| Usage(bad_value(option, text, &"an id as --connections shows it")))?,
         ),
         "--kill-user" => Command::KillUser(existing(option, text)?),
@@ -245,7 +245,7 @@ fn task(
                 .split_once('=')
                 .filter(|(key, value)| !key.is_empty() && !value.is_empty())
                 .ok_or_else(|| Usage(bad_value(option, text, &"KEY=VALUE")))?;
-            Command::ConfigSet { key: narrow(key), value: narrow(value) }
+            Command::ConfigSet { key: latin1_encode(key), value: latin1_encode(value) }
         }
         "--change-buffer" => {
             let (least, most) = (BUFFER_SIZES.start(), BUFFER_SIZES.end());
@@ -267,14 +267,14 @@ fn task(
 /// of the server.
 fn new_user(text: &str) -> Result<Act, Usage> {
     let (name, password) = values(text);
-    if let Some((name, _)) = split_account(&narrow(name)) {
+    if let Some((name, _)) = split_account(&latin1_encode(name)) {
         return Err(Usage(format!("-a {}: USER PASS expected, no colon", Escaped(name))));
     }
-    let (shown, name) = (Escaped(&narrow(name)).to_string(), narrow(name));
+    let (shown, name) = (Escaped(&latin1_encode(name)).to_string(), latin1_encode(name));
     if !acceptable_name(&name) {
         return Err(Usage(format!("-a {shown}: {NAME_RULE}")));
     }
-    let Some(password) = password.filter(|password| *password != "-").map(narrow) else {
+    let Some(password) = password.filter(|password| *password != "-").map(latin1_encode) else {
         return Ok(Act::NewUser(name));
     };
     let password = without_line_end(&password).to_vec();
@@ -312,7 +312,7 @@ fn last(given: &Matches) -> Result<Option<u64>, Usage> {
 
 /// The line behind `--`.
 fn raw(words: Vec<String>) -> Result<Task, Usage> {
-    let line = narrow(&words.join(" "));
+    let line = latin1_encode(&words.join(" "));
     // LINE_LIMIT counts the LF.
     if line.len() >= LINE_LIMIT {
         let most = LINE_LIMIT.saturating_sub(1);
@@ -344,7 +344,7 @@ fn live(given: &Matches, last: Option<u64>) -> Result<Option<Live>, Usage> {
 /// A name as the server shows it, `\xHH` and all. None has a colon: what is behind one may be a password, and is
 /// not shown.
 fn existing(option: &str, name: &str) -> Result<Vec<u8>, Usage> {
-    let name = unescape(&narrow(name)).into_owned();
+    let name = unescape(&latin1_encode(name)).into_owned();
     match split_account(&name) {
         _ if name.is_empty() => Err(Usage(format!("{option}: the name is empty"))),
         Some((name, _)) => {

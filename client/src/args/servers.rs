@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use common::usage::bad_value;
 use getopts::Matches;
 use metp_protocol::quantity;
-use metp_protocol::text::{narrow, widen, without_line_end};
+use metp_protocol::text::{latin1_decode, latin1_encode, without_line_end};
 
 use super::{Environment, Usage};
 
@@ -30,7 +30,8 @@ pub struct Endpoint {
 /// before all that the environment says.
 pub fn servers(given: &Matches, environment: &Environment) -> Result<Vec<Endpoint>, Usage> {
     let variable = |value: &Option<std::ffi::OsString>| {
-        let text = value.as_ref().map(|text| widen(without_line_end(text.as_encoded_bytes())));
+        let text =
+            value.as_ref().map(|text| latin1_decode(without_line_end(text.as_encoded_bytes())));
         // As if it were not set, as most programs have it.
         text.filter(|text| !text.is_empty())
     };
@@ -92,7 +93,7 @@ fn endpoint(text: &str) -> Option<(String, Option<u16>)> {
     if v6 && address.parse::<Ipv6Addr>().is_err() {
         return None;
     }
-    let host = String::from_utf8(narrow(host)).ok()?;
+    let host = String::from_utf8(latin1_encode(host)).ok()?;
     let good = !host.is_empty() && !host.contains(|c: char| c.is_control() || c == ' ');
     let port = match port {
         Some(port) => Some(number(port)?),

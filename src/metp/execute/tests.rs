@@ -92,8 +92,8 @@ fn answers(line: &str, actor: UserId, shared: &mut Shared, server: &mut FakeServ
         Err(response) => return response.to_string(),
     };
     let (now, pool) = (Instant::now(), Pool::new(1, 1));
-    let mut desk = Desk { actor, now, pool: &pool, shared, control: server };
-    let answer = desk.execute(command);
+    let mut executor = CommandExecutor { actor, now, pool: &pool, shared, control: server };
+    let answer = executor.execute(command);
     let mut body = String::new();
     if let Effect::Body(mut listing) = answer.effect {
         let view = View { now, shared, control: server };

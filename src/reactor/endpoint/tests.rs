@@ -51,13 +51,13 @@ impl Stream for Script {
         answer(&mut self.finishes)
     }
 
-    fn hurry(&mut self) -> io::Result<()> {
+    fn set_nodelay(&mut self) -> io::Result<()> {
         self.asked += 1;
         answer(&mut self.options)
     }
 
     fn set_liveness(&mut self, _: Liveness) -> io::Result<()> {
-        self.hurry()
+        self.set_nodelay()
     }
 
     fn reset_on_close(&mut self) -> io::Result<()> {
@@ -80,8 +80,8 @@ impl Stream for Script {
         Err(ErrorKind::Unsupported.into())
     }
 
-    fn keep_urgent(&mut self) -> io::Result<()> {
-        self.hurry()
+    fn set_oob_inline(&mut self) -> io::Result<()> {
+        self.set_nodelay()
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
@@ -94,7 +94,7 @@ impl Stream for Script {
 }
 
 fn endpoint(script: Script) -> Endpoint<Script> {
-    let mut endpoint = Endpoint::unhurried(script);
+    let mut endpoint = Endpoint::with_lazy_nodelay(script);
     endpoint.raise(true, true);
     endpoint
 }
@@ -116,7 +116,7 @@ fn an_option_is_tried_again_where_that_may_help() {
 
         endpoint.stream_mut().options = [errno].into();
         for _ in 0..5 {
-            endpoint.keep_urgent();
+            endpoint.set_oob_inline();
         }
         assert_eq!(endpoint.stream().asked, 2 * tries, "{errno}");
     }

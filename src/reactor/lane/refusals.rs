@@ -46,7 +46,7 @@ impl Stream for Real {
         }
     }
 
-    fn hurry(&mut self) -> io::Result<()> {
+    fn set_nodelay(&mut self) -> io::Result<()> {
         Ok(())
     }
 
@@ -74,7 +74,7 @@ impl Stream for Real {
         self.socket.peer_addr()
     }
 
-    fn keep_urgent(&mut self) -> io::Result<()> {
+    fn set_oob_inline(&mut self) -> io::Result<()> {
         Ok(())
     }
 

@@ -54,7 +54,7 @@ impl Stream for Script {
         Ok(())
     }
 
-    fn hurry(&mut self) -> io::Result<()> {
+    fn set_nodelay(&mut self) -> io::Result<()> {
         unreachable!("no business of a lane")
     }
 
@@ -82,7 +82,7 @@ impl Stream for Script {
         unreachable!("no business of a lane")
     }
 
-    fn keep_urgent(&mut self) -> io::Result<()> {
+    fn set_oob_inline(&mut self) -> io::Result<()> {
         self.keeps_urgent += 1;
         Ok(())
     }
@@ -144,7 +144,7 @@ fn lane() -> (Lane, Pool) {
 fn urgent_data_is_kept_from_the_first_full_read_on() {
     let (mut lane, mut pool) = lane();
     let script = Script { reads: [data(b"abc")].into(), ..Script::default() };
-    let mut from = Endpoint::unhurried(script);
+    let mut from = Endpoint::with_lazy_nodelay(script);
     let mut to = sink([Ok(9), Ok(9), Ok(9)]);
     pump(&mut lane, &mut from, &mut to, &mut pool);
     assert_eq!(from.stream().keeps_urgent, 0, "an event comes first");

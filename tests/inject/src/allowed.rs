@@ -213,7 +213,7 @@ mod tests {
                 for what in [
                     "signal: 6 (SIGABRT): failed to set up alternative stack guard page",
                     "signal: 11 (SIGSEGV): ",
-                    "thread 'dns' panicked at src/reactor/resolver.rs:1:1:",
+                    "thread 'dns' panicked at src/workers/resolver.rs:1:1:",
                 ] {
                     assert!(!excused(phase, Kind::Death, what), "{call}: {what}");
                 }

@@ -160,7 +160,7 @@ impl Peer {
     }
 
     /// The attempt to connect comes to its end.
-    pub fn settle(&mut self, making: Making) {
+    pub fn complete(&mut self, making: Making) {
         if self.making == Making::Pending {
             self.making = making;
             self.edge = true;
@@ -306,13 +306,13 @@ impl Stream for FakeStream {
         if peer.reset() { Err(ErrorKind::NotConnected.into()) } else { Ok(()) }
     }
 
-    fn hurry(&mut self) -> io::Result<()> {
+    fn set_nodelay(&mut self) -> io::Result<()> {
         let stubborn = self.0.borrow().stubborn;
         if stubborn { Err(ErrorKind::InvalidInput.into()) } else { Ok(()) }
     }
 
     fn set_liveness(&mut self, _: Liveness) -> io::Result<()> {
-        self.hurry()
+        self.set_nodelay()
     }
 
     fn reset_on_close(&mut self) -> io::Result<()> {
@@ -338,7 +338,7 @@ impl Stream for FakeStream {
         Ok(self.0.borrow().near)
     }
 
-    fn keep_urgent(&mut self) -> io::Result<()> {
+    fn set_oob_inline(&mut self) -> io::Result<()> {
         Ok(())
     }
 

@@ -155,7 +155,7 @@ fn turns(
     sim: &mut Sim,
 ) -> bool {
     if let Some(event) = peer.borrow_mut().event(readiness) {
-        session.note(&event);
+        session.on_event(&event);
     }
     let endless = !peer.borrow().babble.is_empty();
     for _ in 0..if endless { 1 } else { PATIENCE } {
@@ -222,7 +222,7 @@ impl Sim {
             *gone |= std::mem::take(close_pending);
         }
         if server.closing && !std::mem::replace(&mut server.told, true) && flow != Flow::Close {
-            session.dismiss(Notice::Shutdown);
+            session.close_with(Notice::Shutdown);
             return Flow::Again;
         }
         flow

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
 use socks5d::reactor::endpoint::Dial;
-use socks5d::reactor::names::{Memory, Names};
-use socks5d::reactor::resolver::{Limits, Resolver};
 use socks5d::reactor::slab::Key;
 use socks5d::reactor::waker::Waker;
+use socks5d::workers::dns_cache::{DnsCache, Ttls};
+use socks5d::workers::resolver::{Limits, Resolver};
 
 use crate::fake::{FakeStream, Making, Peer, Readiness};
 use crate::reference::{Asked, Heard, Stage, hear};
@@ -27,7 +27,7 @@ pub const PASSWORD: &[u8] = b"pw";
 /// The server's own port.
 pub const OWN_PORT: u16 = 1080;
 /// The name that needs no look-up, and its address.
-pub const REMEMBERED: (&str, [u8; 4]) = ("remembered.example", [192, 0, 2, 7]);
+pub const CACHED: (&str, [u8; 4]) = ("remembered.example", [192, 0, 2, 7]);
 
 /// A near end that looks like a client on this machine.
 const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 4000);
@@ -126,7 +126,7 @@ impl Dial<FakeStream> for Network {
             _ => {}
         }
         if plan & 2 == 2 {
-            peer.borrow_mut().settle(Making::Made);
+            peer.borrow_mut().complete(Making::Made);
         }
         self.targets.push(Rc::clone(&peer));
         Ok(FakeStream::to(&peer))
@@ -169,7 +169,7 @@ pub fn local(address: IpAddr) -> bool {
 /// What is made once and used in every run.
 pub struct Fixture {
     pub readiness: Readiness,
-    pub names: Names,
+    pub dns: DnsCache,
     pub start: Instant,
     /// Keeps the worker busy as long as it lives.
     _busy: mpsc::Sender<()>,
@@ -177,7 +177,7 @@ pub struct Fixture {
 }
 
 impl Fixture {
-    /// Names of which one is remembered. The one worker that may look up others is busy for ever, so that
+    /// Names of which one is cached. The one worker that may look up others is busy for ever, so that
     /// answers come from the scenario alone and no name reaches the system.
     pub fn new() -> Self {
         let mut poll = Poll::new().expect("a poll");
@@ -187,29 +187,29 @@ impl Fixture {
         let taken = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&taken);
         let lookup = move |name: &str, port| {
-            if name == REMEMBERED.0 {
-                return Ok(vec![SocketAddr::from((REMEMBERED.1, port))]);
+            if name == CACHED.0 {
+                return Ok(vec![SocketAddr::from((CACHED.1, port))]);
             }
             told.store(true, Ordering::SeqCst);
             let _ = wait.lock().map(|wait| wait.recv());
             Err(io::ErrorKind::NotFound.into())
         };
         let limits = Limits { threads: 1, threads_in_all: 1, queue: 1 };
-        let ages = Memory { found: Some(Duration::from_secs(1 << 30)), failed: None };
-        let mut names = Names::new(Resolver::new(limits, waker, Box::new(lookup)), ages);
+        let ages = Ttls { found: Some(Duration::from_secs(1 << 30)), failed: None };
+        let mut dns = DnsCache::new(Resolver::new(limits, waker, Box::new(lookup)), ages);
         let (start, key) = (Instant::now(), Key::unpack(u64::MAX));
-        let patience = start + Duration::from_secs(20);
-        names.ask(key, REMEMBERED.0, 0, start);
-        while names.replies(start).is_empty() {
-            assert!(Instant::now() < patience, "the worker does not answer");
+        let timeout = start + Duration::from_secs(20);
+        dns.ask(key, CACHED.0, 0, start);
+        while dns.resolutions(start).is_empty() {
+            assert!(Instant::now() < timeout, "the worker does not answer");
             let _ = poll.poll(&mut Events::with_capacity(4), Some(Duration::from_millis(100)));
         }
-        names.ask(key, "busy", 0, start);
+        dns.ask(key, "busy", 0, start);
         while !taken.load(Ordering::SeqCst) {
-            assert!(Instant::now() < patience, "the worker does not come");
+            assert!(Instant::now() < timeout, "the worker does not come");
             std::thread::yield_now();
         }
         let readiness = Readiness::capture().expect("events");
-        Fixture { readiness, names, start, _busy: busy, _poll: poll }
+        Fixture { readiness, dns, start, _busy: busy, _poll: poll }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use metp_protocol::text::{Escaped, unescape};
 use metp_protocol::{
     BUFFER_SIZES, Command, LINE_LIMIT, LONGEST_NAME, LONGEST_PASSWORD, LogSelection, MetricsBody,
-    Opening, Response, Role, Status, line,
+    PreAuthCommand, Response, Role, Status, line,
 };
 use socks5d::proto::Parsed;
 use socks5d::proto::socks5::{
@@ -110,20 +110,21 @@ fn one_line(text: &[u8]) {
 }
 
 fn opening(text: &[u8]) {
-    let opening = Opening::parse(text);
-    assert!(opening == Opening::parse(text), "not pure");
+    let opening = PreAuthCommand::parse(text);
+    assert!(opening == PreAuthCommand::parse(text), "not pure");
     match &opening {
         None => return,
-        Some(Opening::Hello) => assert_eq!(text, b"HELLO METP/1.0"),
-        Some(Opening::Auth { name, password }) => {
+        Some(PreAuthCommand::Hello) => assert_eq!(text, b"HELLO METP/1.0"),
+        Some(PreAuthCommand::Auth { name, password }) => {
             assert!(!name.is_empty() && !password.is_empty() && text.ends_with(password));
             let travels = !password.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n'));
-            let encoded = opening.as_ref().and_then(Opening::encode);
+            let encoded = opening.as_ref().and_then(PreAuthCommand::encode);
             assert_eq!(encoded.is_some(), travels, "a password that cannot travel");
         }
     }
-    if let Some(wire) = opening.as_ref().and_then(Opening::encode).filter(|wire| fits(wire)) {
-        let again = Opening::parse(whole(&wire));
+    if let Some(wire) = opening.as_ref().and_then(PreAuthCommand::encode).filter(|wire| fits(wire))
+    {
+        let again = PreAuthCommand::parse(whole(&wire));
         assert!(again == opening, "another opening than the one that came");
     }
 }

@@ -15,16 +15,16 @@ use metp_protocol::Role;
 use socks5d::reactor::Flow;
 use socks5d::reactor::abortive_close::AbortiveCloses;
 use socks5d::reactor::buffer::Pool;
-use socks5d::reactor::names::ResolveError;
 use socks5d::reactor::selector::Side;
 use socks5d::reactor::slab::Key;
 use socks5d::socks::{CloseReason, Context, Session};
 use socks5d::state::Shared;
 use socks5d::state::settings::{LocalFor, Settings};
 use socks5d::state::users::{UserId, Users};
+use socks5d::workers::dns_cache::ResolveError;
 
 use crate::fake::{End, FakeStream, Making, Peer};
-use crate::network::{Accounts, ERRORS, Fixture, NAME, Network, OWN_PORT, PASSWORD, REMEMBERED};
+use crate::network::{Accounts, CACHED, ERRORS, Fixture, NAME, Network, OWN_PORT, PASSWORD};
 use crate::reference::{Asked, Heard, Stage};
 use crate::script::{ANSWERS, REQUESTS, Step, steps};
 
@@ -94,7 +94,7 @@ impl<'a> Sim<'a> {
             accounts: Accounts::default(),
             plan: VecDeque::new(),
             targets: Vec::new(),
-            offered: vec![SocketAddr::from((REMEMBERED.1, 0))],
+            offered: vec![SocketAddr::from((CACHED.1, 0))],
             open: settings.local_for == LocalFor::All || source.ip().is_loopback(),
             room: room(0x20),
             near,
@@ -182,16 +182,16 @@ impl<'a> Sim<'a> {
                 self.client.borrow_mut().interruptions = count;
                 self.at_target(|target| target.interruptions = count);
             }
-            Step::Connects => self.at_target(|target| target.settle(Making::Made)),
+            Step::Connects => self.at_target(|target| target.complete(Making::Made)),
             Step::Refuses(which) => {
                 let errno = ERRORS[usize::from(which) % ERRORS.len()];
-                self.at_target(|target| target.settle(Making::Failed(errno)));
+                self.at_target(|target| target.complete(Making::Failed(errno)));
             }
             Step::NextDial(plan) => self.network.plan.push_back(plan),
             Step::Resolved(which) => self.resolved(which),
             Step::Time(milliseconds) => {
                 self.now += Duration::from_millis(milliseconds);
-                // The shortest patience is that of a lingering close.
+                // The shortest timeout is that of a lingering close.
                 self.disturbed |= self.now >= self.fixture.start + Duration::from_secs(5);
             }
             Step::BufferSize(size) => {
@@ -237,7 +237,7 @@ impl<'a> Sim<'a> {
         if let Some(session) = &mut self.session {
             session.resolved(answer);
             // Nothing is pending any more once there is an answer.
-            self.fixture.names.cancel(Key::unpack(0), &String::from_utf8_lossy(&name));
+            self.fixture.dns.cancel(Key::unpack(0), &String::from_utf8_lossy(&name));
         }
     }
 
@@ -259,12 +259,12 @@ impl<'a> Sim<'a> {
     fn turn(&mut self) {
         let Some(session) = &mut self.session else { return };
         if let Some(event) = self.client.borrow_mut().event(&self.fixture.readiness) {
-            session.note(Side::Client, &event);
+            session.on_event(Side::Client, &event);
         }
         if let Some(target) = self.network.target()
             && let Some(event) = target.borrow_mut().event(&self.fixture.readiness)
         {
-            session.note(Side::Target, &event);
+            session.on_event(Side::Target, &event);
         }
         for _ in 0..PATIENCE {
             let before = self.progress();
@@ -313,7 +313,7 @@ impl<'a> Sim<'a> {
             key: Key::unpack(0),
             now: self.now,
             network: &mut self.network,
-            names: &mut self.fixture.names,
+            dns: &mut self.fixture.dns,
             pool: &mut self.pool,
             closes: &mut self.closes,
             shared: &mut self.shared,
@@ -336,8 +336,8 @@ impl<'a> Sim<'a> {
         assert!(self.client.borrow().dropped, "the client's connection left open");
         assert!(self.network.targets.iter().all(|target| target.borrow().dropped), "a target's");
         assert!(self.shared.to_own_ports.is_empty(), "a near end left behind");
-        let waiting = self.fixture.names.load().queued > 0;
-        assert!(!waiting && self.fixture.names.orphans() == 0, "a question left behind");
+        let waiting = self.fixture.dns.stats().queued > 0;
+        assert!(!waiting && self.fixture.dns.orphans() == 0, "a question left behind");
         let lines = self.shared.access_log.take_lines();
         let asked = matches!(self.network.heard().stage, Stage::Asked(_));
         let known = self.network.accounts.valid.get() == Some(true);
@@ -362,7 +362,7 @@ impl<'a> Sim<'a> {
         for _ in 0..PATIENCE {
             let last = |peer: &mut Peer| {
                 peer.open(usize::MAX);
-                peer.settle(Making::Made);
+                peer.complete(Making::Made);
                 peer.ends(End::Eof);
             };
             last(&mut self.client.borrow_mut());

@@ -30,7 +30,7 @@ const SLOW: &str = "its reader is slow";
 
 /// Where lines are put. Clones lead to the same reader.
 #[derive(Clone)]
-pub struct Outlet {
+pub struct LogWriter {
     shared: Arc<Shared>,
 }
 
@@ -142,21 +142,21 @@ fn report(what: std::fmt::Arguments<'_>) {
     REPORTING.set(false);
 }
 
-impl Outlet {
+impl LogWriter {
     /// Starts the thread. `name` is what reports call the stream.
     ///
     /// # Errors
     /// If no thread can be started.
     pub fn start(name: &'static str, sink: Sink) -> io::Result<Self> {
         let (state, changed) = (Mutex::new(State::default()), Condvar::new());
-        let outlet = Outlet { shared: Arc::new(Shared { name, sink, state, changed }) };
+        let outlet = LogWriter { shared: Arc::new(Shared { name, sink, state, changed }) };
         let shared = Arc::clone(&outlet.shared);
         thread::start(c"log", STACK_BYTES, move || shared.drain())?;
         Ok(outlet)
     }
 
     /// Puts lines, each ended by LF, into the queue: as many as fit. Never blocks.
-    pub fn offer(&self, lines: &[u8]) {
+    pub fn try_write(&self, lines: &[u8]) {
         let mut state = self.shared.lock();
         let limit = if REPORTING.get() { QUEUE_BYTES + REPORT_BYTES } else { QUEUE_BYTES };
         let room = limit.saturating_sub(state.queue.len());
@@ -206,9 +206,9 @@ impl Outlet {
 }
 
 /// Each write is taken as whole lines, which is how `env_logger` writes to a pipe.
-impl Write for Outlet {
+impl Write for LogWriter {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        self.offer(lines);
+        self.try_write(lines);
         Ok(lines.len())
     }
 
@@ -325,10 +325,10 @@ mod tests {
         }
     }
 
-    fn gate() -> (Outlet, Sender<io::Result<()>>, Receiver<Vec<u8>>) {
+    fn gate() -> (LogWriter, Sender<io::Result<()>>, Receiver<Vec<u8>>) {
         let ((permit, permits), (written, output)) = (mpsc::channel(), mpsc::channel());
         let sink = Sink::new(Gate { permits, written });
-        (Outlet::start("test", sink).expect("a thread"), permit, output)
+        (LogWriter::start("test", sink).expect("a thread"), permit, output)
     }
 
     /// A disk: it takes as many bytes as there is room for, and says why it takes no more.
@@ -364,12 +364,12 @@ mod tests {
         }
     }
 
-    fn says(outlet: &Outlet, lines: &str) {
-        outlet.offer(lines.as_bytes());
+    fn says(outlet: &LogWriter, lines: &str) {
+        outlet.try_write(lines.as_bytes());
         assert!(outlet.flush(Instant::now() + LATE));
     }
 
-    fn dropped(outlet: &Outlet) -> Vec<(String, u64)> {
+    fn dropped(outlet: &LogWriter) -> Vec<(String, u64)> {
         outlet.shared.lock().dropped.clone()
     }
 
@@ -379,11 +379,11 @@ mod tests {
     #[test]
     fn lines_arrive_in_order() {
         let (outlet, permit, output) = gate();
-        outlet.offer(b"one\n");
+        outlet.try_write(b"one\n");
         permit.send(Ok(())).expect("the thread lives");
         assert_eq!(output.recv_timeout(LATE).expect("written"), b"one\n");
         assert!(outlet.flush(Instant::now() + LATE));
-        outlet.offer(b"two\nthree\n");
+        outlet.try_write(b"two\nthree\n");
         permit.send(Ok(())).expect("the thread lives");
         assert_eq!(output.recv_timeout(LATE).expect("written"), b"two\nthree\n");
         assert_eq!(outlet.lost(), 0);
@@ -392,15 +392,15 @@ mod tests {
     #[test]
     fn a_stuck_reader_blocks_nobody_and_costs_whole_lines() {
         let (outlet, permit, output) = gate();
-        outlet.offer(b"stuck\n");
+        outlet.try_write(b"stuck\n");
         assert!(!outlet.flush(Instant::now() + SOON));
         while !outlet.shared.lock().queue.is_empty() {
             std::thread::yield_now();
         }
         let line = [b"x".repeat(99), b"\n".to_vec()].concat();
         let lines = line.repeat(QUEUE_BYTES / 100 + 7);
-        outlet.offer(&lines);
-        outlet.offer(&line);
+        outlet.try_write(&lines);
+        outlet.try_write(&line);
         assert_eq!(outlet.lost(), 8);
         permit.send(Ok(())).expect("the thread lives");
         permit.send(Ok(())).expect("the thread lives");
@@ -412,11 +412,11 @@ mod tests {
     #[test]
     fn a_reader_who_is_gone_costs_lines_and_nothing_else() {
         let (outlet, permit, output) = gate();
-        outlet.offer(b"lost\n");
+        outlet.try_write(b"lost\n");
         permit.send(Err(io::ErrorKind::BrokenPipe.into())).expect("the thread lives");
         assert!(outlet.flush(Instant::now() + LATE));
         assert_eq!(outlet.lost(), 1);
-        outlet.offer(b"again\n");
+        outlet.try_write(b"again\n");
         permit.send(Ok(())).expect("the thread lives");
         assert_eq!(output.recv_timeout(LATE).expect("written"), b"again\n");
     }
@@ -428,7 +428,7 @@ mod tests {
         let lines = "one\ntwo and more\nthree\n";
         for room in 0..=lines.len() {
             let disk = Disk::default();
-            let outlet = Outlet::start("test", Sink::new(disk.clone())).expect("a thread");
+            let outlet = LogWriter::start("test", Sink::new(disk.clone())).expect("a thread");
             disk.frees(room);
             says(&outlet, lines);
             says(&outlet, "lost\n");
@@ -451,7 +451,7 @@ mod tests {
     fn streams_into_the_same_file_do_not_tear_each_others_lines() {
         let disk = Disk::default();
         let sink = Sink::new(disk.clone());
-        let start = |name| Outlet::start(name, sink.clone()).expect("a thread");
+        let start = |name| LogWriter::start(name, sink.clone()).expect("a thread");
         let (one, other) = (start("one"), start("other"));
         disk.frees(5);
         says(&one, "a record\nlost\n");
@@ -466,7 +466,7 @@ mod tests {
     #[test]
     fn what_stays_torn_at_the_end_is_lost() {
         let disk = Disk::default();
-        let outlet = Outlet::start("test", Sink::new(disk.clone())).expect("a thread");
+        let outlet = LogWriter::start("test", Sink::new(disk.clone())).expect("a thread");
         disk.frees(6);
         says(&outlet, "one\ntwo\nthree\n");
         assert_eq!(outlet.lost(), 1);
@@ -480,12 +480,12 @@ mod tests {
     fn lines_are_counted_by_the_cause_of_their_loss() {
         let (outlet, permit, _output) = gate();
         for error in [libc::EPIPE, libc::ENOSPC, libc::EPIPE] {
-            outlet.offer(b"lost\n");
+            outlet.try_write(b"lost\n");
             permit.send(Err(io::Error::from_raw_os_error(error))).expect("the thread lives");
             assert!(outlet.flush(Instant::now() + LATE));
         }
-        outlet.offer(&b"x".repeat(QUEUE_BYTES));
-        outlet.offer(&[b"x".repeat(QUEUE_BYTES), b"\n".to_vec()].concat());
+        outlet.try_write(&b"x".repeat(QUEUE_BYTES));
+        outlet.try_write(&[b"x".repeat(QUEUE_BYTES), b"\n".to_vec()].concat());
         let cause = |error| io::Error::from_raw_os_error(error).to_string();
         assert_eq!(
             dropped(&outlet),

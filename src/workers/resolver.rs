@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 
 use common::thread;
 
+use crate::reactor::waker::Wake;
+
 use super::getaddrinfo;
 
 /// From this age on a look-up does not count against the number of workers.
@@ -37,7 +39,7 @@ const SLEEP: Duration = Duration::from_secs(1);
 /// How soon a worker tries again to wake the loop.
 const RETRY: Duration = Duration::from_millis(10);
 /// A failure that comes this long after the last one is logged again.
-const CALM: Duration = Duration::from_secs(10);
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// getaddrinfo and the modules it loads put buffers of 64 KiB and more on the stack. It is all that a worker
 /// takes of the address space, which may be limited: what the system's look-up allocates is a few KiB.
 const STACK_BYTES: usize = 256 * 1024;
@@ -50,15 +52,6 @@ const WORKER_BYTES: usize = STACK_BYTES + 8192;
 /// answer that there is none, `TimedOut` means that nobody has answered; all others are failures of this
 /// machine and tell nothing about the name.
 pub type Lookup = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
-
-/// What ends the loop's wait for events.
-pub trait Wake: Send + Sync {
-    /// Ends the wait that is under way, or else the next one.
-    ///
-    /// # Errors
-    /// If the system refuses. Nobody has been woken then.
-    fn wake(&self) -> io::Result<()>;
-}
 
 /// How much may be asked at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,7 +81,7 @@ impl Limits {
 }
 
 /// What became of a question.
-pub struct Answer {
+pub struct LookupDone {
     /// The name that was asked for.
     pub name: String,
     /// What was found.
@@ -109,12 +102,12 @@ pub enum Outcome {
     /// No look-up was made: no worker can be had.
     NoWorker,
     /// No look-up was made: too many names wait.
-    Displaced,
+    Overflow,
 }
 
 /// The loop's side of the workers.
 pub struct Resolver {
-    office: Arc<Office>,
+    shared: Arc<Shared>,
     /// Workers that could not be started.
     starts: Episode,
     /// Calls of the waker that have failed.
@@ -124,7 +117,7 @@ pub struct Resolver {
 }
 
 /// What loop and workers share.
-struct Office {
+struct Shared {
     state: Mutex<State>,
     work: Condvar,
     /// Answers have been taken.
@@ -139,7 +132,7 @@ struct Office {
 struct State {
     limits: Limits,
     queue: VecDeque<String>,
-    answers: Vec<Answer>,
+    answers: Vec<LookupDone>,
     /// Whether a worker has woken the loop for them, or is doing so.
     woken: bool,
     /// Why the waker failed, until that has been logged.
@@ -160,7 +153,7 @@ struct State {
 impl Resolver {
     /// A resolver that calls the waker when there are answers.
     pub fn new(limits: Limits, waker: impl Wake + 'static, lookup: Box<Lookup>) -> Self {
-        let office = Office {
+        let shared = Shared {
             state: Mutex::new(State { limits, ..State::default() }),
             work: Condvar::new(),
             taken: Condvar::new(),
@@ -169,61 +162,61 @@ impl Resolver {
             lookup,
         };
         let (starts, wakes, failures) = Default::default();
-        Resolver { office: Arc::new(office), starts, wakes, failures }
+        Resolver { shared: Arc::new(shared), starts, wakes, failures }
     }
 
     /// Changes the limits. Queries that wait already may be more than the new ones allow.
     pub fn limit(&mut self, limits: Limits) {
-        self.office.lock().limits = limits;
-        self.staff();
+        self.shared.lock().limits = limits;
+        self.spawn_workers();
     }
 
     /// How many names wait for a worker, and how many are being looked up.
     pub fn load(&self) -> (usize, usize) {
-        let state = self.office.lock();
+        let state = self.shared.lock();
         (state.queue.len(), state.running.len())
     }
 
     /// Asks for a name. Its answer comes with [`Resolver::answers`], unless it is cancelled.
     pub fn submit(&mut self, name: String) {
-        let mut state = self.office.lock();
+        let mut state = self.shared.lock();
         state.queue.push_back(name);
         if state.queue.len() > state.limits.queue
             && let Some(name) = state.queue.pop_front()
         {
-            self.office.answer(&mut state, Answer { name, outcome: Outcome::Displaced });
+            self.shared.answer(&mut state, LookupDone { name, outcome: Outcome::Overflow });
         }
         drop(state);
-        self.staff();
+        self.spawn_workers();
     }
 
     /// Nobody waits for this name any more. Says whether it could be dropped because no worker had taken
     /// it yet; otherwise its answer still comes.
     pub fn cancel(&mut self, name: &str) -> bool {
-        let mut state = self.office.lock();
+        let mut state = self.shared.lock();
         let position = state.queue.iter().position(|waiting| waiting == name);
         position.is_some_and(|position| state.queue.remove(position).is_some())
     }
 
     /// Whether answers have come. A look at a flag: cheap enough for each turn of the loop.
     pub fn ready(&self) -> bool {
-        self.office.ready.load(Ordering::Acquire)
+        self.shared.ready.load(Ordering::Acquire)
     }
 
     /// Takes the answers that have come.
-    pub fn answers(&mut self) -> Vec<Answer> {
+    pub fn answers(&mut self) -> Vec<LookupDone> {
         if !self.ready() {
             return Vec::new();
         }
-        let mut state = self.office.lock();
-        self.office.ready.store(false, Ordering::Release);
+        let mut state = self.shared.lock();
+        self.shared.ready.store(false, Ordering::Release);
         state.woken = false;
         let answers = std::mem::take(&mut state.answers);
         let wake_error = state.wake_error.take();
         drop(state);
         let now = Instant::now();
         if let Some(error) = wake_error {
-            self.office.taken.notify_all();
+            self.shared.taken.notify_all();
             if self.wakes.begins(now) {
                 log::error!("cannot wake the loop: {error}");
             }
@@ -242,33 +235,33 @@ impl Resolver {
     /// again, and to look for answers, since the call that wakes the loop may fail.
     pub fn check(&mut self, now: Instant) -> Option<Instant> {
         let (waiting, wake_failed) = {
-            let state = self.office.lock();
+            let state = self.shared.lock();
             (!state.queue.is_empty(), state.wake_failed)
         };
         if waiting {
-            self.staff();
+            self.spawn_workers();
         }
         let pause = if waiting || wake_failed { CHECK } else { SLEEP };
         if self.ready() { Some(now) } else { now.checked_add(pause) }
     }
 
     /// Sees to it that the queries that wait have workers, within the limits.
-    fn staff(&mut self) {
-        let office = &self.office;
-        let mut state = office.lock();
+    fn spawn_workers(&mut self) {
+        let shared = &self.shared;
+        let mut state = shared.lock();
         let now = Instant::now();
-        let young = state.young(now);
-        let room = state.limits.threads.max(1).saturating_sub(young);
+        let fast_lookups = state.fast_lookups(now);
+        let room = state.limits.threads.max(1).saturating_sub(fast_lookups);
         let wanted = state.queue.len().min(room);
         for _ in 0..wanted.min(state.idle) {
-            office.work.notify_one();
+            shared.work.notify_one();
         }
         // A worker that has been started and has not come to work yet takes one of the queries.
         let coming = state.threads - state.running.len() - state.idle;
         let most = state.limits.threads_in_all.max(1).saturating_sub(state.threads);
         for _ in 0..wanted.saturating_sub(state.idle + coming).min(most) {
             let worker = state.started;
-            let shared = Arc::clone(office);
+            let shared = Arc::clone(shared);
             let life = move || shared.work(worker);
             let started = match state.threads < state.peak.min(KEPT_STACKS) {
                 true => thread::start_in_place(c"dns", STACK_BYTES, life),
@@ -286,7 +279,7 @@ impl Resolver {
         }
         if state.threads == 0 {
             for name in std::mem::take(&mut state.queue) {
-                office.answer(&mut state, Answer { name, outcome: Outcome::NoWorker });
+                shared.answer(&mut state, LookupDone { name, outcome: Outcome::NoWorker });
             }
         }
         // Workers must not have to make it: without memory that would abort the process.
@@ -297,16 +290,16 @@ impl Resolver {
 
 impl Drop for Resolver {
     fn drop(&mut self) {
-        let mut state = self.office.lock();
+        let mut state = self.shared.lock();
         state.closing = true;
         state.queue.clear();
-        self.office.work.notify_all();
+        self.shared.work.notify_all();
     }
 }
 
 impl State {
     /// Running look-ups that are not slow yet.
-    fn young(&self, now: Instant) -> usize {
+    fn fast_lookups(&self, now: Instant) -> usize {
         self.running
             .iter()
             .filter(|(_, since)| now.saturating_duration_since(*since) < SLOW)
@@ -324,17 +317,17 @@ impl Episode {
     /// Notes a failure. Says whether an episode begins with it.
     fn begins(&mut self, now: Instant) -> bool {
         let before = self.last.replace(now);
-        before.is_none_or(|before| now.saturating_duration_since(before) >= CALM)
+        before.is_none_or(|before| now.saturating_duration_since(before) >= LOG_INTERVAL)
     }
 }
 
-impl Office {
+impl Shared {
     /// No code that holds the lock can panic; if it does, the state is whole all the same.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn answer(&self, state: &mut State, answer: Answer) {
+    fn answer(&self, state: &mut State, answer: LookupDone) {
         state.answers.push(answer);
         self.ready.store(true, Ordering::Release);
     }
@@ -370,7 +363,7 @@ impl Office {
                 state = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
             state.running.retain(|(number, _)| *number != worker);
-            self.answer(&mut state, Answer { name, outcome });
+            self.answer(&mut state, LookupDone { name, outcome });
             self.wake(state);
         }
     }
@@ -380,7 +373,7 @@ impl Office {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
-            if state.young(now) < state.limits.threads.max(1)
+            if state.fast_lookups(now) < state.limits.threads.max(1)
                 && let Some(name) = state.queue.pop_back()
             {
                 state.running.push((worker, now));

@@ -9,20 +9,20 @@ use crate::state::events::{NextEvent, Subscription};
 use metp_protocol::{Status, Topic, ended};
 
 /// Events that are told between two looks at the commands.
-const AT_ONCE: usize = 8;
+const EVENTS_PER_STEP: usize = 8;
 
 /// A subscription, and when its totals are due.
-pub struct Feed {
+pub struct Subscriber {
     subscription: Subscription,
     every: Duration,
     totals_due: Option<Instant>,
 }
 
-impl Feed {
+impl Subscriber {
     /// Totals, if they are wanted, come at once and then so often.
     pub fn new(subscription: Subscription, every: Duration, now: Instant) -> Self {
         let totals_due = subscription.topics().has(Topic::Metrics).then_some(now);
-        Feed { subscription, every, totals_due }
+        Subscriber { subscription, every, totals_due }
     }
 
     /// Events that have not been told yet.
@@ -43,14 +43,14 @@ impl Feed {
     }
 
     /// Adds some of the events that wait. Says whether there were any.
-    pub fn tell(&mut self, now: Instant, shared: &mut Shared, output: &mut Buffer) -> bool {
+    pub fn write_events(&mut self, now: Instant, shared: &mut Shared, output: &mut Buffer) -> bool {
         let mut told = 0;
         if self.totals_due.is_some_and(|due| due <= now) {
             self.totals_due = now.checked_add(self.every);
             say(output, Topic::Metrics.word(), &report::totals(shared));
             told += 1;
         }
-        while told < AT_ONCE {
+        while told < EVENTS_PER_STEP {
             match shared.events.next(&mut self.subscription) {
                 Some(NextEvent::Event(topic, line)) => say(output, topic.word(), line),
                 Some(NextEvent::Lost(count)) => say(output, "lost", &format!("count={count}")),

@@ -1,26 +1,26 @@
 //! Names and their addresses: a cache, and one question for all who ask the same.
 //!
 //! The loop's side of name resolution. The [`Resolver`] behind it knows names
-//! only; who waits for them is known here. Answers are remembered for a while, failures for a shorter
-//! while, and the number of remembered names is bounded.
+//! only; who waits for them is known here. Answers are cached for a while, failures for a shorter
+//! while, and the number of cached names is bounded.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::resolver::{Limits, Outcome, Resolver};
-use super::slab::Key;
+use crate::reactor::slab::Key;
 
-/// Names that are remembered at most; the one remembered first is forgotten first.
-pub const REMEMBERED: usize = 4096;
+/// Names that are cached at most; the one cached first is forgotten first.
+pub const MAX_NAMES: usize = 4096;
 
 /// Addresses of a name that are kept at most. An answer can hold thousands, and whoever rules a zone
-/// could so fill the memory, or make one request a flood of connections.
-pub const ADDRESSES: usize = 32;
+/// could so fill the ttls, or make one request a flood of connections.
+pub const MAX_ADDRESSES: usize = 32;
 
 /// How long answers are good for; `None` remembers nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Memory {
+pub struct Ttls {
     /// Addresses that were found.
     pub found: Option<Duration>,
     /// Names that do not exist.
@@ -35,40 +35,40 @@ pub type Addresses = Result<Vec<SocketAddr>, ResolveError>;
 pub enum ResolveError {
     /// The name does not exist, nobody knows it, or it has waited too long.
     NotFound,
-    /// This machine could not ask: it lacks descriptors, memory or threads.
+    /// This machine could not ask: it lacks descriptors, ttls or threads.
     Failed,
 }
 
-/// Names that are being looked up, and names that are remembered.
-pub struct Names {
+/// Names that are being looked up, and names that are cached.
+pub struct DnsCache {
     resolver: Resolver,
     /// Who waits for each name that is being looked up. A look-up goes on even when nobody waits any more.
     pending: HashMap<String, Vec<Waiter>>,
     /// What was found, and when.
-    remembered: HashMap<String, (Instant, Addresses)>,
-    /// The remembered names with the time of remembering, oldest first.
+    cached: HashMap<String, (Instant, Addresses)>,
+    /// The cached names with the time of remembering, oldest first.
     order: VecDeque<(Instant, String)>,
-    memory: Memory,
+    ttls: Ttls,
     /// Counters, and what is not known before it is asked for.
-    load: Load,
+    stats: DnsStats,
     /// Pending names for which nobody waits.
     orphans: usize,
 }
 
 /// How much there is to do, and has been done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Load {
+pub struct DnsStats {
     /// Names that wait to be looked up.
     pub queued: usize,
     /// Names that are being looked up.
     pub running: usize,
-    /// Names that are remembered.
-    pub remembered: usize,
+    /// Names that are cached.
+    pub cached: usize,
     /// Names that had to be looked up so far.
     pub queries: u64,
     /// Of these, those that were not found.
     pub failures: u64,
-    /// Questions answered from memory so far.
+    /// Questions answered from ttls so far.
     pub hits: u64,
 }
 
@@ -78,38 +78,38 @@ struct Waiter {
 }
 
 /// What became of a session's question.
-pub struct Reply {
+pub struct Resolution {
     /// The session that asked.
     pub key: Key,
     /// The addresses with the port it asked for.
     pub addresses: Addresses,
 }
 
-impl Names {
-    /// Names that are looked up by `resolver`, and remembered for so long.
-    pub fn new(resolver: Resolver, memory: Memory) -> Self {
-        Names {
+impl DnsCache {
+    /// Names that are looked up by `resolver`, and cached for so long.
+    pub fn new(resolver: Resolver, ttls: Ttls) -> Self {
+        DnsCache {
             resolver,
             pending: HashMap::new(),
-            remembered: HashMap::new(),
+            cached: HashMap::new(),
             order: VecDeque::new(),
-            memory,
-            load: Load::default(),
+            ttls,
+            stats: DnsStats::default(),
             orphans: 0,
         }
     }
 
-    /// Asks for a name. What is remembered is answered at once; otherwise the answer comes with
-    /// [`Names::replies`].
+    /// Asks for a name. What is cached is answered at once; otherwise the answer comes with
+    /// [`DnsCache::resolutions`].
     pub fn ask(&mut self, key: Key, name: &str, port: u16, now: Instant) -> Option<Addresses> {
         let name = name.to_ascii_lowercase();
         if is_localhost(&name) {
             return Some(Ok(loopback(port)));
         }
-        let known = self.remembered.get(&name);
-        let good = |(since, addresses): &&_| self.memory.holds(*since, addresses, now);
+        let known = self.cached.get(&name);
+        let good = |(since, addresses): &&_| self.ttls.is_fresh(*since, addresses, now);
         if let Some((_, addresses)) = known.filter(good) {
-            self.load.hits += 1;
+            self.stats.hits += 1;
             return Some(with_port(addresses, port));
         }
         let waiter = Waiter { key, port };
@@ -120,7 +120,7 @@ impl Names {
             }
             None => {
                 self.pending.insert(name.clone(), vec![waiter]);
-                self.load.queries += 1;
+                self.stats.queries += 1;
                 self.resolver.submit(name);
             }
         }
@@ -146,43 +146,41 @@ impl Names {
     }
 
     /// Takes the answers that have come, one for each session that waits, and remembers them.
-    pub fn replies(&mut self, now: Instant) -> Vec<Reply> {
-        let mut replies = Vec::new();
+    pub fn resolutions(&mut self, now: Instant) -> Vec<Resolution> {
+        let mut resolutions = Vec::new();
         for answer in self.resolver.answers() {
-            // What is no answer about the name is not remembered.
+            // What is no answer about the name is not cached.
             let (addresses, answered) = match answer.outcome {
                 Outcome::Found(mut addresses) => {
-                    addresses.truncate(ADDRESSES);
+                    addresses.truncate(MAX_ADDRESSES);
                     addresses.shrink_to_fit();
                     (Ok(addresses), true)
                 }
                 Outcome::NotFound => (Err(ResolveError::NotFound), true),
-                Outcome::Unanswered | Outcome::Displaced => (Err(ResolveError::NotFound), false),
+                Outcome::Unanswered | Outcome::Overflow => (Err(ResolveError::NotFound), false),
                 Outcome::Failed(_) | Outcome::NoWorker => (Err(ResolveError::Failed), false),
             };
             let waiters = self.pending.remove(&answer.name).unwrap_or_default();
             self.orphans -= usize::from(waiters.is_empty());
-            replies.extend(
-                waiters.into_iter().map(|Waiter { key, port }| Reply {
-                    key,
-                    addresses: with_port(&addresses, port),
-                }),
-            );
-            self.load.failures += u64::from(addresses.is_err());
+            resolutions.extend(waiters.into_iter().map(|Waiter { key, port }| Resolution {
+                key,
+                addresses: with_port(&addresses, port),
+            }));
+            self.stats.failures += u64::from(addresses.is_err());
             if answered {
-                self.remember(answer.name, addresses, now);
+                self.store(answer.name, addresses, now);
             }
         }
-        replies
+        resolutions
     }
 
-    /// Whether there may be replies, although nobody has been woken for them.
+    /// Whether there may be resolutions, although nobody has been woken for them.
     pub fn ready(&self) -> bool {
         self.resolver.ready()
     }
 
     /// Lets look-ups begin that have waited for slow ones. Returns when to do so again, and to look for
-    /// replies, as long as names are being looked up.
+    /// resolutions, as long as names are being looked up.
     pub fn check(&mut self, now: Instant) -> Option<Instant> {
         if self.pending.is_empty() { None } else { self.resolver.check(now) }
     }
@@ -193,9 +191,9 @@ impl Names {
     }
 
     /// How much there is to do, and has been done.
-    pub fn load(&self) -> Load {
+    pub fn stats(&self) -> DnsStats {
         let (queued, running) = self.resolver.load();
-        Load { queued, running, remembered: self.remembered.len(), ..self.load }
+        DnsStats { queued, running, cached: self.cached.len(), ..self.stats }
     }
 
     /// Changes how much may be asked at once.
@@ -203,44 +201,44 @@ impl Names {
         self.resolver.limit(limits);
     }
 
-    /// Changes how long answers are good for, those that are remembered too.
-    pub fn remember_for(&mut self, memory: Memory, now: Instant) {
-        self.memory = memory;
-        self.remembered.retain(|_, (since, addresses)| memory.holds(*since, addresses, now));
-        self.order.retain(|(since, name)| is_of(*since, self.remembered.get(name)));
+    /// Changes how long answers are good for, those that are cached too.
+    pub fn set_ttls(&mut self, ttls: Ttls, now: Instant) {
+        self.ttls = ttls;
+        self.cached.retain(|_, (since, addresses)| ttls.is_fresh(*since, addresses, now));
+        self.order.retain(|(since, name)| is_of(*since, self.cached.get(name)));
     }
 
-    fn remember(&mut self, name: String, addresses: Addresses, now: Instant) {
-        if self.memory.lifetime(&addresses).is_none() {
+    fn store(&mut self, name: String, addresses: Addresses, now: Instant) {
+        if self.ttls.lifetime(&addresses).is_none() {
             return;
         }
-        self.remembered.insert(name.clone(), (now, addresses));
+        self.cached.insert(name.clone(), (now, addresses));
         self.order.push_back((now, name));
-        while self.order.len() > REMEMBERED
+        while self.order.len() > MAX_NAMES
             && let Some((since, name)) = self.order.pop_front()
         {
-            if is_of(since, self.remembered.get(&name)) {
-                self.remembered.remove(&name);
+            if is_of(since, self.cached.get(&name)) {
+                self.cached.remove(&name);
             }
         }
     }
 }
 
-impl Memory {
+impl Ttls {
     fn lifetime(&self, addresses: &Addresses) -> Option<Duration> {
         if addresses.is_ok() { self.found } else { self.failed }
     }
 
     /// Whether an answer that was given then is still good.
-    fn holds(&self, since: Instant, addresses: &Addresses, now: Instant) -> bool {
+    fn is_fresh(&self, since: Instant, addresses: &Addresses, now: Instant) -> bool {
         let age = now.saturating_duration_since(since);
         self.lifetime(addresses).is_some_and(|lifetime| age < lifetime)
     }
 }
 
-/// Whether a name was remembered then, and not anew since.
-fn is_of(since: Instant, remembered: Option<&(Instant, Addresses)>) -> bool {
-    remembered.is_some_and(|(newest, _)| *newest == since)
+/// Whether a name was cached then, and not anew since.
+fn is_of(since: Instant, cached: Option<&(Instant, Addresses)>) -> bool {
+    cached.is_some_and(|(newest, _)| *newest == since)
 }
 
 /// `localhost` and all names below it lead to this machine, and nobody is asked (RFC 6761 §6.3). The name is
@@ -271,15 +269,15 @@ mod tests {
 
     use mio::{Events, Poll, Token};
 
-    use super::super::waker::Waker;
     use super::*;
+    use crate::reactor::waker::Waker;
 
-    const MEMORY: Memory =
-        Memory { found: Some(Duration::from_secs(30)), failed: Some(Duration::from_secs(5)) };
+    const TTLS: Ttls =
+        Ttls { found: Some(Duration::from_secs(30)), failed: Some(Duration::from_secs(5)) };
 
     struct Fixture {
         poll: Poll,
-        names: Names,
+        names: DnsCache,
         asked: Arc<AtomicUsize>,
         /// Each look-up waits for one of these.
         permits: mpsc::Sender<()>,
@@ -302,7 +300,7 @@ mod tests {
             }
         };
         let limits = Limits { threads: 1, threads_in_all: 1, queue: 8 };
-        let names = Names::new(Resolver::new(limits, waker, Box::new(lookup)), MEMORY);
+        let names = DnsCache::new(Resolver::new(limits, waker, Box::new(lookup)), TTLS);
         Fixture { poll, names, asked, permits }
     }
 
@@ -322,9 +320,12 @@ mod tests {
             let deadline = Instant::now() + Duration::from_secs(10);
             loop {
                 self.poll.poll(&mut events, Some(Duration::from_millis(100))).expect("polled");
-                let replies = self.names.replies(now);
-                if !replies.is_empty() {
-                    return replies.into_iter().map(|reply| (reply.key, reply.addresses)).collect();
+                let resolutions = self.names.resolutions(now);
+                if !resolutions.is_empty() {
+                    return resolutions
+                        .into_iter()
+                        .map(|reply| (reply.key, reply.addresses))
+                        .collect();
                 }
                 assert!(Instant::now() < deadline, "no answer came");
             }
@@ -347,7 +348,7 @@ mod tests {
         fixture.settle(now);
         let soon = now + Duration::from_millis(29_999);
         assert_eq!(fixture.names.ask(key(2), "Example.com", 7, soon), Some(at(7)));
-        assert_eq!(fixture.names.load().hits, 1);
+        assert_eq!(fixture.names.stats().hits, 1);
         assert_eq!(
             fixture.names.ask(key(3), "example.com", 7, now + Duration::from_secs(30)),
             None
@@ -373,30 +374,30 @@ mod tests {
     #[test]
     fn memory_is_bounded() {
         let (mut fixture, now) = (fixture(), Instant::now());
-        for number in 0..REMEMBERED + 10 {
-            fixture.names.remember(number.to_string(), at(0), now);
+        for number in 0..MAX_NAMES + 10 {
+            fixture.names.store(number.to_string(), at(0), now);
         }
-        assert_eq!(fixture.names.remembered.len(), REMEMBERED);
-        assert_eq!(fixture.names.order.len(), REMEMBERED);
-        assert_eq!(fixture.names.ask(key(1), &(REMEMBERED + 9).to_string(), 1, now), Some(at(1)));
+        assert_eq!(fixture.names.cached.len(), MAX_NAMES);
+        assert_eq!(fixture.names.order.len(), MAX_NAMES);
+        assert_eq!(fixture.names.ask(key(1), &(MAX_NAMES + 9).to_string(), 1, now), Some(at(1)));
     }
 
-    /// Lifetimes may change: what is remembered already keeps to the new ones.
+    /// Lifetimes may change: what is cached already keeps to the new ones.
     #[test]
     fn new_lifetimes_act_on_what_is_remembered() {
         let (mut fixture, now) = (fixture(), Instant::now());
         let later = now + Duration::from_secs(10);
-        fixture.names.remember("example.com".to_owned(), at(0), now);
-        fixture.names.remember("nowhere.example".to_owned(), Err(ResolveError::NotFound), now);
-        let shorter = Memory { found: Some(Duration::from_secs(10)), ..MEMORY };
-        fixture.names.remember_for(shorter, later);
-        assert_eq!((fixture.names.remembered.len(), fixture.names.order.len()), (0, 0));
-        fixture.names.remember("example.com".to_owned(), at(0), now);
-        fixture.names.remember_for(MEMORY, later);
+        fixture.names.store("example.com".to_owned(), at(0), now);
+        fixture.names.store("nowhere.example".to_owned(), Err(ResolveError::NotFound), now);
+        let shorter = Ttls { found: Some(Duration::from_secs(10)), ..TTLS };
+        fixture.names.set_ttls(shorter, later);
+        assert_eq!((fixture.names.cached.len(), fixture.names.order.len()), (0, 0));
+        fixture.names.store("example.com".to_owned(), at(0), now);
+        fixture.names.set_ttls(TTLS, later);
         assert_eq!(fixture.names.ask(key(1), "example.com", 1, later), Some(at(1)));
-        fixture.names.remember_for(Memory { found: None, failed: None }, later);
-        assert_eq!(fixture.names.load().remembered, 0);
-        fixture.names.remember("example.com".to_owned(), at(0), later);
+        fixture.names.set_ttls(Ttls { found: None, failed: None }, later);
+        assert_eq!(fixture.names.stats().cached, 0);
+        fixture.names.store("example.com".to_owned(), at(0), later);
         assert_eq!(fixture.names.ask(key(1), "example.com", 1, later), None);
     }
 
@@ -421,16 +422,16 @@ mod tests {
         assert_eq!(fixture.settle(now), [(key(4), at(80))]);
     }
 
-    /// Whoever owns a name decides how many addresses it has; memory must not follow.
+    /// Whoever owns a name decides how many addresses it has; ttls must not follow.
     #[test]
     fn of_many_addresses_the_first_are_kept() {
         let (mut fixture, now) = (fixture(), Instant::now());
         assert!(fixture.names.ask(key(1), "many", 80, now).is_none());
-        let first = Ok(vec![SocketAddr::from(([192, 0, 2, 1], 80)); ADDRESSES]);
+        let first = Ok(vec![SocketAddr::from(([192, 0, 2, 1], 80)); MAX_ADDRESSES]);
         assert_eq!(fixture.settle(now), [(key(1), first.clone())]);
         assert_eq!(fixture.names.ask(key(2), "many", 80, now), Some(first));
-        let (_, kept) = fixture.names.remembered.get("many").expect("remembered");
-        assert!(kept.as_ref().is_ok_and(|kept| kept.capacity() <= ADDRESSES));
+        let (_, kept) = fixture.names.cached.get("many").expect("cached");
+        assert!(kept.as_ref().is_ok_and(|kept| kept.capacity() <= MAX_ADDRESSES));
     }
 
     /// RFC 6761 §6.3.
@@ -455,7 +456,7 @@ mod tests {
         ] {
             assert!(!is_localhost(name), "{name}");
         }
-        assert_eq!((fixture.names.load(), fixture.names.orphans()), (Load::default(), 0));
+        assert_eq!((fixture.names.stats(), fixture.names.orphans()), (DnsStats::default(), 0));
         assert_eq!(fixture.asked.load(Ordering::SeqCst), 0);
     }
 }

@@ -9,7 +9,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ptr;
 
-use super::errno;
+use crate::reactor::errno;
 
 /// Bytes of a name and of the NUL behind it, at most: a longer one is no name.
 const NAME_BYTES: usize = 256;

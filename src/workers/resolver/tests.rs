@@ -4,8 +4,8 @@ use std::sync::mpsc;
 
 use mio::{Events, Poll, Token};
 
-use super::super::waker::Waker;
 use super::*;
+use crate::reactor::waker::Waker;
 
 struct Fixture {
     poll: Poll,
@@ -40,7 +40,7 @@ impl Fixture {
     }
 
     /// Waits for answers as the loop does.
-    fn wait(&mut self, within: Duration) -> Vec<Answer> {
+    fn wait(&mut self, within: Duration) -> Vec<LookupDone> {
         let mut events = Events::with_capacity(8);
         let deadline = Instant::now() + within;
         loop {
@@ -55,20 +55,20 @@ impl Fixture {
     }
 
     fn threads(&self) -> usize {
-        self.resolver.office.lock().threads
+        self.resolver.shared.lock().threads
     }
 
     /// Waits until a worker has taken a name.
     fn wait_for_worker(&self) {
         let deadline = Instant::now() + Duration::from_secs(10);
-        while self.resolver.office.lock().running.is_empty() {
+        while self.resolver.shared.lock().running.is_empty() {
             assert!(Instant::now() < deadline, "no worker came");
             std::thread::yield_now();
         }
     }
 }
 
-fn names(answers: &[Answer]) -> Vec<&str> {
+fn names(answers: &[LookupDone]) -> Vec<&str> {
     answers.iter().map(|answer| answer.name.as_str()).collect()
 }
 
@@ -117,7 +117,7 @@ fn a_full_queue_answers_the_oldest() {
         fixture.ask(&format!("hang{number}"));
     }
     let answers = fixture.wait(Duration::from_secs(10));
-    assert!(answers.iter().all(|answer| matches!(answer.outcome, Outcome::Displaced)));
+    assert!(answers.iter().all(|answer| matches!(answer.outcome, Outcome::Overflow)));
     assert_eq!(names(&answers), ["hang0", "hang1", "hang2"]);
 }
 
@@ -130,7 +130,7 @@ fn cancelled_names_are_never_looked_up() {
     fixture.ask("example.com");
     assert!(fixture.resolver.cancel("cancelled.example"));
     assert!(!fixture.resolver.cancel("hang"), "a worker has it");
-    assert_eq!(fixture.resolver.office.lock().queue, ["example.com"]);
+    assert_eq!(fixture.resolver.shared.lock().queue, ["example.com"]);
 }
 
 #[test]
@@ -262,13 +262,13 @@ fn there_is_room_for_all_that_workers_begin() {
     let mut fixture = fixture(4, 400);
     for number in 0..200 {
         fixture.ask(&number.to_string());
-        let state = fixture.resolver.office.lock();
+        let state = fixture.resolver.shared.lock();
         assert!(state.running.capacity() >= state.threads);
     }
     let mut answered = 0;
     while answered < 200 {
         answered += fixture.wait(Duration::from_secs(10)).len();
-        let state = fixture.resolver.office.lock();
+        let state = fixture.resolver.shared.lock();
         assert!(state.running.capacity() >= state.threads);
     }
 }
