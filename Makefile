@@ -13,7 +13,7 @@ QUICK   ?=
 CALLS   ?=
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 # What has property tests (tests/support/src/property.rs).
-PROPERTIES := --lib --test=documents --test=injection --test=metp_session
+PROPERTIES := --lib --test=project --test=program --test=metp
 MINIMUM := $(shell sed -n 's/^rust-version = "\([0-9.]*\)"/\1/p' Cargo.toml)
 
 .DEFAULT_GOAL := all

@@ -2,6 +2,7 @@
 
 mod dialogue;
 mod jobs;
+mod lines;
 mod places;
 mod plain;
 mod restart;

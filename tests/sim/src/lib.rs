@@ -2,7 +2,7 @@
 //!
 //! The parsers are compared with the bytes they read, a whole SOCKS session with the RFCs as
 //! `reference.rs` reads them, a whole METP session with itself under another segmentation. `fuzz/` feeds these
-//! functions for as long as one likes; `tests/replay.rs` feeds them what was kept, in every test run.
+//! functions for as long as one likes; `tests/sim/tests/replay.rs` feeds them what was kept, in every test run.
 
 #![allow(clippy::missing_panics_doc, reason = "to panic is what a check is for")]
 

@@ -39,6 +39,21 @@ pub fn binary(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is not built: run `cargo build --workspace --bins`"))
 }
 
+/// The name that the test harness has for a test of the module in which this stands, for a test that starts its own
+/// program again.
+#[macro_export]
+macro_rules! test_name {
+    ($name:literal) => {
+        $crate::without_crate(concat!(module_path!(), "::", $name))
+    };
+}
+
+/// A path without its crate.
+#[doc(hidden)]
+pub fn without_crate(path: &'static str) -> &'static str {
+    path.split_once("::").map_or(path, |(_, rest)| rest)
+}
+
 /// Whether this machine has IPv6. If not, a note says what was not tried for want of it.
 pub fn has_ipv6(what: &str) -> bool {
     let found = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();

@@ -75,7 +75,7 @@ fn each_check_has_its_target_and_its_corpus() {
 }
 
 fn home() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz"))
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz"))
 }
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {

@@ -219,7 +219,7 @@ fn raw_metp_lines_cannot_forge_either() {
 /// The jail uses this filter.
 #[test]
 fn the_jail_names_the_filter() {
-    let jail = include_str!("../contrib/fail2ban/jail.d/socks5d.conf");
+    let jail = include_str!("../../contrib/fail2ban/jail.d/socks5d.conf");
     let settings: Vec<&str> = jail.lines().filter(|line| !line.starts_with('#')).collect();
     for setting in ["[socks5d]", "enabled  = true", "filter   = socks5d", "port     = 1080,8080"] {
         assert!(settings.contains(&setting), "{setting}");

@@ -1,12 +1,10 @@
 //! Where a client may go: loopback, link-local and unspecified addresses are for clients on loopback, the
 //! server's own ports for nobody, in every spelling. Nothing here is ever dialled.
 
-mod driven;
-
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use driven::Fixture;
+use crate::driven::Fixture;
 use socks5d::state::settings::{LocalFor, Settings};
 use support::origin::Origin;
 use support::proxy::Builder;

@@ -12,11 +12,11 @@ use proptest::sample::select;
 use socks5d::proto::socks5::{Host, Target};
 use socks5d::state::events::{RING_EVENTS, SUBSCRIBERS};
 
-use crate::abnf::Grammar;
-use crate::bounds::constant;
-use crate::dialogue::Example;
-use crate::options::options;
-use crate::{CLIENT_MANUAL, PROTOCOL, between, file, read};
+use super::abnf::Grammar;
+use super::bounds::constant;
+use super::dialogue::Example;
+use super::options::options;
+use super::{CLIENT_MANUAL, PROTOCOL, between, file, read};
 
 #[test]
 fn every_status_and_cause_of_metp_is_in_the_protocol_and_in_an_example() {

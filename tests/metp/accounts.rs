@@ -1,7 +1,5 @@
 //! METP/1.0: accounts, roles, and the sessions that belong to them.
 
-mod inprocess;
-
 use std::ffi::OsStr;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -101,7 +99,7 @@ fn names_given_at_start_are_found_in_their_escaped_form() {
         (b".", r"\x2e"),
         (b"-u", "-u"),
     ];
-    let mut builder = inprocess::Builder::default();
+    let mut builder = crate::inprocess::Builder::default();
     for (name, _) in names {
         builder = builder.account(name, b"pw");
     }

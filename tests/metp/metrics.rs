@@ -1,11 +1,9 @@
 //! METP/1.1: GET_METRICS ALL (`protocol_metp.txt` §5.2). Every key, what raises it, and that nothing else does.
 
-mod inprocess;
-
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use inprocess::{Builder, Inprocess};
+use crate::inprocess::{Builder, Inprocess};
 use support::metp::Metp;
 use support::origin::{Origin, closed_port, deaf};
 use support::proxy::Proxy;

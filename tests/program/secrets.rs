@@ -12,7 +12,7 @@ use support::client::{Outcome, command, run};
 use support::origin::{Origin, closed_port};
 use support::proxy::{Builder, connect, wait_for_exit};
 use support::socks::{HELLO, connect_request, credentials, half_close, name_request, reset};
-use support::{PATIENCE, binary, eventually};
+use support::{PATIENCE, binary, eventually, test_name};
 
 fn proc_file(pid: u32, name: &str) -> Vec<u8> {
     std::fs::read(format!("/proc/{pid}/{name}")).expect("it runs")
@@ -55,7 +55,7 @@ fn what_children_would_inherit_has_no_superuser() {
     // The test's own process stands for the program's: the same call, then a child.
     let program = std::env::current_exe().expect("a test");
     let child = Command::new(program)
-        .args(["--exact", "inner_environment", "--ignored", "--nocapture"])
+        .args(["--exact", test_name!("inner_environment"), "--ignored", "--nocapture"])
         .env("SOCKS5D_TEST_SECRET", "root:swordfish")
         .output()
         .expect("it runs");

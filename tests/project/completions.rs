@@ -1,18 +1,14 @@
 //! The shells complete what the programs take: the options of `-h`, the settings, the verbs of METP. bash is
 //! made to complete; zsh and fish, where they are installed, check the syntax, and fish completes too.
 
-#[path = "documents/options.rs"]
-#[allow(dead_code, reason = "the documents need more of it")]
-mod options;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::documents::options::{Opt, options};
 use metp_protocol::verbs;
-use options::{Opt, options};
 use socks5d::state::knobs::{KNOBS, Knob};
 use socks5d::state::settings::Settings;
 

@@ -2,13 +2,11 @@
 //!
 //! The server runs in the test, with names of its own: none of them ever leaves the machine.
 
-mod inprocess;
-
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use inprocess::{Builder, Inprocess};
+use crate::inprocess::{Builder, Inprocess};
 use socket2::{Domain, Socket, Type};
 use support::origin::{Origin, closed_port, listen, unresponsive};
 use support::socks::{

@@ -4,8 +4,6 @@
 //! Each test has a process of its own, since limits and loggers are those of the whole process: the test
 //! program starts itself for one test alone.
 
-mod inprocess;
-
 use std::env;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -16,8 +14,8 @@ use std::sync::Mutex;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use crate::inprocess::{Builder, Inprocess};
 use common::thread::MARGIN_BYTES;
-use inprocess::{Builder, Inprocess};
 use log::{LevelFilter, Log, Metadata, Record};
 use socks5d::state::settings::Settings;
 use socks5d::workers::dns_cache::Ttls;
@@ -25,7 +23,7 @@ use socks5d::workers::resolver::system_lookup;
 use support::origin::Origin;
 use support::proxy;
 use support::socks::{Client, name_request, wait_until_read};
-use support::{eventually, read_exactly};
+use support::{eventually, read_exactly, test_name};
 
 /// Set in the process that runs one test alone.
 const ALONE: &str = "SOCKS5D_TEST_ALONE";
@@ -125,7 +123,7 @@ fn echoes(tunnel: &mut TcpStream) {
 /// that can be had are, the others wait, and everybody else is served.
 #[test]
 fn dead_names_leave_a_limited_address_space_to_others() {
-    alone("dead_names_leave_a_limited_address_space_to_others", || {
+    alone(test_name!("dead_names_leave_a_limited_address_space_to_others"), || {
         gather_lines();
         common::process::share_heaps();
         let change = |settings: &mut Settings| settings.dns_threads = 500;
@@ -171,7 +169,7 @@ fn dead_names_leave_a_limited_address_space_to_others() {
 /// The log has one line, with the cause.
 #[test]
 fn without_any_thread_look_ups_fail_and_nothing_else() {
-    alone("without_any_thread_look_ups_fail_and_nothing_else", || {
+    alone(test_name!("without_any_thread_look_ups_fail_and_nothing_else"), || {
         gather_lines();
         let (server, echo) = (remembering().start(), Origin::echo());
         server.names().add_ip("good.test", Ipv4Addr::LOCALHOST.into());
@@ -193,7 +191,7 @@ fn without_any_thread_look_ups_fail_and_nothing_else() {
 /// With no descriptor left, getaddrinfo cannot read its files or ask anybody. It may call that EAI_NONAME.
 #[test]
 fn a_look_up_without_descriptors_says_nothing_about_the_name() {
-    alone("a_look_up_without_descriptors_says_nothing_about_the_name", || {
+    alone(test_name!("a_look_up_without_descriptors_says_nothing_about_the_name"), || {
         // None below the lowest free one is free.
         let lowest = File::open("/dev/null").expect("Linux").as_raw_fd();
         let lowest = u64::try_from(lowest).expect("not negative");
@@ -209,7 +207,7 @@ fn a_look_up_without_descriptors_says_nothing_about_the_name() {
 /// What is no answer about the name is answered and not remembered; what is one, is.
 #[test]
 fn only_answers_about_the_name_are_remembered() {
-    alone("only_answers_about_the_name_are_remembered", || {
+    alone(test_name!("only_answers_about_the_name_are_remembered"), || {
         gather_lines();
         let server = remembering().start();
         let failures: [(io::Error, u8); 8] = [
@@ -244,7 +242,7 @@ fn only_answers_about_the_name_are_remembered() {
 /// Each write that is to wake the loop fails, from some moment on: answers come all the same.
 #[test]
 fn a_loop_that_cannot_be_woken_answers() {
-    alone("a_loop_that_cannot_be_woken_answers", || {
+    alone(test_name!("a_loop_that_cannot_be_woken_answers"), || {
         gather_lines();
         let (server, echo) = (Builder::default().start(), Origin::echo());
         server.names().add_ip("good.test", Ipv4Addr::LOCALHOST.into());
@@ -286,7 +284,7 @@ fn deafen() {
 /// address space it lives through 400 dead names of one account.
 #[test]
 fn the_program_lives_through_dead_names_in_little_address_space() {
-    const TEST: &str = "the_program_lives_through_dead_names_in_little_address_space";
+    let name = test_name!("the_program_lives_through_dead_names_in_little_address_space");
     let script = "command -v ip >/dev/null && ip link set lo up && \
                   printf 'nameserver 127.0.0.1\\n' >/dev/shm/resolv.$$ && \
                   mount --bind /dev/shm/resolv.$$ /etc/resolv.conf && \
@@ -297,7 +295,7 @@ fn the_program_lives_through_dead_names_in_little_address_space() {
         inside || Command::new(outside[0]).args(&outside[1..]).status().is_ok_and(|s| s.success());
     let run = || {
         can && alone_in(
-            TEST,
+            name,
             &["unshare", "-m", "-n", "sh", "-c", script],
             dead_names_and_the_program,
         )

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::{file, read};
+use super::{file, read};
 
 /// Where cases are drawn.
 const SHARED: &str = "tests/support/src/property.rs";
-const THIS: &str = "tests/documents/determinism.rs";
+const THIS: &str = "tests/project/documents/determinism.rs";
 
 /// All sources below a folder.
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -3,8 +3,8 @@
 use metp_protocol::quantity::{size, time};
 use proptest::prelude::*;
 
-use crate::abnf::Grammar;
-use crate::{PROTOCOL, read};
+use super::abnf::Grammar;
+use super::{PROTOCOL, read};
 
 proptest! {
     #![proptest_config(support::property::config(2000))]

@@ -3,13 +3,11 @@
 //! It is injected from outside: the logger of this program panics when a magic name fails to log in. Nothing
 //! else may live in this file, since a process has one logger.
 
-mod inprocess;
-
 use std::io::Write;
 use std::net::TcpStream;
 use std::sync::Mutex;
 
-use inprocess::Builder;
+use crate::inprocess::Builder;
 use log::{LevelFilter, Log, Metadata, Record};
 use support::metp::Metp;
 use support::origin::Origin;

@@ -1,12 +1,10 @@
 //! The login: RFC 1929, byte strings compared whole, one answer to every failure.
 
-mod inprocess;
-
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Instant;
 
-use inprocess::Inprocess;
+use crate::inprocess::Inprocess;
 use support::origin::Origin;
 use support::proxy::{Builder, Proxy};
 use support::socks::{
@@ -178,7 +176,7 @@ fn names_and_passwords_need_not_be_utf8() {
 /// No command line can hold a NUL, but accounts could.
 #[test]
 fn a_nul_is_a_byte_like_any_other() {
-    let server = inprocess::Builder::default()
+    let server = crate::inprocess::Builder::default()
         .account(b"al\0ice", b"se\0cret")
         .account(b"bob", b"se")
         .start();

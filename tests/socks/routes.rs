@@ -9,6 +9,7 @@ use support::PATIENCE;
 use support::namespace::{has_ipv6, in_namespace, ip, sysctl, try_ip};
 use support::proxy::{Builder, Proxy, connect};
 use support::socks::{Client, connect_request, name_request};
+use support::test_name;
 
 /// The address of an interface, next to loopback.
 const NEAR: &str = "10.9.8.7";
@@ -65,53 +66,60 @@ fn own_ports_are_refused(proxy: &Proxy, address: &str) {
 
 #[test]
 fn own_ports_are_refused_where_a_route_alone_makes_an_address_local() {
-    in_namespace("own_ports_are_refused_where_a_route_alone_makes_an_address_local", || {
-        any_ip();
-        let proxy = everywhere(&["--allow-local"]);
-        for address in [ANY4, NEAR, "10.9.8.8"] {
-            own_ports_are_refused(&proxy, address);
-        }
-        if !has_ipv6() {
-            return println!("skipped in part: no IPv6");
-        }
-        own_ports_are_refused(&proxy, ANY6);
-        // Again with addresses that the connection may come from.
-        ip("-6 addr add 2001:db8:9::7/64 dev v0 nodad");
-        ip("-6 addr add fe80::77/64 dev v0 nodad");
-        for address in [ANY6, "2001:db8:9::7"] {
-            own_ports_are_refused(&proxy, address);
-        }
-        // RFC 4007 §11.
-        for port in ports(&proxy) {
-            proxy.client().say(&name_request(b"fe80::77%v0", port)).refused(2);
-        }
-    });
+    in_namespace(
+        test_name!("own_ports_are_refused_where_a_route_alone_makes_an_address_local"),
+        || {
+            any_ip();
+            let proxy = everywhere(&["--allow-local"]);
+            for address in [ANY4, NEAR, "10.9.8.8"] {
+                own_ports_are_refused(&proxy, address);
+            }
+            if !has_ipv6() {
+                return println!("skipped in part: no IPv6");
+            }
+            own_ports_are_refused(&proxy, ANY6);
+            // Again with addresses that the connection may come from.
+            ip("-6 addr add 2001:db8:9::7/64 dev v0 nodad");
+            ip("-6 addr add fe80::77/64 dev v0 nodad");
+            for address in [ANY6, "2001:db8:9::7"] {
+                own_ports_are_refused(&proxy, address);
+            }
+            // RFC 4007 §11.
+            for port in ports(&proxy) {
+                proxy.client().say(&name_request(b"fe80::77%v0", port)).refused(2);
+            }
+        },
+    );
 }
 
 /// Rules may look at the protocol and the port of a connection.
 #[test]
 fn own_ports_are_refused_where_a_rule_alone_makes_an_address_local() {
-    in_namespace("own_ports_are_refused_where_a_rule_alone_makes_an_address_local", || {
-        any_ip();
-        if !has_ipv6() {
-            return println!("skipped: no IPv6");
-        }
-        ip("-6 addr add 2001:db8:9::7/64 dev v0 nodad");
-        let proxy = everywhere(&[]);
-        ip("-6 route add local 2001:db8:100::/64 dev lo table 100");
-        for port in ports(&proxy) {
-            if !try_ip(&format!("-6 rule add ipproto tcp dport {port} lookup 100")) {
-                return println!("skipped: no rules for ports");
+    in_namespace(
+        test_name!("own_ports_are_refused_where_a_rule_alone_makes_an_address_local"),
+        || {
+            any_ip();
+            if !has_ipv6() {
+                return println!("skipped: no IPv6");
             }
-        }
-        own_ports_are_refused(&proxy, "2001:db8:100::1");
-    });
+            ip("-6 addr add 2001:db8:9::7/64 dev v0 nodad");
+            let proxy = everywhere(&[]);
+            ip("-6 route add local 2001:db8:100::/64 dev lo table 100");
+            for port in ports(&proxy) {
+                if !try_ip(&format!("-6 rule add ipproto tcp dport {port} lookup 100")) {
+                    return println!("skipped: no rules for ports");
+                }
+            }
+            own_ports_are_refused(&proxy, "2001:db8:100::1");
+        },
+    );
 }
 
 /// Such an address can be bound to, which is not the question (ip_nonlocal_bind, as keepalived sets it).
 #[test]
 fn own_ports_of_the_rest_of_the_world_stay_open_where_any_address_can_be_bound() {
-    let name = "own_ports_of_the_rest_of_the_world_stay_open_where_any_address_can_be_bound";
+    let name =
+        test_name!("own_ports_of_the_rest_of_the_world_stay_open_where_any_address_can_be_bound");
     in_namespace(name, || {
         any_ip();
         ip("route add unreachable 203.0.113.1");
@@ -136,7 +144,7 @@ fn own_ports_of_the_rest_of_the_world_stay_open_where_any_address_can_be_bound()
 /// service that trusts its own machine would take it for one of its own.
 #[test]
 fn nobody_passes_for_a_client_on_loopback() {
-    in_namespace("nobody_passes_for_a_client_on_loopback", || {
+    in_namespace(test_name!("nobody_passes_for_a_client_on_loopback"), || {
         any_ip();
         let mut targets = vec!["192.0.2.65"];
         ip("route add local 192.0.2.64/28 dev lo src 127.0.0.1");
@@ -167,7 +175,7 @@ fn nobody_passes_for_a_client_on_loopback() {
 /// RFC 9293 §3.5: a socket that connects to its own port meets itself.
 #[test]
 fn a_connection_to_itself_is_refused_and_leaves_the_port_free() {
-    in_namespace("a_connection_to_itself_is_refused_and_leaves_the_port_free", || {
+    in_namespace(test_name!("a_connection_to_itself_is_refused_and_leaves_the_port_free"), || {
         let proxy = Builder::default().args(["--allow-local"]).listen(None).start();
         // The next port that the system chooses is this one.
         sysctl("ipv4.ip_local_port_range", "40000 40000");
@@ -229,46 +237,51 @@ impl Drop for Neighbour {
 /// can be seen whose it is.
 #[test]
 fn a_connection_that_a_router_sends_back_to_an_own_port_is_reset() {
-    in_namespace("a_connection_that_a_router_sends_back_to_an_own_port_is_reset", || {
-        if !has_ipv6() {
-            return println!("skipped: no IPv6");
-        }
-        let router = Neighbour::start();
-        for (near, far) in [("v0", "w0"), ("v1", "w1")] {
-            ip(&format!("link add {near} type veth peer name {far} netns {}", router.0.id()));
-            router.run(&format!("ip link set {far} up"));
-            ip(&format!("link set {near} up"));
-        }
-        ip("-6 addr add 2001:db8:9::7/64 dev v0 nodad");
-        ip("-6 addr add 2001:db8:a::7/64 dev v1 nodad");
-        router.run("ip -6 addr add 2001:db8:9::1/64 dev w0 nodad");
-        router.run("ip -6 addr add 2001:db8:a::1/64 dev w1 nodad");
-        router.run("echo 1 >/proc/sys/net/ipv6/conf/all/forwarding");
-        router.run("ip -6 route add 2001:db8:100::/64 via 2001:db8:a::7");
-        ip("-6 route add default via 2001:db8:9::1");
-        // What comes in by the second interface is this machine's.
-        ip("-6 route add local 2001:db8:100::/64 dev lo table 100");
-        ip("-6 rule add iif v1 lookup 100");
-        let proxy = everywhere(&["--allow-local", "--log-level", "debug"]);
+    in_namespace(
+        test_name!("a_connection_that_a_router_sends_back_to_an_own_port_is_reset"),
+        || {
+            if !has_ipv6() {
+                return println!("skipped: no IPv6");
+            }
+            let router = Neighbour::start();
+            for (near, far) in [("v0", "w0"), ("v1", "w1")] {
+                ip(&format!("link add {near} type veth peer name {far} netns {}", router.0.id()));
+                router.run(&format!("ip link set {far} up"));
+                ip(&format!("link set {near} up"));
+            }
+            ip("-6 addr add 2001:db8:9::7/64 dev v0 nodad");
+            ip("-6 addr add 2001:db8:a::7/64 dev v1 nodad");
+            router.run("ip -6 addr add 2001:db8:9::1/64 dev w0 nodad");
+            router.run("ip -6 addr add 2001:db8:a::1/64 dev w1 nodad");
+            router.run("echo 1 >/proc/sys/net/ipv6/conf/all/forwarding");
+            router.run("ip -6 route add 2001:db8:100::/64 via 2001:db8:a::7");
+            ip("-6 route add default via 2001:db8:9::1");
+            // What comes in by the second interface is this machine's.
+            ip("-6 route add local 2001:db8:100::/64 dev lo table 100");
+            ip("-6 rule add iif v1 lookup 100");
+            let proxy = everywhere(&["--allow-local", "--log-level", "debug"]);
 
-        // The way is there: another service on all addresses answers.
-        let listener = TcpListener::bind("[::]:0").expect("free");
-        let other = at("2001:db8:100::1", listener.local_addr().expect("bound").port());
-        assert_eq!(proxy.client().say(&connect_request(other)).reply().0, 0, "{other}");
+            // The way is there: another service on all addresses answers.
+            let listener = TcpListener::bind("[::]:0").expect("free");
+            let other = at("2001:db8:100::1", listener.local_addr().expect("bound").port());
+            assert_eq!(proxy.client().say(&connect_request(other)).reply().0, 0, "{other}");
 
-        for port in ports(&proxy) {
-            let mut client = proxy.client();
-            client.say(&connect_request(at("2001:db8:100::1", port)));
-            client.say(b"HELLO METP/1.0\n");
-            let answer = read_what_comes(&mut client.stream);
-            // Whatever the reply says: nothing comes from an own port.
-            assert!(answer.len() <= 22, "{}", String::from_utf8_lossy(&answer));
-        }
-        for service in ["socks", "metp"] {
-            let word = format!(" service={service} ");
-            proxy.stderr.wait_for(|line| line.contains(&word) && line.ends_with(" cause=own-port"));
-        }
-    });
+            for port in ports(&proxy) {
+                let mut client = proxy.client();
+                client.say(&connect_request(at("2001:db8:100::1", port)));
+                client.say(b"HELLO METP/1.0\n");
+                let answer = read_what_comes(&mut client.stream);
+                // Whatever the reply says: nothing comes from an own port.
+                assert!(answer.len() <= 22, "{}", String::from_utf8_lossy(&answer));
+            }
+            for service in ["socks", "metp"] {
+                let word = format!(" service={service} ");
+                proxy
+                    .stderr
+                    .wait_for(|line| line.contains(&word) && line.ends_with(" cause=own-port"));
+            }
+        },
+    );
 }
 
 fn read_what_comes(stream: &mut TcpStream) -> Vec<u8> {

@@ -11,8 +11,8 @@ use support::proxy::{Builder, Proxy};
 use support::socks::{Client, connect_request, credentials, half_close, name_request, reset};
 use support::{eventually, exchange, has_ipv6, read_to_end};
 
-use crate::abnf::Grammar;
-use crate::{PROTOCOL, read};
+use super::abnf::Grammar;
+use super::{PROTOCOL, read};
 
 /// The rule of each body: of the whole of it, or of each of its lines without the LF.
 const BODIES: [(&str, &str); 9] = [

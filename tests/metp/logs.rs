@@ -1,7 +1,5 @@
 //! METP/1.1: GET_LOGS with LAST and USER (`protocol_metp.txt` §5.3).
 
-mod inprocess;
-
 use std::net::TcpStream;
 
 use support::metp::Metp;
@@ -109,7 +107,7 @@ fn records_outlive_their_account() {
 /// Names are found in the form in which they are shown.
 #[test]
 fn names_are_found_escaped() {
-    let (server, origin) = (inprocess::Builder::default(), Origin::echo());
+    let (server, origin) = (crate::inprocess::Builder::default(), Origin::echo());
     let proxy = server.account(b"a b\n\xff", b"pw").start();
     let mut client = proxy.stranger();
     client.say(&[5, 1, 2, 1, 5]).say(b"a b\n\xff\x02pw").hears(&[5, 2, 1, 0]);

@@ -1,10 +1,8 @@
 //! METP/1.1: CONNECTIONS and KILL (`protocol_metp.txt` §5.15, §5.16) in each state a connection can have.
 
-mod inprocess;
-
 use std::net::{Ipv4Addr, TcpStream};
 
-use inprocess::{Builder, Inprocess};
+use crate::inprocess::{Builder, Inprocess};
 use support::metp::{Metp, value};
 use support::origin::{Origin, deaf, echo, listen};
 use support::proxy::Proxy;

@@ -2,13 +2,11 @@
 //!
 //! The server runs in the test, with names of its own: none of them ever leaves the machine.
 
-mod inprocess;
-
 use std::net::Ipv4Addr;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use inprocess::{Builder, Inprocess};
+use crate::inprocess::{Builder, Inprocess};
 use socks5d::state::settings::Settings;
 use socks5d::workers::dns_cache::Ttls;
 use support::origin::Origin;

@@ -1,21 +1,13 @@
 //! The documents tell the truth: options, words and codes are those of the program, the grammar of METP is
 //! that of the parser, and the examples run.
 
-#[path = "documents/abnf.rs"]
 mod abnf;
-#[path = "documents/bounds.rs"]
 mod bounds;
-#[path = "documents/determinism.rs"]
 mod determinism;
-#[path = "documents/dialogue.rs"]
 mod dialogue;
-#[path = "documents/options.rs"]
-mod options;
-#[path = "documents/protocol.rs"]
+pub mod options;
 mod protocol;
-#[path = "documents/quantities.rs"]
 mod quantities;
-#[path = "documents/spoken.rs"]
 mod spoken;
 
 use std::fs;

@@ -1,8 +1,6 @@
 //! Text from outside cannot forge what people read: in every log, over METP and on the terminal it takes one
 //! line of printable ASCII, and two different names never look alike.
 
-mod inprocess;
-
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Write};
@@ -143,8 +141,8 @@ fn hostile_names_are_one_word_in_every_log() {
 /// Access log, USERS and the command line, for accounts that no command line can hold.
 #[test]
 fn hostile_accounts_are_one_word_in_every_log() {
-    let (names, log) = (hostile(), inprocess::Written::default());
-    let mut builder = inprocess::Builder::default().access_log(&log);
+    let (names, log) = (hostile(), crate::inprocess::Written::default());
+    let mut builder = crate::inprocess::Builder::default().access_log(&log);
     for name in &names {
         builder = builder.account(name, b"secret");
     }
@@ -213,7 +211,7 @@ fn hostile_names_are_one_word_in_metps_log() {
     let targets: Vec<String> = targets.collect();
     assert!(targets.len() > 15, "{targets:?}");
     let user = b"\0\n:\x1b[2J\xe2\x80\xae";
-    let server = inprocess::Builder::default().account(user, b"secret").start();
+    let server = crate::inprocess::Builder::default().account(user, b"secret").start();
     for target in &targets {
         server.names().add(&target.to_ascii_lowercase(), &[origin.address]);
         let mut client = server.stranger();
@@ -336,7 +334,7 @@ fn random_names_never_look_alike() {
     names.extend(shown.into_iter().filter(|name| name.len() <= 200));
     names.sort();
     names.dedup();
-    let mut builder = inprocess::Builder::default();
+    let mut builder = crate::inprocess::Builder::default();
     for name in &names {
         builder = builder.account(name, b"secret");
     }

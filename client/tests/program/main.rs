@@ -1,0 +1,10 @@
+//! The client called with arguments: answers, exit codes, servers that fail, secrets, terminals.
+
+mod commands;
+mod descriptors;
+mod faulty_servers;
+mod live;
+mod restart;
+mod secrets;
+mod servers;
+mod terminal;

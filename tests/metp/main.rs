@@ -1,0 +1,24 @@
+//! METP: sessions, commands, events, and what they cost.
+
+mod abuse;
+mod accounts;
+mod admin;
+mod audit;
+mod commands;
+mod config;
+mod connections;
+mod effect_at_200;
+mod info;
+#[path = "../inprocess/mod.rs"]
+mod inprocess;
+mod limits;
+mod live;
+mod logs;
+mod metrics;
+mod regressions;
+mod roles;
+mod session;
+mod shutdown;
+mod subscribe;
+mod unread_answers;
+mod user_metrics;

@@ -1,0 +1,22 @@
+//! SOCKS: what a client says and is answered, names, tunnels, and how connections end.
+
+mod abortive_close;
+mod authentication;
+mod authentication_bypass;
+mod connect;
+mod dns;
+mod dns_cache;
+mod dns_shortage;
+mod driven;
+mod endless_talk;
+mod handshake;
+#[path = "../inprocess/mod.rs"]
+mod inprocess;
+mod keepalive;
+mod local_addresses;
+mod routes;
+mod seccomp;
+mod splice;
+mod timeouts;
+mod tunnel;
+mod vanishing_clients;
