@@ -1,7 +1,7 @@
 //! A panic in one session's turn ends that session and nothing else.
 //!
-//! It is injected from outside: the logger of this program panics when a magic name fails to log in. Nothing
-//! else may live in this file, since a process has one logger.
+//! It is injected from outside: the logger of this program panics when a magic name fails to log in. A
+//! process has one logger, so the test has one of its own.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -9,11 +9,12 @@ use std::sync::Mutex;
 
 use crate::inprocess::Builder;
 use log::{LevelFilter, Log, Metadata, Record};
+use support::alone::alone;
 use support::metp::Metp;
 use support::origin::Origin;
 use support::proxy::connect_from;
 use support::socks::{Client, HELLO, credentials};
-use support::{eventually, read_exactly};
+use support::{eventually, read_exactly, test_name};
 
 /// Whoever fails to log in under this name makes the server panic.
 const MAGIC: &str = "explosive";
@@ -44,6 +45,10 @@ fn echoes(tunnel: &mut TcpStream) {
 
 #[test]
 fn a_panic_closes_one_session_and_harms_nobody_else() {
+    alone(test_name!("a_panic_closes_one_session_and_harms_nobody_else"), panics_and_others);
+}
+
+fn panics_and_others() {
     log::set_logger(&Explosive).expect("the first logger");
     log::set_max_level(LevelFilter::Info);
     // As the program does.

@@ -1,10 +1,8 @@
 //! What this machine lacks - memory, threads, descriptors, a way to wake the loop - costs look-ups, and never
 //! the process or an answer about a name.
 //!
-//! Each test has a process of its own, since limits and loggers are those of the whole process: the test
-//! program starts itself for one test alone.
+//! Most tests have a process of their own, since limits and loggers are those of the whole process.
 
-use std::env;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpStream, UdpSocket};
@@ -19,40 +17,12 @@ use common::thread::MARGIN_BYTES;
 use log::{LevelFilter, Log, Metadata, Record};
 use socks5d::state::settings::Settings;
 use socks5d::workers::dns_cache::Ttls;
-use socks5d::workers::resolver::system_lookup;
+use socks5d::reactor::resolver::system_lookup;
+use support::alone::{alone, alone_in, is_alone};
 use support::origin::Origin;
 use support::proxy;
 use support::socks::{Client, name_request, wait_until_read};
 use support::{eventually, read_exactly, test_name};
-
-/// Set in the process that runs one test alone.
-const ALONE: &str = "SOCKS5D_TEST_ALONE";
-
-/// Runs a test in a process of its own, started by `start` with this program and its arguments behind. `false`:
-/// it was not run, because `start` cannot do what it has to; it says so with exit code 77.
-fn alone_in(test: &str, start: &[&str], body: impl FnOnce()) -> bool {
-    if env::var_os(ALONE).is_some_and(|name| name == test) {
-        body();
-        return true;
-    }
-    let program = env::current_exe().expect("a test knows where it is");
-    let mut words = start.iter().map(Into::into).chain([program.into_os_string()]);
-    let mut command = Command::new(words.next().expect("at least the program"));
-    command.args(words).args(["--exact", test, "--nocapture", "--test-threads=1"]);
-    let output = command.env(ALONE, test).output().expect("it starts");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned()
-        + &String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() || output.status.code() == Some(77),
-        "{}: {said}",
-        output.status
-    );
-    output.status.success()
-}
-
-fn alone(test: &str, body: impl FnOnce()) {
-    assert!(alone_in(test, &[], body));
-}
 
 /// What has been logged.
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -290,7 +260,7 @@ fn the_program_lives_through_dead_names_in_little_address_space() {
                   mount --bind /dev/shm/resolv.$$ /etc/resolv.conf && \
                   rm /dev/shm/resolv.$$ || exit 77; exec \"$0\" \"$@\"";
     let outside = ["unshare", "-m", "-n", "sh", "-c", "true"];
-    let inside = env::var_os(ALONE).is_some();
+    let inside = is_alone(name);
     let can =
         inside || Command::new(outside[0]).args(&outside[1..]).status().is_ok_and(|s| s.success());
     let run = || {

@@ -4,6 +4,7 @@
 
 #![allow(clippy::missing_panics_doc, reason = "a helper that panics fails its test")]
 
+pub mod alone;
 pub mod client;
 mod diag;
 pub mod metp;
