@@ -124,7 +124,7 @@ impl Builder {
     }
 
     /// Changes the times. At first they are the usual ones, but nothing ends a handshake, a look-up or a
-    /// goodbye.
+    /// lingering close.
     pub fn timeouts(mut self, change: impl FnOnce(&mut Timeouts)) -> Self {
         change(&mut self.settings.timeouts);
         self

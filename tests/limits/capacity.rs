@@ -1,34 +1,21 @@
-//! Many, full and fast: back-pressure, fairness, limits of descriptors and connections, nothing left behind.
+//! Many, full and fast: back-pressure, fairness, nothing left behind.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::SockRef;
 use support::origin::{Origin, closed_port, listen};
-use support::proxy::{Builder, Proxy};
+use support::proxy::Proxy;
 use support::socks::{Client, HELLO, connect_request, credentials, half_close, reset};
-use support::{PATIENCE, eventually, has_descriptors, noise, read_exactly, read_to_end};
+use support::{eventually, has_descriptors, noise, read_exactly, read_to_end};
+
+use super::clients::tunnel_to;
 
 const MIB: usize = 1 << 20;
-
-/// A tunnel and its far end, without a thread.
-fn tunnel_to(proxy: &Proxy, listener: &TcpListener) -> (TcpStream, TcpStream) {
-    let client = proxy.tunnel(listener.local_addr().expect("bound"));
-    let (server, _) = listener.accept().expect("the tunnel leads here");
-    server.set_read_timeout(Some(PATIENCE)).expect("a socket");
-    (client, server)
-}
-
-/// Ticks of processor time that a process has used (proc_pid_stat(5): utime and stime).
-fn cpu_ticks(proxy: &Proxy) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", proxy.pid())).expect("it runs");
-    let fields: Vec<&str> = stat.rsplit(") ").next().expect("a name").split(' ').collect();
-    [11, 12].map(|index: usize| fields[index].parse::<u64>().expect("a number")).iter().sum()
-}
 
 /// 50 stopped readers behind fast senders: the senders stall, the proxy holds one buffer for each, and
 /// when the readers go on everything is there.
@@ -186,10 +173,10 @@ fn a_new_buffer_size_acts_on_an_open_tunnel() {
     let sent = noise(50_000, 13);
     let mut cost_with = |size: usize| {
         assert_eq!(admin.tell(&format!("CHANGE-BUFFER {size}")), "200 OK");
-        let before = cpu_ticks(&proxy);
+        let before = proxy.cpu_ticks();
         tunnel.write_all(&sent).expect("taken");
         assert!(read_exactly(&mut tunnel, sent.len()) == sent);
-        cpu_ticks(&proxy) - before
+        proxy.cpu_ticks() - before
     };
     let [large, tiny, large_again] = [65536, 1, 65536].map(&mut cost_with);
     assert!(tiny > 2 + large + large_again, "{large}, {tiny}, {large_again} ticks");
@@ -277,93 +264,4 @@ fn thousands_of_tunnels_at_once() {
     drop(ends);
     proxy.wait_until_idle();
     assert_eq!(proxy.metrics(), [count as u64, 0, 16 * count as u64]);
-}
-
-#[test]
-fn the_soft_limit_of_descriptors_is_raised() {
-    if !has_descriptors(1500, "300 tunnels under a soft limit of 256") {
-        return;
-    }
-    let proxy = Builder::default().limits("-Sn 256").start();
-    let listener = listen([127, 0, 0, 1].into()).expect("loopback");
-    let _ends: Vec<_> = (0..300).map(|_| tunnel_to(&proxy, &listener)).collect();
-    assert!(proxy.descriptors() > 600);
-    assert_eq!(proxy.metrics()[1], 300);
-}
-
-/// Those who find the house full wait in the kernel's queue, and get in as soon as somebody leaves.
-#[test]
-fn at_the_limit_of_connections_others_wait() {
-    let (proxy, echo) = (Proxy::with(&["--max-connections", "3"]), Origin::echo());
-    let mut inside: Vec<TcpStream> = (0..3).map(|_| proxy.tunnel(echo.address)).collect();
-    let mut waiting: Vec<Client> = (0..8).map(|_| Client::new(proxy.socks())).collect();
-    for client in &mut waiting {
-        client.say(HELLO);
-    }
-    proxy.stderr.wait_for(|line| line.contains("the limit of connections is reached"));
-    assert_eq!(proxy.metrics()[..2], [3, 3]);
-    for client in &mut waiting {
-        client.stream.set_nonblocking(true).expect("a socket");
-        let nothing = client.stream.read(&mut [0]).expect_err("nobody has greeted it");
-        assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
-        client.stream.set_nonblocking(false).expect("a socket");
-    }
-    // Those inside are not disturbed, and METP has a limit of its own.
-    for tunnel in &mut inside {
-        tunnel.write_all(b"still").expect("taken");
-        assert_eq!(read_exactly(tunnel, 5), b"still");
-    }
-    let start = Instant::now();
-    for mut client in waiting {
-        drop(inside.pop());
-        client.hears(b"\x05\x02").say(&credentials(b"admin", b"1234")).hears(b"\x01\x00");
-        let mut tunnel = client.connected(echo.address);
-        tunnel.write_all(b"in").expect("taken");
-        assert_eq!(read_exactly(&mut tunnel, 2), b"in");
-        inside.insert(0, tunnel);
-    }
-    // A full house looks again each second by itself; eight such looks would take longer.
-    assert!(start.elapsed() < Duration::from_secs(7), "{:?}", start.elapsed());
-    let warnings = proxy.stderr.all();
-    let warnings = warnings.iter().filter(|line| line.contains("limit of connections"));
-    assert_eq!(warnings.count(), 1, "one line an episode");
-}
-
-/// Without descriptors left it neither dies nor spins, and goes on when there are some again.
-fn survives_exhaustion(proxy: &mut Proxy, echo: SocketAddr) {
-    let all_at_once =
-        [HELLO, &credentials(b"admin", b"1234")[..], &connect_request(echo)[..]].concat();
-    let knock = || {
-        let mut client = proxy.socks();
-        client.write_all(&all_at_once).expect("room in the backlog");
-        client
-    };
-    let crowd: Vec<TcpStream> = (0..200).map(|_| knock()).collect();
-    proxy
-        .stderr
-        .wait_for(|line| line.contains("limit of connections") || line.contains("os error 24"));
-    let before = cpu_ticks(proxy);
-    // This is a measurement, not a wait: what it costs to be full for a second.
-    thread::sleep(Duration::from_secs(1));
-    let used = cpu_ticks(proxy) - before;
-    assert!(used < 20, "{used} ticks of processor time in a second without work");
-    assert!(proxy.running());
-    assert!(proxy.stderr.all().len() < 20, "{:#?}", proxy.stderr.all());
-    drop(crowd);
-    let mut tunnel = proxy.tunnel(echo);
-    tunnel.write_all(b"alive").expect("taken");
-    assert_eq!(read_exactly(&mut tunnel, 5), b"alive");
-}
-
-#[test]
-fn few_descriptors_limit_the_connections() {
-    let (mut proxy, echo) = (Builder::default().limits("-n 64").start(), Origin::echo());
-    survives_exhaustion(&mut proxy, echo.address);
-}
-
-#[test]
-fn running_out_of_descriptors_is_survived() {
-    let builder = Builder::default().limits("-n 64").args(["--max-connections", "1000"]);
-    let (mut proxy, echo) = (builder.start(), Origin::echo());
-    survives_exhaustion(&mut proxy, echo.address);
 }

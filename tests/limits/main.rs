@@ -1,8 +1,9 @@
 //! Limits: connections, descriptors and memory; who is let in, who waits, and who has to go.
 
-mod admission;
+mod accept_queue;
 mod capacity;
+mod clients;
+mod connection_limits;
 mod descriptors;
 mod eviction;
 mod memory;
-mod scarcity;

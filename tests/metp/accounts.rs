@@ -14,11 +14,16 @@ use socks5d::state::users::Users;
 use support::metp::Metp;
 use support::origin::{Origin, deaf};
 use support::proxy::{Builder, Proxy, connect};
-use support::socks::{Client, connect_request, half_close, name_request};
-use support::{eventually, read_exactly};
+use support::socks::{Client, connect_request, credentials, half_close, name_request};
+use support::{eventually, exchange, read_exactly};
 
 const OK: &str = "200 OK";
 const FORBIDDEN: &str = "403 Forbidden";
+const SYNTAX: &str = "400 Bad Request [SYNTAX] wrong arguments";
+
+fn alice(proxy: &Proxy) -> Client {
+    Client::new(proxy.socks()).logged_in("alice", "pw")
+}
 
 /// Expects the end of a connection: EOF or a reset, and no byte before it.
 fn closed(stream: &mut TcpStream) {
@@ -278,5 +283,31 @@ fn delete_user_closes_the_accounts_sessions_in_every_state_and_nobody_elses() {
         client.stream.set_nonblocking(true).expect("a socket");
         let nothing = client.stream.read(&mut [0]).expect_err("no byte and no end");
         assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
+    }
+}
+
+#[test]
+fn a_new_password_acts_on_logins_and_nothing_that_is_open() {
+    let (proxy, echo) = (Proxy::with(&["-u", "alice:pw"]), Origin::echo());
+    let mut tunnel = alice(&proxy).connected(echo.address);
+    let mut user = proxy.metp().logged_in("alice", "pw");
+    assert_eq!(user.tell("CHANGE-PASSWORD alice two  words "), OK);
+    assert_eq!(user.tell("CHANGE-PASSWORD admin x"), FORBIDDEN);
+    assert_eq!(user.tell("CHANGE-PASSWORD nobody x"), FORBIDDEN);
+    exchange(&mut tunnel, 5);
+    assert_eq!(user.ask("USER-METRICS").len(), 1, "the session stays");
+    let mut old = Client::new(proxy.socks());
+    old.say(&[5, 1, 2]).hears(&[5, 2]);
+    old.say(&credentials(b"alice", b"pw")).hears(&[1, 1]);
+    let _new = Client::new(proxy.socks()).logged_in("alice", "two  words ");
+    let mut admin = proxy.admin();
+    assert_eq!(admin.tell("CHANGE-PASSWORD alice pw"), OK);
+    let _again = alice(&proxy);
+    assert_eq!(admin.tell("CHANGE-PASSWORD nobody x"), "404 Not Found [NOUSER] no such user");
+    let bad = "400 Bad Request [BADNAME] name or password not acceptable";
+    assert_eq!(admin.tell(&format!("CHANGE-PASSWORD alice {}", "x".repeat(256))), bad);
+    assert_eq!(admin.tell("CHANGE-PASSWORD alice a\0b"), bad);
+    for line in ["CHANGE-PASSWORD", "CHANGE-PASSWORD alice", "CHANGE-PASSWORD alice "] {
+        assert_eq!(admin.tell(line), SYNTAX, "{line}");
     }
 }

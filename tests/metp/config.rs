@@ -10,10 +10,11 @@ use socks5d::state::knobs::KNOBS;
 use support::metp::{Metp, value};
 use support::origin::{Origin, deaf};
 use support::proxy::{Proxy, connect};
-use support::socks::{Client, HELLO, connect_request, half_close, name_request};
-use support::{binary, eventually, exchange, read_the_end, read_to_end};
+use support::socks::{Client, HELLO, connect_request, credentials, half_close, name_request};
+use support::{binary, eventually, exchange, read_the_end, read_to_end, read_to_reset};
 
 const OK: &str = "200 OK";
+const SYNTAX: &str = "400 Bad Request [SYNTAX] wrong arguments";
 
 /// Options that are no settings: they act at the start, or not on the server.
 const NO_SETTINGS: [&str; 7] =
@@ -376,4 +377,94 @@ fn grace_is_what_sigterm_gives() {
     proxy.signal(libc::SIGTERM);
     assert_eq!(proxy.wait().code(), Some(0));
     read_the_end(&mut tunnel);
+}
+
+#[test]
+fn each_setting_takes_its_whole_range_and_nothing_else() {
+    let proxy = Proxy::start();
+    let mut admin = proxy.admin();
+    let all = admin.ask("CONFIG GET");
+    assert_eq!(all.len(), KNOBS.len());
+    for line in &all {
+        let (key, before) = (value(line, "key"), value(line, "value"));
+        assert_eq!(&admin.ask(&format!("CONFIG GET {key}")), std::slice::from_ref(line));
+        let beyond = match (value(line, "min"), value(line, "max"), value(line, "unit")) {
+            ("-", "-", "switch") => vec!["yes".to_owned(), "1".to_owned()],
+            ("-", "-", "level") => vec!["loud".to_owned(), "INFO".to_owned()],
+            ("-", "-", "clients") => vec!["me".to_owned(), "All".to_owned()],
+            (least, most, unit) => {
+                for end in [least, most] {
+                    // Nobody is to be shut out by what this test sets.
+                    if unit != "seconds" || end != least {
+                        assert_eq!(admin.tell(&format!("CONFIG SET {key} {end}")), OK);
+                        assert_eq!(
+                            value(&admin.ask(&format!("CONFIG GET {key}"))[0], "value"),
+                            end
+                        );
+                    }
+                }
+                let most: u64 = most.parse().expect("a number");
+                vec![(most + 1).to_string(), "-1".to_owned(), "1x".to_owned()]
+            }
+        };
+        for bad in beyond {
+            let answer = admin.tell(&format!("CONFIG SET {key} {bad}"));
+            let says = format!("400 Bad Request [RANGE] {key} takes ");
+            assert!(answer.starts_with(&says), "{key} {bad}: {answer}");
+        }
+        assert_eq!(admin.tell(&format!("CONFIG SET {key} {before}")), OK);
+    }
+    assert_eq!(admin.ask("CONFIG GET"), all);
+    for line in ["", " LIST", " GET a b", " SET", " SET grace", " SET grace 1 2", " get grace"] {
+        assert_eq!(admin.tell(&format!("CONFIG{line}")), SYNTAX, "{line}");
+    }
+}
+
+#[test]
+fn a_shorter_idle_timeout_ends_a_tunnel_that_is_open() {
+    let (proxy, echo) = (Proxy::start(), Origin::echo());
+    let mut tunnel = proxy.tunnel(echo.address);
+    exchange(&mut tunnel, 1);
+    assert_eq!(proxy.admin().tell("CONFIG SET idle-timeout 0.1"), OK);
+    assert_eq!(read_to_reset(&mut tunnel), b"");
+    proxy.stdout.wait_for(|line| line.ends_with("\tidle-timeout"));
+}
+
+#[test]
+fn limits_act_on_who_comes_next() {
+    let proxy = Proxy::with(&["--max-connections", "2"]);
+    let mut admin = proxy.admin();
+    let echo = Origin::echo();
+    let mut tunnels = [proxy.tunnel(echo.address), proxy.tunnel(echo.address)];
+    let mut waiting = Client::new(proxy.socks());
+    waiting.say(&[5, 1, 2]);
+    eventually("both are open", || admin.metrics()[1] == 2);
+    assert_eq!(admin.tell("CONFIG SET max-connections 3"), OK);
+    waiting.hears(&[5, 2]);
+    tunnels.iter_mut().for_each(|tunnel| exchange(tunnel, 10));
+    assert_eq!(admin.tell("CONFIG SET max-connections 10"), OK);
+    assert_eq!(admin.tell("CONFIG SET max-connections-per-ip 3"), OK);
+    assert_eq!(read_to_end(&mut proxy.socks()), b"");
+    assert_eq!(admin.tell("CONFIG SET max-connections-per-ip 0"), OK);
+    Client::new(proxy.socks()).say(&[5, 1, 2]).hears(&[5, 2]);
+}
+
+#[test]
+fn the_level_of_the_diagnostics_changes_at_once() {
+    let proxy = Proxy::start();
+    let mut admin = proxy.admin();
+    assert_eq!(admin.tell("CONFIG SET log-level off"), OK);
+    let wrong = |name: &[u8]| {
+        let mut client = Client::new(proxy.socks());
+        client.say(&[5, 1, 2]).hears(&[5, 2]);
+        client.say(&credentials(name, b"no")).hears(&[1, 1]);
+    };
+    wrong(b"unheard");
+    assert_eq!(admin.tell("CONFIG SET log-level warn"), OK);
+    wrong(b"heard");
+    proxy.stderr.wait_for(|line| line.ends_with("user=\"heard\""));
+    let said = proxy.stderr.all();
+    assert!(!said.iter().any(|line| line.contains("unheard")), "{said:?}");
+    // Changes are told whatever the level is: nobody can act unseen.
+    assert_eq!(said.iter().filter(|line| line.contains("audit: ")).count(), 2, "{said:?}");
 }

@@ -2,18 +2,23 @@
 
 use std::net::{Ipv4Addr, TcpStream};
 
-use crate::inprocess::{Builder, Inprocess};
 use support::metp::{Metp, value};
 use support::origin::{Origin, deaf, echo, listen};
 use support::proxy::Proxy;
 use support::socks::{Client, connect_request, credentials, name_request};
 use support::{eventually, exchange, read_the_end};
 
+use crate::inprocess::{Builder, Inprocess};
+
 const OK: &str = "200 OK";
 const KILLED: &str = "200 OK killed=1";
 const GONE: &str = "404 Not Found [NOCONN] no such connection";
 const RANGE: &str = "400 Bad Request [RANGE] number out of range";
 const SYNTAX: &str = "400 Bad Request [SYNTAX] wrong arguments";
+
+fn alice(proxy: &Proxy) -> Client {
+    Client::new(proxy.socks()).logged_in("alice", "pw")
+}
 
 /// What is shown of the connection that comes from there, once it is in this state.
 fn shown(admin: &mut Metp, source: &TcpStream, state: &str) -> String {
@@ -273,4 +278,21 @@ fn a_name_finds_the_connections_of_the_account_that_has_it_now() {
     assert_eq!(admin.tell("CONNECTIONS USER"), SYNTAX);
     assert_eq!(admin.tell("ADD-USER USER pw"), OK);
     assert_eq!(admin.ask("CONNECTIONS USER USER"), [""; 0]);
+}
+
+/// One pipelined after the other, a session is closed once.
+#[test]
+fn kill_twice_in_one_segment() {
+    let (proxy, echo) = (Proxy::with(&["-u", "alice:pw"]), Origin::echo());
+    let _tunnel = alice(&proxy).connected(echo.address);
+    let mut admin = proxy.admin();
+    let id = id(&admin.ask("CONNECTIONS")[0]);
+    admin.say(&format!("KILL {id}\nKILL {id}\nKILL USER alice\nPING\n"));
+    for answer in
+        ["200 OK killed=1", "404 Not Found [NOCONN] no such connection", "200 OK killed=0"]
+    {
+        assert_eq!(admin.line(), answer);
+    }
+    assert_eq!(admin.line(), "200 PONG");
+    assert_eq!(admin.ask("CONNECTIONS"), [""; 0]);
 }

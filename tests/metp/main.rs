@@ -1,8 +1,6 @@
 //! METP: sessions, commands, events, and what they cost.
 
-mod abuse;
 mod accounts;
-mod admin;
 mod audit;
 mod commands;
 mod config;
@@ -12,7 +10,6 @@ mod info;
 #[path = "../inprocess/mod.rs"]
 mod inprocess;
 mod limits;
-mod live;
 mod logs;
 mod metrics;
 mod regressions;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use crate::inprocess::{Builder, Inprocess};
 use support::metp::Metp;
 use support::origin::{Origin, closed_port, deaf};
 use support::proxy::Proxy;
@@ -11,6 +10,8 @@ use support::socks::{
     CHOSEN, Client, DENIED, HELLO, connect_request, credentials, name_request, reset,
 };
 use support::{eventually, exchange, read_to_end};
+
+use crate::inprocess::{Builder, Inprocess};
 
 const KEYS: [&str; 37] = [
     "HISTORICAL_CONNECTIONS",

@@ -1,11 +1,13 @@
 //! METP/1.1, §6: which role may give which command; that the role is looked at before the arguments; and
 //! that an account which is no administrator any more is told nothing that only administrators may know.
 
+use std::time::Instant;
+
 use support::metp::Metp;
 use support::origin::Origin;
 use support::proxy::Proxy;
 use support::socks::{Client, credentials};
-use support::{eventually, read_exactly};
+use support::{SOON, eventually, read_exactly};
 
 const FORBIDDEN: &str = "403 Forbidden";
 const SYNTAX: &str = "400 Bad Request [SYNTAX] wrong arguments";
@@ -163,4 +165,35 @@ fn a_deleted_subscriber_that_is_silent_is_closed() {
     admin.set("metp-idle-timeout", "0.5");
     let heard = alice.rest();
     assert!(heard.is_empty() || heard == "401 Unauthorized\n", "{heard:?}");
+}
+
+/// Users fill all places, and stay busy there. An administrator gets in all the same, again and again, at
+/// the price of the oldest of theirs.
+#[test]
+fn users_cannot_lock_administrators_out() {
+    let proxy = Proxy::with(&["--max-metp-sessions", "8", "-u", "alice:secret"]);
+    let user = || proxy.metp().logged_in("alice", "secret");
+    let mut users: Vec<Metp> = (0..8).map(|_| user()).collect();
+    for session in &mut users {
+        session.metrics();
+    }
+    let began = Instant::now();
+    let mut admins: Vec<Metp> = (0..3).map(|_| proxy.admin()).collect();
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+    for session in &mut users[3..] {
+        session.metrics();
+    }
+    for session in &mut users[..3] {
+        session.hears_eof();
+    }
+    // Users evict one another when all places are taken, never an administrator.
+    let mut more: Vec<Metp> = (0..8).map(|_| user()).collect();
+    for session in admins.iter_mut().chain(&mut more[3..]) {
+        session.metrics();
+    }
+    // Who becomes an administrator is one from the next command on.
+    assert_eq!(admins[0].tell("SET-ROLE alice admin"), "200 OK");
+    for session in &mut more[3..] {
+        session.ask("USERS");
+    }
 }

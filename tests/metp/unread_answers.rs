@@ -9,6 +9,7 @@ use support::proxy::{Builder, Proxy};
 use support::socks::{Client, credentials, reset};
 use support::{eventually, exchange, has_descriptors};
 
+const OK: &str = "200 OK";
 const CONNECTIONS: usize = 400;
 const READERS: usize = 24;
 
@@ -122,4 +123,32 @@ fn events_are_kept_once_for_all() {
     readers.truncate(1);
     let mut admin = proxy.admin();
     eventually("one is left", || admin.info("subscribers") == "1");
+}
+
+/// What is long is made as it is read: a reader who does not read costs one piece.
+#[test]
+fn a_long_list_waits_for_its_reader_and_nobody_for_it() {
+    if !support::has_descriptors(2048, "a list of 300 connections") {
+        return;
+    }
+    let (proxy, echo) = (Proxy::with(&["--handshake-timeout", "0"]), Origin::echo());
+    let mut tunnel = proxy.tunnel(echo.address);
+    let many: Vec<TcpStream> = (0..300).map(|_| proxy.socks()).collect();
+    let mut admin = proxy.admin();
+    eventually("they are admitted", || admin.metrics()[1] == 301);
+    let before = proxy.status_kib("VmRSS");
+    let mut stuck = proxy.admin();
+    // 200 lists of 300 lines: some 8 MiB, which nobody reads yet.
+    stuck.say(&"CONNECTIONS\n".repeat(200));
+    for _ in 0..50 {
+        exchange(&mut tunnel, 100);
+    }
+    assert_eq!(admin.tell("PING"), "200 PONG");
+    let grown = proxy.status_kib("VmRSS").saturating_sub(before);
+    assert!(grown < 1024, "{grown} KiB for answers that nobody reads");
+    for _ in 0..200 {
+        assert_eq!(stuck.line(), OK);
+        assert_eq!(stuck.body().len(), 301);
+    }
+    drop(many);
 }

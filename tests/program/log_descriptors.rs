@@ -3,18 +3,19 @@
 //! and no write ends the process.
 
 use std::fs::{File, OpenOptions};
-use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use support::origin::closed_port;
+use support::origin::{Origin, closed_port};
 use support::proxy::{connect, connect_from, send_signal, wait_for_exit};
 use support::socks::{Client, DENIED, HELLO, connect_request, credentials, name_request};
-use support::{PATIENCE, binary, eventually};
+use support::{PATIENCE, binary, eventually, read_exactly};
 use tempfile::TempDir;
 
 /// The program with streams of the test's choice.
@@ -393,4 +394,57 @@ fn a_bad_filter_is_a_warning() {
     // Its handlers are there before its second listener is.
     send_signal(&child, libc::SIGTERM);
     assert_eq!(wait_for_exit(&mut child, PATIENCE).code(), Some(0));
+}
+
+/// Nothing that is written to the access log can be kept. Tunnels go on, nothing spins, nothing grows, and
+/// the end is a good one.
+#[test]
+fn a_full_disk_under_the_access_log_stops_nobody() {
+    let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux");
+    let mut child = Command::new(binary("socks5d"))
+        .args(["-l", "127.0.0.1", "-p", "0", "-P", "0"])
+        .env("PROXY_CTRL_SUPERUSER", "admin:1234")
+        .env("RUST_LOG", "info")
+        .stdin(Stdio::null())
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+    let mut line = String::new();
+    stderr.read_line(&mut line).expect("it says where it listens");
+    let (_, address) = line.trim_end().split_once("address=").expect("an address");
+    let address: SocketAddr = address.parse().expect("an address");
+    let reader = thread::spawn(move || {
+        let mut rest = String::new();
+        stderr.read_to_string(&mut rest).expect("text");
+        rest
+    });
+    let (echo, (_held, closed)) = (Origin::echo(), closed_port());
+    for _ in 0..300 {
+        let mut client = Client::new(connect(address)).logged_in("admin", "1234");
+        client.say(&connect_request(closed)).refused(5);
+    }
+    let mut tunnel =
+        Client::new(connect(address)).logged_in("admin", "1234").connected(echo.address);
+    tunnel.write_all(b"not blocked").expect("taken");
+    assert_eq!(read_exactly(&mut tunnel, 11), b"not blocked");
+    let ticks = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).expect("it runs");
+        let fields: Vec<&str> = stat.rsplit(") ").next().expect("a name").split(' ').collect();
+        [11, 12]
+            .map(|index: usize| fields[index].parse::<u64>().expect("a number"))
+            .iter()
+            .sum::<u64>()
+    };
+    let before = ticks();
+    // This is a measurement, not a wait: what it costs to have lines that nobody takes.
+    thread::sleep(Duration::from_millis(500));
+    assert!(ticks() - before <= 3, "it writes again and again");
+    send_signal(&child, libc::SIGTERM);
+    drop(tunnel);
+    assert_eq!(wait_for_exit(&mut child, PATIENCE).code(), Some(0));
+    let said = reader.join().expect("read");
+    assert!(said.lines().count() < 10, "{said}");
+    assert_eq!(said.matches("the access log cannot be written").count(), 1, "told once: {said}");
 }

@@ -3,14 +3,15 @@
 mod end_to_end;
 mod fail2ban;
 mod failing_calls;
-mod hostile;
 #[path = "../inprocess/mod.rs"]
 mod inprocess;
 mod log_descriptors;
 mod log_injection;
 mod logs;
 mod panic;
-mod process;
 mod refused_clients;
 mod secrets;
+mod shutdown;
 mod signals;
+mod start;
+mod suspended;

@@ -7,7 +7,6 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::sync::Mutex;
 
-use crate::inprocess::Builder;
 use log::{LevelFilter, Log, Metadata, Record};
 use support::alone::alone;
 use support::metp::Metp;
@@ -15,6 +14,8 @@ use support::origin::Origin;
 use support::proxy::connect_from;
 use support::socks::{Client, HELLO, credentials};
 use support::{eventually, read_exactly, test_name};
+
+use crate::inprocess::Builder;
 
 /// Whoever fails to log in under this name makes the server panic.
 const MAGIC: &str = "explosive";

@@ -130,7 +130,7 @@ fn whoever_does_not_get_in_over_metp_has_a_line() {
     proxy.wait_until_idle();
 }
 
-/// A newcomer displaces whoever has said nothing for too long.
+/// A newcomer evicts whoever has said nothing for too long.
 #[test]
 fn whoever_makes_room_has_a_line() {
     let arguments = ["--log-level", "debug", "--max-connections", "2", "--max-metp-sessions", "2"];

@@ -3,7 +3,11 @@
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
 
+use mio::unix::pipe;
+use socks5d::server::{Config, Server};
 use support::origin::Origin;
 use support::proxy::{Lines, Proxy, connect, send_signal, wait_for_exit};
 use support::socks::{Client, half_close};
@@ -13,6 +17,20 @@ use support::{PATIENCE, binary, eventually, read_exactly, read_to_end};
 fn echoes(tunnel: &mut TcpStream) {
     tunnel.write_all(b"still here").expect("taken");
     assert_eq!(read_exactly(tunnel, 10), b"still here");
+}
+
+#[test]
+fn sighup_and_sigpipe_are_survived() {
+    let (mut proxy, echo) = (Proxy::start(), Origin::echo());
+    let mut tunnel = proxy.tunnel(echo.address);
+    for _ in 0..20 {
+        proxy.signal(libc::SIGHUP);
+        proxy.signal(libc::SIGPIPE);
+        echoes(&mut tunnel);
+    }
+    proxy.stderr.wait_for(|line| line.contains("SIGHUP"));
+    assert!(proxy.running());
+    echoes(&mut proxy.tunnel(echo.address));
 }
 
 /// Those whose default is to end or to stop a process, and that others send by mistake: an operator who knows
@@ -240,4 +258,19 @@ fn without_a_terminal_sighup_is_a_note() {
     }
     send_signal(&child, libc::SIGTERM);
     assert_eq!(wait_for_exit(&mut child, PATIENCE).code(), Some(0));
+}
+
+/// More signals than are taken in one turn, and the one that counts behind them.
+#[test]
+fn a_signal_behind_very_many_is_heard() {
+    let (mut sender, receiver) = pipe::new().expect("a pipe");
+    let byte = |signal: i32| u8::try_from(signal).expect("signals are small");
+    sender.write_all(&[byte(libc::SIGHUP); 60_000]).expect("a pipe holds 65536 bytes");
+    sender.write_all(&[byte(libc::SIGINT)]).expect("a pipe holds 65536 bytes");
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let config = Config { signals: Some(receiver), ..Config::default() };
+        tell.send(Server::bind(config).and_then(Server::run).is_ok())
+    });
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(true));
 }

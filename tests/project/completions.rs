@@ -7,10 +7,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::documents::options::{Opt, options};
 use metp_protocol::verbs;
 use socks5d::state::knobs::{KNOBS, Knob};
 use socks5d::state::settings::Settings;
+
+use super::documents::options::{Opt, options};
 
 const PROGRAMS: [&str; 2] = ["client", "socks5d"];
 

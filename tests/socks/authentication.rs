@@ -4,13 +4,14 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Instant;
 
-use crate::inprocess::Inprocess;
 use support::origin::Origin;
 use support::proxy::{Builder, Proxy};
 use support::socks::{
     CHOSEN, Client, DENIED, HELLO, WELCOME, connect_request, credentials, half_close,
 };
 use support::{SOON, eventually, noise, read_to_end};
+
+use crate::inprocess::Inprocess;
 
 /// Sends a greeting and a login; all that the server answers before it closes or waits for a request.
 fn answer(mut client: Client, name: &[u8], password: &[u8]) -> Vec<u8> {
@@ -34,7 +35,7 @@ fn users_and_the_administrator_may_use_socks() {
 }
 
 /// RFC 1929 §2: "If the server returns a failure, it MUST close the connection." At once, and with a FIN: the
-/// time for a goodbye is off. What the client has sent behind its login changes nothing.
+/// time for lingering is off. What the client has sent behind its login changes nothing.
 #[test]
 fn a_failed_login_is_told_and_closed() {
     let proxy = Proxy::with(&["--linger-timeout", "0"]);

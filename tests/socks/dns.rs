@@ -6,7 +6,6 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::inprocess::{Builder, Inprocess};
 use socket2::{Domain, Socket, Type};
 use support::origin::{Origin, closed_port, listen, unresponsive};
 use support::socks::{
@@ -14,6 +13,8 @@ use support::socks::{
     wait_until_read,
 };
 use support::{SOON, eventually, read_to_end};
+
+use crate::inprocess::{Builder, Inprocess};
 
 /// A server whose only word is its own.
 fn saying(word: &'static str) -> Origin {

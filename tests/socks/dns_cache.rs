@@ -6,12 +6,13 @@ use std::net::Ipv4Addr;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use crate::inprocess::{Builder, Inprocess};
 use socks5d::state::settings::Settings;
 use socks5d::workers::dns_cache::Ttls;
 use support::origin::Origin;
 use support::socks::{Client, name_request, reset, wait_until_read};
 use support::{SOON, eventually};
+
+use crate::inprocess::{Builder, Inprocess};
 
 fn remembering(found: u64, failed: u64) -> Inprocess {
     let time = |milliseconds| Some(Duration::from_millis(milliseconds)).filter(|t| !t.is_zero());

@@ -12,17 +12,18 @@ use std::sync::Mutex;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use crate::inprocess::{Builder, Inprocess};
 use common::thread::MARGIN_BYTES;
 use log::{LevelFilter, Log, Metadata, Record};
 use socks5d::state::settings::Settings;
 use socks5d::workers::dns_cache::Ttls;
-use socks5d::reactor::resolver::system_lookup;
+use socks5d::workers::resolver::system_lookup;
 use support::alone::{alone, alone_in, is_alone};
 use support::origin::Origin;
 use support::proxy;
 use support::socks::{Client, name_request, wait_until_read};
 use support::{eventually, read_exactly, test_name};
+
+use crate::inprocess::{Builder, Inprocess};
 
 /// What has been logged.
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());

@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::driven::Fixture;
 use socks5d::state::settings::{LocalFor, Settings};
 use support::origin::Origin;
 use support::proxy::Builder;
 use support::socks::{CHOSEN, Client, HELLO, WELCOME, connect_request, credentials, name_request};
+
+use crate::driven::Fixture;
 
 const STRANGERS: [&str; 2] = ["203.0.113.9:5000", "[2001:db8::9]:5000"];
 const NEIGHBOURS: [&str; 2] = ["127.0.0.1:5000", "[::1]:5000"];

@@ -8,7 +8,6 @@ mod dns;
 mod dns_cache;
 mod dns_shortage;
 mod driven;
-mod endless_talk;
 mod handshake;
 #[path = "../inprocess/mod.rs"]
 mod inprocess;

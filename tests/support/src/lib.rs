@@ -15,6 +15,7 @@ pub mod property;
 pub mod proxy;
 pub mod seccomp;
 pub mod socks;
+pub mod strace;
 pub mod terminal;
 pub mod usage;
 
