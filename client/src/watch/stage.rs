@@ -2,24 +2,58 @@
 //! the terminal is left as it was found. One that has no alternate screen, as the console of Linux, passes over the
 //! request for it: there the screen is cleared of what others wrote, and what others write goes below it.
 
-use std::io::{self, BufWriter};
+use std::fmt::Display;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
 use std::mem::ManuallyDrop;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::stdio::{self, Inherited};
 use ratatui::Terminal;
-use ratatui::backend::{Backend, ClearType, CrosstermBackend};
-use ratatui::crossterm::cursor::MoveTo;
-use ratatui::crossterm::terminal::{
-    Clear, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
-};
-use ratatui::crossterm::{self, execute};
+use ratatui::backend::{Backend, ClearType, TermionBackend};
+use ratatui::termion::clear::CurrentLine;
+use ratatui::termion::cursor::Goto;
+use ratatui::termion::raw::{IntoRawMode, RawTerminal};
+use ratatui::termion::screen::{ToAlternateScreen, ToMainScreen};
 
 use crate::terminal::{self, Stops};
+
+/// The raw mode of the controlling terminal. A panic ends it, too, in whatever thread that is.
+#[derive(Clone, Default)]
+struct RawMode(Arc<Mutex<Option<RawTerminal<File>>>>);
+
+impl RawMode {
+    /// Begins the raw mode, unless it has begun. The mode before it is kept.
+    fn begin(&self) -> io::Result<()> {
+        let mut raw = self.lock();
+        if raw.is_none() {
+            let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
+            *raw = Some(terminal.into_raw_mode()?);
+        }
+        Ok(())
+    }
+
+    /// Ends the raw mode: the terminal gets back the mode that it had before.
+    fn end(&self) -> io::Result<()> {
+        let mut raw = self.lock();
+        if let Some(terminal) = raw.as_ref() {
+            terminal.suspend_raw_mode()?;
+        }
+        *raw = None;
+        Ok(())
+    }
+
+    /// No code that holds the lock leaves it half done.
+    fn lock(&self) -> MutexGuard<'_, Option<RawTerminal<File>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Its own destructor is not run: it panics when the terminal is gone and nobody can be told.
 pub struct Stage {
     /// Where to draw.
-    pub terminal: ManuallyDrop<Terminal<CrosstermBackend<BufWriter<Inherited>>>>,
+    pub terminal: ManuallyDrop<Terminal<TermionBackend<BufWriter<Inherited>>>>,
+    raw: RawMode,
 }
 
 impl Stage {
@@ -28,20 +62,23 @@ impl Stage {
     /// # Errors
     /// If it cannot be had.
     pub fn enter() -> io::Result<Self> {
+        let raw = RawMode::default();
         let hook = std::panic::take_hook();
+        let raw_of_hook = raw.clone();
         std::panic::set_hook(Box::new(move |panic| {
             // What is said of the panic is to be read.
-            let _ = restore();
+            let _ = restore(&raw_of_hook);
             hook(panic);
         }));
-        let entered = enable_raw_mode()
-            .and_then(|()| execute!(stdio::stdout(), EnterAlternateScreen))
-            .and_then(|()| Terminal::new(CrosstermBackend::new(BufWriter::new(stdio::stdout()))));
+        let entered = raw
+            .begin()
+            .and_then(|()| write(&ToAlternateScreen))
+            .and_then(|()| Terminal::new(TermionBackend::new(BufWriter::new(stdio::stdout()))));
         if entered.is_err() {
             // It may have got half of the way.
-            let _ = restore();
+            let _ = restore(&raw);
         }
-        let mut stage = Stage { terminal: ManuallyDrop::new(entered?) };
+        let mut stage = Stage { terminal: ManuallyDrop::new(entered?), raw };
         // Only what differs from a blank screen would be drawn, over whatever is there.
         stage.forget()?;
         Ok(stage)
@@ -63,9 +100,9 @@ impl Stage {
     /// If the terminal is gone.
     pub fn enter_again(&mut self) -> io::Result<()> {
         // A mode that is believed to be raw already is not set again.
-        disable_raw_mode()?;
-        enable_raw_mode()?;
-        execute!(stdio::stdout(), EnterAlternateScreen)?;
+        self.raw.end()?;
+        self.raw.begin()?;
+        write(&ToAlternateScreen)?;
         self.forget()
     }
 
@@ -83,7 +120,7 @@ impl Stage {
     fn leave(&mut self) -> io::Result<()> {
         self.terminal.show_cursor()?;
         last_line()?;
-        restore()
+        restore(&self.raw)
     }
 }
 
@@ -92,7 +129,7 @@ impl Drop for Stage {
         // There is nobody left to tell if this fails: the terminal may be gone.
         let _ = self.terminal.show_cursor();
         let _ = last_line();
-        let _ = restore();
+        let _ = restore(&self.raw);
     }
 }
 
@@ -100,11 +137,15 @@ impl Drop for Stage {
 /// place of the cursor.
 fn last_line() -> io::Result<()> {
     // More lines than any terminal has: it stops at its last.
-    let line = Clear(crossterm::terminal::ClearType::CurrentLine);
-    execute!(stdio::stdout(), MoveTo(0, 998), line)
+    write(&format_args!("{}{CurrentLine}", Goto(1, 999)))
 }
 
-fn restore() -> io::Result<()> {
-    disable_raw_mode()?;
-    execute!(stdio::stdout(), LeaveAlternateScreen)
+fn restore(raw: &RawMode) -> io::Result<()> {
+    raw.end()?;
+    write(&ToMainScreen)
+}
+
+/// Writes control sequences at once.
+fn write(sequences: &dyn Display) -> io::Result<()> {
+    stdio::stdout().write_all(sequences.to_string().as_bytes())
 }
