@@ -2,15 +2,15 @@
 
 use metp_protocol::Command;
 
-use crate::conversation::{Conversation, Failure};
+use crate::conversation::{Failure, Session};
 use crate::{fields, render};
 
 /// Lines of an answer that is no list: each is another figure.
-const MOST_FIGURES: usize = 256;
+const MAX_FIGURES: usize = 256;
 
 /// What kind of lines an answer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum AnswerKind {
     /// None: it has been done.
     Done,
     /// None: so many connections have been cut.
@@ -33,36 +33,38 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct Answer {
     /// What it holds.
-    pub kind: Kind,
+    pub kind: AnswerKind,
     /// What followed the code of the status line.
     pub text: String,
     /// The lines of its body, fit to print.
     pub lines: Vec<String>,
 }
 
-impl Kind {
+impl AnswerKind {
     /// What a command is answered with.
     pub fn of(command: &Command) -> Self {
         match command {
-            Command::GetMetrics => Kind::Metrics,
-            Command::GetAllMetrics => Kind::Figures,
-            Command::Info | Command::Capabilities => Kind::Pairs,
-            Command::Users => Kind::Users,
-            Command::GetLogs(_) => Kind::Records,
-            Command::UserMetrics(_) | Command::Connections(_) | Command::ConfigGet(_) => Kind::Rows,
-            Command::Kill(_) | Command::KillUser(_) => Kind::Killed,
-            _ => Kind::Done,
+            Command::GetMetrics => AnswerKind::Metrics,
+            Command::GetAllMetrics => AnswerKind::Figures,
+            Command::Info | Command::Capabilities => AnswerKind::Pairs,
+            Command::Users => AnswerKind::Users,
+            Command::GetLogs(_) => AnswerKind::Records,
+            Command::UserMetrics(_) | Command::Connections(_) | Command::ConfigGet(_) => {
+                AnswerKind::Rows
+            }
+            Command::Kill(_) | Command::KillUser(_) => AnswerKind::Killed,
+            _ => AnswerKind::Done,
         }
     }
 
     /// Whether its lines are a list of any length, each of which stands for itself.
     pub fn is_list(self) -> bool {
-        matches!(self, Kind::Users | Kind::Records | Kind::Rows)
+        matches!(self, AnswerKind::Users | AnswerKind::Records | AnswerKind::Rows)
     }
 
     /// Whether lines follow the status line.
     pub fn has_body(self) -> bool {
-        !matches!(self, Kind::Done | Kind::Killed)
+        !matches!(self, AnswerKind::Done | AnswerKind::Killed)
     }
 }
 
@@ -71,15 +73,11 @@ impl Answer {
     ///
     /// # Errors
     /// If the body breaks off, or never ends.
-    pub fn read(
-        kind: Kind,
-        text: String,
-        conversation: &mut Conversation,
-    ) -> Result<Self, Failure> {
+    pub fn read(kind: AnswerKind, text: String, session: &mut Session) -> Result<Self, Failure> {
         let mut lines = Vec::new();
         if kind.has_body() {
-            conversation.body(|line| {
-                if lines.len() >= MOST_FIGURES {
+            session.body(|line| {
+                if lines.len() >= MAX_FIGURES {
                     let text = "The server's metrics are too long".to_owned();
                     return Err(Failure::Broken(text));
                 }
@@ -95,10 +93,10 @@ impl Answer {
     /// Whether it holds what it has to.
     fn check(&self) -> Result<(), Failure> {
         let whole = match self.kind {
-            Kind::Metrics => return render::metrics(&self.lines).map(drop),
-            Kind::Figures | Kind::Pairs => !self.lines.is_empty(),
-            Kind::Killed => fields::digits(&self.text, "killed").is_some(),
-            Kind::Done | Kind::Users | Kind::Records | Kind::Rows => true,
+            AnswerKind::Metrics => return render::metrics(&self.lines).map(drop),
+            AnswerKind::Figures | AnswerKind::Pairs => !self.lines.is_empty(),
+            AnswerKind::Killed => fields::digits(&self.text, "killed").is_some(),
+            AnswerKind::Done | AnswerKind::Users | AnswerKind::Records | AnswerKind::Rows => true,
         };
         let broken = || Failure::Broken("The server's answer is incomplete".to_owned());
         if whole { Ok(()) } else { Err(broken()) }

@@ -4,9 +4,9 @@ use std::io::LineWriter;
 
 use common::stdio::{self, Inherited};
 
-use crate::answer::{Answer, Kind};
-use crate::args::{Args, Live, Password, shown_option};
-use crate::conversation::{Conversation, Failure, Server};
+use crate::answer::{Answer, AnswerKind};
+use crate::args::{Args, Live, PasswordSource, shown_option};
+use crate::conversation::{Failure, Server, Session};
 use crate::document::Document;
 use crate::order::Order;
 use crate::output::Output;
@@ -22,9 +22,9 @@ pub fn talk(args: Args) -> Result<(), Failure> {
     let Args { servers, wait, login, json, quiet, tasks, live } = args;
     let name = login.name;
     let password = match login.password {
-        Password::Given(password) => password,
-        Password::In(path) => password::from_file(&path)?,
-        Password::Asked => password::ask(&name)?,
+        PasswordSource::Given(password) => password,
+        PasswordSource::File(path) => password::from_file(&path)?,
+        PasswordSource::Prompt => password::ask(&name)?,
     };
     let orders = tasks.into_iter().map(Order::new).collect::<Result<Vec<Order>, Failure>>()?;
     let is_only = servers.len() == 1;
@@ -34,7 +34,11 @@ pub fn talk(args: Args) -> Result<(), Failure> {
         let output = Output::new(&server, is_only, quiet);
         let (name, password) = (name.clone(), password.clone());
         let server = Server { host: server.host, port: server.port, name, password, wait, output };
-        server.output.announce(&render::connecting(&server.host, server.port, &server.name));
+        server.output.eprint_unlabelled(&render::connecting(
+            &server.host,
+            server.port,
+            &server.name,
+        ));
         match all_orders(&orders, &server, json) {
             Ok(refused) => {
                 first = first.or(refused);
@@ -97,11 +101,11 @@ struct Call<'a> {
 impl Call<'_> {
     /// Returns the exit code of the first command that was refused.
     fn give_all(&mut self, orders: &[Order], server: &Server) -> Result<Option<u8>, Failure> {
-        let mut conversation = server.log_in()?;
+        let mut session = server.log_in()?;
         let mut first = None;
         let mut left = false;
         for order in orders {
-            let answer = self.give(order, &mut conversation);
+            let answer = self.give(order, &mut session);
             if let Some(document) = &mut self.document {
                 document.add(order, &answer)?;
             }
@@ -109,7 +113,7 @@ impl Call<'_> {
                 Ok(_) => left |= order.leaves(),
                 Err(failure) if failure.ends_session() => return Err(failure),
                 Err(failure) => {
-                    self.output.complain(&refusal::shown(order, &failure));
+                    self.output.eprint_line(&refusal::shown(order, &failure));
                     first.get_or_insert(failure.exit_code());
                 }
             }
@@ -119,38 +123,38 @@ impl Call<'_> {
         }
         // A server that is closing down may say so before it hears QUIT.
         let closing = orders.iter().any(Order::closes_down);
-        match if left { Ok(()) } else { conversation.quit() } {
+        match if left { Ok(()) } else { session.quit() } {
             Err(failure) if !closing => return Err(failure),
             _ => {}
         }
         if self.document.is_none() {
-            self.output.mention(render::CLOSED.as_bytes())?;
+            self.output.print_unless_quiet(render::CLOSED.as_bytes())?;
         }
         Ok(first)
     }
 
     /// Gives one command and shows the answer, of a document only if it is a list.
-    fn give(&mut self, order: &Order, conversation: &mut Conversation) -> Result<Answer, Failure> {
+    fn give(&mut self, order: &Order, session: &mut Session) -> Result<Answer, Failure> {
         let text = match (&order.line, &order.command) {
-            (Some(line), _) => conversation.say_line(line)?,
+            (Some(line), _) => session.say_line(line)?,
             (None, Some(command)) => {
                 if let Some(verb) = order.new_verb() {
-                    conversation.require(shown_option(order.option), &[&verb])?;
+                    session.require(shown_option(order.option), &[&verb])?;
                 }
-                conversation.command(command)?
+                session.command(command)?
             }
             (None, None) => String::new(),
         };
         let kind = order.kind();
         if kind.is_list() {
-            self.show_list(order, &text, conversation)?;
+            self.show_list(order, &text, session)?;
             return Ok(Answer { kind, text, lines: Vec::new() });
         }
-        let answer = Answer::read(kind, text, conversation)?;
+        let answer = Answer::read(kind, text, session)?;
         if self.document.is_none() {
             let raw = order.line.is_some();
             let shown = if raw { render::raw(&answer) } else { table::text(&answer)? };
-            self.output.show(shown.as_bytes())?;
+            self.output.print(shown.as_bytes())?;
         }
         Ok(answer)
     }
@@ -160,22 +164,22 @@ impl Call<'_> {
         &mut self,
         order: &Order,
         text: &str,
-        conversation: &mut Conversation,
+        session: &mut Session,
     ) -> Result<(), Failure> {
         let kind = order.kind();
         if let Some(document) = &mut self.document {
             document.begin_list(order, text)?;
-            return conversation.body(|line| document.row(order, kind, &render::text(line)));
+            return session.body(|line| document.row(order, kind, &render::text(line)));
         }
         if order.line.is_some() {
-            self.output.show(render::status(text).as_bytes())?;
-        } else if kind == Kind::Rows {
+            self.output.print(render::status(text).as_bytes())?;
+        } else if kind == AnswerKind::Rows {
             let mut table = Table::new(order.command.as_ref(), self.output.style());
-            let all = conversation
-                .body(|line| self.output.show(table.add(render::text(line)).as_bytes()));
+            let all =
+                session.body(|line| self.output.print(table.add(render::text(line)).as_bytes()));
             // What came before it broke off is shown, too.
-            return self.output.show(table.end().as_bytes()).and(all);
+            return self.output.print(table.end().as_bytes()).and(all);
         }
-        conversation.body(|line| self.output.show(render::line(line).as_bytes()))
+        session.body(|line| self.output.print(render::line(line).as_bytes()))
     }
 }

@@ -9,21 +9,21 @@ use std::time::{Duration, Instant};
 use common::thread;
 use metp_protocol::{Command, END_OF_BODY, PreAuthCommand, Status};
 
-use crate::answer::{Answer, Kind};
+use crate::answer::{Answer, AnswerKind};
 use crate::output::Output;
 use crate::{refusal, render};
 
 /// How long anything may take that the client waits for.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long nothing may come, while events are waited for, until the server is asked whether it is there.
-const QUIET: Duration = Duration::from_secs(5);
+const PING_AFTER: Duration = Duration::from_secs(5);
 
 /// What is left of a wait that went by while the program was stopped.
-const INSTANT: Duration = Duration::from_millis(1);
+const RESUME_TIMEOUT: Duration = Duration::from_millis(1);
 
 /// The longest line that is taken from a server, in octets; METP's own limit is far below.
-const LONGEST_LINE: u64 = 4096;
+const LINE_LIMIT_BYTES: u64 = 4096;
 
 /// Why a call did not do what it should. Displays as the line for stderr.
 #[derive(Debug)]
@@ -110,14 +110,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Connects and logs in, which may take `time` in all, or [`PATIENCE`] if that is shorter.
+    /// Connects and logs in, which may take `time` in all, or [`REPLY_TIMEOUT`] if that is shorter.
     ///
     /// # Errors
-    /// Those of [`Conversation::open`].
-    pub fn log_in_once(&self, time: Duration) -> Result<Conversation, Failure> {
+    /// Those of [`Session::open`].
+    pub fn log_in_once(&self, time: Duration) -> Result<Session, Failure> {
         let (name, password) = (self.name.clone(), self.password.clone());
         let login = PreAuthCommand::Auth { name, password }.encode();
-        Conversation::open(&self.host, self.port, time.min(PATIENCE), login)
+        Session::open(&self.host, self.port, time.min(REPLY_TIMEOUT), login)
     }
 }
 
@@ -130,7 +130,7 @@ struct Limit {
 }
 
 impl Limit {
-    /// A limit that begins now. `time` is at most [`PATIENCE`].
+    /// A limit that begins now. `time` is at most [`REPLY_TIMEOUT`].
     fn new(time: Duration) -> Self {
         Limit { deadline: Instant::now() + time, time }
     }
@@ -164,7 +164,7 @@ impl Closer {
 }
 
 /// An open session.
-pub struct Conversation {
+pub struct Session {
     stream: BufReader<TcpStream>,
     /// The line that was read last, without its LF.
     line: Vec<u8>,
@@ -172,7 +172,7 @@ pub struct Conversation {
     verbs: Option<Vec<String>>,
 }
 
-impl Conversation {
+impl Session {
     /// Connects to the first address of `host` that answers, greets, and logs in with this line: all within `time`.
     ///
     /// Both lines are sent in one segment: the server may evict a session that has greeted and not logged in
@@ -198,21 +198,21 @@ impl Conversation {
         };
         let stream = connect(host, port, time).map_err(unreachable)?;
         let limits =
-            stream.set_write_timeout(Some(PATIENCE)).and_then(|()| stream.set_nodelay(true));
+            stream.set_write_timeout(Some(REPLY_TIMEOUT)).and_then(|()| stream.set_nodelay(true));
         limits.map_err(unreachable)?;
         let stream = BufReader::new(stream);
-        let mut conversation = Conversation { stream, line: Vec::new(), verbs: None };
+        let mut session = Session { stream, line: Vec::new(), verbs: None };
         let greeting = PreAuthCommand::Hello.encode().into_iter();
-        conversation.say(Some(greeting.chain(login.clone()).flatten().collect()))?;
-        conversation.expect_ok_within(limit).map_err(|failure| match failure {
+        session.say(Some(greeting.chain(login.clone()).flatten().collect()))?;
+        session.expect_ok_within(limit).map_err(|failure| match failure {
             Failure::Broken(_) | Failure::Lost(_) | Failure::Unreachable(_) => failure,
             other => Failure::Broken(format!("No METP/1.0 server: {other}")),
         })?;
         if login.is_none() {
-            conversation.say(None)?;
+            session.say(None)?;
         }
-        conversation.expect_ok_within(limit)?;
-        Ok(conversation)
+        session.expect_ok_within(limit)?;
+        Ok(session)
     }
 
     /// What ends it from another thread.
@@ -271,7 +271,7 @@ impl Conversation {
             Err(Failure::Refused(_)) => return Ok(Vec::new()),
             Err(failure) => return Err(failure),
         };
-        let told = Answer::read(Kind::Pairs, text, self)?;
+        let told = Answer::read(AnswerKind::Pairs, text, self)?;
         let list = told.lines.iter().find_map(|line| line.strip_prefix("verbs="));
         Ok(list.unwrap_or_default().split(',').map(str::to_owned).collect())
     }
@@ -283,7 +283,7 @@ impl Conversation {
     pub fn event(&mut self) -> Result<(String, String), Failure> {
         let mut asked = false;
         loop {
-            if !self.hears(QUIET)? {
+            if !self.hears(PING_AFTER)? {
                 // Whether it is still there, and we are still somebody to it.
                 if std::mem::replace(&mut asked, true) {
                     return Err(lost(io::ErrorKind::TimedOut.into()));
@@ -291,7 +291,7 @@ impl Conversation {
                 self.say(Command::Ping(None).encode())?;
                 continue;
             }
-            self.read_line(Limit::new(PATIENCE))?;
+            self.read_line(Limit::new(REPLY_TIMEOUT))?;
             let text = self.text();
             match Status::parse(&self.line) {
                 Some(Status::EVENT) => {
@@ -350,7 +350,7 @@ impl Conversation {
         mut each: impl FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         loop {
-            self.read_line(Limit::new(PATIENCE))?;
+            self.read_line(Limit::new(REPLY_TIMEOUT))?;
             if self.line == END_OF_BODY.as_bytes() {
                 return Ok(());
             }
@@ -380,7 +380,7 @@ impl Conversation {
     }
 
     fn expect_ok(&mut self) -> Result<(), Failure> {
-        self.expect_ok_within(Limit::new(PATIENCE))
+        self.expect_ok_within(Limit::new(REPLY_TIMEOUT))
     }
 
     fn expect_ok_within(&mut self, limit: Limit) -> Result<(), Failure> {
@@ -414,7 +414,7 @@ impl Conversation {
                 let mut left = limit.left();
                 if interrupted {
                     // If the program was stopped, the answer has come meanwhile.
-                    left = left.max(INSTANT);
+                    left = left.max(RESUME_TIMEOUT);
                 }
                 if left.is_zero() {
                     return Err(limit.lost(io::ErrorKind::TimedOut.into()));
@@ -430,7 +430,7 @@ impl Conversation {
                     Err(error) => return Err(limit.lost(error)),
                 }
             }
-            let room = LONGEST_LINE.saturating_sub(self.line.len() as u64);
+            let room = LINE_LIMIT_BYTES.saturating_sub(self.line.len() as u64);
             if room == 0 {
                 break;
             }
@@ -440,7 +440,7 @@ impl Conversation {
         }
         match self.line.pop() {
             Some(b'\n') => {}
-            Some(_) if self.line.len() as u64 + 1 >= LONGEST_LINE => {
+            Some(_) if self.line.len() as u64 + 1 >= LINE_LIMIT_BYTES => {
                 return Err(Failure::Broken("The server's line is too long".to_owned()));
             }
             _ => return Err(Failure::Lost("The server closed the connection".to_owned())),
@@ -453,7 +453,7 @@ impl Conversation {
 }
 
 fn lost(error: io::Error) -> Failure {
-    Limit::new(PATIENCE).lost(error)
+    Limit::new(REPLY_TIMEOUT).lost(error)
 }
 
 /// Connects to one address after the other; the look-up and all attempts share the time.

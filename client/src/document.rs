@@ -6,7 +6,7 @@ use std::io::Write;
 use metp_protocol::text::Escaped;
 use serde_json::{Value, json};
 
-use crate::answer::{Answer, Kind};
+use crate::answer::{Answer, AnswerKind};
 use crate::conversation::{Failure, Server};
 use crate::order::Order;
 use crate::{json, refusal, render};
@@ -54,7 +54,7 @@ impl<W: Write> Document<W> {
     }
 
     /// Adds a line of the list, which is fit to print.
-    pub fn row(&mut self, order: &Order, kind: Kind, line: &str) -> Result<(), Failure> {
+    pub fn row(&mut self, order: &Order, kind: AnswerKind, line: &str) -> Result<(), Failure> {
         let row = if order.line.is_some() { line.into() } else { json::row(kind, line) };
         let followed =
             self.list.as_mut().is_some_and(|list| std::mem::replace(&mut list.followed, true));
@@ -162,14 +162,14 @@ mod tests {
         let answer =
             |kind, text: &str| Ok(Answer { kind, text: text.to_owned(), lines: Vec::new() });
         let text = written(None, |document| {
-            document.add(&kill, &answer(Kind::Killed, "OK killed=1"))?;
+            document.add(&kill, &answer(AnswerKind::Killed, "OK killed=1"))?;
             document.begin_list(&users, "OK")?;
-            document.row(&users, Kind::Users, "a user")?;
-            document.row(&users, Kind::Users, "b admin")?;
-            document.add(&users, &answer(Kind::Users, ""))?;
+            document.row(&users, AnswerKind::Users, "a user")?;
+            document.row(&users, AnswerKind::Users, "b admin")?;
+            document.add(&users, &answer(AnswerKind::Users, ""))?;
             document.begin_list(&raw, "OK")?;
-            document.row(&raw, Kind::Users, "a user")?;
-            document.add(&raw, &answer(Kind::Users, ""))
+            document.row(&raw, AnswerKind::Users, "a user")?;
+            document.add(&raw, &answer(AnswerKind::Users, ""))
         });
         assert_eq!(
             text,
@@ -214,7 +214,7 @@ mod tests {
         let users = order(Command::Users, None);
         let text = written(Some(&failure()), |document| {
             document.begin_list(&users, "OK")?;
-            document.row(&users, Kind::Users, "a user")?;
+            document.row(&users, AnswerKind::Users, "a user")?;
             document.add(&users, &Err(failure()))
         });
         let value: Value = serde_json::from_str(&text).unwrap();
@@ -236,7 +236,7 @@ mod tests {
             document.begin_list(&users, "OK")?;
             document.add(
                 &users,
-                &Ok(Answer { kind: Kind::Users, text: String::new(), lines: Vec::new() }),
+                &Ok(Answer { kind: AnswerKind::Users, text: String::new(), lines: Vec::new() }),
             )?;
             document.add(&users, &Err(Failure::Refused("Bad Request [SELF] no".to_owned())))
         });

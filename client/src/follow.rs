@@ -7,10 +7,10 @@ use common::thread;
 use metp_protocol::{Command, LogSelection, Topic, Topics};
 use serde_json::{Value, json};
 
-use crate::conversation::{Conversation, Failure, Server};
-use crate::output::show;
-use crate::retry::Sessions;
-use crate::table::Style;
+use crate::conversation::{Failure, Server, Session};
+use crate::output::print;
+use crate::retry::Reconnect;
+use crate::table::TableStyle;
 use crate::{fields, json, refusal, render, units};
 
 /// What the reply of the server to the request was: RFC 1928 §6.
@@ -74,57 +74,57 @@ pub fn follow_all(servers: &[Server], json: bool, last: u64) -> Result<(), Failu
 /// Shows the newest records of one server, then requests until the server or the reader ends it. After a restart
 /// of the server it goes on.
 fn follow(server: &Server, json: bool, last: u64) -> Result<(), Failure> {
-    let mut conversation = subscribed(server.log_in()?)?;
+    let mut session = subscribed(server.log_in()?)?;
     if last > 0 {
         show_records(server, json, last)?;
     }
-    let style = Style::of_stdout();
-    let mut sessions = Sessions::begun(server);
+    let style = TableStyle::of_stdout();
+    let mut sessions = Reconnect::begun(server);
     loop {
-        let Err(ended) = events(server, &mut conversation, json, style) else { return Ok(()) };
-        conversation = sessions.again(ended, subscribed)?;
+        let Err(ended) = events(server, &mut session, json, style) else { return Ok(()) };
+        session = sessions.again(ended, subscribed)?;
     }
 }
 
-fn subscribed(mut conversation: Conversation) -> Result<Conversation, Failure> {
-    conversation.require("-f", &["SUBSCRIBE"])?;
+fn subscribed(mut session: Session) -> Result<Session, Failure> {
+    session.require("-f", &["SUBSCRIBE"])?;
     let topics = Topics::default().with(Topic::Logs);
-    conversation.command(&Command::Subscribe(topics, Duration::from_secs(1)))?;
-    Ok(conversation)
+    session.command(&Command::Subscribe(topics, Duration::from_secs(1)))?;
+    Ok(session)
 }
 
 /// The newest records, as `-g` shows them, from a session of its own: those that end from now on are in the
 /// subscription.
 fn show_records(server: &Server, json: bool, last: u64) -> Result<(), Failure> {
-    let mut conversation = server.log_in()?;
-    conversation.command(&Command::GetLogs(LogSelection { last: Some(last), user: None }))?;
-    conversation.body(|line| match json {
+    let mut session = server.log_in()?;
+    session.command(&Command::GetLogs(LogSelection { last: Some(last), user: None }))?;
+    session.body(|line| match json {
         true => show_object(server, json::record(&render::text(line))),
-        false => server.output.show(render::line(line).as_bytes()),
+        false => server.output.print(render::line(line).as_bytes()),
     })?;
-    conversation.quit()
+    session.quit()
 }
 
 /// Shows what is over, until the session is.
 fn events(
     server: &Server,
-    conversation: &mut Conversation,
+    session: &mut Session,
     json: bool,
-    style: Style,
+    style: TableStyle,
 ) -> Result<(), Failure> {
     let output = &server.output;
     loop {
-        let (topic, event) = conversation.event()?;
+        let (topic, event) = session.event()?;
         match (topic.as_str(), json) {
             ("lost", true) => {
                 show_object(server, json!({ "lost": json::digits(&event, "count") }))?;
             }
             ("lost", false) => {
                 let count = fields::digits(&event, "count").unwrap_or("0");
-                output.complain(&format_args!("{count} requests were missed"));
+                output.eprint_line(&format_args!("{count} requests were missed"));
             }
             ("logs", true) => show_object(server, json::object(&event))?,
-            ("logs", false) => output.show(line(&event, style).as_bytes())?,
+            ("logs", false) => output.print(line(&event, style).as_bytes())?,
             // A later version may tell of more.
             _ => {}
         }
@@ -140,11 +140,11 @@ fn show_object(server: &Server, object: Value) -> Result<(), Failure> {
         }
         (_, object) => object,
     };
-    show(format!("{object}\n").as_bytes())
+    print(format!("{object}\n").as_bytes())
 }
 
 /// `[time] user source destination reply up down duration reason`
-fn line(event: &str, style: Style) -> String {
+fn line(event: &str, style: TableStyle) -> String {
     let word = |key| fields::value(event, key).unwrap_or("-");
     let size = |key| {
         let digits = fields::digits(event, key).unwrap_or("0");
@@ -178,12 +178,14 @@ mod tests {
     #[test]
     fn a_request_is_a_line() {
         assert_eq!(
-            line(EVENT, Style::default()),
+            line(EVENT, TableStyle::default()),
             "[2026-11-24T10:00:00Z] alice 192.0.2.1:5000 example.com:443 succeeded 78 1187000 0.120 \
              finished\n"
         );
-        let human = line(EVENT, Style { human: true, ..Style::default() });
+        let human = line(EVENT, TableStyle { human: true, ..TableStyle::default() });
         assert!(human.contains(" 78B 1.1MiB "), "{human}");
-        assert!(line(&EVENT.replace("reply=0", "reply=99"), Style::default()).contains(" 99 78 "));
+        assert!(
+            line(&EVENT.replace("reply=0", "reply=99"), TableStyle::default()).contains(" 99 78 ")
+        );
     }
 }

@@ -2,11 +2,11 @@
 
 use serde_json::{Map, Number, Value, json};
 
-use crate::answer::{Answer, Kind};
+use crate::answer::{Answer, AnswerKind};
 use crate::fields;
 
 /// Keys whose values are words, whatever they look like. All others are numbers if they look like one.
-const WORDS: [&str; 20] = [
+const STRING_KEYS: [&str; 20] = [
     "implementation",
     "version",
     "protocol",
@@ -29,24 +29,26 @@ const WORDS: [&str; 20] = [
     "text",
 ];
 /// Keys whose values are lists.
-const LISTS: [&str; 2] = ["verbs", "topics"];
+const LIST_KEYS: [&str; 2] = ["verbs", "topics"];
 
 /// What an answer holds, unless that is a list.
 pub fn result(answer: &Answer) -> Value {
     let lines = &answer.lines;
     match answer.kind {
-        Kind::Killed => json!({ "killed": digits(&answer.text, "killed") }),
-        Kind::Metrics | Kind::Figures => pairs(lines, ':'),
-        Kind::Pairs => pairs(lines, '='),
-        Kind::Done | Kind::Users | Kind::Records | Kind::Rows => Value::Null,
+        AnswerKind::Killed => json!({ "killed": digits(&answer.text, "killed") }),
+        AnswerKind::Metrics | AnswerKind::Figures => pairs(lines, ':'),
+        AnswerKind::Pairs => pairs(lines, '='),
+        AnswerKind::Done | AnswerKind::Users | AnswerKind::Records | AnswerKind::Rows => {
+            Value::Null
+        }
     }
 }
 
 /// What a line of a list holds.
-pub fn row(kind: Kind, line: &str) -> Value {
+pub fn row(kind: AnswerKind, line: &str) -> Value {
     match kind {
-        Kind::Users => words(line, &["user", "role"]),
-        Kind::Records => record(line),
+        AnswerKind::Users => words(line, &["user", "role"]),
+        AnswerKind::Records => record(line),
         _ => object(line),
     }
 }
@@ -81,8 +83,8 @@ fn pairs(lines: &[String], between: char) -> Value {
 fn value(key: &str, text: &str) -> Value {
     match text {
         "-" => Value::Null,
-        _ if LISTS.contains(&key) => text.split(',').collect(),
-        _ if WORDS.contains(&key) => text.into(),
+        _ if LIST_KEYS.contains(&key) => text.split(',').collect(),
+        _ if STRING_KEYS.contains(&key) => text.into(),
         _ => number(text).unwrap_or_else(|| text.into()),
     }
 }
@@ -156,12 +158,12 @@ mod tests {
         ] {
             assert_eq!(shown(&format!("up={number}")), format!("{{\"up\":{number}}}"));
             let killed = Answer {
-                kind: Kind::Killed,
+                kind: AnswerKind::Killed,
                 text: format!("OK killed={number}"),
                 lines: Vec::new(),
             };
             assert_eq!(result(&killed).to_string(), format!("{{\"killed\":{number}}}"));
-            let record = row(Kind::Records, &format!("[x] a b c {number}"));
+            let record = row(AnswerKind::Records, &format!("[x] a b c {number}"));
             assert_eq!(record["bytes"].to_string(), number);
         }
     }
@@ -173,10 +175,10 @@ mod tests {
             result(&Answer { kind, text: "OK killed=2".to_owned(), lines })
         };
         for (kind, lines, shape) in [
-            (Kind::Done, &[][..], json!(null)),
-            (Kind::Killed, &[], json!({"killed": 2})),
+            (AnswerKind::Done, &[][..], json!(null)),
+            (AnswerKind::Killed, &[], json!({"killed": 2})),
             (
-                Kind::Metrics,
+                AnswerKind::Metrics,
                 &[
                     "HISTORICAL_CONNECTIONS: 1",
                     "CURRENT_CONNECTIONS:    0",
@@ -185,16 +187,16 @@ mod tests {
                 json!({"historical_connections": 1, "current_connections": 0, "bytes_transferred": 5}),
             ),
             (
-                Kind::Pairs,
+                AnswerKind::Pairs,
                 &["version=0.1.0", "verbs=A,B", "uptime=1.5", "closing-in=-", "pid=7"],
                 json!({"version": "0.1.0", "verbs": ["A", "B"], "uptime": 1.5, "closing_in": null, "pid": 7}),
             ),
         ] {
             assert_eq!(answer(kind, lines), shape, "{kind:?}");
         }
-        assert_eq!(row(Kind::Users, "007 admin"), json!({"user": "007", "role": "admin"}));
+        assert_eq!(row(AnswerKind::Users, "007 admin"), json!({"user": "007", "role": "admin"}));
         assert_eq!(
-            row(Kind::Records, "[2025-06-28T14:32:10Z] alice 192.0.2.1 [::1]:80 1024"),
+            row(AnswerKind::Records, "[2025-06-28T14:32:10Z] alice 192.0.2.1 [::1]:80 1024"),
             json!({"time": "2025-06-28T14:32:10Z", "user": "alice", "source": "192.0.2.1",
                    "destination": "[::1]:80", "bytes": 1024})
         );

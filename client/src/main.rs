@@ -1,6 +1,6 @@
 //! The command line of METP: opens a session, gives the commands, shows what the server says.
 //!
-//! `args` knows the command line, `order` and `call` what it asks for, `conversation` the protocol, `answer` what comes back;
+//! `args` knows the command line, `order` and `call` what it asks for, `session` the protocol, `answer` what comes back;
 //! `render` and `table` show it to people, `json` and `document` to programs, `refusal` says why it was not done, and
 //! `output` is where. `follow` and `watch` show what is going on as it happens, and `retry` waits for servers.
 //! `password` and `terminal` ask for passwords.
@@ -37,7 +37,7 @@ use std::process::ExitCode;
 use args::{Environment, Invocation};
 use common::process;
 use conversation::Failure;
-use output::{Output, show};
+use output::{Output, print};
 
 fn main() -> ExitCode {
     process::ignore_file_size_signal();
@@ -49,10 +49,10 @@ fn main() -> ExitCode {
     // If the system does not tell where they stand, they stay; nothing depends on it.
     let _ = process::erase_arguments(&args::passwords(&arguments));
     if let Err(error) = process::harden() {
-        Output::default().complain(&format_args!("client: {error}"));
+        Output::default().eprint_line(&format_args!("client: {error}"));
     }
     let done = match args::parse(arguments, &Environment { login, host, port }) {
-        Ok(Invocation::Show(text)) => show(text.as_bytes()),
+        Ok(Invocation::Show(text)) => print(text.as_bytes()),
         Ok(Invocation::Talk(args)) => call::talk(args),
         Err(usage) => Err(Failure::Usage(usage.to_string())),
     };

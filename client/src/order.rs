@@ -3,7 +3,7 @@
 use metp_protocol::text::Escaped;
 use metp_protocol::{Command, LogSelection, Role, acceptable_password, verbs};
 
-use crate::answer::Kind;
+use crate::answer::AnswerKind;
 use crate::args::{Act, PASSWORD_RULE, Task, shown_option};
 use crate::conversation::Failure;
 use crate::{password, render};
@@ -47,8 +47,8 @@ impl Order {
     }
 
     /// What kind of answer it gets.
-    pub fn kind(&self) -> Kind {
-        self.command.as_ref().map_or(Kind::Done, Kind::of)
+    pub fn kind(&self) -> AnswerKind {
+        self.command.as_ref().map_or(AnswerKind::Done, AnswerKind::of)
     }
 
     /// The line of METP, without a password: of one that is not known, the first word.

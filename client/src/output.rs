@@ -6,10 +6,10 @@ use std::io::{self, ErrorKind, Write};
 
 use common::stdio;
 
-use crate::args::Endpoint;
+use crate::args::ServerAddress;
 use crate::conversation::Failure;
 use crate::render;
-use crate::table::Style;
+use crate::table::TableStyle;
 
 /// Shows lines of one server.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +22,7 @@ pub struct Output {
 
 impl Output {
     /// For one server of a call, or the only one.
-    pub fn new(server: &Endpoint, is_only: bool, quiet: bool) -> Self {
+    pub fn new(server: &ServerAddress, is_only: bool, quiet: bool) -> Self {
         let label = format!("{}: ", render::endpoint(&server.host, server.port));
         Output { label: if is_only { String::new() } else { label }, quiet }
     }
@@ -33,58 +33,58 @@ impl Output {
     }
 
     /// How tables are to look in the room that the label leaves.
-    pub fn style(&self) -> Style {
-        let style = Style::of_stdout();
+    pub fn style(&self) -> TableStyle {
+        let style = TableStyle::of_stdout();
         let width = style.width.map(|width| width.saturating_sub(self.label.len()));
-        Style { width, ..style }
+        TableStyle { width, ..style }
     }
 
     /// Writes whole lines to standard output, at once.
     ///
     /// # Errors
     /// [`Failure::Output`].
-    pub fn show(&self, lines: &[u8]) -> Result<(), Failure> {
+    pub fn print(&self, lines: &[u8]) -> Result<(), Failure> {
         if self.label.is_empty() {
-            return show(lines);
+            return print(lines);
         }
         let mut labelled = Vec::with_capacity(lines.len().saturating_add(self.label.len()));
         for line in lines.split_inclusive(|byte| *byte == b'\n') {
             labelled.extend(self.label.as_bytes());
             labelled.extend(line);
         }
-        show(&labelled)
+        print(&labelled)
     }
 
-    /// [`show`](Output::show)s what a quiet call leaves out.
+    /// [`print`](Output::print)s what a quiet call leaves out.
     ///
     /// # Errors
     /// [`Failure::Output`].
-    pub fn mention(&self, lines: &[u8]) -> Result<(), Failure> {
-        if self.quiet { Ok(()) } else { self.show(lines) }
+    pub fn print_unless_quiet(&self, lines: &[u8]) -> Result<(), Failure> {
+        if self.quiet { Ok(()) } else { self.print(lines) }
     }
 
     /// Writes a line to standard error that names its server itself, unless the call is quiet.
-    pub fn announce(&self, line: &dyn Display) {
+    pub fn eprint_unlabelled(&self, line: &dyn Display) {
         if !self.quiet {
-            complain(line);
+            eprint_line(line);
         }
     }
 
     /// Writes a line to standard error that is no failure, unless the call is quiet.
-    pub fn remark(&self, line: &dyn Display) {
+    pub fn eprint_unless_quiet(&self, line: &dyn Display) {
         if !self.quiet {
-            self.complain(line);
+            self.eprint_line(line);
         }
     }
 
     /// Writes a line to standard error. The server that each line begins with is not named again where it cannot
     /// be reached.
-    pub fn complain(&self, line: &dyn Display) {
+    pub fn eprint_line(&self, line: &dyn Display) {
         let line = line.to_string();
         let named = self.server().map(|server| format!("{} to {server}", render::NO_CONNECTION));
         match named.and_then(|named| line.strip_prefix(&named)) {
-            Some(why) => complain(&format_args!("{}{}{why}", self.label, render::NO_CONNECTION)),
-            None => complain(&format_args!("{}{line}", self.label)),
+            Some(why) => eprint_line(&format_args!("{}{}{why}", self.label, render::NO_CONNECTION)),
+            None => eprint_line(&format_args!("{}{line}", self.label)),
         }
     }
 
@@ -99,7 +99,7 @@ impl Output {
             Failure::Reported(_) => {}
             // Whoever read the output has seen enough.
             Failure::Output(error) if error.kind() == ErrorKind::BrokenPipe => {}
-            _ => self.complain(words),
+            _ => self.eprint_line(words),
         }
     }
 }
@@ -108,14 +108,14 @@ impl Output {
 ///
 /// # Errors
 /// [`Failure::Output`].
-pub fn show(text: &[u8]) -> Result<(), Failure> {
+pub fn print(text: &[u8]) -> Result<(), Failure> {
     // Servers are followed at the same time.
     let _lines_stay_whole = io::stdout().lock();
     stdio::stdout().write_all(text).map_err(Failure::Output)
 }
 
 /// One line on stderr. If nobody reads it, the exit code still tells.
-fn complain(line: &dyn Display) {
+fn eprint_line(line: &dyn Display) {
     let _lines_stay_whole = io::stderr().lock();
     let _ = stdio::stderr().write_all(format!("{line}\n").as_bytes());
 }

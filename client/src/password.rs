@@ -13,7 +13,7 @@ use crate::conversation::Failure;
 use crate::terminal;
 
 /// Longer lines are no passwords.
-const LONGEST: u64 = 4096;
+const LINE_LIMIT_BYTES: u64 = 4096;
 
 /// Asks for the password of an account on the terminal.
 ///
@@ -79,9 +79,9 @@ fn asked(question: &str) -> Result<Vec<u8>, Failure> {
 
 fn first_line(input: impl BufRead) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
-    input.take(LONGEST).read_until(b'\n', &mut line)?;
-    if line.len() as u64 >= LONGEST && line.last() != Some(&b'\n') {
-        let text = format!("its first line has {LONGEST} bytes or more");
+    input.take(LINE_LIMIT_BYTES).read_until(b'\n', &mut line)?;
+    if line.len() as u64 >= LINE_LIMIT_BYTES && line.last() != Some(&b'\n') {
+        let text = format!("its first line has {LINE_LIMIT_BYTES} bytes or more");
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
     line.truncate(without_line_end(&line).len());
@@ -109,7 +109,7 @@ mod tests {
         assert!(first_line(&b"\nsecret\n"[..]).is_err());
         assert!(first_line(&b""[..]).is_err());
         // Half of a line is another password.
-        let long = [b'x'; LONGEST as usize];
+        let long = [b'x'; LINE_LIMIT_BYTES as usize];
         assert!(first_line(&long[..]).is_err());
         assert!(first_line(&long[1..]).is_ok());
     }

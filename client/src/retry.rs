@@ -3,18 +3,18 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::conversation::{Conversation, Failure, Server};
+use crate::conversation::{Failure, Server, Session};
 
-/// The first pause between two attempts. Each is twice as long as the one before, up to [`LONGEST_PAUSE`].
+/// The first pause between two attempts. Each is twice as long as the one before, up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause between two attempts.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// How long a session has to last for the pauses to be short again: a server that takes every session and ends
 /// it at once is not asked without a pause.
-const STEADY: Duration = Duration::from_secs(10);
+const STEADY_SESSION: Duration = Duration::from_secs(10);
 
 /// What an attempt may take at least, so that the last one is not in vain.
-const SHORTEST_ATTEMPT: Duration = Duration::from_secs(1);
+const MIN_ATTEMPT: Duration = Duration::from_secs(1);
 
 /// The pauses between attempts.
 #[derive(Debug)]
@@ -31,13 +31,13 @@ impl Default for Backoff {
 impl Backoff {
     /// The pause before the next attempt.
     pub fn pause(&mut self) -> Duration {
-        let longer = self.pause.saturating_mul(2).min(LONGEST_PAUSE);
+        let longer = self.pause.saturating_mul(2).min(MAX_PAUSE);
         std::mem::replace(&mut self.pause, longer)
     }
 
     /// A session has ended that lasted this long.
     pub fn ended_after(&mut self, lasted: Duration) {
-        if lasted >= STEADY {
+        if lasted >= STEADY_SESSION {
             *self = Backoff::default();
         }
     }
@@ -106,7 +106,7 @@ impl Attempts {
     /// How long one of them may take.
     fn time_for_one(&self) -> Duration {
         self.deadline.map_or(Duration::MAX, |deadline| {
-            deadline.saturating_duration_since(Instant::now()).max(SHORTEST_ATTEMPT)
+            deadline.saturating_duration_since(Instant::now()).max(MIN_ATTEMPT)
         })
     }
 
@@ -121,7 +121,7 @@ impl Server {
     ///
     /// # Errors
     /// Those of [`Server::log_in_once`], of the last attempt.
-    pub fn log_in(&self) -> Result<Conversation, Failure> {
+    pub fn log_in(&self) -> Result<Session, Failure> {
         let Some(wait) = self.wait.filter(|wait| !wait.is_zero()) else {
             return self.log_in_once(Duration::MAX);
         };
@@ -129,7 +129,7 @@ impl Server {
         match self.log_in_once(attempts.time_for_one()) {
             Err(failure) if failure.is_absence() => {
                 let again = |failure: &Failure| {
-                    self.output.remark(&format_args!("{failure}; trying again"));
+                    self.output.eprint_unless_quiet(&format_args!("{failure}; trying again"));
                 };
                 attempts.run(failure, again, |time| self.log_in_once(time))
             }
@@ -138,18 +138,18 @@ impl Server {
     }
 }
 
-/// Sessions with a server, one after the other: when one ends because the server has gone away, the next begins
+/// Reconnect with a server, one after the other: when one ends because the server has gone away, the next begins
 /// when it is back.
-pub struct Sessions<'a> {
+pub struct Reconnect<'a> {
     server: &'a Server,
     backoff: Backoff,
     since: Instant,
 }
 
-impl<'a> Sessions<'a> {
+impl<'a> Reconnect<'a> {
     /// A session has begun.
     pub fn begun(server: &'a Server) -> Self {
-        Sessions { server, backoff: Backoff::default(), since: Instant::now() }
+        Reconnect { server, backoff: Backoff::default(), since: Instant::now() }
     }
 
     /// After the end of a session, waits for the server to come back and begins the next one with `begin`.
@@ -160,7 +160,7 @@ impl<'a> Sessions<'a> {
     pub fn again<T>(
         &mut self,
         ended: Failure,
-        mut begin: impl FnMut(Conversation) -> Result<T, Failure>,
+        mut begin: impl FnMut(Session) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let backoff = std::mem::take(&mut self.backoff);
         let lasted = self.since.elapsed();
@@ -168,12 +168,13 @@ impl<'a> Sessions<'a> {
             return Err(ended);
         };
         let output = &self.server.output;
-        let again = |ended: &Failure| output.complain(&format_args!("{ended}; connecting again"));
+        let again =
+            |ended: &Failure| output.eprint_line(&format_args!("{ended}; connecting again"));
         let begin = |time| self.server.log_in_once(time).and_then(&mut begin);
         let begun = attempts.run(ended, again, begin)?;
         self.backoff = attempts.into_backoff();
         self.since = Instant::now();
-        output.remark(&"Connected again");
+        output.eprint_unless_quiet(&"Connected again");
         Ok(begun)
     }
 }
@@ -187,9 +188,9 @@ mod tests {
         let mut backoff = Backoff::default();
         let pauses: Vec<u128> = (0..8).map(|_| backoff.pause().as_millis()).collect();
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 2000, 2000, 2000]);
-        backoff.ended_after(STEADY - Duration::from_millis(1));
-        assert_eq!(backoff.pause(), LONGEST_PAUSE);
-        backoff.ended_after(STEADY);
+        backoff.ended_after(STEADY_SESSION - Duration::from_millis(1));
+        assert_eq!(backoff.pause(), MAX_PAUSE);
+        backoff.ended_after(STEADY_SESSION);
         assert_eq!(backoff.pause(), FIRST_PAUSE);
     }
 
@@ -199,6 +200,6 @@ mod tests {
         let mut attempts = Attempts::new(Backoff::default(), Some(Duration::from_millis(50)));
         assert!(attempts.next().is_none_or(|pause| pause <= Duration::from_millis(50)));
         let mut endless = Attempts::new(Backoff::default(), None);
-        assert!((0..100).all(|_| endless.next().is_some_and(|pause| pause <= LONGEST_PAUSE)));
+        assert!((0..100).all(|_| endless.next().is_some_and(|pause| pause <= MAX_PAUSE)));
     }
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use metp_protocol::Command;
 
-use crate::answer::{Answer, Kind};
+use crate::answer::{Answer, AnswerKind};
 use crate::conversation::Failure;
 use crate::{fields, render, terminal, units};
 
 /// How an answer is to look.
 #[derive(Clone, Copy, Default)]
-pub struct Style {
+pub struct TableStyle {
     /// Sizes and times for people.
     pub human: bool,
     /// Headings stand out.
@@ -21,21 +21,21 @@ pub struct Style {
     pub width: Option<usize>,
 }
 
-impl Style {
+impl TableStyle {
     /// What fits standard output.
     pub fn of_stdout() -> Self {
         let human = io::stdout().is_terminal();
         let width = if human { terminal::width() } else { None };
-        Style { human, colour: human && terminal::colours(), width }
+        TableStyle { human, colour: human && terminal::colours(), width }
     }
 }
 
 /// Far more than a server has keys.
-const MOST_COLUMNS: usize = 64;
+const MAX_COLUMNS: usize = 64;
 /// The columns that are left out first where there is no room.
-const DISPENSABLE: [&str; 6] = ["buffered", "peer", "idle", "applies", "unit", "last-seen"];
+const OPTIONAL_COLUMNS: [&str; 6] = ["buffered", "peer", "idle", "applies", "unit", "last-seen"];
 /// Columns of `CONNECTIONS`, for a list that is empty.
-const CONNECTIONS: [&str; 11] = [
+const CONNECTION_COLUMNS: [&str; 11] = [
     "id",
     "user",
     "source",
@@ -49,7 +49,7 @@ const CONNECTIONS: [&str; 11] = [
     "buffered",
 ];
 /// Keys whose numbers are bytes.
-const SIZES: [&str; 9] = [
+const BYTE_KEYS: [&str; 9] = [
     "up",
     "down",
     "buffered",
@@ -61,35 +61,35 @@ const SIZES: [&str; 9] = [
     "BYTES_DOWN",
 ];
 /// Keys whose numbers are seconds.
-const TIMES: [&str; 5] = ["age", "idle", "uptime", "duration", "closing-in"];
+const SECONDS_KEYS: [&str; 5] = ["age", "idle", "uptime", "duration", "closing-in"];
 
 /// The answer to a command as standard output shows it, unless that is a list.
 ///
 /// # Errors
 /// If the answer lacks what it has to have.
 pub fn text(answer: &Answer) -> Result<String, Failure> {
-    let style = Style::of_stdout();
+    let style = TableStyle::of_stdout();
     Ok(match answer.kind {
-        Kind::Done => render::DONE.to_owned(),
-        Kind::Killed => {
+        AnswerKind::Done => render::DONE.to_owned(),
+        AnswerKind::Killed => {
             let count = fields::digits(&answer.text, "killed").unwrap_or("0");
             format!("Connections cut: {count}\n")
         }
-        Kind::Metrics => render::metrics(&answer.lines)?,
-        Kind::Users | Kind::Records | Kind::Rows => String::new(),
-        Kind::Figures => list(&answer.lines, ':', style),
-        Kind::Pairs => list(&answer.lines, '=', style),
+        AnswerKind::Metrics => render::metrics(&answer.lines)?,
+        AnswerKind::Users | AnswerKind::Records | AnswerKind::Rows => String::new(),
+        AnswerKind::Figures => list(&answer.lines, ':', style),
+        AnswerKind::Pairs => list(&answer.lines, '=', style),
     })
 }
 
 /// Keys and values below one another.
-fn list(lines: &[String], between: char, style: Style) -> String {
+fn list(lines: &[String], between: char, style: TableStyle) -> String {
     let pairs: Vec<(&str, String)> = lines
         .iter()
         .filter_map(|line| line.split_once(between))
         .map(|(key, value)| (key, shown(key, value.trim(), style)))
         .collect();
-    let width = pairs.iter().map(|(key, _)| key.len()).max().unwrap_or(0).min(WIDEST);
+    let width = pairs.iter().map(|(key, _)| key.len()).max().unwrap_or(0).min(MAX_COLUMN_WIDTH);
     pairs.iter().map(|(key, value)| format!("{key:width$}  {value}\n")).collect()
 }
 
@@ -97,16 +97,16 @@ fn list(lines: &[String], between: char, style: Style) -> String {
 /// moves the rest of its line.
 const FIRST_ROWS: usize = 4096;
 /// Octets of these lines.
-const FIRST_OCTETS: usize = 512 << 10;
+const FIRST_BYTES: usize = 512 << 10;
 /// The widest column: one wide cell does not widen all the others.
-const WIDEST: usize = 64;
+const MAX_COLUMN_WIDTH: usize = 64;
 /// Blanks between two columns.
-const GAP: usize = 2;
+const COLUMN_GAP: usize = 2;
 
 /// A table: one line for each thing, one column for each key. It takes lines as they come, and hands out text as soon
 /// as it can, so that a list of any length takes no more memory than its beginning.
 pub struct Table {
-    style: Style,
+    style: TableStyle,
     /// The columns where nothing is there.
     empty: &'static [&'static str],
     /// The first lines, until the columns are settled.
@@ -122,9 +122,9 @@ struct Column {
 
 impl Table {
     /// A table of what a command is answered with.
-    pub fn new(command: Option<&Command>, style: Style) -> Self {
+    pub fn new(command: Option<&Command>, style: TableStyle) -> Self {
         let empty: &[&str] = match command {
-            Some(Command::Connections(_)) => &CONNECTIONS,
+            Some(Command::Connections(_)) => &CONNECTION_COLUMNS,
             _ => &[],
         };
         Table { style, empty, first: Vec::new(), octets: 0, columns: None }
@@ -137,7 +137,7 @@ impl Table {
         }
         self.octets = self.octets.saturating_add(line.len());
         self.first.push(line);
-        match self.first.len() >= FIRST_ROWS || self.octets >= FIRST_OCTETS {
+        match self.first.len() >= FIRST_ROWS || self.octets >= FIRST_BYTES {
             true => self.settle(),
             false => String::new(),
         }
@@ -152,20 +152,20 @@ impl Table {
     fn settle(&mut self) -> String {
         let first = std::mem::take(&mut self.first);
         let keys: Vec<&str> = match first.first() {
-            Some(line) => fields::pairs(line).map(|(key, _)| key).take(MOST_COLUMNS).collect(),
+            Some(line) => fields::pairs(line).map(|(key, _)| key).take(MAX_COLUMNS).collect(),
             None => self.empty.to_vec(),
         };
         let mut columns: Vec<Column> = keys
             .into_iter()
             .map(|key| {
                 let widths = first.iter().map(|line| cell(line, key, self.style).len());
-                let width = widths.chain([key.len()]).max().unwrap_or(0).min(WIDEST);
+                let width = widths.chain([key.len()]).max().unwrap_or(0).min(MAX_COLUMN_WIDTH);
                 Column { key: key.to_owned(), width }
             })
             .collect();
-        for dispensable in DISPENSABLE {
-            let needed = columns.iter().map(|column| column.width + GAP).sum::<usize>();
-            if self.style.width.is_some_and(|width| needed.saturating_sub(GAP) > width) {
+        for dispensable in OPTIONAL_COLUMNS {
+            let needed = columns.iter().map(|column| column.width + COLUMN_GAP).sum::<usize>();
+            if self.style.width.is_some_and(|width| needed.saturating_sub(COLUMN_GAP) > width) {
                 columns.retain(|column| column.key != dispensable);
             }
         }
@@ -180,11 +180,11 @@ impl Table {
     }
 }
 
-fn cell(line: &str, key: &str, style: Style) -> String {
+fn cell(line: &str, key: &str, style: TableStyle) -> String {
     shown(key, fields::value(line, key).unwrap_or("-"), style)
 }
 
-fn row(columns: &[Column], text: &str, style: Style) -> String {
+fn row(columns: &[Column], text: &str, style: TableStyle) -> String {
     line(columns, |column| cell(text, &column.key, style)) + "\n"
 }
 
@@ -202,16 +202,18 @@ fn line(columns: &[Column], cell: impl Fn(&Column) -> String) -> String {
 }
 
 fn is_number(key: &str) -> bool {
-    SIZES.contains(&key) || TIMES.contains(&key) || ["connections", "total"].contains(&key)
+    BYTE_KEYS.contains(&key)
+        || SECONDS_KEYS.contains(&key)
+        || ["connections", "total"].contains(&key)
 }
 
 /// A value as it is shown.
-fn shown(key: &str, value: &str, style: Style) -> String {
+fn shown(key: &str, value: &str, style: TableStyle) -> String {
     let human = if !style.human {
         None
-    } else if SIZES.contains(&key) {
+    } else if BYTE_KEYS.contains(&key) {
         value.parse().ok().map(units::size)
-    } else if TIMES.contains(&key) {
+    } else if SECONDS_KEYS.contains(&key) {
         let seconds = value.parse().ok();
         seconds.and_then(|time| Duration::try_from_secs_f64(time).ok()).map(units::age)
     } else {
@@ -228,7 +230,7 @@ mod tests {
         lines.iter().map(|line| (*line).to_owned()).collect()
     }
 
-    fn rows(lines: &[&str], command: Option<&Command>, style: Style) -> String {
+    fn rows(lines: &[&str], command: Option<&Command>, style: TableStyle) -> String {
         let mut table = Table::new(command, style);
         let text: String = lines.iter().map(|line| table.add((*line).to_owned())).collect();
         text + &table.end()
@@ -244,35 +246,35 @@ mod tests {
             "user=longer role=user connections=0 total=0 up=123456 down=0 last-seen=-",
         ];
         assert_eq!(
-            rows(&lines, None, Style::default()),
+            rows(&lines, None, TableStyle::default()),
             "USER    ROLE   CONNECTIONS  TOTAL      UP  DOWN  LAST-SEEN\n\
              al      admin            2     10       1     2  -\n\
              longer  user             0      0  123456     0  -\n"
         );
         assert_eq!(
-            list(&owned(&["pid=7", "uptime=3.250"]), '=', Style::default()),
+            list(&owned(&["pid=7", "uptime=3.250"]), '=', TableStyle::default()),
             "pid     7\nuptime  3.250\n"
         );
     }
 
     #[test]
     fn on_a_terminal_they_are_short_and_fit() {
-        let style = Style { human: true, width: Some(100), ..Style::default() };
+        let style = TableStyle { human: true, width: Some(100), ..TableStyle::default() };
         assert_eq!(
             rows(&[CONNECTION], None, style),
             "ID    USER   SOURCE          DESTINATION      STATE    AGE  IDLE       UP      DOWN  NEW\n\
              17.3  alice  127.0.0.1:5000  example.com:443  relay  1m01s  0.0s  1.5 KiB  20.0 MiB  x\n"
         );
-        let all = rows(&[CONNECTION], None, Style { width: None, ..style });
+        let all = rows(&[CONNECTION], None, TableStyle { width: None, ..style });
         assert!(all.contains("PEER") && all.contains("BUFFERED"));
-        let bold = rows(&[CONNECTION], None, Style { colour: true, ..style });
+        let bold = rows(&[CONNECTION], None, TableStyle { colour: true, ..style });
         assert!(bold.starts_with("\x1b[1mID") && bold.contains("NEW\x1b[0m\n17.3"));
     }
 
     /// What comes after the first lines is shown at once, with the columns that these had.
     #[test]
     fn a_long_list_is_shown_as_it_comes() {
-        let mut table = Table::new(None, Style::default());
+        let mut table = Table::new(None, TableStyle::default());
         for _ in 1..FIRST_ROWS {
             assert_eq!(table.add("a=1 b=22".to_owned()), "");
         }
@@ -290,16 +292,23 @@ mod tests {
     fn no_column_is_wider_than_any_name_should_be() {
         let wide = format!("a={} b=1", "x".repeat(4000));
         let long = format!("{}=1", "k".repeat(4000));
-        let text = rows(&[&wide, "a=1 b=2"], None, Style::default());
+        let text = rows(&[&wide, "a=1 b=2"], None, TableStyle::default());
         let lines: Vec<usize> = text.lines().map(str::len).collect();
-        assert_eq!(lines, [WIDEST + GAP + 1, 4000 + GAP + 1, WIDEST + GAP + 1]);
-        let pairs = list(&owned(&[&long, "a=2"]), '=', Style::default());
-        assert_eq!(pairs.lines().last().map(str::len), Some(WIDEST + GAP + 1));
+        assert_eq!(
+            lines,
+            [
+                MAX_COLUMN_WIDTH + COLUMN_GAP + 1,
+                4000 + COLUMN_GAP + 1,
+                MAX_COLUMN_WIDTH + COLUMN_GAP + 1
+            ]
+        );
+        let pairs = list(&owned(&[&long, "a=2"]), '=', TableStyle::default());
+        assert_eq!(pairs.lines().last().map(str::len), Some(MAX_COLUMN_WIDTH + COLUMN_GAP + 1));
     }
 
     #[test]
     fn an_empty_list_has_its_heading() {
-        let text = rows(&[], Some(&Command::Connections(None)), Style::default());
+        let text = rows(&[], Some(&Command::Connections(None)), TableStyle::default());
         assert!(text.starts_with("ID  USER  SOURCE") && text.ends_with("BUFFERED\n"));
     }
 }

@@ -14,9 +14,9 @@ use signal_hook::{SigId, low_level};
 ///
 /// # Errors
 /// If there is no terminal; of the kind [`ErrorKind::InvalidInput`] if the user gives none.
-pub fn ask(question: &str) -> io::Result<Vec<u8>> {
+pub fn ask(prompt: &str) -> io::Result<Vec<u8>> {
     let mut terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
-    write!(terminal, "{question}")?;
+    write!(terminal, "{prompt}")?;
     let quiet = Quiet::new(terminal.try_clone()?)?;
     let password = read_password(BufReader::new(&terminal));
     drop(quiet);
@@ -56,19 +56,19 @@ pub fn width() -> Option<usize> {
 
 /// What stops.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Stops {
+pub enum StopTarget {
     /// This process, as `kill -TSTP` wants it.
-    Alone,
+    Process,
     /// All of its job, as Ctrl-Z wants it: a script that waits for this process, for instance.
-    WithItsJob,
+    Job,
 }
 
-/// Stops as SIGTSTP does by default, until somebody continues the program. If nobody is there to do so, as
+/// StopTarget as SIGTSTP does by default, until somebody continues the program. If nobody is there to do so, as
 /// under `xterm -e` or `ssh -t`, the kernel does not stop it; SIGSTOP would stop it for ever.
 ///
 /// # Errors
 /// If the system refuses.
-pub fn stop(who: Stops) -> io::Result<()> {
+pub fn stop(who: StopTarget) -> io::Result<()> {
     // SAFETY: sigaction is plain data for which all zeros is a valid value: the default, no flags, no mask.
     let [default, mut before]: [libc::sigaction; 2] = unsafe { std::mem::zeroed() };
     // SAFETY: both are valid; the first is only read, and no handler is set.
@@ -77,8 +77,8 @@ pub fn stop(who: Stops) -> io::Result<()> {
     }
     let process = match who {
         // SAFETY: getpid takes nothing and cannot fail.
-        Stops::Alone => unsafe { libc::getpid() },
-        Stops::WithItsJob => 0,
+        StopTarget::Process => unsafe { libc::getpid() },
+        StopTarget::Job => 0,
     };
     // SAFETY: kill takes two numbers.
     let sent = match unsafe { libc::kill(process, libc::SIGTSTP) } {
@@ -92,7 +92,7 @@ pub fn stop(who: Stops) -> io::Result<()> {
     sent
 }
 
-/// Reads up to Enter. Erasing works; the keys that would end the program end the question instead, so
+/// Reads up to Enter. Erasing works; the keys that would end the program end the prompt instead, so
 /// that the terminal is always restored.
 fn read_password(keys: impl BufRead) -> io::Result<Typed> {
     const CTRL_C: u8 = 0x03;
@@ -140,7 +140,7 @@ impl Quiet {
             let restore = move || {
                 // SAFETY: tcsetattr is async-signal-safe; the terminal is open as long as the handler is there.
                 unsafe { libc::tcsetattr(descriptor, libc::TCSAFLUSH, &raw const before) };
-                // If it does not end the program, the question goes on.
+                // If it does not end the program, the prompt goes on.
                 let _ = low_level::emulate_default_handler(signal);
             };
             // SAFETY: all that the handler does is async-signal-safe; what it uses it owns.

@@ -6,14 +6,14 @@ use std::os::unix::ffi::OsStrExt;
 
 use metp_protocol::text::latin1_decode;
 
-use super::Usage;
-use super::options::{self, ALIASES, Opt, Takes};
+use super::UsageError;
+use super::options::{self, ALIASES, Arity, Opt};
 
 /// Stands between two values of one option; no argument can hold it.
-const BETWEEN: char = '\0';
+const VALUE_SEPARATOR: char = '\0';
 
 /// Arguments as text.
-pub struct Line {
+pub struct NormalizedArgs {
     /// Aliases by their names, and the values of an option in one argument with it.
     pub options: Vec<String>,
     /// What follows `--`.
@@ -22,19 +22,19 @@ pub struct Line {
     pub stray: Option<&'static str>,
 }
 
-impl Line {
+impl NormalizedArgs {
     /// Reads arguments.
     ///
     /// # Errors
     /// If an option that has to have two values has fewer.
-    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Usage> {
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, UsageError> {
         let arguments = arguments.into_iter().map(|argument| latin1_decode(argument.as_bytes()));
         let mut arguments = arguments.peekable();
         let mut options = Vec::new();
         let (mut last, mut stray) = (None, None);
         while let Some(argument) = arguments.next() {
             if argument == "--" {
-                return Ok(Line { options, raw: Some(arguments.collect()), stray });
+                return Ok(NormalizedArgs { options, raw: Some(arguments.collect()), stray });
             }
             let argument = advertised(argument);
             let option = options::find(&argument);
@@ -43,40 +43,40 @@ impl Line {
                 None if !argument.starts_with('-') => stray = stray.or(last),
                 None => {}
             }
-            match option.map_or(Takes::Nothing, |option| option.takes) {
-                Takes::Nothing => options.push(argument),
-                Takes::One => options.extend([argument].into_iter().chain(arguments.next())),
-                Takes::Two | Takes::OneOrTwo => {
+            match option.map_or(Arity::Nothing, |option| option.takes) {
+                Arity::Nothing => options.push(argument),
+                Arity::One => options.extend([argument].into_iter().chain(arguments.next())),
+                Arity::Two | Arity::OneOrTwo => {
                     let Some(first) = arguments.next() else {
                         options.push(argument);
                         continue;
                     };
                     let second = second(&mut arguments);
-                    if second.is_none() && option.is_some_and(|option| option.takes == Takes::Two) {
+                    if second.is_none() && option.is_some_and(|option| option.takes == Arity::Two) {
                         return Err(needs_two(last.unwrap_or_default()));
                     }
                     let values = second.map_or(first.clone(), |second| pair(&first, &second));
                     options.extend([argument, values]);
                 }
-                Takes::Maybe => {
+                Arity::Maybe => {
                     let value = arguments.next_if(|next| !next.starts_with('-'));
                     let name = option.map_or("", |option| option.long);
                     options.push(value.map_or(name.to_owned(), |value| format!("{name}={value}")));
                 }
             }
         }
-        Ok(Line { options, raw: None, stray })
+        Ok(NormalizedArgs { options, raw: None, stray })
     }
 }
 
 /// The two values of an option; the second may be missing.
 pub fn values(text: &str) -> (&str, Option<&str>) {
-    text.split_once(BETWEEN).map_or((text, None), |(first, second)| (first, Some(second)))
+    text.split_once(VALUE_SEPARATOR).map_or((text, None), |(first, second)| (first, Some(second)))
 }
 
 /// What is said of an option whose second value is missing.
-pub fn needs_two(option: &str) -> Usage {
-    Usage(format!("{option}: needs two values"))
+pub fn needs_two(option: &str) -> UsageError {
+    UsageError(format!("{option}: needs two values"))
 }
 
 /// Passwords may begin with a dash; what is an option is more likely one, and the value before it forgotten.
@@ -90,7 +90,7 @@ fn named(argument: &str) -> Option<&'static Opt> {
 }
 
 fn pair(first: &str, second: &str) -> String {
-    format!("{first}{BETWEEN}{second}")
+    format!("{first}{VALUE_SEPARATOR}{second}")
 }
 
 fn advertised(argument: String) -> String {

@@ -8,25 +8,25 @@ use std::path::PathBuf;
 use getopts::Matches;
 use metp_protocol::text::{Escaped, latin1_encode, split_account, unescape, without_line_end};
 
-use super::{Environment, LOGIN_VARIABLE, Usage};
+use super::{Environment, LOGIN_VARIABLE, UsageError};
 
 /// A name, and where its password comes from.
 pub struct Login {
     /// The account's name.
     pub name: Vec<u8>,
     /// Its password.
-    pub password: Password,
+    pub password: PasswordSource,
 }
 
 /// Where a password comes from.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Password {
+pub enum PasswordSource {
     /// It is here.
     Given(Vec<u8>),
     /// It is the first line of this file.
-    In(PathBuf),
+    File(PathBuf),
     /// It is asked for.
-    Asked,
+    Prompt,
 }
 
 /// What a password is, on the command line and where a new one is asked for: without control characters, among
@@ -45,7 +45,7 @@ pub fn check_password(password: &[u8]) -> Result<(), &'static str> {
 }
 
 /// The login of `-u`, else that of the environment.
-pub fn login(given: &Matches, environment: &Environment) -> Result<Login, Usage> {
+pub fn login(given: &Matches, environment: &Environment) -> Result<Login, UsageError> {
     // An empty variable is as if it were not set, as most programs have it.
     let variable = environment.login.as_ref().map(|text| text.as_encoded_bytes());
     let variable = variable.filter(|text| !without_line_end(text).is_empty());
@@ -54,7 +54,7 @@ pub fn login(given: &Matches, environment: &Environment) -> Result<Login, Usage>
         (None, Some(text)) => (LOGIN_VARIABLE, Cow::from(text)),
         (None, None) => {
             let text = format!("no user: -u USER:PASS or {LOGIN_VARIABLE} expected");
-            return Err(Usage(text));
+            return Err(UsageError(text));
         }
     };
     let text = without_line_end(&text);
@@ -63,24 +63,24 @@ pub fn login(given: &Matches, environment: &Environment) -> Result<Login, Usage>
         None => (text, None),
     };
     if name.is_empty() {
-        return Err(Usage(format!("{source}: the name is empty")));
+        return Err(UsageError(format!("{source}: the name is empty")));
     }
     let shown = Escaped(name);
     if name.iter().any(u8::is_ascii_control) {
         let hint = "the name holds a control character, which is written \\xHH";
-        return Err(Usage(format!("{source} {shown}: {hint}")));
+        return Err(UsageError(format!("{source} {shown}: {hint}")));
     }
     let name = unescape(name).into_owned();
     if let Some(Err(wrong)) = password.map(check_password) {
-        return Err(Usage(format!("{source} {}: {wrong}", Escaped(&name))));
+        return Err(UsageError(format!("{source} {}: {wrong}", Escaped(&name))));
     }
     let password = match (given.opt_str("password-file"), password) {
         (Some(_), Some(_)) if source == "-u" => {
-            return Err(Usage("-u and --password-file both give a password".to_owned()));
+            return Err(UsageError("-u and --password-file both give a password".to_owned()));
         }
-        (Some(path), _) => Password::In(OsString::from_vec(latin1_encode(&path)).into()),
-        (None, Some(password)) => Password::Given(password.to_vec()),
-        (None, None) => Password::Asked,
+        (Some(path), _) => PasswordSource::File(OsString::from_vec(latin1_encode(&path)).into()),
+        (None, Some(password)) => PasswordSource::Given(password.to_vec()),
+        (None, None) => PasswordSource::Prompt,
     };
     Ok(Login { name, password })
 }

@@ -16,16 +16,16 @@ use common::{
     usage::{UNEXPECTED, bad_value, describe},
 };
 use getopts::Matches;
-use line::{Line, needs_two, values};
-pub use login::{Login, Password, check_password};
+use line::{NormalizedArgs, needs_two, values};
+pub use login::{Login, PasswordSource, check_password};
 use metp_protocol::quantity;
 use metp_protocol::text::{Escaped, latin1_encode, split_account, unescape, without_line_end};
 use metp_protocol::{
     BUFFER_SIZES, Command, ConnectionId, LINE_LIMIT, LONGEST_GRACE, LogSelection, Role,
     acceptable_name, acceptable_password,
 };
-use options::{ALIASES, Takes};
-pub use servers::{Endpoint, HOST_VARIABLE, PORT_VARIABLE};
+use options::{ALIASES, Arity};
+pub use servers::{HOST_VARIABLE, PORT_VARIABLE, ServerAddress};
 
 /// The variable that stands in for `-u`.
 pub const LOGIN_VARIABLE: &str = "METP_AUTH";
@@ -58,7 +58,7 @@ pub enum Invocation {
 /// A whole call.
 pub struct Args {
     /// The servers, at least one; but one if a live screen is to be shown.
-    pub servers: Vec<Endpoint>,
+    pub servers: Vec<ServerAddress>,
     /// How long to try again to reach a server that does not answer. `None`: not at all at first, without end
     /// when it has gone away meanwhile.
     pub wait: Option<Duration>,
@@ -104,9 +104,9 @@ pub enum Live {
 
 /// A command line that means nothing; displays as the line to show.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Usage(String);
+pub struct UsageError(String);
 
-impl fmt::Display for Usage {
+impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -118,11 +118,11 @@ pub fn shown_option(long: &'static str) -> &'static str {
 }
 
 /// How often a live screen can be renewed, in seconds.
-const INTERVALS: RangeInclusive<f64> = 0.1..=3600.0;
+const INTERVAL_SECONDS: RangeInclusive<f64> = 0.1..=3600.0;
 /// How long a server can be waited for, in seconds.
-const LONGEST_WAIT: u32 = 86_400;
+const MAX_WAIT_SECONDS: u32 = 86_400;
 /// How many records can be asked for.
-const MOST_RECORDS: u64 = 1_000_000;
+const MAX_RECORDS: u64 = 1_000_000;
 
 /// The octets of each argument that are or may be a password.
 pub fn passwords(arguments: &[OsString]) -> Vec<Range<usize>> {
@@ -132,11 +132,11 @@ pub fn passwords(arguments: &[OsString]) -> Vec<Range<usize>> {
         Some(match (option.long, option.takes) {
             ("--user", _) => secrets::Takes::Account,
             ("--add-user", _) => secrets::Takes::NameAndPassword,
-            (_, Takes::Nothing) => secrets::Takes::Nothing,
-            (_, Takes::Maybe) => secrets::Takes::Maybe,
-            (_, Takes::One) => secrets::Takes::Plain,
+            (_, Arity::Nothing) => secrets::Takes::Nothing,
+            (_, Arity::Maybe) => secrets::Takes::Maybe,
+            (_, Arity::One) => secrets::Takes::Plain,
             // The first would be a name, and so is the second where it is no password.
-            (_, Takes::OneOrTwo | Takes::Two) => secrets::Takes::TwoPlain,
+            (_, Arity::OneOrTwo | Arity::Two) => secrets::Takes::TwoPlain,
         })
     };
     secrets::secrets(arguments, option, is_public)
@@ -158,11 +158,11 @@ fn is_public(words: &[OsString]) -> bool {
 pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     environment: &Environment,
-) -> Result<Invocation, Usage> {
-    let line = Line::read(arguments)?;
+) -> Result<Invocation, UsageError> {
+    let line = NormalizedArgs::read(arguments)?;
     let given = options::getopts()
         .parse(&line.options)
-        .map_err(|fail| Usage(describe(&fail, "client", &line.options, &options::names())))?;
+        .map_err(|fail| UsageError(describe(&fail, "client", &line.options, &options::names())))?;
     if given.opt_present("help") {
         return Ok(Invocation::Show(options::usage()));
     }
@@ -173,25 +173,26 @@ pub fn parse(
     let mut tasks = tasks(&given, last)?;
     if !given.free.is_empty() {
         let after = line.stray.map(|option| format!(" after {option}")).unwrap_or_default();
-        return Err(Usage(format!("{UNEXPECTED}{after}")));
+        return Err(UsageError(format!("{UNEXPECTED}{after}")));
     }
     tasks.extend(line.raw.map(raw).transpose()?);
     let live = live(&given, last)?;
     if tasks.is_empty() && live.is_none() {
-        return Err(Usage("no command given; client -h lists them".to_owned()));
+        return Err(UsageError("no command given; client -h lists them".to_owned()));
     }
     let servers = servers::servers(&given, environment)?;
     if servers.len() > 1 && matches!(live, Some(Live::Watch(_))) {
-        return Err(Usage(format!("-w: one server expected, not {}", servers.len())));
+        return Err(UsageError(format!("-w: one server expected, not {}", servers.len())));
     }
-    let wait = given.opt_str("wait").map(|text| time("--wait", &text, LONGEST_WAIT)).transpose()?;
+    let wait =
+        given.opt_str("wait").map(|text| time("--wait", &text, MAX_WAIT_SECONDS)).transpose()?;
     let login = login::login(&given, environment)?;
     let (json, quiet) = (given.opt_present("json"), given.opt_present("quiet"));
     Ok(Invocation::Talk(Args { servers, wait, login, json, quiet, tasks, live }))
 }
 
 /// The tasks in the order in which they stand on the line.
-fn tasks(given: &Matches, last: Option<u64>) -> Result<Vec<Task>, Usage> {
+fn tasks(given: &Matches, last: Option<u64>) -> Result<Vec<Task>, UsageError> {
     let mut tasks = Vec::new();
     for option in options::all() {
         let name = option.long.trim_start_matches('-');
@@ -213,7 +214,7 @@ fn task(
     option: &'static str,
     value: Option<&str>,
     last: Option<u64>,
-) -> Result<Option<Act>, Usage> {
+) -> Result<Option<Act>, UsageError> {
     let text = value.unwrap_or_default();
     let some_name = || value.map(|name| existing(option, name)).transpose();
     let command = match option {
@@ -229,22 +230,21 @@ fn task(
         "--delete-user" => Command::DeleteUser(existing("-d", text)?),
         "--set-role" => {
             let (name, Some(role)) = values(text) else { return Err(needs_two("-r")) };
-            let wrong = || Usage(bad_value("-r", role, &"user or admin"));
+            let wrong = || UsageError(bad_value("-r", role, &"user or admin"));
             let role = Role::parse(&latin1_encode(role)).ok_or_else(wrong)?;
             Command::SetRole(existing("-r", name)?, role)
         }
         "--password" => return Ok(Some(Act::NewPassword(existing(option, text)?))),
-        "--kill" => Command::Kill(
-            ConnectionId::parse(&latin1_encode(text))
-                .map_err(|_| Usage(bad_value(option, text, &"an id as --connections shows it")))?,
-        ),
+        "--kill" => Command::Kill(ConnectionId::parse(&latin1_encode(text)).map_err(|_| {
+            UsageError(bad_value(option, text, &"an id as --connections shows it"))
+        })?),
         "--kill-user" => Command::KillUser(existing(option, text)?),
         "--config" => Command::ConfigGet(some_name()?),
         "--set" => {
             let (key, value) = text
                 .split_once('=')
                 .filter(|(key, value)| !key.is_empty() && !value.is_empty())
-                .ok_or_else(|| Usage(bad_value(option, text, &"KEY=VALUE")))?;
+                .ok_or_else(|| UsageError(bad_value(option, text, &"KEY=VALUE")))?;
             Command::ConfigSet { key: latin1_encode(key), value: latin1_encode(value) }
         }
         "--change-buffer" => {
@@ -252,7 +252,7 @@ fn task(
             let bytes = format!("{least} to {most} bytes ({})", quantity::SIZE_UNITS);
             let size = quantity::size(text).and_then(|size| usize::try_from(size).ok());
             let size = size.filter(|size| BUFFER_SIZES.contains(size));
-            let wrong = || Usage(bad_value("-c", text, &bytes));
+            let wrong = || UsageError(bad_value("-c", text, &bytes));
             Command::ChangeBuffer(size.ok_or_else(wrong)?)
         }
         "--shutdown" => {
@@ -265,28 +265,28 @@ fn task(
 
 /// A new account, whose password is asked for if it is `-` or not there. What METP allows nobody is not asked
 /// of the server.
-fn new_user(text: &str) -> Result<Act, Usage> {
+fn new_user(text: &str) -> Result<Act, UsageError> {
     let (name, password) = values(text);
     if let Some((name, _)) = split_account(&latin1_encode(name)) {
-        return Err(Usage(format!("-a {}: USER PASS expected, no colon", Escaped(name))));
+        return Err(UsageError(format!("-a {}: USER PASS expected, no colon", Escaped(name))));
     }
     let (shown, name) = (Escaped(&latin1_encode(name)).to_string(), latin1_encode(name));
     if !acceptable_name(&name) {
-        return Err(Usage(format!("-a {shown}: {NAME_RULE}")));
+        return Err(UsageError(format!("-a {shown}: {NAME_RULE}")));
     }
     let Some(password) = password.filter(|password| *password != "-").map(latin1_encode) else {
         return Ok(Act::NewUser(name));
     };
     let password = without_line_end(&password).to_vec();
-    check_password(&password).map_err(|wrong| Usage(format!("-a {shown}: {wrong}")))?;
+    check_password(&password).map_err(|wrong| UsageError(format!("-a {shown}: {wrong}")))?;
     if !acceptable_password(&password) {
-        return Err(Usage(format!("-a {shown}: {PASSWORD_RULE}")));
+        return Err(UsageError(format!("-a {shown}: {PASSWORD_RULE}")));
     }
     Ok(Act::Give(Command::AddUser { name, password }))
 }
 
 /// A time in seconds, up to so many.
-fn time(option: &str, text: &str, longest: u32) -> Result<Duration, Usage> {
+fn time(option: &str, text: &str, longest: u32) -> Result<Duration, UsageError> {
     let most = Duration::from_secs(longest.into());
     quantity::time(text)
         .filter(|time| *time <= most)
@@ -294,61 +294,66 @@ fn time(option: &str, text: &str, longest: u32) -> Result<Duration, Usage> {
 }
 
 /// What is said of a time that is none, or not in range.
-fn bad_time(option: &str, text: &str, least: impl fmt::Display, most: impl fmt::Display) -> Usage {
+fn bad_time(
+    option: &str,
+    text: &str,
+    least: impl fmt::Display,
+    most: impl fmt::Display,
+) -> UsageError {
     let rule = format_args!("{least} to {most} seconds ({})", quantity::TIME_UNITS).to_string();
-    Usage(bad_value(option, text, &rule))
+    UsageError(bad_value(option, text, &rule))
 }
 
 /// How many records of the access log are to be shown.
-fn last(given: &Matches) -> Result<Option<u64>, Usage> {
+fn last(given: &Matches) -> Result<Option<u64>, UsageError> {
     let Some(text) = given.opt_str("last") else { return Ok(None) };
     if !given.opt_present("logs") && !given.opt_present("follow") {
-        return Err(Usage("-n: -g or -f expected with it".to_owned()));
+        return Err(UsageError("-n: -g or -f expected with it".to_owned()));
     }
     let number = quantity::count(&text);
-    let wrong = || Usage(bad_value("-n", &text, &format_args!("0 to {MOST_RECORDS}")));
-    number.filter(|number| *number <= MOST_RECORDS).map(Some).ok_or_else(wrong)
+    let wrong = || UsageError(bad_value("-n", &text, &format_args!("0 to {MAX_RECORDS}")));
+    number.filter(|number| *number <= MAX_RECORDS).map(Some).ok_or_else(wrong)
 }
 
 /// The line behind `--`.
-fn raw(words: Vec<String>) -> Result<Task, Usage> {
+fn raw(words: Vec<String>) -> Result<Task, UsageError> {
     let line = latin1_encode(&words.join(" "));
     // LINE_LIMIT counts the LF.
     if line.len() >= LINE_LIMIT {
         let most = LINE_LIMIT.saturating_sub(1);
         let text = format!("--: the line has {} bytes, the most is {most}", line.len());
-        return Err(Usage(text));
+        return Err(UsageError(text));
     }
     if line.is_empty() || line.iter().any(|byte| b"\r\n".contains(byte)) {
-        return Err(Usage("--: one line of METP expected".to_owned()));
+        return Err(UsageError("--: one line of METP expected".to_owned()));
     }
     Ok(Task { option: "--", act: Act::Say(line) })
 }
 
-fn live(given: &Matches, last: Option<u64>) -> Result<Option<Live>, Usage> {
+fn live(given: &Matches, last: Option<u64>) -> Result<Option<Live>, UsageError> {
     match (given.opt_present("watch"), given.opt_present("follow")) {
         (false, false) => Ok(None),
         (false, true) => Ok(Some(Live::Follow(last.unwrap_or(0)))),
-        (true, true) => Err(Usage("-w and -f: one of them expected".to_owned())),
+        (true, true) => Err(UsageError("-w and -f: one of them expected".to_owned())),
         (true, false) => {
             let text = given.opt_str("watch").unwrap_or_else(|| "1".to_owned());
-            let every =
-                quantity::time(&text).filter(|every| INTERVALS.contains(&every.as_secs_f64()));
-            every
-                .map(|every| Some(Live::Watch(every)))
-                .ok_or_else(|| bad_time("-w", &text, INTERVALS.start(), INTERVALS.end()))
+            let every = quantity::time(&text)
+                .filter(|every| INTERVAL_SECONDS.contains(&every.as_secs_f64()));
+            every.map(|every| Some(Live::Watch(every))).ok_or_else(|| {
+                bad_time("-w", &text, INTERVAL_SECONDS.start(), INTERVAL_SECONDS.end())
+            })
         }
     }
 }
 
 /// A name as the server shows it, `\xHH` and all. None has a colon: what is behind one may be a password, and is
 /// not shown.
-fn existing(option: &str, name: &str) -> Result<Vec<u8>, Usage> {
+fn existing(option: &str, name: &str) -> Result<Vec<u8>, UsageError> {
     let name = unescape(&latin1_encode(name)).into_owned();
     match split_account(&name) {
-        _ if name.is_empty() => Err(Usage(format!("{option}: the name is empty"))),
+        _ if name.is_empty() => Err(UsageError(format!("{option}: the name is empty"))),
         Some((name, _)) => {
-            Err(Usage(format!("{option} {}: a name without a colon expected", Escaped(name))))
+            Err(UsageError(format!("{option} {}: a name without a colon expected", Escaped(name))))
         }
         None => Ok(name),
     }

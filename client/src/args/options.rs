@@ -10,7 +10,7 @@ pub struct Opt {
     /// `--metrics`
     pub long: &'static str,
     /// What it takes.
-    pub takes: Takes,
+    pub takes: Arity,
     /// How `-h` calls that.
     pub hint: &'static str,
     /// What `-h` says it does.
@@ -26,7 +26,7 @@ impl Opt {
 
 /// How many values follow an option.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Takes {
+pub enum Arity {
     /// None.
     Nothing,
     /// One.
@@ -42,7 +42,7 @@ pub enum Takes {
 const fn opt(
     short: &'static str,
     long: &'static str,
-    takes: Takes,
+    takes: Arity,
     hint: &'static str,
     help: &'static str,
 ) -> Opt {
@@ -51,7 +51,7 @@ const fn opt(
 
 /// The options, in the sections of `-h`.
 pub const SECTIONS: [(&str, &[Opt]); 4] = {
-    use Takes::{Maybe, Nothing, One, OneOrTwo, Two};
+    use Arity::{Maybe, Nothing, One, OneOrTwo, Two};
     [
         (
             "Options:",
@@ -205,9 +205,9 @@ pub fn getopts() -> Options {
     for Opt { short, long, takes, hint, help } in all() {
         let (short, long) = (short.trim_start_matches('-'), long.trim_start_matches('-'));
         let has_value = match takes {
-            Takes::Nothing => HasArg::No,
-            Takes::One | Takes::OneOrTwo | Takes::Two => HasArg::Yes,
-            Takes::Maybe => HasArg::Maybe,
+            Arity::Nothing => HasArg::No,
+            Arity::One | Arity::OneOrTwo | Arity::Two => HasArg::Yes,
+            Arity::Maybe => HasArg::Maybe,
         };
         // Commands may be repeated; who asks, and how, is said once.
         let once = ONCE.contains(&long);
@@ -239,8 +239,8 @@ pub fn usage() -> String {
         for option in *options {
             let between = if option.short.is_empty() { "  " } else { ", " };
             let hint = match option.takes {
-                Takes::Nothing => String::new(),
-                Takes::Maybe => format!(" [{}]", option.hint),
+                Arity::Nothing => String::new(),
+                Arity::Maybe => format!(" [{}]", option.hint),
                 _ => format!(" {}", option.hint),
             };
             let name = format!("{:2}{between}{}{hint}", option.short, option.long);

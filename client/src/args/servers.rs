@@ -7,7 +7,7 @@ use getopts::Matches;
 use metp_protocol::quantity;
 use metp_protocol::text::{latin1_decode, latin1_encode, without_line_end};
 
-use super::{Environment, Usage};
+use super::{Environment, UsageError};
 
 /// The variable that stands in for `-H`.
 pub const HOST_VARIABLE: &str = "METP_HOST";
@@ -19,7 +19,7 @@ const DEFAULT_PORT: u16 = 8080;
 
 /// Where the METP port of a server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
+pub struct ServerAddress {
     /// Its name or address, an IPv6 one without brackets.
     pub host: String,
     /// Its port.
@@ -28,7 +28,10 @@ pub struct Endpoint {
 
 /// The servers in their order. A port that stands behind a host goes before `-p`; but what an option says goes
 /// before all that the environment says.
-pub fn servers(given: &Matches, environment: &Environment) -> Result<Vec<Endpoint>, Usage> {
+pub fn servers(
+    given: &Matches,
+    environment: &Environment,
+) -> Result<Vec<ServerAddress>, UsageError> {
     let variable = |value: &Option<std::ffi::OsString>| {
         let text =
             value.as_ref().map(|text| latin1_decode(without_line_end(text.as_encoded_bytes())));
@@ -63,12 +66,12 @@ pub fn servers(given: &Matches, environment: &Environment) -> Result<Vec<Endpoin
 fn list(
     source: &str,
     hosts: &str,
-    usual: impl Fn() -> Result<u16, Usage>,
-) -> Result<Vec<Endpoint>, Usage> {
+    usual: impl Fn() -> Result<u16, UsageError>,
+) -> Result<Vec<ServerAddress>, UsageError> {
     let server = |text: &str| {
-        let wrong = || Usage(bad_value(source, text, &"HOST, HOST:PORT or [IPV6]:PORT"));
+        let wrong = || UsageError(bad_value(source, text, &"HOST, HOST:PORT or [IPV6]:PORT"));
         let (host, port) = endpoint(text).ok_or_else(wrong)?;
-        Ok(Endpoint { host, port: port.map_or_else(&usual, Ok)? })
+        Ok(ServerAddress { host, port: port.map_or_else(&usual, Ok)? })
     };
     hosts.split(',').map(server).collect()
 }
@@ -102,8 +105,8 @@ fn endpoint(text: &str) -> Option<(String, Option<u16>)> {
     good.then_some((host, port))
 }
 
-fn port(source: &str, text: &str) -> Result<u16, Usage> {
-    number(text).ok_or_else(|| Usage(bad_value(source, text, &"1 to 65535")))
+fn port(source: &str, text: &str) -> Result<u16, UsageError> {
+    number(text).ok_or_else(|| UsageError(bad_value(source, text, &"1 to 65535")))
 }
 
 fn number(text: &str) -> Option<u16> {

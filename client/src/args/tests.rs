@@ -30,10 +30,10 @@ fn lines(line: &[&str]) -> Result<String, String> {
 #[test]
 fn defaults() {
     let args = args(&["-u", "admin:12:34", "-m"]).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(args.servers, [Endpoint { host: "127.0.0.1".to_owned(), port: 8080 }]);
+    assert_eq!(args.servers, [ServerAddress { host: "127.0.0.1".to_owned(), port: 8080 }]);
     assert_eq!((args.wait, args.quiet, args.json), (None, false, false));
     assert_eq!(args.login.name, b"admin");
-    assert_eq!(args.login.password, Password::Given(b"12:34".to_vec()));
+    assert_eq!(args.login.password, PasswordSource::Given(b"12:34".to_vec()));
 }
 
 #[test]
@@ -231,11 +231,11 @@ fn the_variable_stands_in_for_the_option() {
         let args = args_with(line, &environment).expect("a good call");
         (args.login.name, args.login.password)
     };
-    assert_eq!(parse(&["-m"], "bob:x"), (b"bob".to_vec(), Password::Given(b"x".to_vec())));
-    assert_eq!(parse(&["-m"], "bob"), (b"bob".to_vec(), Password::Asked));
+    assert_eq!(parse(&["-m"], "bob:x"), (b"bob".to_vec(), PasswordSource::Given(b"x".to_vec())));
+    assert_eq!(parse(&["-m"], "bob"), (b"bob".to_vec(), PasswordSource::Prompt));
     assert_eq!(parse(&["-m", "-u", "amy:y"], "bob:x").0, b"amy");
     for end in ["\n", "\r\n"] {
-        let given = Password::Given(b"x ".to_vec());
+        let given = PasswordSource::Given(b"x ".to_vec());
         assert_eq!(parse(&["-m"], &format!("bob:x {end}")), (b"bob".to_vec(), given));
         assert_eq!(parse(&["-m"], &format!("bob{end}")).0, b"bob");
         assert_eq!(parse(&["-m", "-u", &format!("amy:y{end}")], "bob").0, b"amy");
@@ -333,6 +333,6 @@ fn what_is_shown_live() {
 #[test]
 fn a_password_may_come_from_a_file() {
     let login = |line: &[&str]| args(line).map(|args| args.login.password);
-    let file = Ok(Password::In("/run/secret".into()));
+    let file = Ok(PasswordSource::File("/run/secret".into()));
     assert_eq!(login(&["-u", "a", "--password-file", "/run/secret", "-m"]), file);
 }

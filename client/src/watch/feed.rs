@@ -15,100 +15,100 @@ use std::time::{Duration, Instant};
 use metp_protocol::{Command, ConnectionId, LogSelection, Topic, Topics};
 
 use super::figures::Totals;
-use super::keyboard::{self, Key};
-use super::model::MOST_CONNECTIONS;
-use super::news::{Condition, Connection, Event, LogLine, Look};
-use super::pace::{Pace, STIR};
-use super::records::{self, Record};
-use crate::answer::{Answer, Kind};
-use crate::conversation::{Closer, Conversation, Failure, Server};
+use super::keyboard::{self, KeyPress};
+use super::model::MAX_CONNECTIONS;
+use super::news::{ConnectionInfo, LogLine, ServerStatus, Snapshot, WatchEvent};
+use super::pace::{KEEPALIVE, Pace};
+use super::records::{self, LogRecord};
+use crate::answer::{Answer, AnswerKind};
+use crate::conversation::{Closer, Failure, Server, Session};
 use crate::render;
 use crate::retry::{Attempts, Backoff};
 
-/// News that wait for the screen. A thread whose news find no room waits, and lets the server wait.
-const MOST_NEWS: usize = 256;
+/// Update that wait for the screen. A thread whose news find no room waits, and lets the server wait.
+const QUEUED_UPDATES: usize = 256;
 /// Orders that wait for the server.
-const MOST_ORDERS: usize = 4;
+const QUEUED_KILLS: usize = 4;
 /// Octets of a list of connections: of as many as are kept, if their lines are as long as most are.
-const MOST_OCTETS: usize = 48 << 20;
+const LIST_LIMIT_BYTES: usize = 48 << 20;
 /// Records of the access log to begin with.
 const FIRST_RECORDS: u64 = 100;
 
 /// What has been learnt.
-pub enum News {
+pub enum Update {
     /// How things are, at an interval.
-    Look(Look, Waiting),
+    Snapshot(Snapshot, SnapshotPermit),
     /// Something has happened.
-    Event(Event),
+    Event(WatchEvent),
     /// What came of an order.
-    Answer(String),
+    KillResult(String),
     /// Somebody has pressed a key.
-    Key(Key),
+    Key(KeyPress),
     /// The terminal is gone.
-    Unplugged,
+    TerminalGone,
     /// The server is back after a restart.
-    Back(Box<Return>),
+    Reconnected(Box<Reconnected>),
     /// There will be no more news, unless the server comes back.
-    Over(Failure),
+    Ended(Failure),
 }
 
 /// What there is after a restart.
-pub struct Return {
-    sessions: Sessions,
+pub struct Reconnected {
+    sessions: SessionPair,
     backoff: Backoff,
     /// The newest lines of the access log that are over.
     pub records: Vec<LogLine>,
 }
 
-/// News, and the number of the sessions that they are of. The keyboard's have none.
+/// Update, and the number of the sessions that they are of. The keyboard's have none.
 struct Message {
     sessions: Option<u64>,
-    news: News,
+    news: Update,
 }
 
-/// Where the threads of some sessions put what they learn.
+/// WatchConfig the threads of some sessions put what they learn.
 #[derive(Clone)]
-struct NewsSender {
+struct UpdateSender {
     channel: SyncSender<Message>,
     sessions: Option<u64>,
 }
 
-impl NewsSender {
+impl UpdateSender {
     /// Waits for room. `false`: nobody listens any more.
-    fn send(&self, news: News) -> bool {
+    fn send(&self, news: Update) -> bool {
         self.channel.send(Message { sessions: self.sessions, news }).is_ok()
     }
 }
 
 /// A look that has not been taken yet. Looks can be large: there is one at a time, and where the screen is not
 /// drawn, because nobody takes it, there are no more.
-pub struct Waiting(Arc<AtomicBool>);
+pub struct SnapshotPermit(Arc<AtomicBool>);
 
-impl Waiting {
+impl SnapshotPermit {
     fn begin(waits: &Arc<AtomicBool>) -> Option<Self> {
-        (!waits.swap(true, Ordering::AcqRel)).then(|| Waiting(Arc::clone(waits)))
+        (!waits.swap(true, Ordering::AcqRel)).then(|| SnapshotPermit(Arc::clone(waits)))
     }
 }
 
-impl Drop for Waiting {
+impl Drop for SnapshotPermit {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
     }
 }
 
 /// Both sessions. When they are dropped, their connections end, and so do their threads.
-struct Sessions {
+struct SessionPair {
     orders: SyncSender<ConnectionId>,
     threads: [JoinHandle<()>; 2],
     closers: [Closer; 2],
 }
 
-impl Sessions {
+impl SessionPair {
     /// Begins both with what logs in, and hands out the newest lines of the access log that are over.
     fn begin(
-        log_in: impl Fn() -> Result<Conversation, Failure>,
+        log_in: impl Fn() -> Result<Session, Failure>,
         interval: Duration,
-        news_sender: &NewsSender,
+        news_sender: &UpdateSender,
     ) -> Result<(Self, Vec<LogLine>), Failure> {
         let mut asking = log_in()?;
         super::require_1_1(&mut asking)?;
@@ -119,26 +119,26 @@ impl Sessions {
         // What ends from now on is told of.
         let records = records::over(records, &connections(&mut asking)?);
         let closers = [asking.closer()?, hearing.closer()?];
-        let (orders, orders_receiver) = sync_channel(MOST_ORDERS);
+        let (orders, orders_receiver) = sync_channel(QUEUED_KILLS);
         let asked = news_sender.clone();
         let asking =
             spawn(move || over(ask(&mut asking, interval, &orders_receiver, &asked), &asked))?;
         let heard = news_sender.clone();
         let hearing = spawn(move || over(hear(&mut hearing, &heard), &heard))?;
-        Ok((Sessions { orders, threads: [asking, hearing], closers }, records))
+        Ok((SessionPair { orders, threads: [asking, hearing], closers }, records))
     }
 }
 
-impl Drop for Sessions {
+impl Drop for SessionPair {
     fn drop(&mut self) {
         self.closers.iter().for_each(Closer::close);
     }
 }
 
-/// Where news come from at present.
+/// WatchConfig news come from at present.
 enum Source {
     /// The server is there.
-    Sessions(Sessions),
+    SessionPair(SessionPair),
     /// It is away, and this thread tries to reach it.
     Attempts(JoinHandle<()>),
 }
@@ -162,16 +162,16 @@ impl Feed {
     /// # Errors
     /// If the server is not there, speaks METP/1.0 only, or the account may not ask.
     pub fn open(server: &Server, interval: Duration) -> Result<(Self, Vec<LogLine>), Failure> {
-        let (channel, receiver) = sync_channel(MOST_NEWS);
-        let news_sender = NewsSender { channel: channel.clone(), sessions: Some(0) };
-        let (sessions, records) = Sessions::begin(|| server.log_in(), interval, &news_sender)?;
+        let (channel, receiver) = sync_channel(QUEUED_UPDATES);
+        let news_sender = UpdateSender { channel: channel.clone(), sessions: Some(0) };
+        let (sessions, records) = SessionPair::begin(|| server.log_in(), interval, &news_sender)?;
         let feed = Feed {
             server: server.clone(),
             interval,
             receiver,
             channel,
             number: 0,
-            source: Source::Sessions(sessions),
+            source: Source::SessionPair(sessions),
             backoff: Backoff::default(),
             since: Instant::now(),
         };
@@ -183,11 +183,11 @@ impl Feed {
     /// # Errors
     /// If there can be no thread for it.
     pub fn listen(&self, terminal: File) -> Result<(), Failure> {
-        let news_sender = NewsSender { channel: self.channel.clone(), sessions: None };
+        let news_sender = UpdateSender { channel: self.channel.clone(), sessions: None };
         spawn(move || {
-            if keyboard::read(terminal, |key| news_sender.send(News::Key(key))) {
+            if keyboard::read(terminal, |key| news_sender.send(Update::Key(key))) {
                 // Nobody may listen any more.
-                news_sender.send(News::Unplugged);
+                news_sender.send(Update::TerminalGone);
             }
         })
         .map(drop)
@@ -197,7 +197,7 @@ impl Feed {
     ///
     /// # Errors
     /// If there cannot be any more.
-    pub fn wait(&self, patience: Duration) -> Result<Option<News>, Failure> {
+    pub fn wait(&self, patience: Duration) -> Result<Option<Update>, Failure> {
         match self.receiver.recv_timeout(patience) {
             Ok(message) => return Ok(self.current(message)),
             Err(_) if !self.is_over() => return Ok(None),
@@ -211,38 +211,38 @@ impl Feed {
     }
 
     /// The next news, if there are any: of those, `None` are of sessions that have ended.
-    pub fn next(&self) -> Option<Option<News>> {
+    pub fn next(&self) -> Option<Option<Update>> {
         match self.receiver.try_recv() {
             Ok(message) => Some(self.current(message)),
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
         }
     }
 
-    fn current(&self, Message { sessions, news }: Message) -> Option<News> {
+    fn current(&self, Message { sessions, news }: Message) -> Option<Update> {
         sessions.is_none_or(|sessions| sessions == self.number).then_some(news)
     }
 
     /// Whether a thread has ended that should not. Its last news may not have been taken yet.
     fn is_over(&self) -> bool {
         match &self.source {
-            Source::Sessions(sessions) => sessions.threads.iter().any(JoinHandle::is_finished),
+            Source::SessionPair(sessions) => sessions.threads.iter().any(JoinHandle::is_finished),
             Source::Attempts(thread) => thread.is_finished(),
         }
     }
 
-    /// Asks for the end of a connection; [`News::Answer`] tells what comes of it. `false` if too many orders
+    /// Asks for the end of a connection; [`Update::KillResult`] tells what comes of it. `false` if too many orders
     /// wait already, or the server is away.
     pub fn cut(&self, id: ConnectionId) -> bool {
         match &self.source {
             // If the thread is gone, its news tell why.
-            Source::Sessions(sessions) => {
+            Source::SessionPair(sessions) => {
                 !matches!(sessions.orders.try_send(id), Err(TrySendError::Full(_)))
             }
             Source::Attempts(_) => false,
         }
     }
 
-    /// The sessions have ended. Tries to reach the server again, until [`News::Back`].
+    /// The sessions have ended. Tries to reach the server again, until [`Update::Reconnected`].
     ///
     /// # Errors
     /// Why they have ended, if that is no matter of waiting.
@@ -253,21 +253,22 @@ impl Feed {
             return Err(ended);
         };
         self.number = self.number.saturating_add(1);
-        let news_sender = NewsSender { channel: self.channel.clone(), sessions: Some(self.number) };
+        let news_sender =
+            UpdateSender { channel: self.channel.clone(), sessions: Some(self.number) };
         let (server, interval) = (self.server.clone(), self.interval);
         let thread = spawn(move || {
             let begun = attempts.run(
                 ended,
                 |_| (),
-                |time| Sessions::begin(|| server.log_in_once(time), interval, &news_sender),
+                |time| SessionPair::begin(|| server.log_in_once(time), interval, &news_sender),
             );
             // Nobody may listen any more.
             news_sender.send(match begun {
                 Ok((sessions, records)) => {
                     let backoff = attempts.into_backoff();
-                    News::Back(Box::new(Return { sessions, backoff, records }))
+                    Update::Reconnected(Box::new(Reconnected { sessions, backoff, records }))
                 }
-                Err(failure) => News::Over(failure),
+                Err(failure) => Update::Ended(failure),
             });
         })?;
         // The sessions before end with this.
@@ -276,9 +277,9 @@ impl Feed {
     }
 
     /// Takes the sessions with a server that is back. Returns the newest lines of its access log that are over.
-    pub fn take(&mut self, back: Return) -> Vec<LogLine> {
-        let Return { sessions, backoff, records } = back;
-        self.source = Source::Sessions(sessions);
+    pub fn take(&mut self, back: Reconnected) -> Vec<LogLine> {
+        let Reconnected { sessions, backoff, records } = back;
+        self.source = Source::SessionPair(sessions);
         self.backoff = backoff;
         self.since = Instant::now();
         records
@@ -291,18 +292,18 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure
 }
 
 /// Tells why there are no more news, unless nobody listens any more.
-fn over(ended: Result<(), Failure>, news: &NewsSender) {
+fn over(ended: Result<(), Failure>, news: &UpdateSender) {
     if let Err(failure) = ended {
-        news.send(News::Over(failure));
+        news.send(Update::Ended(failure));
     }
 }
 
 /// Hears of events. Ends when nobody listens.
-fn hear(conversation: &mut Conversation, news: &NewsSender) -> Result<(), Failure> {
+fn hear(session: &mut Session, news: &UpdateSender) -> Result<(), Failure> {
     loop {
-        let (topic, fields) = conversation.event()?;
-        if let Some(event) = Event::parse(&topic, &fields)
-            && !news.send(News::Event(event))
+        let (topic, fields) = session.event()?;
+        if let Some(event) = WatchEvent::parse(&topic, &fields)
+            && !news.send(Update::Event(event))
         {
             return Ok(());
         }
@@ -311,32 +312,32 @@ fn hear(conversation: &mut Conversation, news: &NewsSender) -> Result<(), Failur
 
 /// Looks at the server at each interval, and gives orders in between. Ends when nobody listens.
 fn ask(
-    conversation: &mut Conversation,
+    session: &mut Session,
     interval: Duration,
     orders: &Receiver<ConnectionId>,
-    news: &NewsSender,
+    news: &UpdateSender,
 ) -> Result<(), Failure> {
     let mut pace = Pace::new(interval, Instant::now());
     let waits = Arc::default();
     loop {
-        if let Some(waiting) = Waiting::begin(&waits)
-            && !news.send(News::Look(look(conversation)?, waiting))
+        if let Some(waiting) = SnapshotPermit::begin(&waits)
+            && !news.send(Update::Snapshot(look(session)?, waiting))
         {
             return Ok(());
         }
         pace.next(Instant::now());
         while let Some(left) = pace.left(Instant::now()) {
-            match orders.recv_timeout(left.min(STIR)) {
+            match orders.recv_timeout(left.min(KEEPALIVE)) {
                 Ok(id) => {
-                    let answer = cut(conversation, id)?;
-                    if !news.send(News::Answer(answer)) {
+                    let answer = cut(session, id)?;
+                    if !news.send(Update::KillResult(answer)) {
                         return Ok(());
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 // A session that says nothing for too long is closed.
-                Err(RecvTimeoutError::Timeout) if left > STIR => {
-                    conversation.command(&Command::Ping(None))?;
+                Err(RecvTimeoutError::Timeout) if left > KEEPALIVE => {
+                    session.command(&Command::Ping(None))?;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -344,46 +345,46 @@ fn ask(
     }
 }
 
-fn look(conversation: &mut Conversation) -> Result<Look, Failure> {
-    let totals = Totals::ask(conversation)?;
+fn look(session: &mut Session) -> Result<Snapshot, Failure> {
+    let totals = Totals::ask(session)?;
     let at = Instant::now();
-    let mut condition = Condition::default();
-    let text = conversation.command(&Command::Info)?;
-    let told = Answer::read(Kind::Pairs, text, conversation)?;
-    told.lines.iter().for_each(|line| condition.take(line));
-    let list = connections(conversation)?;
-    Ok(Look { at, connections: totals.connections, bytes: totals.bytes, condition, list })
+    let mut status = ServerStatus::default();
+    let text = session.command(&Command::Info)?;
+    let told = Answer::read(AnswerKind::Pairs, text, session)?;
+    told.lines.iter().for_each(|line| status.take(line));
+    let list = connections(session)?;
+    Ok(Snapshot { at, connections: totals.connections, bytes: totals.bytes, status, list })
 }
 
-fn connections(conversation: &mut Conversation) -> Result<Vec<Connection>, Failure> {
+fn connections(session: &mut Session) -> Result<Vec<ConnectionInfo>, Failure> {
     let (mut list, mut octets) = (Vec::new(), 0_usize);
-    conversation.command(&Command::Connections(None))?;
-    conversation.body(|line| {
+    session.command(&Command::Connections(None))?;
+    session.body(|line| {
         octets = octets.saturating_add(line.len());
-        if list.len() >= MOST_CONNECTIONS || octets > MOST_OCTETS {
+        if list.len() >= MAX_CONNECTIONS || octets > LIST_LIMIT_BYTES {
             return Err(Failure::Broken("The server has too many connections to watch".to_owned()));
         }
-        list.push(Connection::parse(&render::text(line)));
+        list.push(ConnectionInfo::parse(&render::text(line)));
         Ok(())
     })?;
     Ok(list)
 }
 
 /// What there is to say of it: that it is done, or why it is not.
-fn cut(conversation: &mut Conversation, id: ConnectionId) -> Result<String, Failure> {
-    match conversation.command(&Command::Kill(id)) {
+fn cut(session: &mut Session, id: ConnectionId) -> Result<String, Failure> {
+    match session.command(&Command::Kill(id)) {
         Ok(_) => Ok(format!("Cut {id}")),
         Err(Failure::Refused(answer)) => Ok(format!("{id} has not been cut: {answer}")),
         Err(failure) => Err(failure),
     }
 }
 
-fn records(conversation: &mut Conversation) -> Result<Vec<Record>, Failure> {
+fn records(session: &mut Session) -> Result<Vec<LogRecord>, Failure> {
     let selection = LogSelection { last: Some(FIRST_RECORDS), user: None };
-    conversation.command(&Command::GetLogs(selection))?;
+    session.command(&Command::GetLogs(selection))?;
     let mut lines = Vec::new();
-    conversation.body(|line| {
-        lines.push(Record::parse(line));
+    session.body(|line| {
+        lines.push(LogRecord::parse(line));
         if lines.len() as u64 > FIRST_RECORDS {
             return Err(Failure::Broken("The server tells more than it was asked".to_owned()));
         }
@@ -399,9 +400,9 @@ mod tests {
     #[test]
     fn one_look_waits_at_a_time() {
         let waits = Arc::default();
-        let first = Waiting::begin(&waits);
-        assert!(first.is_some() && Waiting::begin(&waits).is_none());
+        let first = SnapshotPermit::begin(&waits);
+        assert!(first.is_some() && SnapshotPermit::begin(&waits).is_none());
         drop(first);
-        assert!(Waiting::begin(&waits).is_some());
+        assert!(SnapshotPermit::begin(&waits).is_some());
     }
 }

@@ -10,11 +10,11 @@ use metp_protocol::{Command, MetricsBody};
 use serde_json::json;
 
 use super::news::{Bytes, per_second};
-use super::pace::{Pace, STIR};
-use crate::answer::{Answer, Kind};
-use crate::conversation::{Conversation, Failure, Server};
+use super::pace::{KEEPALIVE, Pace};
+use crate::answer::{Answer, AnswerKind};
+use crate::conversation::{Failure, Server, Session};
 use crate::locale;
-use crate::retry::Sessions;
+use crate::retry::Reconnect;
 
 /// What GET_METRICS ALL says, as far as it is watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,8 +32,8 @@ impl Totals {
     ///
     /// # Errors
     /// If the answer is missing or incomplete.
-    pub fn ask(conversation: &mut Conversation) -> Result<Self, Failure> {
-        let lines = metrics(conversation, &Command::GetAllMetrics)?;
+    pub fn ask(session: &mut Session) -> Result<Self, Failure> {
+        let lines = metrics(session, &Command::GetAllMetrics)?;
         let find = |key: &str| {
             lines
                 .iter()
@@ -54,8 +54,8 @@ impl Totals {
 /// # Errors
 /// When the server ends, or the line cannot be written.
 pub fn lines(server: &Server, interval: Duration, out: &mut dyn Write) -> Result<(), Failure> {
-    let ask = |conversation: &mut Conversation| {
-        let lines = metrics(conversation, &Command::GetMetrics)?;
+    let ask = |session: &mut Session| {
+        let lines = metrics(session, &Command::GetMetrics)?;
         let metrics =
             MetricsBody::parse(lines.iter().map(String::as_bytes)).ok_or_else(incomplete)?;
         Ok(metrics.bytes)
@@ -73,7 +73,7 @@ pub fn lines(server: &Server, interval: Duration, out: &mut dyn Write) -> Result
 /// # Errors
 /// When the server ends or speaks METP/1.0 only, or the line cannot be written.
 pub fn json(server: &Server, interval: Duration, out: &mut dyn Write) -> Result<(), Failure> {
-    let able = |mut conversation| super::require_1_1(&mut conversation).map(|()| conversation);
+    let able = |mut session| super::require_1_1(&mut session).map(|()| session);
     every(server, interval, able, Totals::ask, |before, totals, period| {
         let rate = totals.bytes.since(before.bytes).per_second(period);
         let object = json!({
@@ -94,54 +94,54 @@ pub fn json(server: &Server, interval: Duration, out: &mut dyn Write) -> Result<
 fn every<T>(
     server: &Server,
     interval: Duration,
-    able: impl Fn(Conversation) -> Result<Conversation, Failure>,
-    ask: impl Fn(&mut Conversation) -> Result<T, Failure>,
+    able: impl Fn(Session) -> Result<Session, Failure>,
+    ask: impl Fn(&mut Session) -> Result<T, Failure>,
     mut tell: impl FnMut(T, &T, Duration) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let begin = |conversation| {
-        let mut conversation = able(conversation)?;
-        let before = ask(&mut conversation)?;
-        Ok((conversation, before, Instant::now()))
+    let begin = |session| {
+        let mut session = able(session)?;
+        let before = ask(&mut session)?;
+        Ok((session, before, Instant::now()))
     };
     let mut begun = begin(server.log_in()?)?;
-    let mut sessions = Sessions::begun(server);
+    let mut sessions = Reconnect::begun(server);
     loop {
-        let (mut conversation, before, since) = begun;
-        let ended = rounds(&mut conversation, interval, (before, since), &ask, &mut tell);
+        let (mut session, before, since) = begun;
+        let ended = rounds(&mut session, interval, (before, since), &ask, &mut tell);
         let Err(ended) = ended else { return Ok(()) };
-        drop(conversation);
+        drop(session);
         begun = sessions.again(ended, begin)?;
     }
 }
 
 /// Asks for as long as the session lasts.
 fn rounds<T>(
-    conversation: &mut Conversation,
+    session: &mut Session,
     interval: Duration,
     (mut before, mut since): (T, Instant),
-    ask: impl Fn(&mut Conversation) -> Result<T, Failure>,
+    ask: impl Fn(&mut Session) -> Result<T, Failure>,
     mut tell: impl FnMut(T, &T, Duration) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut pace = Pace::new(interval, since);
     loop {
         pace.next(Instant::now());
         while let Some(left) = pace.left(Instant::now()) {
-            thread::sleep(left.min(STIR));
-            if left > STIR {
+            thread::sleep(left.min(KEEPALIVE));
+            if left > KEEPALIVE {
                 // A session that says nothing for too long is closed; METP/1.0 has no PING.
-                metrics(conversation, &Command::GetMetrics)?;
+                metrics(session, &Command::GetMetrics)?;
             }
         }
-        let now = ask(conversation)?;
+        let now = ask(session)?;
         let until = Instant::now();
         tell(before, &now, until.saturating_duration_since(since))?;
         (before, since) = (now, until);
     }
 }
 
-fn metrics(conversation: &mut Conversation, command: &Command) -> Result<Vec<String>, Failure> {
-    let text = conversation.command(command)?;
-    Ok(Answer::read(Kind::of(command), text, conversation)?.lines)
+fn metrics(session: &mut Session, command: &Command) -> Result<Vec<String>, Failure> {
+    let text = session.command(command)?;
+    Ok(Answer::read(AnswerKind::of(command), text, session)?.lines)
 }
 
 fn incomplete() -> Failure {

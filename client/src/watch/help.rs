@@ -4,7 +4,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::widgets::{Block, Clear, Padding, Paragraph, Widget};
 
-const KEYS: &str = "q, Ctrl-C   quit\n\
+const HELP_TEXT: &str = "q, Ctrl-C   quit\n\
                     p           pause, and go on\n\
                     k           cut a connection\n\
                     Up, Down    scroll the connections\n\
@@ -12,11 +12,11 @@ const KEYS: &str = "q, Ctrl-C   quit\n\
                     Ctrl-Z      stop; fg goes on\n\
                     ?, h        this help";
 /// Columns of the longest line, and rows.
-const SIZE: (u16, u16) = (34, 7);
+const HELP_SIZE: (u16, u16) = (34, 7);
 
 /// Draws it in the middle of the screen.
 pub fn draw(area: Rect, buffer: &mut Buffer) {
-    let (width, height) = SIZE;
+    let (width, height) = HELP_SIZE;
     // Edges, and a blank at either side.
     let (width, height) = (width.saturating_add(4), height.saturating_add(2));
     let place = Rect {
@@ -31,7 +31,7 @@ pub fn draw(area: Rect, buffer: &mut Buffer) {
         .padding(Padding::horizontal(1))
         .title(" Keys ")
         .title_bottom(" any key closes ");
-    Paragraph::new(KEYS).block(block).render(place, buffer);
+    Paragraph::new(HELP_TEXT).block(block).render(place, buffer);
 }
 
 #[cfg(test)]
@@ -40,8 +40,8 @@ mod tests {
 
     #[test]
     fn all_of_it_has_room() {
-        let (width, height) = SIZE;
-        assert_eq!(KEYS.lines().map(str::len).max(), Some(width.into()));
-        assert_eq!(KEYS.lines().count(), usize::from(height));
+        let (width, height) = HELP_SIZE;
+        assert_eq!(HELP_TEXT.lines().map(str::len).max(), Some(width.into()));
+        assert_eq!(HELP_TEXT.lines().count(), usize::from(height));
     }
 }

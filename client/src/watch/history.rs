@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// More than the columns of any screen.
-const MOST_SAMPLES: usize = 1024;
+const MAX_SAMPLES: usize = 1024;
 
 /// What was measured between two looks.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +38,7 @@ pub struct History {
 impl History {
     /// Adds the newest sample.
     pub fn push(&mut self, sample: Sample) {
-        if self.samples.len() >= MOST_SAMPLES {
+        if self.samples.len() >= MAX_SAMPLES {
             self.samples.pop_front();
         }
         self.samples.push_back(sample);
@@ -128,7 +128,7 @@ mod tests {
         let samples: Vec<_> =
             (0..2000).map(|index| (10, if index == 3 { 99 } else { 1 })).collect();
         let history = history(&samples);
-        assert_eq!(history.samples.len(), MOST_SAMPLES);
+        assert_eq!(history.samples.len(), MAX_SAMPLES);
         assert_eq!(history.peak(), Figures { up: 99, down: 49, connections: 9 });
         assert_eq!(history.current(), Some(Figures { up: 1, down: 0, connections: 1 }));
     }

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read};
 
 /// A key that means something here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Key {
+pub enum KeyPress {
     /// A letter, a digit, or another character.
     Char(char),
     /// Enter
@@ -36,7 +36,7 @@ pub fn open() -> std::io::Result<File> {
 }
 
 /// Hands out keys until nobody wants them any more, or the terminal is gone. Returns whether it is gone.
-pub fn read(mut terminal: impl Read, mut take: impl FnMut(Key) -> bool) -> bool {
+pub fn read(mut terminal: impl Read, mut take: impl FnMut(KeyPress) -> bool) -> bool {
     let mut bytes = [0; 256];
     loop {
         match terminal.read(&mut bytes) {
@@ -54,7 +54,7 @@ pub fn read(mut terminal: impl Read, mut take: impl FnMut(Key) -> bool) -> bool 
 
 /// The keys that were pressed. A terminal sends a key such as an arrow as ESC and more bytes, at once: most
 /// of these mean nothing here.
-fn keys(bytes: &[u8]) -> Vec<Key> {
+fn keys(bytes: &[u8]) -> Vec<KeyPress> {
     let mut keys = Vec::new();
     let mut bytes = bytes.iter().copied().peekable();
     while let Some(byte) = bytes.next() {
@@ -68,13 +68,13 @@ fn keys(bytes: &[u8]) -> Vec<Key> {
             }
             // Arrows look like this where the terminal has been told so.
             (0x1b, Some(b'O')) => keys.extend(arrow(bytes.nth(1))),
-            (0x1b, _) => keys.push(Key::Escape),
-            (0x03 | 0x04, _) => keys.push(Key::End),
-            (0x0c, _) => keys.push(Key::Redraw),
-            (0x1a, _) => keys.push(Key::Stop),
-            (b'\r' | b'\n', _) => keys.push(Key::Enter),
-            (0x08 | 0x7f, _) => keys.push(Key::Backspace),
-            (b' '..=b'~', _) => keys.push(Key::Char(char::from(byte))),
+            (0x1b, _) => keys.push(KeyPress::Escape),
+            (0x03 | 0x04, _) => keys.push(KeyPress::End),
+            (0x0c, _) => keys.push(KeyPress::Redraw),
+            (0x1a, _) => keys.push(KeyPress::Stop),
+            (b'\r' | b'\n', _) => keys.push(KeyPress::Enter),
+            (0x08 | 0x7f, _) => keys.push(KeyPress::Backspace),
+            (b' '..=b'~', _) => keys.push(KeyPress::Char(char::from(byte))),
             _ => {}
         }
     }
@@ -82,10 +82,10 @@ fn keys(bytes: &[u8]) -> Vec<Key> {
 }
 
 /// The arrow whose sequence ends in this byte.
-fn arrow(last: Option<u8>) -> Option<Key> {
+fn arrow(last: Option<u8>) -> Option<KeyPress> {
     match last {
-        Some(b'A') => Some(Key::Up),
-        Some(b'B') => Some(Key::Down),
+        Some(b'A') => Some(KeyPress::Up),
+        Some(b'B') => Some(KeyPress::Down),
         _ => None,
     }
 }
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn keys_are_told_from_sequences() {
-        use Key::{Backspace, Char, End, Enter, Escape, Redraw, Stop};
+        use KeyPress::{Backspace, Char, End, Enter, Escape, Redraw, Stop};
         assert_eq!(
             keys(b"k1.\x7f\x08\r\n"),
             [Char('k'), Char('1'), Char('.'), Backspace, Backspace, Enter, Enter]
@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(keys(b"\x03\x04\x01\xc3\xa4\x0c\x1a"), [End, End, Redraw, Stop]);
         assert_eq!(keys(b"\x1b"), [Escape]);
         assert_eq!(keys(b"\x1by\x1b\x1b"), [Escape, Char('y'), Escape, Escape]);
-        assert_eq!(keys(b"\x1b[A\x1b[B\x1bOB"), [Key::Up, Key::Down, Key::Down]);
+        assert_eq!(keys(b"\x1b[A\x1b[B\x1bOB"), [KeyPress::Up, KeyPress::Down, KeyPress::Down]);
         // Shift-Up, Shift-Delete, F1, F5, and one that was cut.
         assert_eq!(keys(b"\x1b[1;2A\x1b[3;2~\x1bOPa\x1b[15~b\x1b[1"), [Char('a'), Char('b')]);
     }
@@ -116,7 +116,7 @@ mod tests {
             taken.push(key);
             true
         }));
-        assert_eq!(taken, [Key::Char('q'), Key::Char('p')]);
+        assert_eq!(taken, [KeyPress::Char('q'), KeyPress::Char('p')]);
         assert!(!read(&b"qp"[..], |_| false));
     }
 }

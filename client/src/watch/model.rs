@@ -6,26 +6,26 @@ use std::collections::{HashMap, VecDeque};
 use std::mem;
 use std::time::{Duration, Instant};
 
-use super::gone::Gone;
+use super::gone::Tombstones;
 use super::history::{Figures, History, Sample};
-use super::news::{Bytes, Condition, Connection, Event, LogLine, Look, per_second};
-use super::parties::{Party, Tallies};
+use super::news::{Bytes, ConnectionInfo, LogLine, ServerStatus, Snapshot, WatchEvent, per_second};
+use super::parties::{TopEntry, TopList};
 use super::speed::Speed;
 
 /// Connections that are kept: more than a server has descriptors for.
-pub const MOST_CONNECTIONS: usize = 1 << 18;
+pub const MAX_CONNECTIONS: usize = 1 << 18;
 /// How many more than the last look listed: a server that tells of many is to list them.
-const MOST_UNLISTED: usize = 1 << 16;
+const MAX_UNLISTED: usize = 1 << 16;
 /// More than the rows of any screen.
-const MOST_ROWS: usize = 256;
+const MAX_ROWS: usize = 256;
 /// How much later than it happened something may be told.
-const DELAY: Duration = Duration::from_secs(1);
+const EVENT_DELAY: Duration = Duration::from_secs(1);
 
 /// A connection, and how fast it is.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// The connection at the last look.
-    pub connection: Connection,
+    pub connection: ConnectionInfo,
     /// Since the look before; since its start if there was none.
     pub speed: Speed,
 }
@@ -36,26 +36,26 @@ pub struct Model {
     /// When the last look was, and what had been delivered then.
     last: Option<(Instant, Bytes)>,
     connections: u64,
-    condition: Condition,
+    status: ServerStatus,
     history: History,
     open: HashMap<String, Row>,
     /// How many the last look listed.
     listed: usize,
     /// Their ids, the busiest first; some may not be open any more.
     order: Vec<String>,
-    gone: Gone,
-    users: Vec<Party>,
-    destinations: Vec<Party>,
+    gone: Tombstones,
+    users: Vec<TopEntry>,
+    destinations: Vec<TopEntry>,
     /// What connections moved that have ended since the last look.
-    ended_by_user: Tallies,
-    ended_by_destination: Tallies,
+    ended_by_user: TopList,
+    ended_by_destination: TopList,
     log: VecDeque<LogLine>,
 }
 
 impl Model {
     /// How the server was doing at the last look; `None` before the first.
-    pub fn condition(&self) -> Option<&Condition> {
-        self.last.map(|_| &self.condition)
+    pub fn status(&self) -> Option<&ServerStatus> {
+        self.last.map(|_| &self.status)
     }
 
     /// How many SOCKS connections were open at the last look.
@@ -69,12 +69,12 @@ impl Model {
     }
 
     /// Users, the fastest first.
-    pub fn users(&self) -> &[Party] {
+    pub fn users(&self) -> &[TopEntry] {
         &self.users
     }
 
     /// Destinations, the fastest first.
-    pub fn destinations(&self) -> &[Party] {
+    pub fn destinations(&self) -> &[TopEntry] {
         &self.destinations
     }
 
@@ -89,7 +89,7 @@ impl Model {
     }
 
     /// The open connection with this id.
-    pub fn find(&self, id: &str) -> Option<&Connection> {
+    pub fn find(&self, id: &str) -> Option<&ConnectionInfo> {
         self.open.get(id).map(|row| &row.connection)
     }
 
@@ -100,29 +100,29 @@ impl Model {
 
     /// Adds a line of the access log.
     pub fn log_line(&mut self, line: LogLine) {
-        if self.log.len() >= MOST_ROWS {
+        if self.log.len() >= MAX_ROWS {
             self.log.pop_front();
         }
         self.log.push_back(line);
     }
 
     /// Takes an event that was heard of `now`.
-    pub fn event(&mut self, event: Event, now: Instant) {
+    pub fn event(&mut self, event: WatchEvent, now: Instant) {
         match event {
-            Event::Opened(connection) => self.opened(connection),
-            Event::Closed(connection, duration) => self.closed(connection, duration, now),
-            Event::Logged(line) => self.log_line(line),
+            WatchEvent::Opened(connection) => self.opened(connection),
+            WatchEvent::Closed(connection, duration) => self.closed(connection, duration, now),
+            WatchEvent::Logged(line) => self.log_line(line),
         }
     }
 
     /// A connection that a look has listed already stays as it is.
-    fn opened(&mut self, connection: Connection) {
-        let full = self.open.len() >= self.listed.saturating_add(MOST_UNLISTED);
+    fn opened(&mut self, connection: ConnectionInfo) {
+        let full = self.open.len() >= self.listed.saturating_add(MAX_UNLISTED);
         if full || self.open.contains_key(&connection.id) {
             return;
         }
         // Between two looks far apart, many may have come and gone.
-        if self.order.len() > self.open.len().saturating_mul(2).saturating_add(MOST_ROWS) {
+        if self.order.len() > self.open.len().saturating_mul(2).saturating_add(MAX_ROWS) {
             self.order.retain(|id| self.open.contains_key(id));
         }
         self.order.push(connection.id.clone());
@@ -130,12 +130,12 @@ impl Model {
         self.open.insert(id, Row { connection, speed: Speed::default() });
     }
 
-    fn closed(&mut self, connection: Connection, duration: Duration, now: Instant) {
-        let Connection { id, user, destination, bytes, .. } = connection;
+    fn closed(&mut self, connection: ConnectionInfo, duration: Duration, now: Instant) {
+        let ConnectionInfo { id, user, destination, bytes, .. } = connection;
         let row = self.open.remove(&id);
         let counted = row.map(|row| row.connection.bytes).or_else(|| self.gone.counted(&id));
         let is_new = self.last.is_some_and(|(at, _)| {
-            duration <= now.saturating_duration_since(at).saturating_add(DELAY)
+            duration <= now.saturating_duration_since(at).saturating_add(EVENT_DELAY)
         });
         // Of one that is older than the last look, but was not in it, nobody knows when it moved its bytes.
         if let Some(counted) = counted.or_else(|| is_new.then(Bytes::default)) {
@@ -147,11 +147,11 @@ impl Model {
     }
 
     /// Takes a look at the server.
-    pub fn look(&mut self, look: Look) {
+    pub fn look(&mut self, look: Snapshot) {
         let before = self.last.replace((look.at, look.bytes));
         let period = before.map(|(at, _)| look.at.saturating_duration_since(at));
         self.connections = look.connections;
-        self.condition = look.condition;
+        self.status = look.status;
         if let (Some((since, bytes)), Some(period)) = (before, period) {
             let moved = look.bytes.since(bytes);
             let figures = Figures {
@@ -168,7 +168,7 @@ impl Model {
     }
 
     /// Takes the list of connections. Before there is a period, nobody knows how fast they are.
-    fn list(&mut self, list: Vec<Connection>, period: Option<Duration>, now: Instant) {
+    fn list(&mut self, list: Vec<ConnectionInfo>, period: Option<Duration>, now: Instant) {
         let mut users = mem::take(&mut self.ended_by_user);
         let mut destinations = mem::take(&mut self.ended_by_destination);
         let mut before = mem::take(&mut self.open);
@@ -200,8 +200,8 @@ impl Model {
         for (id, row) in before {
             self.gone.remember(id, row.connection.bytes, false, now);
         }
-        self.users = users.ranking(period.unwrap_or_default(), MOST_ROWS);
-        self.destinations = destinations.ranking(period.unwrap_or_default(), MOST_ROWS);
+        self.users = users.ranking(period.unwrap_or_default(), MAX_ROWS);
+        self.destinations = destinations.ranking(period.unwrap_or_default(), MAX_ROWS);
         let mut order: Vec<&Row> = self.open.values().collect();
         order.sort_unstable_by(|a, b| {
             let key = |row: &Row| {
@@ -225,10 +225,10 @@ mod tests {
         now: Instant,
     }
 
-    fn connection(id: &str, up: u64, down: u64) -> Connection {
+    fn connection(id: &str, up: u64, down: u64) -> ConnectionInfo {
         let user = id.split('.').next().unwrap_or_default();
         let line = format!("id={id} user={user} source=a:1 destination=b:2 up={up} down={down}");
-        Connection::parse(&line)
+        ConnectionInfo::parse(&line)
     }
 
     impl Story {
@@ -237,11 +237,11 @@ mod tests {
         }
 
         fn look(&mut self, list: &[(&str, u64, u64)], up: u64, down: u64) -> &mut Self {
-            self.model.look(Look {
+            self.model.look(Snapshot {
                 at: self.now,
                 connections: list.len() as u64,
                 bytes: Bytes { up, down },
-                condition: Condition::default(),
+                status: ServerStatus::default(),
                 list: list.iter().map(|(id, up, down)| connection(id, *up, *down)).collect(),
             });
             self
@@ -253,12 +253,12 @@ mod tests {
         }
 
         fn opened(&mut self, id: &str) -> &mut Self {
-            self.model.event(Event::Opened(connection(id, 0, 0)), self.now);
+            self.model.event(WatchEvent::Opened(connection(id, 0, 0)), self.now);
             self
         }
 
         fn closed(&mut self, id: &str, up: u64, down: u64, duration: Duration) -> &mut Self {
-            self.model.event(Event::Closed(connection(id, up, down), duration), self.now);
+            self.model.event(WatchEvent::Closed(connection(id, up, down), duration), self.now);
             self
         }
 
@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn rates_are_differences_by_the_true_time() {
         let mut story = Story::new();
-        assert!(story.model.condition().is_none());
+        assert!(story.model.status().is_none());
         story.look(&[("amy.1", 100, 0)], 1000, 5000);
         assert_eq!((story.model.history().current(), story.users()), (None, vec![("amy", 0, 0)]));
         assert_eq!(story.model.history().peak().connections, 1);
@@ -316,11 +316,11 @@ mod tests {
         let mut model = Model::default();
         let start = Instant::now();
         let mut look = |second: u32, list: &[&str]| {
-            let list = list.iter().map(|line| Connection::parse(line)).collect();
+            let list = list.iter().map(|line| ConnectionInfo::parse(line)).collect();
             let (connections, bytes) = (0, Bytes::default());
-            let condition = Condition::default();
+            let status = ServerStatus::default();
             let at = start + SECOND * second;
-            model.look(Look { at, connections, bytes, condition, list });
+            model.look(Snapshot { at, connections, bytes, status, list });
             model.rows().map(|row| row.speed.rate.up).collect::<Vec<_>>()
         };
         assert_eq!(look(0, &["id=1.1 up=500 age=5.000"]), [100]);
@@ -396,10 +396,10 @@ mod tests {
     fn connections_that_never_end_are_bounded() {
         let mut story = Story::new();
         story.look(&[], 0, 0);
-        for index in 0..MOST_UNLISTED + 10 {
+        for index in 0..MAX_UNLISTED + 10 {
             story.opened(&format!("amy.{index}"));
         }
-        assert_eq!(story.model.row_count(), MOST_UNLISTED);
+        assert_eq!(story.model.row_count(), MAX_UNLISTED);
         story.closed("amy.7", 1, 0, SECOND).opened("bob.1");
         assert!(story.model.find("bob.1").is_some(), "there is room again");
         story.look(&[], 0, 0).opened("carl.1");
@@ -415,8 +415,8 @@ mod tests {
             story.opened(&id).closed(&id, 1, 0, SECOND / 10);
             story.model.log_line(LogLine { time: id, ..LogLine::default() });
         }
-        assert!(story.model.order.len() <= MOST_ROWS + 2);
-        assert_eq!(story.model.log().count(), MOST_ROWS);
+        assert!(story.model.order.len() <= MAX_ROWS + 2);
+        assert_eq!(story.model.log().count(), MAX_ROWS);
         assert_eq!(story.model.log().next_back().map(|line| line.time.as_str()), Some("amy.4999"));
     }
 }

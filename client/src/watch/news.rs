@@ -10,7 +10,7 @@ use crate::locale::LocalTime;
 use crate::units;
 
 /// Names and destinations are shorter (METP §3.4), unless the server is not what it should be.
-const LONGEST_TEXT: usize = 300;
+const MAX_TEXT_CHARS: usize = 300;
 
 /// Payload octets, either way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub fn per_second(octets: u64, period: Duration) -> u64 {
 
 /// A SOCKS connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Connection {
+pub struct ConnectionInfo {
     /// What KILL takes.
     pub id: String,
     /// The account, or `-`.
@@ -74,11 +74,11 @@ pub struct Connection {
     pub bytes: Bytes,
 }
 
-impl Connection {
+impl ConnectionInfo {
     /// Reads a line of CONNECTIONS, or the fields of an event.
     pub fn parse(line: &str) -> Self {
         let text = |key| text(line, key);
-        Connection {
+        ConnectionInfo {
             id: text("id"),
             user: text("user"),
             source: text("source"),
@@ -92,7 +92,7 @@ impl Connection {
 
 /// What the server looks like at one moment.
 #[derive(Clone, Debug)]
-pub struct Look {
+pub struct Snapshot {
     /// When it was asked.
     pub at: Instant,
     /// SOCKS connections.
@@ -100,14 +100,14 @@ pub struct Look {
     /// Delivered since its start.
     pub bytes: Bytes,
     /// How it is doing.
-    pub condition: Condition,
+    pub status: ServerStatus,
     /// Each connection.
-    pub list: Vec<Connection>,
+    pub list: Vec<ConnectionInfo>,
 }
 
 /// What INFO says, as far as it is shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Condition {
+pub struct ServerStatus {
     /// `running` or `closing`.
     pub state: String,
     /// Since its start.
@@ -118,7 +118,7 @@ pub struct Condition {
     pub closing_in: Option<Duration>,
 }
 
-impl Condition {
+impl ServerStatus {
     /// Takes a line of INFO.
     pub fn take(&mut self, line: &str) {
         match line.split_once('=') {
@@ -136,25 +136,27 @@ impl Condition {
 
 /// Something that has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum WatchEvent {
     /// A tunnel opened.
-    Opened(Connection),
+    Opened(ConnectionInfo),
     /// A tunnel ended, after so long.
-    Closed(Connection, Duration),
+    Closed(ConnectionInfo, Duration),
     /// A request is over.
     Logged(LogLine),
 }
 
-impl Event {
+impl WatchEvent {
     /// Reads an event; `None` if it is of a kind that is not shown.
     pub fn parse(topic: &str, fields: &str) -> Option<Self> {
         match (topic, value(fields, "event")) {
-            ("connections", Some("open")) => Some(Event::Opened(Connection::parse(fields))),
-            ("connections", Some("close")) => {
-                Some(Event::Closed(Connection::parse(fields), seconds(fields, "duration")))
+            ("connections", Some("open")) => {
+                Some(WatchEvent::Opened(ConnectionInfo::parse(fields)))
             }
-            ("logs", _) => Some(Event::Logged(LogLine::from_event(fields))),
-            ("lost", _) => Some(Event::Logged(LogLine::lost(number(fields, "count")))),
+            ("connections", Some("close")) => {
+                Some(WatchEvent::Closed(ConnectionInfo::parse(fields), seconds(fields, "duration")))
+            }
+            ("logs", _) => Some(WatchEvent::Logged(LogLine::from_event(fields))),
+            ("lost", _) => Some(WatchEvent::Logged(LogLine::lost(number(fields, "count")))),
             _ => None,
         }
     }
@@ -225,7 +227,7 @@ fn text(line: &str, key: &str) -> String {
 
 /// A text that is not longer than any needs to be.
 pub fn cut(text: &str) -> String {
-    text.chars().take(LONGEST_TEXT).collect()
+    text.chars().take(MAX_TEXT_CHARS).collect()
 }
 
 fn seconds(line: &str, key: &str) -> Duration {
@@ -241,7 +243,7 @@ mod tests {
     fn connections() {
         let line = "id=17.3 user=a\\x20b source=127.0.0.1:5000 destination=[::1]:80 peer=[::1]:80 \
                     state=relay age=12.500 idle=0.000 up=512 down=1024 buffered=0 new=1";
-        let connection = Connection::parse(line);
+        let connection = ConnectionInfo::parse(line);
         assert_eq!(connection.id, "17.3");
         assert_eq!(connection.user, "a\\x20b");
         assert_eq!(
@@ -250,14 +252,15 @@ mod tests {
         );
         assert_eq!(connection.age, Duration::from_millis(12_500));
         assert_eq!(connection.bytes, Bytes { up: 512, down: 1024 });
-        let odd = Connection::parse("id=1.1 age=1e999 up=-1 user=- down=99999999999999999999999");
+        let odd =
+            ConnectionInfo::parse("id=1.1 age=1e999 up=-1 user=- down=99999999999999999999999");
         assert_eq!(
             (odd.user.as_str(), odd.age, odd.bytes),
             ("-", Duration::ZERO, Bytes::default())
         );
         assert_eq!(
-            Connection::parse(&format!("user={}", "x".repeat(60_000))).user.len(),
-            LONGEST_TEXT
+            ConnectionInfo::parse(&format!("user={}", "x".repeat(60_000))).user.len(),
+            MAX_TEXT_CHARS
         );
     }
 
@@ -282,22 +285,27 @@ mod tests {
     #[test]
     fn events() {
         let who = "id=1.1 user=amy source=127.0.0.1:5 destination=x:80";
-        let opened = Event::parse("connections", &format!("event=open {who}"));
+        let opened = WatchEvent::parse("connections", &format!("event=open {who}"));
         assert_eq!(
             opened,
-            Some(Event::Opened(Connection { state: "-".into(), ..Connection::parse(who) }))
+            Some(WatchEvent::Opened(ConnectionInfo {
+                state: "-".into(),
+                ..ConnectionInfo::parse(who)
+            }))
         );
         let closed = format!("event=close {who} up=1 down=2 duration=0.500 reason=finished");
-        let Some(Event::Closed(connection, duration)) = Event::parse("connections", &closed) else {
+        let Some(WatchEvent::Closed(connection, duration)) =
+            WatchEvent::parse("connections", &closed)
+        else {
             panic!("an end")
         };
         assert_eq!((connection.bytes.total(), duration), (3, Duration::from_millis(500)));
-        let lost = Event::parse("lost", "count=17");
-        assert_eq!(lost, Some(Event::Logged(LogLine::lost(17))));
-        let logged = Event::parse("logs", who);
-        assert_eq!(logged, Some(Event::Logged(LogLine::from_event(who))));
-        assert_eq!(Event::parse("metrics", "time=x"), None);
-        assert_eq!(Event::parse("connections", "event=moved"), None);
+        let lost = WatchEvent::parse("lost", "count=17");
+        assert_eq!(lost, Some(WatchEvent::Logged(LogLine::lost(17))));
+        let logged = WatchEvent::parse("logs", who);
+        assert_eq!(logged, Some(WatchEvent::Logged(LogLine::from_event(who))));
+        assert_eq!(WatchEvent::parse("metrics", "time=x"), None);
+        assert_eq!(WatchEvent::parse("connections", "event=moved"), None);
     }
 
     #[test]
@@ -308,8 +316,8 @@ mod tests {
     }
 
     #[test]
-    fn condition() {
-        let mut condition = Condition::default();
+    fn status() {
+        let mut status = ServerStatus::default();
         for line in [
             "version=0.1.0",
             "uptime=90.500",
@@ -318,12 +326,13 @@ mod tests {
             "connections=1",
             "connections-limit=480",
         ] {
-            condition.take(line);
+            status.take(line);
         }
         let uptime = Duration::from_millis(90_500);
-        let expected = Condition { state: "running".into(), uptime, limit: 480, closing_in: None };
-        assert_eq!(condition, expected);
-        condition.take("closing-in=3.250");
-        assert_eq!(condition.closing_in, Some(Duration::from_millis(3250)));
+        let expected =
+            ServerStatus { state: "running".into(), uptime, limit: 480, closing_in: None };
+        assert_eq!(status, expected);
+        status.take("closing-in=3.250");
+        assert_eq!(status.closing_in, Some(Duration::from_millis(3250)));
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// How long a session says nothing at most. The server closes those that are silent for too long: by default for
 /// ten minutes, but it may be for one second.
-pub const STIR: Duration = Duration::from_millis(500);
+pub const KEEPALIVE: Duration = Duration::from_millis(500);
 
 /// When the next interval is over.
 pub struct Pace {

@@ -8,11 +8,11 @@ use super::news::Bytes;
 
 /// How many names are told apart between two looks, besides those of open connections. The bytes of further
 /// ones are in the plots alone.
-const MOST_NAMES: usize = 4096;
+const MAX_CLOSED_NAMES: usize = 4096;
 
 /// One user, or one destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Party {
+pub struct TopEntry {
     /// Its name.
     pub name: String,
     /// Its connections that are open.
@@ -25,19 +25,19 @@ pub struct Party {
 
 /// The sums of one period.
 #[derive(Clone, Debug, Default)]
-pub struct Tallies(HashMap<String, Tally>);
+pub struct TopList(HashMap<String, Sums>);
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Tally {
+struct Sums {
     connections: u64,
     moved: Bytes,
     total: u64,
 }
 
-impl Tallies {
+impl TopList {
     /// Adds what a connection moved before it ended.
     pub fn add_closed(&mut self, name: &str, moved: Bytes) {
-        if self.0.len() < MOST_NAMES || self.0.contains_key(name) {
+        if self.0.len() < MAX_CLOSED_NAMES || self.0.contains_key(name) {
             self.add(name, 0, moved, moved.total());
         }
     }
@@ -61,11 +61,11 @@ impl Tallies {
     }
 
     /// The names with their rates, the fastest first; those that are as fast by what they have moved.
-    pub fn ranking(self, period: Duration, most: usize) -> Vec<Party> {
-        let mut parties: Vec<Party> = self
+    pub fn ranking(self, period: Duration, most: usize) -> Vec<TopEntry> {
+        let mut parties: Vec<TopEntry> = self
             .0
             .into_iter()
-            .map(|(name, Tally { connections, moved, total })| Party {
+            .map(|(name, Sums { connections, moved, total })| TopEntry {
                 name,
                 connections,
                 rate: moved.per_second(period),
@@ -73,7 +73,7 @@ impl Tallies {
             })
             .collect();
         parties.sort_unstable_by(|a, b| {
-            let key = |party: &Party| Reverse((party.rate.total(), party.total));
+            let key = |party: &TopEntry| Reverse((party.rate.total(), party.total));
             key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
         });
         parties.truncate(most);
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn the_fastest_come_first_then_those_that_moved_most() {
-        let mut tallies = Tallies::default();
+        let mut tallies = TopList::default();
         tallies.add_open("amy", up(10), 10);
         tallies.add_open("amy", up(10), 500);
         tallies.add_closed("bob", up(50));
@@ -100,7 +100,7 @@ mod tests {
         tallies.add_open("-", up(99), 99);
         let ranking = tallies.ranking(Duration::from_secs(2), 10);
         let shown =
-            |party: &Party| (party.name.clone(), party.connections, party.rate.up, party.total);
+            |party: &TopEntry| (party.name.clone(), party.connections, party.rate.up, party.total);
         assert_eq!(
             ranking.iter().map(shown).collect::<Vec<_>>(),
             [
@@ -114,11 +114,11 @@ mod tests {
 
     #[test]
     fn there_is_room_for_open_ones_only() {
-        let mut tallies = Tallies::default();
-        for index in 0..MOST_NAMES + 5 {
+        let mut tallies = TopList::default();
+        for index in 0..MAX_CLOSED_NAMES + 5 {
             tallies.add_closed(&index.to_string(), up(1));
         }
-        assert_eq!(tallies.0.len(), MOST_NAMES);
+        assert_eq!(tallies.0.len(), MAX_CLOSED_NAMES);
         tallies.add_closed("0", up(9));
         tallies.add_open("new", up(50), 50);
         let first = tallies.ranking(Duration::from_secs(1), 2);

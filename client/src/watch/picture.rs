@@ -6,7 +6,7 @@ use super::news::LogLine;
 
 /// What is known, and what is seen of it.
 #[derive(Debug, Default)]
-pub struct Picture {
+pub struct Freeze {
     /// What is known.
     pub live: Model,
     /// What is seen while it stands still.
@@ -15,7 +15,7 @@ pub struct Picture {
     held: bool,
 }
 
-impl Picture {
+impl Freeze {
     /// Forgets what is known, but for these lines of the log: the server is another one, or has just been reached.
     pub fn begin(&mut self, log: Vec<LogLine>) {
         self.live = Model::default();
@@ -59,26 +59,26 @@ mod tests {
 
     #[test]
     fn it_stands_still_as_long_as_anything_wants_it_to() {
-        let mut picture = Picture::default();
-        let grow = |picture: &mut Picture| {
-            picture.live.log_line(LogLine::default());
-            picture.seen().log().count()
+        let mut freeze = Freeze::default();
+        let grow = |freeze: &mut Freeze| {
+            freeze.live.log_line(LogLine::default());
+            freeze.seen().log().count()
         };
-        assert_eq!(grow(&mut picture), 1);
-        picture.hold(true);
-        assert_eq!(grow(&mut picture), 1);
-        picture.hold(false);
-        assert_eq!(grow(&mut picture), 3);
-        picture.pause();
-        assert_eq!(grow(&mut picture), 3);
-        picture.hold(true);
-        assert_eq!(grow(&mut picture), 3);
-        picture.hold(false);
-        assert_eq!((grow(&mut picture), picture.is_paused()), (3, true));
-        picture.hold(true);
-        picture.pause();
-        assert_eq!(grow(&mut picture), 3);
-        picture.hold(false);
-        assert_eq!((grow(&mut picture), picture.is_paused()), (8, false));
+        assert_eq!(grow(&mut freeze), 1);
+        freeze.hold(true);
+        assert_eq!(grow(&mut freeze), 1);
+        freeze.hold(false);
+        assert_eq!(grow(&mut freeze), 3);
+        freeze.pause();
+        assert_eq!(grow(&mut freeze), 3);
+        freeze.hold(true);
+        assert_eq!(grow(&mut freeze), 3);
+        freeze.hold(false);
+        assert_eq!((grow(&mut freeze), freeze.is_paused()), (3, true));
+        freeze.hold(true);
+        freeze.pause();
+        assert_eq!(grow(&mut freeze), 3);
+        freeze.hold(false);
+        assert_eq!((grow(&mut freeze), freeze.is_paused()), (8, false));
     }
 }

@@ -1,16 +1,16 @@
-//! Who gets which rows of the screen. Where there is little room, bars and axes go first, then the log, then users
+//! Who gets which rows of the screen. WatchConfig there is little room, bars and axes go first, then the log, then users
 //! and destinations: a table has room for a heading and a row, or is not there.
 
-/// Rows that the plots take with their bars, at least and at most.
-const PLOTS: (u16, u16) = (7, 16);
+/// RowHeights that the plots take with their bars, at least and at most.
+const CHART_ROWS: (u16, u16) = (7, 16);
 /// Below this height there are none but their names and what they are now.
-const BARS: u16 = 18;
+const BARS_MIN_HEIGHT: u16 = 18;
 /// A heading and a row.
-const TABLE: u16 = 2;
+const TABLE_MIN_ROWS: u16 = 2;
 
-/// Rows from above to below, between header and footer.
+/// RowHeights from above to below, between header and footer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rows {
+pub struct RowHeights {
     /// For the plots.
     pub plots: u16,
     /// For users and destinations.
@@ -22,18 +22,23 @@ pub struct Rows {
 }
 
 /// Shares so many rows out.
-pub fn rows(height: u16) -> Rows {
-    let (least, most) = PLOTS;
+pub fn rows(height: u16) -> RowHeights {
+    let (least, most) = CHART_ROWS;
     let plots = match height {
-        BARS.. => (height.saturating_mul(3) / 8).clamp(least, most),
-        TABLE => 0,
+        BARS_MIN_HEIGHT.. => (height.saturating_mul(3) / 8).clamp(least, most),
+        TABLE_MIN_ROWS => 0,
         _ => height.min(1),
     };
     let left = height.saturating_sub(plots);
-    let share = (left / 10 * 3).saturating_add(left % 10 * 3 / 10).max(TABLE);
-    let parties = if left >= 2 * TABLE { share } else { 0 };
-    let log = if left >= 3 * TABLE { share } else { 0 };
-    Rows { plots, parties, connections: left.saturating_sub(parties).saturating_sub(log), log }
+    let share = (left / 10 * 3).saturating_add(left % 10 * 3 / 10).max(TABLE_MIN_ROWS);
+    let parties = if left >= 2 * TABLE_MIN_ROWS { share } else { 0 };
+    let log = if left >= 3 * TABLE_MIN_ROWS { share } else { 0 };
+    RowHeights {
+        plots,
+        parties,
+        connections: left.saturating_sub(parties).saturating_sub(log),
+        log,
+    }
 }
 
 #[cfg(test)]
@@ -54,14 +59,14 @@ mod tests {
             (22, 8, 4, 6, 4),
             (48, 16, 9, 14, 9),
         ] {
-            assert_eq!(rows(height), Rows { plots, parties, connections, log }, "{height}");
+            assert_eq!(rows(height), RowHeights { plots, parties, connections, log }, "{height}");
         }
     }
 
     #[test]
     fn a_table_has_room_for_a_row() {
         for height in 0..u16::MAX {
-            let Rows { plots, parties, connections, log } = rows(height);
+            let RowHeights { plots, parties, connections, log } = rows(height);
             assert_eq!(plots + parties + connections + log, height);
             assert!(![parties, connections, log].contains(&1), "{height}");
         }

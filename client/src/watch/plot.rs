@@ -13,17 +13,17 @@ use super::history::{Figures, History};
 use super::scale;
 
 /// Columns left of the axis: for a round maximum, such as `500 MiB`, and a blank.
-const GUTTER: u16 = 8;
+const GUTTER_WIDTH: u16 = 8;
 /// A cell by eighths of its height.
 const BLOCKS: [&str; 9] = [" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"];
 /// Rows around the bars: name, peak and time axis.
-const AROUND: u16 = 3;
+const FRAME_ROWS: u16 = 3;
 
 /// What is plotted, and how.
-pub struct Plot<'a> {
+pub struct Chart<'a> {
     /// What it is called.
     pub name: &'a str,
-    /// Where it comes from.
+    /// WatchConfig it comes from.
     pub history: &'a History,
     /// What it is now, if that is known.
     pub now: Option<u64>,
@@ -41,7 +41,7 @@ pub struct Plot<'a> {
     pub style: Style,
 }
 
-impl Widget for Plot<'_> {
+impl Widget for Chart<'_> {
     fn render(self, area: Rect, buffer: &mut Buffer) {
         let now = self.now.map_or_else(|| "-".to_owned(), self.show);
         let peak = format!("peak {}", (self.show)((self.pick)(&self.history.peak())));
@@ -51,10 +51,10 @@ impl Widget for Plot<'_> {
         Line::from_iter(title).render(row(area, 0), buffer);
         Line::from(peak).render(row(area, 1), buffer);
         let bars = Rect {
-            x: area.x.saturating_add(GUTTER),
-            y: area.y.saturating_add(AROUND - 1),
-            width: area.width.saturating_sub(GUTTER),
-            height: area.height.saturating_sub(AROUND),
+            x: area.x.saturating_add(GUTTER_WIDTH),
+            y: area.y.saturating_add(FRAME_ROWS - 1),
+            width: area.width.saturating_sub(GUTTER_WIDTH),
+            height: area.height.saturating_sub(FRAME_ROWS),
         };
         if bars.is_empty() {
             return;
@@ -62,14 +62,14 @@ impl Widget for Plot<'_> {
         let values = self.history.columns(self.interval, bars.width.into(), self.pick);
         let most = (self.round)(values.iter().flatten().copied().max().unwrap_or(0));
         draw_bars(&values, most, bars, self.style, buffer);
-        let gutter = usize::from(GUTTER - 1);
+        let gutter = usize::from(GUTTER_WIDTH - 1);
         for y in bars.top()..bars.bottom() {
             let text = if y == bars.top() {
                 format!("{:>gutter$}┤", (self.label)(most))
             } else {
                 format!("{:>gutter$}│", "")
             };
-            Line::from(text).render(Rect { x: area.x, y, width: GUTTER, height: 1 }, buffer);
+            Line::from(text).render(Rect { x: area.x, y, width: GUTTER_WIDTH, height: 1 }, buffer);
         }
         let time = format!("{:>gutter$}└{}", 0, time_axis(self.interval, bars.width.into()));
         Line::from(time).render(row(area, area.height.saturating_sub(1)), buffer);
@@ -142,7 +142,7 @@ mod tests {
         }
         let area = Rect::new(0, 0, width, height);
         let mut buffer = Buffer::empty(area);
-        let plot = Plot {
+        let plot = Chart {
             name: "Up",
             history: &history,
             now: history.current().map(|figures| figures.up),

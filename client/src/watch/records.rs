@@ -4,17 +4,17 @@
 
 use std::cmp::Reverse;
 
-use super::news::{Connection, LogLine, address, cut, moment};
+use super::news::{ConnectionInfo, LogLine, address, cut, moment};
 use crate::{render, units};
 
 /// A record of GET_LOGS: `[time] user source destination octets`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct LogRecord {
     line: LogLine,
     octets: u64,
 }
 
-impl Record {
+impl LogRecord {
     /// Reads a line.
     pub fn parse(line: &[u8]) -> Self {
         let line = render::text(line);
@@ -30,11 +30,11 @@ impl Record {
             outcome: units::size(octets),
             warns: false,
         };
-        Record { line, octets }
+        LogRecord { line, octets }
     }
 
     /// Whether it may be that of this tunnel, which was asked for later and has not delivered less since.
-    fn may_be_of(&self, tunnel: &Connection) -> bool {
+    fn may_be_of(&self, tunnel: &ConnectionInfo) -> bool {
         let LogLine { user, source, destination, .. } = &self.line;
         *destination == tunnel.destination
             && *user == tunnel.user
@@ -45,9 +45,9 @@ impl Record {
 
 /// The lines of those that are over. Of several that may be of an open tunnel, the one is that has delivered as
 /// much as that, or nearly; among equal ones the newest.
-pub fn over(mut records: Vec<Record>, connections: &[Connection]) -> Vec<LogLine> {
+pub fn over(mut records: Vec<LogRecord>, connections: &[ConnectionInfo]) -> Vec<LogLine> {
     let tunnels = connections.iter().filter(|connection| connection.state == "relay");
-    let mut tunnels: Vec<&Connection> = tunnels.collect();
+    let mut tunnels: Vec<&ConnectionInfo> = tunnels.collect();
     tunnels.sort_by_key(|tunnel| Reverse(tunnel.bytes.total()));
     for tunnel in tunnels {
         let candidates = records.iter().enumerate().filter(|(_, record)| record.may_be_of(tunnel));
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn lines() {
-        let record = Record::parse(b"[2025-06-28T14:32:10Z] amy 127.0.0.1 [::1]:80 1536");
+        let record = LogRecord::parse(b"[2025-06-28T14:32:10Z] amy 127.0.0.1 [::1]:80 1536");
         let line = LogLine {
             time: moment("2025-06-28T14:32:10Z"),
             user: "amy".into(),
@@ -73,23 +73,23 @@ mod tests {
             outcome: "1.5 KiB".into(),
             warns: false,
         };
-        assert_eq!(record, Record { line, octets: 1536 });
-        assert_eq!(Record::parse(b"").octets, 0);
+        assert_eq!(record, LogRecord { line, octets: 1536 });
+        assert_eq!(LogRecord::parse(b"").octets, 0);
     }
 
     /// The octets of those that are over. Records are told in short: user and octets.
     fn left(records: &[&str], open: &[&str]) -> Vec<String> {
         let record = |text: &&str| {
             let (user, octets) = text.split_once(' ').unwrap();
-            Record::parse(format!("[2025-06-28T14:32:10Z] {user} ::1 x:80 {octets}").as_bytes())
+            LogRecord::parse(format!("[2025-06-28T14:32:10Z] {user} ::1 x:80 {octets}").as_bytes())
         };
         let tunnel = |text: &&str| {
             let (user, octets) = text.split_once(' ').unwrap();
-            Connection::parse(&format!(
+            ConnectionInfo::parse(&format!(
                 "id=1.1 user={user} source=[::1]:5000 destination=x:80 state=relay up=0 down={octets}"
             ))
         };
-        let open: Vec<Connection> = open.iter().map(tunnel).collect();
+        let open: Vec<ConnectionInfo> = open.iter().map(tunnel).collect();
         let lines = over(records.iter().map(record).collect(), &open);
         lines.into_iter().map(|line| format!("{} {}", line.user, line.outcome)).collect()
     }
@@ -108,9 +108,9 @@ mod tests {
 
     #[test]
     fn a_request_that_has_no_tunnel_yet_has_no_record() {
-        let record = || vec![Record::parse(b"[2025-06-28T14:32:10Z] amy ::1 x:80 0")];
+        let record = || vec![LogRecord::parse(b"[2025-06-28T14:32:10Z] amy ::1 x:80 0")];
         let early = "id=1.1 user=amy source=[::1]:5000 destination=x:80 state=";
-        let asked = |state| Connection::parse(&format!("{early}{state}"));
+        let asked = |state| ConnectionInfo::parse(&format!("{early}{state}"));
         assert_eq!(over(record(), &[asked("connect")]).len(), 1);
         assert_eq!(over(record(), &[asked("relay")]).len(), 0);
     }

@@ -3,26 +3,26 @@
 use std::time::Duration;
 
 /// Steps between units of octets, which are 1024 apart.
-const SIZES: [u64; 9] = [1, 2, 5, 10, 20, 50, 100, 200, 500];
+const SIZE_STEPS: [u64; 9] = [1, 2, 5, 10, 20, 50, 100, 200, 500];
 /// The lowest maximum of octets; what is below need not fill a plot.
-const LOWEST_SIZE: u64 = 1024;
+const MIN_SIZE: u64 = 1024;
 /// The lowest maximum of a number.
-const LOWEST_COUNT: u64 = 5;
+const MIN_COUNT: u64 = 5;
 /// Times that marks may be apart, in seconds; beyond, they are whole days.
-const TIMES: [u64; 16] =
+const MARK_SECONDS: [u64; 16] =
     [1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21_600, 43_200];
-const DAY: u64 = 86_400;
+const DAY_SECONDS: u64 = 86_400;
 /// Columns that marks are apart, at least.
-const APART: u64 = 10;
+const MIN_MARK_DISTANCE: u64 = 10;
 
 /// The least round number of octets that is not below `value`: 1, 2, 5, 10 ... 500 KiB, MiB, and so on.
 pub fn round_size(value: u64) -> u64 {
-    least(value, LOWEST_SIZE, &SIZES, 1024)
+    least(value, MIN_SIZE, &SIZE_STEPS, 1024)
 }
 
 /// The least round number that is not below `value`: 1, 2 or 5 and zeros.
 pub fn round_count(value: u64) -> u64 {
-    least(value.max(LOWEST_COUNT), 1, &[1, 2, 5], 10)
+    least(value.max(MIN_COUNT), 1, &[1, 2, 5], 10)
 }
 
 fn least(value: u64, mut unit: u64, steps: &[u64], next_unit: u64) -> u64 {
@@ -39,11 +39,11 @@ fn least(value: u64, mut unit: u64, steps: &[u64], next_unit: u64) -> u64 {
 /// Marks of a time axis whose columns are one `interval` each: how many columns ago, and how long ago.
 pub fn marks(interval: Duration, columns: usize) -> impl Iterator<Item = (usize, String)> {
     let interval = interval.as_millis().max(1);
-    let apart = interval.saturating_mul(APART.into());
+    let apart = interval.saturating_mul(MIN_MARK_DISTANCE.into());
     let fits = |seconds: &u64| u128::from(*seconds).saturating_mul(1000) >= apart;
-    let step = TIMES.into_iter().find(fits).unwrap_or_else(|| {
-        let days = apart.div_ceil(1000 * u128::from(DAY));
-        u64::try_from(days).unwrap_or(1).saturating_mul(DAY)
+    let step = MARK_SECONDS.into_iter().find(fits).unwrap_or_else(|| {
+        let days = apart.div_ceil(1000 * u128::from(DAY_SECONDS));
+        u64::try_from(days).unwrap_or(1).saturating_mul(DAY_SECONDS)
     });
     (1..).map_while(move |mark: u64| {
         let seconds = step.saturating_mul(mark);
@@ -55,7 +55,7 @@ pub fn marks(interval: Duration, columns: usize) -> impl Iterator<Item = (usize,
 
 /// A round time: in the largest unit that divides it.
 fn time(seconds: u64) -> String {
-    for (unit, name) in [(DAY, 'd'), (3600, 'h'), (60, 'm')] {
+    for (unit, name) in [(DAY_SECONDS, 'd'), (3600, 'h'), (60, 'm')] {
         if seconds.is_multiple_of(unit) {
             return format!("{}{name}", seconds / unit);
         }

@@ -5,23 +5,23 @@ use std::time::{Duration, Instant};
 
 use metp_protocol::text::Escaped;
 
-use super::feed::{Feed, News};
-use super::keyboard::{self, Key};
-use super::keys::{Keys, Question, Wish};
-use super::picture::Picture;
+use super::feed::{Feed, Update};
+use super::keyboard::{self, KeyPress};
+use super::keys::{Action, Dialog, Prompt};
+use super::picture::Freeze;
 use super::signals::Signals;
-use super::stage::Stage;
-use super::view::{View, Where};
+use super::stage::TerminalGuard;
+use super::view::{ScreenView, WatchConfig};
 use crate::conversation::{Failure, Server};
 use crate::locale;
 use crate::render;
-use crate::terminal::{self, Stops};
+use crate::terminal::{self, StopTarget};
 
 /// How long news are waited for before signals have their turn; and how long the screen stays as it is, so
 /// that a flood of news is no flood of screens.
-const TURN: Duration = Duration::from_millis(50);
-/// News that are taken in one turn, so that a flood of them does not keep signals waiting.
-const NEWS_PER_TURN: usize = 1024;
+const FRAME_TIME: Duration = Duration::from_millis(50);
+/// Update that are taken in one turn, so that a flood of them does not keep signals waiting.
+const UPDATES_PER_TURN: usize = 1024;
 
 /// Whether standard output is a terminal that can show it. One of which nothing is known can show lines.
 pub fn has_screen() -> bool {
@@ -35,9 +35,9 @@ pub fn has_screen() -> bool {
 /// If the server cannot be watched, when it ends, or if the terminal fails.
 pub fn screen(server: &Server, interval: Duration) -> Result<(), Failure> {
     let (feed, records) = Feed::open(server, interval)?;
-    let mut picture = Picture::default();
-    picture.begin(records);
-    let place = Where {
+    let mut freeze = Freeze::default();
+    freeze.begin(records);
+    let place = WatchConfig {
         server: render::endpoint(&server.host, server.port),
         user: Escaped(&server.name).to_string(),
         interval,
@@ -47,51 +47,56 @@ pub fn screen(server: &Server, interval: Duration) -> Result<(), Failure> {
     let no_screen = |error| Failure::Usage(format!("-w: no use of the terminal: {error}"));
     let signals = Signals::catch().map_err(no_screen)?;
     let keyboard = keyboard::open().map_err(no_screen)?;
-    let mut stage = Stage::enter().map_err(no_screen)?;
+    let mut terminal_guard = TerminalGuard::enter().map_err(no_screen)?;
     feed.listen(keyboard)?;
-    let mut desk = Desk { feed, picture, keys: Keys::default(), away: None };
-    let ended = desk.run(&mut stage, &signals, &place);
-    drop(stage);
+    let mut app = App { feed, freeze, keys: Dialog::default(), away: None };
+    let ended = app.run(&mut terminal_guard, &signals, &place);
+    drop(terminal_guard);
     signals.obey();
     ended
 }
 
 /// Everything that changes while the screen is on.
-struct Desk {
+struct App {
     feed: Feed,
-    picture: Picture,
-    keys: Keys,
+    freeze: Freeze,
+    keys: Dialog,
     /// Why the server is away, if it is.
     away: Option<String>,
 }
 
-impl Desk {
-    fn run(&mut self, stage: &mut Stage, signals: &Signals, place: &Where) -> Result<(), Failure> {
+impl App {
+    fn run(
+        &mut self,
+        terminal_guard: &mut TerminalGuard,
+        signals: &Signals,
+        place: &WatchConfig,
+    ) -> Result<(), Failure> {
         let mut changed = true;
         let mut drawn = None::<Instant>;
         while !signals.end() {
             if signals.stop() {
-                stage.stop(Stops::Alone).map_err(Failure::Output)?;
+                terminal_guard.stop(StopTarget::Process).map_err(Failure::Output)?;
                 changed = true;
             }
             if signals.continued() {
-                stage.enter_again().map_err(Failure::Output)?;
+                terminal_guard.enter_again().map_err(Failure::Output)?;
                 changed = true;
             }
             changed |= signals.resized() | self.keys.forget(Instant::now());
-            if changed && drawn.is_none_or(|drawn| drawn.elapsed() >= TURN) {
-                let (model, paused) = (self.picture.seen(), self.picture.is_paused());
+            if changed && drawn.is_none_or(|drawn| drawn.elapsed() >= FRAME_TIME) {
+                let (model, paused) = (self.freeze.seen(), self.freeze.is_paused());
                 let away = self.away.as_deref();
-                let view = View { place, model, keys: &self.keys, paused, away };
-                stage.terminal.draw(|frame| view.draw(frame)).map_err(Failure::Output)?;
+                let view = ScreenView { place, model, keys: &self.keys, paused, away };
+                terminal_guard.terminal.draw(|frame| view.draw(frame)).map_err(Failure::Output)?;
                 drawn = Some(Instant::now());
                 changed = false;
             }
             match self.take_news()? {
                 Turn::Quiet => continue,
                 Turn::Changed => {}
-                Turn::Anew => stage.forget().map_err(Failure::Output)?,
-                Turn::Stop => stage.stop(Stops::WithItsJob).map_err(Failure::Output)?,
+                Turn::Anew => terminal_guard.forget().map_err(Failure::Output)?,
+                Turn::Stop => terminal_guard.stop(StopTarget::Job).map_err(Failure::Output)?,
                 Turn::Quit => break,
             }
             changed = true;
@@ -99,19 +104,19 @@ impl Desk {
         Ok(())
     }
 
-    fn press(&mut self, key: Key) -> Turn {
+    fn press(&mut self, key: KeyPress) -> Turn {
         let now = Instant::now();
-        let model = self.picture.seen();
-        let wish = self.keys.press(key, now, |id| model.find(id).cloned());
+        let model = self.freeze.seen();
+        let action = self.keys.press(key, now, |id| model.find(id).cloned());
         // Nobody can type an id that is somewhere else before it is typed.
-        self.picture.hold(matches!(self.keys.question, Question::Which(_) | Question::Sure(_)));
-        match wish {
-            Wish::Nothing => {}
-            Wish::Quit => return Turn::Quit,
-            Wish::Stop => return Turn::Stop,
-            Wish::Redraw => return Turn::Anew,
-            Wish::Pause => self.picture.pause(),
-            Wish::Cut(id) => {
+        self.freeze.hold(matches!(self.keys.prompt, Prompt::Which(_) | Prompt::Sure(_)));
+        match action {
+            Action::Nothing => {}
+            Action::Quit => return Turn::Quit,
+            Action::Stop => return Turn::Stop,
+            Action::Redraw => return Turn::Anew,
+            Action::Pause => self.freeze.pause(),
+            Action::Cut(id) => {
                 let text = if self.feed.cut(id) {
                     format!("Cutting {id} ...")
                 } else if self.away.is_some() {
@@ -122,16 +127,16 @@ impl Desk {
                 self.keys.say(text, now);
             }
         }
-        let last = self.picture.seen().row_count().saturating_sub(1);
+        let last = self.freeze.seen().row_count().saturating_sub(1);
         self.keys.skipped = self.keys.skipped.min(last);
         Turn::Changed
     }
 
     /// Waits for news for a turn, and takes what there is.
     fn take_news(&mut self) -> Result<Turn, Failure> {
-        let Some(first) = self.feed.wait(TURN)? else { return Ok(Turn::Quiet) };
+        let Some(first) = self.feed.wait(FRAME_TIME)? else { return Ok(Turn::Quiet) };
         let mut turn = self.take(first)?;
-        for _ in 1..NEWS_PER_TURN {
+        for _ in 1..UPDATES_PER_TURN {
             match self.feed.next() {
                 Some(Some(news)) => turn = turn.max(self.take(news)?),
                 // Of sessions that have ended.
@@ -142,25 +147,25 @@ impl Desk {
         Ok(turn)
     }
 
-    fn take(&mut self, news: News) -> Result<Turn, Failure> {
+    fn take(&mut self, news: Update) -> Result<Turn, Failure> {
         match news {
-            News::Look(look, waiting) => {
-                self.picture.live.look(look);
+            Update::Snapshot(look, waiting) => {
+                self.freeze.live.look(look);
                 drop(waiting);
             }
-            News::Event(event) => self.picture.live.event(event, Instant::now()),
-            News::Answer(answer) => self.keys.say(answer, Instant::now()),
-            News::Key(key) => return Ok(self.press(key)),
-            News::Unplugged => return Err(Failure::Output(ErrorKind::UnexpectedEof.into())),
-            News::Over(failure) if self.away.is_some() => return Err(failure),
-            News::Over(failure) => {
+            Update::Event(event) => self.freeze.live.event(event, Instant::now()),
+            Update::KillResult(answer) => self.keys.say(answer, Instant::now()),
+            Update::Key(key) => return Ok(self.press(key)),
+            Update::TerminalGone => return Err(Failure::Output(ErrorKind::UnexpectedEof.into())),
+            Update::Ended(failure) if self.away.is_some() => return Err(failure),
+            Update::Ended(failure) => {
                 let why = failure.to_string();
                 self.feed.reach_again(failure)?;
                 self.away = Some(why);
             }
-            News::Back(back) => {
+            Update::Reconnected(back) => {
                 self.away = None;
-                self.picture.begin(self.feed.take(*back));
+                self.freeze.begin(self.feed.take(*back));
                 self.keys.say("Connected again".to_owned(), Instant::now());
             }
         }

@@ -30,7 +30,7 @@ impl Signals {
         };
         let asked = Arc::new(AtomicBool::new(false));
         for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM] {
-            // Where nobody reads the terminal, drawing waits for ever: who asks twice is not kept waiting.
+            // WatchConfig nobody reads the terminal, drawing waits for ever: who asks twice is not kept waiting.
             flag::register_conditional_default(signal, Arc::clone(&asked))?;
             flag::register(signal, Arc::clone(&asked))?;
             let number = usize::try_from(signal).unwrap_or(0);

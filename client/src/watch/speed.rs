@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::news::Bytes;
 
 /// What is older than this counts for less than half.
-const MEMORY: Duration = Duration::from_secs(2);
+const HALF_WEIGHT_AGE: Duration = Duration::from_secs(2);
 
 /// The speed of one connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,7 +21,7 @@ impl Speed {
     /// The speed after it has moved so much in so long.
     #[must_use]
     pub fn after(self, moved: Bytes, period: Duration) -> Self {
-        let (memory, new) = (MEMORY.as_millis(), period.as_millis());
+        let (memory, new) = (HALF_WEIGHT_AGE.as_millis(), period.as_millis());
         let rate = moved.per_second(period);
         let now = u128::from(rate.total()).saturating_mul(1000);
         // The longer the period, the less counts what was before.

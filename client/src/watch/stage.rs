@@ -16,7 +16,7 @@ use ratatui::termion::cursor::Goto;
 use ratatui::termion::raw::{IntoRawMode, RawTerminal};
 use ratatui::termion::screen::{ToAlternateScreen, ToMainScreen};
 
-use crate::terminal::{self, Stops};
+use crate::terminal::{self, StopTarget};
 
 /// The raw mode of the controlling terminal. A panic ends it, too, in whatever thread that is.
 #[derive(Clone, Default)]
@@ -50,13 +50,13 @@ impl RawMode {
 }
 
 /// Its own destructor is not run: it panics when the terminal is gone and nobody can be told.
-pub struct Stage {
-    /// Where to draw.
+pub struct TerminalGuard {
+    /// WatchConfig to draw.
     pub terminal: ManuallyDrop<Terminal<TermionBackend<BufWriter<Inherited>>>>,
     raw: RawMode,
 }
 
-impl Stage {
+impl TerminalGuard {
     /// Takes the terminal.
     ///
     /// # Errors
@@ -78,17 +78,17 @@ impl Stage {
             // It may have got half of the way.
             let _ = restore(&raw);
         }
-        let mut stage = Stage { terminal: ManuallyDrop::new(entered?), raw };
+        let mut terminal_guard = TerminalGuard { terminal: ManuallyDrop::new(entered?), raw };
         // Only what differs from a blank screen would be drawn, over whatever is there.
-        stage.forget()?;
-        Ok(stage)
+        terminal_guard.forget()?;
+        Ok(terminal_guard)
     }
 
     /// Gives the terminal back, stops until the program is continued, and takes it again.
     ///
     /// # Errors
     /// If the terminal is gone.
-    pub fn stop(&mut self, who: Stops) -> io::Result<()> {
+    pub fn stop(&mut self, who: StopTarget) -> io::Result<()> {
         self.leave()?;
         terminal::stop(who)?;
         self.enter_again()
@@ -124,7 +124,7 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
+impl Drop for TerminalGuard {
     fn drop(&mut self) {
         // There is nobody left to tell if this fails: the terminal may be gone.
         let _ = self.terminal.show_cursor();

@@ -8,34 +8,34 @@ use ratatui::widgets::Widget;
 
 use super::model::Row;
 use super::news::{Bytes, LogLine};
-use super::parties::Party;
+use super::parties::TopEntry;
 use crate::units;
 
 /// A size, such as `12.3 MiB`, and a blank before it.
-const SIZE: usize = 9;
+const SIZE_WIDTH: usize = 9;
 /// A number of connections.
-const COUNT: usize = 6;
+const COUNT_WIDTH: usize = 6;
 /// How old something is.
-const AGE: usize = 8;
+const AGE_WIDTH: usize = 8;
 /// The longest name of an account that is shown in a table of connections.
-const USER: usize = 14;
+const USER_WIDTH: usize = 14;
 /// Month to second.
-const TIME: usize = 14;
+const TIME_WIDTH: usize = 14;
 /// What came of a request: `12.3 MiB in 3m05s, finished`.
-const OUTCOME: usize = 27;
+const OUTCOME_WIDTH: usize = 27;
 /// Columns between two others.
 const GAP: usize = 2;
 /// An address and a port.
-const SOURCE: usize = 22;
+const SOURCE_WIDTH: usize = 22;
 /// The longest name or destination: on a wide screen, its numbers should not be far from it.
-const NAME: usize = 48;
+const NAME_WIDTH: usize = 48;
 /// From this width on there is room for it.
-const WIDE: u16 = 110;
+const SOURCE_MIN_WIDTH: u16 = 110;
 /// Columns that a name or a destination has at least, or others are left out.
-const LEAST_NAME: usize = 8;
-const LEAST_DESTINATION: usize = 11;
+const MIN_NAME_WIDTH: usize = 8;
+const MIN_DESTINATION_WIDTH: usize = 11;
 /// From this width on there is room for two tables of names side by side.
-pub const TWO_TABLES: u16 = 2 * 34;
+pub const TWO_TABLES_WIDTH: u16 = 2 * 34;
 
 /// How many rates are shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,34 +50,36 @@ impl Rates {
     /// Columns that they take.
     const fn width(self) -> usize {
         match self {
-            Rates::Both => 2 * SIZE,
-            Rates::Sum => SIZE,
+            Rates::Both => 2 * SIZE_WIDTH,
+            Rates::Sum => SIZE_WIDTH,
         }
     }
 
     fn titles(self) -> String {
         match self {
-            Rates::Both => format!("{:>SIZE$}{:>SIZE$}", "UP/s", "DOWN/s"),
-            Rates::Sum => format!("{:>SIZE$}", "BOTH/s"),
+            Rates::Both => format!("{:>SIZE_WIDTH$}{:>SIZE_WIDTH$}", "UP/s", "DOWN/s"),
+            Rates::Sum => format!("{:>SIZE_WIDTH$}", "BOTH/s"),
         }
     }
 
     fn text(self, rate: Bytes) -> String {
         match self {
-            Rates::Both => format!("{:>SIZE$}{:>SIZE$}", speed(rate.up), speed(rate.down)),
-            Rates::Sum => format!("{:>SIZE$}", speed(rate.total())),
+            Rates::Both => {
+                format!("{:>SIZE_WIDTH$}{:>SIZE_WIDTH$}", speed(rate.up), speed(rate.down))
+            }
+            Rates::Sum => format!("{:>SIZE_WIDTH$}", speed(rate.total())),
         }
     }
 }
 
 /// Users or destinations. The names come first, then the rates; the number of connections where there is room.
-pub fn parties(title: &str, parties: &[Party], area: Rect, buffer: &mut Buffer) {
+pub fn parties(title: &str, parties: &[TopEntry], area: Rect, buffer: &mut Buffer) {
     let width = usize::from(area.width);
-    let shapes = [(COUNT, Rates::Both), (0, Rates::Both), (0, Rates::Sum)];
+    let shapes = [(COUNT_WIDTH, Rates::Both), (0, Rates::Both), (0, Rates::Sum)];
     let room = |(count, rates): (usize, Rates)| width.saturating_sub(count + rates.width());
-    let shape = shapes.into_iter().find(|shape| room(*shape) >= LEAST_NAME);
+    let shape = shapes.into_iter().find(|shape| room(*shape) >= MIN_NAME_WIDTH);
     let shape @ (count, rates) = shape.unwrap_or((0, Rates::Sum));
-    let name = room(shape).min(NAME);
+    let name = room(shape).min(NAME_WIDTH);
     let line = |title: &str, number: &str, rates: &str| {
         let number = if count == 0 { "" } else { number };
         format!("{:<name$}{number:>count$}{rates}", fitted_to(title, name))
@@ -101,7 +103,8 @@ struct Shape {
 
 /// All columns, and what is left out bit by bit where there is less room.
 const SHAPES: [Shape; 6] = {
-    let all = Shape { user: USER, destination: true, rates: Rates::Both, total: true, age: true };
+    let all =
+        Shape { user: USER_WIDTH, destination: true, rates: Rates::Both, total: true, age: true };
     let ageless = Shape { age: false, ..all };
     let rates = Shape { total: false, ..ageless };
     let short = Shape { user: 8, ..rates };
@@ -114,7 +117,7 @@ impl Shape {
     fn fitting(width: usize) -> (Self, usize) {
         let [.., last] = SHAPES;
         let fits = |shape: &Shape| {
-            let least = if shape.destination { LEAST_DESTINATION } else { shape.user };
+            let least = if shape.destination { MIN_DESTINATION_WIDTH } else { shape.user };
             shape.room(width) >= least
         };
         let shape = SHAPES.into_iter().find(fits).unwrap_or(last);
@@ -124,7 +127,8 @@ impl Shape {
     /// What is left for the destination, or for the user if there is none.
     fn room(self, width: usize) -> usize {
         let user = if self.destination { self.user + GAP } else { 0 };
-        let (total, age) = (if self.total { SIZE } else { 0 }, if self.age { AGE } else { 0 });
+        let (total, age) =
+            (if self.total { SIZE_WIDTH } else { 0 }, if self.age { AGE_WIDTH } else { 0 });
         width.saturating_sub(user + self.rates.width() + total + age)
     }
 }
@@ -139,13 +143,13 @@ pub fn connections<'a>(
     let rows = rows.skip(skipped).take(usize::from(area.height).saturating_sub(1));
     let rows: Vec<&Row> = rows.collect();
     let ids = rows.iter().map(|row| row.connection.id.len()).max().unwrap_or(0).max(6);
-    let sources = if area.width >= WIDE { SOURCE + GAP } else { 0 };
+    let sources = if area.width >= SOURCE_MIN_WIDTH { SOURCE_WIDTH + GAP } else { 0 };
     let (shape, room) = Shape::fitting(usize::from(area.width).saturating_sub(ids + GAP + sources));
     let line =
         |[id, user, source, destination]: [&str; 4], rates: &str, [total, age]: [&str; 2]| {
             let mut line = format!("{id:<ids$}  ");
             if shape.destination {
-                let (width, names) = (shape.user, room.min(NAME));
+                let (width, names) = (shape.user, room.min(NAME_WIDTH));
                 line += &format!("{:<width$}  ", fitted_to(user, width));
                 line += &format!("{:<sources$}", fitted_to(source, sources.saturating_sub(GAP)));
                 line += &format!("{:<names$}", fitted_to(destination, names));
@@ -154,10 +158,10 @@ pub fn connections<'a>(
             }
             line += rates;
             if shape.total {
-                line += &format!("{total:>SIZE$}");
+                line += &format!("{total:>SIZE_WIDTH$}");
             }
             if shape.age {
-                line += &format!("{age:>AGE$}");
+                line += &format!("{age:>AGE_WIDTH$}");
             }
             line
         };
@@ -198,20 +202,20 @@ pub fn log<'a>(
     };
     let [time_title, user_title, source_title, destination_title] =
         ["ACCESS LOG UTC", "USER", "SOURCE", "DESTINATION"];
-    let time = widest(|line| &line.time, time_title, TIME);
-    let user = widest(|line| &line.user, user_title, USER);
-    let source = widest(|line| &line.source, source_title, SOURCE);
+    let time = widest(|line| &line.time, time_title, TIME_WIDTH);
+    let user = widest(|line| &line.user, user_title, USER_WIDTH);
+    let source = widest(|line| &line.source, source_title, SOURCE_WIDTH);
     let shapes = [[time, user, source], [time, user, 0], [0, user, 0], [0, 0, 0]];
     let room = |shape: &[usize; 3]| {
         let cells = shape.iter().filter(|width| **width > 0).map(|width| width + GAP);
-        usize::from(area.width).saturating_sub(cells.sum::<usize>() + GAP + OUTCOME)
+        usize::from(area.width).saturating_sub(cells.sum::<usize>() + GAP + OUTCOME_WIDTH)
     };
-    let shape = shapes.into_iter().find(|shape| room(shape) >= LEAST_DESTINATION);
+    let shape = shapes.into_iter().find(|shape| room(shape) >= MIN_DESTINATION_WIDTH);
     let shape @ [time, user, source] = shape.unwrap_or_default();
-    // Where the outcome cannot have all its columns either, they go halves.
-    let room =
-        room(&shape).max((usize::from(area.width) / 2).saturating_sub(GAP).min(LEAST_DESTINATION));
-    let destination = widest(|line| &line.destination, destination_title, room.min(NAME));
+    // WatchConfig the outcome cannot have all its columns either, they go halves.
+    let room = room(&shape)
+        .max((usize::from(area.width) / 2).saturating_sub(GAP).min(MIN_DESTINATION_WIDTH));
+    let destination = widest(|line| &line.destination, destination_title, room.min(NAME_WIDTH));
     let format = |texts: [&str; 4], outcome: &str| {
         let widths = [time, user, source, destination];
         let cells = texts.iter().zip(widths).filter(|(_, width)| *width > 0);

@@ -13,24 +13,24 @@ use ratatui::widgets::Widget;
 use super::ascii;
 use super::help;
 use super::history::Figures;
-use super::keys::{Keys, Question};
+use super::keys::{Dialog, Prompt};
 use super::model::Model;
-use super::news::Condition;
+use super::news::ServerStatus;
 use super::plan;
-use super::plot::Plot;
+use super::plot::Chart;
 use super::scale;
 use super::table;
 use crate::units;
 
 /// Columns that a plot takes at least; a narrow screen has fewer plots.
-const PLOT_COLUMNS: u16 = 20;
+const CHART_MIN_WIDTH: u16 = 20;
 const PAUSED: &str = " PAUSED ";
 
 const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
 const FAINT: Style = Style::new().add_modifier(Modifier::DIM);
 
 /// What is watched, and how; it does not change.
-pub struct Where {
+pub struct WatchConfig {
     /// The server's address.
     pub server: String,
     /// The account.
@@ -44,20 +44,20 @@ pub struct Where {
 }
 
 /// All that is drawn.
-pub struct View<'a> {
+pub struct ScreenView<'a> {
     /// What is watched.
-    pub place: &'a Where,
+    pub place: &'a WatchConfig,
     /// What is known of it.
     pub model: &'a Model,
     /// The dialogue.
-    pub keys: &'a Keys,
+    pub keys: &'a Dialog,
     /// Whether the screen stands still.
     pub paused: bool,
     /// Why the server is away, if it is.
     pub away: Option<&'a str>,
 }
 
-impl View<'_> {
+impl ScreenView<'_> {
     /// Draws it.
     pub fn draw(&self, frame: &mut Frame) {
         let [header, body, footer] =
@@ -67,7 +67,7 @@ impl View<'_> {
         let rows = [rows.plots, rows.parties, rows.connections, rows.log];
         let [plots, parties, connections, log] =
             Layout::vertical(rows.map(Constraint::Length)).areas(body);
-        let (users, destinations) = if parties.width >= table::TWO_TABLES {
+        let (users, destinations) = if parties.width >= table::TWO_TABLES_WIDTH {
             let halves = Layout::horizontal([Constraint::Fill(1); 2]).spacing(2);
             let [users, destinations] = halves.areas(parties);
             (users, destinations)
@@ -84,7 +84,7 @@ impl View<'_> {
         table::connections(self.model.rows(), skipped, connections, buffer);
         table::log(self.model.log(), self.style(Color::Yellow), log, buffer);
         let cursor = self.footer(footer, buffer);
-        if self.keys.question == Question::Help {
+        if self.keys.prompt == Prompt::Help {
             help::draw(body, buffer);
         }
         if !self.place.utf8 {
@@ -123,19 +123,19 @@ impl View<'_> {
             line.push_span(Span::styled(format!("{why}; connecting again"), style));
             return line;
         }
-        let Some(condition) = self.model.condition() else {
+        let Some(status) = self.model.status() else {
             line.push_span(format!("{gap}waiting for the server"));
             return line;
         };
-        let style = match condition.state.as_str() {
+        let style = match status.state.as_str() {
             "running" => Style::new(),
             _ => self.style(Color::Yellow).patch(BOLD),
         };
         line.push_span(gap);
-        line.push_span(Span::styled(doing(condition), style));
+        line.push_span(Span::styled(doing(status), style));
         line.push_span(format!("{gap}{}", self.model.connections()));
         line.push_span(match full {
-            true => format!(" of {} connections", condition.limit),
+            true => format!(" of {} connections", status.limit),
             false => " open".to_owned(),
         });
         line
@@ -144,7 +144,7 @@ impl View<'_> {
     fn plots(&self, area: Rect, buffer: &mut Buffer) {
         let (model, history) = (self.model, self.model.history());
         let current = history.current();
-        let octets = |name, pick: fn(&Figures) -> u64, colour| Plot {
+        let octets = |name, pick: fn(&Figures) -> u64, colour| Chart {
             name,
             history,
             now: current.as_ref().map(pick),
@@ -158,9 +158,9 @@ impl View<'_> {
         let plots = [
             octets("UP", |figures| figures.up, Color::Green),
             octets("DOWN", |figures| figures.down, Color::Cyan),
-            Plot {
+            Chart {
                 name: "CONNECTIONS",
-                now: model.condition().map(|_| model.connections()),
+                now: model.status().map(|_| model.connections()),
                 pick: |figures| figures.connections,
                 round: scale::round_count,
                 show: |count| count.to_string(),
@@ -168,7 +168,7 @@ impl View<'_> {
                 ..octets("", |figures| figures.connections, Color::Magenta)
             },
         ];
-        let count = (area.width / PLOT_COLUMNS).clamp(1, 3);
+        let count = (area.width / CHART_MIN_WIDTH).clamp(1, 3);
         let columns = vec![Constraint::Fill(1); count.into()];
         let areas = Layout::horizontal(columns).spacing(1).split(area);
         for (plot, area) in plots.into_iter().zip(areas.iter()) {
@@ -178,10 +178,10 @@ impl View<'_> {
 
     /// Returns where the cursor belongs, if something is to be typed.
     fn footer(&self, area: Rect, buffer: &mut Buffer) -> Option<(u16, u16)> {
-        let line = match (&self.keys.question, self.keys.message()) {
-            (Question::None, Some(message)) => Line::styled(message, BOLD),
-            (Question::None | Question::Help, _) => self.keys_and_pace(area, buffer),
-            (Question::Which(typed), _) => {
+        let line = match (&self.keys.prompt, self.keys.message()) {
+            (Prompt::None, Some(message)) => Line::styled(message, BOLD),
+            (Prompt::None | Prompt::Help, _) => self.keys_and_pace(area, buffer),
+            (Prompt::Which(typed), _) => {
                 let asked = format!("Cut which connection (Esc: none)? {typed}");
                 let asked = match asked.len() < area.width.into() {
                     true => asked,
@@ -191,7 +191,7 @@ impl View<'_> {
                 Line::styled(asked, BOLD).render(area, buffer);
                 return Some((end.min(area.right().saturating_sub(1)), area.y));
             }
-            (Question::Sure(connection), _) => {
+            (Prompt::Sure(connection), _) => {
                 let asked = format!(
                     "Cut {}: {}, {} -> {}? (y/n)",
                     connection.id, connection.user, connection.source, connection.destination
@@ -229,10 +229,10 @@ impl View<'_> {
 }
 
 /// `running 3m05s`, which is since when; `closing, 4s left`.
-fn doing(condition: &Condition) -> String {
-    let state = &condition.state;
-    match condition.closing_in {
-        _ if state == "running" => format!("{state} {}", units::age(condition.uptime)),
+fn doing(status: &ServerStatus) -> String {
+    let state = &status.state;
+    match status.closing_in {
+        _ if state == "running" => format!("{state} {}", units::age(status.uptime)),
         Some(left) => format!("{state}, {} left", units::left(left)),
         None => state.clone(),
     }
@@ -245,7 +245,7 @@ mod tests {
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
-    use super::super::news::{Bytes, Condition, Connection, LogLine, Look};
+    use super::super::news::{Bytes, ConnectionInfo, LogLine, ServerStatus, Snapshot};
     use super::*;
 
     fn model() -> Model {
@@ -254,16 +254,16 @@ mod tests {
         for second in 0..70_u64 {
             let connection = |slot: u64| {
                 let up = slot * 1000 * (second + 1);
-                Connection::parse(&format!(
+                ConnectionInfo::parse(&format!(
                     "id={slot}.1 user=user{slot} source=127.0.0.1:{slot} destination=host{slot}.example:443 \
                      state=relay age={second}.000 up={up} down={up}"
                 ))
             };
-            model.look(Look {
+            model.look(Snapshot {
                 at: start + Duration::from_secs(second),
                 connections: second,
                 bytes: Bytes { up: second * second * 1000, down: second * 5000 },
-                condition: Condition {
+                status: ServerStatus {
                     state: "running".into(),
                     uptime: Duration::from_secs(second),
                     limit: 480,
@@ -280,27 +280,27 @@ mod tests {
         model
     }
 
-    fn drawn(model: &Model, question: Question, width: u16, height: u16) -> String {
-        drawn_while(None, model, question, width, height)
+    fn drawn(model: &Model, prompt: Prompt, width: u16, height: u16) -> String {
+        drawn_while(None, model, prompt, width, height)
     }
 
     fn drawn_while(
         away: Option<&str>,
         model: &Model,
-        question: Question,
+        prompt: Prompt,
         width: u16,
         height: u16,
     ) -> String {
-        let place = Where {
+        let place = WatchConfig {
             server: "127.0.0.1:8080".into(),
             user: "admin".into(),
             interval: Duration::from_secs(1),
             colours: true,
             utf8: true,
         };
-        let mut keys = Keys::default();
-        keys.question = question;
-        let view = View { place: &place, model, keys: &keys, paused: true, away };
+        let mut keys = Dialog::default();
+        keys.prompt = prompt;
+        let view = ScreenView { place: &place, model, keys: &keys, paused: true, away };
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| view.draw(frame)).unwrap();
         terminal.backend().to_string()
@@ -309,7 +309,7 @@ mod tests {
     #[test]
     fn everything_is_there() {
         for (width, height) in [(80, 24), (200, 50), (132, 43)] {
-            let screen = drawn(&model(), Question::None, width, height);
+            let screen = drawn(&model(), Prompt::None, width, height);
             for part in [
                 "127.0.0.1:8080 as admin   running 1m09s   69 of 480 connections",
                 " PAUSED ",
@@ -341,41 +341,41 @@ mod tests {
     #[test]
     fn a_server_that_is_away_is_told_and_what_was_known_stays() {
         let away = Some("the server is closing down");
-        let screen = drawn_while(away, &model(), Question::None, 100, 24);
+        let screen = drawn_while(away, &model(), Prompt::None, 100, 24);
         let header = "127.0.0.1:8080 as admin   the server is closing down; connecting again";
         assert!(screen.contains(header), "{screen}");
         assert!(!screen.contains("running") && screen.contains("user30"), "{screen}");
-        let narrow = drawn_while(Some("The connection was lost"), &model(), Question::None, 70, 24);
+        let narrow = drawn_while(Some("The connection was lost"), &model(), Prompt::None, 70, 24);
         let header = "127.0.0.1:8080 The connection was lost; connecting again";
         assert!(narrow.contains(header), "{narrow}");
     }
 
     #[test]
     fn the_time_that_is_left_is_told_from_the_uptime() {
-        let mut condition = Condition {
+        let mut status = ServerStatus {
             state: "running".into(),
             uptime: Duration::from_secs(517),
             closing_in: Some(Duration::from_millis(3250)),
-            ..Condition::default()
+            ..ServerStatus::default()
         };
-        assert_eq!(doing(&condition), "running 8m37s");
-        condition.state = "closing".into();
-        assert_eq!(doing(&condition), "closing, 4s left");
-        condition.closing_in = None;
-        assert_eq!(doing(&condition), "closing");
+        assert_eq!(doing(&status), "running 8m37s");
+        status.state = "closing".into();
+        assert_eq!(doing(&status), "closing, 4s left");
+        status.closing_in = None;
+        assert_eq!(doing(&status), "closing");
     }
 
     #[test]
     fn names_and_rates_stay_on_a_small_screen() {
         for (width, height) in [(50, 20), (40, 10), (30, 10)] {
-            let screen = drawn(&model(), Question::None, width, height);
+            let screen = drawn(&model(), Prompt::None, width, height);
             for part in ["UP 134 KiB/s", "USERS", "user30", "ID ", "30.1 ", "29.3 KiB"] {
                 assert!(screen.contains(part), "{part} at {width}x{height}:\n{screen}");
             }
             assert!(!screen.contains("DESTINATIONS"), "{width}x{height}:\n{screen}");
             assert!(width == 30 || !screen.contains("every"), "{width}x{height}:\n{screen}");
         }
-        let screen = drawn(&model(), Question::None, 20, 4);
+        let screen = drawn(&model(), Prompt::None, 20, 4);
         assert!(screen.contains("30.1 "), "{screen}");
     }
 
@@ -385,14 +385,14 @@ mod tests {
         let connection = Box::new(model.find("1.1").unwrap().clone());
         for width in [1, 2, 5, 11, 20, 33, 47, 61] {
             for height in [1, 2, 3, 5, 8, 13] {
-                for question in [
-                    Question::None,
-                    Question::Help,
-                    Question::Which("1.1".into()),
-                    Question::Sure(connection.clone()),
+                for prompt in [
+                    Prompt::None,
+                    Prompt::Help,
+                    Prompt::Which("1.1".into()),
+                    Prompt::Sure(connection.clone()),
                 ] {
-                    drawn(&model, question.clone(), width, height);
-                    drawn(&empty, question, width, height);
+                    drawn(&model, prompt.clone(), width, height);
+                    drawn(&empty, prompt, width, height);
                 }
             }
         }
