@@ -14,12 +14,10 @@ use std::time::{Duration, Instant};
 
 use metp_protocol::{Command, ConnectionId, LogSelection, Topic, Topics};
 
-use super::figures::Totals;
-use super::keyboard::{self, KeyPress};
+use super::input::{self, KeyPress};
 use super::model::MAX_CONNECTIONS;
-use super::news::{ConnectionInfo, LogLine, ServerStatus, Snapshot, WatchEvent};
-use super::pace::{KEEPALIVE, Pace};
-use super::records::{self, LogRecord};
+use super::news::{self, ConnectionInfo, LogLine, LogRecord, ServerStatus, Snapshot, WatchEvent};
+use super::poll::{KEEPALIVE, Pace, Totals, require_1_1};
 use crate::answer::{Answer, AnswerKind};
 use crate::conversation::{Closer, Failure, Server, Session};
 use crate::render;
@@ -111,13 +109,13 @@ impl SessionPair {
         news_sender: &UpdateSender,
     ) -> Result<(Self, Vec<LogLine>), Failure> {
         let mut asking = log_in()?;
-        super::require_1_1(&mut asking)?;
+        require_1_1(&mut asking)?;
         let mut hearing = log_in()?;
         let records = records(&mut hearing)?;
         let topics = Topics::default().with(Topic::Connections).with(Topic::Logs);
         hearing.command(&Command::Subscribe(topics, Duration::from_secs(1)))?;
         // What ends from now on is told of.
-        let records = records::over(records, &connections(&mut asking)?);
+        let records = news::finished(records, &connections(&mut asking)?);
         let closers = [asking.closer()?, hearing.closer()?];
         let (orders, orders_receiver) = sync_channel(QUEUED_KILLS);
         let asked = news_sender.clone();
@@ -185,7 +183,7 @@ impl Feed {
     pub fn listen(&self, terminal: File) -> Result<(), Failure> {
         let news_sender = UpdateSender { channel: self.channel.clone(), sessions: None };
         spawn(move || {
-            if keyboard::read(terminal, |key| news_sender.send(Update::Key(key))) {
+            if input::read_keys(terminal, |key| news_sender.send(Update::Key(key))) {
                 // Nobody may listen any more.
                 news_sender.send(Update::TerminalGone);
             }

@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use metp_protocol::text::Escaped;
 
+use super::dialog::{Action, Dialog, Prompt};
 use super::feed::{Feed, Update};
-use super::keyboard::{self, KeyPress};
-use super::keys::{Action, Dialog, Prompt};
-use super::picture::Freeze;
-use super::signals::Signals;
-use super::stage::TerminalGuard;
+use super::input::{self, KeyPress, Signals};
+use super::model::Freeze;
+use super::tty::TerminalGuard;
 use super::view::{ScreenView, WatchConfig};
 use crate::conversation::{Failure, Server};
 use crate::locale;
@@ -46,7 +45,7 @@ pub fn screen(server: &Server, interval: Duration) -> Result<(), Failure> {
     };
     let no_screen = |error| Failure::Usage(format!("-w: no use of the terminal: {error}"));
     let signals = Signals::catch().map_err(no_screen)?;
-    let keyboard = keyboard::open().map_err(no_screen)?;
+    let keyboard = input::open_terminal().map_err(no_screen)?;
     let mut terminal_guard = TerminalGuard::enter().map_err(no_screen)?;
     feed.listen(keyboard)?;
     let mut app = App { feed, freeze, keys: Dialog::default(), away: None };

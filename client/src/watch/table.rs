@@ -8,7 +8,7 @@ use ratatui::widgets::Widget;
 
 use super::model::Row;
 use super::news::{Bytes, LogLine};
-use super::parties::TopEntry;
+use super::rates::TopEntry;
 use crate::units;
 
 /// A size, such as `12.3 MiB`, and a blank before it.

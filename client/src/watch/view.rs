@@ -10,16 +10,14 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use super::ascii;
-use super::help;
+use super::chart::{self, Chart};
+use super::dialog::{Dialog, Prompt};
 use super::history::Figures;
-use super::keys::{Dialog, Prompt};
+use super::layout;
 use super::model::Model;
 use super::news::ServerStatus;
-use super::plan;
-use super::plot::Chart;
-use super::scale;
 use super::table;
+use super::tty;
 use crate::units;
 
 /// Columns that a plot takes at least; a narrow screen has fewer plots.
@@ -63,7 +61,7 @@ impl ScreenView<'_> {
         let [header, body, footer] =
             Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)])
                 .areas(frame.area());
-        let rows = plan::rows(body.height);
+        let rows = layout::row_heights(body.height);
         let rows = [rows.plots, rows.parties, rows.connections, rows.log];
         let [plots, parties, connections, log] =
             Layout::vertical(rows.map(Constraint::Length)).areas(body);
@@ -85,10 +83,10 @@ impl ScreenView<'_> {
         table::log(self.model.log(), self.style(Color::Yellow), log, buffer);
         let cursor = self.footer(footer, buffer);
         if self.keys.prompt == Prompt::Help {
-            help::draw(body, buffer);
+            layout::draw_help(body, buffer);
         }
         if !self.place.utf8 {
-            ascii::replace(buffer);
+            tty::to_ascii(buffer);
         }
         if let Some(position) = cursor {
             frame.set_cursor_position(position);
@@ -150,7 +148,7 @@ impl ScreenView<'_> {
             now: current.as_ref().map(pick),
             pick,
             interval: self.place.interval,
-            round: scale::round_size,
+            round: chart::round_size,
             show: units::rate,
             label: units::round_size,
             style: self.style(colour),
@@ -162,7 +160,7 @@ impl ScreenView<'_> {
                 name: "CONNECTIONS",
                 now: model.status().map(|_| model.connections()),
                 pick: |figures| figures.connections,
-                round: scale::round_count,
+                round: chart::round_count,
                 show: |count| count.to_string(),
                 label: |count| count.to_string(),
                 ..octets("", |figures| figures.connections, Color::Magenta)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use metp_protocol::ConnectionId;
 
-use super::keyboard::KeyPress;
+use super::input::KeyPress;
 use super::news::ConnectionInfo;
 
 /// The longest id: two numbers of ten digits and a dot.

@@ -1,6 +1,7 @@
 //! The terminal while it shows the screen: raw, and on its alternate screen. However the watch ends or stops,
 //! the terminal is left as it was found. One that has no alternate screen, as the console of Linux, passes over the
 //! request for it: there the screen is cleared of what others wrote, and what others write goes below it.
+//! The screen where characters beyond ASCII are not welcome: each of them becomes one that says nearly as much.
 
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
@@ -11,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use common::stdio::{self, Inherited};
 use ratatui::Terminal;
 use ratatui::backend::{Backend, ClearType, TermionBackend};
+use ratatui::buffer::Buffer;
 use ratatui::termion::clear::CurrentLine;
 use ratatui::termion::cursor::Goto;
 use ratatui::termion::raw::{IntoRawMode, RawTerminal};
@@ -148,4 +150,43 @@ fn restore(raw: &RawMode) -> io::Result<()> {
 /// Writes control sequences at once.
 fn write(sequences: &dyn Display) -> io::Result<()> {
     stdio::stdout().write_all(sequences.to_string().as_bytes())
+}
+
+/// What stands for a character; `?` for one that is not known here.
+fn instead(symbol: &str) -> &'static str {
+    match symbol {
+        // Bars by eighths: a little, half, and full.
+        "▁" | "▂" => ".",
+        "▃" | "▄" | "▅" => ":",
+        "▆" | "▇" | "█" => "#",
+        // Axes and edges.
+        "─" => "-",
+        "│" => "|",
+        "┤" | "└" | "┴" | "┌" | "┐" | "┘" => "+",
+        // What has been left out of a long text.
+        "…" => "~",
+        _ => "?",
+    }
+}
+
+/// Replaces all that is not ASCII.
+pub fn to_ascii(buffer: &mut Buffer) {
+    for cell in &mut buffer.content {
+        if !cell.symbol().is_ascii() {
+            let ascii = instead(cell.symbol());
+            cell.set_symbol(ascii);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_has_something_in_its_place() {
+        let mut buffer = Buffer::with_lines(["┌─┐▁▂▃▄▅▆▇█", "└┴┘│┤a…z é "]);
+        to_ascii(&mut buffer);
+        assert_eq!(buffer, Buffer::with_lines(["+-+..:::###", "+++|+a~z ? "]));
+    }
 }

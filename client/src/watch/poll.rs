@@ -1,5 +1,6 @@
 //! The metrics of a server at one moment, and one line for each interval where there is no screen: plain, or
 //! JSON.
+//! Regular intervals that do not drift.
 
 use std::io::Write;
 use std::thread;
@@ -10,7 +11,6 @@ use metp_protocol::{Command, MetricsBody};
 use serde_json::json;
 
 use super::news::{Bytes, per_second};
-use super::pace::{KEEPALIVE, Pace};
 use crate::answer::{Answer, AnswerKind};
 use crate::conversation::{Failure, Server, Session};
 use crate::locale;
@@ -73,7 +73,7 @@ pub fn lines(server: &Server, interval: Duration, out: &mut dyn Write) -> Result
 /// # Errors
 /// When the server ends or speaks METP/1.0 only, or the line cannot be written.
 pub fn json(server: &Server, interval: Duration, out: &mut dyn Write) -> Result<(), Failure> {
-    let able = |mut session| super::require_1_1(&mut session).map(|()| session);
+    let able = |mut session| require_1_1(&mut session).map(|()| session);
     every(server, interval, able, Totals::ask, |before, totals, period| {
         let rate = totals.bytes.since(before.bytes).per_second(period);
         let object = json!({
@@ -139,6 +139,14 @@ fn rounds<T>(
     }
 }
 
+/// Makes sure that the server has the commands of METP/1.1 that the watch needs.
+///
+/// # Errors
+/// [`Failure::Lacking`]; or if there is no answer.
+pub fn require_1_1(session: &mut Session) -> Result<(), Failure> {
+    session.require("-w", &["INFO", "CONNECTIONS", "KILL", "SUBSCRIBE"])
+}
+
 fn metrics(session: &mut Session, command: &Command) -> Result<Vec<String>, Failure> {
     let text = session.command(command)?;
     Ok(Answer::read(AnswerKind::of(command), text, session)?.lines)
@@ -146,4 +154,50 @@ fn metrics(session: &mut Session, command: &Command) -> Result<Vec<String>, Fail
 
 fn incomplete() -> Failure {
     Failure::Broken("The server's metrics are incomplete".to_owned())
+}
+
+/// How long a session says nothing at most. The server closes those that are silent for too long: by default for
+/// ten minutes, but it may be for one second.
+pub const KEEPALIVE: Duration = Duration::from_millis(500);
+
+/// When the next interval is over.
+pub struct Pace {
+    interval: Duration,
+    due: Instant,
+}
+
+impl Pace {
+    /// The first interval begins now.
+    pub fn new(interval: Duration, now: Instant) -> Self {
+        Pace { interval, due: now }
+    }
+
+    /// Begins the next interval where the one before ended, or now if that is over already.
+    pub fn next(&mut self, now: Instant) {
+        self.due = self.due.checked_add(self.interval).unwrap_or(now).max(now);
+    }
+
+    /// What is left of it; `None` if it is over.
+    pub fn left(&self, now: Instant) -> Option<Duration> {
+        self.due.checked_duration_since(now).filter(|left| !left.is_zero())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_do_not_drift_and_do_not_pile_up() {
+        let second = Duration::from_secs(1);
+        let start = Instant::now();
+        let mut pace = Pace::new(second, start);
+        pace.next(start + second / 10);
+        assert_eq!(pace.left(start + second / 10), Some(second * 9 / 10));
+        assert_eq!((pace.left(start + second), pace.left(start + second * 2)), (None, None));
+        pace.next(start + second * 11 / 10);
+        assert_eq!(pace.left(start + second * 11 / 10), Some(second * 9 / 10));
+        pace.next(start + second * 9);
+        assert_eq!(pace.left(start + second * 9), None);
+    }
 }

@@ -1,5 +1,10 @@
 //! Who gets which rows of the screen. WatchConfig there is little room, bars and axes go first, then the log, then users
 //! and destinations: a table has room for a heading and a row, or is not there.
+//! All keys, in a box above everything else.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::widgets::{Block, Clear, Padding, Paragraph, Widget};
 
 /// RowHeights that the plots take with their bars, at least and at most.
 const CHART_ROWS: (u16, u16) = (7, 16);
@@ -22,7 +27,7 @@ pub struct RowHeights {
 }
 
 /// Shares so many rows out.
-pub fn rows(height: u16) -> RowHeights {
+pub fn row_heights(height: u16) -> RowHeights {
     let (least, most) = CHART_ROWS;
     let plots = match height {
         BARS_MIN_HEIGHT.. => (height.saturating_mul(3) / 8).clamp(least, most),
@@ -39,6 +44,36 @@ pub fn rows(height: u16) -> RowHeights {
         connections: left.saturating_sub(parties).saturating_sub(log),
         log,
     }
+}
+
+const HELP_TEXT: &str = "q, Ctrl-C   quit\n\
+                    p           pause, and go on\n\
+                    k           cut a connection\n\
+                    Up, Down    scroll the connections\n\
+                    Ctrl-L      draw everything anew\n\
+                    Ctrl-Z      stop; fg goes on\n\
+                    ?, h        this help";
+/// Columns of the longest line, and rows.
+const HELP_SIZE: (u16, u16) = (34, 7);
+
+/// Draws it in the middle of the screen.
+pub fn draw_help(area: Rect, buffer: &mut Buffer) {
+    let (width, height) = HELP_SIZE;
+    // Edges, and a blank at either side.
+    let (width, height) = (width.saturating_add(4), height.saturating_add(2));
+    let place = Rect {
+        x: area.x.saturating_add(area.width.saturating_sub(width) / 2),
+        y: area.y.saturating_add(area.height.saturating_sub(height) / 2),
+        width,
+        height,
+    };
+    let place = place.intersection(area);
+    Clear.render(place, buffer);
+    let block = Block::bordered()
+        .padding(Padding::horizontal(1))
+        .title(" Keys ")
+        .title_bottom(" any key closes ");
+    Paragraph::new(HELP_TEXT).block(block).render(place, buffer);
 }
 
 #[cfg(test)]
@@ -59,16 +94,27 @@ mod tests {
             (22, 8, 4, 6, 4),
             (48, 16, 9, 14, 9),
         ] {
-            assert_eq!(rows(height), RowHeights { plots, parties, connections, log }, "{height}");
+            assert_eq!(
+                row_heights(height),
+                RowHeights { plots, parties, connections, log },
+                "{height}"
+            );
         }
     }
 
     #[test]
     fn a_table_has_room_for_a_row() {
         for height in 0..u16::MAX {
-            let RowHeights { plots, parties, connections, log } = rows(height);
+            let RowHeights { plots, parties, connections, log } = row_heights(height);
             assert_eq!(plots + parties + connections + log, height);
             assert!(![parties, connections, log].contains(&1), "{height}");
         }
+    }
+
+    #[test]
+    fn all_of_it_has_room() {
+        let (width, height) = HELP_SIZE;
+        assert_eq!(HELP_TEXT.lines().map(str::len).max(), Some(width.into()));
+        assert_eq!(HELP_TEXT.lines().count(), usize::from(height));
     }
 }
