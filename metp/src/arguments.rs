@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Cause, LONGEST_NAME, LONGEST_PASSWORD, Response};
-use crate::quantity;
+use crate::quantity::{self, is_digits};
 use crate::text::Escaped;
 
 pub(super) fn bad(cause: Cause) -> Response {
@@ -23,6 +23,12 @@ pub(super) fn name_and_password(rest: &[u8]) -> Option<(&[u8], &[u8])> {
     (!name.is_empty() && !password.is_empty()).then_some((name, password))
 }
 
+/// What [`acceptable_name`] accepts, for messages.
+pub const NAME_RULE: &str =
+    "names are 1 to 64 of letters, digits and _-@+., not beginning with . or -";
+/// What [`acceptable_password`] accepts, for messages.
+pub const PASSWORD_RULE: &str = "passwords are 1 to 255 bytes";
+
 /// Whether a new account may have this name (§5.6).
 pub fn acceptable_name(name: &[u8]) -> bool {
     (1..=LONGEST_NAME).contains(&name.len())
@@ -36,13 +42,14 @@ pub fn acceptable_password(password: &[u8]) -> bool {
     password.len() <= LONGEST_PASSWORD && fits_in_a_line(password)
 }
 
-pub(super) fn fits_in_a_line(password: &[u8]) -> bool {
-    !password.iter().any(|byte| matches!(byte, b'\0' | b'\r' | b'\n'))
+/// Whether `text` can stand in a command line (§3.1): it holds no NUL, CR or LF.
+pub fn fits_in_a_line(text: &[u8]) -> bool {
+    !text.iter().any(|byte| matches!(byte, b'\0' | b'\r' | b'\n'))
 }
 
-/// Digits alone, unlike `str::parse`, which takes a sign.
+/// Reads a number: digits alone, unlike `str::parse`, which takes a sign.
 pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
-    if !digits.iter().all(u8::is_ascii_digit) {
+    if !is_digits(digits) {
         return None;
     }
     std::str::from_utf8(digits).ok()?.parse().ok()
@@ -60,7 +67,7 @@ pub(super) fn with_password(verb: &str, name: &[u8], password: &[u8]) -> Option<
 
 /// A number of so many digits at most, as the grammar has it: one of more is out of range.
 pub(super) fn number(word: &[u8], digits: usize) -> Result<u64, Response> {
-    if word.is_empty() || !word.iter().all(u8::is_ascii_digit) {
+    if !is_digits(word) {
         return Err(bad(Cause::Syntax));
     }
     decimal(word).filter(|_| word.len() <= digits).ok_or(bad(Cause::Range))
@@ -71,7 +78,7 @@ pub(super) fn number(word: &[u8], digits: usize) -> Result<u64, Response> {
 pub(super) fn seconds(word: &[u8], longest: u32) -> Result<Duration, Response> {
     let mut parts = word.splitn(2, |byte| *byte == b'.');
     let (whole, fraction) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    if !fraction.iter().all(u8::is_ascii_digit) {
+    if !fraction.is_empty() && !is_digits(fraction) {
         return Err(bad(Cause::Syntax));
     }
     number(whole, 8)?;

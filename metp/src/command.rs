@@ -257,6 +257,34 @@ impl Command {
         }
     }
 
+    /// Whether METP/1.0 has this command, with these arguments: a server of that version knows no other.
+    pub fn is_of_1_0(&self) -> bool {
+        match self {
+            Command::GetMetrics
+            | Command::Users
+            | Command::ChangeBuffer(_)
+            | Command::AddUser { .. }
+            | Command::DeleteUser(_)
+            | Command::SetRole(..)
+            | Command::Quit => true,
+            Command::GetLogs(selection) => *selection == LogSelection::default(),
+            Command::GetAllMetrics
+            | Command::Capabilities
+            | Command::Ping(_)
+            | Command::Info
+            | Command::UserMetrics(_)
+            | Command::ChangePassword { .. }
+            | Command::Connections(_)
+            | Command::Kill(_)
+            | Command::KillUser(_)
+            | Command::ConfigGet(_)
+            | Command::ConfigSet { .. }
+            | Command::Subscribe(..)
+            | Command::Unsubscribe
+            | Command::Shutdown(_) => false,
+        }
+    }
+
     /// Whether it changes something that others notice, and so is to be remembered.
     pub fn is_change(&self) -> bool {
         match self {

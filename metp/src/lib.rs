@@ -15,11 +15,13 @@ pub mod quantity;
 pub mod text;
 pub mod timestamp;
 
-pub use arguments::{acceptable_name, acceptable_password};
+pub use arguments::{
+    NAME_RULE, PASSWORD_RULE, acceptable_name, acceptable_password, fits_in_a_line,
+};
 pub use body::{MetricsBody, field, log_line, user_line};
 pub use command::{Command, LogSelection, PreAuthCommand, Role, verbs};
 pub use connection::ConnectionId;
-pub use status::{Cause, Missing, Notice, Response, Status};
+pub use status::{Cause, Missing, Notice, Response, Status, split_cause};
 pub use topic::{Topic, Topics};
 
 use text::shortened;

@@ -42,10 +42,14 @@ const TIMES: [(&str, u128); 6] = [
 /// Digits behind the point that count: those beyond are less than a nanosecond, whatever the unit is.
 const FRACTION: usize = 18;
 
+/// Whether `text` is a number without a sign: one digit or more, and nothing else.
+pub fn is_digits(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
+}
+
 /// Reads a number without a unit: digits alone, unlike `str::parse`, which takes a sign.
 pub fn count(text: &str) -> Option<u64> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| digits)
+    text.parse().ok().filter(|_| is_digits(text.as_bytes()))
 }
 
 /// Reads a size, in bytes.

@@ -129,6 +129,14 @@ impl fmt::Display for Status {
     }
 }
 
+/// The word in brackets of a status line and the explanation after it (§7.2): `EXISTS` and `user exists` of
+/// `400 Bad Request [EXISTS] user exists`. `None` if it has no word in brackets.
+pub fn split_cause(line: &str) -> Option<(&str, &str)> {
+    let (_, rest) = line.split_once('[')?;
+    let (word, explanation) = rest.split_once(']')?;
+    Some((word, explanation.trim()))
+}
+
 /// A status line: everything the server says in one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {

@@ -89,6 +89,20 @@ pub fn split_account(text: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((parts.next()?, parts.next()?))
 }
 
+/// Splits `HOST`, `HOST:PORT`, `IPV6`, `[IPV6]` or `[IPV6]:PORT` into the host, without brackets, and the port.
+/// `None` if a bracket is not closed, or something else than a port follows it. Neither part is checked further.
+pub fn split_endpoint(text: &str) -> Option<(&str, Option<&str>)> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']')?;
+        let port = if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) };
+        return Some((host, port));
+    }
+    match text.split_once(':') {
+        Some((host, port)) if !port.contains(':') => Some((host, Some(port))),
+        _ => Some((text, None)),
+    }
+}
+
 /// The text without the one line end, LF or CRLF, that a file, a here-document or `echo` has left behind it. A CR
 /// alone is none: it stays, and is a control character like any other.
 pub fn without_line_end(text: &[u8]) -> &[u8] {
@@ -146,6 +160,23 @@ mod tests {
         assert_eq!(split_account(b"alice:p:q"), Some((&b"alice"[..], &b"p:q"[..])));
         assert_eq!(split_account(b":"), Some((&b""[..], &b""[..])));
         assert_eq!(split_account(b"alice"), None);
+    }
+
+    #[test]
+    fn endpoints_are_hosts_and_ports() {
+        for (text, parts) in [
+            ("a", Some(("a", None))),
+            ("a:1", Some(("a", Some("1")))),
+            ("192.0.2.1:", Some(("192.0.2.1", Some("")))),
+            ("::1", Some(("::1", None))),
+            ("[::1]", Some(("::1", None))),
+            ("[fe80::1%lo]:1", Some(("fe80::1%lo", Some("1")))),
+            ("[::1", None),
+            ("[::1]1", None),
+            ("", Some(("", None))),
+        ] {
+            assert_eq!(split_endpoint(text), parts, "{text}");
+        }
     }
 
     #[test]
