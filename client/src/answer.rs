@@ -1,38 +1,38 @@
-//! What a command was answered: the same for people and for programs, which `table` and `json` show it to.
+//! The answer to a command as data. `table` formats it for people and scripts, `json` for programs.
 
 use metp_protocol::Command;
 
-use crate::conversation::{Failure, Session};
-use crate::{fields, render};
+use crate::failure::Failure;
+use crate::fields;
 
-/// Lines of an answer that is no list: each is another figure.
-const MAX_FIGURES: usize = 256;
+/// The keys of GET_METRICS (METP §5.2).
+const METRICS: [&str; 3] = ["HISTORICAL_CONNECTIONS", "CURRENT_CONNECTIONS", "BYTES_TRANSFERRED"];
 
-/// What kind of lines an answer has.
+/// The form of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnswerKind {
-    /// None: it has been done.
+    /// A status line without a body.
     Done,
-    /// None: so many connections have been cut.
+    /// A status line with the number of connections that were closed: `killed=N`.
     Killed,
-    /// The three figures of METP/1.0.
+    /// The three lines of METP/1.0: `KEY: number`.
     Metrics,
-    /// Figures, `KEY: number` in each line.
+    /// Any number of `KEY: number` lines.
     Figures,
-    /// Pairs, `key=value` in each line.
+    /// `key=value` lines.
     Pairs,
-    /// `user role`
+    /// A list: `user role`.
     Users,
-    /// Records of the access log.
+    /// A list: records of the access log.
     Records,
-    /// `key=value` fields, one thing in each line.
+    /// A list: several `key=value` fields in each line.
     Rows,
 }
 
-/// An answer.
+/// An answer; of a list, its status line alone.
 #[derive(Debug)]
 pub struct Answer {
-    /// What it holds.
+    /// The form of the body.
     pub kind: AnswerKind,
     /// What followed the code of the status line.
     pub text: String,
@@ -41,7 +41,7 @@ pub struct Answer {
 }
 
 impl AnswerKind {
-    /// What a command is answered with.
+    /// The form of the answer to a command.
     pub fn of(command: &Command) -> Self {
         match command {
             Command::GetMetrics => AnswerKind::Metrics,
@@ -57,7 +57,7 @@ impl AnswerKind {
         }
     }
 
-    /// Whether its lines are a list of any length, each of which stands for itself.
+    /// Whether its body is a list of any length, which is printed line by line and not kept.
     pub fn is_list(self) -> bool {
         matches!(self, AnswerKind::Users | AnswerKind::Records | AnswerKind::Rows)
     }
@@ -69,36 +69,68 @@ impl AnswerKind {
 }
 
 impl Answer {
-    /// Reads what follows a status line that was 200, unless that is a list.
+    /// The answer, if it holds what its kind has to.
     ///
     /// # Errors
-    /// If the body breaks off, or never ends.
-    pub fn read(kind: AnswerKind, text: String, session: &mut Session) -> Result<Self, Failure> {
-        let mut lines = Vec::new();
-        if kind.has_body() {
-            session.body(|line| {
-                if lines.len() >= MAX_FIGURES {
-                    let text = "The server's metrics are too long".to_owned();
-                    return Err(Failure::Broken(text));
-                }
-                lines.push(render::text(line));
-                Ok(())
-            })?;
-        }
-        let answer = Answer { kind, text, lines };
-        answer.check()?;
-        Ok(answer)
-    }
-
-    /// Whether it holds what it has to.
-    fn check(&self) -> Result<(), Failure> {
-        let whole = match self.kind {
-            AnswerKind::Metrics => return render::metrics(&self.lines).map(drop),
+    /// [`Failure::Broken`].
+    pub fn checked(self) -> Result<Self, Failure> {
+        let complete = match self.kind {
+            AnswerKind::Metrics => return self.metrics().map(drop).map(|()| self),
             AnswerKind::Figures | AnswerKind::Pairs => !self.lines.is_empty(),
             AnswerKind::Killed => fields::digits(&self.text, "killed").is_some(),
             AnswerKind::Done | AnswerKind::Users | AnswerKind::Records | AnswerKind::Rows => true,
         };
-        let broken = || Failure::Broken("The server's answer is incomplete".to_owned());
-        if whole { Ok(()) } else { Err(broken()) }
+        match complete {
+            true => Ok(self),
+            false => Err(Failure::Broken("The server's answer is incomplete".to_owned())),
+        }
+    }
+
+    /// The figures of GET_METRICS: connections since the start, open connections, and bytes. They have the digits
+    /// that the server sent, as they may be larger than any integer type.
+    ///
+    /// # Errors
+    /// [`Failure::Broken`] if one of them is missing.
+    pub fn metrics(&self) -> Result<[&str; 3], Failure> {
+        match METRICS.map(|key| fields::figure(&self.lines, key)) {
+            [Some(historical), Some(current), Some(bytes)] => Ok([historical, current, bytes]),
+            _ => Err(incomplete()),
+        }
+    }
+
+    /// A `KEY: number` line of the body as a number.
+    ///
+    /// # Errors
+    /// [`Failure::Broken`] if it is missing, or too large.
+    pub fn figure(&self, key: &str) -> Result<u64, Failure> {
+        let value = fields::figure(&self.lines, key).and_then(|value| value.parse().ok());
+        value.ok_or_else(incomplete)
+    }
+}
+
+fn incomplete() -> Failure {
+    Failure::Broken("The server's metrics are incomplete".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use metp_protocol::MetricsBody;
+
+    use super::*;
+
+    #[test]
+    fn metrics_are_complete_and_of_any_size() {
+        let metrics = |lines: &[String]| {
+            let answer =
+                Answer { kind: AnswerKind::Metrics, text: String::new(), lines: lines.to_vec() };
+            let checked = answer.checked()?;
+            checked.metrics().map(|figures| figures.map(str::to_owned))
+        };
+        let lines = MetricsBody { historical: 42, current: 5, bytes: 1_048_576 }.lines();
+        assert_eq!(metrics(&lines).unwrap(), ["42", "5", "1048576"]);
+        assert!(metrics(&lines[1..]).is_err());
+        let large = "42000000000000000000000";
+        let lines = lines.map(|line| line.replace("42", large));
+        assert_eq!(metrics(&lines).unwrap(), [large, "5", "1048576"]);
     }
 }

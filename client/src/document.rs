@@ -3,13 +3,15 @@
 
 use std::io::Write;
 
+use metp_protocol::split_cause;
 use metp_protocol::text::Escaped;
 use serde_json::{Value, json};
 
 use crate::answer::{Answer, AnswerKind};
-use crate::conversation::{Failure, Server};
-use crate::order::Order;
-use crate::{json, refusal, render};
+use crate::failure::Failure;
+use crate::invocation::Invocation;
+use crate::session::Server;
+use crate::{json, render};
 
 /// A document that is being written.
 pub struct Document<W> {
@@ -43,9 +45,9 @@ impl<W: Write> Document<W> {
     }
 
     /// Begins the entry of an order that is answered with a list.
-    pub fn begin_list(&mut self, order: &Order, text: &str) -> Result<(), Failure> {
-        self.begin(order)?;
-        let (begin, end) = match order.line {
+    pub fn begin_list(&mut self, invocation: &Invocation, text: &str) -> Result<(), Failure> {
+        self.begin(invocation)?;
+        let (begin, end) = match invocation.line {
             Some(_) => (format!("{{ \"text\": {}, \"lines\": [", Value::from(text)), "] }"),
             None => ("[".to_owned(), "]"),
         };
@@ -54,8 +56,13 @@ impl<W: Write> Document<W> {
     }
 
     /// Adds a line of the list, which is fit to print.
-    pub fn row(&mut self, order: &Order, kind: AnswerKind, line: &str) -> Result<(), Failure> {
-        let row = if order.line.is_some() { line.into() } else { json::row(kind, line) };
+    pub fn row(
+        &mut self,
+        invocation: &Invocation,
+        kind: AnswerKind,
+        line: &str,
+    ) -> Result<(), Failure> {
+        let row = if invocation.line.is_some() { line.into() } else { json::row(kind, line) };
         let followed =
             self.list.as_mut().is_some_and(|list| std::mem::replace(&mut list.followed, true));
         let between = if followed { "," } else { "" };
@@ -63,14 +70,18 @@ impl<W: Write> Document<W> {
     }
 
     /// Ends the entry whose list has ended, or has broken off; or writes the whole entry, if there was no list.
-    pub fn add(&mut self, order: &Order, answer: &Result<Answer, Failure>) -> Result<(), Failure> {
+    pub fn add(
+        &mut self,
+        invocation: &Invocation,
+        answer: &Result<Answer, Failure>,
+    ) -> Result<(), Failure> {
         if let Some(List { followed, end }) = self.list.take() {
             let line = if followed { "\n      " } else { "" };
             write(&mut self.out, &format!("{line}{end}"))?;
         } else {
-            self.begin(order)?;
+            self.begin(invocation)?;
             if let Ok(answer) = answer {
-                let result = match order.line {
+                let result = match invocation.line {
                     Some(_) => json!({ "text": answer.text, "lines": answer.lines }),
                     None => json::result(answer),
                 };
@@ -94,11 +105,11 @@ impl<W: Write> Document<W> {
         self.out.flush().map_err(Failure::Output)
     }
 
-    fn begin(&mut self, order: &Order) -> Result<(), Failure> {
+    fn begin(&mut self, invocation: &Invocation) -> Result<(), Failure> {
         let between = if std::mem::replace(&mut self.followed, true) { "," } else { "" };
-        let option = Value::from(order.option);
+        let option = Value::from(invocation.option.long);
         write(&mut self.out, &format!("{between}\n    {{\n      \"option\": {option}"))?;
-        self.member("command", &order.shown().into())
+        self.member("command", &invocation.shown().into())
     }
 
     fn member(&mut self, key: &str, value: &Value) -> Result<(), Failure> {
@@ -117,20 +128,22 @@ fn indented(value: &Value, columns: usize) -> String {
 
 fn error(failure: &Failure) -> Value {
     let message = failure.to_string();
-    let cause = refusal::cause(&message).map(|(word, _)| word);
+    let cause = split_cause(&message).map(|(word, _)| word);
     let cause = cause.filter(|_| matches!(failure, Failure::Refused(_)));
     json!({ "message": message, "cause": cause, "exit": failure.exit_code() })
 }
 
 #[cfg(test)]
 mod tests {
+    use common::usage::OptionName;
     use metp_protocol::Command;
 
     use super::*;
     use crate::output::Output;
 
-    fn order(command: Command, line: Option<&[u8]>) -> Order {
-        Order { option: "--x", line: line.map(<[u8]>::to_vec), command: Some(command) }
+    fn invocation(command: Command, line: Option<&[u8]>) -> Invocation {
+        let option = OptionName { short: "", long: "--x" };
+        Invocation { option, line: line.map(<[u8]>::to_vec), command: Some(command) }
     }
 
     fn written(
@@ -156,9 +169,9 @@ mod tests {
 
     #[test]
     fn a_document_is_written_bit_by_bit() {
-        let kill = order(Command::KillUser(b"x".to_vec()), None);
-        let users = order(Command::Users, None);
-        let raw = order(Command::Users, Some(b"USERS"));
+        let kill = invocation(Command::KillUser(b"x".to_vec()), None);
+        let users = invocation(Command::Users, None);
+        let raw = invocation(Command::Users, Some(b"USERS"));
         let answer =
             |kind, text: &str| Ok(Answer { kind, text: text.to_owned(), lines: Vec::new() });
         let text = written(None, |document| {
@@ -211,7 +224,7 @@ mod tests {
     #[test]
     fn what_breaks_off_is_a_document_all_the_same() {
         let failure = || Failure::Broken("The server closed the connection".to_owned());
-        let users = order(Command::Users, None);
+        let users = invocation(Command::Users, None);
         let text = written(Some(&failure()), |document| {
             document.begin_list(&users, "OK")?;
             document.row(&users, AnswerKind::Users, "a user")?;
@@ -231,7 +244,7 @@ mod tests {
 
     #[test]
     fn empty_lists_and_refusals() {
-        let users = order(Command::Users, None);
+        let users = invocation(Command::Users, None);
         let text = written(None, |document| {
             document.begin_list(&users, "OK")?;
             document.add(

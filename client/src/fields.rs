@@ -1,4 +1,6 @@
-//! Lines of `key=value` fields (METP §3.4): readers ignore the keys that they do not know.
+//! Lines of `key=value` fields (METP §3.4), and of `KEY: number`. Unknown keys are ignored.
+
+use metp_protocol::quantity::is_digits;
 
 /// The pairs of a line, in their order. Words without `=` are none.
 pub fn pairs(line: &str) -> impl Iterator<Item = (&str, &str)> {
@@ -11,14 +13,16 @@ pub fn value<'a>(line: &'a str, key: &str) -> Option<&'a str> {
     value.filter(|value| *value != "-")
 }
 
-/// The number that is the value of a key, as it is written; `None` if it is none.
+/// The value of a key, if it is a number of any size without a sign or a fraction: its digits as they came.
 pub fn digits<'a>(line: &'a str, key: &str) -> Option<&'a str> {
-    value(line, key).filter(|value| is_number(value))
+    value(line, key).filter(|value| is_digits(value.as_bytes()))
 }
 
-/// Whether this is a number of METP, of any size.
-pub fn is_number(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+/// The number of the line `KEY: number`, of any size: its digits as they came. `None` if no line has the key, or
+/// its value is no number.
+pub fn figure<'a>(lines: &'a [String], key: &str) -> Option<&'a str> {
+    let value = lines.iter().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    value.map(str::trim).filter(|value| is_digits(value.as_bytes()))
 }
 
 /// The number that is the value of a key; 0 if it is none that fits.

@@ -7,9 +7,10 @@ use common::thread;
 use metp_protocol::{Command, LogSelection, Topic, Topics};
 use serde_json::{Value, json};
 
-use crate::conversation::{Failure, Server, Session};
+use crate::failure::Failure;
 use crate::output::print;
 use crate::retry::Reconnect;
+use crate::session::{Server, Session};
 use crate::table::TableStyle;
 use crate::{fields, json, refusal, render, units};
 
@@ -98,7 +99,7 @@ fn subscribed(mut session: Session) -> Result<Session, Failure> {
 fn show_records(server: &Server, json: bool, last: u64) -> Result<(), Failure> {
     let mut session = server.log_in()?;
     session.command(&Command::GetLogs(LogSelection { last: Some(last), user: None }))?;
-    session.body(|line| match json {
+    session.read_body(|line| match json {
         true => show_object(server, json::record(&render::text(line))),
         false => server.output.print(render::line(line).as_bytes()),
     })?;
@@ -114,7 +115,7 @@ fn events(
 ) -> Result<(), Failure> {
     let output = &server.output;
     loop {
-        let (topic, event) = session.event()?;
+        let (topic, event) = session.next_event()?;
         match (topic.as_str(), json) {
             ("lost", true) => {
                 show_object(server, json!({ "lost": json::digits(&event, "count") }))?;

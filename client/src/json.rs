@@ -1,5 +1,6 @@
 //! Answers for programs: what a body or an event is as a value of JSON. Its shape stands in `client(1)`.
 
+use metp_protocol::quantity::is_digits;
 use serde_json::{Map, Number, Value, json};
 
 use crate::answer::{Answer, AnswerKind};
@@ -92,9 +93,8 @@ fn value(key: &str, text: &str) -> Value {
 /// A number with the digits that the server has sent, however many. What would be no number of JSON, such as one
 /// with zeros before it, stays a word.
 fn number(text: &str) -> Option<Value> {
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
-    let plain = digits(whole) && digits(part);
+    let plain = is_digits(whole.as_bytes()) && is_digits(part.as_bytes());
     plain.then(|| text.parse::<Number>().ok()).flatten().map(Value::Number)
 }
 

@@ -13,19 +13,21 @@
 
 mod answer;
 mod args;
-mod call;
-mod conversation;
+mod connection;
 mod document;
+mod failure;
 mod fields;
 mod follow;
+mod invocation;
 mod json;
 mod locale;
-mod order;
 mod output;
 mod password;
 mod refusal;
 mod render;
 mod retry;
+mod run;
+mod session;
 mod table;
 mod terminal;
 mod units;
@@ -34,9 +36,9 @@ mod watch;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use args::{Environment, Invocation};
+use args::{CommandLine, Environment};
 use common::process;
-use conversation::Failure;
+use failure::Failure;
 use output::{Output, print};
 
 fn main() -> ExitCode {
@@ -52,8 +54,8 @@ fn main() -> ExitCode {
         Output::default().eprint_line(&format_args!("client: {error}"));
     }
     let done = match args::parse(arguments, &Environment { login, host, port }) {
-        Ok(Invocation::Show(text)) => print(text.as_bytes()),
-        Ok(Invocation::Talk(args)) => call::talk(args),
+        Ok(CommandLine::Show(text)) => print(text.as_bytes()),
+        Ok(CommandLine::Run(args)) => run::run(args),
         Err(usage) => Err(Failure::Usage(usage.to_string())),
     };
     match done {

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, Write};
 use common::stdio;
 
 use crate::args::ServerAddress;
-use crate::conversation::Failure;
+use crate::failure::Failure;
 use crate::render;
 use crate::table::TableStyle;
 

@@ -7,9 +7,11 @@ use std::path::Path;
 
 use common::stdio;
 use metp_protocol::text::{Escaped, without_line_end};
+use metp_protocol::{Command, PASSWORD_RULE, acceptable_password};
 
 use crate::args::check_password;
-use crate::conversation::Failure;
+use crate::failure::Failure;
+use crate::invocation::Invocation;
 use crate::terminal;
 
 /// Longer lines are no passwords.
@@ -27,12 +29,34 @@ pub fn ask(name: &[u8]) -> Result<Vec<u8>, Failure> {
     Ok(password)
 }
 
+/// Asks for the new password of the account that a command adds or changes, unless the command has it.
+///
+/// # Errors
+/// If there is no new password, or METP does not allow it.
+pub fn complete(mut invocation: Invocation) -> Result<Invocation, Failure> {
+    let (
+        None,
+        Some(Command::AddUser { name, password } | Command::ChangePassword { name, password }),
+    ) = (&invocation.line, &mut invocation.command)
+    else {
+        return Ok(invocation);
+    };
+    if password.is_empty() {
+        *password = new(name)?;
+        if !acceptable_password(password) {
+            let option = invocation.option.shown();
+            return Err(Failure::Usage(format!("{option} {}: {PASSWORD_RULE}", Escaped(name))));
+        }
+    }
+    Ok(invocation)
+}
+
 /// A new password for an account: asked for twice on the terminal, or the next line of standard input where that
 /// is none.
 ///
 /// # Errors
 /// If there is none, it is none, or the two differ.
-pub fn new(name: &[u8]) -> Result<Vec<u8>, Failure> {
+fn new(name: &[u8]) -> Result<Vec<u8>, Failure> {
     let name = Escaped(name);
     let password = if io::stdin().is_terminal() {
         let password = asked(&format!("New password for {name}: "))?;

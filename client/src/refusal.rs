@@ -1,17 +1,16 @@
 //! What is said of a command that the server refused: the command, why, and the rule where METP has one.
 //! `ADD-USER acct7: user exists`
 
-use metp_protocol::BUFFER_SIZES;
+use metp_protocol::{BUFFER_SIZES, NAME_RULE, PASSWORD_RULE, split_cause};
 
-use crate::args::{NAME_RULE, PASSWORD_RULE};
-use crate::conversation::Failure;
-use crate::order::Order;
+use crate::failure::Failure;
+use crate::invocation::Invocation;
 
 /// The failure of an order as it is shown.
-pub fn shown(order: &Order, failure: &Failure) -> String {
+pub fn shown(invocation: &Invocation, failure: &Failure) -> String {
     match failure {
-        Failure::Refused(text) => format!("{}: {}", order.shown(), why(order, text)),
-        Failure::Forbidden => format!("{}: {failure}", order.shown()),
+        Failure::Refused(text) => format!("{}: {}", invocation.shown(), why(invocation, text)),
+        Failure::Forbidden => format!("{}: {failure}", invocation.shown()),
         _ => failure.to_string(),
     }
 }
@@ -24,19 +23,8 @@ pub fn shown_live(option: &str, failure: &Failure) -> String {
     }
 }
 
-/// The word in brackets, if there is one, and what follows it: `EXISTS` and `user exists` of
-/// `Bad Request [EXISTS] user exists`.
-pub fn cause(text: &str) -> Option<(&str, &str)> {
-    let (_, rest) = text.split_once('[')?;
-    let (word, why) = rest.split_once(']')?;
-    Some((word, why.trim()))
-}
-
-fn why(order: &Order, text: &str) -> String {
-    let command = order.shown();
-    // A line that was sent as it is may be no command that this program knows.
-    let verb = command.split(' ').next().unwrap_or_default();
-    match (cause(text), verb) {
+fn why(invocation: &Invocation, text: &str) -> String {
+    match (split_cause(text), invocation.verb().as_str()) {
         (Some(("BADNAME", _)), "ADD-USER") => format!("{NAME_RULE}; {PASSWORD_RULE}"),
         (Some(("BADNAME", _)), "CHANGE-PASSWORD") => PASSWORD_RULE.to_owned(),
         (Some(("RANGE", _)), "CHANGE-BUFFER") => {
@@ -49,6 +37,7 @@ fn why(order: &Order, text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use common::usage::OptionName;
     use metp_protocol::Command;
 
     use super::*;
@@ -83,14 +72,15 @@ mod tests {
             (&Command::Users, "Bad Request [X]", "USERS: Bad Request [X]"),
             (&Command::Users, "400", "USERS: 400"),
         ] {
-            let order = Order { option: "", line: None, command: Some(command.clone()) };
-            assert_eq!(shown(&order, &Failure::Refused(text.to_owned())), says);
+            let option = OptionName { short: "", long: "--x" };
+            let invocation = Invocation::command(option, command.clone());
+            assert_eq!(shown(&invocation, &Failure::Refused(text.to_owned())), says);
         }
-        let order = Order { option: "--", line: Some(b"NONSENSE secret".to_vec()), command: None };
+        let invocation = Invocation::line(b"NONSENSE secret".to_vec());
         let refused = Failure::Refused("Bad Request [SYNTAX] unknown verb".to_owned());
-        assert_eq!(shown(&order, &refused), "NONSENSE: unknown verb");
+        assert_eq!(shown(&invocation, &refused), "NONSENSE: unknown verb");
         assert_eq!(
-            shown(&order, &Failure::Forbidden),
+            shown(&invocation, &Failure::Forbidden),
             "NONSENSE: Not authorized to execute command"
         );
     }

@@ -5,10 +5,6 @@ use std::fmt::Write;
 use metp_protocol::Status;
 use metp_protocol::text::Escaped;
 
-use crate::answer::Answer;
-use crate::conversation::Failure;
-use crate::fields;
-
 /// A command without a body has been carried out.
 pub const DONE: &str = "Operation successful\n";
 /// The session has ended as it should.
@@ -52,39 +48,15 @@ pub fn status(text: &str) -> String {
     format!("{}{between}{text}\n", Status::OK)
 }
 
-/// All of it.
-pub fn raw(answer: &Answer) -> String {
-    let lines = answer.lines.iter().map(|line| format!("{line}\n"));
-    status(&answer.text) + &lines.collect::<String>()
+/// The figures of GET_METRICS: connections since the start, open connections, and bytes.
+pub fn metrics([historical, current, bytes]: [&str; 3]) -> String {
+    format!(
+        "Historical Connections: {historical}\nCurrent Connections:    {current}\nBytes Transferred:      {bytes}\n"
+    )
 }
-
-/// The metrics.
-///
-/// # Errors
-/// [`Failure::Broken`] if the body lacks one of them.
-pub fn metrics(lines: &[String]) -> Result<String, Failure> {
-    // As they are written: they may be larger than any number that this program knows.
-    let figure = |key: &str| {
-        let value = lines.iter().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-        value.map(str::trim).filter(|value| fields::is_number(value))
-    };
-    let incomplete = || Failure::Broken("The server's metrics are incomplete".to_owned());
-    let [historical, current, bytes] = METRICS.map(figure);
-    Ok(format!(
-        "Historical Connections: {}\nCurrent Connections:    {}\nBytes Transferred:      {}\n",
-        historical.ok_or_else(incomplete)?,
-        current.ok_or_else(incomplete)?,
-        bytes.ok_or_else(incomplete)?
-    ))
-}
-
-/// The keys of GET_METRICS (METP §5.2).
-const METRICS: [&str; 3] = ["HISTORICAL_CONNECTIONS", "CURRENT_CONNECTIONS", "BYTES_TRANSFERRED"];
 
 #[cfg(test)]
 mod tests {
-    use metp_protocol::MetricsBody;
-
     use super::*;
 
     #[test]
@@ -95,15 +67,10 @@ mod tests {
 
     #[test]
     fn metrics_to_the_letter() {
-        let lines = MetricsBody { historical: 42, current: 5, bytes: 1_048_576 }.lines();
         assert_eq!(
-            metrics(&lines).unwrap_or_default(),
+            metrics(["42", "5", "1048576"]),
             "Historical Connections: 42\nCurrent Connections:    5\nBytes Transferred:      1048576\n"
         );
-        assert!(metrics(&lines[1..]).is_err());
-        let large = lines.map(|line| line.replace("42", "42000000000000000000000"));
-        let shown = metrics(&large).unwrap_or_default();
-        assert!(shown.starts_with("Historical Connections: 42000000000000000000000\n"), "{shown}");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::conversation::{Failure, Server, Session};
+use crate::failure::Failure;
+use crate::session::{Server, Session};
 
 /// The first pause between two attempts. Each is twice as long as the one before, up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);

@@ -5,11 +5,12 @@ use std::io::LineWriter;
 use common::stdio::{self, Inherited};
 
 use crate::answer::{Answer, AnswerKind};
-use crate::args::{Args, Live, PasswordSource, shown_option};
-use crate::conversation::{Failure, Server, Session};
+use crate::args::{Args, Live, PasswordSource};
 use crate::document::Document;
-use crate::order::Order;
+use crate::failure::Failure;
+use crate::invocation::Invocation;
 use crate::output::Output;
+use crate::session::{Server, Session};
 use crate::table::Table;
 use crate::{follow, password, refusal, render, table, watch};
 
@@ -18,15 +19,16 @@ use crate::{follow, password, refusal, render, table, watch};
 ///
 /// # Errors
 /// The first failure, which has been reported already.
-pub fn talk(args: Args) -> Result<(), Failure> {
-    let Args { servers, wait, login, json, quiet, tasks, live } = args;
+pub fn run(args: Args) -> Result<(), Failure> {
+    let Args { servers, wait, login, json, quiet, invocations, live } = args;
     let name = login.name;
     let password = match login.password {
         PasswordSource::Given(password) => password,
         PasswordSource::File(path) => password::from_file(&path)?,
         PasswordSource::Prompt => password::ask(&name)?,
     };
-    let orders = tasks.into_iter().map(Order::new).collect::<Result<Vec<Order>, Failure>>()?;
+    let invocations = invocations.into_iter().map(password::complete);
+    let invocations = invocations.collect::<Result<Vec<Invocation>, Failure>>()?;
     let is_only = servers.len() == 1;
     let mut first = None;
     let mut there = Vec::new();
@@ -39,7 +41,7 @@ pub fn talk(args: Args) -> Result<(), Failure> {
             server.port,
             &server.name,
         ));
-        match all_orders(&orders, &server, json) {
+        match run_on(&server, &invocations, json) {
             Ok(refused) => {
                 first = first.or(refused);
                 there.push(server);
@@ -76,15 +78,15 @@ pub fn talk(args: Args) -> Result<(), Failure> {
 }
 
 /// Gives all orders to one server. Returns the exit code of the first that was refused.
-fn all_orders(orders: &[Order], server: &Server, json: bool) -> Result<Option<u8>, Failure> {
-    if orders.is_empty() {
+fn run_on(server: &Server, invocations: &[Invocation], json: bool) -> Result<Option<u8>, Failure> {
+    if invocations.is_empty() {
         return Ok(None);
     }
     // It names its server itself.
     let document =
         json.then(|| Document::new(LineWriter::new(stdio::stdout()), server)).transpose()?;
     let mut call = Call { document, output: &server.output };
-    let done = call.give_all(orders, server);
+    let done = call.send_all(invocations, server);
     if let Some(document) = call.document {
         document.end(done.as_ref().err())?;
     }
@@ -100,20 +102,24 @@ struct Call<'a> {
 
 impl Call<'_> {
     /// Returns the exit code of the first command that was refused.
-    fn give_all(&mut self, orders: &[Order], server: &Server) -> Result<Option<u8>, Failure> {
+    fn send_all(
+        &mut self,
+        invocations: &[Invocation],
+        server: &Server,
+    ) -> Result<Option<u8>, Failure> {
         let mut session = server.log_in()?;
         let mut first = None;
         let mut left = false;
-        for order in orders {
-            let answer = self.give(order, &mut session);
+        for invocation in invocations {
+            let answer = self.send(invocation, &mut session);
             if let Some(document) = &mut self.document {
-                document.add(order, &answer)?;
+                document.add(invocation, &answer)?;
             }
             match answer {
-                Ok(_) => left |= order.leaves(),
+                Ok(_) => left |= invocation.is_quit(),
                 Err(failure) if failure.ends_session() => return Err(failure),
                 Err(failure) => {
-                    self.output.eprint_line(&refusal::shown(order, &failure));
+                    self.output.eprint_line(&refusal::shown(invocation, &failure));
                     first.get_or_insert(failure.exit_code());
                 }
             }
@@ -122,7 +128,7 @@ impl Call<'_> {
             }
         }
         // A server that is closing down may say so before it hears QUIT.
-        let closing = orders.iter().any(Order::closes_down);
+        let closing = invocations.iter().any(Invocation::is_shutdown);
         match if left { Ok(()) } else { session.quit() } {
             Err(failure) if !closing => return Err(failure),
             _ => {}
@@ -134,52 +140,58 @@ impl Call<'_> {
     }
 
     /// Gives one command and shows the answer, of a document only if it is a list.
-    fn give(&mut self, order: &Order, session: &mut Session) -> Result<Answer, Failure> {
-        let text = match (&order.line, &order.command) {
-            (Some(line), _) => session.say_line(line)?,
+    fn send(&mut self, invocation: &Invocation, session: &mut Session) -> Result<Answer, Failure> {
+        let text = match (&invocation.line, &invocation.command) {
+            (Some(line), _) => session.raw_command(line)?,
             (None, Some(command)) => {
-                if let Some(verb) = order.new_verb() {
-                    session.require(shown_option(order.option), &[&verb])?;
+                if invocation.needs_1_1() {
+                    session.require(invocation.option.shown(), &[&invocation.verb()])?;
                 }
                 session.command(command)?
             }
             (None, None) => String::new(),
         };
-        let kind = order.kind();
+        let kind = invocation.answer_kind();
         if kind.is_list() {
-            self.show_list(order, &text, session)?;
+            self.print_list(invocation, &text, session)?;
             return Ok(Answer { kind, text, lines: Vec::new() });
         }
-        let answer = Answer::read(kind, text, session)?;
+        let answer = session.read_answer(kind, text)?;
         if self.document.is_none() {
-            let raw = order.line.is_some();
-            let shown = if raw { render::raw(&answer) } else { table::text(&answer)? };
+            let is_raw = invocation.line.is_some();
+            let shown = if is_raw { raw(&answer) } else { table::text(&answer)? };
             self.output.print(shown.as_bytes())?;
         }
         Ok(answer)
     }
 
     /// Shows the lines of a list as they come: there may be any number of them.
-    fn show_list(
+    fn print_list(
         &mut self,
-        order: &Order,
+        invocation: &Invocation,
         text: &str,
         session: &mut Session,
     ) -> Result<(), Failure> {
-        let kind = order.kind();
+        let kind = invocation.answer_kind();
         if let Some(document) = &mut self.document {
-            document.begin_list(order, text)?;
-            return session.body(|line| document.row(order, kind, &render::text(line)));
+            document.begin_list(invocation, text)?;
+            return session.read_body(|line| document.row(invocation, kind, &render::text(line)));
         }
-        if order.line.is_some() {
+        if invocation.line.is_some() {
             self.output.print(render::status(text).as_bytes())?;
         } else if kind == AnswerKind::Rows {
-            let mut table = Table::new(order.command.as_ref(), self.output.style());
-            let all =
-                session.body(|line| self.output.print(table.add(render::text(line)).as_bytes()));
+            let mut table = Table::new(invocation.command.as_ref(), self.output.style());
+            let all = session
+                .read_body(|line| self.output.print(table.add(render::text(line)).as_bytes()));
             // What came before it broke off is shown, too.
             return self.output.print(table.end().as_bytes()).and(all);
         }
-        session.body(|line| self.output.print(render::line(line).as_bytes()))
+        session.read_body(|line| self.output.print(render::line(line).as_bytes()))
     }
+}
+
+/// The answer to a line that was sent as it is: its status line and its body, as they came.
+fn raw(answer: &Answer) -> String {
+    let lines = answer.lines.iter().map(|line| format!("{line}\n"));
+    render::status(&answer.text) + &lines.collect::<String>()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use metp_protocol::Command;
 
 use crate::answer::{Answer, AnswerKind};
-use crate::conversation::Failure;
+use crate::failure::Failure;
 use crate::{fields, render, terminal, units};
 
 /// How an answer is to look.
@@ -75,7 +75,7 @@ pub fn text(answer: &Answer) -> Result<String, Failure> {
             let count = fields::digits(&answer.text, "killed").unwrap_or("0");
             format!("Connections cut: {count}\n")
         }
-        AnswerKind::Metrics => render::metrics(&answer.lines)?,
+        AnswerKind::Metrics => render::metrics(answer.metrics()?),
         AnswerKind::Users | AnswerKind::Records | AnswerKind::Rows => String::new(),
         AnswerKind::Figures => list(&answer.lines, ':', style),
         AnswerKind::Pairs => list(&answer.lines, '=', style),

@@ -6,8 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use metp_protocol::text::latin1_decode;
 
-use super::UsageError;
-use super::options::{self, ALIASES, Arity, Opt};
+use super::options::{self, ALIASES, Arity, Opt, UsageError};
 
 /// Stands between two values of one option; no argument can hold it.
 const VALUE_SEPARATOR: char = '\0';

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use getopts::Matches;
 use metp_protocol::text::{Escaped, latin1_encode, split_account, unescape, without_line_end};
 
-use super::{Environment, LOGIN_VARIABLE, UsageError};
+use super::environment::{Environment, LOGIN_VARIABLE, variable};
+use super::options::UsageError;
 
 /// A name, and where its password comes from.
 pub struct Login {
@@ -46,21 +47,17 @@ pub fn check_password(password: &[u8]) -> Result<(), &'static str> {
 
 /// The login of `-u`, else that of the environment.
 pub fn login(given: &Matches, environment: &Environment) -> Result<Login, UsageError> {
-    // An empty variable is as if it were not set, as most programs have it.
-    let variable = environment.login.as_ref().map(|text| text.as_encoded_bytes());
-    let variable = variable.filter(|text| !without_line_end(text).is_empty());
-    let (source, text) = match (given.opt_str("user"), variable) {
-        (Some(text), _) => ("-u", Cow::from(latin1_encode(&text))),
+    let (source, text) = match (given.opt_str("user"), variable(&environment.login)) {
+        (Some(text), _) => ("-u", Cow::from(without_line_end(&latin1_encode(&text)).to_vec())),
         (None, Some(text)) => (LOGIN_VARIABLE, Cow::from(text)),
         (None, None) => {
             let text = format!("no user: -u USER:PASS or {LOGIN_VARIABLE} expected");
             return Err(UsageError(text));
         }
     };
-    let text = without_line_end(&text);
-    let (name, password) = match split_account(text) {
+    let (name, password) = match split_account(&text) {
         Some((name, password)) => (name, Some(password)),
-        None => (text, None),
+        None => (&*text, None),
     };
     if name.is_empty() {
         return Err(UsageError(format!("{source}: the name is empty")));

@@ -1,5 +1,6 @@
 //! The command line and the environment, turned into plain data.
 
+mod environment;
 mod line;
 mod login;
 mod options;
@@ -15,44 +16,27 @@ use common::{
     secrets,
     usage::{UNEXPECTED, bad_value, describe},
 };
+pub use environment::{Environment, HOST_VARIABLE, LOGIN_VARIABLE, PORT_VARIABLE};
 use getopts::Matches;
 use line::{NormalizedArgs, needs_two, values};
 pub use login::{Login, PasswordSource, check_password};
 use metp_protocol::quantity;
 use metp_protocol::text::{Escaped, latin1_encode, split_account, unescape, without_line_end};
 use metp_protocol::{
-    BUFFER_SIZES, Command, ConnectionId, LINE_LIMIT, LONGEST_GRACE, LogSelection, Role,
-    acceptable_name, acceptable_password,
+    BUFFER_SIZES, Command, ConnectionId, LINE_LIMIT, LONGEST_GRACE, LogSelection, NAME_RULE,
+    PASSWORD_RULE, Role, acceptable_name, acceptable_password, fits_in_a_line,
 };
-use options::{ALIASES, Arity};
-pub use servers::{HOST_VARIABLE, PORT_VARIABLE, ServerAddress};
+use options::{ALIASES, Arity, UsageError};
+pub use servers::ServerAddress;
 
-/// The variable that stands in for `-u`.
-pub const LOGIN_VARIABLE: &str = "METP_AUTH";
+use crate::invocation::Invocation;
 
-/// The rule for names of new accounts (METP §5.6).
-pub const NAME_RULE: &str =
-    "names are 1 to 64 of letters, digits and _-@+., not beginning with . or -";
-/// The rule for new passwords (METP §5.6).
-pub const PASSWORD_RULE: &str = "passwords are 1 to 255 bytes";
-
-/// The values of the variables that stand in for options.
-#[derive(Debug, Default)]
-pub struct Environment {
-    /// [`LOGIN_VARIABLE`].
-    pub login: Option<OsString>,
-    /// [`HOST_VARIABLE`].
-    pub host: Option<OsString>,
-    /// [`PORT_VARIABLE`].
-    pub port: Option<OsString>,
-}
-
-/// What the program is asked to do.
-pub enum Invocation {
+/// What the command line asks for.
+pub enum CommandLine {
     /// Show this text and exit.
     Show(String),
-    /// Talk to a server.
-    Talk(Args),
+    /// Send commands to servers.
+    Run(Args),
 }
 
 /// A whole call.
@@ -68,30 +52,10 @@ pub struct Args {
     pub json: bool,
     /// Whether connecting and the end of a session are not to be mentioned.
     pub quiet: bool,
-    /// What is to be done, in the order in which it was given.
-    pub tasks: Vec<Task>,
+    /// The commands, in command-line order.
+    pub invocations: Vec<Invocation>,
     /// What is to be shown then, until somebody ends it.
     pub live: Option<Live>,
-}
-
-/// Something to be done.
-pub struct Task {
-    /// The option that asks for it.
-    pub option: &'static str,
-    /// What it asks for.
-    pub act: Act,
-}
-
-/// What a task comes to.
-pub enum Act {
-    /// A command.
-    Give(Command),
-    /// A new account of this name, whose password is still to be asked for.
-    NewUser(Vec<u8>),
-    /// A new password for this account, which is still to be asked for.
-    NewPassword(Vec<u8>),
-    /// A line that is sent as it is, without its LF.
-    Say(Vec<u8>),
 }
 
 /// What is shown as it happens.
@@ -100,21 +64,6 @@ pub enum Live {
     Follow(u64),
     /// Everything, renewed so often.
     Watch(Duration),
-}
-
-/// A command line that means nothing; displays as the line to show.
-#[derive(Debug, PartialEq, Eq)]
-pub struct UsageError(String);
-
-impl fmt::Display for UsageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// How messages call an option: by its short name, if it has one.
-pub fn shown_option(long: &'static str) -> &'static str {
-    options::find(long).map_or(long, |option| option.name().shown())
 }
 
 /// How often a live screen can be renewed, in seconds.
@@ -158,26 +107,26 @@ fn is_public(words: &[OsString]) -> bool {
 pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     environment: &Environment,
-) -> Result<Invocation, UsageError> {
+) -> Result<CommandLine, UsageError> {
     let line = NormalizedArgs::read(arguments)?;
     let given = options::getopts()
         .parse(&line.options)
         .map_err(|fail| UsageError(describe(&fail, "client", &line.options, &options::names())))?;
     if given.opt_present("help") {
-        return Ok(Invocation::Show(options::usage()));
+        return Ok(CommandLine::Show(options::usage()));
     }
     if given.opt_present("version") {
-        return Ok(Invocation::Show(format!("client {}\n", env!("CARGO_PKG_VERSION"))));
+        return Ok(CommandLine::Show(format!("client {}\n", env!("CARGO_PKG_VERSION"))));
     }
     let last = last(&given)?;
-    let mut tasks = tasks(&given, last)?;
+    let mut invocations = invocations(&given, last)?;
     if !given.free.is_empty() {
         let after = line.stray.map(|option| format!(" after {option}")).unwrap_or_default();
         return Err(UsageError(format!("{UNEXPECTED}{after}")));
     }
-    tasks.extend(line.raw.map(raw).transpose()?);
+    invocations.extend(line.raw.map(raw).transpose()?);
     let live = live(&given, last)?;
-    if tasks.is_empty() && live.is_none() {
+    if invocations.is_empty() && live.is_none() {
         return Err(UsageError("no command given; client -h lists them".to_owned()));
     }
     let servers = servers::servers(&given, environment)?;
@@ -188,33 +137,33 @@ pub fn parse(
         given.opt_str("wait").map(|text| time("--wait", &text, MAX_WAIT_SECONDS)).transpose()?;
     let login = login::login(&given, environment)?;
     let (json, quiet) = (given.opt_present("json"), given.opt_present("quiet"));
-    Ok(Invocation::Talk(Args { servers, wait, login, json, quiet, tasks, live }))
+    Ok(CommandLine::Run(Args { servers, wait, login, json, quiet, invocations, live }))
 }
 
-/// The tasks in the order in which they stand on the line.
-fn tasks(given: &Matches, last: Option<u64>) -> Result<Vec<Task>, UsageError> {
-    let mut tasks = Vec::new();
+/// The commands of the options, in command-line order.
+fn invocations(given: &Matches, last: Option<u64>) -> Result<Vec<Invocation>, UsageError> {
+    let mut invocations = Vec::new();
     for option in options::all() {
         let name = option.long.trim_start_matches('-');
         let values = given.opt_strs_pos(name);
         for at in given.opt_positions(name) {
-            let value =
-                values.iter().find(|(place, _)| *place == at).map(|(_, value)| value.as_str());
-            tasks.extend(
-                task(option.long, value, last)?.map(|act| (at, Task { option: option.long, act })),
-            );
+            let value = values.iter().find(|(place, _)| *place == at);
+            let value = value.map(|(_, value)| value.as_str());
+            let command = command(option.long, value, last)?;
+            invocations
+                .extend(command.map(|command| (at, Invocation::command(option.name(), command))));
         }
     }
-    tasks.sort_by_key(|(at, _)| *at);
-    Ok(tasks.into_iter().map(|(_, task)| task).collect())
+    invocations.sort_by_key(|(at, _)| *at);
+    Ok(invocations.into_iter().map(|(_, invocation)| invocation).collect())
 }
 
 /// What an option asks for, if it is a command.
-fn task(
-    option: &'static str,
+fn command(
+    option: &str,
     value: Option<&str>,
     last: Option<u64>,
-) -> Result<Option<Act>, UsageError> {
+) -> Result<Option<Command>, UsageError> {
     let text = value.unwrap_or_default();
     let some_name = || value.map(|name| existing(option, name)).transpose();
     let command = match option {
@@ -226,7 +175,7 @@ fn task(
         "--info" => Command::Info,
         "--capabilities" => Command::Capabilities,
         "--users" => Command::Users,
-        "--add-user" => return new_user(text).map(Some),
+        "--add-user" => new_user(text)?,
         "--delete-user" => Command::DeleteUser(existing("-d", text)?),
         "--set-role" => {
             let (name, Some(role)) = values(text) else { return Err(needs_two("-r")) };
@@ -234,7 +183,9 @@ fn task(
             let role = Role::parse(&latin1_encode(role)).ok_or_else(wrong)?;
             Command::SetRole(existing("-r", name)?, role)
         }
-        "--password" => return Ok(Some(Act::NewPassword(existing(option, text)?))),
+        "--password" => {
+            Command::ChangePassword { name: existing(option, text)?, password: Vec::new() }
+        }
         "--kill" => Command::Kill(ConnectionId::parse(&latin1_encode(text)).map_err(|_| {
             UsageError(bad_value(option, text, &"an id as --connections shows it"))
         })?),
@@ -260,12 +211,12 @@ fn task(
         }
         _ => return Ok(None),
     };
-    Ok(Some(Act::Give(command)))
+    Ok(Some(command))
 }
 
 /// A new account, whose password is asked for if it is `-` or not there. What METP allows nobody is not asked
 /// of the server.
-fn new_user(text: &str) -> Result<Act, UsageError> {
+fn new_user(text: &str) -> Result<Command, UsageError> {
     let (name, password) = values(text);
     if let Some((name, _)) = split_account(&latin1_encode(name)) {
         return Err(UsageError(format!("-a {}: USER PASS expected, no colon", Escaped(name))));
@@ -275,14 +226,14 @@ fn new_user(text: &str) -> Result<Act, UsageError> {
         return Err(UsageError(format!("-a {shown}: {NAME_RULE}")));
     }
     let Some(password) = password.filter(|password| *password != "-").map(latin1_encode) else {
-        return Ok(Act::NewUser(name));
+        return Ok(Command::AddUser { name, password: Vec::new() });
     };
     let password = without_line_end(&password).to_vec();
     check_password(&password).map_err(|wrong| UsageError(format!("-a {shown}: {wrong}")))?;
     if !acceptable_password(&password) {
         return Err(UsageError(format!("-a {shown}: {PASSWORD_RULE}")));
     }
-    Ok(Act::Give(Command::AddUser { name, password }))
+    Ok(Command::AddUser { name, password })
 }
 
 /// A time in seconds, up to so many.
@@ -316,7 +267,7 @@ fn last(given: &Matches) -> Result<Option<u64>, UsageError> {
 }
 
 /// The line behind `--`.
-fn raw(words: Vec<String>) -> Result<Task, UsageError> {
+fn raw(words: Vec<String>) -> Result<Invocation, UsageError> {
     let line = latin1_encode(&words.join(" "));
     // LINE_LIMIT counts the LF.
     if line.len() >= LINE_LIMIT {
@@ -324,10 +275,10 @@ fn raw(words: Vec<String>) -> Result<Task, UsageError> {
         let text = format!("--: the line has {} bytes, the most is {most}", line.len());
         return Err(UsageError(text));
     }
-    if line.is_empty() || line.iter().any(|byte| b"\r\n".contains(byte)) {
+    if line.is_empty() || !fits_in_a_line(&line) {
         return Err(UsageError("--: one line of METP expected".to_owned()));
     }
-    Ok(Task { option: "--", act: Act::Say(line) })
+    Ok(Invocation::line(line))
 }
 
 fn live(given: &Matches, last: Option<u64>) -> Result<Option<Live>, UsageError> {

@@ -1,7 +1,19 @@
 //! The options: what each is called, how many values it takes, and what `-h` says of it.
 
+use std::fmt;
+
 use common::usage::OptionName;
 use getopts::{HasArg, Occur, Options};
+
+/// A command line that means nothing; displays as the line to show.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UsageError(pub String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// An option of the command line.
 pub struct Opt {

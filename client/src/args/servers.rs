@@ -5,14 +5,10 @@ use std::net::Ipv6Addr;
 use common::usage::bad_value;
 use getopts::Matches;
 use metp_protocol::quantity;
-use metp_protocol::text::{latin1_decode, latin1_encode, without_line_end};
+use metp_protocol::text::{latin1_encode, split_endpoint, latin1_decode};
 
-use super::{Environment, UsageError};
-
-/// The variable that stands in for `-H`.
-pub const HOST_VARIABLE: &str = "METP_HOST";
-/// The variable that stands in for `-p`.
-pub const PORT_VARIABLE: &str = "METP_PORT";
+use super::environment::{Environment, HOST_VARIABLE, PORT_VARIABLE, variable};
+use super::options::UsageError;
 
 const DEFAULT_HOST: &str = "127.0.0.1";
 const DEFAULT_PORT: u16 = 8080;
@@ -32,14 +28,8 @@ pub fn servers(
     given: &Matches,
     environment: &Environment,
 ) -> Result<Vec<ServerAddress>, UsageError> {
-    let variable = |value: &Option<std::ffi::OsString>| {
-        let text =
-            value.as_ref().map(|text| latin1_decode(without_line_end(text.as_encoded_bytes())));
-        // As if it were not set, as most programs have it.
-        text.filter(|text| !text.is_empty())
-    };
     let option = given.opt_str("port").map(|text| port("-p", &text)).transpose()?;
-    let of_variable = variable(&environment.port);
+    let of_variable = variable(&environment.port).map(latin1_decode);
     // What is wrong with the variable does not matter where no server takes its port from it.
     let usual = || match (option, &of_variable) {
         (Some(port), _) => Ok(port),
@@ -50,7 +40,7 @@ pub fn servers(
     if !hosts.is_empty() {
         return list("-H", &hosts.join(","), usual);
     }
-    match variable(&environment.host) {
+    match variable(&environment.host).map(latin1_decode) {
         Some(hosts) => {
             let mut servers = list(HOST_VARIABLE, &hosts, usual)?;
             if let Some(port) = option {
@@ -78,22 +68,10 @@ fn list(
 
 /// `host`, `host:port`, `[v6]`, `[v6]:port` or `v6`.
 fn endpoint(text: &str) -> Option<(String, Option<u16>)> {
-    let (host, port, v6) = if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']')?;
-        let port = match rest {
-            "" => None,
-            _ => Some(rest.strip_prefix(':')?),
-        };
-        (host, port, true)
-    } else {
-        match text.split_once(':') {
-            None => (text, None, false),
-            Some((host, port)) if !port.contains(':') => (host, Some(port), false),
-            Some(_) => (text, None, true),
-        }
-    };
+    let (host, port) = split_endpoint(text)?;
     let address = host.split('%').next().unwrap_or_default();
-    if v6 && address.parse::<Ipv6Addr>().is_err() {
+    let is_v6 = text.starts_with('[') || host.contains(':');
+    if is_v6 && address.parse::<Ipv6Addr>().is_err() {
         return None;
     }
     let host = String::from_utf8(latin1_encode(host)).ok()?;

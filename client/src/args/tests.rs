@@ -7,8 +7,8 @@ fn args(line: &[&str]) -> Result<Args, String> {
 
 fn args_with(line: &[&str], environment: &Environment) -> Result<Args, String> {
     match parse(line.iter().map(OsString::from), environment) {
-        Ok(Invocation::Talk(args)) => Ok(args),
-        Ok(Invocation::Show(text)) => Err(text),
+        Ok(CommandLine::Run(args)) => Ok(args),
+        Ok(CommandLine::Show(text)) => Err(text),
         Err(usage) => Err(usage.to_string()),
     }
 }
@@ -16,13 +16,18 @@ fn args_with(line: &[&str], environment: &Environment) -> Result<Args, String> {
 /// The lines that would be sent.
 fn lines(line: &[&str]) -> Result<String, String> {
     let line = [&["-u", "admin:1234"], line].concat();
-    let tasks = args(&line)?.tasks;
-    let encoded = tasks.iter().filter_map(|task| match &task.act {
-        Act::Give(command) => command.encode(),
-        Act::NewUser(name) => Some([b"a new account ", &name[..], b"\n"].concat()),
-        Act::NewPassword(name) => Some([b"a password for ", &name[..], b"\n"].concat()),
-        Act::Say(line) => Some([line, &b"\n"[..]].concat()),
-    });
+    let invocations = args(&line)?.invocations;
+    let encoded =
+        invocations.iter().filter_map(|invocation| match (&invocation.line, &invocation.command) {
+            (Some(line), _) => Some([line, &b"\n"[..]].concat()),
+            (None, Some(Command::AddUser { name, password })) if password.is_empty() => {
+                Some([b"a new account ", &name[..], b"\n"].concat())
+            }
+            (None, Some(Command::ChangePassword { name, password })) if password.is_empty() => {
+                Some([b"a password for ", &name[..], b"\n"].concat())
+            }
+            (None, command) => command.as_ref()?.encode(),
+        });
     let encoded = encoded.collect::<Vec<_>>().concat();
     Ok(String::from_utf8_lossy(&encoded).into_owned())
 }
@@ -240,7 +245,7 @@ fn the_variable_stands_in_for_the_option() {
         assert_eq!(parse(&["-m"], &format!("bob{end}")).0, b"bob");
         assert_eq!(parse(&["-m", "-u", &format!("amy:y{end}")], "bob").0, b"amy");
     }
-    for login in ["bob:x\t", "bob:x\r", "bob:x\r\r\n"] {
+    for login in ["bob:x\t", "bob:x\r", "bob:x\r\r\n", "bob:x\n\n"] {
         let environment = Environment { login: Some(login.into()), ..Environment::default() };
         let wrong = "METP_AUTH bob: the password holds a control character";
         assert_eq!(args_with(&["-m"], &environment).err().as_deref(), Some(wrong), "{login:?}");

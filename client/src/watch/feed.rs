@@ -18,10 +18,11 @@ use super::input::{self, KeyPress};
 use super::model::MAX_CONNECTIONS;
 use super::news::{self, ConnectionInfo, LogLine, LogRecord, ServerStatus, Snapshot, WatchEvent};
 use super::poll::{KEEPALIVE, Pace, Totals, require_1_1};
-use crate::answer::{Answer, AnswerKind};
-use crate::conversation::{Closer, Failure, Server, Session};
+use crate::connection::Closer;
+use crate::failure::Failure;
 use crate::render;
 use crate::retry::{Attempts, Backoff};
+use crate::session::{Server, Session};
 
 /// Update that wait for the screen. A thread whose news find no room waits, and lets the server wait.
 const QUEUED_UPDATES: usize = 256;
@@ -299,7 +300,7 @@ fn over(ended: Result<(), Failure>, news: &UpdateSender) {
 /// Hears of events. Ends when nobody listens.
 fn hear(session: &mut Session, news: &UpdateSender) -> Result<(), Failure> {
     loop {
-        let (topic, fields) = session.event()?;
+        let (topic, fields) = session.next_event()?;
         if let Some(event) = WatchEvent::parse(&topic, &fields)
             && !news.send(Update::Event(event))
         {
@@ -347,9 +348,7 @@ fn look(session: &mut Session) -> Result<Snapshot, Failure> {
     let totals = Totals::ask(session)?;
     let at = Instant::now();
     let mut status = ServerStatus::default();
-    let text = session.command(&Command::Info)?;
-    let told = Answer::read(AnswerKind::Pairs, text, session)?;
-    told.lines.iter().for_each(|line| status.take(line));
+    session.query(&Command::Info)?.lines.iter().for_each(|line| status.take(line));
     let list = connections(session)?;
     Ok(Snapshot { at, connections: totals.connections, bytes: totals.bytes, status, list })
 }
@@ -357,7 +356,7 @@ fn look(session: &mut Session) -> Result<Snapshot, Failure> {
 fn connections(session: &mut Session) -> Result<Vec<ConnectionInfo>, Failure> {
     let (mut list, mut octets) = (Vec::new(), 0_usize);
     session.command(&Command::Connections(None))?;
-    session.body(|line| {
+    session.read_body(|line| {
         octets = octets.saturating_add(line.len());
         if list.len() >= MAX_CONNECTIONS || octets > LIST_LIMIT_BYTES {
             return Err(Failure::Broken("The server has too many connections to watch".to_owned()));
@@ -381,7 +380,7 @@ fn records(session: &mut Session) -> Result<Vec<LogRecord>, Failure> {
     let selection = LogSelection { last: Some(FIRST_RECORDS), user: None };
     session.command(&Command::GetLogs(selection))?;
     let mut lines = Vec::new();
-    session.body(|line| {
+    session.read_body(|line| {
         lines.push(LogRecord::parse(line));
         if lines.len() as u64 > FIRST_RECORDS {
             return Err(Failure::Broken("The server tells more than it was asked".to_owned()));

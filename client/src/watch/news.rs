@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
+use metp_protocol::text::split_endpoint;
 use metp_protocol::timestamp::Timestamp;
 
 use crate::fields::{number, value};
@@ -211,8 +212,7 @@ impl LogLine {
 
 /// `::1` of `[::1]:80`.
 pub fn address(endpoint: &str) -> &str {
-    let address = endpoint.rsplit_once(':').map_or(endpoint, |(address, _)| address);
-    address.trim_matches(['[', ']'])
+    split_endpoint(endpoint).map_or(endpoint, |(address, _)| address)
 }
 
 /// `06-28 14:32:10` of `2025-06-28T14:32:10Z`: the local time. What is no timestamp stays what it is.

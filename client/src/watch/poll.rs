@@ -6,15 +6,15 @@ use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use metp_protocol::Command;
 use metp_protocol::timestamp::Timestamp;
-use metp_protocol::{Command, MetricsBody};
 use serde_json::json;
 
 use super::news::{Bytes, per_second};
-use crate::answer::{Answer, AnswerKind};
-use crate::conversation::{Failure, Server, Session};
+use crate::failure::Failure;
 use crate::locale;
 use crate::retry::Reconnect;
+use crate::session::{Server, Session};
 
 /// What GET_METRICS ALL says, as far as it is watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,13 +33,8 @@ impl Totals {
     /// # Errors
     /// If the answer is missing or incomplete.
     pub fn ask(session: &mut Session) -> Result<Self, Failure> {
-        let lines = metrics(session, &Command::GetAllMetrics)?;
-        let find = |key: &str| {
-            lines
-                .iter()
-                .find_map(|line| line.strip_prefix(key)?.strip_prefix(':')?.trim().parse().ok())
-        };
-        let figure = |key| find(key).ok_or_else(incomplete);
+        let answer = session.query(&Command::GetAllMetrics)?;
+        let figure = |key| answer.figure(key);
         Ok(Totals {
             connections: figure("CURRENT_CONNECTIONS")?,
             accepted: figure("HISTORICAL_CONNECTIONS")?,
@@ -54,12 +49,8 @@ impl Totals {
 /// # Errors
 /// When the server ends, or the line cannot be written.
 pub fn lines(server: &Server, interval: Duration, out: &mut dyn Write) -> Result<(), Failure> {
-    let ask = |session: &mut Session| {
-        let lines = metrics(session, &Command::GetMetrics)?;
-        let metrics =
-            MetricsBody::parse(lines.iter().map(String::as_bytes)).ok_or_else(incomplete)?;
-        Ok(metrics.bytes)
-    };
+    let ask =
+        |session: &mut Session| session.query(&Command::GetMetrics)?.figure("BYTES_TRANSFERRED");
     every(server, interval, Ok, ask, |before, bytes, period| {
         let rate = per_second(bytes.saturating_sub(before), period);
         let time = locale::now();
@@ -129,7 +120,7 @@ fn rounds<T>(
             thread::sleep(left.min(KEEPALIVE));
             if left > KEEPALIVE {
                 // A session that says nothing for too long is closed; METP/1.0 has no PING.
-                metrics(session, &Command::GetMetrics)?;
+                session.query(&Command::GetMetrics)?;
             }
         }
         let now = ask(session)?;
@@ -145,15 +136,6 @@ fn rounds<T>(
 /// [`Failure::Lacking`]; or if there is no answer.
 pub fn require_1_1(session: &mut Session) -> Result<(), Failure> {
     session.require("-w", &["INFO", "CONNECTIONS", "KILL", "SUBSCRIBE"])
-}
-
-fn metrics(session: &mut Session, command: &Command) -> Result<Vec<String>, Failure> {
-    let text = session.command(command)?;
-    Ok(Answer::read(AnswerKind::of(command), text, session)?.lines)
-}
-
-fn incomplete() -> Failure {
-    Failure::Broken("The server's metrics are incomplete".to_owned())
 }
 
 /// How long a session says nothing at most. The server closes those that are silent for too long: by default for

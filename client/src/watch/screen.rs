@@ -11,9 +11,10 @@ use super::input::{self, KeyPress, Signals};
 use super::model::Freeze;
 use super::tty::TerminalGuard;
 use super::view::{ScreenView, WatchConfig};
-use crate::conversation::{Failure, Server};
+use crate::failure::Failure;
 use crate::locale;
 use crate::render;
+use crate::session::Server;
 use crate::terminal::{self, StopTarget};
 
 /// How long news are waited for before signals have their turn; and how long the screen stays as it is, so

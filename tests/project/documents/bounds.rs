@@ -131,7 +131,7 @@ fn constant_text(source: &str) -> &str {
 /// What a server can have the client keep.
 #[test]
 fn the_bounds_of_the_client_are_those_of_its_sources() {
-    let line = constant("client/src/conversation.rs", "LINE_LIMIT_BYTES");
+    let line = constant("client/src/connection.rs", "LINE_LIMIT_BYTES");
     let column = constant("client/src/table.rs", "MAX_COLUMN_WIDTH");
     let connections = constant("client/src/watch/model.rs", "MAX_CONNECTIONS");
     let octets = constant("client/src/watch/feed.rs", "LIST_LIMIT_BYTES");
