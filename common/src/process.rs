@@ -8,16 +8,16 @@ use std::fs;
 use std::io;
 use std::ops::Range;
 
-/// An error together with what was being done, for the one line that is shown: `cannot WHAT: ERROR`.
+/// Adds what was being done to an error, for the one line that is shown: `cannot WHAT: ERROR`.
 pub fn cannot(what: &str) -> impl FnOnce(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("cannot {what}: {error}"))
 }
 
-/// Lets the allocator share few heaps among all threads; to be called before there is a second one.
+/// Limits the number of heaps (glibc arenas). To be called before a second thread is started.
 ///
 /// glibc otherwise gives each thread a heap of its own, and reserves 64 MiB of address space for it. Two are
-/// enough: one for the loop, which so waits for nobody, and one for all who look up names and write logs.
-/// Where address space is limited (RLIMIT_AS) they share the loop's, which reserves nothing.
+/// enough: one for the loop, so that it waits for no lock, and one for all threads that look up names and write
+/// logs. Where address space is limited (RLIMIT_AS) they share the loop's, which reserves nothing.
 pub fn share_heaps() {
     #[cfg(target_env = "gnu")]
     {
@@ -86,18 +86,18 @@ pub fn take_from_environment(variable: &str) -> Option<OsString> {
 }
 
 /// Overwrites parts of the command line (the program's name left out) in the memory that /proc/PID/cmdline
-/// shows, and that ps(1) therefore shows to everybody. `secrets` has a range of octets for each argument. Where
+/// shows, and that ps(1) therefore shows to all users. `secrets` has a range of octets for each argument. Where
 /// that memory does not hold the arguments that the program has got, as behind a loader, all of it is
 /// overwritten but the first. To be called before there is a second thread; [`std::env::args_os`] sees what is
 /// written here from then on.
 ///
 /// # Errors
-/// If the system does not tell where it is.
+/// If /proc does not say where that memory is.
 pub fn erase_arguments(secrets: &[Range<usize>]) -> io::Result<()> {
     let (start, end) = command_line()?;
     // SAFETY: the kernel says that these addresses, of this process, hold its arguments: strings on its stack,
     // which it may write to. The standard library and libc keep pointers to them (argv), but no references, and
-    // copy from there only when they are asked. Nobody asks while this slice lives: there is no other thread.
+    // copy from there only on request. There is no request while this slice lives, since there is no other thread.
     // Later each string still ends where it did, since no NUL is overwritten.
     let memory = unsafe {
         let length = end.saturating_sub(start);
@@ -128,7 +128,7 @@ fn command_line() -> io::Result<(usize, usize)> {
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
     let mut addresses = fields.skip(48 - 3).map(|field| field.parse::<usize>());
     match (addresses.next(), addresses.next()) {
-        // Where they are not told, as under an emulator, they are 0.
+        // Under an emulator they may be missing, which shows as 0.
         (Some(Ok(start @ 1..)), Some(Ok(end))) if start < end => Ok((start, end)),
         _ => Err(io::ErrorKind::Unsupported.into()),
     }

@@ -1,5 +1,5 @@
-//! Where passwords stand on a command line, so that they can be erased there. It is found before anything is
-//! parsed, by the same rules; what would be refused counts as a password.
+//! Finds the passwords on a command line, so that they can be erased there. This happens before the command line
+//! is parsed, by the rules of the parser; an argument that the parser would refuse counts as a password.
 
 use std::ffi::OsString;
 use std::ops::Range;
@@ -10,15 +10,15 @@ use std::os::unix::ffi::OsStrExt;
 pub enum Takes {
     /// No value.
     Nothing,
-    /// A value that anybody may see.
+    /// A value that is not secret.
     Plain,
-    /// Two of them.
+    /// Two values that are not secret.
     TwoPlain,
-    /// One of them, if the next argument is no option.
+    /// A value that is not secret, unless the next argument is an option.
     Maybe,
     /// `NAME:PASSWORD`
     Account,
-    /// A name, and a password behind it that may be left out.
+    /// A name, then a password that may be left out.
     NameAndPassword,
 }
 
@@ -136,7 +136,7 @@ fn short(text: &[u8], known: impl Fn(&[u8]) -> Option<Takes>) -> (Range<usize>, 
     (0..0, Pending::Nothing)
 }
 
-/// What stands behind the first colon of an account that begins at `from`.
+/// What follows the first colon of an account that begins at `from`.
 fn behind_colon(text: &[u8], from: usize) -> Range<usize> {
     let account = text.get(from..).unwrap_or_default();
     let name = account.iter().position(|byte| *byte == b':');

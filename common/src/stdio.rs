@@ -1,10 +1,10 @@
 //! Standard input, output and error as they were inherited.
 //!
-//! Whoever has started this program may still use the same descriptors, and may have made them non-blocking: that
-//! is a flag of the open file, which all of them share, so it is not changed here. `EAGAIN` means that the reader
-//! needs time; then the calling thread waits. It is for threads that may wait, never for the loop.
+//! The parent process may still use these descriptors, and may have made them non-blocking: that is a flag of the
+//! open file, which all processes share, so it is not changed here. On `EAGAIN` the calling thread waits, so this
+//! is for threads that may block, never for the loop.
 //!
-//! Nothing is buffered, so that a write that fails has left nothing behind that would come later.
+//! Nothing is buffered, so a failed write leaves nothing behind that would be written later.
 
 #![allow(unsafe_code)] // Each block tells why it is sound.
 
@@ -16,8 +16,8 @@ use std::os::unix::fs::MetadataExt;
 use std::thread;
 use std::time::Duration;
 
-/// How long to wait where poll(2) says that a descriptor is ready and the call that follows says that it is not: a
-/// terminal with room for one octet does so to a line end, which takes two.
+/// The pause when poll(2) reports a descriptor as ready and the next call returns EAGAIN: a terminal with room for
+/// one octet does so for a line end, which takes two.
 const DISAGREEMENT: Duration = Duration::from_millis(10);
 
 /// One of the three descriptors that every process inherits.
@@ -40,14 +40,14 @@ pub fn stderr() -> Inherited {
 }
 
 impl Inherited {
-    /// Whether both lead to the same file, pipe, socket or terminal. `false` if the system does not tell.
+    /// Whether both lead to the same file, pipe, socket or terminal. `false` if fstat(2) fails.
     pub fn is_same_as(self, other: Self) -> bool {
         let identity = |stream: Inherited| stream.file().metadata().map(|of| (of.dev(), of.ino()));
         matches!((identity(self), identity(other)), (Ok(one), Ok(two)) if one == two)
     }
 
     /// Whether it is a file that is appended to, and whose last line has no end: a program was ended, or the disk
-    /// was full, in the middle of it. `false` if the system does not tell.
+    /// was full, in the middle of it. `false` if the file cannot be read.
     pub fn ends_in_mid_line(self) -> bool {
         // SAFETY: this command takes no argument.
         let flags = unsafe { libc::fcntl(self.0, libc::F_GETFL) };
@@ -72,8 +72,8 @@ impl Inherited {
         ManuallyDrop::new(unsafe { File::from_raw_fd(self.0) })
     }
 
-    /// Makes a call until it says something else than that it would have to wait.
-    fn patiently(
+    /// Repeats a call, and waits between, until it neither would block nor was interrupted.
+    fn retry_blocking(
         self,
         events: libc::c_short,
         mut call: impl FnMut(&mut File) -> io::Result<usize>,
@@ -93,7 +93,7 @@ impl Inherited {
         }
     }
 
-    /// Waits until one of the events, or an error, is there.
+    /// Waits for one of the events, or an error (poll(2)).
     fn wait(self, events: libc::c_short) -> io::Result<()> {
         let mut descriptor = libc::pollfd { fd: self.0, events, revents: 0 };
         // SAFETY: `descriptor` is one valid pollfd, which the call fills in and does not keep.
@@ -109,7 +109,7 @@ impl Inherited {
 
 impl Write for Inherited {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.patiently(libc::POLLOUT, |file| file.write(bytes))
+        self.retry_blocking(libc::POLLOUT, |file| file.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -119,6 +119,6 @@ impl Write for Inherited {
 
 impl Read for Inherited {
     fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
-        self.patiently(libc::POLLIN, |file| file.read(space))
+        self.retry_blocking(libc::POLLIN, |file| file.read(space))
     }
 }

@@ -1,6 +1,6 @@
-//! Threads straight from pthread_create(3), which says when one cannot be had.
+//! Threads by pthread_create(3), which reports when one cannot be started.
 //!
-//! A thread of Rust's library maps a stack for its signal handler when it already runs, and aborts the
+//! A thread of Rust's library maps a stack for its signal handler when it is already running, and aborts the
 //! process if there is no memory for that. Here everything that can fail happens before the thread exists.
 
 #![allow(unsafe_code)] // Each block tells why it is sound.
@@ -10,15 +10,15 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
-/// What a thread does.
-type Life = Box<dyn FnOnce() + Send>;
+/// The work of a thread.
+type Work = Box<dyn FnOnce() + Send>;
 
 /// Address space that a new thread has to leave to the rest of the process, in bytes. Where it is limited
 /// (RLIMIT_AS, RLIMIT_DATA, strict overcommit), threads must not take the last of it: Rust aborts a process
 /// that has no memory for its next buffer.
 pub const MARGIN_BYTES: usize = 16 << 20;
 
-/// Starts a thread that nobody waits for. `name` is shown by ps(1): 15 bytes at most, longer ones are cut.
+/// Starts a detached thread. `name` is shown by ps(1): 15 bytes at most, longer ones are cut.
 /// A panic ends the thread alone.
 ///
 /// # Errors
@@ -44,16 +44,16 @@ pub fn start_in_place(
     life: impl FnOnce() + Send + 'static,
 ) -> io::Result<()> {
     let attributes = Attributes::new(stack_bytes)?;
-    let life: Life = Box::new(move || {
+    let life: Work = Box::new(move || {
         set_name(name);
         life();
     });
     let life = Box::into_raw(Box::new(life));
     let mut thread = 0;
-    // SAFETY: `thread` and the attributes live during the call, which keeps neither. `live` takes what `life`
+    // SAFETY: `thread` and the attributes live during the call, which keeps neither. `start_routine` takes what `life`
     // points to, and it is the only one to do so: a Box of a closure that may be sent to another thread.
     let error = unsafe {
-        libc::pthread_create(&raw mut thread, &raw const attributes.0, live, life.cast())
+        libc::pthread_create(&raw mut thread, &raw const attributes.0, start_routine, life.cast())
     };
     if error == 0 {
         return Ok(());
@@ -84,7 +84,7 @@ impl Attributes {
     }
 }
 
-/// What a call says that returns its error.
+/// The result of a call that returns its error number.
 fn done(error: libc::c_int) -> io::Result<()> {
     match error {
         0 => Ok(()),
@@ -95,12 +95,12 @@ fn done(error: libc::c_int) -> io::Result<()> {
 impl Drop for Attributes {
     fn drop(&mut self) {
         // SAFETY: `new` makes a value only of attributes that have been initialised; they are destroyed once, and
-        // nobody uses them any more.
+        // they are not used any more.
         unsafe { libc::pthread_attr_destroy(&raw mut self.0) };
     }
 }
 
-/// Whether so many bytes of memory could be had: maps them and gives them back untouched.
+/// Whether `bytes` of memory are available: maps them and unmaps them untouched.
 fn has_room(bytes: usize) -> io::Result<()> {
     let (access, kind) =
         (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
@@ -116,7 +116,7 @@ fn has_room(bytes: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives the calling thread its name. Without one it works as well.
+/// Names the calling thread. A failure is harmless.
 fn set_name(name: &CStr) {
     #[cfg(target_os = "linux")]
     // SAFETY: the name ends in NUL, and the call copies 16 bytes of it at most.
@@ -127,11 +127,11 @@ fn set_name(name: &CStr) {
     let _ = name;
 }
 
-/// Where a thread begins. No panic may leave it: there is no Rust below.
-extern "C" fn live(life: *mut c_void) -> *mut c_void {
+/// The start routine of a thread. No panic may leave it: the caller is C.
+extern "C" fn start_routine(life: *mut c_void) -> *mut c_void {
     // SAFETY: this is the pointer that `start` made with Box::into_raw; it is passed to one thread, once.
-    let life = unsafe { Box::from_raw(life.cast::<Life>()) };
-    // The panic hook has said what there is to say.
+    let life = unsafe { Box::from_raw(life.cast::<Work>()) };
+    // The panic hook has logged it.
     let _ = catch_unwind(AssertUnwindSafe(*life));
     ptr::null_mut()
 }

@@ -1,5 +1,5 @@
-//! What is said of a command line that means nothing, in one form for both programs: `OPTION VALUE: RULE expected`,
-//! or `OPTION: what is wrong with it`. An unknown option is shown the nearest that there is.
+//! Messages about a wrong command line, in one form for both programs: `OPTION VALUE: RULE expected`, or
+//! `OPTION: what is wrong with it`. For an unknown option the most similar one is suggested.
 
 use std::fmt::Display;
 
@@ -7,14 +7,14 @@ use getopts::Fail;
 
 use metp_protocol::text::{Escaped, latin1_encode};
 
-/// What is said about an argument that belongs to no option. It may be a password, or the second word of one
+/// The message about an argument that belongs to no option. It may be a password, or the second word of one
 /// that was not quoted, so it is not shown.
 pub const UNEXPECTED: &str = "unexpected argument (not shown: it may be a password)";
 
-/// What an option is called.
+/// The names of an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OptionName<'a> {
-    /// `-p`, or nothing.
+    /// `-p`, or empty.
     pub short: &'a str,
     /// `--port`
     pub long: &'a str,
@@ -36,8 +36,8 @@ pub fn bad_value(option: &str, value: &str, rule: &dyn Display) -> String {
     format!("{option} {shown}: {rule} expected")
 }
 
-/// What is wrong with a command line of [`latin1_decode`](metp_protocol::text::latin1_decode)ed `arguments` of a program whose
-/// options are `known`.
+/// The message for `fail`, an error of the parser over `arguments` (as
+/// [`latin1_decode`](metp_protocol::text::latin1_decode) returns them) of a program whose options are `known`.
 pub fn describe(
     fail: &Fail,
     program: &str,
@@ -64,14 +64,14 @@ pub fn describe(
     }
 }
 
-/// A name with its dashes, as far as it may be shown: what is in no place known may be NAME:PASS.
+/// A name with its dashes, up to its first colon: what is not a known option may be NAME:PASS.
 fn dashed(name: &str) -> String {
     let nameable = name.split_once(':').map_or(name, |(name, _)| name);
     let dashes = if name.chars().count() == 1 { "-" } else { "--" };
     format!("{dashes}{}", Escaped(&latin1_encode(nameable)))
 }
 
-/// The option that was meant, perhaps. `name` has no dashes: it is a letter, or a long name.
+/// The option that was probably meant. `name` has no dashes: it is a letter, or a long name.
 fn meant<'a>(name: &str, arguments: &[String], known: &[OptionName<'a>]) -> Option<&'a str> {
     let mut letters = name.chars();
     let (Some(letter), None) = (letters.next(), letters.next()) else {
@@ -89,11 +89,11 @@ fn meant<'a>(name: &str, arguments: &[String], known: &[OptionName<'a>]) -> Opti
     whole.or(other_case)
 }
 
-/// The name that begins with `typed`, else the one that differs from it in fewest letters, if these are few.
+/// The name that begins with `typed`, else the one at the smallest distance, if that is small.
 fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
-    /// No name is that long.
+    /// Characters of the typed name that are compared: no option is longer.
     const LONGEST: usize = 64;
-    /// Fewer letters may be the beginning of anything.
+    /// Characters from which on a common beginning counts.
     const BEGINNING: usize = 3;
     let typed: Vec<char> = typed.chars().take(LONGEST).collect();
     let distances = names.map(|name| {
@@ -106,7 +106,7 @@ fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str> + Clone) -> Opt
     near.min_by_key(|(distance, length, _)| (*distance, *length)).map(|(_, _, name)| name)
 }
 
-/// How many letters have to be put in, taken away, replaced or swapped with their neighbour to make `b` of `a`.
+/// The edit distance of `a` and `b`: insertions, deletions, replacements and swaps of neighbours.
 fn distance(a: &[char], b: &[char]) -> usize {
     let mut before: Vec<usize> = Vec::new();
     let mut above: Vec<usize> = (0..=b.len()).collect();

@@ -1,10 +1,10 @@
-//! Other protocols, told by their first bytes: what a client spoke that was sent to the wrong port, or is not set up
-//! for this server. For the logs alone; nothing is decided by it.
+//! Recognises other protocols by their first bytes: a client was sent to the wrong port, or is set up for another
+//! kind of proxy. For log messages only; it decides nothing.
 
 /// The signature of a PROXY header of version 2 (haproxy's proxy-protocol.txt, section 2.2).
 const PROXY_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// What the lines of another protocol begin with. HTTP: the methods of RFC 9110 section 9 and RFC 5789, and the
+/// The first words of other protocols. HTTP: the methods of RFC 9110 section 9 and RFC 5789, and the
 /// preface of HTTP/2 (RFC 9113 section 3.4).
 const WORDS: [(&[u8], &str); 14] = [
     (b"PROXY ", "proxy-header"),
@@ -23,20 +23,20 @@ const WORDS: [(&[u8], &str); 14] = [
     (b"EHLO ", "smtp"),
 ];
 
-/// The protocol in one word, if what has come of its first message so far tells it.
+/// The protocol in one word; `None` if the bytes received so far do not show it.
 pub fn protocol(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0x04, 0x01 | 0x02, ..] | [0x04] => Some("socks4"),
         [0x05, ..] => Some("socks5"),
         // A handshake record (RFC 8446 section 5.1), of SSL 3.0 or later.
         [0x16, 0x03, ..] | [0x16] => Some("tls"),
-        // Its first four bytes may be the empty lines of somebody at a keyboard.
+        // Its first four bytes alone may be empty lines, typed at a keyboard.
         [b'\r', _, _, _, _, ..] if begins_like(bytes, PROXY_V2) => Some("proxy-header"),
         _ => WORDS.iter().find(|(word, _)| bytes.starts_with(word)).map(|(_, protocol)| *protocol),
     }
 }
 
-/// Whether one begins with the other, whichever is shorter.
+/// Whether the two are equal in the length of the shorter one.
 fn begins_like(bytes: &[u8], signature: &[u8]) -> bool {
     bytes.iter().zip(signature).all(|(byte, expected)| byte == expected)
 }

@@ -1,8 +1,8 @@
 //! SOCKS version 5: RFC 1928, and the user/password sub-negotiation of RFC 1929.
 //!
 //! Messages in the order in which they travel: [`Hello`], the method choice, [`Credentials`], the
-//! sub-negotiation status, [`Request`], [`Reply`]. This module knows the bytes and no policy: who may
-//! log in or connect where is decided by `socks/`.
+//! sub-negotiation status, [`Request`], [`Reply`]. This module knows the bytes and no policy: which accounts may
+//! log in and where they may connect is decided in `socks/`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -25,7 +25,7 @@ const ATYP_IPV4: u8 = 0x01;
 const ATYP_NAME: u8 = 0x03;
 const ATYP_IPV6: u8 = 0x04;
 
-/// Why bytes are no SOCKS5 message.
+/// Why bytes are not a SOCKS5 message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// The version byte is not the one that belongs there.
@@ -193,9 +193,9 @@ impl fmt::Display for Target {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// What is asked for.
+    /// CMD.
     pub command: Command,
-    /// Where to.
+    /// DST.ADDR and DST.PORT.
     pub target: Target,
 }
 

@@ -1,31 +1,31 @@
-//! Abortive closes: connections that end with a reset (RFC 9293 §3.10.5), so that nobody takes a bad end for
-//! an orderly one.
+//! Abortive closes: connections that end with a reset (RFC 9293 §3.10.5), so that a peer does not take a broken
+//! transfer for a complete one.
 //!
 //! SO_LINGER with a timeout of 0 makes close(2) send RST, and drops what the peer's kernel has not
-//! acknowledged. So a connection is closed once nothing of that kind is left, or the peer has taken none of it for
-//! too long. The kernel makes no event of it; the queue is looked at again at growing intervals.
+//! acknowledged. So a connection is closed once everything is acknowledged, or the peer has acknowledged nothing for
+//! too long. The kernel makes no event of it, so the send queue is polled at growing intervals.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::endpoint::{Endpoint, Stream};
 
-/// From the first look at a send queue to the second. The interval doubles from look to look.
+/// The time between the first two looks at a send queue. The interval doubles from look to look.
 const FIRST_INTERVAL: Duration = Duration::from_millis(5);
 /// The longest interval between two looks.
 const LONGEST_INTERVAL: Duration = Duration::from_millis(320);
 /// The longest a connection waits for its peer to take anything, whatever the settings say.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
-/// The longest it waits for its peer to take all.
+/// The longest a connection waits for its peer to take everything.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 /// Connections that wait at once, at most.
 const MAX_WAITING: usize = 1024;
 
-/// Connections that are closed with a reset when the peers have what was sent to them.
+/// Connections that will be closed with a reset once their peers have what was sent to them.
 pub struct AbortiveCloses<S: Stream> {
-    /// In order of their beginning.
+    /// Oldest first.
     waiting: VecDeque<Waiting<S>>,
-    /// When the first of them is to be looked at again.
+    /// The earliest `next_look`.
     next: Option<Instant>,
 }
 
@@ -34,7 +34,7 @@ struct Waiting<S: Stream> {
     endpoint: Endpoint<S>,
     /// Bytes that the peer had not acknowledged at the last look.
     left: usize,
-    /// How long it may take none of them.
+    /// How long the peer may acknowledge nothing.
     timeout: Duration,
     deadline: Instant,
     /// Beyond this time the deadline is not put off.
@@ -75,8 +75,8 @@ impl<S: Stream> AbortiveCloses<S> {
         });
     }
 
-    /// Closes those whose peers have everything, and those whose peers take nothing; also the oldest of those
-    /// that are more than `allowed`.
+    /// Closes the connections whose peers have acknowledged everything or have passed their deadline, and the
+    /// oldest ones beyond the number `allowed`.
     pub fn sweep(&mut self, now: Instant, allowed: usize) {
         let excess = self.waiting.len().saturating_sub(allowed);
         self.waiting.drain(..excess);
@@ -107,12 +107,12 @@ impl<S: Stream> AbortiveCloses<S> {
         self.next.filter(|_| !self.is_empty())
     }
 
-    /// Connections that wait. Each has a descriptor.
+    /// The number of connections that wait, each with one descriptor.
     pub fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Whether none waits.
+    /// Whether no connection waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }

@@ -1,4 +1,4 @@
-//! Bytes on their way: a window over storage that is leased from a pool.
+//! Buffers: a window over storage that is leased from a pool.
 //!
 //! A buffer holds storage only while it holds bytes. Its capacity is fixed when storage is leased, so a
 //! changed setting applies from the next lease on and can neither lose nor reorder a byte.
@@ -8,13 +8,13 @@ use std::rc::Rc;
 
 use super::pipe::Pipes;
 
-/// Storage of one size, used again and again. The piece returned last is leased first: it is still warm.
+/// Storage of one size, used again and again. The piece returned last is leased first: it is still in the cache.
 ///
-/// What is leased is metered. Past the limit only small pieces are leased, so that memory stays bounded
-/// while every tunnel still moves.
+/// What is leased is metered. Past the limit only pieces of [`SMALL_LEASE`] bytes are leased, so that memory
+/// stays bounded while every tunnel still moves.
 pub struct Pool {
     size: usize,
-    /// Bytes from which on leases are small.
+    /// Leased bytes from which on further leases are small.
     limit: usize,
     leased: Rc<Cell<usize>>,
     #[expect(clippy::vec_box, reason = "they stay in their boxes when they are lent")]
@@ -23,15 +23,14 @@ pub struct Pool {
     pub pipes: Pipes,
 }
 
-/// How much storage is kept for the next lease; the rest goes back to the allocator.
+/// Bytes of free storage that are kept for the next leases; the rest goes back to the allocator.
 const KEPT_BYTES: usize = 4 << 20;
 
-/// What is leased past the limit, in bytes.
+/// The size of a lease past the limit, in bytes.
 pub const SMALL_LEASE: usize = 4096;
 
 impl Pool {
-    /// A pool of pieces of `size` bytes, at least one, that leases `limit` bytes before it leases small
-    /// pieces.
+    /// A pool of pieces of `size` bytes (at least 1); leases beyond `limit` bytes in all are of [`SMALL_LEASE`].
     pub fn new(size: usize, limit: usize) -> Self {
         Pool {
             size: size.max(1),
@@ -42,12 +41,12 @@ impl Pool {
         }
     }
 
-    /// The size of the pieces.
+    /// The size of a lease, in bytes.
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// Changes the size of pieces leased from now on.
+    /// Sets the size of leases from now on, in bytes.
     pub fn resize(&mut self, size: usize) {
         if size.max(1) != self.size {
             self.size = size.max(1);
@@ -55,19 +54,19 @@ impl Pool {
         }
     }
 
-    /// Leases so many bytes before it leases small pieces, from now on.
+    /// Sets the soft limit: leases beyond `limit` bytes in all are of [`SMALL_LEASE`] bytes.
     pub fn limit(&mut self, limit: usize) {
         self.limit = limit;
     }
 
-    /// Bytes of storage that buffers hold now.
+    /// Bytes that are leased now.
     pub fn leased(&self) -> usize {
         self.leased.get()
     }
 
     fn lease(&mut self, capacity: usize) -> Box<Storage> {
-        let crowded = self.leased.get().saturating_add(capacity) > self.limit;
-        let size = if crowded { capacity.min(SMALL_LEASE) } else { capacity };
+        let past_limit = self.leased.get().saturating_add(capacity) > self.limit;
+        let size = if past_limit { capacity.min(SMALL_LEASE) } else { capacity };
         let pooled = if size == self.size { self.free.pop() } else { None };
         let mut storage = pooled.unwrap_or_else(|| Box::new(Storage::new(size)));
         storage.meter(&self.leased);
@@ -83,8 +82,7 @@ impl Pool {
     }
 }
 
-/// Leased bytes and the window of them that is filled. However they end, even in a panic, the meter
-/// hears of it.
+/// Leased bytes and the window of them that is filled. Dropping them, even in a panic, takes them off the meter.
 struct Storage {
     bytes: Box<[u8]>,
     /// `start <= end <= bytes.len()` always.
@@ -113,7 +111,7 @@ impl Storage {
         self.bytes.get(self.start..self.end).unwrap_or_default()
     }
 
-    /// Moves the filled window to the front, so that the free space is behind it in one piece.
+    /// Moves the filled window to the front, so that the free space after it is contiguous.
     fn compact(&mut self) {
         if self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
@@ -148,19 +146,19 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// The bytes that wait, oldest first.
+    /// The buffered bytes, oldest first.
     pub fn bytes(&self) -> &[u8] {
         self.storage.as_ref().map_or(&[], |storage| storage.filled())
     }
 
-    /// Whether no byte waits.
+    /// Whether no byte is buffered.
     pub fn is_empty(&self) -> bool {
         self.bytes().is_empty()
     }
 
-    /// Appends what `read` puts into the free space and returns what it says. `read` gets at least one
-    /// byte of space and answers with the count, or with `None` if there was nothing; it is not called,
-    /// and the answer is `None`, when the buffer is full. Empty buffers lease `capacity` bytes.
+    /// Appends what `read` puts into the free space. `read` gets at least one byte of space and returns the count
+    /// and a result, which is passed on. `None`: the buffer is full, and `read` was not called. An empty buffer
+    /// leases `capacity` bytes first.
     pub fn fill<R>(
         &mut self,
         pool: &mut Pool,
@@ -179,8 +177,7 @@ impl Buffer {
         Some(answer)
     }
 
-    /// Appends bytes, all of them: storage grows if it must. For the short messages that this program
-    /// itself says.
+    /// Appends all of `bytes`; the storage grows as needed. For the short messages of this program itself.
     pub fn append(&mut self, bytes: &[u8]) {
         let storage = self.storage.get_or_insert_with(|| Box::new(Storage::new(bytes.len())));
         storage.compact();

@@ -1,5 +1,5 @@
-//! What the error of a system call says, and of whom: of the peer, of the machine as it is now, or of the
-//! machine for good.
+//! Errors of system calls by their cause: the peer, a shortage on this machine, or a call that this machine will
+//! always refuse.
 //!
 //! A call that is an optimisation (splice(2)) or a courtesy (TCP_NODELAY) may be refused, by a seccomp filter,
 //! a sandbox such as gVisor, or for want of memory, while both peers live. Such an error is never taken for
@@ -9,7 +9,7 @@ use std::io::{self, Error, ErrorKind};
 
 use super::endpoint::Transfer;
 
-/// How often a call is interrupted before that is its error.
+/// Interruptions (EINTR) of one call after which its error is returned.
 pub const INTERRUPTIONS: u32 = 100;
 
 /// Whether it is an error of the connection, such as a socket keeps until a call takes it (SO_ERROR): the
@@ -31,25 +31,24 @@ pub fn is_of_the_peer(error: &Error) -> bool {
     kind || error.raw_os_error().is_some_and(|code| rare.contains(&code))
 }
 
-/// Whether the same call may succeed later: something is short, or it was interrupted.
+/// Whether a repetition may succeed: something is short, or the call was interrupted.
 pub fn may_pass(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock)
         || error.raw_os_error().is_some_and(is_shortage)
 }
 
-/// Whether an errno says that this machine is short of something that others give back: memory, descriptors, or room
-/// in a table of the kernel.
+/// Whether an errno means a shortage that can pass: memory, descriptors, or room in a table of the kernel.
 pub fn is_shortage(code: i32) -> bool {
     [libc::ENOMEM, libc::ENOBUFS, libc::ENOSPC, libc::EMFILE, libc::ENFILE].contains(&code)
 }
 
-/// Whether the same call will always be refused: this kernel has not got it, or a policy forbids it.
+/// Whether every repetition will be refused: the kernel lacks the call, or a policy forbids it.
 pub fn is_for_good(error: &Error) -> bool {
     let refused = [libc::ENOSYS, libc::EPERM, libc::EACCES, libc::EINVAL, libc::EOPNOTSUPP];
     error.raw_os_error().is_some_and(|code| refused.contains(&code))
 }
 
-/// Makes a call until it is not interrupted.
+/// Makes a call and repeats it while it is interrupted, up to [`INTERRUPTIONS`] times.
 pub fn retry_eintr(mut call: impl FnMut() -> io::Result<usize>) -> Transfer {
     let mut interruptions = 0;
     loop {

@@ -6,7 +6,7 @@
 //!
 //! A lane whose reads come back full is streaming: it moves its bytes through a pipe with splice(2) as long
 //! as large pieces come, and copies again when they do not, no pipe can be had, or the call is refused: what
-//! a pipe holds then is read out of it. Nobody outside this file knows which of the two holds the bytes.
+//! a pipe holds then is read out of it. Which of the two holds the bytes is not visible outside this file.
 
 use std::io::{self, ErrorKind};
 
@@ -15,7 +15,7 @@ use super::endpoint::{Endpoint, FlushError, Stream, Transfer};
 use super::errno::{self, retry_eintr};
 use super::pipe::Pipe;
 
-/// How far a direction has come.
+/// The life of one direction: `Open`, then `Draining`, then `Shut`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Bytes may still come.
@@ -37,9 +37,9 @@ pub struct Budget {
 
 /// From this buffer size on lanes may stream; with a smaller one the administrator wants small pieces.
 const STREAMING_FROM: usize = 64 * 1024;
-/// So many full reads in a row begin streaming.
+/// Full reads in a row after which a lane streams.
 const FULL_READS: u8 = 2;
-/// A piece smaller than this ends it.
+/// A piece smaller than this, in bytes, ends streaming.
 const SMALL_PIECE: usize = 16 * 1024;
 
 /// One direction of a tunnel. Where both hold bytes, those in the buffer are the older ones: they have been
@@ -83,30 +83,30 @@ impl Lane {
         Lane { buffer, pipe: None, full_reads: 0, phase: Phase::Open }
     }
 
-    /// How far the direction has come.
+    /// The phase of the direction.
     pub fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// Whether large pieces have come of late.
+    /// Whether the lane streams: its last [`FULL_READS`] reads were full.
     pub fn streaming(&self) -> bool {
         self.full_reads >= FULL_READS
     }
 
-    /// How many bytes wait to be delivered.
+    /// Bytes that have been read and not delivered.
     pub fn waiting(&self) -> usize {
         self.buffer.bytes().len() + self.pipe.as_ref().map_or(0, |pipe| pipe.held())
     }
 
-    /// Gives the direction up: drops what waits.
+    /// Gives the direction up and drops the bytes that wait.
     pub fn abandon(&mut self, pool: &mut Pool) {
         self.buffer.release(pool);
         self.give_back_pipe(pool);
         self.phase = Phase::Shut;
     }
 
-    /// Moves bytes until it would block, the direction is over, or the budget is spent. `last` tells that
-    /// the other direction is over: then closing passes EOF on, and needs no call before it.
+    /// Moves bytes until it would block, the direction is over, or the budget is spent. `last`: the other
+    /// direction is already shut, so the close(2) that follows sends the FIN, and shutdown(2) is skipped.
     pub fn pump(
         &mut self,
         from: &mut Endpoint<impl Stream>,
@@ -162,7 +162,7 @@ impl Lane {
             Err(FlushError::Failed(error)) => {
                 pool.pipes.refused(&error);
                 match self.flush_by_copying(to, pool, bytes) {
-                    // A socket tells its error once: behind it, writes tell less.
+                    // A socket reports its error once (SO_ERROR); later writes report less.
                     Err(FlushError::Failed(later)) if errno::is_of_the_peer(&later) => {
                         let known = errno::is_of_the_peer(&error);
                         return Err(FlushError::Failed(if known { error } else { later }));
@@ -238,7 +238,7 @@ impl Lane {
             }
         }
         let transfer = from.fill(&mut self.buffer, pool, capacity);
-        // A socket tells its error once. Behind a call that has taken it, EOF is not true.
+        // A socket reports its error once (SO_ERROR). After a call that has taken it, EOF is not true.
         if let (Transfer::Ended, Some(error)) = (&transfer, failure)
             && errno::is_of_the_peer(&error)
         {

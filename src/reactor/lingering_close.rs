@@ -1,7 +1,7 @@
-//! The end of a conversation: say the last words, half-close, listen until the peer has closed too.
+//! A lingering close: send the final output, shut the writing direction, read until the peer has closed too.
 //!
-//! Closing a socket over unread input sends RST, and RST can destroy the last words before the peer has
-//! read them. So what the peer still sends is read and forgotten, until its EOF or a deadline.
+//! Closing a socket with unread input sends RST, and RST can destroy the final output before the peer has read
+//! it. So what the peer still sends is read and discarded, until its EOF or a deadline.
 
 use std::time::Instant;
 
@@ -9,10 +9,10 @@ use super::Flow;
 use super::buffer::{Buffer, Pool};
 use super::endpoint::{Endpoint, FlushError, Stream, Transfer};
 
-/// Bytes that one turn reads and forgets.
+/// Bytes that one turn reads and discards.
 const BUDGET: usize = 64 * 1024;
 
-/// A conversation that is over but for its last words.
+/// A connection that closes once its final output is sent and its peer has closed.
 pub struct LingeringClose {
     began: Instant,
 }
@@ -28,7 +28,7 @@ impl LingeringClose {
         self.began
     }
 
-    /// Goes on as far as it can. `Close` once the peer has closed or failed.
+    /// Sends, then reads and discards. `Close` once the peer has closed or failed.
     pub fn turn(
         &mut self,
         peer: &mut Endpoint<impl Stream>,
@@ -40,7 +40,7 @@ impl LingeringClose {
             Err(FlushError::Blocked) => return Flow::Wait,
             Err(FlushError::Failed(_)) => return Flow::Close,
         }
-        // Where EOF cannot be sent, closing sends it, once what has come is read.
+        // If shutdown(2) is refused, close(2) sends the FIN, once what has arrived is read.
         let finished = peer.finish().is_ok();
         match peer.discard(BUDGET) {
             Transfer::Moved(_) => Flow::Again,

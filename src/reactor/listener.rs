@@ -1,8 +1,8 @@
-//! A listening socket that survives what accept(2) can say.
+//! A listening socket, and the errors of accept(2) by kind.
 //!
 //! It is edge-triggered like every descriptor: there is no second edge for a backlog that was left, so
-//! the flag stays up until accept has said `WouldBlock`. When descriptors or memory run out it pauses
-//! until a session ends or [`PAUSE`] has passed, instead of spinning or dying.
+//! the flag stays up until accept has returned `WouldBlock`. When descriptors or memory run out it pauses
+//! until a session ends or [`PAUSE`] has passed, instead of spinning or ending the process.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -23,9 +23,10 @@ const BACKLOG: i32 = 4096;
 /// the earliest.
 const EPISODE: Duration = Duration::from_secs(10);
 
-/// Connections that may be lost in one call before they are accepted, and in a row before the listener pauses:
-/// an error that comes again and again is none of single connections, whatever it says.
+/// Connections that one call of [`Listener::accept`] skips because they were lost before they were accepted.
 const LOST_AT_ONCE: u32 = 16;
+/// Lost connections in a row after which the listener pauses: an error that never ends is not one of single
+/// connections, whatever its number is.
 const LOST_IN_A_ROW: u32 = 256;
 
 /// A listening socket.
@@ -35,10 +36,10 @@ pub struct Listener {
     ready: bool,
     /// Connections lost since one was accepted, none was left, or the listener paused.
     lost: u32,
-    /// A connection that was accepted and has to wait for room.
+    /// A connection that was accepted and waits for admission.
     held: Option<(TcpStream, SocketAddr)>,
     paused_until: Option<Instant>,
-    /// When the shortage was last felt that has been reported.
+    /// When the reported shortage was last met.
     reported: Option<Instant>,
 }
 
@@ -48,7 +49,7 @@ pub enum Accepted {
     Connection(TcpStream, SocketAddr),
     /// No connection waits, or the listener pauses.
     Nothing,
-    /// Descriptors or memory have run out. The listener pauses; the error is there once an episode.
+    /// Descriptors or memory have run out, and the listener pauses. The error is given once in an episode.
     Exhausted(Option<io::Error>),
 }
 
@@ -115,8 +116,8 @@ impl Listener {
         self.paused_until
     }
 
-    /// Keeps a connection for which there is no room, as the next one to be accepted, and pauses, if a time
-    /// is given no longer than until then. Says whether this begins an episode, which is to be reported.
+    /// Keeps a connection that was not admitted as the next one to be accepted, and pauses, until `until` at the
+    /// latest. Returns whether this begins an episode of shortage, which the caller logs.
     pub fn hold(
         &mut self,
         stream: TcpStream,
@@ -137,19 +138,19 @@ impl Listener {
         }
     }
 
-    /// Ends any pause: what was short has come free.
+    /// Ends any pause: places or descriptors have become free.
     pub fn resume_now(&mut self) {
         self.paused_until = None;
     }
 
-    /// Ends a pause with a connection in hand, for which there may be room now.
+    /// Ends a pause during which a connection is held: it may be admitted now.
     pub fn resume_if_held(&mut self) {
         if self.held.is_some() {
             self.paused_until = None;
         }
     }
 
-    /// Stops accepting for a while. Says whether this begins an episode, which is to be reported.
+    /// Stops accepting for [`PAUSE`]. Returns whether this begins an episode of shortage, which the caller logs.
     fn pause(&mut self, now: Instant) -> bool {
         self.paused_until = Some(now + PAUSE);
         self.reported.replace(now).is_none()
@@ -313,7 +314,7 @@ mod tests {
             listener.resume_now();
             assert!(listener.judge(error(), now).is_none(), "counted anew");
         }
-        // Whoever gets in between shows that it is not all of them.
+        // A connection that is accepted in between shows that not all of them are lost.
         listener.lost = LOST_IN_A_ROW;
         let would_block = Err(ErrorKind::WouldBlock.into());
         assert!(matches!(listener.judge(would_block, now), Some(Accepted::Nothing)));

@@ -18,15 +18,15 @@ use std::time::{Duration, Instant};
 
 use super::errno;
 
-/// How much a pipe is asked to hold, in bytes.
+/// The capacity that is requested for a pipe, in bytes (F_SETPIPE_SZ).
 const CAPACITY: usize = 256 * 1024;
 /// A pipe that holds less is not worth its calls: the system has no more memory for pipes to give.
 const SMALLEST: u32 = 64 * 1024;
-/// A pipe that nobody has needed for this long is closed.
+/// A pipe that has been idle for this long is closed.
 const IDLE: Duration = Duration::from_secs(5);
 /// Where memory or descriptors were short, the next attempt comes after this time.
 const RETRY: Duration = Duration::from_secs(10);
-/// Pipes at once, at most: 32 MiB of kernel memory.
+/// Pipes that are open at once, at most: 32 MiB of kernel memory.
 const PIPES: usize = 128;
 
 /// A pipe, and how many bytes are in it.
@@ -35,7 +35,7 @@ pub struct Pipe {
     writer: OwnedFd,
     capacity: u32,
     held: u32,
-    /// How many pipes are open; hears of this one's end, even in a panic.
+    /// The number of open pipes. Dropping this one counts it off, in a panic too.
     meter: Rc<Cell<usize>>,
 }
 
@@ -54,7 +54,7 @@ impl Pipe {
         if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_NONBLOCK | libc::O_CLOEXEC) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: both descriptors have just been opened and belong to nobody else.
+        // SAFETY: both descriptors have just been opened and have no other owner.
         let [reader, writer] = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
         // SAFETY: this command takes a number and gives one. It fails when the user has no more pipe memory
         // (pipe-user-pages-soft); then the pipe has the size that it has.
@@ -119,7 +119,7 @@ fn splice(from: i32, to: i32, count: u32) -> io::Result<u32> {
 /// The pipes of the loop.
 #[derive(Default)]
 pub struct Pipes {
-    /// Empty pipes with the time since when nobody has needed them, longest first.
+    /// Empty pipes and since when each is idle, the longest first.
     free: VecDeque<(Instant, Box<Pipe>)>,
     /// Free ones and lent ones.
     open: Rc<Cell<usize>>,

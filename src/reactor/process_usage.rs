@@ -5,11 +5,11 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-/// Descriptors that this process has open; 0 if the system does not tell.
+/// Descriptors that this process has open; 0 if /proc is not there.
 pub fn open_descriptors() -> usize {
-    let told = fs::metadata("/proc/self/fd").map_or(0, |folder| folder.size());
-    match usize::try_from(told) {
-        // Linux before 6.2 does not tell: then they are counted. Listing opens one itself.
+    let size = fs::metadata("/proc/self/fd").map_or(0, |folder| folder.size());
+    match usize::try_from(size) {
+        // Before Linux 6.2 the size is 0, and they are counted. Reading the folder opens one itself.
         Ok(0) | Err(_) => {
             fs::read_dir("/proc/self/fd").map_or(0, |all| all.count().saturating_sub(1))
         }
@@ -17,7 +17,7 @@ pub fn open_descriptors() -> usize {
     }
 }
 
-/// Memory of this process that is resident, in bytes; 0 if the system does not tell.
+/// Memory of this process in RAM (RSS), in bytes; 0 if /proc is not there.
 pub fn resident_bytes() -> u64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());

@@ -12,20 +12,20 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use common::process::{cannot, ignore};
 use mio::unix::pipe::{self, Receiver};
 
-/// A signal that the loop is told of.
+/// A signal that the loop handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM: close down, with grace.
+    /// SIGTERM: drain, then end.
     Terminate,
-    /// SIGINT: close down at once.
+    /// SIGINT: end at once.
     Interrupt,
-    /// SIGQUIT: the same.
+    /// SIGQUIT: end at once.
     Quit,
-    /// SIGHUP: the terminal is gone, or it is noted and nothing else.
+    /// SIGHUP: drain if the terminal is gone, otherwise log it.
     HangUp,
-    /// SIGUSR1: noted, and nothing else.
+    /// SIGUSR1: logged.
     User1,
-    /// SIGUSR2: noted, and nothing else.
+    /// SIGUSR2: logged.
     User2,
 }
 
@@ -94,8 +94,8 @@ pub fn ignore_stray_signals() {
     }
 }
 
-/// Whether this process has been started on a terminal and is to end with it: nohup(1) and those who do as it does
-/// leave SIGHUP ignored. To be asked before [`signals`] is called.
+/// Whether this process was started on a terminal and has to end with it: it has one, and SIGHUP is not ignored
+/// (nohup(1) ignores it). To be called before [`signals`].
 pub fn starts_on_terminal() -> bool {
     // SAFETY: sigaction is plain data for which all zeros is a valid value.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -116,7 +116,8 @@ fn open_terminal() -> io::Result<fs::File> {
     OpenOptions::new().read(true).custom_flags(flags).open("/dev/tty")
 }
 
-/// The writing end of the pipe, for the handler; -1 before there is one.
+/// The writing end of the pipe, for the handler; -1 until [`signals`] has opened it. Process-wide, since a signal
+/// handler has no argument of its own.
 static PIPE: AtomicI32 = AtomicI32::new(-1);
 
 /// Lets the signals of [`Signal`] come as bytes through a pipe instead of ending the process. SIGPIPE is ignored by

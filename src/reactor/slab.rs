@@ -5,8 +5,8 @@
 
 use metp_protocol::ConnectionId;
 
-/// Which session, and nothing else: no key of an ended session is handed out again
-/// during the next 2^29 uses of its slot.
+/// The identity of a session: slot and generation. The key of an ended session is not handed out again during
+/// the next 2^29 uses of its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
     slot: u32,
@@ -43,7 +43,7 @@ impl Key {
 /// Values in numbered slots. Insert, look-up and removal take constant time.
 pub struct Slab<T> {
     slots: Vec<Slot<T>>,
-    /// Vacant slots; the one left last is used first, because its memory is warm.
+    /// Vacant slots. The one vacated last is used first, because its memory is still in the cache.
     vacant: Vec<u32>,
 }
 
@@ -59,22 +59,22 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
-    /// How many values there are.
+    /// The number of values.
     pub fn len(&self) -> usize {
         self.slots.len() - self.vacant.len()
     }
 
-    /// Whether there is none.
+    /// Whether the slab holds no value.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many slots there are, vacant ones too.
+    /// The number of slots, vacant ones included.
     pub fn slots(&self) -> u32 {
         u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
     }
 
-    /// The value in this slot, with its key.
+    /// The value in slot `number`, with its key; `None` if the slot is vacant.
     pub fn at(&self, number: u32) -> Option<(Key, &T)> {
         let Slot { generation, value } = self.slots.get(number as usize)?;
         let key = Key { slot: number, generation: *generation };
@@ -97,7 +97,7 @@ impl<T> Slab<T> {
         Some(key)
     }
 
-    /// The value of this key, unless it has been removed.
+    /// The value; `None` if the key is stale.
     pub fn get(&self, key: Key) -> Option<&T> {
         self.slots
             .get(key.slot as usize)
@@ -105,7 +105,7 @@ impl<T> Slab<T> {
             .and_then(|slot| slot.value.as_ref())
     }
 
-    /// The same, to be changed.
+    /// Mutable access to the value; `None` if the key is stale.
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         self.slots
             .get_mut(key.slot as usize)
@@ -113,7 +113,7 @@ impl<T> Slab<T> {
             .and_then(|slot| slot.value.as_mut())
     }
 
-    /// Takes the value out. The key is stale from now on.
+    /// Removes the value and returns it. The key is stale from then on.
     pub fn remove(&mut self, key: Key) -> Option<T> {
         let slot = self.slots.get_mut(key.slot as usize)?;
         if slot.generation != key.generation {

@@ -1,7 +1,7 @@
 //! What other threads use to end the loop's wait: an eventfd(2).
 //!
-//! mio has a waker too. Its call repeats itself, in a recursion without bound, for as long as the kernel says
-//! that the counter is full; a kernel or sandbox that says so for ever ends the process.
+//! mio has a waker too. Its call repeats itself, in a recursion without bound, for as long as write(2) returns
+//! EAGAIN; under a kernel or sandbox that always returns it the process would end.
 
 #![allow(unsafe_code)] // Each block tells why it is sound.
 
@@ -17,7 +17,7 @@ pub trait Wake: Send + Sync {
     /// Ends the wait that is under way, or else the next one.
     ///
     /// # Errors
-    /// If the system refuses. Nobody has been woken then.
+    /// If the system refuses; the wait goes on then.
     fn wake(&self) -> io::Result<()>;
 }
 
@@ -37,13 +37,13 @@ impl Waker {
         if counter < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the descriptor has just been opened and belongs to nobody else.
+        // SAFETY: the descriptor has just been opened and has no other owner.
         let counter = unsafe { OwnedFd::from_raw_fd(counter) };
         registry.register(&mut SourceFd(&counter.as_raw_fd()), token, Interest::READABLE)?;
         Ok(Waker { counter: counter.into() })
     }
 
-    /// Adds one to the counter. Each addition is an edge, so nobody has to read it.
+    /// Adds one to the counter. Each addition is an edge, so the counter need not be read.
     fn add(&self) -> io::Result<()> {
         (&self.counter).write(&1u64.to_ne_bytes()).map(|_| ())
     }
@@ -54,7 +54,7 @@ impl Wake for Waker {
         match self.add() {
             // The counter is full, after 2^64 - 2 calls: it begins anew.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                // Who cannot read it cannot write it either.
+                // If this fails, the write below fails too, and its error is returned.
                 let _ = (&self.counter).read(&mut [0; 8]);
                 self.add()
             }

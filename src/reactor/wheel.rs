@@ -1,15 +1,15 @@
-//! A coarse alarm clock: thousands of deadlines, constant time for each.
+//! A timer wheel: thousands of deadlines, constant time for each.
 //!
-//! The wheel only *asks*: when an alarm is due it hands the item back, and its owner looks whether the
-//! deadline still stands. So touching a deadline (each byte of a tunnel does) costs one store and no work
-//! here. An alarm is never early; it is late by one [`TICK`] at most.
+//! The wheel only *asks*: when an alarm is due it returns the item, and the owner checks whether its deadline
+//! has really passed. So moving a deadline (each byte of a tunnel does) costs the owner one store and no work
+//! here. An alarm is never early, and late by one [`TICK`] at most.
 
 use std::time::{Duration, Instant};
 
-/// The grain of time.
+/// The resolution of the wheel.
 pub const TICK: Duration = Duration::from_millis(32);
 
-/// Slots of the wheel; one turn takes 131 s. What lies further ahead is asked about once a turn.
+/// Slots of the wheel; one revolution takes 131 s. A deadline further ahead is asked about once a revolution.
 const SLOTS: u64 = 4096;
 
 /// The tick at which an alarm was promised. An owner that has armed an earlier alarm meanwhile
@@ -17,10 +17,10 @@ const SLOTS: u64 = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tick(u64);
 
-/// Alarms, each with an item to hand back.
+/// Alarms, each with an item that is returned when it is due.
 pub struct Wheel<T> {
     origin: Instant,
-    /// All ticks before this one have been handed out.
+    /// The first tick whose alarms have not been returned yet.
     next: u64,
     slots: Vec<Vec<(Tick, T)>>,
     /// One bit for each slot that holds an alarm, so that the next one is found without walking.
@@ -38,7 +38,7 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// The tick at which an alarm for `deadline` comes, unless it lies more than a turn ahead.
+    /// The tick of `deadline`, rounded up.
     fn tick_of(&self, deadline: Instant) -> u64 {
         let since = deadline.saturating_duration_since(self.origin).as_nanos();
         u64::try_from(since.div_ceil(TICK.as_nanos())).unwrap_or(u64::MAX)
@@ -49,7 +49,7 @@ impl<T> Wheel<T> {
         armed.0 <= self.tick_of(deadline).max(self.next)
     }
 
-    /// Asks for `item` at `deadline`, or earlier if that is more than a turn away.
+    /// Adds an alarm for `item` at `deadline`, or one revolution ahead if that is earlier. Returns its tick.
     pub fn arm(&mut self, deadline: Instant, item: T) -> Tick {
         let furthest = self.next.saturating_add(SLOTS - 1);
         let tick = self.tick_of(deadline).clamp(self.next, furthest);
@@ -61,7 +61,7 @@ impl<T> Wheel<T> {
         Tick(tick)
     }
 
-    /// When the next alarm is due.
+    /// When the next alarm is due; `None` if there is none.
     pub fn next_alarm(&self) -> Option<Instant> {
         let distance = (0..=SLOTS / 64).find_map(|words| {
             // Whole words of 64 slots from the current one on; the first is cut to what lies ahead.
@@ -78,17 +78,17 @@ impl<T> Wheel<T> {
         self.origin.checked_add(Duration::from_nanos(u64::try_from(nanos).ok()?))
     }
 
-    /// Moves time on to `now` and hands out all alarms that are due.
+    /// Advances the wheel to `now` and appends all alarms that are due to `due`.
     pub fn expire(&mut self, now: Instant, due: &mut Vec<(Tick, T)>) {
         let since = now.saturating_duration_since(self.origin).as_nanos() / TICK.as_nanos();
         let end = u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1);
-        // After a long sleep one turn of the wheel visits every slot.
+        // After a long sleep one revolution visits every slot.
         let first = self.next.max(end.saturating_sub(SLOTS));
         for slot in (first..end).map(|tick| tick % SLOTS) {
             if let Some(alarms) = self.slots.get_mut(slot as usize)
                 && !alarms.is_empty()
             {
-                // The slot gives its room back: thousands of slots would keep what a flood needed once.
+                // The slot frees its memory: 4096 slots would keep what a flood once needed.
                 due.append(&mut std::mem::take(alarms));
                 self.mark(slot, false);
             }

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use common::usage::bad_value;
 use getopts::Matches;
 use metp_protocol::quantity;
-use metp_protocol::text::{latin1_encode, split_endpoint, latin1_decode};
+use metp_protocol::text::{latin1_decode, latin1_encode, split_endpoint};
 
 use super::environment::{Environment, HOST_VARIABLE, PORT_VARIABLE, variable};
 use super::options::UsageError;
