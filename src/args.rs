@@ -17,7 +17,7 @@ use metp_protocol::text::{Escaped, latin1_decode, latin1_encode, split_account, 
 /// The variable that creates the administrator.
 pub const SUPERUSER_VARIABLE: &str = "PROXY_CTRL_SUPERUSER";
 
-/// What the program is asked to do.
+/// What the command line asks for.
 #[derive(Debug)]
 pub enum Invocation {
     /// Show this text and exit.
@@ -57,9 +57,9 @@ pub struct Args {
     pub superuser: Option<Login>,
     /// Accounts of role user. None of them has the administrator's name.
     pub users: Vec<Login>,
-    /// Whether `-u` named the administrator again, in vain.
+    /// Whether `-u` named the administrator too; it was ignored.
     pub superuser_repeated: bool,
-    /// The settings at first. Those of the next two that were not given are still open.
+    /// The initial settings. The two below are computed later if they were not given.
     pub settings: Settings,
     /// Whether `--max-connections` was given; otherwise descriptors and address space decide.
     pub max_connections_given: bool,
@@ -67,7 +67,7 @@ pub struct Args {
     pub buffer_memory_given: bool,
 }
 
-/// A command line that means nothing; displays as the line to show.
+/// A wrong command line; displays as the message.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Usage(String);
 
@@ -77,7 +77,7 @@ impl fmt::Display for Usage {
     }
 }
 
-/// The options that are no settings.
+/// The options that are not settings.
 const BASIC: [OptionName; 7] = [
     OptionName { short: "-h", long: "--help" },
     OptionName { short: "-v", long: "--version" },
@@ -124,7 +124,7 @@ fn options() -> Options {
     options
 }
 
-/// What is said of a setting: what it is for, and its default.
+/// The help text of a setting: its description and its default.
 fn describe_knob(knob: &Knob, defaults: &Settings) -> String {
     let default = match knob.key {
         "max-connections" => "default: by ulimit -n".to_owned(),
@@ -186,7 +186,7 @@ pub fn parse(
     if given.opt_present("version") {
         return Ok(Invocation::Show(format!("socks5d {}\n", env!("CARGO_PKG_VERSION"))));
     }
-    // First the accounts: in `-u NAME PASS` it is the missing colon that is to be named.
+    // The accounts first: in `-u NAME PASS` the error to report is the missing colon.
     let args = serve(&given, superuser)?;
     if given.free.is_empty() {
         Ok(Invocation::Serve(Box::new(args)))
@@ -211,7 +211,7 @@ fn serve(given: &Matches, superuser: Option<&OsStr>) -> Result<Args, Usage> {
             knob.set(&mut settings, &text).map_err(|range| bad(knob.key, &text, &range))?;
         }
     }
-    // Two names of one setting: the table has taken the later one, whichever was meant.
+    // Two names of one setting: the table keeps the later value, whatever was meant.
     if given.opt_present("allow-local") && settings.local_for != LocalFor::All {
         let word = settings.local_for.word();
         return Err(Usage(format!("--allow-local: means --local-for all, not {word}")));
@@ -245,7 +245,7 @@ fn accounts(given: &Matches) -> Result<Vec<Login>, Usage> {
 
 fn login(option: &str, text: &[u8]) -> Result<Login, Usage> {
     let Some((name, password)) = split_account(text) else {
-        // It may be a password that stands in the wrong place.
+        // The text may be a password in the wrong place.
         return Err(Usage(match text {
             [] => format!("{option} \"\": NAME:PASS expected"),
             _ => {

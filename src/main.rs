@@ -25,20 +25,20 @@ const BAD_USAGE: u8 = 64;
 /// Standard input, output and error: the runtime opens those that are closed.
 const STANDARD_STREAMS: usize = 3;
 
-/// How long the logs may take to be written when everything else is over.
+/// How long the logs may take to be written at the end.
 const LAST_FLUSH: Duration = Duration::from_secs(1);
 
-/// What a connection may take besides its buffers, in bytes; see SECURITY.md.
+/// Memory of a connection besides its buffers, in bytes, at most; see SECURITY.md.
 const CONNECTION_BYTES: usize = 10 * 1024;
 
 fn main() -> ExitCode {
     // Before anything can be sent or written.
     signal::ignore_stray_signals();
-    // Both before there is any other thread: see there.
+    // Both need a process with one thread.
     common::process::share_heaps();
     let superuser = common::process::take_from_environment(SUPERUSER_VARIABLE);
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    // If the system does not tell where they stand, they stay; nothing depends on it.
+    // Without /proc they stay readable; nothing else depends on it.
     let _ = common::process::erase_arguments(&args::passwords(&arguments));
     match args::parse(arguments, superuser.as_deref()) {
         Ok(Invocation::Show(text)) => match stdio::stdout().write_all(text.as_bytes()) {
@@ -47,15 +47,15 @@ fn main() -> ExitCode {
         },
         Ok(Invocation::Serve(args)) => match serve(*args) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => complain(&error, ExitCode::FAILURE),
+            Err(error) => eprint_line(&error, ExitCode::FAILURE),
         },
-        Err(usage) => complain(&usage, ExitCode::from(BAD_USAGE)),
+        Err(usage) => eprint_line(&usage, ExitCode::from(BAD_USAGE)),
     }
 }
 
-/// One line on stderr.
-fn complain(what: &dyn std::fmt::Display, code: ExitCode) -> ExitCode {
-    // If nobody reads it, the exit code still tells.
+/// Prints one line to stderr.
+fn eprint_line(what: &dyn std::fmt::Display, code: ExitCode) -> ExitCode {
+    // If stderr is closed, the exit code still shows it.
     let _ = stdio::stderr().write_all(format!("socks5d: {what}\n").as_bytes());
     code
 }
@@ -75,7 +75,7 @@ fn serve(mut args: Args) -> io::Result<()> {
     }
     let logger = logger(diagnostics.clone(), &filters);
     if std::env::var_os("RUST_LOG").is_some() {
-        // What it excludes stays excluded, whatever the setting becomes.
+        // What RUST_LOG excludes stays excluded, whatever log-level is set to.
         args.settings.log_level = logger.filter();
     }
     let level = args.settings.log_level;
@@ -106,7 +106,7 @@ fn serve(mut args: Args) -> io::Result<()> {
     result
 }
 
-/// Access log and diagnostics, each with its thread. Where both lead to the same file, they take turns.
+/// Access log and diagnostics, each with its thread. If both lead to one file, they share its sink.
 fn log_writers() -> io::Result<[LogWriter; 2]> {
     let sink = |stream: Inherited| match stream.ends_in_mid_line() {
         true => Sink::behind_torn_line(stream),
@@ -120,7 +120,7 @@ fn log_writers() -> io::Result<[LogWriter; 2]> {
     Ok([LogWriter::start("access log", out)?, LogWriter::start(DIAGNOSTICS, err)?])
 }
 
-/// What an administrator should know before anything else.
+/// Warnings about the accounts, for the first lines of the diagnostics.
 fn warnings(args: &Args) -> Vec<&'static str> {
     let mut warnings = Vec::new();
     if args.superuser.is_none() && args.users.is_empty() {
@@ -155,7 +155,7 @@ fn config(
     }
     let address_space = common::process::address_space();
     if let Some(bytes) = address_space {
-        // Look-ups have half of it, and what is left a quarter.
+        // Look-ups get half of it, connections and buffers an eighth each.
         if !args.max_connections_given {
             let fitting = (bytes / 8 / CONNECTION_BYTES).max(1);
             settings.max_connections = settings.max_connections.min(fitting);
@@ -176,21 +176,21 @@ fn config(
         address_space,
         access_log: Some(access_log),
         diagnostics: Some(diagnostics),
-        // Before the signals, which change what was inherited of SIGHUP.
+        // Before `signals`, which replaces the inherited disposition of SIGHUP.
         on_terminal: signal::starts_on_terminal(),
         signals: Some(signal::signals()?),
     })
 }
 
-/// How many tunnels of two descriptors each there can be, besides a reserve from which METP, DNS and logs
-/// live, so that an administrator can always get in.
+/// The number of tunnels, of two descriptors each, besides a reserve for METP, look-ups and logs, so that an
+/// administrator can always log in.
 fn affordable(descriptors: usize) -> usize {
     let reserve = (descriptors / 4).min(128);
     (descriptors.saturating_sub(reserve) / 2).max(1)
 }
 
-/// What env_logger understands of a filter, and whether that is all of it. It complains of the rest itself, on
-/// stderr, and panics where nobody reads that.
+/// The parts of a filter that env_logger understands, and whether these are all. It would report the others on
+/// stderr itself, and panic if stderr is closed.
 fn known_filters(text: &str) -> (String, bool) {
     let is_known = |part: &&str| match part.split_once('=').map(|(_, level)| level.trim()) {
         Some(level) => level.is_empty() || level.parse::<log::LevelFilter>().is_ok(),
@@ -207,7 +207,7 @@ fn known_filters(text: &str) -> (String, bool) {
     (known.join(",") + &pattern, all)
 }
 
-/// Sends everything that is logged, panics too, through the outlet, as lines of printable ASCII.
+/// Sends everything that is logged, panics too, to the log writer, as lines of printable ASCII.
 fn logger(diagnostics: LogWriter, filters: &str) -> env_logger::Logger {
     env_logger::Builder::new()
         .filter_level(log::LevelFilter::Trace)

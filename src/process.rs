@@ -23,11 +23,10 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-/// How many descriptors are tried one by one where the system does not list them.
+/// Descriptors that are tried one by one if /proc is not there.
 const PROBED_DESCRIPTORS: i32 = 1 << 16;
 
-/// Descriptors that are open and count against this limit, which is one of their numbers. To be asked at the
-/// start: what the process has inherited is not known otherwise.
+/// The number of open descriptors below `limit`. To be called at the start, when they are the inherited ones.
 pub fn descriptors_below(limit: u64) -> usize {
     let counts = |descriptor: i32| u64::try_from(descriptor).is_ok_and(|number| number < limit);
     let Ok(folder) = fs::read_dir("/proc/self/fd") else {

@@ -125,7 +125,12 @@ impl Server {
             descriptors_limit: self.descriptors_limit,
             connections_affordable: self.affordable(),
             names: self.services.dns.stats(),
-            lines_lost: self.access_log.iter().chain(&self.diagnostics).map(LogWriter::lost).sum(),
+            lines_lost: self
+                .access_log
+                .iter()
+                .chain(&self.diagnostics)
+                .map(LogWriter::dropped)
+                .sum(),
         }
     }
 

@@ -1,17 +1,16 @@
-//! Where a client may go. Decided on the address itself, right before each attempt to connect, so that no
-//! spelling and no name gets around it.
+//! Where a client may connect. Decided on the address itself, right before each connection attempt, so that no
+//! spelling and no name bypasses it.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::state::settings::{LocalFor, Settings};
 
-/// Whether a client at `source` may connect to `candidate`, which is canonical. `is_local_delivery` says where
-/// the kernel would deliver a connection; it is asked for the server's own ports alone.
+/// Whether a client at `source` may connect to `candidate`, which is canonical. `is_local_delivery` returns
+/// whether the kernel would deliver a connection to this machine; it is called for the server's own ports alone.
 ///
-/// The server's own ports are closed to everybody. This machine's loopback, link-local and unspecified
-/// addresses are open to those whom the settings name: clients on loopback, who are there already, if nothing
-/// else is said.
+/// The server's own ports are closed to all clients. Loopback, link-local and unspecified addresses are open to the
+/// clients that `local-for` names; by default to those on loopback, which are on this machine already.
 pub fn permitted(
     source: IpAddr,
     candidate: SocketAddr,
@@ -22,9 +21,9 @@ pub fn permitted(
     !own && (may_use_local(source, settings) || !is_local(candidate.ip()))
 }
 
-/// Whether a client at `source` may use a connection that has been made, whose near end is at `bound`. One that
-/// comes from a loopback address looks to its target like a client on this machine, wherever it leads: an IPv6
-/// route of type local is enough, on a machine without another IPv6 address.
+/// Whether a client at `source` may use a connection whose near end is `bound`. A connection from a loopback
+/// address looks to its target like a client on this machine, whatever the target's address is: an IPv6 route of
+/// type local is enough for that, on a machine without another IPv6 address.
 pub fn may_come_from(source: IpAddr, bound: SocketAddr, settings: &Settings) -> bool {
     !bound.ip().is_loopback() || may_use_local(source, settings)
 }
@@ -34,8 +33,8 @@ pub fn is_own_port(address: SocketAddr, settings: &Settings) -> bool {
     settings.own_ports.contains(&address.port())
 }
 
-/// Whether a connection is one to itself: TCP's simultaneous open (RFC 9293 §3.5) lets a socket meet itself
-/// when its own port happens to be the one that it connects to.
+/// Whether a socket has connected to itself: TCP's simultaneous open (RFC 9293 §3.5) allows it when the socket's
+/// own port happens to be the one that it connects to.
 pub fn is_itself(candidate: SocketAddr, bound: SocketAddr) -> bool {
     // connect(2) takes the unspecified address for loopback.
     let same = candidate.ip() == bound.ip()
@@ -94,13 +93,13 @@ fn embedded(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
         | [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d] => {
             [Some(Ipv4Addr::new(a, b, c, d)), None, None, None]
         }
-        // The server, and the client with all its bits turned over.
+        // The server, and the client with all bits inverted.
         [0x20, 0x01, 0, 0, s, e, r, v, _, _, _, _, a, b, c, d] => {
             [Some(Ipv4Addr::new(s, e, r, v)), Some(Ipv4Addr::new(!a, !b, !c, !d)), None, None]
         }
         _ => [None; 4],
     };
-    // Behind any prefix; the bit tells whether the address is unique in the world.
+    // Behind any prefix; the bit tells whether the address is globally unique.
     let in_identifier = match octets {
         [.., 0x00 | 0x02, 0x00, 0x5e, 0xfe, a, b, c, d] => Some(Ipv4Addr::new(a, b, c, d)),
         _ => None,
@@ -108,8 +107,8 @@ fn embedded(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
     in_prefix.into_iter().flatten().chain(in_identifier)
 }
 
-/// What an address below 64:ff9b:1::/48 can mean. A translator may have this prefix or any longer one of RFC
-/// 6052 §2.2, and which is not to be seen from here:
+/// The IPv4 addresses that an address below 64:ff9b:1::/48 can mean. A translator may use this prefix or any longer
+/// one of RFC 6052 §2.2; the address does not show which:
 ///
 /// ```text
 /// octet  6   7   8   9  10  11  12  13  14  15
@@ -119,7 +118,7 @@ fn embedded(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
 /// /96            u               a   b   c   d
 /// ```
 ///
-/// All readings count, so some addresses are refused here that are harmless in truth. The zeros around an
+/// All readings count, so some addresses are refused that are in fact harmless. The zeros around an
 /// address are no reading, or nothing would be left: 0.0.0.0/8 counts only where no other form has an
 /// address with nothing but zeros behind it.
 fn local_use(octets: [u8; 16]) -> [Option<Ipv4Addr>; 4] {

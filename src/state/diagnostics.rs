@@ -1,5 +1,5 @@
-//! What is said of clients that do not get in, and how often: nobody can flood the diagnostics with one kind of
-//! line, and what has to be remembered for that is bounded.
+//! Log messages about clients that are refused, with a limited rate: no client can flood the diagnostics with one
+//! kind of line, and the state needed for that is bounded.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -11,23 +11,23 @@ use super::network::Network;
 use crate::reactor::errno;
 use crate::reactor::selector::Service;
 
-/// Failed logins of one source that have a line each, in one [`WINDOW`]; the others share one.
+/// Failed logins of one source in one [`WINDOW`] that are logged one by one; the others are logged as a count.
 pub const LINES_EACH: u64 = 10;
 
-/// How long failed logins of one source are counted together, from the first of them on.
+/// The time over which failed logins of one source are counted, from the first of them on.
 pub const WINDOW: Duration = Duration::from_secs(1);
 
-/// Sources whose failed logins are counted at once; an IPv6 /64 is one. Those of further sources have a line each:
-/// whoever comes from so many addresses must not hide others from programs that read the lines.
+/// Sources whose failed logins are counted at once; an IPv6 /64 is one. Failures of further sources are logged one
+/// by one: an attacker with that many addresses must not hide other sources from fail2ban.
 pub const SOURCES: usize = 1024;
 
 /// An episode is over when its cause has not been met for this long.
 const EPISODE: Duration = Duration::from_secs(10);
 
-/// Episodes of one kind that are known at once. With one more, that which was met least lately is forgotten.
+/// Episodes of one kind that are known at once. With one more, the one met longest ago is forgotten.
 const EPISODES: usize = 128;
 
-/// What has been said lately.
+/// The state of the rate limits.
 #[derive(Default)]
 pub struct Diagnostics {
     failures: Failures,
@@ -35,38 +35,38 @@ pub struct Diagnostics {
     local_errors: Episodes<Option<i32>>,
 }
 
-/// Says that a client has got nowhere, and why, at level debug.
+/// Logs at level debug that a client was refused or left before its request, and why.
 pub fn not_let_in(service: Service, source: SocketAddr, cause: impl fmt::Display) {
     log::debug!("not let in: service={service} remote={source} cause={cause}");
 }
 
 impl Diagnostics {
-    /// A login of this source has failed. Says whether it has a line of its own; if not, it is counted. What is due
-    /// has to be [`counted`](Diagnostics::counted) before.
-    pub fn tells_failure(&mut self, source: IpAddr, now: Instant) -> bool {
-        self.failures.tells(source, now)
+    /// A login of this source has failed. Returns whether it is to be logged; if not, it is counted. Counts that are
+    /// due have to be taken by [`counted`](Diagnostics::counted) before.
+    pub fn logs_failure(&mut self, source: IpAddr, now: Instant) -> bool {
+        self.failures.logs(source, now)
     }
 
-    /// When the next count of failed logins is to be told.
+    /// When the next count of failed logins is due.
     pub fn next_count(&self) -> Option<Instant> {
         self.failures.next()
     }
 
-    /// The address of the latest failure of the next source whose failed logins have been counted for long enough, and
-    /// how many had no line; `None` once there is no other. Without a time all have been counted for long enough.
+    /// Takes the next count that is due at `now` (`None`: any): the address of the source's latest failure, and how
+    /// many failures were not logged. `None`: no further one is due.
     pub fn counted(&mut self, now: Option<Instant>) -> Option<(IpAddr, u64)> {
         self.failures.take(now)
     }
 
-    /// A connection was closed because its address has as many as it may have.
+    /// Logs, once in an episode, that an address has reached its limit of connections.
     pub fn address_is_full(&mut self, service: Service, source: IpAddr, now: Instant) {
         if self.full_addresses.begins(source.into(), now) {
             log::info!("{service}: {source} has as many connections as one address may have");
         }
     }
 
-    /// A connection could not even be begun. If that is for want of something that this machine lacks, it is told
-    /// once for each episode: the client hears no more than `general failure`.
+    /// A connection attempt failed at once. A shortage on this machine is logged once in an episode, since the
+    /// client gets no more than `general failure`.
     pub fn cannot_connect(&mut self, target: SocketAddr, error: &std::io::Error, now: Instant) {
         let code = error.raw_os_error();
         let what = match code {
@@ -83,7 +83,7 @@ impl Diagnostics {
     }
 }
 
-/// Causes that are met again and again, and told once.
+/// Causes that are logged when they begin, and not again until [`EPISODE`] has passed without them.
 struct Episodes<K>(HashMap<K, Instant>);
 
 impl<K> Default for Episodes<K> {
@@ -93,7 +93,7 @@ impl<K> Default for Episodes<K> {
 }
 
 impl<K: Copy + Eq + Hash> Episodes<K> {
-    /// The cause is met. Says whether that begins an episode.
+    /// The cause is met at `now`. Returns whether that begins an episode.
     fn begins(&mut self, cause: K, now: Instant) -> bool {
         let is_over = |met: Instant| now.saturating_duration_since(met) >= EPISODE;
         if let Some(met) = self.0.get_mut(&cause) {
@@ -115,19 +115,19 @@ impl<K: Copy + Eq + Hash> Episodes<K> {
     }
 }
 
-/// Failed logins of late, by source.
+/// Recent failed logins by source.
 #[derive(Default)]
 struct Failures {
-    /// How many there were since the window of each source began, and the address of the latest.
+    /// By source: the failures since its window began, and the address of the latest.
     counts: HashMap<Network, (u64, IpAddr)>,
-    /// When the windows began, the oldest first.
+    /// The beginnings of the windows, oldest first.
     windows: VecDeque<(Instant, Network)>,
-    /// Sources with more than have a line.
+    /// Sources with failures that were not logged.
     crowded: usize,
 }
 
 impl Failures {
-    fn tells(&mut self, source: IpAddr, now: Instant) -> bool {
+    fn logs(&mut self, source: IpAddr, now: Instant) -> bool {
         let network = Network::from(source);
         if let Some((count, latest)) = self.counts.get_mut(&network) {
             *latest = source;
@@ -142,7 +142,7 @@ impl Failures {
         true
     }
 
-    /// The end of the oldest window, if any source has a count that is to be told.
+    /// The end of the oldest window, if a count is to be logged.
     fn next(&self) -> Option<Instant> {
         let (began, _) = self.windows.front().filter(|_| self.crowded > 0)?;
         began.checked_add(WINDOW)
@@ -178,9 +178,9 @@ mod tests {
     #[test]
     fn ten_failures_a_second_have_a_line_each_and_the_others_one() {
         let (mut told, start) = (Diagnostics::default(), Instant::now());
-        let lines = (0..57).filter(|_| told.tells_failure(address(1), start)).count();
+        let lines = (0..57).filter(|_| told.logs_failure(address(1), start)).count();
         assert_eq!(lines, 10);
-        assert!(told.tells_failure(address(2), start + MS));
+        assert!(told.logs_failure(address(2), start + MS));
         assert_eq!(told.next_count(), Some(start + WINDOW));
         assert_eq!(told.counted(Some(start + WINDOW - MS)), None);
         assert_eq!(told.counted(Some(start + WINDOW)), Some((address(1), 47)));
@@ -188,7 +188,7 @@ mod tests {
         // Another second, another ten.
         let later = start + WINDOW * 2;
         assert_eq!(told.counted(Some(later)), None);
-        let lines = (0..11).filter(|_| told.tells_failure(address(1), later)).count();
+        let lines = (0..11).filter(|_| told.logs_failure(address(1), later)).count();
         assert_eq!((lines, told.next_count()), (10, Some(later + WINDOW)));
         // At the end nothing is kept back.
         assert_eq!(told.counted(None), Some((address(1), 1)));
@@ -201,7 +201,7 @@ mod tests {
     fn a_network_of_ipv6_is_one_source() {
         let (mut told, start) = (Diagnostics::default(), Instant::now());
         let address = |number: u128| IpAddr::V6((0x2001_0db8 << 96 | number).into());
-        let lines = (0..3000).filter(|number| told.tells_failure(address(*number), start)).count();
+        let lines = (0..3000).filter(|number| told.logs_failure(address(*number), start)).count();
         assert_eq!(lines, 10);
         assert_eq!(told.counted(None), Some((address(2999), 2990)));
         let told =
@@ -219,7 +219,7 @@ mod tests {
             while let Some((_, count)) = told.counted(Some(now)) {
                 counted += count;
             }
-            lines += u64::from(told.tells_failure(address(round % 3), now));
+            lines += u64::from(told.logs_failure(address(round % 3), now));
         }
         while let Some((_, count)) = told.counted(None) {
             counted += count;
@@ -232,13 +232,13 @@ mod tests {
     fn sources_are_bounded_and_none_is_hidden_by_the_others() {
         let (mut told, start) = (Diagnostics::default(), Instant::now());
         let many = u32::try_from(SOURCES).expect("few") * 2;
-        assert!((0..many).all(|number| told.tells_failure(address(number), start)));
+        assert!((0..many).all(|number| told.logs_failure(address(number), start)));
         assert_eq!(told.failures.counts.len(), SOURCES);
         assert_eq!(told.failures.windows.len(), SOURCES);
         assert_eq!(told.next_count(), None, "nobody has to be woken");
-        assert!((0..100).all(|_| told.tells_failure(address(many), start)));
+        assert!((0..100).all(|_| told.logs_failure(address(many), start)));
         assert_eq!(told.counted(Some(start + WINDOW)), None);
-        assert!(told.tells_failure(address(many), start + WINDOW));
+        assert!(told.logs_failure(address(many), start + WINDOW));
         assert_eq!(told.failures.counts.len(), 1);
     }
 

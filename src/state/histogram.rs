@@ -1,8 +1,8 @@
-//! How often something took how long, in a few dozen numbers.
+//! A histogram of durations.
 
 use std::time::Duration;
 
-/// Bounds double from 1 µs on; the last one is about 8 s, and what is longer counts there too.
+/// Buckets. Their upper bounds double from 1 µs to about 8 s; longer durations count in the last one.
 const BUCKETS: usize = 24;
 
 /// Durations, counted by their magnitude. Recording takes a few instructions and no memory.
@@ -28,7 +28,7 @@ impl Histogram {
         bounds.zip(self.buckets)
     }
 
-    /// The bound below which this share of all durations lies (0 to 1), or `None` if there are none.
+    /// The bound below which `share` (0 to 1) of all durations lie; `None` without durations.
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         let all: u64 = self.buckets.iter().sum();
         let wanted = (share.clamp(0.0, 1.0) * all as f64).ceil() as u64;

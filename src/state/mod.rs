@@ -118,7 +118,7 @@ impl Shared {
         let name = Escaped(name);
         if !good {
             self.tell_counted_failures(Some(now));
-            if self.diagnostics.tells_failure(source.ip(), now) {
+            if self.diagnostics.logs_failure(source.ip(), now) {
                 // The form is fixed: fail2ban matches it.
                 log::warn!("auth failed: service={service} remote={} user=\"{name}\"", source.ip());
             }

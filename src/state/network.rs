@@ -1,14 +1,13 @@
-//! What limits and logs count as one client's address.
+//! The unit by which limits and logs count clients.
 
 use std::net::IpAddr;
 
-/// What counts as one address: an IPv4 address, or an IPv6 network of 64 bits, which is what one customer gets
-/// at least (RFC 6177 §2), with addresses beyond number.
+/// One client: an IPv4 address, or an IPv6 network of 64 bits, the least that one customer gets (RFC 6177 §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Network {
-    /// An address.
+    /// An IPv4 address.
     V4(u32),
-    /// The first 64 bits of one.
+    /// The first 64 bits of an IPv6 address.
     V6(u64),
 }
 

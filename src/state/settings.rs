@@ -1,4 +1,4 @@
-//! What an administrator can set.
+//! The settings of the server.
 
 use std::time::Duration;
 
@@ -7,17 +7,16 @@ use log::LevelFilter;
 use crate::reactor::liveness::Liveness;
 use crate::workers::dns_cache::Ttls;
 
-/// The settings in force. What each is called, and what it takes, stands in
-/// [`super::knobs`].
+/// The settings in force. Their names, ranges and descriptions are in [`super::knobs`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Capacity of each direction's buffer in a tunnel, in bytes.
     pub buffer_size: usize,
-    /// Bytes of buffers in all, from which on tunnels read in small pieces.
+    /// Bytes of buffers in all from which on leases are small.
     pub buffer_memory: usize,
     /// SOCKS connections that may be open at once.
     pub max_connections: usize,
-    /// SOCKS connections from one address that may be open at once; `None` is any number.
+    /// SOCKS connections from one address that may be open at once; `None`: no limit.
     pub max_connections_per_ip: Option<usize>,
     /// METP sessions that may be open at once.
     pub max_metp_sessions: usize,
@@ -27,37 +26,36 @@ pub struct Settings {
     pub dns_queue: usize,
     /// Records that METP's access log keeps.
     pub log_entries: usize,
-    /// What diagnostics tell.
+    /// The level of the diagnostics.
     pub log_level: LevelFilter,
-    /// How long open tunnels may go on when the server closes down.
+    /// How long open tunnels may continue while the server drains.
     pub grace: Duration,
     /// Which clients may connect to loopback, link-local and unspecified addresses.
     pub local_for: LocalFor,
-    /// How long names are remembered.
+    /// How long the answers of look-ups are cached.
     pub names: Ttls,
-    /// How long things may take.
+    /// The deadlines.
     pub timeouts: Timeouts,
-    /// The ports of this server itself, which no client may connect to.
+    /// The ports of this server itself, to which no client may connect.
     pub own_ports: Vec<u16>,
 }
 
 /// Which clients may connect to loopback, link-local and unspecified addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LocalFor {
-    /// Those that come from a loopback address, and so are on this machine already, unless something on this
-    /// machine connects for them.
+    /// Clients with a loopback address: they are on this machine already, unless a program there connects for them.
     Loopback,
-    /// None at all.
+    /// No client.
     Nobody,
-    /// All of them.
+    /// All clients.
     All,
 }
 
 impl LocalFor {
-    /// All of them, in the order in which they are listed.
+    /// All values, in the order of listings.
     pub const ALL: [LocalFor; 3] = [LocalFor::Loopback, LocalFor::Nobody, LocalFor::All];
 
-    /// The word for it on the command line and in METP.
+    /// The value on the command line and in METP.
     pub fn word(self) -> &'static str {
         match self {
             LocalFor::Loopback => "loopback",
@@ -89,32 +87,32 @@ impl Default for Settings {
     }
 }
 
-/// How long things may take; `None` is for ever.
+/// Deadlines; `None`: none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// From the connection to the whole request.
+    /// From accepting a connection to its complete request.
     pub handshake: Option<Duration>,
     /// From the request to the addresses of its name.
     pub resolve: Option<Duration>,
-    /// For connecting to one address.
+    /// For one connection attempt.
     pub connect: Option<Duration>,
-    /// For connecting to all addresses of a name.
+    /// For all connection attempts of a request.
     pub connect_total: Option<Duration>,
-    /// Of a tunnel in which no byte moves.
+    /// Without a byte in a tunnel, until it is closed.
     pub idle: Option<Duration>,
-    /// Of a tunnel with one direction over, in which no byte moves.
+    /// Without a byte in a half-closed tunnel, until it is closed.
     pub half_close: Option<Duration>,
-    /// Of a tunnel in which no byte moves, until the kernel probes whether the peers still exist.
+    /// Without a byte in a tunnel, until the kernel probes the peers (SO_KEEPALIVE).
     pub keepalive: Option<Duration>,
-    /// For a peer to acknowledge anything while bytes are under way to it.
+    /// For a peer to acknowledge sent bytes.
     pub ack: Option<Duration>,
-    /// For a client to take the last reply and close.
+    /// For a peer to read the final output and close.
     pub linger: Option<Duration>,
     /// From a METP connection to its login.
     pub metp_login: Option<Duration>,
-    /// Of a METP session in which nothing moves.
+    /// Without an octet in a METP session, until it is closed.
     pub metp_idle: Option<Duration>,
-    /// Of a subscriber who takes nothing, while events wait.
+    /// For a METP subscriber to read the events that wait.
     pub subscriber: Option<Duration>,
 }
 
@@ -139,13 +137,13 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
-    /// How the kernel finds out that a peer of a tunnel is gone. It has no user timeout: that would also end the
-    /// connections of peers that are there and do not read.
+    /// Keepalive of tunnels. There is no TCP_USER_TIMEOUT, since it would also end the connections of peers that
+    /// exist and do not read.
     pub fn liveness(&self) -> Liveness {
         Liveness::new(self.keepalive, None)
     }
 
-    /// How the kernel finds out that a METP client is gone, or takes none of its answers.
+    /// Keepalive and TCP_USER_TIMEOUT of METP sessions.
     pub fn metp_liveness(&self) -> Liveness {
         Liveness::new(self.keepalive, self.ack)
     }

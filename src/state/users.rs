@@ -16,27 +16,26 @@ use std::time::Instant;
 
 use metp_protocol::{LONGEST_PASSWORD, Role};
 
-/// Which account. Ordered by creation.
+/// The identity of an account, in order of creation. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(u64);
 
-/// Somebody who may log in.
+/// An account.
 #[derive(Debug)]
 pub struct Account {
     /// The name: 1 to 255 bytes.
     pub name: Rc<[u8]>,
     /// What the account may do over METP. Every account may use SOCKS.
     pub role: Role,
-    /// What it has used so far.
+    /// Its counters.
     pub usage: Rc<Usage>,
     password: Password,
 }
 
-/// What an account has used of the SOCKS service. Shared with its sessions, so that counting takes no
-/// look-up.
+/// What an account has used of the SOCKS service. Shared with its sessions, so that counting needs no look-up.
 #[derive(Debug, Default)]
 pub struct Usage {
-    /// Connections that are logged in now.
+    /// Connections of this account that are open.
     pub open: Cell<u64>,
     /// Connections that have logged in so far.
     pub total: Cell<u64>,
@@ -48,10 +47,10 @@ pub struct Usage {
     pub seen: Cell<Option<Instant>>,
 }
 
-/// A SOCKS connection that is logged in, for as long as this lives.
+/// Counts one open SOCKS connection of an account; dropping it counts the connection off.
 #[derive(Debug)]
 pub struct SessionGuard {
-    /// Whose it is.
+    /// The account.
     pub user: UserId,
     usage: Rc<Usage>,
 }
@@ -80,7 +79,7 @@ pub struct Users {
     /// Hashes names together with passwords, with another one.
     secrets: RandomState,
     next: u64,
-    /// Accounts deleted since this was last asked; their sessions are to be closed.
+    /// Accounts deleted since [`Users::take_deleted`] was last called; their sessions have to be closed.
     deleted: Vec<UserId>,
 }
 
@@ -106,8 +105,8 @@ impl Users {
         Ok(id)
     }
 
-    /// The account whose name and password these are. An unknown name costs the same work as a wrong
-    /// password, and touches the same memory: no account is looked at unless both are right.
+    /// The account with this name and password. An unknown name costs as much work as a wrong password and touches
+    /// the same memory: no account is looked at unless both are right.
     pub fn authenticate(&self, name: &[u8], password: &[u8]) -> Option<UserId> {
         let secret = self.secrets.hash_one((name, password));
         let mut user = None;

@@ -1,12 +1,13 @@
-//! Lines on their way to a reader who may be slow, stuck or gone.
+//! Log writers: lines go through a bounded queue to a thread that writes them, since write(2) may block.
 //!
-//! Writing to a full pipe blocks, so nobody writes but a thread of the outlet's own; the others put whole
-//! lines into a bounded queue. What does not fit is dropped and counted, and the count is reported when
-//! the reader is back, with the cause. Each stream has its own thread: a reader who is stuck on the access log
-//! must not silence the diagnostics.
+//! Lines that do not fit into the queue are dropped and counted; when the reader is back, the count is logged with
+//! its cause. Each stream has its own thread: a stuck reader of the access log must not silence the diagnostics.
 //!
-//! A write may do a part of its work and then fail, as on a disk that fills up. The rest of the line that was torn
-//! is kept, and is what is written next: a record is never glued to the next one.
+//! write(2) may write a part and then fail, as on a disk that fills up. The rest of the torn line is kept and
+//! written first, so a record is never appended to a part of another one.
+//!
+//! Locks: `State` (queue and counters) is held by the loop for one copy, never across a write; `Open` (the sink) is
+//! held by a writer thread for one batch.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,28 +15,29 @@ use std::time::{Duration, Instant};
 
 use common::thread;
 
-/// What the thread writes lies on the heap; formatting a report takes a few KiB.
+/// Stack of a writer thread: the queue is on the heap, formatting a report takes a few KiB.
 const STACK_BYTES: usize = 256 * 1024;
-/// Bytes that may wait for the reader, besides as many that are being written.
+/// The capacity of the queue in bytes, besides the batch that is being written.
 pub const QUEUE_BYTES: usize = 1 << 20;
 
-/// Bytes past that for what the threads themselves have to say: how many lines were dropped must not be dropped.
+/// Bytes of the queue beyond that for the reports of the writer threads: the count of dropped lines must not be
+/// dropped itself.
 const REPORT_BYTES: usize = 4096;
 
-/// What the stream is called that the reports of all streams go to.
+/// The name of the stream that gets the reports of all streams.
 pub const DIAGNOSTICS: &str = "diagnostics";
 
-/// Why lines are dropped that do not fit into the queue.
+/// The cause that is reported for lines that did not fit into the queue.
 const SLOW: &str = "its reader is slow";
 
-/// Where lines are put. Clones lead to the same reader.
+/// The writing end of one stream. Clones share its queue.
 #[derive(Clone)]
 pub struct LogWriter {
     shared: Arc<Shared>,
 }
 
-/// What a stream is written to. Streams that lead to the same file share one, so that the lines of one are not
-/// written into a line of the other.
+/// The file behind one or more streams. Streams into one file share a sink, so that no line is written into the
+/// middle of another.
 #[derive(Clone)]
 pub struct Sink {
     open: Arc<Mutex<Open>>,
@@ -62,7 +64,7 @@ struct State {
     /// Lines that were dropped and have not been reported yet, by cause.
     dropped: Vec<(String, u64)>,
     /// Lines that were dropped since the start.
-    lost: u64,
+    dropped_total: u64,
     /// Why the last write has failed, if it has.
     failing: Option<String>,
     /// A line has been written in part, and the rest could not be.
@@ -70,12 +72,12 @@ struct State {
 }
 
 impl Sink {
-    /// A sink of its own.
+    /// A sink for one stream.
     pub fn new(out: impl Write + Send + 'static) -> Self {
         Sink::with_rest(out, Vec::new())
     }
 
-    /// Like [`Sink::new`], for a file in which somebody has left a line without its end: that comes first.
+    /// Like [`Sink::new`], for a file whose last line has no LF: one is written first.
     pub fn behind_torn_line(out: impl Write + Send + 'static) -> Self {
         Sink::with_rest(out, vec![b'\n'])
     }
@@ -86,8 +88,8 @@ impl Sink {
 }
 
 impl Open {
-    /// Writes lines, behind the rest of a torn one. On an error, says how many of the lines are lost: not
-    /// counting those that have been written, nor one that was torn.
+    /// Writes the rest of a torn line, then `lines`. An error comes with the number of lines that are lost: those
+    /// that were written do not count, nor does the one that was torn.
     fn write_lines(&mut self, lines: &[u8]) -> Result<(), (u64, io::Error)> {
         while !self.rest.is_empty() {
             let written = write_some(&mut self.out, &self.rest);
@@ -135,7 +137,7 @@ thread_local! {
     static REPORTING: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
-/// Says something about a stream, which finds room in the queue of the diagnostics.
+/// Logs a report about a stream; it may use [`REPORT_BYTES`] of the queue.
 fn report(what: std::fmt::Arguments<'_>) {
     REPORTING.set(true);
     log::warn!("{what}");
@@ -143,16 +145,16 @@ fn report(what: std::fmt::Arguments<'_>) {
 }
 
 impl LogWriter {
-    /// Starts the thread. `name` is what reports call the stream.
+    /// Starts the thread. `name` is the stream's name in reports.
     ///
     /// # Errors
     /// If no thread can be started.
     pub fn start(name: &'static str, sink: Sink) -> io::Result<Self> {
         let (state, changed) = (Mutex::new(State::default()), Condvar::new());
-        let outlet = LogWriter { shared: Arc::new(Shared { name, sink, state, changed }) };
-        let shared = Arc::clone(&outlet.shared);
+        let writer = LogWriter { shared: Arc::new(Shared { name, sink, state, changed }) };
+        let shared = Arc::clone(&writer.shared);
         thread::start(c"log", STACK_BYTES, move || shared.drain())?;
-        Ok(outlet)
+        Ok(writer)
     }
 
     /// Puts lines, each ended by LF, into the queue: as many as fit. Never blocks.
@@ -169,11 +171,11 @@ impl LogWriter {
     }
 
     /// Lines dropped since the start.
-    pub fn lost(&self) -> u64 {
-        self.shared.lock().lost
+    pub fn dropped(&self) -> u64 {
+        self.shared.lock().dropped_total
     }
 
-    /// Waits until all lines have been written, or until the deadline. Says which.
+    /// Waits until all lines have been written, or until the deadline. Returns whether all were written.
     pub fn flush(&self, deadline: Instant) -> bool {
         let mut state = self.shared.lock();
         while state.writing || state.has_work() {
@@ -187,10 +189,9 @@ impl LogWriter {
         true
     }
 
-    /// There will be no more lines: reports what was dropped since the last report, and a line that has stayed
-    /// torn.
+    /// To be called at the end: reports the lines dropped since the last report, and a line that has stayed torn.
     pub fn report_losses(&self) {
-        // Whoever still writes has torn nothing yet.
+        // A thread that is still writing has torn nothing yet.
         let torn = self.shared.sink.open.try_lock().is_ok_and(|open| !open.rest.is_empty());
         let mut state = self.shared.lock();
         if std::mem::take(&mut state.torn)
@@ -225,7 +226,7 @@ fn whole_lines(lines: &[u8], room: usize) -> (&[u8], &[u8]) {
 }
 
 impl State {
-    /// There are lines to write, or lost ones to report to a reader who is there.
+    /// Whether there are lines to write, or dropped ones to report to a reader that reads again.
     fn has_work(&self) -> bool {
         !self.queue.is_empty() || (!self.dropped.is_empty() && self.failing.is_none())
     }
@@ -235,7 +236,7 @@ impl State {
         if count == 0 {
             return;
         }
-        self.lost += count;
+        self.dropped_total += count;
         match self.dropped.iter_mut().find(|(known, _)| known == cause) {
             Some((_, dropped)) => *dropped += count,
             None => self.dropped.push((cause.to_owned(), count)),
@@ -254,7 +255,7 @@ impl Shared {
         }
     }
 
-    /// The thread's life: it ends with the process.
+    /// Main loop of the writer thread; it ends with the process.
     fn drain(&self) {
         let mut lines = Vec::new();
         loop {
@@ -271,7 +272,7 @@ impl Shared {
                     state.failing = None;
                     None
                 }
-                // The reader is gone or the disk is full: nothing that waiting could mend.
+                // The reader is gone or the disk is full: repeating would not help.
                 Err((lost, error)) => {
                     let cause = error.to_string();
                     state.drop_lines(lost, &cause);
@@ -280,7 +281,7 @@ impl Shared {
                 }
             };
             drop(state);
-            // What cannot be written is no place to say so.
+            // A stream that cannot be written to cannot carry its own report.
             if let Some(error) = news.filter(|_| self.name != DIAGNOSTICS) {
                 report(format_args!("the {} cannot be written: {error}", self.name));
             }
@@ -364,13 +365,13 @@ mod tests {
         }
     }
 
-    fn says(outlet: &LogWriter, lines: &str) {
-        outlet.try_write(lines.as_bytes());
-        assert!(outlet.flush(Instant::now() + LATE));
+    fn says(writer: &LogWriter, lines: &str) {
+        writer.try_write(lines.as_bytes());
+        assert!(writer.flush(Instant::now() + LATE));
     }
 
-    fn dropped(outlet: &LogWriter) -> Vec<(String, u64)> {
-        outlet.shared.lock().dropped.clone()
+    fn dropped(writer: &LogWriter) -> Vec<(String, u64)> {
+        writer.shared.lock().dropped.clone()
     }
 
     const SOON: Duration = Duration::from_millis(50);
@@ -378,45 +379,45 @@ mod tests {
 
     #[test]
     fn lines_arrive_in_order() {
-        let (outlet, permit, output) = gate();
-        outlet.try_write(b"one\n");
+        let (writer, permit, output) = gate();
+        writer.try_write(b"one\n");
         permit.send(Ok(())).expect("the thread lives");
         assert_eq!(output.recv_timeout(LATE).expect("written"), b"one\n");
-        assert!(outlet.flush(Instant::now() + LATE));
-        outlet.try_write(b"two\nthree\n");
+        assert!(writer.flush(Instant::now() + LATE));
+        writer.try_write(b"two\nthree\n");
         permit.send(Ok(())).expect("the thread lives");
         assert_eq!(output.recv_timeout(LATE).expect("written"), b"two\nthree\n");
-        assert_eq!(outlet.lost(), 0);
+        assert_eq!(writer.dropped(), 0);
     }
 
     #[test]
     fn a_stuck_reader_blocks_nobody_and_costs_whole_lines() {
-        let (outlet, permit, output) = gate();
-        outlet.try_write(b"stuck\n");
-        assert!(!outlet.flush(Instant::now() + SOON));
-        while !outlet.shared.lock().queue.is_empty() {
+        let (writer, permit, output) = gate();
+        writer.try_write(b"stuck\n");
+        assert!(!writer.flush(Instant::now() + SOON));
+        while !writer.shared.lock().queue.is_empty() {
             std::thread::yield_now();
         }
         let line = [b"x".repeat(99), b"\n".to_vec()].concat();
         let lines = line.repeat(QUEUE_BYTES / 100 + 7);
-        outlet.try_write(&lines);
-        outlet.try_write(&line);
-        assert_eq!(outlet.lost(), 8);
+        writer.try_write(&lines);
+        writer.try_write(&line);
+        assert_eq!(writer.dropped(), 8);
         permit.send(Ok(())).expect("the thread lives");
         permit.send(Ok(())).expect("the thread lives");
         assert_eq!(output.recv_timeout(LATE).expect("written"), b"stuck\n");
         assert_eq!(output.recv_timeout(LATE).expect("written"), line.repeat(QUEUE_BYTES / 100));
-        assert!(outlet.flush(Instant::now() + LATE));
+        assert!(writer.flush(Instant::now() + LATE));
     }
 
     #[test]
     fn a_reader_who_is_gone_costs_lines_and_nothing_else() {
-        let (outlet, permit, output) = gate();
-        outlet.try_write(b"lost\n");
+        let (writer, permit, output) = gate();
+        writer.try_write(b"lost\n");
         permit.send(Err(io::ErrorKind::BrokenPipe.into())).expect("the thread lives");
-        assert!(outlet.flush(Instant::now() + LATE));
-        assert_eq!(outlet.lost(), 1);
-        outlet.try_write(b"again\n");
+        assert!(writer.flush(Instant::now() + LATE));
+        assert_eq!(writer.dropped(), 1);
+        writer.try_write(b"again\n");
         permit.send(Ok(())).expect("the thread lives");
         assert_eq!(output.recv_timeout(LATE).expect("written"), b"again\n");
     }
@@ -428,21 +429,21 @@ mod tests {
         let lines = "one\ntwo and more\nthree\n";
         for room in 0..=lines.len() {
             let disk = Disk::default();
-            let outlet = LogWriter::start("test", Sink::new(disk.clone())).expect("a thread");
+            let writer = LogWriter::start("test", Sink::new(disk.clone())).expect("a thread");
             disk.frees(room);
-            says(&outlet, lines);
-            says(&outlet, "lost\n");
+            says(&writer, lines);
+            says(&writer, "lost\n");
             let begun = lines[..room].lines().count() as u64;
             let lost = 4 - begun;
-            assert_eq!(outlet.lost(), lost, "{room}");
+            assert_eq!(writer.dropped(), lost, "{room}");
             let cause = io::Error::from_raw_os_error(libc::ENOSPC).to_string();
-            assert_eq!(dropped(&outlet), [(cause, lost)], "{room}");
+            assert_eq!(dropped(&writer), [(cause, lost)], "{room}");
             disk.frees(1000);
-            says(&outlet, "again\n");
+            says(&writer, "again\n");
             let kept = usize::try_from(begun).expect("few");
             let whole: String = lines.split_inclusive('\n').take(kept).collect();
             assert_eq!(disk.holds(), whole + "again\n", "{room}");
-            assert_eq!((outlet.lost(), dropped(&outlet)), (lost, vec![]), "{room}");
+            assert_eq!((writer.dropped(), dropped(&writer)), (lost, vec![]), "{room}");
         }
     }
 
@@ -459,36 +460,36 @@ mod tests {
         says(&other, "another\n");
         assert_eq!(disk.holds(), "a record\nanother\n");
         one.report_losses();
-        assert_eq!((one.lost(), other.lost()), (1, 0));
+        assert_eq!((one.dropped(), other.dropped()), (1, 0));
     }
 
     /// A line that was torn at the end is no line.
     #[test]
     fn what_stays_torn_at_the_end_is_lost() {
         let disk = Disk::default();
-        let outlet = LogWriter::start("test", Sink::new(disk.clone())).expect("a thread");
+        let writer = LogWriter::start("test", Sink::new(disk.clone())).expect("a thread");
         disk.frees(6);
-        says(&outlet, "one\ntwo\nthree\n");
-        assert_eq!(outlet.lost(), 1);
-        outlet.report_losses();
-        outlet.report_losses();
-        assert_eq!((outlet.lost(), disk.holds().as_str()), (2, "one\ntw"));
+        says(&writer, "one\ntwo\nthree\n");
+        assert_eq!(writer.dropped(), 1);
+        writer.report_losses();
+        writer.report_losses();
+        assert_eq!((writer.dropped(), disk.holds().as_str()), (2, "one\ntw"));
     }
 
     /// Each cause has its count.
     #[test]
     fn lines_are_counted_by_the_cause_of_their_loss() {
-        let (outlet, permit, _output) = gate();
+        let (writer, permit, _output) = gate();
         for error in [libc::EPIPE, libc::ENOSPC, libc::EPIPE] {
-            outlet.try_write(b"lost\n");
+            writer.try_write(b"lost\n");
             permit.send(Err(io::Error::from_raw_os_error(error))).expect("the thread lives");
-            assert!(outlet.flush(Instant::now() + LATE));
+            assert!(writer.flush(Instant::now() + LATE));
         }
-        outlet.try_write(&b"x".repeat(QUEUE_BYTES));
-        outlet.try_write(&[b"x".repeat(QUEUE_BYTES), b"\n".to_vec()].concat());
+        writer.try_write(&b"x".repeat(QUEUE_BYTES));
+        writer.try_write(&[b"x".repeat(QUEUE_BYTES), b"\n".to_vec()].concat());
         let cause = |error| io::Error::from_raw_os_error(error).to_string();
         assert_eq!(
-            dropped(&outlet),
+            dropped(&writer),
             [(cause(libc::EPIPE), 2), (cause(libc::ENOSPC), 1), (SLOW.to_owned(), 1)]
         );
     }
