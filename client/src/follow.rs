@@ -80,10 +80,10 @@ fn follow(server: &Server, json: bool, last: u64) -> Result<(), Failure> {
         show_records(server, json, last)?;
     }
     let style = TableStyle::of_stdout();
-    let mut sessions = Reconnect::begun(server);
+    let mut reconnect = Reconnect::new(server);
     loop {
         let Err(ended) = events(server, &mut session, json, style) else { return Ok(()) };
-        session = sessions.again(ended, subscribed)?;
+        session = reconnect.reconnect(ended, subscribed)?;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Trying again to reach a server that is not there: until `--wait` is over, and after a restart.
+//! Trying on_retry to reach a server that is not there: until `--wait` is over, and after a restart.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::session::{Server, Session};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause between two attempts.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
-/// How long a session has to last for the pauses to be short again: a server that takes every session and ends
+/// How long a session has to last for the pauses to be short on_retry: a server that takes every session and ends
 /// it at once is not asked without a pause.
 const STEADY_SESSION: Duration = Duration::from_secs(10);
 
@@ -87,16 +87,16 @@ impl Attempts {
     pub fn run<T>(
         &mut self,
         mut last: Failure,
-        again: impl FnOnce(&Failure),
+        on_retry: impl FnOnce(&Failure),
         mut attempt: impl FnMut(Duration) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let mut again = Some(again);
+        let mut on_retry = Some(on_retry);
         while let Some(pause) = self.next() {
-            if let Some(again) = again.take() {
-                again(&last);
+            if let Some(on_retry) = on_retry.take() {
+                on_retry(&last);
             }
             thread::sleep(pause);
-            match attempt(self.time_for_one()) {
+            match attempt(self.attempt_timeout()) {
                 Err(failure) if failure.is_absence() => last = failure,
                 done => return done,
             }
@@ -105,7 +105,7 @@ impl Attempts {
     }
 
     /// How long one of them may take.
-    fn time_for_one(&self) -> Duration {
+    fn attempt_timeout(&self) -> Duration {
         self.deadline.map_or(Duration::MAX, |deadline| {
             deadline.saturating_duration_since(Instant::now()).max(MIN_ATTEMPT)
         })
@@ -118,7 +118,7 @@ impl Attempts {
 }
 
 impl Server {
-    /// Connects and logs in. While the server is not there, tries again for as long as the call is to wait.
+    /// Connects and logs in. While the server is not there, tries on_retry for as long as the call is to wait.
     ///
     /// # Errors
     /// Those of [`Server::log_in_once`], of the last attempt.
@@ -127,12 +127,12 @@ impl Server {
             return self.log_in_once(Duration::MAX);
         };
         let mut attempts = Attempts::new(Backoff::default(), Some(wait));
-        match self.log_in_once(attempts.time_for_one()) {
+        match self.log_in_once(attempts.attempt_timeout()) {
             Err(failure) if failure.is_absence() => {
-                let again = |failure: &Failure| {
+                let on_retry = |failure: &Failure| {
                     self.output.eprint_unless_quiet(&format_args!("{failure}; trying again"));
                 };
-                attempts.run(failure, again, |time| self.log_in_once(time))
+                attempts.run(failure, on_retry, |time| self.log_in_once(time))
             }
             done => done,
         }
@@ -149,7 +149,7 @@ pub struct Reconnect<'a> {
 
 impl<'a> Reconnect<'a> {
     /// A session has begun.
-    pub fn begun(server: &'a Server) -> Self {
+    pub fn new(server: &'a Server) -> Self {
         Reconnect { server, backoff: Backoff::default(), since: Instant::now() }
     }
 
@@ -158,7 +158,7 @@ impl<'a> Reconnect<'a> {
     /// # Errors
     /// Why the session has ended, if that is no matter of waiting or there is no more time; else why the next one
     /// cannot begin.
-    pub fn again<T>(
+    pub fn reconnect<T>(
         &mut self,
         ended: Failure,
         mut begin: impl FnMut(Session) -> Result<T, Failure>,
@@ -169,10 +169,10 @@ impl<'a> Reconnect<'a> {
             return Err(ended);
         };
         let output = &self.server.output;
-        let again =
+        let on_retry =
             |ended: &Failure| output.eprint_line(&format_args!("{ended}; connecting again"));
         let begin = |time| self.server.log_in_once(time).and_then(&mut begin);
-        let begun = attempts.run(ended, again, begin)?;
+        let begun = attempts.run(ended, on_retry, begin)?;
         self.backoff = attempts.into_backoff();
         self.since = Instant::now();
         output.eprint_unless_quiet(&"Connected again");

@@ -23,13 +23,13 @@ pub enum Action {
     /// The end.
     Quit,
     /// The program stopped, until it is continued.
-    Stop,
+    Suspend,
     /// All of the screen drawn anew.
     Redraw,
     /// A screen that stands still, or moves again.
     Pause,
     /// A connection cut.
-    Cut(ConnectionId),
+    Kill(ConnectionId),
 }
 
 /// What is being asked.
@@ -41,9 +41,9 @@ pub enum Prompt {
     /// Nothing; all keys are told.
     Help,
     /// Which connection is to be cut; what has been typed.
-    Which(String),
+    KillWhich(String),
     /// Whether this is the one.
-    Sure(Box<ConnectionInfo>),
+    ConfirmKill(Box<ConnectionInfo>),
 }
 
 /// The state of the dialogue.
@@ -82,7 +82,7 @@ impl Dialog {
     ) -> Action {
         match key {
             // Neither has to do with what is being asked.
-            KeyPress::Stop => return Action::Stop,
+            KeyPress::Stop => return Action::Suspend,
             KeyPress::Redraw => return Action::Redraw,
             _ => {}
         }
@@ -99,11 +99,11 @@ impl Dialog {
                 Action::Nothing
             }
             (Prompt::None, key) => self.command(key),
-            (Prompt::Which(typed), key) => self.typing(typed, key, now, find),
-            (Prompt::Sure(connection), KeyPress::Char('y' | 'Y')) => {
-                ConnectionId::parse(connection.id.as_bytes()).map_or(Action::Nothing, Action::Cut)
+            (Prompt::KillWhich(typed), key) => self.typing(typed, key, now, find),
+            (Prompt::ConfirmKill(connection), KeyPress::Char('y' | 'Y')) => {
+                ConnectionId::parse(connection.id.as_bytes()).map_or(Action::Nothing, Action::Kill)
             }
-            (Prompt::Sure(_), KeyPress::Char('n' | 'N')) => Action::Nothing,
+            (Prompt::ConfirmKill(_), KeyPress::Char('n' | 'N')) => Action::Nothing,
             (prompt, _) => {
                 self.prompt = prompt;
                 Action::Nothing
@@ -115,7 +115,7 @@ impl Dialog {
         match key {
             KeyPress::Char('q') => Action::Quit,
             KeyPress::Char('p') => Action::Pause,
-            KeyPress::Char('k') => self.ask(Prompt::Which(String::new())),
+            KeyPress::Char('k') => self.ask(Prompt::KillWhich(String::new())),
             KeyPress::Char('?' | 'h') => self.ask(Prompt::Help),
             _ => Action::Nothing,
         }
@@ -136,7 +136,7 @@ impl Dialog {
         match key {
             KeyPress::Enter => {
                 match find(&typed) {
-                    Some(connection) => self.prompt = Prompt::Sure(Box::new(connection)),
+                    Some(connection) => self.prompt = Prompt::ConfirmKill(Box::new(connection)),
                     None if typed.is_empty() => {}
                     None => self.say(format!("There is no connection {typed}"), now),
                 }
@@ -148,7 +148,7 @@ impl Dialog {
             }
             _ => {}
         }
-        self.prompt = Prompt::Which(typed);
+        self.prompt = Prompt::KillWhich(typed);
         Action::Nothing
     }
 }
@@ -180,10 +180,10 @@ mod tests {
         let id = ConnectionId { slot: 17, generation: 3 };
         let mut keys = Dialog::default();
         assert_eq!(press(&mut keys, "k18<7x.3"), Action::Nothing);
-        assert_eq!(keys.prompt, Prompt::Which("17.3".into()));
+        assert_eq!(keys.prompt, Prompt::KillWhich("17.3".into()));
         assert_eq!(press(&mut keys, "\nx\n"), Action::Nothing);
-        assert!(matches!(&keys.prompt, Prompt::Sure(connection) if connection.id == "17.3"));
-        assert_eq!(press(&mut keys, "y"), Action::Cut(id));
+        assert!(matches!(&keys.prompt, Prompt::ConfirmKill(connection) if connection.id == "17.3"));
+        assert_eq!(press(&mut keys, "y"), Action::Kill(id));
         for typed in ["k17.3\nny", "k17.3\n!y", "k17.3!y", "k\ny", "ky"] {
             let mut keys = Dialog::default();
             assert_eq!(press(&mut keys, typed), Action::Nothing, "{typed:?}");
@@ -201,7 +201,7 @@ mod tests {
         press(&mut keys, "x");
         assert_eq!(keys.message(), None);
         press(&mut keys, &format!("k{}", "1".repeat(99)));
-        assert_eq!(keys.prompt, Prompt::Which("1".repeat(MAX_ID_CHARS)));
+        assert_eq!(keys.prompt, Prompt::KillWhich("1".repeat(MAX_ID_CHARS)));
     }
 
     #[test]
@@ -233,7 +233,7 @@ mod tests {
         press(&mut keys, "-+++-k17");
         assert_eq!(keys.skipped, 2);
         press(&mut keys, "+.3");
-        assert_eq!((keys.skipped, keys.prompt), (3, Prompt::Which("17.3".into())));
+        assert_eq!((keys.skipped, keys.prompt), (3, Prompt::KillWhich("17.3".into())));
     }
 
     #[test]

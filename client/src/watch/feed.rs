@@ -24,14 +24,14 @@ use crate::render;
 use crate::retry::{Attempts, Backoff};
 use crate::session::{Server, Session};
 
-/// Update that wait for the screen. A thread whose news find no room waits, and lets the server wait.
+/// Update that wait for the screen. A thread whose news find no room taken, and lets the server wait.
 const QUEUED_UPDATES: usize = 256;
 /// Orders that wait for the server.
 const QUEUED_KILLS: usize = 4;
 /// Octets of a list of connections: of as many as are kept, if their lines are as long as most are.
 const LIST_LIMIT_BYTES: usize = 48 << 20;
 /// Records of the access log to begin with.
-const FIRST_RECORDS: u64 = 100;
+const INITIAL_RECORDS: u64 = 100;
 
 /// What has been learnt.
 pub enum Update {
@@ -84,8 +84,8 @@ impl UpdateSender {
 pub struct SnapshotPermit(Arc<AtomicBool>);
 
 impl SnapshotPermit {
-    fn begin(waits: &Arc<AtomicBool>) -> Option<Self> {
-        (!waits.swap(true, Ordering::AcqRel)).then(|| SnapshotPermit(Arc::clone(waits)))
+    fn begin(taken: &Arc<AtomicBool>) -> Option<Self> {
+        (!taken.swap(true, Ordering::AcqRel)).then(|| SnapshotPermit(Arc::clone(taken)))
     }
 }
 
@@ -97,7 +97,7 @@ impl Drop for SnapshotPermit {
 
 /// Both sessions. When they are dropped, their connections end, and so do their threads.
 struct SessionPair {
-    orders: SyncSender<ConnectionId>,
+    kills: SyncSender<ConnectionId>,
     threads: [JoinHandle<()>; 2],
     closers: [Closer; 2],
 }
@@ -107,24 +107,26 @@ impl SessionPair {
     fn begin(
         log_in: impl Fn() -> Result<Session, Failure>,
         interval: Duration,
-        news_sender: &UpdateSender,
+        updates: &UpdateSender,
     ) -> Result<(Self, Vec<LogLine>), Failure> {
-        let mut asking = log_in()?;
-        require_1_1(&mut asking)?;
-        let mut hearing = log_in()?;
-        let records = records(&mut hearing)?;
+        let mut poller = log_in()?;
+        require_1_1(&mut poller)?;
+        let mut subscriber = log_in()?;
+        let records = records(&mut subscriber)?;
         let topics = Topics::default().with(Topic::Connections).with(Topic::Logs);
-        hearing.command(&Command::Subscribe(topics, Duration::from_secs(1)))?;
+        subscriber.command(&Command::Subscribe(topics, Duration::from_secs(1)))?;
         // What ends from now on is told of.
-        let records = news::finished(records, &connections(&mut asking)?);
-        let closers = [asking.closer()?, hearing.closer()?];
-        let (orders, orders_receiver) = sync_channel(QUEUED_KILLS);
-        let asked = news_sender.clone();
-        let asking =
-            spawn(move || over(ask(&mut asking, interval, &orders_receiver, &asked), &asked))?;
-        let heard = news_sender.clone();
-        let hearing = spawn(move || over(hear(&mut hearing, &heard), &heard))?;
-        Ok((SessionPair { orders, threads: [asking, hearing], closers }, records))
+        let records = news::finished(records, &connections(&mut poller)?);
+        let closers = [poller.closer()?, subscriber.closer()?];
+        let (kills, kills_receiver) = sync_channel(QUEUED_KILLS);
+        let asked = updates.clone();
+        let poller = spawn(move || {
+            report_end(poll_server(&mut poller, interval, &kills_receiver, &asked), &asked)
+        })?;
+        let heard = updates.clone();
+        let subscriber =
+            spawn(move || report_end(receive_events(&mut subscriber, &heard), &heard))?;
+        Ok((SessionPair { kills, threads: [poller, subscriber], closers }, records))
     }
 }
 
@@ -162,8 +164,8 @@ impl Feed {
     /// If the server is not there, speaks METP/1.0 only, or the account may not ask.
     pub fn open(server: &Server, interval: Duration) -> Result<(Self, Vec<LogLine>), Failure> {
         let (channel, receiver) = sync_channel(QUEUED_UPDATES);
-        let news_sender = UpdateSender { channel: channel.clone(), sessions: Some(0) };
-        let (sessions, records) = SessionPair::begin(|| server.log_in(), interval, &news_sender)?;
+        let updates = UpdateSender { channel: channel.clone(), sessions: Some(0) };
+        let (sessions, records) = SessionPair::begin(|| server.log_in(), interval, &updates)?;
         let feed = Feed {
             server: server.clone(),
             interval,
@@ -181,12 +183,12 @@ impl Feed {
     ///
     /// # Errors
     /// If there can be no thread for it.
-    pub fn listen(&self, terminal: File) -> Result<(), Failure> {
-        let news_sender = UpdateSender { channel: self.channel.clone(), sessions: None };
+    pub fn read_keys(&self, terminal: File) -> Result<(), Failure> {
+        let updates = UpdateSender { channel: self.channel.clone(), sessions: None };
         spawn(move || {
-            if input::read_keys(terminal, |key| news_sender.send(Update::Key(key))) {
+            if input::read_keys(terminal, |key| updates.send(Update::Key(key))) {
                 // Nobody may listen any more.
-                news_sender.send(Update::TerminalGone);
+                updates.send(Update::TerminalGone);
             }
         })
         .map(drop)
@@ -196,8 +198,8 @@ impl Feed {
     ///
     /// # Errors
     /// If there cannot be any more.
-    pub fn wait(&self, patience: Duration) -> Result<Option<Update>, Failure> {
-        match self.receiver.recv_timeout(patience) {
+    pub fn wait(&self, timeout: Duration) -> Result<Option<Update>, Failure> {
+        match self.receiver.recv_timeout(timeout) {
             Ok(message) => return Ok(self.current(message)),
             Err(_) if !self.is_over() => return Ok(None),
             Err(_) => {}
@@ -229,13 +231,13 @@ impl Feed {
         }
     }
 
-    /// Asks for the end of a connection; [`Update::KillResult`] tells what comes of it. `false` if too many orders
+    /// Asks for the end of a connection; [`Update::KillResult`] tells what comes of it. `false` if too many kills
     /// wait already, or the server is away.
-    pub fn cut(&self, id: ConnectionId) -> bool {
+    pub fn kill(&self, id: ConnectionId) -> bool {
         match &self.source {
             // If the thread is gone, its news tell why.
             Source::SessionPair(sessions) => {
-                !matches!(sessions.orders.try_send(id), Err(TrySendError::Full(_)))
+                !matches!(sessions.kills.try_send(id), Err(TrySendError::Full(_)))
             }
             Source::Attempts(_) => false,
         }
@@ -244,25 +246,24 @@ impl Feed {
     /// The sessions have ended. Tries to reach the server again, until [`Update::Reconnected`].
     ///
     /// # Errors
-    /// Why they have ended, if that is no matter of waiting.
-    pub fn reach_again(&mut self, ended: Failure) -> Result<(), Failure> {
+    /// Why they have ended, if that is no matter of permit.
+    pub fn reconnect(&mut self, ended: Failure) -> Result<(), Failure> {
         let backoff = std::mem::take(&mut self.backoff);
         let lasted = self.since.elapsed();
         let Some(mut attempts) = Attempts::after(&self.server, &ended, backoff, lasted) else {
             return Err(ended);
         };
         self.number = self.number.saturating_add(1);
-        let news_sender =
-            UpdateSender { channel: self.channel.clone(), sessions: Some(self.number) };
+        let updates = UpdateSender { channel: self.channel.clone(), sessions: Some(self.number) };
         let (server, interval) = (self.server.clone(), self.interval);
         let thread = spawn(move || {
             let begun = attempts.run(
                 ended,
                 |_| (),
-                |time| SessionPair::begin(|| server.log_in_once(time), interval, &news_sender),
+                |time| SessionPair::begin(|| server.log_in_once(time), interval, &updates),
             );
             // Nobody may listen any more.
-            news_sender.send(match begun {
+            updates.send(match begun {
                 Ok((sessions, records)) => {
                     let backoff = attempts.into_backoff();
                     Update::Reconnected(Box::new(Reconnected { sessions, backoff, records }))
@@ -276,7 +277,7 @@ impl Feed {
     }
 
     /// Takes the sessions with a server that is back. Returns the newest lines of its access log that are over.
-    pub fn take(&mut self, back: Reconnected) -> Vec<LogLine> {
+    pub fn resume(&mut self, back: Reconnected) -> Vec<LogLine> {
         let Reconnected { sessions, backoff, records } = back;
         self.source = Source::SessionPair(sessions);
         self.backoff = backoff;
@@ -291,45 +292,45 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure
 }
 
 /// Tells why there are no more news, unless nobody listens any more.
-fn over(ended: Result<(), Failure>, news: &UpdateSender) {
+fn report_end(ended: Result<(), Failure>, updates: &UpdateSender) {
     if let Err(failure) = ended {
-        news.send(Update::Ended(failure));
+        updates.send(Update::Ended(failure));
     }
 }
 
 /// Hears of events. Ends when nobody listens.
-fn hear(session: &mut Session, news: &UpdateSender) -> Result<(), Failure> {
+fn receive_events(session: &mut Session, updates: &UpdateSender) -> Result<(), Failure> {
     loop {
         let (topic, fields) = session.next_event()?;
         if let Some(event) = WatchEvent::parse(&topic, &fields)
-            && !news.send(Update::Event(event))
+            && !updates.send(Update::Event(event))
         {
             return Ok(());
         }
     }
 }
 
-/// Looks at the server at each interval, and gives orders in between. Ends when nobody listens.
-fn ask(
+/// Looks at the server at each interval, and gives kills in between. Ends when nobody listens.
+fn poll_server(
     session: &mut Session,
     interval: Duration,
-    orders: &Receiver<ConnectionId>,
-    news: &UpdateSender,
+    kills: &Receiver<ConnectionId>,
+    updates: &UpdateSender,
 ) -> Result<(), Failure> {
     let mut pace = Pace::new(interval, Instant::now());
-    let waits = Arc::default();
+    let taken = Arc::default();
     loop {
-        if let Some(waiting) = SnapshotPermit::begin(&waits)
-            && !news.send(Update::Snapshot(look(session)?, waiting))
+        if let Some(permit) = SnapshotPermit::begin(&taken)
+            && !updates.send(Update::Snapshot(take_snapshot(session)?, permit))
         {
             return Ok(());
         }
         pace.next(Instant::now());
         while let Some(left) = pace.left(Instant::now()) {
-            match orders.recv_timeout(left.min(KEEPALIVE)) {
+            match kills.recv_timeout(left.min(KEEPALIVE)) {
                 Ok(id) => {
-                    let answer = cut(session, id)?;
-                    if !news.send(Update::KillResult(answer)) {
+                    let answer = kill(session, id)?;
+                    if !updates.send(Update::KillResult(answer)) {
                         return Ok(());
                     }
                 }
@@ -344,8 +345,8 @@ fn ask(
     }
 }
 
-fn look(session: &mut Session) -> Result<Snapshot, Failure> {
-    let totals = Totals::ask(session)?;
+fn take_snapshot(session: &mut Session) -> Result<Snapshot, Failure> {
+    let totals = Totals::query(session)?;
     let at = Instant::now();
     let mut status = ServerStatus::default();
     session.query(&Command::Info)?.lines.iter().for_each(|line| status.take(line));
@@ -368,7 +369,7 @@ fn connections(session: &mut Session) -> Result<Vec<ConnectionInfo>, Failure> {
 }
 
 /// What there is to say of it: that it is done, or why it is not.
-fn cut(session: &mut Session, id: ConnectionId) -> Result<String, Failure> {
+fn kill(session: &mut Session, id: ConnectionId) -> Result<String, Failure> {
     match session.command(&Command::Kill(id)) {
         Ok(_) => Ok(format!("Cut {id}")),
         Err(Failure::Refused(answer)) => Ok(format!("{id} has not been cut: {answer}")),
@@ -377,12 +378,12 @@ fn cut(session: &mut Session, id: ConnectionId) -> Result<String, Failure> {
 }
 
 fn records(session: &mut Session) -> Result<Vec<LogRecord>, Failure> {
-    let selection = LogSelection { last: Some(FIRST_RECORDS), user: None };
+    let selection = LogSelection { last: Some(INITIAL_RECORDS), user: None };
     session.command(&Command::GetLogs(selection))?;
     let mut lines = Vec::new();
     session.read_body(|line| {
         lines.push(LogRecord::parse(line));
-        if lines.len() as u64 > FIRST_RECORDS {
+        if lines.len() as u64 > INITIAL_RECORDS {
             return Err(Failure::Broken("The server tells more than it was asked".to_owned()));
         }
         Ok(())
@@ -396,10 +397,10 @@ mod tests {
 
     #[test]
     fn one_look_waits_at_a_time() {
-        let waits = Arc::default();
-        let first = SnapshotPermit::begin(&waits);
-        assert!(first.is_some() && SnapshotPermit::begin(&waits).is_none());
+        let taken = Arc::default();
+        let first = SnapshotPermit::begin(&taken);
+        assert!(first.is_some() && SnapshotPermit::begin(&taken).is_none());
         drop(first);
-        assert!(SnapshotPermit::begin(&waits).is_some());
+        assert!(SnapshotPermit::begin(&taken).is_some());
     }
 }

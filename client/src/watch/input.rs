@@ -132,12 +132,12 @@ impl Signals {
     }
 
     /// Whether the end is asked for.
-    pub fn end(&self) -> bool {
+    pub fn end_requested(&self) -> bool {
         self.end.load(Ordering::Relaxed) != 0
     }
 
     /// Whether the program has been asked to stop since this was asked last.
-    pub fn stop(&self) -> bool {
+    pub fn stop_requested(&self) -> bool {
         self.stop.swap(false, Ordering::Relaxed)
     }
 
@@ -152,7 +152,7 @@ impl Signals {
     }
 
     /// Ends the program by the signal that was caught, as if it had not been.
-    pub fn obey(&self) {
+    pub fn raise(&self) {
         if let Ok(signal @ 1..) = i32::try_from(self.end.load(Ordering::Relaxed)) {
             // The program ends by itself if this does not end it.
             let _ = low_level::emulate_default_handler(signal);

@@ -6,7 +6,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::widgets::{Block, Clear, Padding, Paragraph, Widget};
 
-/// RowHeights that the plots take with their bars, at least and at most.
+/// RowHeights that the charts take with their bars, at least and at most.
 const CHART_ROWS: (u16, u16) = (7, 16);
 /// Below this height there are none but their names and what they are now.
 const BARS_MIN_HEIGHT: u16 = 18;
@@ -16,10 +16,10 @@ const TABLE_MIN_ROWS: u16 = 2;
 /// RowHeights from above to below, between header and footer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowHeights {
-    /// For the plots.
-    pub plots: u16,
+    /// For the charts.
+    pub charts: u16,
     /// For users and destinations.
-    pub parties: u16,
+    pub top: u16,
     /// For the connections.
     pub connections: u16,
     /// For the access log.
@@ -29,21 +29,16 @@ pub struct RowHeights {
 /// Shares so many rows out.
 pub fn row_heights(height: u16) -> RowHeights {
     let (least, most) = CHART_ROWS;
-    let plots = match height {
+    let charts = match height {
         BARS_MIN_HEIGHT.. => (height.saturating_mul(3) / 8).clamp(least, most),
         TABLE_MIN_ROWS => 0,
         _ => height.min(1),
     };
-    let left = height.saturating_sub(plots);
+    let left = height.saturating_sub(charts);
     let share = (left / 10 * 3).saturating_add(left % 10 * 3 / 10).max(TABLE_MIN_ROWS);
-    let parties = if left >= 2 * TABLE_MIN_ROWS { share } else { 0 };
+    let top = if left >= 2 * TABLE_MIN_ROWS { share } else { 0 };
     let log = if left >= 3 * TABLE_MIN_ROWS { share } else { 0 };
-    RowHeights {
-        plots,
-        parties,
-        connections: left.saturating_sub(parties).saturating_sub(log),
-        log,
-    }
+    RowHeights { charts, top, connections: left.saturating_sub(top).saturating_sub(log), log }
 }
 
 const HELP_TEXT: &str = "q, Ctrl-C   quit\n\
@@ -82,7 +77,7 @@ mod tests {
 
     #[test]
     fn all_rows_are_shared_out() {
-        for (height, plots, parties, connections, log) in [
+        for (height, charts, top, connections, log) in [
             (0, 0, 0, 0, 0),
             (1, 1, 0, 0, 0),
             (2, 0, 0, 2, 0),
@@ -96,7 +91,7 @@ mod tests {
         ] {
             assert_eq!(
                 row_heights(height),
-                RowHeights { plots, parties, connections, log },
+                RowHeights { charts, top, connections, log },
                 "{height}"
             );
         }
@@ -105,9 +100,9 @@ mod tests {
     #[test]
     fn a_table_has_room_for_a_row() {
         for height in 0..u16::MAX {
-            let RowHeights { plots, parties, connections, log } = row_heights(height);
-            assert_eq!(plots + parties + connections + log, height);
-            assert!(![parties, connections, log].contains(&1), "{height}");
+            let RowHeights { charts, top, connections, log } = row_heights(height);
+            assert_eq!(charts + top + connections + log, height);
+            assert!(![top, connections, log].contains(&1), "{height}");
         }
     }
 

@@ -24,7 +24,7 @@ const EVENT_DELAY: Duration = Duration::from_secs(1);
 /// A connection, and how fast it is.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// The connection at the last look.
+    /// The connection at the last snapshot.
     pub connection: ConnectionInfo,
     /// Since the look before; since its start if there was none.
     pub speed: Speed,
@@ -43,10 +43,10 @@ pub struct Model {
     listed: usize,
     /// Their ids, the busiest first; some may not be open any more.
     order: Vec<String>,
-    gone: Tombstones,
+    tombstones: Tombstones,
     users: Vec<TopEntry>,
     destinations: Vec<TopEntry>,
-    /// What connections moved that have ended since the last look.
+    /// What connections moved that have ended since the last snapshot.
     ended_by_user: TopList,
     ended_by_destination: TopList,
     log: VecDeque<LogLine>,
@@ -58,7 +58,7 @@ impl Model {
         self.last.map(|_| &self.status)
     }
 
-    /// How many SOCKS connections were open at the last look.
+    /// How many SOCKS connections were open at the last snapshot.
     pub fn connections(&self) -> u64 {
         self.connections
     }
@@ -99,7 +99,7 @@ impl Model {
     }
 
     /// Adds a line of the access log.
-    pub fn log_line(&mut self, line: LogLine) {
+    pub fn add_log_line(&mut self, line: LogLine) {
         if self.log.len() >= MAX_ROWS {
             self.log.pop_front();
         }
@@ -107,11 +107,11 @@ impl Model {
     }
 
     /// Takes an event that was heard of `now`.
-    pub fn event(&mut self, event: WatchEvent, now: Instant) {
+    pub fn apply_event(&mut self, event: WatchEvent, now: Instant) {
         match event {
             WatchEvent::Opened(connection) => self.opened(connection),
             WatchEvent::Closed(connection, duration) => self.closed(connection, duration, now),
-            WatchEvent::Logged(line) => self.log_line(line),
+            WatchEvent::Logged(line) => self.add_log_line(line),
         }
     }
 
@@ -133,7 +133,7 @@ impl Model {
     fn closed(&mut self, connection: ConnectionInfo, duration: Duration, now: Instant) {
         let ConnectionInfo { id, user, destination, bytes, .. } = connection;
         let row = self.open.remove(&id);
-        let counted = row.map(|row| row.connection.bytes).or_else(|| self.gone.counted(&id));
+        let counted = row.map(|row| row.connection.bytes).or_else(|| self.tombstones.counted(&id));
         let is_new = self.last.is_some_and(|(at, _)| {
             duration <= now.saturating_duration_since(at).saturating_add(EVENT_DELAY)
         });
@@ -143,38 +143,38 @@ impl Model {
             self.ended_by_user.add_closed(&user, moved);
             self.ended_by_destination.add_closed(&destination, moved);
         }
-        self.gone.remember(id, bytes, true, now);
+        self.tombstones.remember(id, bytes, true, now);
     }
 
     /// Takes a look at the server.
-    pub fn look(&mut self, look: Snapshot) {
-        let before = self.last.replace((look.at, look.bytes));
-        let period = before.map(|(at, _)| look.at.saturating_duration_since(at));
-        self.connections = look.connections;
-        self.status = look.status;
+    pub fn apply_snapshot(&mut self, snapshot: Snapshot) {
+        let before = self.last.replace((snapshot.at, snapshot.bytes));
+        let period = before.map(|(at, _)| snapshot.at.saturating_duration_since(at));
+        self.connections = snapshot.connections;
+        self.status = snapshot.status;
         if let (Some((since, bytes)), Some(period)) = (before, period) {
-            let moved = look.bytes.since(bytes);
+            let moved = snapshot.bytes.since(bytes);
             let figures = Figures {
                 up: per_second(moved.up, period),
                 down: per_second(moved.down, period),
-                connections: look.connections,
+                connections: snapshot.connections,
             };
-            self.history.push(Sample { since, until: look.at, figures });
+            self.history.push(Sample { since, until: snapshot.at, figures });
         } else {
-            let connections = look.connections;
+            let connections = snapshot.connections;
             self.history.raise_peak(Figures { connections, ..Figures::default() });
         }
-        self.list(look.list, period, look.at);
+        self.apply_list(snapshot.list, period, snapshot.at);
     }
 
     /// Takes the list of connections. Before there is a period, nobody knows how fast they are.
-    fn list(&mut self, list: Vec<ConnectionInfo>, period: Option<Duration>, now: Instant) {
+    fn apply_list(&mut self, list: Vec<ConnectionInfo>, period: Option<Duration>, now: Instant) {
         let mut users = mem::take(&mut self.ended_by_user);
         let mut destinations = mem::take(&mut self.ended_by_destination);
         let mut before = mem::take(&mut self.open);
         for connection in list {
             // The list is older than the event that told of the end.
-            if self.gone.has_closed(&connection.id) {
+            if self.tombstones.has_closed(&connection.id) {
                 continue;
             }
             let bytes = connection.bytes;
@@ -182,7 +182,7 @@ impl Model {
             let speed = row.as_ref().map(|row| row.speed).unwrap_or_default();
             let counted = row
                 .map(|row| row.connection.bytes)
-                .or_else(|| self.gone.counted(&connection.id))
+                .or_else(|| self.tombstones.counted(&connection.id))
                 .unwrap_or_default();
             let moved = if period.is_some() { bytes.since(counted) } else { Bytes::default() };
             users.add_open(&connection.user, moved, bytes.total());
@@ -191,14 +191,14 @@ impl Model {
                 Some(period) if connection.age.is_zero() || connection.age >= period => {
                     speed.after(moved, period)
                 }
-                // Nothing but its average is known of one that is younger than the last look.
+                // Nothing but its average is known of one that is younger than the last snapshot.
                 _ => speed.after(bytes, connection.age),
             };
             self.open.insert(connection.id.clone(), Row { connection, speed });
         }
         self.listed = self.open.len();
         for (id, row) in before {
-            self.gone.remember(id, row.connection.bytes, false, now);
+            self.tombstones.remember(id, row.connection.bytes, false, now);
         }
         self.users = users.ranking(period.unwrap_or_default(), MAX_ROWS);
         self.destinations = destinations.ranking(period.unwrap_or_default(), MAX_ROWS);
@@ -226,13 +226,13 @@ pub struct Freeze {
 
 impl Freeze {
     /// Forgets what is known, but for these lines of the log: the server is another one, or has just been reached.
-    pub fn begin(&mut self, log: Vec<LogLine>) {
+    pub fn reset(&mut self, log: Vec<LogLine>) {
         self.live = Model::default();
-        log.into_iter().for_each(|line| self.live.log_line(line));
+        log.into_iter().for_each(|line| self.live.add_log_line(line));
     }
 
     /// What is seen.
-    pub fn seen(&self) -> &Model {
+    pub fn shown(&self) -> &Model {
         self.still.as_deref().unwrap_or(&self.live)
     }
 
@@ -242,18 +242,18 @@ impl Freeze {
     }
 
     /// Begins a pause, or ends it.
-    pub fn pause(&mut self) {
+    pub fn toggle_pause(&mut self) {
         self.paused = !self.paused;
-        self.stand();
+        self.update();
     }
 
     /// Has it stand still, or not any more, whether there is a pause or not.
     pub fn hold(&mut self, held: bool) {
         self.held = held;
-        self.stand();
+        self.update();
     }
 
-    fn stand(&mut self) {
+    fn update(&mut self) {
         if !self.paused && !self.held {
             self.still = None;
         } else if self.still.is_none() {

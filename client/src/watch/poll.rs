@@ -32,7 +32,7 @@ impl Totals {
     ///
     /// # Errors
     /// If the answer is missing or incomplete.
-    pub fn ask(session: &mut Session) -> Result<Self, Failure> {
+    pub fn query(session: &mut Session) -> Result<Self, Failure> {
         let answer = session.query(&Command::GetAllMetrics)?;
         let figure = |key| answer.figure(key);
         Ok(Totals {
@@ -64,8 +64,8 @@ pub fn lines(server: &Server, interval: Duration, out: &mut dyn Write) -> Result
 /// # Errors
 /// When the server ends or speaks METP/1.0 only, or the line cannot be written.
 pub fn json(server: &Server, interval: Duration, out: &mut dyn Write) -> Result<(), Failure> {
-    let able = |mut session| require_1_1(&mut session).map(|()| session);
-    every(server, interval, able, Totals::ask, |before, totals, period| {
+    let check = |mut session| require_1_1(&mut session).map(|()| session);
+    every(server, interval, check, Totals::query, |before, totals, period| {
         let rate = totals.bytes.since(before.bytes).per_second(period);
         let object = json!({
             "time": Timestamp::from(SystemTime::now()).to_string(),
@@ -81,37 +81,37 @@ pub fn json(server: &Server, interval: Duration, out: &mut dyn Write) -> Result<
 }
 
 /// Asks at each interval, and tells what was before, what is now, and the true time between them. After a restart
-/// of the server it begins anew. `able` makes sure that a session will do.
+/// of the server it begins anew. `check` makes sure that a session will do.
 fn every<T>(
     server: &Server,
     interval: Duration,
-    able: impl Fn(Session) -> Result<Session, Failure>,
+    check: impl Fn(Session) -> Result<Session, Failure>,
     ask: impl Fn(&mut Session) -> Result<T, Failure>,
-    mut tell: impl FnMut(T, &T, Duration) -> Result<(), Failure>,
+    mut print: impl FnMut(T, &T, Duration) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let begin = |session| {
-        let mut session = able(session)?;
+        let mut session = check(session)?;
         let before = ask(&mut session)?;
         Ok((session, before, Instant::now()))
     };
     let mut begun = begin(server.log_in()?)?;
-    let mut sessions = Reconnect::begun(server);
+    let mut reconnect = Reconnect::new(server);
     loop {
         let (mut session, before, since) = begun;
-        let ended = rounds(&mut session, interval, (before, since), &ask, &mut tell);
+        let ended = poll_session(&mut session, interval, (before, since), &ask, &mut print);
         let Err(ended) = ended else { return Ok(()) };
         drop(session);
-        begun = sessions.again(ended, begin)?;
+        begun = reconnect.reconnect(ended, begin)?;
     }
 }
 
 /// Asks for as long as the session lasts.
-fn rounds<T>(
+fn poll_session<T>(
     session: &mut Session,
     interval: Duration,
     (mut before, mut since): (T, Instant),
     ask: impl Fn(&mut Session) -> Result<T, Failure>,
-    mut tell: impl FnMut(T, &T, Duration) -> Result<(), Failure>,
+    mut print: impl FnMut(T, &T, Duration) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut pace = Pace::new(interval, since);
     loop {
@@ -125,7 +125,7 @@ fn rounds<T>(
         }
         let now = ask(session)?;
         let until = Instant::now();
-        tell(before, &now, until.saturating_duration_since(since))?;
+        print(before, &now, until.saturating_duration_since(since))?;
         (before, since) = (now, until);
     }
 }

@@ -53,18 +53,18 @@ impl TopList {
         if name == "-" {
             return; // It has not said yet who it is, or where it wants to go.
         }
-        let tally = match self.0.get_mut(name) {
-            Some(tally) => tally,
+        let sums = match self.0.get_mut(name) {
+            Some(sums) => sums,
             None => self.0.entry(name.to_owned()).or_default(),
         };
-        tally.connections = tally.connections.saturating_add(connections);
-        tally.moved = tally.moved.plus(moved);
-        tally.total = tally.total.saturating_add(total);
+        sums.connections = sums.connections.saturating_add(connections);
+        sums.moved = sums.moved.plus(moved);
+        sums.total = sums.total.saturating_add(total);
     }
 
     /// The names with their rates, the fastest first; those that are as fast by what they have moved.
     pub fn ranking(self, period: Duration, most: usize) -> Vec<TopEntry> {
-        let mut parties: Vec<TopEntry> = self
+        let mut entries: Vec<TopEntry> = self
             .0
             .into_iter()
             .map(|(name, Sums { connections, moved, total })| TopEntry {
@@ -74,12 +74,12 @@ impl TopList {
                 total,
             })
             .collect();
-        parties.sort_unstable_by(|a, b| {
-            let key = |party: &TopEntry| Reverse((party.rate.total(), party.total));
+        entries.sort_unstable_by(|a, b| {
+            let key = |entry: &TopEntry| Reverse((entry.rate.total(), entry.total));
             key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
         });
-        parties.truncate(most);
-        parties
+        entries.truncate(most);
+        entries
     }
 }
 
@@ -125,16 +125,16 @@ mod tests {
 
     #[test]
     fn the_fastest_come_first_then_those_that_moved_most() {
-        let mut tallies = TopList::default();
-        tallies.add_open("amy", up(10), 10);
-        tallies.add_open("amy", up(10), 500);
-        tallies.add_closed("bob", up(50));
-        tallies.add_open("carl", up(0), 1000);
-        tallies.add_open("dora", up(0), 2000);
-        tallies.add_open("-", up(99), 99);
-        let ranking = tallies.ranking(Duration::from_secs(2), 10);
+        let mut list = TopList::default();
+        list.add_open("amy", up(10), 10);
+        list.add_open("amy", up(10), 500);
+        list.add_closed("bob", up(50));
+        list.add_open("carl", up(0), 1000);
+        list.add_open("dora", up(0), 2000);
+        list.add_open("-", up(99), 99);
+        let ranking = list.ranking(Duration::from_secs(2), 10);
         let shown =
-            |party: &TopEntry| (party.name.clone(), party.connections, party.rate.up, party.total);
+            |entry: &TopEntry| (entry.name.clone(), entry.connections, entry.rate.up, entry.total);
         assert_eq!(
             ranking.iter().map(shown).collect::<Vec<_>>(),
             [
@@ -148,14 +148,14 @@ mod tests {
 
     #[test]
     fn there_is_room_for_open_ones_only() {
-        let mut tallies = TopList::default();
+        let mut list = TopList::default();
         for index in 0..MAX_CLOSED_NAMES + 5 {
-            tallies.add_closed(&index.to_string(), up(1));
+            list.add_closed(&index.to_string(), up(1));
         }
-        assert_eq!(tallies.0.len(), MAX_CLOSED_NAMES);
-        tallies.add_closed("0", up(9));
-        tallies.add_open("new", up(50), 50);
-        let first = tallies.ranking(Duration::from_secs(1), 2);
+        assert_eq!(list.0.len(), MAX_CLOSED_NAMES);
+        list.add_closed("0", up(9));
+        list.add_open("new", up(50), 50);
+        let first = list.ranking(Duration::from_secs(1), 2);
         assert_eq!((first[0].name.as_str(), first[1].rate.up), ("new", 10));
     }
 

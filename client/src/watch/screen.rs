@@ -36,8 +36,8 @@ pub fn has_screen() -> bool {
 pub fn screen(server: &Server, interval: Duration) -> Result<(), Failure> {
     let (feed, records) = Feed::open(server, interval)?;
     let mut freeze = Freeze::default();
-    freeze.begin(records);
-    let place = WatchConfig {
+    freeze.reset(records);
+    let config = WatchConfig {
         server: render::endpoint(&server.host, server.port),
         user: Escaped(&server.name).to_string(),
         interval,
@@ -47,12 +47,12 @@ pub fn screen(server: &Server, interval: Duration) -> Result<(), Failure> {
     let no_screen = |error| Failure::Usage(format!("-w: no use of the terminal: {error}"));
     let signals = Signals::catch().map_err(no_screen)?;
     let keyboard = input::open_terminal().map_err(no_screen)?;
-    let mut terminal_guard = TerminalGuard::enter().map_err(no_screen)?;
-    feed.listen(keyboard)?;
-    let mut app = App { feed, freeze, keys: Dialog::default(), away: None };
-    let ended = app.run(&mut terminal_guard, &signals, &place);
-    drop(terminal_guard);
-    signals.obey();
+    let mut guard = TerminalGuard::enter().map_err(no_screen)?;
+    feed.read_keys(keyboard)?;
+    let mut app = App { feed, freeze, dialog: Dialog::default(), away: None };
+    let ended = app.run(&mut guard, &signals, &config);
+    drop(guard);
+    signals.raise();
     ended
 }
 
@@ -60,7 +60,7 @@ pub fn screen(server: &Server, interval: Duration) -> Result<(), Failure> {
 struct App {
     feed: Feed,
     freeze: Freeze,
-    keys: Dialog,
+    dialog: Dialog,
     /// Why the server is away, if it is.
     away: Option<String>,
 }
@@ -68,35 +68,35 @@ struct App {
 impl App {
     fn run(
         &mut self,
-        terminal_guard: &mut TerminalGuard,
+        guard: &mut TerminalGuard,
         signals: &Signals,
-        place: &WatchConfig,
+        config: &WatchConfig,
     ) -> Result<(), Failure> {
         let mut changed = true;
         let mut drawn = None::<Instant>;
-        while !signals.end() {
-            if signals.stop() {
-                terminal_guard.stop(StopTarget::Process).map_err(Failure::Output)?;
+        while !signals.end_requested() {
+            if signals.stop_requested() {
+                guard.stop(StopTarget::Process).map_err(Failure::Output)?;
                 changed = true;
             }
             if signals.continued() {
-                terminal_guard.enter_again().map_err(Failure::Output)?;
+                guard.enter_again().map_err(Failure::Output)?;
                 changed = true;
             }
-            changed |= signals.resized() | self.keys.forget(Instant::now());
+            changed |= signals.resized() | self.dialog.forget(Instant::now());
             if changed && drawn.is_none_or(|drawn| drawn.elapsed() >= FRAME_TIME) {
-                let (model, paused) = (self.freeze.seen(), self.freeze.is_paused());
+                let (model, paused) = (self.freeze.shown(), self.freeze.is_paused());
                 let away = self.away.as_deref();
-                let view = ScreenView { place, model, keys: &self.keys, paused, away };
-                terminal_guard.terminal.draw(|frame| view.draw(frame)).map_err(Failure::Output)?;
+                let view = ScreenView { config, model, dialog: &self.dialog, paused, away };
+                guard.terminal.draw(|frame| view.draw(frame)).map_err(Failure::Output)?;
                 drawn = Some(Instant::now());
                 changed = false;
             }
-            match self.take_news()? {
+            match self.take_updates()? {
                 Turn::Quiet => continue,
                 Turn::Changed => {}
-                Turn::Anew => terminal_guard.forget().map_err(Failure::Output)?,
-                Turn::Stop => terminal_guard.stop(StopTarget::Job).map_err(Failure::Output)?,
+                Turn::Anew => guard.invalidate().map_err(Failure::Output)?,
+                Turn::Stop => guard.stop(StopTarget::Job).map_err(Failure::Output)?,
                 Turn::Quit => break,
             }
             changed = true;
@@ -106,39 +106,40 @@ impl App {
 
     fn press(&mut self, key: KeyPress) -> Turn {
         let now = Instant::now();
-        let model = self.freeze.seen();
-        let action = self.keys.press(key, now, |id| model.find(id).cloned());
+        let model = self.freeze.shown();
+        let action = self.dialog.press(key, now, |id| model.find(id).cloned());
         // Nobody can type an id that is somewhere else before it is typed.
-        self.freeze.hold(matches!(self.keys.prompt, Prompt::Which(_) | Prompt::Sure(_)));
+        self.freeze
+            .hold(matches!(self.dialog.prompt, Prompt::KillWhich(_) | Prompt::ConfirmKill(_)));
         match action {
             Action::Nothing => {}
             Action::Quit => return Turn::Quit,
-            Action::Stop => return Turn::Stop,
+            Action::Suspend => return Turn::Stop,
             Action::Redraw => return Turn::Anew,
-            Action::Pause => self.freeze.pause(),
-            Action::Cut(id) => {
-                let text = if self.feed.cut(id) {
+            Action::Pause => self.freeze.toggle_pause(),
+            Action::Kill(id) => {
+                let text = if self.feed.kill(id) {
                     format!("Cutting {id} ...")
                 } else if self.away.is_some() {
                     "The server is away".to_owned()
                 } else {
                     "The server has not answered yet".to_owned()
                 };
-                self.keys.say(text, now);
+                self.dialog.say(text, now);
             }
         }
-        let last = self.freeze.seen().row_count().saturating_sub(1);
-        self.keys.skipped = self.keys.skipped.min(last);
+        let last = self.freeze.shown().row_count().saturating_sub(1);
+        self.dialog.skipped = self.dialog.skipped.min(last);
         Turn::Changed
     }
 
     /// Waits for news for a turn, and takes what there is.
-    fn take_news(&mut self) -> Result<Turn, Failure> {
+    fn take_updates(&mut self) -> Result<Turn, Failure> {
         let Some(first) = self.feed.wait(FRAME_TIME)? else { return Ok(Turn::Quiet) };
-        let mut turn = self.take(first)?;
+        let mut turn = self.apply(first)?;
         for _ in 1..UPDATES_PER_TURN {
             match self.feed.next() {
-                Some(Some(news)) => turn = turn.max(self.take(news)?),
+                Some(Some(update)) => turn = turn.max(self.apply(update)?),
                 // Of sessions that have ended.
                 Some(None) => {}
                 None => break,
@@ -147,26 +148,26 @@ impl App {
         Ok(turn)
     }
 
-    fn take(&mut self, news: Update) -> Result<Turn, Failure> {
-        match news {
-            Update::Snapshot(look, waiting) => {
-                self.freeze.live.look(look);
-                drop(waiting);
+    fn apply(&mut self, update: Update) -> Result<Turn, Failure> {
+        match update {
+            Update::Snapshot(snapshot, permit) => {
+                self.freeze.live.apply_snapshot(snapshot);
+                drop(permit);
             }
-            Update::Event(event) => self.freeze.live.event(event, Instant::now()),
-            Update::KillResult(answer) => self.keys.say(answer, Instant::now()),
+            Update::Event(event) => self.freeze.live.apply_event(event, Instant::now()),
+            Update::KillResult(answer) => self.dialog.say(answer, Instant::now()),
             Update::Key(key) => return Ok(self.press(key)),
             Update::TerminalGone => return Err(Failure::Output(ErrorKind::UnexpectedEof.into())),
             Update::Ended(failure) if self.away.is_some() => return Err(failure),
             Update::Ended(failure) => {
                 let why = failure.to_string();
-                self.feed.reach_again(failure)?;
+                self.feed.reconnect(failure)?;
                 self.away = Some(why);
             }
             Update::Reconnected(back) => {
                 self.away = None;
-                self.freeze.begin(self.feed.take(*back));
-                self.keys.say("Connected again".to_owned(), Instant::now());
+                self.freeze.reset(self.feed.resume(*back));
+                self.dialog.say("Connected again".to_owned(), Instant::now());
             }
         }
         Ok(Turn::Changed)

@@ -73,7 +73,7 @@ impl Rates {
 }
 
 /// Users or destinations. The names come first, then the rates; the number of connections where there is room.
-pub fn parties(title: &str, parties: &[TopEntry], area: Rect, buffer: &mut Buffer) {
+pub fn top_entries(title: &str, entries: &[TopEntry], area: Rect, buffer: &mut Buffer) {
     let width = usize::from(area.width);
     let shapes = [(COUNT_WIDTH, Rates::Both), (0, Rates::Both), (0, Rates::Sum)];
     let room = |(count, rates): (usize, Rates)| width.saturating_sub(count + rates.width());
@@ -84,8 +84,8 @@ pub fn parties(title: &str, parties: &[TopEntry], area: Rect, buffer: &mut Buffe
         let number = if count == 0 { "" } else { number };
         format!("{:<name$}{number:>count$}{rates}", fitted_to(title, name))
     };
-    let rows = parties.iter().map(|party| {
-        line(&party.name, &party.connections.to_string(), &rates.text(party.rate)).into()
+    let rows = entries.iter().map(|entry| {
+        line(&entry.name, &entry.connections.to_string(), &rates.text(entry.rate)).into()
     });
     draw(&line(title, "CONNS", &rates.titles()), rows, area, buffer);
 }

@@ -80,10 +80,10 @@ impl TerminalGuard {
             // It may have got half of the way.
             let _ = restore(&raw);
         }
-        let mut terminal_guard = TerminalGuard { terminal: ManuallyDrop::new(entered?), raw };
+        let mut guard = TerminalGuard { terminal: ManuallyDrop::new(entered?), raw };
         // Only what differs from a blank screen would be drawn, over whatever is there.
-        terminal_guard.forget()?;
-        Ok(terminal_guard)
+        guard.invalidate()?;
+        Ok(guard)
     }
 
     /// Gives the terminal back, stops until the program is continued, and takes it again.
@@ -105,14 +105,14 @@ impl TerminalGuard {
         self.raw.end()?;
         self.raw.begin()?;
         write(&ToAlternateScreen)?;
-        self.forget()
+        self.invalidate()
     }
 
     /// Has all of the screen be drawn anew the next time.
     ///
     /// # Errors
     /// If the terminal is gone.
-    pub fn forget(&mut self) -> io::Result<()> {
+    pub fn invalidate(&mut self) -> io::Result<()> {
         // What Terminal::clear does, without asking the terminal for its cursor: keys may come before the answer.
         self.terminal.backend_mut().clear_region(ClearType::All)?;
         self.terminal.swap_buffers();

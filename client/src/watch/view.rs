@@ -44,11 +44,11 @@ pub struct WatchConfig {
 /// All that is drawn.
 pub struct ScreenView<'a> {
     /// What is watched.
-    pub place: &'a WatchConfig,
+    pub config: &'a WatchConfig,
     /// What is known of it.
     pub model: &'a Model,
     /// The dialogue.
-    pub keys: &'a Dialog,
+    pub dialog: &'a Dialog,
     /// Whether the screen stands still.
     pub paused: bool,
     /// Why the server is away, if it is.
@@ -62,30 +62,30 @@ impl ScreenView<'_> {
             Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)])
                 .areas(frame.area());
         let rows = layout::row_heights(body.height);
-        let rows = [rows.plots, rows.parties, rows.connections, rows.log];
-        let [plots, parties, connections, log] =
+        let rows = [rows.charts, rows.top, rows.connections, rows.log];
+        let [charts, top, connections, log] =
             Layout::vertical(rows.map(Constraint::Length)).areas(body);
-        let (users, destinations) = if parties.width >= table::TWO_TABLES_WIDTH {
+        let (users, destinations) = if top.width >= table::TWO_TABLES_WIDTH {
             let halves = Layout::horizontal([Constraint::Fill(1); 2]).spacing(2);
-            let [users, destinations] = halves.areas(parties);
+            let [users, destinations] = halves.areas(top);
             (users, destinations)
         } else {
-            (parties, Rect::ZERO)
+            (top, Rect::ZERO)
         };
         let buffer = frame.buffer_mut();
         self.header(header, buffer);
-        self.plots(plots, buffer);
-        table::parties("USERS", self.model.users(), users, buffer);
-        table::parties("DESTINATIONS", self.model.destinations(), destinations, buffer);
+        self.charts(charts, buffer);
+        table::top_entries("USERS", self.model.users(), users, buffer);
+        table::top_entries("DESTINATIONS", self.model.destinations(), destinations, buffer);
         // Some may have gone since they were scrolled away.
-        let skipped = self.keys.skipped.min(self.model.row_count().saturating_sub(1));
+        let skipped = self.dialog.skipped.min(self.model.row_count().saturating_sub(1));
         table::connections(self.model.rows(), skipped, connections, buffer);
         table::log(self.model.log(), self.style(Color::Yellow), log, buffer);
         let cursor = self.footer(footer, buffer);
-        if self.keys.prompt == Prompt::Help {
+        if self.dialog.prompt == Prompt::Help {
             layout::draw_help(body, buffer);
         }
-        if !self.place.utf8 {
+        if !self.config.utf8 {
             tty::to_ascii(buffer);
         }
         if let Some(position) = cursor {
@@ -94,7 +94,7 @@ impl ScreenView<'_> {
     }
 
     fn style(&self, colour: Color) -> Style {
-        if self.place.colours { Style::new().fg(colour) } else { Style::new() }
+        if self.config.colours { Style::new().fg(colour) } else { Style::new() }
     }
 
     fn header(&self, area: Rect, buffer: &mut Buffer) {
@@ -110,9 +110,9 @@ impl ScreenView<'_> {
 
     /// Who is watched, and how it is doing. The name of the account and the limit can be left out.
     fn state(&self, full: bool) -> Line<'_> {
-        let mut line = Line::from(Span::styled(self.place.server.as_str(), BOLD));
+        let mut line = Line::from(Span::styled(self.config.server.as_str(), BOLD));
         if full {
-            line.push_span(format!(" as {}", self.place.user));
+            line.push_span(format!(" as {}", self.config.user));
         }
         let gap = if full { "   " } else { " " };
         if let Some(why) = self.away {
@@ -139,7 +139,7 @@ impl ScreenView<'_> {
         line
     }
 
-    fn plots(&self, area: Rect, buffer: &mut Buffer) {
+    fn charts(&self, area: Rect, buffer: &mut Buffer) {
         let (model, history) = (self.model, self.model.history());
         let current = history.current();
         let octets = |name, pick: fn(&Figures) -> u64, colour| Chart {
@@ -147,13 +147,13 @@ impl ScreenView<'_> {
             history,
             now: current.as_ref().map(pick),
             pick,
-            interval: self.place.interval,
+            interval: self.config.interval,
             round: chart::round_size,
             show: units::rate,
             label: units::round_size,
             style: self.style(colour),
         };
-        let plots = [
+        let charts = [
             octets("UP", |figures| figures.up, Color::Green),
             octets("DOWN", |figures| figures.down, Color::Cyan),
             Chart {
@@ -169,17 +169,17 @@ impl ScreenView<'_> {
         let count = (area.width / CHART_MIN_WIDTH).clamp(1, 3);
         let columns = vec![Constraint::Fill(1); count.into()];
         let areas = Layout::horizontal(columns).spacing(1).split(area);
-        for (plot, area) in plots.into_iter().zip(areas.iter()) {
-            plot.render(*area, buffer);
+        for (chart, area) in charts.into_iter().zip(areas.iter()) {
+            chart.render(*area, buffer);
         }
     }
 
     /// Returns where the cursor belongs, if something is to be typed.
     fn footer(&self, area: Rect, buffer: &mut Buffer) -> Option<(u16, u16)> {
-        let line = match (&self.keys.prompt, self.keys.message()) {
+        let line = match (&self.dialog.prompt, self.dialog.message()) {
             (Prompt::None, Some(message)) => Line::styled(message, BOLD),
             (Prompt::None | Prompt::Help, _) => self.keys_and_pace(area, buffer),
-            (Prompt::Which(typed), _) => {
+            (Prompt::KillWhich(typed), _) => {
                 let asked = format!("Cut which connection (Esc: none)? {typed}");
                 let asked = match asked.len() < area.width.into() {
                     true => asked,
@@ -189,7 +189,7 @@ impl ScreenView<'_> {
                 Line::styled(asked, BOLD).render(area, buffer);
                 return Some((end.min(area.right().saturating_sub(1)), area.y));
             }
-            (Prompt::Sure(connection), _) => {
+            (Prompt::ConfirmKill(connection), _) => {
                 let asked = format!(
                     "Cut {}: {}, {} -> {}? (y/n)",
                     connection.id, connection.user, connection.source, connection.destination
@@ -218,7 +218,7 @@ impl ScreenView<'_> {
         let lines = [line(&all), line(&short), line(&few)].into_iter();
         let line = lines.clone().find(|line| line.width() <= width).or(lines.last());
         let line = line.unwrap_or_default();
-        let pace = format!("every {} s", self.place.interval.as_secs_f64());
+        let pace = format!("every {} s", self.config.interval.as_secs_f64());
         if line.width().saturating_add(3).saturating_add(pace.len()) <= width {
             Line::styled(pace, FAINT).alignment(Alignment::Right).render(area, buffer);
         }
@@ -257,7 +257,7 @@ mod tests {
                      state=relay age={second}.000 up={up} down={up}"
                 ))
             };
-            model.look(Snapshot {
+            model.apply_snapshot(Snapshot {
                 at: start + Duration::from_secs(second),
                 connections: second,
                 bytes: Bytes { up: second * second * 1000, down: second * 5000 },
@@ -269,7 +269,7 @@ mod tests {
                 },
                 list: (1..=second.min(30)).map(connection).collect(),
             });
-            model.log_line(LogLine {
+            model.add_log_line(LogLine {
                 outcome: format!("line {second}"),
                 warns: second.is_multiple_of(2),
                 ..LogLine::default()
@@ -289,16 +289,16 @@ mod tests {
         width: u16,
         height: u16,
     ) -> String {
-        let place = WatchConfig {
+        let config = WatchConfig {
             server: "127.0.0.1:8080".into(),
             user: "admin".into(),
             interval: Duration::from_secs(1),
             colours: true,
             utf8: true,
         };
-        let mut keys = Dialog::default();
-        keys.prompt = prompt;
-        let view = ScreenView { place: &place, model, keys: &keys, paused: true, away };
+        let mut dialog = Dialog::default();
+        dialog.prompt = prompt;
+        let view = ScreenView { config: &config, model, dialog: &dialog, paused: true, away };
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| view.draw(frame)).unwrap();
         terminal.backend().to_string()
@@ -386,8 +386,8 @@ mod tests {
                 for prompt in [
                     Prompt::None,
                     Prompt::Help,
-                    Prompt::Which("1.1".into()),
-                    Prompt::Sure(connection.clone()),
+                    Prompt::KillWhich("1.1".into()),
+                    Prompt::ConfirmKill(connection.clone()),
                 ] {
                     drawn(&model, prompt.clone(), width, height);
                     drawn(&empty, prompt, width, height);

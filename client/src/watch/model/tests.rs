@@ -22,7 +22,7 @@ impl Story {
     }
 
     fn look(&mut self, list: &[(&str, u64, u64)], up: u64, down: u64) -> &mut Self {
-        self.model.look(Snapshot {
+        self.model.apply_snapshot(Snapshot {
             at: self.now,
             connections: list.len() as u64,
             bytes: Bytes { up, down },
@@ -38,12 +38,12 @@ impl Story {
     }
 
     fn opened(&mut self, id: &str) -> &mut Self {
-        self.model.event(WatchEvent::Opened(connection(id, 0, 0)), self.now);
+        self.model.apply_event(WatchEvent::Opened(connection(id, 0, 0)), self.now);
         self
     }
 
     fn closed(&mut self, id: &str, up: u64, down: u64, duration: Duration) -> &mut Self {
-        self.model.event(WatchEvent::Closed(connection(id, up, down), duration), self.now);
+        self.model.apply_event(WatchEvent::Closed(connection(id, up, down), duration), self.now);
         self
     }
 
@@ -105,7 +105,7 @@ fn a_young_connection_shows_its_average_since_its_start() {
         let (connections, bytes) = (0, Bytes::default());
         let status = ServerStatus::default();
         let at = start + SECOND * second;
-        model.look(Snapshot { at, connections, bytes, status, list });
+        model.apply_snapshot(Snapshot { at, connections, bytes, status, list });
         model.rows().map(|row| row.speed.rate.up).collect::<Vec<_>>()
     };
     assert_eq!(look(0, &["id=1.1 up=500 age=5.000"]), [100]);
@@ -194,7 +194,7 @@ fn nothing_grows_between_looks() {
     for index in 0..5000 {
         let id = format!("amy.{index}");
         story.opened(&id).closed(&id, 1, 0, SECOND / 10);
-        story.model.log_line(LogLine { time: id, ..LogLine::default() });
+        story.model.add_log_line(LogLine { time: id, ..LogLine::default() });
     }
     assert!(story.model.order.len() <= MAX_ROWS + 2);
     assert_eq!(story.model.log().count(), MAX_ROWS);
@@ -205,22 +205,22 @@ fn nothing_grows_between_looks() {
 fn it_stands_still_as_long_as_anything_wants_it_to() {
     let mut freeze = Freeze::default();
     let grow = |freeze: &mut Freeze| {
-        freeze.live.log_line(LogLine::default());
-        freeze.seen().log().count()
+        freeze.live.add_log_line(LogLine::default());
+        freeze.shown().log().count()
     };
     assert_eq!(grow(&mut freeze), 1);
     freeze.hold(true);
     assert_eq!(grow(&mut freeze), 1);
     freeze.hold(false);
     assert_eq!(grow(&mut freeze), 3);
-    freeze.pause();
+    freeze.toggle_pause();
     assert_eq!(grow(&mut freeze), 3);
     freeze.hold(true);
     assert_eq!(grow(&mut freeze), 3);
     freeze.hold(false);
     assert_eq!((grow(&mut freeze), freeze.is_paused()), (3, true));
     freeze.hold(true);
-    freeze.pause();
+    freeze.toggle_pause();
     assert_eq!(grow(&mut freeze), 3);
     freeze.hold(false);
     assert_eq!((grow(&mut freeze), freeze.is_paused()), (8, false));
