@@ -1,5 +1,6 @@
-//! The answers of a call as one JSON document. It is written as they come, so that a list of any length takes no
-//! memory: what is open is closed when the call is over, or has broken off. Its shape stands in `client(1)`.
+//! The answers of a call as one JSON document, of the form described in `client(1)`. It is written as the
+//! answers come, so that a list of any length takes no memory. What is open when the call breaks off is closed,
+//! so that it is a document in any case.
 
 use std::io::Write;
 
@@ -13,27 +14,27 @@ use crate::invocation::Invocation;
 use crate::session::Server;
 use crate::{json, render};
 
-/// A document that is being written.
+/// A document in the course of being written.
 pub struct Document<W> {
     out: W,
-    /// Whether there is an entry already.
+    /// Whether the next entry follows another one.
     followed: bool,
     list: Option<List>,
 }
 
-/// A list of an entry that is being written.
+/// A list in the course of being written.
 struct List {
-    /// Whether there is a row already.
+    /// Whether the next row follows another one.
     followed: bool,
-    /// What is behind it: brackets.
+    /// The closing brackets.
     end: &'static str,
 }
 
 impl<W: Write> Document<W> {
-    /// Begins a document: who is asked, and by whom.
+    /// Begins a document with the names of the server and the account.
     ///
     /// # Errors
-    /// If it cannot be written; so for all others.
+    /// [`Failure::Output`], as from every method.
     pub fn new(mut out: W, server: &Server) -> Result<Self, Failure> {
         let user = Value::from(Escaped(&server.name).to_string());
         let server = Value::from(render::endpoint(&server.host, server.port));
@@ -44,7 +45,7 @@ impl<W: Write> Document<W> {
         Ok(Document { out, followed: false, list: None })
     }
 
-    /// Begins the entry of an order that is answered with a list.
+    /// Begins the entry of a command whose answer is a list. `text` is what followed the 200.
     pub fn begin_list(&mut self, invocation: &Invocation, text: &str) -> Result<(), Failure> {
         self.begin(invocation)?;
         let (begin, end) = match invocation.line {
@@ -55,7 +56,7 @@ impl<W: Write> Document<W> {
         write(&mut self.out, &format!(",\n      \"result\": {begin}"))
     }
 
-    /// Adds a line of the list, which is fit to print.
+    /// Adds a row to the list: a line of the answer, made printable.
     pub fn row(
         &mut self,
         invocation: &Invocation,
@@ -69,7 +70,7 @@ impl<W: Write> Document<W> {
         write(&mut self.out, &format!("{between}\n        {row}"))
     }
 
-    /// Ends the entry whose list has ended, or has broken off; or writes the whole entry, if there was no list.
+    /// Ends the entry of a list that has ended or broken off; or writes the whole entry of another answer.
     pub fn add(
         &mut self,
         invocation: &Invocation,
@@ -95,7 +96,7 @@ impl<W: Write> Document<W> {
         write(&mut self.out, "\n    }")
     }
 
-    /// Ends the document, and says why the call broke off if it did.
+    /// Ends the document, with the failure that ended the call early if there is one.
     pub fn end(mut self, failure: Option<&Failure>) -> Result<(), Failure> {
         write(&mut self.out, if self.followed { "\n  ]" } else { "]" })?;
         if let Some(failure) = failure {
@@ -121,7 +122,7 @@ fn write(out: &mut impl Write, text: &str) -> Result<(), Failure> {
     out.write_all(text.as_bytes()).map_err(Failure::Output)
 }
 
-/// A value over several lines, for a place that is indented. No string of JSON holds a line end.
+/// Formats a value over several lines that are indented by `columns`. Strings of JSON hold no line end.
 fn indented(value: &Value, columns: usize) -> String {
     format!("{value:#}").replace('\n', &format!("\n{:columns$}", ""))
 }

@@ -2,12 +2,13 @@
 
 use metp_protocol::quantity::is_digits;
 
-/// The pairs of a line, in their order. Words without `=` are none.
+/// The `key=value` pairs of a line, in their order; words without `=` are skipped.
 pub fn pairs(line: &str) -> impl Iterator<Item = (&str, &str)> {
     line.split(' ').filter_map(|word| word.split_once('='))
 }
 
-/// The value of a key; `None` if there is none, or it is `-`.
+/// The value of a key. `None` if the line does not have the key, or its value is `-`, which stands for no
+/// value.
 pub fn value<'a>(line: &'a str, key: &str) -> Option<&'a str> {
     let value = pairs(line).find(|(name, _)| *name == key).map(|(_, value)| value);
     value.filter(|value| *value != "-")
@@ -25,7 +26,7 @@ pub fn figure<'a>(lines: &'a [String], key: &str) -> Option<&'a str> {
     value.map(str::trim).filter(|value| is_digits(value.as_bytes()))
 }
 
-/// The number that is the value of a key; 0 if it is none that fits.
+/// The value of a key as a number; 0 if there is none, or it does not fit.
 pub fn number(line: &str, key: &str) -> u64 {
     value(line, key).and_then(|value| value.parse().ok()).unwrap_or(0)
 }

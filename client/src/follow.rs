@@ -1,4 +1,4 @@
-//! The access log as it is written: one line for each request that is over.
+//! `--follow`: one line for each request when it has finished.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::session::{Server, Session};
 use crate::table::TableStyle;
 use crate::{fields, json, refusal, render, units};
 
-/// What the reply of the server to the request was: RFC 1928 §6.
+/// The reply codes of SOCKS by their numbers (RFC 1928 §6).
 const REPLIES: [&str; 9] = [
     "succeeded",
     "failed",
@@ -27,14 +27,15 @@ const REPLIES: [&str; 9] = [
     "address-not-supported",
 ];
 
-/// The stack of a thread that follows a server, in bytes: an unoptimised build takes half of it at most.
+/// The stack of a thread that follows one server, in bytes: an unoptimised build takes half of it at most.
 const STACK_BYTES: usize = 512 * 1024;
 
-/// Shows requests of all servers at the same time, until they end or the reader does. What fails is reported. A
-/// server whose thread cannot be started is one that has failed; the others are followed.
+/// Prints the requests of all servers, in one thread for each, until all sessions have ended for good or
+/// standard output is closed. Failures are reported as they happen. A server whose thread cannot be started
+/// counts as failed; the others are followed.
 ///
 /// # Errors
-/// The first failure, in the order of the servers; that of the reader at once.
+/// [`Failure::Output`] at once; else the failure of the first server of the command line that failed.
 pub fn follow_all(servers: &[Server], json: bool, last: u64) -> Result<(), Failure> {
     let (sender, ended) = mpsc::channel();
     for (number, server) in servers.iter().cloned().enumerate() {
@@ -45,7 +46,7 @@ pub fn follow_all(servers: &[Server], json: bool, last: u64) -> Result<(), Failu
                 if let Err(failure) = &done {
                     output.report_as(failure, &refusal::shown_live("-f", failure));
                 }
-                // The receiver may have given up.
+                // The receiver is gone after a failure of standard output.
                 let _ = sender.send((number, done));
             }
         };
@@ -72,8 +73,8 @@ pub fn follow_all(servers: &[Server], json: bool, last: u64) -> Result<(), Failu
     }
 }
 
-/// Shows the newest records of one server, then requests until the server or the reader ends it. After a restart
-/// of the server it goes on.
+/// Prints the newest records of one server, then its requests. Subscribes before it asks for the records, so
+/// that no request is missed between them. After a restart of the server it subscribes again.
 fn follow(server: &Server, json: bool, last: u64) -> Result<(), Failure> {
     let mut session = subscribed(server.log_in()?)?;
     if last > 0 {
@@ -94,8 +95,8 @@ fn subscribed(mut session: Session) -> Result<Session, Failure> {
     Ok(session)
 }
 
-/// The newest records, as `-g` shows them, from a session of its own: those that end from now on are in the
-/// subscription.
+/// Prints the newest `last` records as `-g` does. They come over a session of their own: in a subscribed one,
+/// [`Session::command`] drops the events that come before its answer.
 fn show_records(server: &Server, json: bool, last: u64) -> Result<(), Failure> {
     let mut session = server.log_in()?;
     session.command(&Command::GetLogs(LogSelection { last: Some(last), user: None }))?;
@@ -106,7 +107,7 @@ fn show_records(server: &Server, json: bool, last: u64) -> Result<(), Failure> {
     session.quit()
 }
 
-/// Shows what is over, until the session is.
+/// Prints events until the session ends.
 fn events(
     server: &Server,
     session: &mut Session,
@@ -126,13 +127,13 @@ fn events(
             }
             ("logs", true) => show_object(server, json::object(&event))?,
             ("logs", false) => output.print(line(&event, style).as_bytes())?,
-            // A later version may tell of more.
+            // Topics of a later version.
             _ => {}
         }
     }
 }
 
-/// One JSON object in a line. Of several servers, each object names its own.
+/// Prints a JSON object in one line. With several servers, `server` is its first member.
 fn show_object(server: &Server, object: Value) -> Result<(), Failure> {
     let object = match (server.output.server(), object) {
         (Some(server), Value::Object(fields)) => {

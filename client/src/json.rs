@@ -1,4 +1,4 @@
-//! Answers for programs: what a body or an event is as a value of JSON. Its shape stands in `client(1)`.
+//! Bodies and events as JSON values, of the form described in `client(1)`.
 
 use metp_protocol::quantity::is_digits;
 use serde_json::{Map, Number, Value, json};
@@ -6,7 +6,8 @@ use serde_json::{Map, Number, Value, json};
 use crate::answer::{Answer, AnswerKind};
 use crate::fields;
 
-/// Keys whose values are words, whatever they look like. All others are numbers if they look like one.
+/// Keys whose values are strings, even if they look like numbers. Other values are numbers if they look like
+/// one.
 const STRING_KEYS: [&str; 20] = [
     "implementation",
     "version",
@@ -29,10 +30,10 @@ const STRING_KEYS: [&str; 20] = [
     "time",
     "text",
 ];
-/// Keys whose values are lists.
+/// Keys whose values are lists, separated by commas.
 const LIST_KEYS: [&str; 2] = ["verbs", "topics"];
 
-/// What an answer holds, unless that is a list.
+/// The value of an answer that is no list.
 pub fn result(answer: &Answer) -> Value {
     let lines = &answer.lines;
     match answer.kind {
@@ -45,7 +46,7 @@ pub fn result(answer: &Answer) -> Value {
     }
 }
 
-/// What a line of a list holds.
+/// The value of a line of a list.
 pub fn row(kind: AnswerKind, line: &str) -> Value {
     match kind {
         AnswerKind::Users => words(line, &["user", "role"]),
@@ -54,12 +55,12 @@ pub fn row(kind: AnswerKind, line: &str) -> Value {
     }
 }
 
-/// The number that is the value of a key; 0 if it is none.
+/// The value of a key as a number; 0 if it is none.
 pub fn digits(line: &str, key: &str) -> Value {
     fields::value(line, key).and_then(number).unwrap_or_else(|| 0.into())
 }
 
-/// One object of `key=value` fields.
+/// The object of a line of `key=value` fields.
 pub fn object(line: &str) -> Value {
     fields::pairs(line)
         .map(|(key, text)| (named(key), value(key, text)))
@@ -67,12 +68,12 @@ pub fn object(line: &str) -> Value {
         .into()
 }
 
-/// A key as JSON has it: lower case, with underscores.
+/// The key in JSON: lower case, with underscores.
 fn named(key: &str) -> String {
     key.to_lowercase().replace('-', "_")
 }
 
-/// One object out of a line for each key.
+/// The object of a body with one key in each line; `between` separates key and value.
 fn pairs(lines: &[String], between: char) -> Value {
     let pair = |line: &String| {
         let (key, text) = line.split_once(between)?;
@@ -90,21 +91,21 @@ fn value(key: &str, text: &str) -> Value {
     }
 }
 
-/// A number with the digits that the server has sent, however many. What would be no number of JSON, such as one
-/// with zeros before it, stays a word.
+/// A number with exactly the digits that the server sent. `None` if it is no number in JSON, as with leading
+/// zeros.
 fn number(text: &str) -> Option<Value> {
     let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
     let plain = is_digits(whole.as_bytes()) && is_digits(part.as_bytes());
     plain.then(|| text.parse::<Number>().ok()).flatten().map(Value::Number)
 }
 
-/// A line of words that have names.
+/// The object of a line whose words are the values of `names`.
 fn words(line: &str, names: &[&str]) -> Value {
     let named = names.iter().zip(line.split(' '));
     named.map(|(name, word)| ((*name).to_owned(), word.into())).collect::<Map<_, Value>>().into()
 }
 
-/// A record of the access log: `[time] user source destination bytes`.
+/// The object of an access log record: `[time] user source destination bytes`.
 pub fn record(line: &str) -> Value {
     let (rest, bytes) = line.rsplit_once(' ').unwrap_or((line, ""));
     let rest = rest.replacen(['[', ']'], "", 2);

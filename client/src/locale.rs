@@ -1,4 +1,5 @@
-//! What only the C library knows of the user's place: whether a terminal shows UTF-8, and what time it is there.
+//! What the C library says of the user's locale and time zone: whether the terminal shows UTF-8, and the local
+//! time.
 
 #![allow(unsafe_code)] // A C interface; each block tells why it is sound.
 
@@ -13,16 +14,17 @@ unsafe extern "C" {
     fn tzset();
 }
 
-/// The variables that name the locale of characters, the strongest first (POSIX, Base Definitions §8.2).
+/// The variables that name the locale for characters, in the order of their precedence (POSIX, Base Definitions
+/// §8.2).
 const VARIABLES: [&str; 3] = ["LC_ALL", "LC_CTYPE", "LANG"];
 
-/// Whether characters beyond ASCII are welcome: whether the locale's codeset is UTF-8.
+/// Whether the locale's codeset is UTF-8, so that characters beyond ASCII can be shown.
 pub fn is_utf8() -> bool {
     explicit(|variable| env::var_os(variable)).unwrap_or_else(|| is_name_of_utf8(&codeset()))
 }
 
-/// What the name of the locale says of its codeset, as in `de_DE.UTF-8@euro`; `None` if it says nothing. It counts
-/// where that locale is not installed, too: the terminal may be on another machine.
+/// Whether the locale's name says that its codeset is UTF-8, as in `de_DE.UTF-8@euro`; `None` if it names no
+/// codeset. The name counts even if the locale is not installed here: the terminal may be on another machine.
 fn explicit(variable: impl Fn(&str) -> Option<OsString>) -> Option<bool> {
     let chosen = VARIABLES.iter().filter_map(|name| variable(name)).find(|value| !value.is_empty());
     let chosen = chosen?.to_string_lossy().into_owned();
@@ -30,13 +32,13 @@ fn explicit(variable: impl Fn(&str) -> Option<OsString>) -> Option<bool> {
     name.split_once('.').map(|(_, codeset)| is_name_of_utf8(codeset))
 }
 
-/// `UTF-8`, `utf8`
+/// Whether a codeset is called `UTF-8`, `utf8` or the like.
 fn is_name_of_utf8(codeset: &str) -> bool {
     let letters = codeset.chars().filter(char::is_ascii_alphanumeric);
     letters.map(|letter| letter.to_ascii_lowercase()).eq("utf8".chars())
 }
 
-/// The codeset of the locale that the environment chooses; empty if there is no such locale, as it is that of C.
+/// The codeset of the locale that the environment chooses; empty, as that of C, if it is not installed.
 fn codeset() -> String {
     // SAFETY: the empty name, which is a C string, chooses the locale of the environment; the third argument may
     // be null. What comes back is checked, used while it is valid, and freed once. The string that nl_langinfo_l
@@ -57,7 +59,7 @@ fn codeset() -> String {
     }
 }
 
-/// A point in time as clocks show it where the user is, as `TZ` and the system's zone have it.
+/// A point in time in the user's time zone: that of `TZ`, or the system's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalTime {
     year: i64,
@@ -69,7 +71,7 @@ pub struct LocalTime {
 }
 
 impl LocalTime {
-    /// What the clock shows then; `None` where no calendar of the system goes that far.
+    /// The local time at `time`; `None` if localtime_r(3) cannot represent it.
     pub fn at(time: Timestamp) -> Option<Self> {
         let seconds = libc::time_t::try_from(time.seconds()).ok()?;
         // SAFETY: tm is plain data for which all zeros is a valid value (a null zone among them).
@@ -97,7 +99,8 @@ impl LocalTime {
     }
 }
 
-/// What time it is: `2025-06-28 14:32:10`. It is in UTC, and then says so, where the local time is not known.
+/// The present local time: `2025-06-28 14:32:10`. Where that is not known, the time in UTC:
+/// `2025-06-28T14:32:10Z`.
 pub fn now() -> String {
     let now = Timestamp::from(SystemTime::now());
     match LocalTime::at(now) {

@@ -1,9 +1,12 @@
-//! The command line of METP: opens a session, gives the commands, shows what the server says.
+//! The command line of METP: connects to servers, sends commands, prints the answers.
 //!
-//! `args` knows the command line, `order` and `call` what it asks for, `session` the protocol, `answer` what comes back;
-//! `render` and `table` show it to people, `json` and `document` to programs, `refusal` says why it was not done, and
-//! `output` is where. `follow` and `watch` show what is going on as it happens, and `retry` waits for servers.
-//! `password` and `terminal` ask for passwords.
+//! `args` reads the command line into invocations (`invocation`), which `run` sends. `session` speaks METP over
+//! a `connection`; `answer` is what comes back. `table` and `render` format answers for people and scripts,
+//! `json` and `document` for programs; `refusal` words a refused command, `failure` has the exit codes,
+//! `output` prints. `follow` and `watch` show events as they happen, `retry` waits for servers. `password` and
+//! `terminal` ask for passwords.
+//!
+//! No module imports one that imports it, directly or by way of others.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs, clippy::unwrap_used, clippy::expect_used)]
@@ -44,11 +47,12 @@ use output::{Output, print};
 fn main() -> ExitCode {
     process::ignore_file_size_signal();
     process::share_heaps();
-    // Before there is any other thread: see there.
+    // The environment may be changed only while there is no other thread.
     let login = process::take_from_environment(args::LOGIN_VARIABLE);
     let [host, port] = [args::HOST_VARIABLE, args::PORT_VARIABLE].map(std::env::var_os);
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    // If the system does not tell where they stand, they stay; nothing depends on it.
+    // Where the system does not say where arguments are stored, they stay readable in /proc; nothing depends on
+    // it.
     let _ = process::erase_arguments(&args::passwords(&arguments));
     if let Err(error) = process::harden() {
         Output::default().eprint_line(&format_args!("client: {error}"));

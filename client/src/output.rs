@@ -1,5 +1,5 @@
-//! Where a call shows what one server says: standard output and standard error. Where several servers are asked,
-//! each line begins with its server, as in `proxy.example:8080: admin admin`.
+//! Standard output and standard error of a call, for one server. With several servers, each line begins with
+//! the name of the server, as in `proxy.example:8080: admin admin`.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
@@ -11,35 +11,35 @@ use crate::failure::Failure;
 use crate::render;
 use crate::table::TableStyle;
 
-/// Shows lines of one server.
+/// Prints lines that belong to one server.
 #[derive(Clone, Debug, Default)]
 pub struct Output {
-    /// What each line begins with, or nothing.
+    /// The beginning of each line, as `proxy.example:8080: `; empty with one server.
     label: String,
-    /// Whether connecting and closing are not mentioned.
+    /// `-q`: connecting and closing are not mentioned.
     quiet: bool,
 }
 
 impl Output {
-    /// For one server of a call, or the only one.
+    /// The output of `server`, which may be the only one of the call.
     pub fn new(server: &ServerAddress, is_only: bool, quiet: bool) -> Self {
         let label = format!("{}: ", render::endpoint(&server.host, server.port));
         Output { label: if is_only { String::new() } else { label }, quiet }
     }
 
-    /// The server, if lines have to say which it is.
+    /// The server's name, if lines begin with it.
     pub fn server(&self) -> Option<&str> {
         self.label.strip_suffix(": ")
     }
 
-    /// How tables are to look in the room that the label leaves.
+    /// The style of tables for standard output, with the width that the label leaves.
     pub fn style(&self) -> TableStyle {
         let style = TableStyle::of_stdout();
         let width = style.width.map(|width| width.saturating_sub(self.label.len()));
         TableStyle { width, ..style }
     }
 
-    /// Writes whole lines to standard output, at once.
+    /// Writes whole lines to standard output, without a buffer.
     ///
     /// # Errors
     /// [`Failure::Output`].
@@ -55,7 +55,7 @@ impl Output {
         print(&labelled)
     }
 
-    /// [`print`](Output::print)s what a quiet call leaves out.
+    /// Writes whole lines to standard output, except with `-q`.
     ///
     /// # Errors
     /// [`Failure::Output`].
@@ -63,22 +63,22 @@ impl Output {
         if self.quiet { Ok(()) } else { self.print(lines) }
     }
 
-    /// Writes a line to standard error that names its server itself, unless the call is quiet.
+    /// Writes a line that names the server itself to standard error, without the label, except with `-q`.
     pub fn eprint_unlabelled(&self, line: &dyn Display) {
         if !self.quiet {
             eprint_line(line);
         }
     }
 
-    /// Writes a line to standard error that is no failure, unless the call is quiet.
+    /// Writes a line to standard error, except with `-q`.
     pub fn eprint_unless_quiet(&self, line: &dyn Display) {
         if !self.quiet {
             self.eprint_line(line);
         }
     }
 
-    /// Writes a line to standard error. The server that each line begins with is not named again where it cannot
-    /// be reached.
+    /// Writes a line to standard error. `Cannot connect to SERVER: REASON` loses the server if the label names
+    /// it.
     pub fn eprint_line(&self, line: &dyn Display) {
         let line = line.to_string();
         let named = self.server().map(|server| format!("{} to {server}", render::NO_CONNECTION));
@@ -88,33 +88,33 @@ impl Output {
         }
     }
 
-    /// Writes a failure to standard error, unless it has been reported or needs no word.
+    /// Writes a failure to standard error, unless it has been reported, or the reader of standard output has
+    /// gone away, as `head` does.
     pub fn report(&self, failure: &Failure) {
         self.report_as(failure, failure);
     }
 
-    /// [`report`](Output::report)s a failure in other words.
+    /// Like [`report`](Output::report), with the message `words`.
     pub fn report_as(&self, failure: &Failure, words: &dyn Display) {
         match failure {
             Failure::Reported(_) => {}
-            // Whoever read the output has seen enough.
             Failure::Output(error) if error.kind() == ErrorKind::BrokenPipe => {}
             _ => self.eprint_line(words),
         }
     }
 }
 
-/// Writes to standard output.
+/// Writes whole lines to standard output, without a buffer.
 ///
 /// # Errors
 /// [`Failure::Output`].
 pub fn print(text: &[u8]) -> Result<(), Failure> {
-    // Servers are followed at the same time.
+    // Threads that follow several servers print at once; their lines must not be mixed.
     let _lines_stay_whole = io::stdout().lock();
     stdio::stdout().write_all(text).map_err(Failure::Output)
 }
 
-/// One line on stderr. If nobody reads it, the exit code still tells.
+/// Writes a line to standard error. A failure is ignored: the exit code still says what happened.
 fn eprint_line(line: &dyn Display) {
     let _lines_stay_whole = io::stderr().lock();
     let _ = stdio::stderr().write_all(format!("{line}\n").as_bytes());

@@ -1,4 +1,4 @@
-//! Where passwords come from that do not stand on the command line.
+//! Passwords that are not on the command line: from the terminal, standard input or a file.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -14,13 +14,13 @@ use crate::failure::Failure;
 use crate::invocation::Invocation;
 use crate::terminal;
 
-/// Longer lines are no passwords.
+/// The longest first line of a file or of standard input that is read, in bytes: far more than a password has.
 const LINE_LIMIT_BYTES: u64 = 4096;
 
 /// Asks for the password of an account on the terminal.
 ///
 /// # Errors
-/// If there is no terminal, the user gives up, or it holds a control character.
+/// If there is no terminal, the user enters nothing, or the password holds a control character.
 pub fn ask(name: &[u8]) -> Result<Vec<u8>, Failure> {
     let name = Escaped(name);
     let password = asked(&format!("Password for {name}: "))?;
@@ -29,10 +29,10 @@ pub fn ask(name: &[u8]) -> Result<Vec<u8>, Failure> {
     Ok(password)
 }
 
-/// Asks for the new password of the account that a command adds or changes, unless the command has it.
+/// Asks for the new password of the account that the command adds or changes, unless it has one.
 ///
 /// # Errors
-/// If there is no new password, or METP does not allow it.
+/// If no password is entered, or METP does not allow it.
 pub fn complete(mut invocation: Invocation) -> Result<Invocation, Failure> {
     let (
         None,
@@ -51,11 +51,11 @@ pub fn complete(mut invocation: Invocation) -> Result<Invocation, Failure> {
     Ok(invocation)
 }
 
-/// A new password for an account: asked for twice on the terminal, or the next line of standard input where that
-/// is none.
+/// Reads a new password for an account: twice from the terminal, or one line of standard input if that is no
+/// terminal.
 ///
 /// # Errors
-/// If there is none, it is none, or the two differ.
+/// If there is no password, it holds a control character, or the two differ.
 fn new(name: &[u8]) -> Result<Vec<u8>, Failure> {
     let name = Escaped(name);
     let password = if io::stdin().is_terminal() {
@@ -65,7 +65,7 @@ fn new(name: &[u8]) -> Result<Vec<u8>, Failure> {
         }
         password
     } else {
-        // A byte at a time: what is behind the line is the password of another account.
+        // One byte at a time: what follows the line may be the password of another account.
         first_line(BufReader::with_capacity(1, stdio::stdin())).map_err(|error| {
             Failure::Usage(format!("no new password for {name} on standard input: {error}"))
         })?
@@ -75,10 +75,10 @@ fn new(name: &[u8]) -> Result<Vec<u8>, Failure> {
     Ok(password)
 }
 
-/// The first line of a file.
+/// Reads the password from the first line of a file.
 ///
 /// # Errors
-/// If it cannot be read, or holds no password.
+/// If the file cannot be read, or the line is empty, too long or holds a control character.
 pub fn from_file(path: &Path) -> Result<Vec<u8>, Failure> {
     let wrong = |what: &dyn Display| {
         let path = Escaped(path.as_os_str().as_encoded_bytes());

@@ -1,12 +1,12 @@
-//! What is said of a command that the server refused: the command, why, and the rule where METP has one.
-//! `ADD-USER acct7: user exists`
+//! The message for a command that the server refused: the command, the reason, and METP's rule where it has
+//! one, as in `ADD-USER acct7: user exists`.
 
 use metp_protocol::{BUFFER_SIZES, NAME_RULE, PASSWORD_RULE, split_cause};
 
 use crate::failure::Failure;
 use crate::invocation::Invocation;
 
-/// The failure of an order as it is shown.
+/// The message for the failure of a command.
 pub fn shown(invocation: &Invocation, failure: &Failure) -> String {
     match failure {
         Failure::Refused(text) => format!("{}: {}", invocation.shown(), why(invocation, text)),
@@ -15,7 +15,7 @@ pub fn shown(invocation: &Invocation, failure: &Failure) -> String {
     }
 }
 
-/// The failure of what is shown live, which is called by its option.
+/// The message for the failure of a live view, which is named by its option: `-f` or `-w`.
 pub fn shown_live(option: &str, failure: &Failure) -> String {
     match failure {
         Failure::Refused(_) | Failure::Forbidden => format!("{option}: {failure}"),

@@ -1,31 +1,31 @@
-//! What users read, and scripts parse: to the letter.
+//! Texts of fixed form, which people read and scripts parse, and the escaping of what comes from a server.
 
 use std::fmt::Write;
 
 use metp_protocol::Status;
 use metp_protocol::text::Escaped;
 
-/// A command without a body has been carried out.
+/// The answer 200 to a command without a body.
 pub const DONE: &str = "Operation successful\n";
-/// The session has ended as it should.
+/// The session has ended with QUIT.
 pub const CLOSED: &str = "Connection closed\n";
 
-/// There is no connection; ` to HOST:PORT: why` follows.
+/// The start of a failed connection's message; ` to HOST:PORT: REASON` follows.
 pub const NO_CONNECTION: &str = "Cannot connect";
 
-/// What is said before anything else.
+/// The message before a connection is made. `name` is the account's.
 pub fn connecting(host: &str, port: u16, name: &[u8]) -> String {
     format!("Connecting to {} with user '{}'", endpoint(host, port), Escaped(name))
 }
 
-/// `HOST:PORT`, an IPv6 address in brackets.
+/// `HOST:PORT`, with an IPv6 address in brackets.
 pub fn endpoint(host: &str, port: u16) -> String {
     let host = text(host.as_bytes());
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// A line of text from the server. It is printable already if the server is what it should be; whatever
-/// else a terminal might obey is shown as `\xHH`.
+/// A line from a server as printable ASCII: every other byte becomes `\xHH`, so that no server can send control
+/// sequences to the terminal. Servers of METP send printable ASCII only.
 pub fn text(line: &[u8]) -> String {
     line.iter().fold(String::with_capacity(line.len()), |mut shown, &byte| {
         match byte {
@@ -37,12 +37,12 @@ pub fn text(line: &[u8]) -> String {
     })
 }
 
-/// A line of a body.
+/// A line of a body, made printable, with a line end.
 pub fn line(line: &[u8]) -> String {
     text(line) + "\n"
 }
 
-/// The first line of what the server said to a line that was sent as it is.
+/// The status line 200 with what followed the code, as it is printed for a line that was sent as it is.
 pub fn status(text: &str) -> String {
     let between = if text.is_empty() { "" } else { " " };
     format!("{}{between}{text}\n", Status::OK)

@@ -1,4 +1,4 @@
-//! Trying on_retry to reach a server that is not there: until `--wait` is over, and after a restart.
+//! Repeated attempts to connect: at the start until `--wait` is over, and after the server has ended a session.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,14 +10,14 @@ use crate::session::{Server, Session};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause between two attempts.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
-/// How long a session has to last for the pauses to be short on_retry: a server that takes every session and ends
-/// it at once is not asked without a pause.
+/// How long a session has to last for the pauses to start short: a server that accepts sessions and closes them
+/// at once must not be asked without a pause.
 const STEADY_SESSION: Duration = Duration::from_secs(10);
 
-/// What an attempt may take at least, so that the last one is not in vain.
+/// The least time that an attempt gets: with less, the last one before the deadline could not succeed.
 const MIN_ATTEMPT: Duration = Duration::from_secs(1);
 
-/// The pauses between attempts.
+/// The pauses between attempts, each twice as long as the one before.
 #[derive(Debug)]
 pub struct Backoff {
     pause: Duration,
@@ -36,7 +36,7 @@ impl Backoff {
         std::mem::replace(&mut self.pause, longer)
     }
 
-    /// A session has ended that lasted this long.
+    /// Makes the pauses short again if the session that has ended was [`STEADY_SESSION`] long or longer.
     pub fn ended_after(&mut self, lasted: Duration) {
         if lasted >= STEADY_SESSION {
             *self = Backoff::default();
@@ -44,20 +44,20 @@ impl Backoff {
     }
 }
 
-/// Attempts to reach a server, until one succeeds or the time is over.
+/// Attempts to connect, until one succeeds or the deadline has passed.
 pub struct Attempts {
     backoff: Backoff,
     deadline: Option<Instant>,
 }
 
 impl Attempts {
-    /// Attempts that begin now; without a limit, they never end.
+    /// Attempts from now until `limit` has passed; without an end if it is `None`.
     pub fn new(backoff: Backoff, limit: Option<Duration>) -> Self {
         Attempts { backoff, deadline: limit.and_then(|limit| Instant::now().checked_add(limit)) }
     }
 
-    /// Attempts after the end of a session that lasted this long. `None`: that is no matter of waiting, or nobody
-    /// wants to wait.
+    /// Attempts after a session of the length `lasted` has ended with `ended`. `None` if another attempt cannot
+    /// help (a wrong password, for instance), or `--wait 0` forbids it.
     pub fn after(
         server: &Server,
         ended: &Failure,
@@ -71,7 +71,7 @@ impl Attempts {
         Some(Attempts::new(backoff, server.wait))
     }
 
-    /// How long to wait before the next attempt; `None` if the time is over.
+    /// The pause before the next attempt; `None` if the deadline has passed.
     fn next(&mut self) -> Option<Duration> {
         let pause = self.backoff.pause();
         let Some(deadline) = self.deadline else { return Some(pause) };
@@ -79,11 +79,12 @@ impl Attempts {
         (!left.is_zero()).then(|| pause.min(left))
     }
 
-    /// Pauses before each `attempt`, which is told how long it may take, until one succeeds. `last` is
-    /// why the one before failed; `again` hears of it if there is time for another.
+    /// Pauses and calls `attempt` with its time limit, until it succeeds or fails for another reason than
+    /// absence. `last` is the failure before; `on_retry` is called with it once, if there is time for another
+    /// attempt.
     ///
     /// # Errors
-    /// Why the last one failed.
+    /// The failure of the last attempt.
     pub fn run<T>(
         &mut self,
         mut last: Failure,
@@ -104,21 +105,21 @@ impl Attempts {
         Err(last)
     }
 
-    /// How long one of them may take.
+    /// The time limit of the next attempt.
     fn attempt_timeout(&self) -> Duration {
         self.deadline.map_or(Duration::MAX, |deadline| {
             deadline.saturating_duration_since(Instant::now()).max(MIN_ATTEMPT)
         })
     }
 
-    /// The pauses, to go on with.
+    /// The pauses, for the end of the next session.
     pub fn into_backoff(self) -> Backoff {
         self.backoff
     }
 }
 
 impl Server {
-    /// Connects and logs in. While the server is not there, tries on_retry for as long as the call is to wait.
+    /// Connects and logs in. Repeats the attempt until `--wait` is over if the server cannot be reached.
     ///
     /// # Errors
     /// Those of [`Server::log_in_once`], of the last attempt.
@@ -139,8 +140,7 @@ impl Server {
     }
 }
 
-/// Reconnect with a server, one after the other: when one ends because the server has gone away, the next begins
-/// when it is back.
+/// Begins a new session with a server each time that one ends because the server has gone away.
 pub struct Reconnect<'a> {
     server: &'a Server,
     backoff: Backoff,
@@ -148,16 +148,16 @@ pub struct Reconnect<'a> {
 }
 
 impl<'a> Reconnect<'a> {
-    /// A session has begun.
+    /// For a session that begins now.
     pub fn new(server: &'a Server) -> Self {
         Reconnect { server, backoff: Backoff::default(), since: Instant::now() }
     }
 
-    /// After the end of a session, waits for the server to come back and begins the next one with `begin`.
+    /// After a session has ended with `ended`, waits for the server to come back and begins the next session
+    /// with `begin`.
     ///
     /// # Errors
-    /// Why the session has ended, if that is no matter of waiting or there is no more time; else why the next one
-    /// cannot begin.
+    /// `ended` if another attempt cannot help, or the failure of the last attempt.
     pub fn reconnect<T>(
         &mut self,
         ended: Failure,

@@ -1,4 +1,5 @@
-//! A call: opens a session with each server, gives the commands in their order, shows the answers.
+//! A call: a session with each server, in which the commands are sent in command-line order and the answers
+//! printed.
 
 use std::io::LineWriter;
 
@@ -14,11 +15,11 @@ use crate::session::{Server, Session};
 use crate::table::Table;
 use crate::{follow, password, refusal, render, table, watch};
 
-/// Does all that a command line asks for. A command that is refused does not keep the others from being given,
-/// nor a server that fails those behind it; the first failure decides the exit code.
+/// Runs a call. After a command that is refused, the others are still sent; after a server that fails, the next
+/// one is tried. The first failure decides the exit code.
 ///
 /// # Errors
-/// The first failure, which has been reported already.
+/// [`Failure::Reported`] with the exit code of the first failure; or why no password could be read.
 pub fn run(args: Args) -> Result<(), Failure> {
     let Args { servers, wait, login, json, quiet, invocations, live } = args;
     let name = login.name;
@@ -77,12 +78,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
-/// Gives all orders to one server. Returns the exit code of the first that was refused.
+/// Sends all commands to one server. Returns the exit code of the first that was refused, if any.
 fn run_on(server: &Server, invocations: &[Invocation], json: bool) -> Result<Option<u8>, Failure> {
     if invocations.is_empty() {
         return Ok(None);
     }
-    // It names its server itself.
     let document =
         json.then(|| Document::new(LineWriter::new(stdio::stdout()), server)).transpose()?;
     let mut call = Call { document, output: &server.output };
@@ -94,14 +94,14 @@ fn run_on(server: &Server, invocations: &[Invocation], json: bool) -> Result<Opt
 }
 
 struct Call<'a> {
-    /// Where the answers go, if they are to be JSON.
+    /// The document for the answers, with `--json`.
     document: Option<Document<LineWriter<Inherited>>>,
-    /// Where they are shown, if not.
+    /// Where answers are printed without `--json`.
     output: &'a Output,
 }
 
 impl Call<'_> {
-    /// Returns the exit code of the first command that was refused.
+    /// Sends the commands in one session. Returns the exit code of the first that was refused, if any.
     fn send_all(
         &mut self,
         invocations: &[Invocation],
@@ -127,7 +127,7 @@ impl Call<'_> {
                 break;
             }
         }
-        // A server that is closing down may say so before it hears QUIT.
+        // A server that drains may close the session (421) before it reads QUIT.
         let closing = invocations.iter().any(Invocation::is_shutdown);
         match if left { Ok(()) } else { session.quit() } {
             Err(failure) if !closing => return Err(failure),
@@ -139,7 +139,8 @@ impl Call<'_> {
         Ok(first)
     }
 
-    /// Gives one command and shows the answer, of a document only if it is a list.
+    /// Sends one command and prints its answer. With `--json`, only a list is written here; the caller adds the
+    /// rest.
     fn send(&mut self, invocation: &Invocation, session: &mut Session) -> Result<Answer, Failure> {
         let text = match (&invocation.line, &invocation.command) {
             (Some(line), _) => session.raw_command(line)?,
@@ -165,7 +166,7 @@ impl Call<'_> {
         Ok(answer)
     }
 
-    /// Shows the lines of a list as they come: there may be any number of them.
+    /// Prints a list line by line as it comes: it may have any length.
     fn print_list(
         &mut self,
         invocation: &Invocation,
@@ -183,14 +184,14 @@ impl Call<'_> {
             let mut table = Table::new(invocation.command.as_ref(), self.output.style());
             let all = session
                 .read_body(|line| self.output.print(table.add(render::text(line)).as_bytes()));
-            // What came before it broke off is shown, too.
+            // Lines that came before the list broke off are printed, too.
             return self.output.print(table.end().as_bytes()).and(all);
         }
         session.read_body(|line| self.output.print(render::line(line).as_bytes()))
     }
 }
 
-/// The answer to a line that was sent as it is: its status line and its body, as they came.
+/// Formats the answer to a line that was sent as it is: status line and body, unchanged.
 fn raw(answer: &Answer) -> String {
     let lines = answer.lines.iter().map(|line| format!("{line}\n"));
     render::status(&answer.text) + &lines.collect::<String>()

@@ -1,5 +1,5 @@
-//! Answers for people, and for scripts that split lines: tables with aligned columns. On a terminal sizes and
-//! times are short and columns are left out that do not fit; elsewhere everything is exact and there.
+//! Answers as aligned columns, for people and for scripts that split lines. On a terminal, sizes and times are
+//! short and columns that do not fit are left out; elsewhere every column is there, with exact values.
 
 use std::io::{self, IsTerminal};
 use std::time::Duration;
@@ -10,19 +10,19 @@ use crate::answer::{Answer, AnswerKind};
 use crate::failure::Failure;
 use crate::{fields, render, terminal, units};
 
-/// How an answer is to look.
+/// How answers are formatted.
 #[derive(Clone, Copy, Default)]
 pub struct TableStyle {
-    /// Sizes and times for people.
+    /// Sizes and times in units, as `1.5 KiB` and `1m01s`.
     pub human: bool,
-    /// Headings stand out.
+    /// Headings in bold.
     pub colour: bool,
-    /// Columns of the terminal, if it is one.
+    /// Columns of the terminal; `None` elsewhere.
     pub width: Option<usize>,
 }
 
 impl TableStyle {
-    /// What fits standard output.
+    /// The style for standard output.
     pub fn of_stdout() -> Self {
         let human = io::stdout().is_terminal();
         let width = if human { terminal::width() } else { None };
@@ -30,11 +30,11 @@ impl TableStyle {
     }
 }
 
-/// Far more than a server has keys.
+/// Columns of a table at most; far more than METP has keys.
 const MAX_COLUMNS: usize = 64;
-/// The columns that are left out first where there is no room.
+/// Columns that are left out, one after the other, until the table fits the terminal.
 const OPTIONAL_COLUMNS: [&str; 6] = ["buffered", "peer", "idle", "applies", "unit", "last-seen"];
-/// Columns of `CONNECTIONS`, for a list that is empty.
+/// The heading of an empty list of connections: without a line, the keys are not known.
 const CONNECTION_COLUMNS: [&str; 11] = [
     "id",
     "user",
@@ -48,7 +48,7 @@ const CONNECTION_COLUMNS: [&str; 11] = [
     "down",
     "buffered",
 ];
-/// Keys whose numbers are bytes.
+/// Keys whose values are bytes.
 const BYTE_KEYS: [&str; 9] = [
     "up",
     "down",
@@ -60,13 +60,13 @@ const BYTE_KEYS: [&str; 9] = [
     "BYTES_UP",
     "BYTES_DOWN",
 ];
-/// Keys whose numbers are seconds.
+/// Keys whose values are seconds.
 const SECONDS_KEYS: [&str; 5] = ["age", "idle", "uptime", "duration", "closing-in"];
 
-/// The answer to a command as standard output shows it, unless that is a list.
+/// Formats an answer that is no list.
 ///
 /// # Errors
-/// If the answer lacks what it has to have.
+/// [`Failure::Broken`] if the answer is incomplete.
 pub fn text(answer: &Answer) -> Result<String, Failure> {
     let style = TableStyle::of_stdout();
     Ok(match answer.kind {
@@ -82,7 +82,7 @@ pub fn text(answer: &Answer) -> Result<String, Failure> {
     })
 }
 
-/// Keys and values below one another.
+/// Formats one key and its value in each line; `between` separates them in the answer.
 fn list(lines: &[String], between: char, style: TableStyle) -> String {
     let pairs: Vec<(&str, String)> = lines
         .iter()
@@ -93,23 +93,23 @@ fn list(lines: &[String], between: char, style: TableStyle) -> String {
     pairs.iter().map(|(key, value)| format!("{key:width$}  {value}\n")).collect()
 }
 
-/// Lines that are looked at before the widths of the columns are settled: of what comes later, a cell that is wider
-/// moves the rest of its line.
+/// Lines that are read before the widths of the columns are fixed. A wider cell in a later line moves the rest
+/// of that line.
 const FIRST_ROWS: usize = 4096;
-/// Octets of these lines.
+/// Bytes of these lines at most.
 const FIRST_BYTES: usize = 512 << 10;
-/// The widest column: one wide cell does not widen all the others.
+/// The widest column, in characters: one wide cell must not widen all lines.
 const MAX_COLUMN_WIDTH: usize = 64;
 /// Blanks between two columns.
 const COLUMN_GAP: usize = 2;
 
-/// A table: one line for each thing, one column for each key. It takes lines as they come, and hands out text as soon
-/// as it can, so that a list of any length takes no more memory than its beginning.
+/// A table with a column for each key. Lines go in as they come, and text comes out as soon as the columns are
+/// fixed, so that a list of any length takes no more memory than its beginning.
 pub struct Table {
     style: TableStyle,
-    /// The columns where nothing is there.
+    /// The heading of an empty table.
     empty: &'static [&'static str],
-    /// The first lines, until the columns are settled.
+    /// The lines so far, until the columns are fixed.
     first: Vec<String>,
     octets: usize,
     columns: Option<Vec<Column>>,
@@ -121,7 +121,7 @@ struct Column {
 }
 
 impl Table {
-    /// A table of what a command is answered with.
+    /// A table for the answer to `command`.
     pub fn new(command: Option<&Command>, style: TableStyle) -> Self {
         let empty: &[&str] = match command {
             Some(Command::Connections(_)) => &CONNECTION_COLUMNS,
@@ -130,7 +130,7 @@ impl Table {
         Table { style, empty, first: Vec::new(), octets: 0, columns: None }
     }
 
-    /// Takes a line that is fit to print, and returns what can be shown now.
+    /// Adds a printable line. Returns the text that can be printed now, if any.
     pub fn add(&mut self, line: String) -> String {
         if let Some(columns) = &self.columns {
             return row(columns, &line, self.style);
@@ -143,12 +143,12 @@ impl Table {
         }
     }
 
-    /// What is left to be shown when no more lines come.
+    /// Ends the table. Returns the text that has not been printed.
     pub fn end(mut self) -> String {
         if self.columns.is_none() { self.settle() } else { String::new() }
     }
 
-    /// Settles the columns by the lines so far, and returns heading and lines.
+    /// Fixes the columns by the lines so far. Returns the heading and these lines.
     fn settle(&mut self) -> String {
         let first = std::mem::take(&mut self.first);
         let keys: Vec<&str> = match first.first() {
@@ -207,7 +207,7 @@ fn is_number(key: &str) -> bool {
         || ["connections", "total"].contains(&key)
 }
 
-/// A value as it is shown.
+/// Formats a value.
 fn shown(key: &str, value: &str, style: TableStyle) -> String {
     let human = if !style.human {
         None

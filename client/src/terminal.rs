@@ -1,4 +1,4 @@
-//! The terminal: asking for a password without showing it, how wide it is, and leaving it to others.
+//! The controlling terminal: prompts for passwords, its width and colours, and job control.
 
 #![allow(unsafe_code)] // Terminals and signals are a C interface; each block tells why it is sound.
 
@@ -9,11 +9,11 @@ use std::os::fd::AsRawFd;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::{SigId, low_level};
 
-/// Asks on the controlling terminal, wherever stdin and stdout lead. Ctrl-C ends the program as SIGINT does, once the
-/// terminal is restored.
+/// Asks for a password on the controlling terminal, even if stdin and stdout are redirected. The input is not
+/// shown. Ctrl-C ends the program as SIGINT does, once the terminal is restored.
 ///
 /// # Errors
-/// If there is no terminal; of the kind [`ErrorKind::InvalidInput`] if the user gives none.
+/// If there is no terminal; [`ErrorKind::InvalidInput`] if the user enters nothing.
 pub fn ask(prompt: &str) -> io::Result<Vec<u8>> {
     let mut terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
     write!(terminal, "{prompt}")?;
@@ -30,22 +30,20 @@ pub fn ask(prompt: &str) -> io::Result<Vec<u8>> {
     }
 }
 
-/// What has been typed.
 #[derive(Debug, PartialEq, Eq)]
 enum Typed {
-    /// A password, which is not empty.
+    /// Not empty.
     Password(Vec<u8>),
-    /// Ctrl-C.
     Interrupt,
 }
 
-/// Whether colours are welcome: <https://no-color.org>.
+/// Whether colours may be used: not with `NO_COLOR` (<https://no-color.org>), nor on a dumb terminal.
 pub fn colours() -> bool {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     !plain && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
 }
 
-/// How many columns standard output has, if it is a terminal that knows.
+/// The columns of standard output; `None` if it is no terminal, or its size is unknown.
 pub fn width() -> Option<usize> {
     // SAFETY: winsize is plain data for which all zeros is a valid value.
     let mut size: libc::winsize = unsafe { std::mem::zeroed() };
@@ -54,20 +52,20 @@ pub fn width() -> Option<usize> {
     Some(usize::from(size.ws_col)).filter(|columns| asked == 0 && *columns > 0)
 }
 
-/// What stops.
+/// Which processes a stop signal goes to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum StopTarget {
-    /// This process, as `kill -TSTP` wants it.
+    /// This process alone, as with `kill -TSTP`.
     Process,
-    /// All of its job, as Ctrl-Z wants it: a script that waits for this process, for instance.
+    /// All processes of the job, as with Ctrl-Z: the script that started this program stops, too.
     Job,
 }
 
-/// StopTarget as SIGTSTP does by default, until somebody continues the program. If nobody is there to do so, as
-/// under `xterm -e` or `ssh -t`, the kernel does not stop it; SIGSTOP would stop it for ever.
+/// Stops the target with SIGTSTP until it is continued. Where no shell can continue it, as under `xterm -e` or
+/// `ssh -t`, the kernel ignores the signal; SIGSTOP would stop it for ever.
 ///
 /// # Errors
-/// If the system refuses.
+/// If sigaction(2) or kill(2) fails.
 pub fn stop(who: StopTarget) -> io::Result<()> {
     // SAFETY: sigaction is plain data for which all zeros is a valid value: the default, no flags, no mask.
     let [default, mut before]: [libc::sigaction; 2] = unsafe { std::mem::zeroed() };
@@ -92,7 +90,7 @@ pub fn stop(who: StopTarget) -> io::Result<()> {
     sent
 }
 
-/// Reads up to Enter. Erasing works; the keys that would end the program end the prompt instead, so
+/// Reads up to Enter. Backspace and Ctrl-U erase. Keys that would end the program end the prompt instead, so
 /// that the terminal is always restored.
 fn read_password(keys: impl BufRead) -> io::Result<Typed> {
     const CTRL_C: u8 = 0x03;
@@ -116,8 +114,7 @@ fn read_password(keys: impl BufRead) -> io::Result<Typed> {
     Err(ErrorKind::UnexpectedEof.into())
 }
 
-/// A terminal that hands over keys as they are pressed and shows none of them; restored when dropped, and when
-/// a signal ends the program.
+/// A terminal without echo and line editing. Restored when dropped, and before a signal ends the program.
 struct Quiet {
     terminal: File,
     before: libc::termios,
@@ -140,7 +137,7 @@ impl Quiet {
             let restore = move || {
                 // SAFETY: tcsetattr is async-signal-safe; the terminal is open as long as the handler is there.
                 unsafe { libc::tcsetattr(descriptor, libc::TCSAFLUSH, &raw const before) };
-                // If it does not end the program, the prompt goes on.
+                // If the signal does not end the program, the prompt goes on.
                 let _ = low_level::emulate_default_handler(signal);
             };
             // SAFETY: all that the handler does is async-signal-safe; what it uses it owns.
@@ -154,7 +151,7 @@ impl Quiet {
 
 impl Drop for Quiet {
     fn drop(&mut self) {
-        // There is nobody left to tell if this fails.
+        // A failure means that the terminal is gone: there is nothing to restore.
         let _ = set(&self.terminal, &self.before);
         for handler in self.handlers.drain(..) {
             low_level::unregister(handler);

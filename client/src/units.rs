@@ -1,10 +1,10 @@
-//! Numbers as people read them: octets, octets per second, times.
+//! Sizes, rates and times formatted for people.
 
 use std::time::Duration;
 
 const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
-/// A number of octets in at most eight characters: `512 B`, `12.3 MiB`, `1023 KiB`.
+/// Formats octets in at most eight characters: `512 B`, `12.3 MiB`, `1023 KiB`.
 pub fn size(octets: u64) -> String {
     if octets < 1024 {
         return format!("{octets} B");
@@ -17,25 +17,24 @@ pub fn size(octets: u64) -> String {
         match (rounded(10), rounded(1)) {
             (tenths @ ..1000, _) => Some(format!("{}.{} {name}", tenths / 10, tenths % 10)),
             (_, whole @ ..1024) => Some(format!("{whole} {name}")),
-            // What would be rounded to 1024 is 1.0 of the next unit.
+            // What rounds to 1024 is 1.0 of the next unit.
             _ => None,
         }
     });
     shown.unwrap_or_default()
 }
 
-/// As [`size`], without a fraction if there is none: `20 MiB`.
+/// Like [`size`], without the fraction if it is zero: `20 MiB`.
 pub fn round_size(octets: u64) -> String {
     size(octets).replace(".0 ", " ")
 }
 
-/// Octets per second: `12.3 MiB/s`.
+/// Formats octets per second: `12.3 MiB/s`.
 pub fn rate(octets: u64) -> String {
     size(octets) + "/s"
 }
 
-/// How long something has lasted, in at most six characters unless it is years: `0.3s`, `12s`, `3m05s`,
-/// `2h13m`, `4d07h`.
+/// Formats a duration, in at most six characters below 100 days: `0.3s`, `12s`, `3m05s`, `2h13m`, `4d07h`.
 pub fn age(time: Duration) -> String {
     let seconds = time.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
@@ -48,7 +47,7 @@ pub fn age(time: Duration) -> String {
     }
 }
 
-/// How much time is left, in whole seconds: none is left when none is shown.
+/// Formats the time left, rounded up to whole seconds, so that `0s` means none.
 pub fn left(time: Duration) -> String {
     let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
     if seconds < 10 { format!("{seconds}s") } else { age(Duration::from_secs(seconds)) }

@@ -1,4 +1,4 @@
-//! The arguments, made ready for getopts: each option gets all its values in one argument.
+//! Arguments in a form that getopts can parse: options of two values have both in one argument.
 
 use std::ffi::OsString;
 use std::iter::Peekable;
@@ -8,16 +8,16 @@ use metp_protocol::text::latin1_decode;
 
 use super::options::{self, ALIASES, Arity, Opt, UsageError};
 
-/// Stands between two values of one option; no argument can hold it.
+/// Separates two values of one option; no argument can hold it.
 const VALUE_SEPARATOR: char = '\0';
 
-/// Arguments as text.
+/// Arguments as text, one character for each byte.
 pub struct NormalizedArgs {
-    /// Aliases by their names, and the values of an option in one argument with it.
+    /// The options, aliases replaced by their options, each with its values in one argument.
     pub options: Vec<String>,
-    /// What follows `--`.
+    /// The words after `--`, if it is there.
     pub raw: Option<Vec<String>>,
-    /// The option before the first word that belongs to none.
+    /// The option before the first word that belongs to no option.
     pub stray: Option<&'static str>,
 }
 
@@ -25,7 +25,7 @@ impl NormalizedArgs {
     /// Reads arguments.
     ///
     /// # Errors
-    /// If an option that has to have two values has fewer.
+    /// If an option that needs two values has fewer.
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, UsageError> {
         let arguments = arguments.into_iter().map(|argument| latin1_decode(argument.as_bytes()));
         let mut arguments = arguments.peekable();
@@ -68,22 +68,23 @@ impl NormalizedArgs {
     }
 }
 
-/// The two values of an option; the second may be missing.
+/// The values of an option that takes two; the second may be missing.
 pub fn values(text: &str) -> (&str, Option<&str>) {
     text.split_once(VALUE_SEPARATOR).map_or((text, None), |(first, second)| (first, Some(second)))
 }
 
-/// What is said of an option whose second value is missing.
+/// The error of an option whose second value is missing.
 pub fn needs_two(option: &str) -> UsageError {
     UsageError(format!("{option}: needs two values"))
 }
 
-/// Passwords may begin with a dash; what is an option is more likely one, and the value before it forgotten.
+/// The second value of an option. A password may begin with a dash; but where the word is an option, the value
+/// was most likely forgotten.
 fn second(arguments: &mut Peekable<impl Iterator<Item = String>>) -> Option<String> {
     arguments.next_if(|next| next != "--" && named(&advertised(next.clone())).is_none())
 }
 
-/// The option that an argument names, with its value behind `=` or without.
+/// The option that an argument names, with or without `=VALUE`.
 fn named(argument: &str) -> Option<&'static Opt> {
     argument.split('=').next().and_then(options::find)
 }

@@ -1,4 +1,4 @@
-//! Who gives the commands, and the passwords on the command line.
+//! The account, and where its password comes from.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -11,30 +11,28 @@ use metp_protocol::text::{Escaped, latin1_encode, split_account, unescape, witho
 use super::environment::{Environment, LOGIN_VARIABLE, variable};
 use super::options::UsageError;
 
-/// A name, and where its password comes from.
+/// The account that logs in.
 pub struct Login {
-    /// The account's name.
     pub name: Vec<u8>,
-    /// Its password.
     pub password: PasswordSource,
 }
 
-/// Where a password comes from.
+/// The source of a password.
 #[derive(Debug, PartialEq, Eq)]
 pub enum PasswordSource {
-    /// It is here.
+    /// The command line or the environment: the password itself.
     Given(Vec<u8>),
-    /// It is the first line of this file.
+    /// The first line of this file.
     File(PathBuf),
-    /// It is asked for.
+    /// The terminal.
     Prompt,
 }
 
-/// What a password is, on the command line and where a new one is asked for: without control characters, among
-/// them those that cannot travel in a line of METP.
+/// Checks a password of the command line, or a new one: it is not empty and holds no control characters. Some
+/// of these cannot be sent in a line of METP.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The error message.
 pub fn check_password(password: &[u8]) -> Result<(), &'static str> {
     match password {
         [] => Err("the password is empty"),
@@ -45,7 +43,7 @@ pub fn check_password(password: &[u8]) -> Result<(), &'static str> {
     }
 }
 
-/// The login of `-u`, else that of the environment.
+/// The account of `-u`, else of [`LOGIN_VARIABLE`].
 pub fn login(given: &Matches, environment: &Environment) -> Result<Login, UsageError> {
     let (source, text) = match (given.opt_str("user"), variable(&environment.login)) {
         (Some(text), _) => ("-u", Cow::from(without_line_end(&latin1_encode(&text)).to_vec())),

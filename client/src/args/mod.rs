@@ -1,4 +1,4 @@
-//! The command line and the environment, turned into plain data.
+//! The command line and the environment as plain data.
 
 mod environment;
 mod line;
@@ -39,41 +39,42 @@ pub enum CommandLine {
     Run(Args),
 }
 
-/// A whole call.
+/// A call of the client.
 pub struct Args {
-    /// The servers, at least one; but one if a live screen is to be shown.
+    /// The servers: one or more, but exactly one with `-w`.
     pub servers: Vec<ServerAddress>,
-    /// How long to try again to reach a server that does not answer. `None`: not at all at first, without end
-    /// when it has gone away meanwhile.
+    /// `--wait`: how long attempts to connect are repeated. `None`: one attempt at the start, and without end
+    /// after a session has ended.
     pub wait: Option<Duration>,
-    /// Who gives the commands.
+    /// The account.
     pub login: Login,
-    /// Whether the answers are to be JSON.
+    /// `--json`.
     pub json: bool,
-    /// Whether connecting and the end of a session are not to be mentioned.
+    /// `-q`: connecting and closing are not mentioned.
     pub quiet: bool,
     /// The commands, in command-line order.
     pub invocations: Vec<Invocation>,
-    /// What is to be shown then, until somebody ends it.
+    /// The live view that follows the commands, if there is one.
     pub live: Option<Live>,
 }
 
-/// What is shown as it happens.
+/// A live view.
 pub enum Live {
-    /// The access log, after so many of its records.
+    /// `-f`: finished requests, after this number of records of the access log.
     Follow(u64),
-    /// Everything, renewed so often.
+    /// `-w`: everything, refreshed at this interval.
     Watch(Duration),
 }
 
-/// How often a live screen can be renewed, in seconds.
+/// The interval of `-w`, in seconds.
 const INTERVAL_SECONDS: RangeInclusive<f64> = 0.1..=3600.0;
-/// How long a server can be waited for, in seconds.
+/// The longest `--wait`, in seconds.
 const MAX_WAIT_SECONDS: u32 = 86_400;
-/// How many records can be asked for.
+/// The largest `-n`.
 const MAX_RECORDS: u64 = 1_000_000;
 
-/// The octets of each argument that are or may be a password.
+/// The byte ranges of each argument that are or may be a password, to be erased from the process's command
+/// line.
 pub fn passwords(arguments: &[OsString]) -> Vec<Range<usize>> {
     let option = |name: &str| {
         let long = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, long)| *long);
@@ -84,14 +85,14 @@ pub fn passwords(arguments: &[OsString]) -> Vec<Range<usize>> {
             (_, Arity::Nothing) => secrets::Takes::Nothing,
             (_, Arity::Maybe) => secrets::Takes::Maybe,
             (_, Arity::One) => secrets::Takes::Plain,
-            // The first would be a name, and so is the second where it is no password.
+            // Both may be a password: the name may have been forgotten.
             (_, Arity::OneOrTwo | Arity::Two) => secrets::Takes::TwoPlain,
         })
     };
     secrets::secrets(arguments, option, is_public)
 }
 
-/// Whether a line of METP holds no password. In one that is not known, there may be one.
+/// Whether a line of METP holds no password. A line that cannot be parsed may hold one.
 fn is_public(words: &[OsString]) -> bool {
     let line = words.join(OsStr::new(" "));
     let command = Command::parse(line.as_bytes(), Role::Admin);
@@ -103,7 +104,7 @@ fn is_public(words: &[OsString]) -> bool {
 /// Reads the arguments (without the program's name) and the environment.
 ///
 /// # Errors
-/// One line that names what is wrong, but never a password.
+/// A message of one line, without any password.
 pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     environment: &Environment,
@@ -158,7 +159,7 @@ fn invocations(given: &Matches, last: Option<u64>) -> Result<Vec<Invocation>, Us
     Ok(invocations.into_iter().map(|(_, invocation)| invocation).collect())
 }
 
-/// What an option asks for, if it is a command.
+/// The command of an option; `None` for an option that is no command. `last` is the value of `-n`.
 fn command(
     option: &str,
     value: Option<&str>,
@@ -214,8 +215,8 @@ fn command(
     Ok(Some(command))
 }
 
-/// A new account, whose password is asked for if it is `-` or not there. What METP allows nobody is not asked
-/// of the server.
+/// The command of `-a`. Its password is empty if it has to be asked for: if it is `-` or missing. A name or
+/// password that METP does not allow is refused here.
 fn new_user(text: &str) -> Result<Command, UsageError> {
     let (name, password) = values(text);
     if let Some((name, _)) = split_account(&latin1_encode(name)) {
@@ -236,7 +237,7 @@ fn new_user(text: &str) -> Result<Command, UsageError> {
     Ok(Command::AddUser { name, password })
 }
 
-/// A time in seconds, up to so many.
+/// Parses the time of an option: 0 to `longest` seconds.
 fn time(option: &str, text: &str, longest: u32) -> Result<Duration, UsageError> {
     let most = Duration::from_secs(longest.into());
     quantity::time(text)
@@ -244,7 +245,7 @@ fn time(option: &str, text: &str, longest: u32) -> Result<Duration, UsageError> 
         .ok_or_else(|| bad_time(option, text, 0, longest))
 }
 
-/// What is said of a time that is none, or not in range.
+/// The error of a time that is malformed or out of range.
 fn bad_time(
     option: &str,
     text: &str,
@@ -255,7 +256,7 @@ fn bad_time(
     UsageError(bad_value(option, text, &rule))
 }
 
-/// How many records of the access log are to be shown.
+/// The value of `-n`.
 fn last(given: &Matches) -> Result<Option<u64>, UsageError> {
     let Some(text) = given.opt_str("last") else { return Ok(None) };
     if !given.opt_present("logs") && !given.opt_present("follow") {
@@ -266,10 +267,10 @@ fn last(given: &Matches) -> Result<Option<u64>, UsageError> {
     number.filter(|number| *number <= MAX_RECORDS).map(Some).ok_or_else(wrong)
 }
 
-/// The line behind `--`.
+/// The line of METP after `--`.
 fn raw(words: Vec<String>) -> Result<Invocation, UsageError> {
     let line = latin1_encode(&words.join(" "));
-    // LINE_LIMIT counts the LF.
+    // LINE_LIMIT includes the LF.
     if line.len() >= LINE_LIMIT {
         let most = LINE_LIMIT.saturating_sub(1);
         let text = format!("--: the line has {} bytes, the most is {most}", line.len());
@@ -297,8 +298,8 @@ fn live(given: &Matches, last: Option<u64>) -> Result<Option<Live>, UsageError> 
     }
 }
 
-/// A name as the server shows it, `\xHH` and all. None has a colon: what is behind one may be a password, and is
-/// not shown.
+/// The name of an existing account, setting or the like, with the escapes `\xHH` that the server shows. None
+/// has a colon: what follows one may be a password, and is not shown.
 fn existing(option: &str, name: &str) -> Result<Vec<u8>, UsageError> {
     let name = unescape(&latin1_encode(name)).into_owned();
     match split_account(&name) {

@@ -1,11 +1,11 @@
-//! The options: what each is called, how many values it takes, and what `-h` says of it.
+//! The table of options: their names, their values and their help. getopts and `-h` are built from it.
 
 use std::fmt;
 
 use common::usage::OptionName;
 use getopts::{HasArg, Occur, Options};
 
-/// A command line that means nothing; displays as the line to show.
+/// An error in the command line. Displays as the message.
 #[derive(Debug, PartialEq, Eq)]
 pub struct UsageError(pub String);
 
@@ -17,37 +17,32 @@ impl fmt::Display for UsageError {
 
 /// An option of the command line.
 pub struct Opt {
-    /// `-m`, or nothing.
+    /// `-m`; empty if there is no short name.
     pub short: &'static str,
     /// `--metrics`
     pub long: &'static str,
-    /// What it takes.
+    /// The number of values.
     pub takes: Arity,
-    /// How `-h` calls that.
+    /// The values as `-h` shows them.
     pub hint: &'static str,
-    /// What `-h` says it does.
+    /// The description in `-h`.
     pub help: &'static str,
 }
 
 impl Opt {
-    /// What it is called.
+    /// Both names.
     pub fn name(&self) -> OptionName<'static> {
         OptionName { short: self.short, long: self.long }
     }
 }
 
-/// How many values follow an option.
+/// The number of values of an option.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Arity {
-    /// None.
     Nothing,
-    /// One.
     One,
-    /// Two.
     Two,
-    /// One, or two.
     OneOrTwo,
-    /// One, or none.
     Maybe,
 }
 
@@ -61,7 +56,7 @@ const fn opt(
     Opt { short, long, takes, hint, help }
 }
 
-/// The options, in the sections of `-h`.
+/// All options, in the sections of `-h`.
 pub const SECTIONS: [(&str, &[Opt]); 4] = {
     use Arity::{Maybe, Nothing, One, OneOrTwo, Two};
     [
@@ -166,7 +161,7 @@ pub const SECTIONS: [(&str, &[Opt]); 4] = {
     ]
 };
 
-/// What an older client called them. They work and are not advertised.
+/// Names of an older client, which still work and are not shown by `-h`.
 pub const ALIASES: [(&str, &str); 6] = [
     ("--gm", "--metrics"),
     ("--gl", "--logs"),
@@ -201,7 +196,7 @@ pub fn all() -> impl Iterator<Item = &'static Opt> {
     SECTIONS.iter().flat_map(|(_, options)| options.iter())
 }
 
-/// The option of this name, short or long.
+/// The option with this name, short or long, dashes included.
 pub fn find(name: &str) -> Option<&'static Opt> {
     all().find(|option| name == option.long || (!option.short.is_empty() && name == option.short))
 }
@@ -211,7 +206,7 @@ pub fn names() -> Vec<OptionName<'static>> {
     all().map(Opt::name).collect()
 }
 
-/// What getopts is told.
+/// The options for getopts.
 pub fn getopts() -> Options {
     let mut options = Options::new();
     for Opt { short, long, takes, hint, help } in all() {
@@ -221,7 +216,7 @@ pub fn getopts() -> Options {
             Arity::One | Arity::OneOrTwo | Arity::Two => HasArg::Yes,
             Arity::Maybe => HasArg::Maybe,
         };
-        // Commands may be repeated; who asks, and how, is said once.
+        // Commands may be repeated; options of the whole call may not.
         let once = ONCE.contains(&long);
         let occur = if once { Occur::Optional } else { Occur::Multi };
         options.opt(short, long, help, hint, has_value, occur);
@@ -243,7 +238,7 @@ const ONCE: [&str; 11] = [
     "watch",
 ];
 
-/// What `-h` shows.
+/// The text of `-h`.
 pub fn usage() -> String {
     let mut text = SYNOPSIS.to_owned();
     for (title, options) in &SECTIONS {

@@ -1,4 +1,4 @@
-//! Which servers: `-H` and `-p`, or `METP_HOST` and `METP_PORT`.
+//! The servers: those of `-H` and `-p`, or of `METP_HOST` and `METP_PORT`.
 
 use std::net::Ipv6Addr;
 
@@ -13,24 +13,24 @@ use super::options::UsageError;
 const DEFAULT_HOST: &str = "127.0.0.1";
 const DEFAULT_PORT: u16 = 8080;
 
-/// Where the METP port of a server is.
+/// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerAddress {
-    /// Its name or address, an IPv6 one without brackets.
+    /// Name or address, an IPv6 one without brackets.
     pub host: String,
-    /// Its port.
+    /// METP port.
     pub port: u16,
 }
 
-/// The servers in their order. A port that stands behind a host goes before `-p`; but what an option says goes
-/// before all that the environment says.
+/// The servers, in command-line order. A port after a host takes precedence over `-p`; options take precedence
+/// over the environment.
 pub fn servers(
     given: &Matches,
     environment: &Environment,
 ) -> Result<Vec<ServerAddress>, UsageError> {
     let option = given.opt_str("port").map(|text| port("-p", &text)).transpose()?;
     let of_variable = variable(&environment.port).map(latin1_decode);
-    // What is wrong with the variable does not matter where no server takes its port from it.
+    // A malformed variable is no error where no server takes its port from it.
     let usual = || match (option, &of_variable) {
         (Some(port), _) => Ok(port),
         (None, Some(text)) => port(PORT_VARIABLE, text),
@@ -52,7 +52,7 @@ pub fn servers(
     }
 }
 
-/// The servers of a list; `usual` is the port of one that is given without.
+/// Parses a list of servers from `source`; `usual` is the port of those without one.
 fn list(
     source: &str,
     hosts: &str,
@@ -66,7 +66,7 @@ fn list(
     hosts.split(',').map(server).collect()
 }
 
-/// `host`, `host:port`, `[v6]`, `[v6]:port` or `v6`.
+/// Parses `host`, `host:port`, `[v6]`, `[v6]:port` or `v6`.
 fn endpoint(text: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = split_endpoint(text)?;
     let address = host.split('%').next().unwrap_or_default();

@@ -1,6 +1,5 @@
-//! One figure over time: a column of block characters for each interval, between two axes. Above it stand
-//! what it is now and what it was at most.
-//! The axes of the plots: round maxima, and marks at round times.
+//! A chart of one figure over time: the present value and the peak, then a column of block characters for each
+//! interval, between a value axis that ends at a round maximum and a time axis with marks at round times.
 
 use std::time::Duration;
 
@@ -12,32 +11,32 @@ use ratatui::widgets::Widget;
 
 use super::history::{Figures, History};
 
-/// Columns left of the axis: for a round maximum, such as `500 MiB`, and a blank.
+/// Columns left of the value axis, for a maximum such as `500 MiB` and a blank.
 const GUTTER_WIDTH: u16 = 8;
-/// A cell by eighths of its height.
+/// A cell that is filled from the bottom, by eighths of its height.
 const BLOCKS: [&str; 9] = [" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"];
-/// Rows around the bars: name, peak and time axis.
+/// Rows besides the bars: name, peak and time axis.
 const FRAME_ROWS: u16 = 3;
 
-/// What is plotted, and how.
+/// A chart to be drawn.
 pub struct Chart<'a> {
-    /// What it is called.
+    /// The title.
     pub name: &'a str,
-    /// WatchConfig it comes from.
+    /// The samples.
     pub history: &'a History,
-    /// What it is now, if that is known.
+    /// The present value, if it is known.
     pub now: Option<u64>,
-    /// Which of the figures it is.
+    /// Selects the figure of a sample.
     pub pick: fn(&Figures) -> u64,
-    /// What a column stands for.
+    /// The time that one column stands for.
     pub interval: Duration,
-    /// The round number that is not below this one.
+    /// Rounds the largest value up to the maximum of the axis.
     pub round: fn(u64) -> u64,
-    /// A value.
+    /// Formats a value.
     pub show: fn(u64) -> String,
-    /// The maximum of the scale.
+    /// Formats the maximum of the axis, in at most seven characters.
     pub label: fn(u64) -> String,
-    /// The bars.
+    /// The style of title and bars.
     pub style: Style,
 }
 
@@ -76,13 +75,13 @@ impl Widget for Chart<'_> {
     }
 }
 
-/// A row of an area; empty beyond its end.
+/// A row of an area, of height 0 if it lies below the area.
 fn row(area: Rect, index: u16) -> Rect {
     let height = u16::from(index < area.height);
     Rect { y: area.y.saturating_add(index), height, ..area }
 }
 
-/// A value is a column whose height is its share of `most`; only nothing at all is no block.
+/// Draws each value as a column of its share of `most`. A value above 0 has one eighth of a cell at least.
 fn draw_bars(values: &[Option<u64>], most: u64, area: Rect, style: Style, buffer: &mut Buffer) {
     for (x, value) in (area.left()..area.right()).zip(values) {
         let eighths = eighths(value.unwrap_or(0), most, area.height);
@@ -95,14 +94,14 @@ fn draw_bars(values: &[Option<u64>], most: u64, area: Rect, style: Style, buffer
     }
 }
 
-/// How many eighths of a row are filled.
+/// The height of a column, in eighths of a cell.
 fn eighths(value: u64, most: u64, rows: u16) -> usize {
     let all = u128::from(rows) * 8;
     let filled = (u128::from(value) * all + u128::from(most) / 2) / u128::from(most).max(1);
     usize::try_from(filled.max(u128::from(value > 0)).min(all)).unwrap_or(0)
 }
 
-/// `──┴10s──────now`
+/// The time axis: `──┴10s──────now`.
 fn time_axis(interval: Duration, columns: usize) -> String {
     let mut axis = vec!['─'; columns];
     let mut write = |at: Option<usize>, text: &str| {
@@ -122,25 +121,25 @@ fn time_axis(interval: Duration, columns: usize) -> String {
     axis.into_iter().collect()
 }
 
-/// Steps between units of octets, which are 1024 apart.
+/// Round numbers of octets within a unit; the next unit is 1024 times as large.
 const SIZE_STEPS: [u64; 9] = [1, 2, 5, 10, 20, 50, 100, 200, 500];
-/// The lowest maximum of octets; what is below need not fill a plot.
+/// The lowest maximum of an axis of octets per second: less need not fill a chart.
 const MIN_SIZE: u64 = 1024;
-/// The lowest maximum of a number.
+/// The lowest maximum of an axis of numbers.
 const MIN_COUNT: u64 = 5;
-/// Times that marks may be apart, in seconds; beyond, they are whole days.
+/// Times between marks, in seconds; beyond, whole days are used.
 const MARK_SECONDS: [u64; 16] =
     [1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21_600, 43_200];
 const DAY_SECONDS: u64 = 86_400;
-/// Columns that marks are apart, at least.
+/// The least distance between marks, in columns.
 const MIN_MARK_DISTANCE: u64 = 10;
 
-/// The least round number of octets that is not below `value`: 1, 2, 5, 10 ... 500 KiB, MiB, and so on.
+/// Rounds octets up: 1, 2, 5, 10 ... 500 KiB, MiB, and so on.
 pub fn round_size(value: u64) -> u64 {
     round_up(value, MIN_SIZE, &SIZE_STEPS, 1024)
 }
 
-/// The least round number that is not below `value`: 1, 2 or 5 and zeros.
+/// Rounds a number up: 1, 2 or 5, and zeros.
 pub fn round_count(value: u64) -> u64 {
     round_up(value.max(MIN_COUNT), 1, &[1, 2, 5], 10)
 }
@@ -148,7 +147,7 @@ pub fn round_count(value: u64) -> u64 {
 fn round_up(value: u64, mut unit: u64, steps: &[u64], next_unit: u64) -> u64 {
     loop {
         let mut rounds = steps.iter().map(|step| unit.saturating_mul(*step));
-        // The unit ends up at the largest number that there is, which no value is above.
+        // The loop ends: `unit` saturates at the largest number.
         if let Some(round) = rounds.find(|round| *round >= value) {
             return round;
         }
@@ -156,7 +155,8 @@ fn round_up(value: u64, mut unit: u64, steps: &[u64], next_unit: u64) -> u64 {
     }
 }
 
-/// Marks of a time axis whose columns are one `interval` each: how many columns ago, and how long ago.
+/// The marks of a time axis whose columns are one `interval` each: the column, counted from the right, and its
+/// text.
 pub fn marks(interval: Duration, columns: usize) -> impl Iterator<Item = (usize, String)> {
     let interval = interval.as_millis().max(1);
     let apart = interval.saturating_mul(MIN_MARK_DISTANCE.into());
@@ -173,7 +173,7 @@ pub fn marks(interval: Duration, columns: usize) -> impl Iterator<Item = (usize,
     })
 }
 
-/// A round time: in the largest unit that divides it.
+/// Formats a round time in the largest unit that divides it.
 fn round_time(seconds: u64) -> String {
     for (unit, name) in [(DAY_SECONDS, 'd'), (3600, 'h'), (60, 'm')] {
         if seconds.is_multiple_of(unit) {

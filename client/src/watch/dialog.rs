@@ -1,5 +1,5 @@
-//! What keys mean: a prompt at a time, from the id of a connection to the certainty that it is to be
-//! closed. It knows neither the server nor the screen.
+//! What keys do: commands, and the prompts from the id of a connection to the confirmation that it is to be
+//! closed. It depends neither on the server nor on the screen.
 
 use std::mem;
 use std::time::{Duration, Instant};
@@ -9,71 +9,71 @@ use metp_protocol::ConnectionId;
 use super::input::KeyPress;
 use super::news::ConnectionInfo;
 
-/// The longest id: two numbers of ten digits and a dot.
+/// The longest connection id: two numbers of ten digits and a dot.
 const MAX_ID_CHARS: usize = 21;
 
-/// How long a message stands, unless a key is pressed before.
+/// How long a message is shown, unless a key is pressed.
 const MESSAGE_TIME: Duration = Duration::from_secs(5);
 
-/// What somebody wants who has pressed a key.
+/// What the caller has to do after a key.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Nothing, or another prompt.
+    /// Nothing else than to draw the dialog.
     Nothing,
-    /// The end.
+    /// End the program.
     Quit,
-    /// The program stopped, until it is continued.
+    /// Stop the program until it is continued.
     Suspend,
-    /// All of the screen drawn anew.
+    /// Draw the whole screen again.
     Redraw,
-    /// A screen that stands still, or moves again.
+    /// Pause, or end the pause.
     Pause,
-    /// A connection cut.
+    /// Close this connection.
     Kill(ConnectionId),
 }
 
-/// What is being asked.
+/// A prompt in the last line of the screen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Prompt {
     /// Nothing.
     #[default]
     None,
-    /// Nothing; all keys are told.
+    /// No prompt: the box with all keys is shown.
     Help,
-    /// Which connection is to be cut; what has been typed.
+    /// The id of the connection to close, as far as it has been typed.
     KillWhich(String),
-    /// Whether this is the one.
+    /// Whether this connection is to be closed.
     ConfirmKill(Box<ConnectionInfo>),
 }
 
-/// The state of the dialogue.
+/// The state of the dialog.
 #[derive(Debug, Default)]
 pub struct Dialog {
-    /// What is being asked.
+    /// The prompt that is open.
     pub prompt: Prompt,
-    /// How many connections are scrolled away.
+    /// The number of connections that are scrolled off the top of their table.
     pub skipped: usize,
-    /// What there is to say, and until when.
+    /// The message, and when it disappears.
     message: Option<(String, Instant)>,
 }
 
 impl Dialog {
-    /// Says something, for a while.
+    /// Shows a message for [`MESSAGE_TIME`].
     pub fn say(&mut self, text: String, now: Instant) {
         self.message = now.checked_add(MESSAGE_TIME).map(|until| (text, until));
     }
 
-    /// What there is to say.
+    /// The message that is shown.
     pub fn message(&self) -> Option<&str> {
         self.message.as_ref().map(|(text, _)| text.as_str())
     }
 
-    /// Forgets a message that has stood long enough. Returns whether there was one.
+    /// Removes the message if its time is over. Returns whether it did.
     pub fn forget(&mut self, now: Instant) -> bool {
         self.message.take_if(|(_, until)| *until <= now).is_some()
     }
 
-    /// Takes a key. `find` tells which connections there are.
+    /// Handles a key. `find` returns the open connection of an id.
     pub fn press(
         &mut self,
         key: KeyPress,
@@ -81,7 +81,7 @@ impl Dialog {
         find: impl FnOnce(&str) -> Option<ConnectionInfo>,
     ) -> Action {
         match key {
-            // Neither has to do with what is being asked.
+            // Neither changes the prompt.
             KeyPress::Stop => return Action::Suspend,
             KeyPress::Redraw => return Action::Redraw,
             _ => {}

@@ -1,6 +1,6 @@
-//! Two sessions with the server, each in a thread of its own: one asks in regular intervals and closes
-//! connections, the other hears of events. A third thread reads the keyboard, and while the server is away, a fourth
-//! tries to reach it. All that they learn comes out of one bounded queue.
+//! Where updates of the screen come from. Two sessions, each in a thread of its own: one polls the server at
+//! each interval and closes connections, the other receives events. A third thread reads the keyboard; while
+//! the server is away, one tries to reconnect. All updates go through one bounded queue.
 
 use std::fs::File;
 use std::io;
@@ -24,48 +24,49 @@ use crate::render;
 use crate::retry::{Attempts, Backoff};
 use crate::session::{Server, Session};
 
-/// Update that wait for the screen. A thread whose news find no room taken, and lets the server wait.
+/// Updates in the queue. A thread that finds it full waits, and lets the server wait.
 const QUEUED_UPDATES: usize = 256;
-/// Orders that wait for the server.
+/// Connections that wait to be closed.
 const QUEUED_KILLS: usize = 4;
-/// Octets of a list of connections: of as many as are kept, if their lines are as long as most are.
+/// Bytes of a list of connections that are read: enough for [`MAX_CONNECTIONS`] lines of usual length.
 const LIST_LIMIT_BYTES: usize = 48 << 20;
-/// Records of the access log to begin with.
+/// Records of the access log that are read at the start.
 const INITIAL_RECORDS: u64 = 100;
 
-/// What has been learnt.
+/// What the screen has to take into account.
 pub enum Update {
-    /// How things are, at an interval.
+    /// The state of the server at an interval.
     Snapshot(Snapshot, SnapshotPermit),
-    /// Something has happened.
+    /// An event.
     Event(WatchEvent),
-    /// What came of an order.
+    /// The message that says whether a connection was closed.
     KillResult(String),
-    /// Somebody has pressed a key.
+    /// A key was pressed.
     Key(KeyPress),
-    /// The terminal is gone.
+    /// The terminal has gone away.
     TerminalGone,
     /// The server is back after a restart.
     Reconnected(Box<Reconnected>),
-    /// There will be no more news, unless the server comes back.
+    /// A session has ended: no updates of its pair follow.
     Ended(Failure),
 }
 
-/// What there is after a restart.
+/// New sessions after a restart of the server.
 pub struct Reconnected {
     sessions: SessionPair,
     backoff: Backoff,
-    /// The newest lines of the access log that are over.
+    /// The newest lines of the access log, of finished requests.
     pub records: Vec<LogLine>,
 }
 
-/// Update, and the number of the sessions that they are of. The keyboard's have none.
+/// An update with the number of its pair of sessions, by which updates of ended sessions are recognised; `None`
+/// for those of the keyboard.
 struct Message {
     sessions: Option<u64>,
     news: Update,
 }
 
-/// WatchConfig the threads of some sessions put what they learn.
+/// The queue's end for the threads of one pair of sessions.
 #[derive(Clone)]
 struct UpdateSender {
     channel: SyncSender<Message>,
@@ -73,14 +74,14 @@ struct UpdateSender {
 }
 
 impl UpdateSender {
-    /// Waits for room. `false`: nobody listens any more.
+    /// Waits for room in the queue. `false`: the screen has ended.
     fn send(&self, news: Update) -> bool {
         self.channel.send(Message { sessions: self.sessions, news }).is_ok()
     }
 }
 
-/// A look that has not been taken yet. Looks can be large: there is one at a time, and where the screen is not
-/// drawn, because nobody takes it, there are no more.
+/// Held from the poll of a snapshot until the screen has applied it. Snapshots can be large: there is one at a
+/// time, and none is polled while the screen is not drawn, as when its terminal does not read.
 pub struct SnapshotPermit(Arc<AtomicBool>);
 
 impl SnapshotPermit {
@@ -95,7 +96,7 @@ impl Drop for SnapshotPermit {
     }
 }
 
-/// Both sessions. When they are dropped, their connections end, and so do their threads.
+/// Both sessions. Dropping them closes their connections, which ends their threads.
 struct SessionPair {
     kills: SyncSender<ConnectionId>,
     threads: [JoinHandle<()>; 2],
@@ -103,7 +104,7 @@ struct SessionPair {
 }
 
 impl SessionPair {
-    /// Begins both with what logs in, and hands out the newest lines of the access log that are over.
+    /// Opens both sessions with `log_in`. Returns the newest lines of the access log, of finished requests.
     fn begin(
         log_in: impl Fn() -> Result<Session, Failure>,
         interval: Duration,
@@ -115,7 +116,7 @@ impl SessionPair {
         let records = records(&mut subscriber)?;
         let topics = Topics::default().with(Topic::Connections).with(Topic::Logs);
         subscriber.command(&Command::Subscribe(topics, Duration::from_secs(1)))?;
-        // What ends from now on is told of.
+        // Requests that finish from now on come as events.
         let records = news::finished(records, &connections(&mut poller)?);
         let closers = [poller.closer()?, subscriber.closer()?];
         let (kills, kills_receiver) = sync_channel(QUEUED_KILLS);
@@ -136,21 +137,21 @@ impl Drop for SessionPair {
     }
 }
 
-/// WatchConfig news come from at present.
+/// Where updates come from at present.
 enum Source {
-    /// The server is there.
+    /// The server is connected.
     SessionPair(SessionPair),
-    /// It is away, and this thread tries to reach it.
+    /// The server is away; this thread tries to reconnect.
     Attempts(JoinHandle<()>),
 }
 
-/// Everything that there is news of.
+/// All sources of updates.
 pub struct Feed {
     server: Server,
     interval: Duration,
     receiver: Receiver<Message>,
     channel: SyncSender<Message>,
-    /// How many times there have been sessions.
+    /// The number of the present pair of sessions.
     number: u64,
     source: Source,
     backoff: Backoff,
@@ -158,10 +159,10 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Opens both sessions, and hands out the newest lines of the access log that are over.
+    /// Opens both sessions. Returns the newest lines of the access log, of finished requests.
     ///
     /// # Errors
-    /// If the server is not there, speaks METP/1.0 only, or the account may not ask.
+    /// If the server cannot be reached or speaks METP/1.0 only, or the account is not allowed to watch.
     pub fn open(server: &Server, interval: Duration) -> Result<(Self, Vec<LogLine>), Failure> {
         let (channel, receiver) = sync_channel(QUEUED_UPDATES);
         let updates = UpdateSender { channel: channel.clone(), sessions: Some(0) };
@@ -179,39 +180,39 @@ impl Feed {
         Ok((feed, records))
     }
 
-    /// Has the keys of a terminal be news, too.
+    /// Starts the thread that turns keys of the terminal into updates.
     ///
     /// # Errors
-    /// If there can be no thread for it.
+    /// If the thread cannot be started.
     pub fn read_keys(&self, terminal: File) -> Result<(), Failure> {
         let updates = UpdateSender { channel: self.channel.clone(), sessions: None };
         spawn(move || {
             if input::read_keys(terminal, |key| updates.send(Update::Key(key))) {
-                // Nobody may listen any more.
+                // The screen may have ended.
                 updates.send(Update::TerminalGone);
             }
         })
         .map(drop)
     }
 
-    /// Waits for news. `None`: there are none yet.
+    /// Waits up to `timeout` for an update. `None`: there is none, or it was of ended sessions.
     ///
     /// # Errors
-    /// If there cannot be any more.
+    /// If a thread has ended without an [`Update::Ended`].
     pub fn wait(&self, timeout: Duration) -> Result<Option<Update>, Failure> {
         match self.receiver.recv_timeout(timeout) {
             Ok(message) => return Ok(self.current(message)),
             Err(_) if !self.is_over() => return Ok(None),
             Err(_) => {}
         }
-        // Its last words come before its end.
+        // The thread may have sent its last update between the two checks.
         match self.receiver.try_recv() {
             Ok(message) => Ok(self.current(message)),
             Err(_) => Err(Failure::Broken("The watch has broken off".to_owned())),
         }
     }
 
-    /// The next news, if there are any: of those, `None` are of sessions that have ended.
+    /// The next update in the queue, without waiting: `Some(None)` if it is of ended sessions.
     pub fn next(&self) -> Option<Option<Update>> {
         match self.receiver.try_recv() {
             Ok(message) => Some(self.current(message)),
@@ -223,7 +224,7 @@ impl Feed {
         sessions.is_none_or(|sessions| sessions == self.number).then_some(news)
     }
 
-    /// Whether a thread has ended that should not. Its last news may not have been taken yet.
+    /// Whether a thread has ended that feeds the queue. Its last update may still be in the queue.
     fn is_over(&self) -> bool {
         match &self.source {
             Source::SessionPair(sessions) => sessions.threads.iter().any(JoinHandle::is_finished),
@@ -231,11 +232,11 @@ impl Feed {
         }
     }
 
-    /// Asks for the end of a connection; [`Update::KillResult`] tells what comes of it. `false` if too many kills
-    /// wait already, or the server is away.
+    /// Has a connection closed; an [`Update::KillResult`] follows. `false` if too many wait to be closed
+    /// already, or the server is away.
     pub fn kill(&self, id: ConnectionId) -> bool {
         match &self.source {
-            // If the thread is gone, its news tell why.
+            // If the thread has ended, its last update says why.
             Source::SessionPair(sessions) => {
                 !matches!(sessions.kills.try_send(id), Err(TrySendError::Full(_)))
             }
@@ -243,10 +244,11 @@ impl Feed {
         }
     }
 
-    /// The sessions have ended. Tries to reach the server again, until [`Update::Reconnected`].
+    /// Tries to reconnect, after the sessions have ended with `ended`, until [`Update::Reconnected`] or
+    /// [`Update::Ended`].
     ///
     /// # Errors
-    /// Why they have ended, if that is no matter of permit.
+    /// `ended`, if another attempt cannot help or `--wait 0` forbids it.
     pub fn reconnect(&mut self, ended: Failure) -> Result<(), Failure> {
         let backoff = std::mem::take(&mut self.backoff);
         let lasted = self.since.elapsed();
@@ -262,7 +264,7 @@ impl Feed {
                 |_| (),
                 |time| SessionPair::begin(|| server.log_in_once(time), interval, &updates),
             );
-            // Nobody may listen any more.
+            // The screen may have ended.
             updates.send(match begun {
                 Ok((sessions, records)) => {
                     let backoff = attempts.into_backoff();
@@ -271,12 +273,12 @@ impl Feed {
                 Err(failure) => Update::Ended(failure),
             });
         })?;
-        // The sessions before end with this.
+        // Drops the sessions before.
         self.source = Source::Attempts(thread);
         Ok(())
     }
 
-    /// Takes the sessions with a server that is back. Returns the newest lines of its access log that are over.
+    /// Goes on with the new sessions. Returns the newest lines of the access log, of finished requests.
     pub fn resume(&mut self, back: Reconnected) -> Vec<LogLine> {
         let Reconnected { sessions, backoff, records } = back;
         self.source = Source::SessionPair(sessions);
@@ -291,14 +293,14 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure
     thread::Builder::new().spawn(work).map_err(no_thread)
 }
 
-/// Tells why there are no more news, unless nobody listens any more.
+/// Sends the failure that ended a thread, if any.
 fn report_end(ended: Result<(), Failure>, updates: &UpdateSender) {
     if let Err(failure) = ended {
         updates.send(Update::Ended(failure));
     }
 }
 
-/// Hears of events. Ends when nobody listens.
+/// Passes events on until the session fails, or the screen has ended.
 fn receive_events(session: &mut Session, updates: &UpdateSender) -> Result<(), Failure> {
     loop {
         let (topic, fields) = session.next_event()?;
@@ -310,7 +312,8 @@ fn receive_events(session: &mut Session, updates: &UpdateSender) -> Result<(), F
     }
 }
 
-/// Looks at the server at each interval, and gives kills in between. Ends when nobody listens.
+/// Takes a snapshot at each interval, and closes connections in between, until the session fails or the screen
+/// has ended.
 fn poll_server(
     session: &mut Session,
     interval: Duration,
@@ -335,7 +338,7 @@ fn poll_server(
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
-                // A session that says nothing for too long is closed.
+                // The server closes idle sessions.
                 Err(RecvTimeoutError::Timeout) if left > KEEPALIVE => {
                     session.command(&Command::Ping(None))?;
                 }
@@ -368,7 +371,7 @@ fn connections(session: &mut Session) -> Result<Vec<ConnectionInfo>, Failure> {
     Ok(list)
 }
 
-/// What there is to say of it: that it is done, or why it is not.
+/// Closes a connection. Returns the message: that it is done, or the reason of the server.
 fn kill(session: &mut Session, id: ConnectionId) -> Result<String, Failure> {
     match session.command(&Command::Kill(id)) {
         Ok(_) => Ok(format!("Cut {id}")),

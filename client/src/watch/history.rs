@@ -1,38 +1,36 @@
-//! What has been, for the plots: rates and connections over time, and their peaks. Bounded.
-//! Connections that are not listed any more. Looks and events come over two sessions and so in any order:
-//! what a connection had delivered is remembered for a while, so that nothing is counted twice. Bounded.
+//! The past, in bounded memory: samples for the charts, and tombstones of connections that are not listed any
+//! more.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::news::Bytes;
 
-/// More than the columns of any screen.
+/// Samples that are kept: more than a screen has columns.
 const MAX_SAMPLES: usize = 1024;
 
-/// What was measured between two looks.
+/// The figures of the time between two snapshots.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
-    /// When the time began that it is about.
+    /// The time of the first snapshot.
     pub since: Instant,
-    /// When it ended.
+    /// The time of the second.
     pub until: Instant,
-    /// The figures.
     pub figures: Figures,
 }
 
-/// What is plotted.
+/// The figures of the charts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
     /// Octets per second to destinations.
     pub up: u64,
     /// Octets per second to clients.
     pub down: u64,
-    /// Connections that were open at the end.
+    /// Connections open at the second snapshot.
     pub connections: u64,
 }
 
-/// The newest samples, and the highest figures ever.
+/// The newest samples, and the peaks since the start of the watch.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     samples: VecDeque<Sample>,
@@ -49,7 +47,7 @@ impl History {
         self.raise_peak(sample.figures);
     }
 
-    /// Takes figures into account that are no sample, as there is nothing to compare them with.
+    /// Raises the peaks to these figures, which are no sample: the first snapshot has none before it.
     pub fn raise_peak(&mut self, Figures { up, down, connections }: Figures) {
         self.peak = Figures {
             up: self.peak.up.max(up),
@@ -63,13 +61,13 @@ impl History {
         self.samples.back().map(|sample| sample.figures)
     }
 
-    /// The highest figures since the start of the watch, which may have left the plot.
+    /// The highest figures since the start of the watch, older than the samples perhaps.
     pub fn peak(&self) -> Figures {
         self.peak
     }
 
-    /// One figure over time in so many columns of one `interval` each, the newest last. Looks do not come
-    /// on the dot, and some may be late: a column shows the sample that its middle lies in.
+    /// The figure that `pick` selects, in `count` columns of one `interval` each, the newest last. Snapshots
+    /// may be late or early: a column shows the sample in which its middle lies.
     pub fn columns(
         &self,
         interval: Duration,
@@ -91,12 +89,13 @@ impl History {
     }
 }
 
-/// How far one session may be behind the other.
+/// How far one session may be behind the other: tombstones are kept for this long.
 const TOMBSTONE_LIFE: Duration = Duration::from_secs(5);
-/// How many are remembered.
+/// Tombstones that are kept.
 const MAX_TOMBSTONES: usize = 65_536;
 
-/// Those that went lately.
+/// Connections that have gone from the list. Snapshots and events come over two sessions, in any order: the
+/// bytes that were counted of a connection are kept for a while, so that nothing is counted twice.
 #[derive(Clone, Debug, Default)]
 pub struct Tombstones {
     known: HashMap<String, Tombstone>,
@@ -111,24 +110,24 @@ struct Tombstone {
 }
 
 impl Tombstones {
-    /// Remembers a connection: what of it has been counted, and whether its end has been told of.
+    /// Adds a connection: the bytes that were counted of it, and whether its close event has come.
     pub fn remember(&mut self, id: String, bytes: Bytes, closed: bool, now: Instant) {
         self.forget(now);
         self.order.push_back((now, id.clone()));
         self.known.insert(id, Tombstone { at: now, bytes, closed });
     }
 
-    /// What has been counted of this one.
+    /// The bytes that were counted of a connection.
     pub fn counted(&self, id: &str) -> Option<Bytes> {
         self.known.get(id).map(|stone| stone.bytes)
     }
 
-    /// Whether its end has been told of.
+    /// Whether the close event of a connection has come.
     pub fn has_closed(&self, id: &str) -> bool {
         self.known.get(id).is_some_and(|stone| stone.closed)
     }
 
-    /// Forgets what is old, and the oldest when there are too many.
+    /// Removes tombstones that are too old, and the oldest if there are too many.
     fn forget(&mut self, now: Instant) {
         while let Some((at, id)) = self.order.front() {
             let old = now.saturating_duration_since(*at) > TOMBSTONE_LIFE
@@ -136,7 +135,7 @@ impl Tombstones {
             if !old {
                 return;
             }
-            // It may have been remembered anew since.
+            // A newer tombstone of the connection stays.
             if self.known.get(id).is_some_and(|stone| stone.at == *at) {
                 self.known.remove(id);
             }

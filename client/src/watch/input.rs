@@ -1,7 +1,5 @@
-//! The keyboard: what a terminal in raw mode sends, as keys. The reader of crossterm is not used, as it spins
-//! for ever when the terminal is gone.
-//! Signals as flags. Those that ask for the end act only after the terminal has been restored, and so does the
-//! one that stops the program; the others tell that the screen is to be drawn anew.
+//! Input of the live screen: keys, from the bytes of a terminal in raw mode, and signals, as flags. A signal
+//! that ends or stops the program takes effect only after the terminal has been restored.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -11,38 +9,33 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH};
 use signal_hook::{flag, low_level};
 
-/// A key that means something here.
+/// A key that the screen uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyPress {
-    /// A letter, a digit, or another character.
+    /// A printable ASCII character.
     Char(char),
-    /// Enter
     Enter,
-    /// Backspace
     Backspace,
-    /// Esc
     Escape,
     /// Ctrl-C or Ctrl-D.
     End,
-    /// Ctrl-Z
+    /// Ctrl-Z.
     Stop,
-    /// Ctrl-L
+    /// Ctrl-L.
     Redraw,
-    /// The arrow that points up.
     Up,
-    /// The arrow that points down.
     Down,
 }
 
-/// Opens the keyboard of the terminal that controls this program, wherever stdin leads.
+/// Opens the controlling terminal for its keys, even if stdin is redirected.
 ///
 /// # Errors
-/// If there is none.
+/// If the process has no controlling terminal.
 pub fn open_terminal() -> io::Result<File> {
     File::open("/dev/tty")
 }
 
-/// Hands out keys until nobody wants them any more, or the terminal is gone. Returns whether it is gone.
+/// Passes keys to `take` until it returns `false`, or the terminal has gone away. Returns whether it has.
 pub fn read_keys(mut terminal: impl Read, mut take: impl FnMut(KeyPress) -> bool) -> bool {
     let mut bytes = [0; 256];
     loop {
@@ -59,8 +52,8 @@ pub fn read_keys(mut terminal: impl Read, mut take: impl FnMut(KeyPress) -> bool
     }
 }
 
-/// The keys that were pressed. A terminal sends a key such as an arrow as ESC and more bytes, at once: most
-/// of these mean nothing here.
+/// The keys in `bytes`. A terminal sends an arrow, a function key and the like as ESC and more bytes in one
+/// write; most of these are not used here.
 fn keys(bytes: &[u8]) -> Vec<KeyPress> {
     let mut keys = Vec::new();
     let mut bytes = bytes.iter().copied().peekable();
@@ -73,7 +66,7 @@ fn keys(bytes: &[u8]) -> Vec<KeyPress> {
                 bytes.by_ref().find(|byte| (0x40..=0x7e).contains(byte));
                 keys.extend(arrow(plain));
             }
-            // Arrows look like this where the terminal has been told so.
+            // Arrows in application mode (DECCKM).
             (0x1b, Some(b'O')) => keys.extend(arrow(bytes.nth(1))),
             (0x1b, _) => keys.push(KeyPress::Escape),
             (0x03 | 0x04, _) => keys.push(KeyPress::End),
@@ -88,7 +81,7 @@ fn keys(bytes: &[u8]) -> Vec<KeyPress> {
     keys
 }
 
-/// The arrow whose sequence ends in this byte.
+/// The arrow key whose sequence ends in `last`.
 fn arrow(last: Option<u8>) -> Option<KeyPress> {
     match last {
         Some(b'A') => Some(KeyPress::Up),
@@ -97,7 +90,7 @@ fn arrow(last: Option<u8>) -> Option<KeyPress> {
     }
 }
 
-/// What has been caught.
+/// The signals that have been caught.
 pub struct Signals {
     end: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
@@ -106,10 +99,10 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Catches them from now on.
+    /// Installs the handlers.
     ///
     /// # Errors
-    /// If the system refuses.
+    /// If sigaction(2) fails.
     pub fn catch() -> io::Result<Self> {
         let signals = Signals {
             end: Arc::default(),
@@ -119,7 +112,7 @@ impl Signals {
         };
         let asked = Arc::new(AtomicBool::new(false));
         for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM] {
-            // WatchConfig nobody reads the terminal, drawing waits for ever: who asks twice is not kept waiting.
+            // Drawing blocks while the terminal is not read. The second signal ends the program at once.
             flag::register_conditional_default(signal, Arc::clone(&asked))?;
             flag::register(signal, Arc::clone(&asked))?;
             let number = usize::try_from(signal).unwrap_or(0);
@@ -131,30 +124,30 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Whether the end is asked for.
+    /// Whether a signal has asked for the end of the program.
     pub fn end_requested(&self) -> bool {
         self.end.load(Ordering::Relaxed) != 0
     }
 
-    /// Whether the program has been asked to stop since this was asked last.
+    /// Whether SIGTSTP has come since the last call.
     pub fn stop_requested(&self) -> bool {
         self.stop.swap(false, Ordering::Relaxed)
     }
 
-    /// Whether the program has been stopped and continued since this was asked last.
+    /// Whether SIGCONT has come since the last call.
     pub fn continued(&self) -> bool {
         self.continued.swap(false, Ordering::Relaxed)
     }
 
-    /// Whether the terminal has got another size since this was asked last.
+    /// Whether SIGWINCH has come since the last call.
     pub fn resized(&self) -> bool {
         self.resized.swap(false, Ordering::Relaxed)
     }
 
-    /// Ends the program by the signal that was caught, as if it had not been.
+    /// Ends the program by the signal that was caught, as if there were no handler. Returns if there was none.
     pub fn raise(&self) {
         if let Ok(signal @ 1..) = i32::try_from(self.end.load(Ordering::Relaxed)) {
-            // The program ends by itself if this does not end it.
+            // If it fails, main returns.
             let _ = low_level::emulate_default_handler(signal);
         }
     }

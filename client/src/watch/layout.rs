@@ -1,32 +1,28 @@
-//! Who gets which rows of the screen. WatchConfig there is little room, bars and axes go first, then the log, then users
-//! and destinations: a table has room for a heading and a row, or is not there.
-//! All keys, in a box above everything else.
+//! The rows of the parts of the screen, and the box with all keys. On a small screen bars and axes go first,
+//! then the log, then users and destinations: a table has room for its heading and one row, or is left out.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::widgets::{Block, Clear, Padding, Paragraph, Widget};
 
-/// RowHeights that the charts take with their bars, at least and at most.
+/// Rows of charts with bars, at least and at most.
 const CHART_ROWS: (u16, u16) = (7, 16);
-/// Below this height there are none but their names and what they are now.
+/// The least height between header and footer at which charts have bars; below it they have their title alone.
 const BARS_MIN_HEIGHT: u16 = 18;
-/// A heading and a row.
+/// Rows of a table at least: its heading and one row.
 const TABLE_MIN_ROWS: u16 = 2;
 
-/// RowHeights from above to below, between header and footer.
+/// The rows of each part, from top to bottom, between header and footer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowHeights {
-    /// For the charts.
     pub charts: u16,
-    /// For users and destinations.
+    /// Users and destinations.
     pub top: u16,
-    /// For the connections.
     pub connections: u16,
-    /// For the access log.
     pub log: u16,
 }
 
-/// Shares so many rows out.
+/// Divides `height` rows.
 pub fn row_heights(height: u16) -> RowHeights {
     let (least, most) = CHART_ROWS;
     let charts = match height {
@@ -48,13 +44,13 @@ const HELP_TEXT: &str = "q, Ctrl-C   quit\n\
                     Ctrl-L      draw everything anew\n\
                     Ctrl-Z      stop; fg goes on\n\
                     ?, h        this help";
-/// Columns of the longest line, and rows.
+/// The columns of the longest line, and the number of lines.
 const HELP_SIZE: (u16, u16) = (34, 7);
 
-/// Draws it in the middle of the screen.
+/// Draws the box with all keys in the middle of `area`.
 pub fn draw_help(area: Rect, buffer: &mut Buffer) {
     let (width, height) = HELP_SIZE;
-    // Edges, and a blank at either side.
+    // The border, and a blank on either side.
     let (width, height) = (width.saturating_add(4), height.saturating_add(2));
     let place = Rect {
         x: area.x.saturating_add(area.width.saturating_sub(width) / 2),

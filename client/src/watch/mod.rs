@@ -1,8 +1,10 @@
 //! `--watch`: a live view of the server, as a screen, as lines, or as JSON.
 //!
-//! `feed` talks to the server and hands what it learns to `screen`, which has `model` keep it and `view` draw it
-//! with `layout`, `chart` and `table` on the terminal of `tty`; `input` reads keys and signals, `dialog` knows what
-//! keys mean. `poll` does without a screen.
+//! `feed` is where updates come from: snapshots and events of the server (`news`), keys and signals (`input`).
+//! `screen` has the loop: it applies updates to the `model`, with its `history` and `rates`, passes keys to the
+//! `dialog`, and draws a `view` on the terminal (`tty`), which consists of a `layout`, a `chart` for each
+//! figure, and each `table`. `poll` asks for metrics at regular intervals, and prints them where there is no
+//! screen.
 
 mod chart;
 mod dialog;

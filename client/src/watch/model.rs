@@ -1,7 +1,6 @@
-//! What the screen shows: made of looks and events, whatever order they come in. It knows neither the server
-//! nor the terminal, and time is told to it.
-//! What is seen of what is known: it stands still while somebody has asked for that, or looks for a connection in
-//! it. What is known goes on.
+//! The data that the screen shows, built from snapshots and events in whatever order they come; and the frozen
+//! copy that is shown during a pause. It depends neither on the server nor on the terminal, and the time is
+//! passed in.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
@@ -14,91 +13,89 @@ use super::rates::{Speed, TopEntry, TopList};
 
 /// Connections that are kept: more than a server has descriptors for.
 pub const MAX_CONNECTIONS: usize = 1 << 18;
-/// How many more than the last look listed: a server that tells of many is to list them.
+/// Connections that are kept from events alone, until the next snapshot lists them.
 const MAX_UNLISTED: usize = 1 << 16;
-/// More than the rows of any screen.
+/// Entries of the tables and the log that are kept: more than a screen has rows.
 const MAX_ROWS: usize = 256;
-/// How much later than it happened something may be told.
+/// How late an event may come.
 const EVENT_DELAY: Duration = Duration::from_secs(1);
 
-/// A connection, and how fast it is.
+/// A connection with its rate.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// The connection at the last snapshot.
+    /// The connection at the last snapshot, or as its open event described it.
     pub connection: ConnectionInfo,
-    /// Since the look before; since its start if there was none.
+    /// The rate since the snapshot before; since the start of the connection if that listed none.
     pub speed: Speed,
 }
 
-/// All that is known.
+/// Everything that is known of the server.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
-    /// When the last look was, and what had been delivered then.
+    /// The time of the last snapshot, and the bytes delivered until then.
     last: Option<(Instant, Bytes)>,
     connections: u64,
     status: ServerStatus,
     history: History,
     open: HashMap<String, Row>,
-    /// How many the last look listed.
+    /// The number of connections in the last snapshot.
     listed: usize,
-    /// Their ids, the busiest first; some may not be open any more.
+    /// Connection ids, the busiest first; some may have closed since the last snapshot.
     order: Vec<String>,
     tombstones: Tombstones,
     users: Vec<TopEntry>,
     destinations: Vec<TopEntry>,
-    /// What connections moved that have ended since the last snapshot.
+    /// The bytes of connections that have closed since the last snapshot.
     ended_by_user: TopList,
     ended_by_destination: TopList,
     log: VecDeque<LogLine>,
 }
 
 impl Model {
-    /// How the server was doing at the last look; `None` before the first.
+    /// The status of the server at the last snapshot; `None` before the first.
     pub fn status(&self) -> Option<&ServerStatus> {
         self.last.map(|_| &self.status)
     }
 
-    /// How many SOCKS connections were open at the last snapshot.
+    /// The number of open SOCKS connections at the last snapshot.
     pub fn connections(&self) -> u64 {
         self.connections
     }
 
-    /// Rates and connections over time.
     pub fn history(&self) -> &History {
         &self.history
     }
 
-    /// Users, the fastest first.
+    /// The users by their rates, the fastest first.
     pub fn users(&self) -> &[TopEntry] {
         &self.users
     }
 
-    /// Destinations, the fastest first.
+    /// The destinations by their rates, the fastest first.
     pub fn destinations(&self) -> &[TopEntry] {
         &self.destinations
     }
 
-    /// Connections, the busiest of the last few seconds first; those that are as busy by what they have delivered, then by age.
+    /// The open connections, sorted by their rate over a few seconds, then by their bytes, then by their age,
+    /// the largest first.
     pub fn rows(&self) -> impl Iterator<Item = &Row> {
         self.order.iter().filter_map(|id| self.open.get(id))
     }
 
-    /// How many of them there are.
+    /// The number of open connections.
     pub fn row_count(&self) -> usize {
         self.open.len()
     }
 
-    /// The open connection with this id.
     pub fn find(&self, id: &str) -> Option<&ConnectionInfo> {
         self.open.get(id).map(|row| &row.connection)
     }
 
-    /// The newest lines of the access log, the newest last.
+    /// The newest lines of the access log, in the order in which they came.
     pub fn log(&self) -> impl DoubleEndedIterator<Item = &LogLine> {
         self.log.iter()
     }
 
-    /// Adds a line of the access log.
     pub fn add_log_line(&mut self, line: LogLine) {
         if self.log.len() >= MAX_ROWS {
             self.log.pop_front();
@@ -106,7 +103,7 @@ impl Model {
         self.log.push_back(line);
     }
 
-    /// Takes an event that was heard of `now`.
+    /// Applies an event that came at `now`.
     pub fn apply_event(&mut self, event: WatchEvent, now: Instant) {
         match event {
             WatchEvent::Opened(connection) => self.opened(connection),
@@ -115,13 +112,13 @@ impl Model {
         }
     }
 
-    /// A connection that a look has listed already stays as it is.
+    /// Adds a connection, unless a snapshot has listed it already.
     fn opened(&mut self, connection: ConnectionInfo) {
         let full = self.open.len() >= self.listed.saturating_add(MAX_UNLISTED);
         if full || self.open.contains_key(&connection.id) {
             return;
         }
-        // Between two looks far apart, many may have come and gone.
+        // Many connections may have come and gone since the last snapshot.
         if self.order.len() > self.open.len().saturating_mul(2).saturating_add(MAX_ROWS) {
             self.order.retain(|id| self.open.contains_key(id));
         }
@@ -137,7 +134,8 @@ impl Model {
         let is_new = self.last.is_some_and(|(at, _)| {
             duration <= now.saturating_duration_since(at).saturating_add(EVENT_DELAY)
         });
-        // Of one that is older than the last look, but was not in it, nobody knows when it moved its bytes.
+        // If the connection is older than the last snapshot, but was not in it, the time of its bytes is not
+        // known.
         if let Some(counted) = counted.or_else(|| is_new.then(Bytes::default)) {
             let moved = bytes.since(counted);
             self.ended_by_user.add_closed(&user, moved);
@@ -146,7 +144,7 @@ impl Model {
         self.tombstones.remember(id, bytes, true, now);
     }
 
-    /// Takes a look at the server.
+    /// Applies a snapshot.
     pub fn apply_snapshot(&mut self, snapshot: Snapshot) {
         let before = self.last.replace((snapshot.at, snapshot.bytes));
         let period = before.map(|(at, _)| snapshot.at.saturating_duration_since(at));
@@ -167,13 +165,14 @@ impl Model {
         self.apply_list(snapshot.list, period, snapshot.at);
     }
 
-    /// Takes the list of connections. Before there is a period, nobody knows how fast they are.
+    /// Applies the list of connections of a snapshot at `now`. `period` is the time since the snapshot before;
+    /// without it there are no rates.
     fn apply_list(&mut self, list: Vec<ConnectionInfo>, period: Option<Duration>, now: Instant) {
         let mut users = mem::take(&mut self.ended_by_user);
         let mut destinations = mem::take(&mut self.ended_by_destination);
         let mut before = mem::take(&mut self.open);
         for connection in list {
-            // The list is older than the event that told of the end.
+            // The list is older than the close event.
             if self.tombstones.has_closed(&connection.id) {
                 continue;
             }
@@ -191,7 +190,7 @@ impl Model {
                 Some(period) if connection.age.is_zero() || connection.age >= period => {
                     speed.after(moved, period)
                 }
-                // Nothing but its average is known of one that is younger than the last snapshot.
+                // A connection that is younger than the last snapshot: only its average is known.
                 _ => speed.after(bytes, connection.age),
             };
             self.open.insert(connection.id.clone(), Row { connection, speed });
@@ -213,41 +212,42 @@ impl Model {
     }
 }
 
-/// What is known, and what is seen of it.
+/// The live model, and the copy that is shown while the screen is frozen: during a pause, and while a
+/// connection to close is being selected.
 #[derive(Debug, Default)]
 pub struct Freeze {
-    /// What is known.
+    /// The model that updates are applied to.
     pub live: Model,
-    /// What is seen while it stands still.
+    /// The copy; `None` while the live model is shown.
     still: Option<Box<Model>>,
     paused: bool,
     held: bool,
 }
 
 impl Freeze {
-    /// Forgets what is known, but for these lines of the log: the server is another one, or has just been reached.
+    /// Starts with an empty model and these lines of the log: the server has just been connected.
     pub fn reset(&mut self, log: Vec<LogLine>) {
         self.live = Model::default();
         log.into_iter().for_each(|line| self.live.add_log_line(line));
     }
 
-    /// What is seen.
+    /// The model to show.
     pub fn shown(&self) -> &Model {
         self.still.as_deref().unwrap_or(&self.live)
     }
 
-    /// Whether somebody has asked for a pause.
+    /// Whether the user has paused the screen.
     pub fn is_paused(&self) -> bool {
         self.paused
     }
 
-    /// Begins a pause, or ends it.
+    /// Begins or ends a pause.
     pub fn toggle_pause(&mut self) {
         self.paused = !self.paused;
         self.update();
     }
 
-    /// Has it stand still, or not any more, whether there is a pause or not.
+    /// Freezes the screen while `held`, whether there is a pause or not.
     pub fn hold(&mut self, held: bool) {
         self.held = held;
         self.update();

@@ -1,8 +1,5 @@
-//! What the server tells, as data: connections, events, lines of the log. Nothing here trusts it: texts are
-//! fit to print and short, and what is missing is none.
-//! The records of the access log that are there when the watch begins. Those of tunnels that are still open are
-//! left out: the connections show them, and the log tells of them when they end. Records have no id, so that it
-//! has to be concluded which these are.
+//! Snapshots, events and records as data, parsed from lines of the server. They are not trusted: texts are
+//! printable and short, and a value that is missing or malformed counts as none.
 
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
@@ -14,39 +11,37 @@ use crate::fields::{number, value};
 use crate::locale::LocalTime;
 use crate::{render, units};
 
-/// Names and destinations are shorter (METP §3.4), unless the server is not what it should be.
+/// The longest text that is kept, in characters; those of a METP server are shorter (METP §3.4).
 const MAX_TEXT_CHARS: usize = 300;
 
 /// Payload octets, either way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bytes {
-    /// To destinations.
     pub up: u64,
-    /// To clients.
     pub down: u64,
 }
 
 impl Bytes {
-    /// Both together.
+    /// The sum of both directions.
     pub fn total(self) -> u64 {
         self.up.saturating_add(self.down)
     }
 
-    /// Both sums.
+    /// Adds up each direction.
     #[must_use]
     pub fn plus(self, other: Bytes) -> Self {
         let (up, down) = (self.up.saturating_add(other.up), self.down.saturating_add(other.down));
         Bytes { up, down }
     }
 
-    /// What has come since `before`.
+    /// The difference to an earlier count, in each direction.
     #[must_use]
     pub fn since(self, before: Bytes) -> Self {
         let (up, down) = (self.up.saturating_sub(before.up), self.down.saturating_sub(before.down));
         Bytes { up, down }
     }
 
-    /// How much that is in a second, if it took so long.
+    /// Octets per second in each direction, if these were delivered within `period`.
     #[must_use]
     pub fn per_second(self, period: Duration) -> Self {
         let rate = |octets| per_second(octets, period);
@@ -54,33 +49,33 @@ impl Bytes {
     }
 }
 
-/// How much a second has of what took so long; 0 if it took no time.
+/// Octets per second if `octets` were delivered within `period`; 0 if that is zero.
 pub fn per_second(octets: u64, period: Duration) -> u64 {
     let nanos = u128::from(octets).saturating_mul(1_000_000_000);
     nanos.checked_div(period.as_nanos()).map_or(0, |rate| u64::try_from(rate).unwrap_or(u64::MAX))
 }
 
-/// A SOCKS connection.
+/// A SOCKS connection, as CONNECTIONS or an event describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionInfo {
-    /// What KILL takes.
+    /// The id that KILL takes.
     pub id: String,
-    /// The account, or `-`.
+    /// The account, or `-` before the login.
     pub user: String,
     /// Address and port of the client.
     pub source: String,
-    /// What the client asked for, or `-`.
+    /// The destination of the request, or `-` before it.
     pub destination: String,
-    /// How far it has come.
+    /// The state, as `relay`.
     pub state: String,
-    /// Since it was accepted.
+    /// The time since it was accepted.
     pub age: Duration,
-    /// What it has delivered.
+    /// The payload delivered so far.
     pub bytes: Bytes,
 }
 
 impl ConnectionInfo {
-    /// Reads a line of CONNECTIONS, or the fields of an event.
+    /// Parses a line of CONNECTIONS, or the fields of an event.
     pub fn parse(line: &str) -> Self {
         let text = |key| text(line, key);
         ConnectionInfo {
@@ -95,42 +90,41 @@ impl ConnectionInfo {
     }
 }
 
-/// What the server looks like at one moment.
+/// The state of the server at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// When it was asked.
+    /// The time of the snapshot.
     pub at: Instant,
-    /// SOCKS connections.
+    /// The number of open SOCKS connections.
     pub connections: u64,
-    /// Delivered since its start.
+    /// The payload delivered since the start of the server.
     pub bytes: Bytes,
-    /// How it is doing.
     pub status: ServerStatus,
-    /// Each connection.
+    /// The open connections.
     pub list: Vec<ConnectionInfo>,
 }
 
-/// What INFO says, as far as it is shown.
+/// The part of INFO that is shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerStatus {
     /// `running` or `closing`.
     pub state: String,
-    /// Since its start.
+    /// The time since the start of the server.
     pub uptime: Duration,
-    /// How many connections there may be.
+    /// The limit of SOCKS connections.
     pub limit: u64,
-    /// How long a server that is closing still waits for its connections.
+    /// The time that a draining server still waits for its connections.
     pub closing_in: Option<Duration>,
 }
 
 impl ServerStatus {
-    /// Takes a line of INFO.
+    /// Applies a line of INFO.
     pub fn take(&mut self, line: &str) {
         match line.split_once('=') {
             Some(("state", _)) => self.state = text(line, "state"),
             Some(("uptime", _)) => self.uptime = seconds(line, "uptime"),
             Some(("closing-in", time)) => {
-                // It is `-` while the server is running.
+                // `-` while the server is running.
                 self.closing_in = (time != "-").then(|| seconds(line, "closing-in"));
             }
             Some(("connections-limit", _)) => self.limit = number(line, "connections-limit"),
@@ -139,19 +133,19 @@ impl ServerStatus {
     }
 }
 
-/// Something that has happened.
+/// An event of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchEvent {
-    /// A tunnel opened.
+    /// A tunnel was opened.
     Opened(ConnectionInfo),
-    /// A tunnel ended, after so long.
+    /// A tunnel was closed, with its duration.
     Closed(ConnectionInfo, Duration),
-    /// A request is over.
+    /// A request has finished; or events were lost.
     Logged(LogLine),
 }
 
 impl WatchEvent {
-    /// Reads an event; `None` if it is of a kind that is not shown.
+    /// Parses an event; `None` for those that are not shown.
     pub fn parse(topic: &str, fields: &str) -> Option<Self> {
         match (topic, value(fields, "event")) {
             ("connections", Some("open")) => {
@@ -170,17 +164,16 @@ impl WatchEvent {
 /// A line of the access log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogLine {
-    /// Month to second.
+    /// Month to second, in local time.
     pub time: String,
-    /// The account.
     pub user: String,
-    /// The address of the client.
+    /// The address of the client, without its port.
     pub source: String,
-    /// What the client asked for.
+    /// The destination of the request.
     pub destination: String,
-    /// What came of it.
+    /// What became of the request.
     pub outcome: String,
-    /// Whether it tells of something that did not work.
+    /// Whether the request failed, or events were lost.
     pub warns: bool,
 }
 
@@ -197,7 +190,7 @@ impl LogLine {
         LogLine {
             time: moment(&text("time")),
             user: text("user"),
-            // Records have no port either.
+            // Without the port, as in records.
             source: address(&text("source")).to_owned(),
             destination: text("destination"),
             outcome,
@@ -210,12 +203,13 @@ impl LogLine {
     }
 }
 
-/// `::1` of `[::1]:80`.
+/// The host of `HOST:PORT`: `::1` of `[::1]:80`.
 pub fn address(endpoint: &str) -> &str {
     split_endpoint(endpoint).map_or(endpoint, |(address, _)| address)
 }
 
-/// `06-28 14:32:10` of `2025-06-28T14:32:10Z`: the local time. What is no timestamp stays what it is.
+/// The local time of a timestamp: `06-28 14:32:10` of `2025-06-28T14:32:10Z`. Text that is no timestamp is
+/// returned unchanged.
 pub fn moment(timestamp: &str) -> String {
     let local = Timestamp::parse(timestamp).and_then(LocalTime::at);
     local.map_or_else(|| timestamp.to_owned(), LocalTime::without_year)
@@ -229,7 +223,7 @@ fn text(line: &str, key: &str) -> String {
     cut(value(line, key).unwrap_or("-"))
 }
 
-/// A text that is not longer than any needs to be.
+/// The text, cut to [`MAX_TEXT_CHARS`].
 pub fn cut(text: &str) -> String {
     text.chars().take(MAX_TEXT_CHARS).collect()
 }
@@ -239,7 +233,7 @@ fn seconds(line: &str, key: &str) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 
-/// A record of GET_LOGS: `[time] user source destination octets`.
+/// A record of GET_LOGS: `[time] user source destination octets`. It has no connection id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogRecord {
     line: LogLine,
@@ -247,7 +241,7 @@ pub struct LogRecord {
 }
 
 impl LogRecord {
-    /// Reads a line.
+    /// Parses a line.
     pub fn parse(line: &[u8]) -> Self {
         let line = render::text(line);
         let mut words = line.split(' ').map(cut);
@@ -265,7 +259,8 @@ impl LogRecord {
         LogRecord { line, octets }
     }
 
-    /// Whether it may be that of this tunnel, which was asked for later and has not delivered less since.
+    /// Whether it may be the record of this open tunnel, whose bytes were read later and cannot have become
+    /// fewer.
     fn may_be_of(&self, tunnel: &ConnectionInfo) -> bool {
         let LogLine { user, source, destination, .. } = &self.line;
         *destination == tunnel.destination
@@ -275,8 +270,9 @@ impl LogRecord {
     }
 }
 
-/// The lines of those that are over. Of several that may be of an open tunnel, the one is that has delivered as
-/// much as that, or nearly; among equal ones the newest.
+/// The lines of finished requests among `records`. Records of open tunnels are left out: the table of
+/// connections shows these, and an event comes when they finish. Which record belongs to a tunnel has to be
+/// guessed, as records have no id: the one with the most bytes of those that may, and the newest among equals.
 pub fn finished(mut records: Vec<LogRecord>, connections: &[ConnectionInfo]) -> Vec<LogLine> {
     let tunnels = connections.iter().filter(|connection| connection.state == "relay");
     let mut tunnels: Vec<&ConnectionInfo> = tunnels.collect();

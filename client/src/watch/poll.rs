@@ -1,6 +1,4 @@
-//! The metrics of a server at one moment, and one line for each interval where there is no screen: plain, or
-//! JSON.
-//! Regular intervals that do not drift.
+//! Metrics polled at regular intervals, and printed in lines where there is no screen: plain, or JSON.
 
 use std::io::Write;
 use std::thread;
@@ -16,19 +14,19 @@ use crate::locale;
 use crate::retry::Reconnect;
 use crate::session::{Server, Session};
 
-/// What GET_METRICS ALL says, as far as it is watched.
+/// The part of GET_METRICS ALL that is watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// SOCKS connections that are open.
+    /// Open SOCKS connections.
     pub connections: u64,
-    /// SOCKS connections since the start.
+    /// SOCKS connections since the start of the server.
     pub accepted: u64,
-    /// Delivered since the start.
+    /// Payload delivered since the start of the server.
     pub bytes: Bytes,
 }
 
 impl Totals {
-    /// Asks the server.
+    /// Sends GET_METRICS ALL.
     ///
     /// # Errors
     /// If the answer is missing or incomplete.
@@ -43,11 +41,11 @@ impl Totals {
     }
 }
 
-/// Writes one line for each interval, `2026-01-31 12:00:00 1234`: the local time, and octets per second. Any
-/// server will do, and an account of any role.
+/// Writes one line for each interval, `2026-01-31 12:00:00 1234`: the local time, and octets per second. It
+/// needs no more than METP/1.0 and an account of role `user`.
 ///
 /// # Errors
-/// When the server ends, or the line cannot be written.
+/// If the session ends and cannot be renewed, or the line cannot be written.
 pub fn lines(server: &Server, interval: Duration, out: &mut dyn Write) -> Result<(), Failure> {
     let ask =
         |session: &mut Session| session.query(&Command::GetMetrics)?.figure("BYTES_TRANSFERRED");
@@ -62,7 +60,7 @@ pub fn lines(server: &Server, interval: Duration, out: &mut dyn Write) -> Result
 /// `up` and `down`, and the totals `bytes_up` and `bytes_down`.
 ///
 /// # Errors
-/// When the server ends or speaks METP/1.0 only, or the line cannot be written.
+/// If the session ends and cannot be renewed, the server speaks METP/1.0 only, or the line cannot be written.
 pub fn json(server: &Server, interval: Duration, out: &mut dyn Write) -> Result<(), Failure> {
     let check = |mut session| require_1_1(&mut session).map(|()| session);
     every(server, interval, check, Totals::query, |before, totals, period| {
@@ -80,8 +78,9 @@ pub fn json(server: &Server, interval: Duration, out: &mut dyn Write) -> Result<
     })
 }
 
-/// Asks at each interval, and tells what was before, what is now, and the true time between them. After a restart
-/// of the server it begins anew. `check` makes sure that a session will do.
+/// Calls `ask` at each interval, and `print` with its results before and now and the exact time between them.
+/// After a restart of the server it begins anew. `check` makes sure that a new session has the commands that
+/// are needed.
 fn every<T>(
     server: &Server,
     interval: Duration,
@@ -105,7 +104,7 @@ fn every<T>(
     }
 }
 
-/// Asks for as long as the session lasts.
+/// Polls at each interval until the session ends.
 fn poll_session<T>(
     session: &mut Session,
     interval: Duration,
@@ -119,7 +118,7 @@ fn poll_session<T>(
         while let Some(left) = pace.left(Instant::now()) {
             thread::sleep(left.min(KEEPALIVE));
             if left > KEEPALIVE {
-                // A session that says nothing for too long is closed; METP/1.0 has no PING.
+                // The server closes idle sessions; METP/1.0 has no PING.
                 session.query(&Command::GetMetrics)?;
             }
         }
@@ -130,7 +129,7 @@ fn poll_session<T>(
     }
 }
 
-/// Makes sure that the server has the commands of METP/1.1 that the watch needs.
+/// Makes sure that the server has the commands of METP/1.1 that a watch needs.
 ///
 /// # Errors
 /// [`Failure::Lacking`]; or if there is no answer.
@@ -138,28 +137,28 @@ pub fn require_1_1(session: &mut Session) -> Result<(), Failure> {
     session.require("-w", &["INFO", "CONNECTIONS", "KILL", "SUBSCRIBE"])
 }
 
-/// How long a session says nothing at most. The server closes those that are silent for too long: by default for
-/// ten minutes, but it may be for one second.
+/// How long a session may be idle. The server closes idle sessions, by default after ten minutes, but
+/// `metp-timeout` may be one second.
 pub const KEEPALIVE: Duration = Duration::from_millis(500);
 
-/// When the next interval is over.
+/// Regular intervals, which do not drift.
 pub struct Pace {
     interval: Duration,
     due: Instant,
 }
 
 impl Pace {
-    /// The first interval begins now.
+    /// Intervals from `now` on.
     pub fn new(interval: Duration, now: Instant) -> Self {
         Pace { interval, due: now }
     }
 
-    /// Begins the next interval where the one before ended, or now if that is over already.
+    /// Begins the next interval at the end of the one before, or now if that end has passed.
     pub fn next(&mut self, now: Instant) {
         self.due = self.due.checked_add(self.interval).unwrap_or(now).max(now);
     }
 
-    /// What is left of it; `None` if it is over.
+    /// The time left of the interval; `None` if it is over.
     pub fn left(&self, now: Instant) -> Option<Duration> {
         self.due.checked_duration_since(now).filter(|left| !left.is_zero())
     }

@@ -1,6 +1,4 @@
-//! Sums of what connections deliver, by user or by destination. Bounded.
-//! How fast a connection is: since the last look, and about how fast over the last few seconds, so that those
-//! that deliver in bursts keep their place in an order.
+//! Rates: the fastest users and destinations, and the speed of a connection.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -8,24 +6,23 @@ use std::time::Duration;
 
 use super::news::Bytes;
 
-/// How many names are told apart between two looks, besides those of open connections. The bytes of further
-/// ones are in the plots alone.
+/// Names of closed connections that are counted between two snapshots. The bytes of further names are in the
+/// charts alone.
 const MAX_CLOSED_NAMES: usize = 4096;
 
-/// One user, or one destination.
+/// A user or a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopEntry {
-    /// Its name.
+    /// The account, or host and port.
     pub name: String,
-    /// Its connections that are open.
+    /// Open connections.
     pub connections: u64,
-    /// Octets per second.
     pub rate: Bytes,
-    /// What its connections have delivered since they opened.
+    /// The payload of its connections since they were opened, in octets.
     pub total: u64,
 }
 
-/// The sums of one period.
+/// Sums by name, of the time between two snapshots.
 #[derive(Clone, Debug, Default)]
 pub struct TopList(HashMap<String, Sums>);
 
@@ -37,14 +34,14 @@ struct Sums {
 }
 
 impl TopList {
-    /// Adds what a connection moved before it ended.
+    /// Adds a connection that has closed: the bytes since the last snapshot.
     pub fn add_closed(&mut self, name: &str, moved: Bytes) {
         if self.0.len() < MAX_CLOSED_NAMES || self.0.contains_key(name) {
             self.add(name, 0, moved, moved.total());
         }
     }
 
-    /// Adds a connection that is open: what it moved in this period, and what it has delivered at all.
+    /// Adds an open connection: the bytes since the last snapshot, and all octets since it was opened.
     pub fn add_open(&mut self, name: &str, moved: Bytes, total: u64) {
         self.add(name, 1, moved, total);
     }
@@ -62,7 +59,7 @@ impl TopList {
         sums.total = sums.total.saturating_add(total);
     }
 
-    /// The names with their rates, the fastest first; those that are as fast by what they have moved.
+    /// The `most` fastest names, by rate, then by bytes. `period` is the time between the two snapshots.
     pub fn ranking(self, period: Duration, most: usize) -> Vec<TopEntry> {
         let mut entries: Vec<TopEntry> = self
             .0
@@ -83,33 +80,34 @@ impl TopList {
     }
 }
 
-/// What is older than this counts for less than half.
+/// The age at which a rate weighs less than half.
 const HALF_WEIGHT_AGE: Duration = Duration::from_secs(2);
 
-/// The speed of one connection.
+/// The rate of a connection: since the last snapshot, and smoothed over a few seconds, so that connections that
+/// deliver in bursts keep their place in the order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Speed {
-    /// Octets per second since the look before.
+    /// Octets per second since the last snapshot.
     pub rate: Bytes,
-    /// Thousandths of octets per second over a few seconds.
+    /// The smoothed rate, in thousandths of octets per second.
     smooth: u64,
 }
 
 impl Speed {
-    /// The speed after it has moved so much in so long.
+    /// The speed after `moved` bytes within `period`.
     #[must_use]
     pub fn after(self, moved: Bytes, period: Duration) -> Self {
         let (memory, new) = (HALF_WEIGHT_AGE.as_millis(), period.as_millis());
         let rate = moved.per_second(period);
         let now = u128::from(rate.total()).saturating_mul(1000);
-        // The longer the period, the less counts what was before.
+        // The longer the period, the less weight the past has.
         let sum =
             u128::from(self.smooth).saturating_mul(memory).saturating_add(now.saturating_mul(new));
         let smooth = sum.checked_div(memory.saturating_add(new)).unwrap_or(0);
         Speed { rate, smooth: u64::try_from(smooth).unwrap_or(u64::MAX) }
     }
 
-    /// What an order goes by.
+    /// The smoothed rate, by which connections are sorted.
     pub fn smooth(self) -> u64 {
         self.smooth
     }

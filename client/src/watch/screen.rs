@@ -1,4 +1,5 @@
-//! The live screen: it waits for keys, news, signals and another size, and draws what has changed.
+//! The loop of the live screen: waits for keys, updates, signals and changes of size, and draws what has
+//! changed.
 
 use std::io::{ErrorKind, IsTerminal, stdout};
 use std::time::{Duration, Instant};
@@ -17,22 +18,23 @@ use crate::render;
 use crate::session::Server;
 use crate::terminal::{self, StopTarget};
 
-/// How long news are waited for before signals have their turn; and how long the screen stays as it is, so
-/// that a flood of news is no flood of screens.
+/// How long the loop waits for an update before it looks at signals; and the least time between two frames, so
+/// that a flood of updates is no flood of output.
 const FRAME_TIME: Duration = Duration::from_millis(50);
-/// Update that are taken in one turn, so that a flood of them does not keep signals waiting.
+/// Updates that are applied before the loop looks at signals again.
 const UPDATES_PER_TURN: usize = 1024;
 
-/// Whether standard output is a terminal that can show it. One of which nothing is known can show lines.
+/// Whether standard output is a terminal that can show the screen. Without a known `TERM`, lines are printed
+/// instead.
 pub fn has_screen() -> bool {
     let kind = std::env::var_os("TERM").unwrap_or_default();
     stdout().is_terminal() && !kind.is_empty() && kind != "dumb"
 }
 
-/// Shows the server until somebody presses `q`.
+/// Shows the server until `q` is pressed.
 ///
 /// # Errors
-/// If the server cannot be watched, when it ends, or if the terminal fails.
+/// If the server cannot be watched, the sessions end and cannot be renewed, or the terminal fails.
 pub fn screen(server: &Server, interval: Duration) -> Result<(), Failure> {
     let (feed, records) = Feed::open(server, interval)?;
     let mut freeze = Freeze::default();
@@ -56,7 +58,7 @@ pub fn screen(server: &Server, interval: Duration) -> Result<(), Failure> {
     ended
 }
 
-/// Everything that changes while the screen is on.
+/// The state of the live screen.
 struct App {
     feed: Feed,
     freeze: Freeze,
@@ -108,7 +110,7 @@ impl App {
         let now = Instant::now();
         let model = self.freeze.shown();
         let action = self.dialog.press(key, now, |id| model.find(id).cloned());
-        // Nobody can type an id that is somewhere else before it is typed.
+        // The rows must not move while an id is being read and typed.
         self.freeze
             .hold(matches!(self.dialog.prompt, Prompt::KillWhich(_) | Prompt::ConfirmKill(_)));
         match action {
@@ -133,14 +135,14 @@ impl App {
         Turn::Changed
     }
 
-    /// Waits for news for a turn, and takes what there is.
+    /// Waits for an update, and applies all that are in the queue.
     fn take_updates(&mut self) -> Result<Turn, Failure> {
         let Some(first) = self.feed.wait(FRAME_TIME)? else { return Ok(Turn::Quiet) };
         let mut turn = self.apply(first)?;
         for _ in 1..UPDATES_PER_TURN {
             match self.feed.next() {
                 Some(Some(update)) => turn = turn.max(self.apply(update)?),
-                // Of sessions that have ended.
+                // An update of ended sessions.
                 Some(None) => {}
                 None => break,
             }
@@ -174,17 +176,17 @@ impl App {
     }
 }
 
-/// What a turn came to; of several, the greatest counts.
+/// What an update asks for; of several, the greatest counts.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Turn {
-    /// Nothing new.
+    /// Nothing has come.
     Quiet,
-    /// There is something to be drawn.
+    /// Draw what has changed.
     Changed,
-    /// All is to be drawn, whatever the terminal shows.
+    /// Draw the whole screen, whatever the terminal shows.
     Anew,
-    /// The program is to stop until it is continued.
+    /// Stop the program until it is continued.
     Stop,
-    /// Somebody has seen enough.
+    /// End the program.
     Quit,
 }

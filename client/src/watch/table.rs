@@ -1,4 +1,4 @@
-//! The tables below the plots. A heading, then as many rows as there is room for.
+//! The tables: users, destinations, connections and access log. Each has a heading, and as many rows as fit.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -13,41 +13,41 @@ use crate::units;
 
 /// A size, such as `12.3 MiB`, and a blank before it.
 const SIZE_WIDTH: usize = 9;
-/// A number of connections.
+/// A number of connections, and blanks before it.
 const COUNT_WIDTH: usize = 6;
-/// How old something is.
+/// An age, and blanks before it.
 const AGE_WIDTH: usize = 8;
-/// The longest name of an account that is shown in a table of connections.
+/// The widest name of an account in a table of connections or the log.
 const USER_WIDTH: usize = 14;
-/// Month to second.
+/// `06-28 14:32:10`
 const TIME_WIDTH: usize = 14;
-/// What came of a request: `12.3 MiB in 3m05s, finished`.
+/// An outcome: `12.3 MiB in 3m05s, finished`.
 const OUTCOME_WIDTH: usize = 27;
-/// Columns between two others.
+/// Blanks between two columns.
 const GAP: usize = 2;
-/// An address and a port.
+/// An IPv4 address and a port, or the beginning and the end of an IPv6 address.
 const SOURCE_WIDTH: usize = 22;
-/// The longest name or destination: on a wide screen, its numbers should not be far from it.
+/// The widest name or destination: on a wide screen, its numbers should not be far from it.
 const NAME_WIDTH: usize = 48;
-/// From this width on there is room for it.
+/// The least width of the screen at which connections show the source.
 const SOURCE_MIN_WIDTH: u16 = 110;
-/// Columns that a name or a destination has at least, or others are left out.
+/// The least width of a name or a destination; where there is less, other columns are left out.
 const MIN_NAME_WIDTH: usize = 8;
 const MIN_DESTINATION_WIDTH: usize = 11;
-/// From this width on there is room for two tables of names side by side.
+/// The least width of the screen for users and destinations side by side.
 pub const TWO_TABLES_WIDTH: u16 = 2 * 34;
 
-/// How many rates are shown.
+/// Which rates are shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rates {
-    /// Up and down.
+    /// Up and down, in two columns.
     Both,
-    /// Both together.
+    /// Their sum, in one.
     Sum,
 }
 
 impl Rates {
-    /// Columns that they take.
+    /// The width of the columns.
     const fn width(self) -> usize {
         match self {
             Rates::Both => 2 * SIZE_WIDTH,
@@ -72,7 +72,8 @@ impl Rates {
     }
 }
 
-/// Users or destinations. The names come first, then the rates; the number of connections where there is room.
+/// Draws users or destinations. With less room, the number of connections is left out first, then the rates are
+/// added up.
 pub fn top_entries(title: &str, entries: &[TopEntry], area: Rect, buffer: &mut Buffer) {
     let width = usize::from(area.width);
     let shapes = [(COUNT_WIDTH, Rates::Both), (0, Rates::Both), (0, Rates::Sum)];
@@ -90,10 +91,10 @@ pub fn top_entries(title: &str, entries: &[TopEntry], area: Rect, buffer: &mut B
     draw(&line(title, "CONNS", &rates.titles()), rows, area, buffer);
 }
 
-/// Which columns a table of connections has, besides the id.
+/// The columns of a table of connections, besides the id.
 #[derive(Clone, Copy)]
 struct Shape {
-    /// Columns of the account; without destinations, at least.
+    /// The width of the account; without destinations, its least width.
     user: usize,
     destination: bool,
     rates: Rates,
@@ -101,7 +102,7 @@ struct Shape {
     age: bool,
 }
 
-/// All columns, and what is left out bit by bit where there is less room.
+/// The shapes from all columns to the fewest, for ever less room.
 const SHAPES: [Shape; 6] = {
     let all =
         Shape { user: USER_WIDTH, destination: true, rates: Rates::Both, total: true, age: true };
@@ -113,7 +114,7 @@ const SHAPES: [Shape; 6] = {
 };
 
 impl Shape {
-    /// The first one whose last text has room in so many columns behind the id, and that room.
+    /// The first shape that fits into `width` columns besides the id, and the room for its last text.
     fn fitting(width: usize) -> (Self, usize) {
         let [.., last] = SHAPES;
         let fits = |shape: &Shape| {
@@ -124,7 +125,7 @@ impl Shape {
         (shape, shape.room(width))
     }
 
-    /// What is left for the destination, or for the user if there is none.
+    /// The room for the destination, or for the user if there is none.
     fn room(self, width: usize) -> usize {
         let user = if self.destination { self.user + GAP } else { 0 };
         let (total, age) =
@@ -133,7 +134,7 @@ impl Shape {
     }
 }
 
-/// Connections with their ids, but for the first `skipped`.
+/// Draws connections with their ids, except the first `skipped`.
 pub fn connections<'a>(
     rows: impl Iterator<Item = &'a Row>,
     skipped: usize,
@@ -185,8 +186,8 @@ pub fn connections<'a>(
     draw(&heading, texts, area, buffer);
 }
 
-/// The newest lines of the access log, the newest last. Columns are as wide as what is in them; the
-/// destination is cut first, then others are left out.
+/// Draws the newest lines of the access log, the newest last. Columns are as wide as their texts. With less
+/// room, the destination is cut first, then other columns are left out.
 pub fn log<'a>(
     lines: impl DoubleEndedIterator<Item = &'a LogLine>,
     warning: Style,
@@ -212,7 +213,7 @@ pub fn log<'a>(
     };
     let shape = shapes.into_iter().find(|shape| room(shape) >= MIN_DESTINATION_WIDTH);
     let shape @ [time, user, source] = shape.unwrap_or_default();
-    // WatchConfig the outcome cannot have all its columns either, they go halves.
+    // Where the outcome does not fit either, destination and outcome share the room.
     let room = room(&shape)
         .max((usize::from(area.width) / 2).saturating_sub(GAP).min(MIN_DESTINATION_WIDTH));
     let destination = widest(|line| &line.destination, destination_title, room.min(NAME_WIDTH));
@@ -236,7 +237,7 @@ pub fn log<'a>(
     draw(&format(titles, "OUTCOME"), texts, area, buffer);
 }
 
-/// The heading is underlined from edge to edge. Without room for a row, there is none.
+/// Draws a heading, underlined over the whole width, and rows; nothing if there is no room for a row.
 fn draw<'a>(heading: &str, rows: impl Iterator<Item = Line<'a>>, area: Rect, buffer: &mut Buffer) {
     if area.height < 2 {
         return;
@@ -249,12 +250,12 @@ fn draw<'a>(heading: &str, rows: impl Iterator<Item = Line<'a>>, area: Rect, buf
     }
 }
 
-/// Octets per second; nothing is easier to overlook than `0 B`.
+/// Formats octets per second; `-` for none, which is easier to overlook than `0 B`.
 fn speed(octets: u64) -> String {
     if octets == 0 { "-".to_owned() } else { units::size(octets) }
 }
 
-/// A text that is cut in its middle if it has more columns: beginning and end tell most.
+/// Cuts a text in its middle to fit `columns`: its beginning and its end say most.
 pub fn fitted(text: &str, columns: u16) -> String {
     fitted_to(text, columns.into())
 }

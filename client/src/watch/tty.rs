@@ -1,7 +1,6 @@
-//! The terminal while it shows the screen: raw, and on its alternate screen. However the watch ends or stops,
-//! the terminal is left as it was found. One that has no alternate screen, as the console of Linux, passes over the
-//! request for it: there the screen is cleared of what others wrote, and what others write goes below it.
-//! The screen where characters beyond ASCII are not welcome: each of them becomes one that says nearly as much.
+//! The terminal while it shows the screen: in raw mode, and on its alternate screen. However the watch ends or
+//! stops, the terminal is restored. A terminal without an alternate screen, as the console of Linux, ignores
+//! the request for it: there the screen is cleared at the start, and later output goes below it.
 
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
@@ -20,12 +19,12 @@ use ratatui::termion::screen::{ToAlternateScreen, ToMainScreen};
 
 use crate::terminal::{self, StopTarget};
 
-/// The raw mode of the controlling terminal. A panic ends it, too, in whatever thread that is.
+/// The raw mode of the controlling terminal, shared with the panic hook.
 #[derive(Clone, Default)]
 struct RawMode(Arc<Mutex<Option<RawTerminal<File>>>>);
 
 impl RawMode {
-    /// Begins the raw mode, unless it has begun. The mode before it is kept.
+    /// Begins raw mode, unless it has begun, and keeps the mode before it.
     fn begin(&self) -> io::Result<()> {
         let mut raw = self.lock();
         if raw.is_none() {
@@ -35,7 +34,7 @@ impl RawMode {
         Ok(())
     }
 
-    /// Ends the raw mode: the terminal gets back the mode that it had before.
+    /// Ends raw mode: the terminal gets the mode back that it had before.
     fn end(&self) -> io::Result<()> {
         let mut raw = self.lock();
         if let Some(terminal) = raw.as_ref() {
@@ -45,30 +44,31 @@ impl RawMode {
         Ok(())
     }
 
-    /// No code that holds the lock leaves it half done.
+    /// Ignores poisoning: no critical section leaves the mode half changed.
     fn lock(&self) -> MutexGuard<'_, Option<RawTerminal<File>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Its own destructor is not run: it panics when the terminal is gone and nobody can be told.
+/// A terminal that shows the screen; restored when dropped.
 pub struct TerminalGuard {
-    /// WatchConfig to draw.
+    /// Draws frames. Its destructor is not run: where the terminal has gone away, it would report that with
+    /// `eprintln!`, which panics.
     pub terminal: ManuallyDrop<Terminal<TermionBackend<BufWriter<Inherited>>>>,
     raw: RawMode,
 }
 
 impl TerminalGuard {
-    /// Takes the terminal.
+    /// Begins raw mode and the alternate screen, and clears it.
     ///
     /// # Errors
-    /// If it cannot be had.
+    /// If there is no controlling terminal, or it has gone away.
     pub fn enter() -> io::Result<Self> {
         let raw = RawMode::default();
         let hook = std::panic::take_hook();
         let raw_of_hook = raw.clone();
         std::panic::set_hook(Box::new(move |panic| {
-            // What is said of the panic is to be read.
+            // The message of the panic has to be readable.
             let _ = restore(&raw_of_hook);
             hook(panic);
         }));
@@ -77,16 +77,16 @@ impl TerminalGuard {
             .and_then(|()| write(&ToAlternateScreen))
             .and_then(|()| Terminal::new(TermionBackend::new(BufWriter::new(stdio::stdout()))));
         if entered.is_err() {
-            // It may have got half of the way.
+            // The first steps may have succeeded.
             let _ = restore(&raw);
         }
         let mut guard = TerminalGuard { terminal: ManuallyDrop::new(entered?), raw };
-        // Only what differs from a blank screen would be drawn, over whatever is there.
+        // The first frame draws only what differs from a blank screen.
         guard.invalidate()?;
         Ok(guard)
     }
 
-    /// Gives the terminal back, stops until the program is continued, and takes it again.
+    /// Restores the terminal, stops until the program is continued, and begins again.
     ///
     /// # Errors
     /// If the terminal is gone.
@@ -96,24 +96,26 @@ impl TerminalGuard {
         self.enter_again()
     }
 
-    /// Takes the terminal from whoever had it meanwhile: it may be in any state.
+    /// Begins raw mode and the alternate screen again, after another program may have left the terminal in any
+    /// state.
     ///
     /// # Errors
     /// If the terminal is gone.
     pub fn enter_again(&mut self) -> io::Result<()> {
-        // A mode that is believed to be raw already is not set again.
+        // While it is thought to be raw, [`RawMode::begin`] would do nothing.
         self.raw.end()?;
         self.raw.begin()?;
         write(&ToAlternateScreen)?;
         self.invalidate()
     }
 
-    /// Has all of the screen be drawn anew the next time.
+    /// Clears the screen, so that the next frame draws all of it.
     ///
     /// # Errors
     /// If the terminal is gone.
     pub fn invalidate(&mut self) -> io::Result<()> {
-        // What Terminal::clear does, without asking the terminal for its cursor: keys may come before the answer.
+        // As Terminal::clear, which would also ask the terminal for its cursor: keys may come before the
+        // answer.
         self.terminal.backend_mut().clear_region(ClearType::All)?;
         self.terminal.swap_buffers();
         Ok(())
@@ -128,17 +130,17 @@ impl TerminalGuard {
 
 impl Drop for TerminalGuard {
     fn drop(&mut self) {
-        // There is nobody left to tell if this fails: the terminal may be gone.
+        // A failure means that the terminal has gone away: there is nothing to restore.
         let _ = self.terminal.show_cursor();
         let _ = last_line();
         let _ = restore(&self.raw);
     }
 }
 
-/// Goes to the last line, and makes it blank. An alternate screen takes it along, and leaving that restores the
-/// place of the cursor.
+/// Clears the last line and moves the cursor there, for the output that follows on a terminal without an
+/// alternate screen. Leaving an alternate screen restores the cursor's place.
 fn last_line() -> io::Result<()> {
-    // More lines than any terminal has: it stops at its last.
+    // More lines than a terminal has: the cursor stops at the last.
     write(&format_args!("{}{CurrentLine}", Goto(1, 999)))
 }
 
@@ -147,12 +149,12 @@ fn restore(raw: &RawMode) -> io::Result<()> {
     write(&ToMainScreen)
 }
 
-/// Writes control sequences at once.
+/// Writes control sequences without a buffer.
 fn write(sequences: &dyn Display) -> io::Result<()> {
     stdio::stdout().write_all(sequences.to_string().as_bytes())
 }
 
-/// What stands for a character; `?` for one that is not known here.
+/// The ASCII character that replaces a character; `?` for an unknown one.
 fn instead(symbol: &str) -> &'static str {
     match symbol {
         // Bars by eighths: a little, half, and full.
@@ -163,13 +165,13 @@ fn instead(symbol: &str) -> &'static str {
         "─" => "-",
         "│" => "|",
         "┤" | "└" | "┴" | "┌" | "┐" | "┘" => "+",
-        // What has been left out of a long text.
+        // The gap in a text that was cut.
         "…" => "~",
         _ => "?",
     }
 }
 
-/// Replaces all that is not ASCII.
+/// Replaces all characters beyond ASCII by similar ones, for locales that are not UTF-8.
 pub fn to_ascii(buffer: &mut Buffer) {
     for cell in &mut buffer.content {
         if !cell.symbol().is_ascii() {

@@ -1,5 +1,5 @@
-//! How it looks: header, plots, users and destinations, connections, log, footer. Draws what it is given, at
-//! any size; what finds no room is left out.
+//! Draws the screen: header, charts, users and destinations, connections, log, footer. It takes any size; what
+//! does not fit is left out.
 
 use std::time::Duration;
 
@@ -20,43 +20,41 @@ use super::table;
 use super::tty;
 use crate::units;
 
-/// Columns that a plot takes at least; a narrow screen has fewer plots.
+/// The least width of a chart; a narrow screen has fewer charts.
 const CHART_MIN_WIDTH: u16 = 20;
 const PAUSED: &str = " PAUSED ";
 
 const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
 const FAINT: Style = Style::new().add_modifier(Modifier::DIM);
 
-/// What is watched, and how; it does not change.
+/// Settings of a watch, which do not change.
 pub struct WatchConfig {
-    /// The server's address.
+    /// The server, as `HOST:PORT`.
     pub server: String,
     /// The account.
     pub user: String,
-    /// What a column of the plots stands for.
+    /// The time between two snapshots, which is that of a column of the charts.
     pub interval: Duration,
-    /// Whether there are to be colours.
+    /// Whether colours may be used.
     pub colours: bool,
-    /// Whether there may be characters beyond ASCII.
+    /// Whether characters beyond ASCII may be used.
     pub utf8: bool,
 }
 
-/// All that is drawn.
+/// Everything that a frame shows.
 pub struct ScreenView<'a> {
-    /// What is watched.
     pub config: &'a WatchConfig,
-    /// What is known of it.
+    /// The model, live or frozen.
     pub model: &'a Model,
-    /// The dialogue.
     pub dialog: &'a Dialog,
-    /// Whether the screen stands still.
+    /// Whether the user has paused the screen.
     pub paused: bool,
-    /// Why the server is away, if it is.
+    /// The reason why the server is away, if it is.
     pub away: Option<&'a str>,
 }
 
 impl ScreenView<'_> {
-    /// Draws it.
+    /// Draws the frame.
     pub fn draw(&self, frame: &mut Frame) {
         let [header, body, footer] =
             Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)])
@@ -77,7 +75,7 @@ impl ScreenView<'_> {
         self.charts(charts, buffer);
         table::top_entries("USERS", self.model.users(), users, buffer);
         table::top_entries("DESTINATIONS", self.model.destinations(), destinations, buffer);
-        // Some may have gone since they were scrolled away.
+        // Connections may have closed since they were scrolled off.
         let skipped = self.dialog.skipped.min(self.model.row_count().saturating_sub(1));
         table::connections(self.model.rows(), skipped, connections, buffer);
         table::log(self.model.log(), self.style(Color::Yellow), log, buffer);
@@ -108,7 +106,7 @@ impl ScreenView<'_> {
         Span::styled(paused, style).render(Rect { x: left.right(), width, ..area }, buffer);
     }
 
-    /// Who is watched, and how it is doing. The name of the account and the limit can be left out.
+    /// The server and its state. Without `full`, the account and the limit of connections are left out.
     fn state(&self, full: bool) -> Line<'_> {
         let mut line = Line::from(Span::styled(self.config.server.as_str(), BOLD));
         if full {
@@ -174,7 +172,7 @@ impl ScreenView<'_> {
         }
     }
 
-    /// Returns where the cursor belongs, if something is to be typed.
+    /// Returns the place of the cursor, if a text is being typed.
     fn footer(&self, area: Rect, buffer: &mut Buffer) -> Option<(u16, u16)> {
         let line = match (&self.dialog.prompt, self.dialog.message()) {
             (Prompt::None, Some(message)) => Line::styled(message, BOLD),
@@ -202,7 +200,7 @@ impl ScreenView<'_> {
         None
     }
 
-    /// The keys that find room, and how often the screen is renewed if that does, too.
+    /// The keys, as far as they fit, and the interval if it fits besides.
     fn keys_and_pace(&self, area: Rect, buffer: &mut Buffer) -> Line<'static> {
         let pause = if self.paused { "go on" } else { "pause" };
         let all = [("q", "quit"), ("p", pause), ("k", "cut a connection"), ("?", "keys")];
@@ -226,7 +224,7 @@ impl ScreenView<'_> {
     }
 }
 
-/// `running 3m05s`, which is since when; `closing, 4s left`.
+/// The state of the server with its uptime, or with the time left: `running 3m05s`, `closing, 4s left`.
 fn doing(status: &ServerStatus) -> String {
     let state = &status.state;
     match status.closing_in {
