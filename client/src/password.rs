@@ -95,7 +95,7 @@ fn asked(question: &str) -> Result<Vec<u8>, Failure> {
         Failure::Usage(match error.kind() {
             io::ErrorKind::InvalidInput => error.to_string(),
             _ => format!(
-                "cannot ask for the password: {error}; --password-file and METP_AUTH do without a terminal"
+                "cannot ask for the password: {error}; --password-file and METP_AUTH need no terminal"
             ),
         })
     })

@@ -70,22 +70,22 @@ pub const SECTIONS: [(&str, &[Opt]); 4] = {
                     "--host",
                     One,
                     "HOST[:PORT],...",
-                    "the servers (default METP_HOST, else 127.0.0.1)",
+                    "servers (default METP_HOST, else 127.0.0.1)",
                 ),
-                opt("-p", "--port", One, "PORT", "their METP port (default METP_PORT, else 8080)"),
+                opt("-p", "--port", One, "PORT", "METP port (default METP_PORT, else 8080)"),
                 opt(
                     "",
                     "--wait",
                     One,
                     "SECONDS",
-                    "try this long to reach a server that is not there",
+                    "try for SECONDS to reach a server",
                 ),
                 opt(
                     "-u",
                     "--user",
                     One,
                     "USER[:PASS]",
-                    "who gives the commands (default: METP_AUTH)",
+                    "account to log in with (default METP_AUTH)",
                 ),
                 opt(
                     "",
@@ -95,27 +95,27 @@ pub const SECTIONS: [(&str, &[Opt]); 4] = {
                     "read the password from the first line of FILE",
                 ),
                 opt("-q", "--quiet", Nothing, "", "do not mention connecting and closing"),
-                opt("", "--json", Nothing, "", "answer in JSON"),
+                opt("", "--json", Nothing, "", "print answers as JSON"),
             ],
         ),
         (
-            "What is going on:",
+            "Monitoring:",
             &[
-                opt("-m", "--metrics", Nothing, "", "show the metrics"),
-                opt("", "--metrics-all", Nothing, "", "show all counters"),
+                opt("-m", "--metrics", Nothing, "", "show the number of connections and bytes"),
+                opt("", "--metrics-all", Nothing, "", "show all metrics"),
                 opt("", "--user-metrics", Maybe, "USER", "show usage of all users, or of USER"),
                 opt(
                     "",
                     "--connections",
                     Maybe,
                     "USER",
-                    "show who is connected to what, and the ids",
+                    "show open connections with their ids",
                 ),
                 opt("-g", "--logs", Nothing, "", "show the tunnels that were opened"),
-                opt("", "--info", Nothing, "", "show how the server is doing"),
-                opt("", "--capabilities", Nothing, "", "show what the server can do"),
+                opt("", "--info", Nothing, "", "show state, version and limits of the server"),
+                opt("", "--capabilities", Nothing, "", "show commands and event topics of the server"),
                 opt("-f", "--follow", Nothing, "", "show each request when it has finished"),
-                opt("-n", "--last", One, "N", "newest N tunnels: only them (-g), or first (-f)"),
+                opt("-n", "--last", One, "N", "newest N tunnels: only these (-g), or first (-f)"),
                 opt(
                     "-w",
                     "--watch",
@@ -126,7 +126,7 @@ pub const SECTIONS: [(&str, &[Opt]); 4] = {
             ],
         ),
         (
-            "Who may use it:",
+            "Accounts:",
             &[
                 opt("-l", "--users", Nothing, "", "show the users"),
                 opt(
@@ -137,18 +137,18 @@ pub const SECTIONS: [(&str, &[Opt]); 4] = {
                     "add a user; PASS is asked for if missing",
                 ),
                 opt("-d", "--delete-user", One, "USER", "delete a user and cut their connections"),
-                opt("-r", "--set-role", Two, "USER ROLE", "make a user `user` or `admin`"),
+                opt("-r", "--set-role", Two, "USER ROLE", "set the role of a user: user or admin"),
                 opt("", "--password", One, "USER", "change a password; the new one is asked for"),
             ],
         ),
         (
-            "How it runs:",
+            "Control:",
             &[
                 opt("", "--kill", One, "ID", "cut a connection"),
                 opt("", "--kill-user", One, "USER", "cut all connections of a user"),
-                opt("", "--config", Maybe, "KEY", "show all settings, or one, with their ranges"),
+                opt("", "--config", Maybe, "KEY", "show all settings, or KEY, with their ranges"),
                 opt("", "--set", One, "KEY=VALUE", "change a setting"),
-                opt("-c", "--change-buffer", One, "BYTES", "set the buffer size"),
+                opt("-c", "--change-buffer", One, "BYTES", "set the size of relay buffers"),
                 opt(
                     "",
                     "--shutdown",
@@ -174,8 +174,8 @@ pub const ALIASES: [(&str, &str); 6] = [
 const SYNOPSIS: &str = "\
 Usage: client [-H HOST,...] [-p PORT] -u USER[:PASS] COMMAND... [-- METP LINE]
 
-Administers a running socks5d over METP. Commands are given in their order;
-after -- stands a line of METP, which is sent as it is.
+Administers a running socks5d over METP. Commands are sent in command-line
+order; the words after -- are sent as one line of METP.
 ";
 
 const UNITS: &str = "
@@ -184,11 +184,11 @@ SECONDS may have a unit: ms, s, m, h or d; so may BYTES: k, M, G or T (by 1024).
 
 const EXAMPLES: &str = "
 Examples:
-    client -u admin --connections          who is using the proxy, and how much
-    client -u admin --kill 17.3            cut the connection of that id
-    client -u admin --set idle-timeout=90  change a limit that --config shows
+    client -u admin --connections          show open connections and their bytes
+    client -u admin --kill 17.3            cut the connection with this id
+    client -u admin --set idle-timeout=90  change a setting
     client -u admin -a bob secret -l       add a user, then show all users
-    client -u admin -w                     watch it live
+    client -u admin -w                     show everything live
 ";
 
 /// All options.

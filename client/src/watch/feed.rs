@@ -208,7 +208,7 @@ impl Feed {
         // The thread may have sent its last update between the two checks.
         match self.receiver.try_recv() {
             Ok(message) => Ok(self.current(message)),
-            Err(_) => Err(Failure::Broken("The watch has broken off".to_owned())),
+            Err(_) => Err(Failure::Broken("A thread of the watch has ended".to_owned())),
         }
     }
 
@@ -387,7 +387,7 @@ fn records(session: &mut Session) -> Result<Vec<LogRecord>, Failure> {
     session.read_body(|line| {
         lines.push(LogRecord::parse(line));
         if lines.len() as u64 > INITIAL_RECORDS {
-            return Err(Failure::Broken("The server tells more than it was asked".to_owned()));
+            return Err(Failure::Broken("The server sent more records than were asked for".to_owned()));
         }
         Ok(())
     })?;

@@ -38,7 +38,7 @@ pub fn row_heights(height: u16) -> RowHeights {
 }
 
 const HELP_TEXT: &str = "q, Ctrl-C   quit\n\
-                    p           pause, and go on\n\
+                    p           pause, or continue\n\
                     k           cut a connection\n\
                     Up, Down    scroll the connections\n\
                     Ctrl-L      draw everything anew\n\

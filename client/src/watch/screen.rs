@@ -46,7 +46,7 @@ pub fn screen(server: &Server, interval: Duration) -> Result<(), Failure> {
         colours: terminal::colours(),
         utf8: locale::is_utf8(),
     };
-    let no_screen = |error| Failure::Usage(format!("-w: no use of the terminal: {error}"));
+    let no_screen = |error| Failure::Usage(format!("-w: cannot use the terminal: {error}"));
     let signals = Signals::catch().map_err(no_screen)?;
     let keyboard = input::open_terminal().map_err(no_screen)?;
     let mut guard = TerminalGuard::enter().map_err(no_screen)?;
