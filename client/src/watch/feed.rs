@@ -387,7 +387,9 @@ fn records(session: &mut Session) -> Result<Vec<LogRecord>, Failure> {
     session.read_body(|line| {
         lines.push(LogRecord::parse(line));
         if lines.len() as u64 > INITIAL_RECORDS {
-            return Err(Failure::Broken("The server sent more records than were asked for".to_owned()));
+            return Err(Failure::Broken(
+                "The server sent more records than were asked for".to_owned(),
+            ));
         }
         Ok(())
     })?;

@@ -202,7 +202,7 @@ pub fn log<'a>(
         longest.max(title.len()).min(most)
     };
     let [time_title, user_title, source_title, destination_title] =
-        ["ACCESS LOG UTC", "USER", "SOURCE", "DESTINATION"];
+        ["ACCESS LOG", "USER", "SOURCE", "DESTINATION"];
     let time = widest(|line| &line.time, time_title, TIME_WIDTH);
     let user = widest(|line| &line.user, user_title, USER_WIDTH);
     let source = widest(|line| &line.source, source_title, SOURCE_WIDTH);

@@ -331,6 +331,8 @@ mod tests {
             ] {
                 assert!(screen.contains(part), "{part} at {width}x{height}:\n{screen}");
             }
+            // Its times are local.
+            assert!(screen.contains("ACCESS LOG  ") && !screen.contains(" UTC"), "{screen}");
         }
     }
 
