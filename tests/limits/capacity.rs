@@ -8,10 +8,11 @@ use std::thread;
 use std::time::Duration;
 
 use socket2::SockRef;
+use support::descriptors::Descriptors;
 use support::origin::{Origin, closed_port, listen};
 use support::proxy::Proxy;
 use support::socks::{Client, HELLO, connect_request, credentials, half_close, reset};
-use support::{eventually, has_descriptors, noise, read_exactly, read_to_end};
+use support::{eventually, noise, read_exactly, read_to_end};
 
 use super::clients::tunnel_to;
 
@@ -242,9 +243,10 @@ fn nothing_is_left_after_any_ending() {
 fn thousands_of_tunnels_at_once() {
     let limit = socks5d::process::raise_descriptor_limit().expect("a limit");
     let count = usize::try_from(limit.saturating_sub(600) / 2).map_or(3000, |most| most.min(3000));
-    if !has_descriptors(1800, "thousands of tunnels at once") {
+    let both_ends = (2 * count as u64 + 600).max(1800);
+    let Some(_descriptors) = Descriptors::keep(both_ends, "thousands of tunnels at once") else {
         return;
-    }
+    };
     let proxy = Proxy::start();
     let listener = listen([127, 0, 0, 1].into()).expect("loopback");
     let before = proxy.descriptors();

@@ -7,11 +7,12 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use support::descriptors::Descriptors;
 use support::metp::Metp;
 use support::origin::{Origin, listen};
 use support::proxy::{Builder, Proxy, connect, wait_for_exit};
 use support::socks::{Client, HELLO, connect_request, credentials};
-use support::{PATIENCE, SOON, binary, eventually, exchange, has_descriptors, read_exactly};
+use support::{PATIENCE, SOON, binary, eventually, exchange, read_exactly};
 
 use super::clients::{crowd, echoes, tunnel_to, whole_handshake};
 
@@ -106,9 +107,7 @@ fn too_few_descriptors_are_no_start() {
 
 /// 500 clients that want tunnels at a process with 64 descriptors.
 fn is_full_and_recovers(arguments: &[&str], said: impl Fn(SocketAddr) -> Vec<u8>) {
-    if !has_descriptors(2000, "a crowd of 500 clients") {
-        return;
-    }
+    let Some(_descriptors) = Descriptors::keep(2000, "a crowd of 500 clients") else { return };
     let proxy = Builder::default().limits("-n 64").args(arguments).start();
     let echo = Origin::echo();
     let mut kept: Vec<TcpStream> = (0..5).map(|_| proxy.tunnel(echo.address)).collect();
@@ -231,9 +230,10 @@ fn strangers_at_metp_leave_descriptors_to_socks() {
 
 #[test]
 fn the_soft_limit_of_descriptors_is_raised() {
-    if !has_descriptors(1500, "300 tunnels under a soft limit of 256") {
+    let Some(_descriptors) = Descriptors::keep(1500, "300 tunnels under a soft limit of 256")
+    else {
         return;
-    }
+    };
     let proxy = Builder::default().limits("-Sn 256").start();
     let listener = listen([127, 0, 0, 1].into()).expect("loopback");
     let _ends: Vec<_> = (0..300).map(|_| tunnel_to(&proxy, &listener)).collect();

@@ -8,11 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::client::client;
+use support::descriptors::Descriptors;
 use support::metp::Metp;
 use support::origin::Origin;
 use support::proxy::{Builder, Proxy, connect, connect_from};
 use support::socks::{CHOSEN, Client, HELLO, credentials};
-use support::{PATIENCE, SOON, eventually, exchange, has_descriptors, note, read_exactly};
+use support::{PATIENCE, SOON, eventually, exchange, note, read_exactly};
 
 use super::clients::{closed, crowd, echoes, whole_handshake};
 
@@ -153,9 +154,7 @@ fn the_account_with_most_sessions_makes_room() {
 
 /// With no deadline to help: half-open clients are evicted, with many places and with few.
 fn half_open_clients_keep_nobody_out(said: &[u8], limit: usize) {
-    if !has_descriptors(12_000, "a crowd of 5000 clients") {
-        return;
-    }
+    let Some(_descriptors) = Descriptors::keep(12_000, "a crowd of 5000 clients") else { return };
     let limit_text = limit.to_string();
     let options = ["--handshake-timeout", "0", "--max-connections", &limit_text];
     let (proxy, echo) = (Proxy::with(&options), Origin::echo());

@@ -3,11 +3,12 @@
 
 use std::net::TcpStream;
 
+use support::descriptors::Descriptors;
 use support::metp::{Metp, value};
 use support::origin::Origin;
 use support::proxy::{Builder, Proxy};
 use support::socks::{Client, credentials, reset};
-use support::{eventually, exchange, has_descriptors};
+use support::{eventually, exchange};
 
 const OK: &str = "200 OK";
 const CONNECTIONS: usize = 400;
@@ -38,9 +39,7 @@ fn slowest(proxy: &Proxy, tunnel: &mut TcpStream, rounds: usize) -> u64 {
 #[test]
 fn lists_that_nobody_reads_are_not_made() {
     const LISTS: usize = 40;
-    if !has_descriptors(4096, "a list of 400 connections") {
-        return;
-    }
+    let Some(_descriptors) = Descriptors::keep(4096, "a list of 400 connections") else { return };
     let (proxy, clients) = crowded();
     let mut tunnel = proxy.tunnel(Origin::echo().address);
     let mut witness = proxy.admin();
@@ -128,9 +127,7 @@ fn events_are_kept_once_for_all() {
 /// What is long is made as it is read: a reader who does not read costs one piece.
 #[test]
 fn a_long_list_waits_for_its_reader_and_nobody_for_it() {
-    if !support::has_descriptors(2048, "a list of 300 connections") {
-        return;
-    }
+    let Some(_descriptors) = Descriptors::keep(2048, "a list of 300 connections") else { return };
     let (proxy, echo) = (Proxy::with(&["--handshake-timeout", "0"]), Origin::echo());
     let mut tunnel = proxy.tunnel(echo.address);
     let many: Vec<TcpStream> = (0..300).map(|_| proxy.socks()).collect();

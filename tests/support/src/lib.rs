@@ -6,7 +6,8 @@
 
 pub mod alone;
 pub mod client;
-mod diag;
+pub mod descriptors;
+pub mod diag;
 pub mod metp;
 pub mod namespace;
 pub mod origin;
@@ -63,27 +64,6 @@ pub fn has_ipv6(what: &str) -> bool {
         note(&format!("there is no IPv6 on this machine, {what} was not tried"));
     }
     found
-}
-
-/// Whether each process may have so many descriptors. If not, a note says what was not tried for want of them.
-pub fn has_descriptors(count: u64, what: &str) -> bool {
-    let most = raise_descriptor_limit();
-    if most < count {
-        note(&format!("{most} descriptors (ulimit -Hn) are too few, {what} was not tried"));
-    }
-    most >= count
-}
-
-/// Raises the soft limit of descriptors to the hard limit, which is returned. The soft one is for programs that
-/// call select(2); a test has both ends of hundreds of connections.
-pub(crate) fn raise_descriptor_limit() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a valid rlimit that the call fills in.
-    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }, 0, "a limit");
-    limit.rlim_cur = limit.rlim_max;
-    // SAFETY: `limit` is a valid rlimit that the call only reads.
-    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0, "a limit");
-    limit.rlim_max
 }
 
 /// Says something that is shown although the test succeeds, unlike with eprintln.

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
+use crate::descriptors::raise_limit;
 use crate::metp::Metp;
 use crate::seccomp::{self, Refusal};
 use crate::socks::Client;
-use crate::{PATIENCE, binary, eventually, raise_descriptor_limit};
+use crate::{PATIENCE, binary, eventually};
 
 /// How to start the program.
 pub struct Builder {
@@ -84,7 +85,7 @@ impl Builder {
 
     /// Starts the program and waits until it listens.
     pub fn start(self) -> Proxy {
-        raise_descriptor_limit();
+        raise_limit();
         let mut command = match self.limits {
             None => Command::new(binary("socks5d")),
             Some(limits) => {
