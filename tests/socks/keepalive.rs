@@ -1,9 +1,10 @@
 //! Dead peers: when the kernel is asked to probe whether the two ends of a tunnel still exist.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use support::diag::connection;
 use support::origin::listen;
 use support::proxy::Proxy;
 use support::{PATIENCE, eventually, read_exactly};
@@ -17,29 +18,16 @@ fn tunnel(proxy: &Proxy) -> (TcpStream, TcpStream) {
     (client, server)
 }
 
-/// An address as /proc/net/tcp shows it.
-fn shown(address: SocketAddr) -> String {
-    let SocketAddr::V4(address) = address else { panic!("{address} is not IPv4") };
-    format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port())
-}
-
-/// Whether the proxy's end of this connection has the keepalive timer running: 02 in the column `tr` of
-/// "SLOT: LOCAL REMOTE STATE SENDING:UNREAD TR:WHEN ..." (proc_net_tcp).
+/// Whether the proxy's end of this connection has the keepalive timer running.
 fn probed(ours: &TcpStream) -> bool {
-    let proxys = shown(ours.peer_addr().expect("connected"));
-    let ends = format!(" {proxys} {} ", shown(ours.local_addr().expect("a socket")));
-    let timer = || {
-        let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
-        let (_, line) = table.split_once(&ends).expect("the connection is there");
-        line.split_whitespace().nth(2).expect("a timer")[..2].to_owned()
-    };
+    let proxys = ours.peer_addr().expect("connected");
+    let mut timer = None;
     // What has not been acknowledged yet has another timer, for a moment.
-    let mut seen = timer();
     eventually("all is acknowledged", || {
-        seen = timer();
-        seen == "00" || seen == "02"
+        timer = connection(proxys, ours.local_addr().expect("a socket")).map(|found| found.timer);
+        matches!(timer, Some(0 | 2))
     });
-    seen == "02"
+    timer == Some(2)
 }
 
 /// The client's side has it from the listener, the target's gets it when the tunnel has lasted for as long as the

@@ -7,9 +7,19 @@ use std::sync::LazyLock;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Bytes that nobody has read yet, and those that the peer's kernel has not acknowledged: the queues of the
-/// socket at `local` that is connected to `remote`. `None`: there is no such socket. IPv4 alone.
-pub fn queues(local: SocketAddr, remote: SocketAddr) -> Option<(u32, u32)> {
+/// A connection, seen from one of its ends.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Bytes that nobody has read yet.
+    pub unread: u32,
+    /// Bytes that the peer's kernel has not acknowledged.
+    pub unacknowledged: u32,
+    /// The timer that is running: 0 is none, 1 retransmission, 2 keepalive, 4 probes of a window that is closed.
+    pub timer: u8,
+}
+
+/// The socket at `local` that is connected to `remote`. `None`: there is no such socket. IPv4 alone.
+pub fn connection(local: SocketAddr, remote: SocketAddr) -> Option<Connection> {
     // A kernel without sock_diag says the same as one without the socket: so it is asked for one that is there.
     static KNOWS: LazyLock<bool> = LazyLock::new(|| {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
@@ -20,20 +30,22 @@ pub fn queues(local: SocketAddr, remote: SocketAddr) -> Option<(u32, u32)> {
     if *KNOWS { by_netlink(local, remote) } else { by_proc(local, remote) }
 }
 
-/// "SLOT: LOCAL REMOTE STATE SENDING:UNREAD ..." (proc_net_tcp).
-fn by_proc(local: SocketAddr, remote: SocketAddr) -> Option<(u32, u32)> {
+/// "SLOT: LOCAL REMOTE STATE SENDING:UNREAD TIMER:WHEN ..." (proc_net_tcp).
+fn by_proc(local: SocketAddr, remote: SocketAddr) -> Option<Connection> {
     let shown = |address: SocketAddr| {
         let SocketAddr::V4(address) = address else { panic!("{address} is not IPv4") };
         format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port())
     };
     let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
     let (_, line) = table.split_once(&format!(" {} {} ", shown(local), shown(remote)))?;
-    let (sending, unread) = line.split_whitespace().nth(1)?.split_once(':')?;
+    let mut pairs = line.split_whitespace().skip(1).filter_map(|pair| pair.split_once(':'));
+    let ((sending, unread), (timer, _)) = (pairs.next()?, pairs.next()?);
     let number = |text| u32::from_str_radix(text, 16).ok();
-    Some((number(unread)?, number(sending)?))
+    let timer = number(timer)?.try_into().ok()?;
+    Some(Connection { unread: number(unread)?, unacknowledged: number(sending)?, timer })
 }
 
-fn by_netlink(local: SocketAddr, remote: SocketAddr) -> Option<(u32, u32)> {
+fn by_netlink(local: SocketAddr, remote: SocketAddr) -> Option<Connection> {
     const BY_FAMILY: u16 = 20;
     let mut request = Vec::new();
     // nlmsghdr: length, type, NLM_F_REQUEST, sequence, port.
@@ -68,7 +80,8 @@ fn by_netlink(local: SocketAddr, remote: SocketAddr) -> Option<(u32, u32)> {
     // is an error: there is none. For want of a connection it may be the listener.
     let is_there = || answer[22..24] == remote.port().to_be_bytes();
     let found = answer[4..6] == BY_FAMILY.to_ne_bytes() && is_there();
-    found.then(|| (number(72), number(76)))
+    let timer = *answer.get(18)?;
+    found.then(|| Connection { unread: number(72), unacknowledged: number(76), timer })
 }
 
 #[cfg(test)]
@@ -86,7 +99,9 @@ mod tests {
         let mut other = ours;
         other.set_port(1);
         let mut unread = 0;
-        for ask in [queues, by_proc] {
+        let queues = |found: Option<Connection>| found.map(|c| (c.unread, c.unacknowledged));
+        for by in [connection, by_proc] {
+            let ask = |local, remote| queues(by(local, remote));
             assert_eq!(ask(theirs, ours), Some((unread, 0)));
             client.write_all(b"hello").expect("taken");
             eventually("it is there", || ask(theirs, ours) == Some((unread + 5, 0)));

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 
 use socket2::SockRef;
 
-use crate::diag::queues;
+use crate::diag::connection;
 use crate::{eventually, read_exactly};
 
 /// Greeting with method 02 alone (RFC 1928 section 3).
@@ -126,7 +126,7 @@ pub fn wait_until_read(stream: &TcpStream) {
     let theirs = stream.peer_addr().expect("the server has not closed it");
     // Bytes wait at our end (on their way) or at the server's (unread).
     eventually("the server reads", || {
-        queues(ours, theirs).is_some_and(|(_, sending)| sending == 0)
-            && queues(theirs, ours).is_some_and(|(unread, _)| unread == 0)
+        connection(ours, theirs).is_some_and(|found| found.unacknowledged == 0)
+            && connection(theirs, ours).is_some_and(|found| found.unread == 0)
     });
 }

@@ -1,8 +1,11 @@
 //! A pseudo-terminal: the keyboard and the screen of a program under test.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
+use std::io::{Error, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -18,19 +21,25 @@ pub struct Terminal {
 
 impl Default for Terminal {
     fn default() -> Self {
-        let (mut master, mut slave) = (-1, -1);
-        let (name, null) = (std::ptr::null_mut(), std::ptr::null());
-        // SAFETY: two valid places for descriptors; name, attributes and size may be null.
-        let made = unsafe { libc::openpty(&mut master, &mut slave, name, null, null.cast()) };
-        assert_eq!(made, 0, "a pseudo-terminal");
-        for descriptor in [master, slave] {
-            // SAFETY: the descriptors were just opened; fcntl takes numbers.
-            unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
-        }
-        // SAFETY: as above.
-        unsafe { libc::fcntl(master, libc::F_SETFL, libc::O_NONBLOCK) };
-        // SAFETY: both descriptors were just opened and belong to nobody else.
-        let (keyboard, line) = unsafe { (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
+        // None of them may be inherited by what other tests start at this moment, so they are born with O_CLOEXEC,
+        // which openpty(3) cannot do.
+        let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC | libc::O_NONBLOCK;
+        // SAFETY: the call takes flags.
+        let master = unsafe { libc::posix_openpt(flags) };
+        assert!(master >= 0, "a pseudo-terminal: {}", Error::last_os_error());
+        // SAFETY: the descriptor was just opened and belongs to nobody else.
+        let keyboard = unsafe { File::from_raw_fd(master) };
+        // SAFETY: the descriptor is open.
+        assert_eq!(unsafe { libc::unlockpt(master) }, 0, "{}", Error::last_os_error());
+        let mut name = [0; 64];
+        // SAFETY: the descriptor is open, and the name gets no longer than the place for it.
+        let failed = unsafe { libc::ptsname_r(master, name.as_mut_ptr(), name.len()) };
+        assert_eq!(failed, 0, "the program's side has a name");
+        let name: Vec<u8> =
+            name.iter().map_while(|c| u8::try_from(*c).ok().filter(|c| *c != 0)).collect();
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).custom_flags(libc::O_NOCTTY);
+        let line = options.open(OsStr::from_bytes(&name)).expect("the program's side").into();
         Terminal { keyboard, line, screen: Vec::new() }
     }
 }
