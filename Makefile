@@ -12,12 +12,12 @@ PEERS   ?=
 QUICK   ?=
 CALLS   ?=
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
-# What has property tests (tests/support/src/property.rs).
-PROPERTIES := --lib --test=project --test=program --test=metp
+# What has property tests (tests/support/src/property.rs): test binaries, and modules of them.
+PROPERTIES := --test=project --test=program --test=metp -- documents:: log_injection:: session::
 MINIMUM := $(shell sed -n 's/^rust-version = "\([0-9.]*\)"/\1/p' Cargo.toml)
 
 .DEFAULT_GOAL := all
-.PHONY: all test check soak inject bench bench-micro fuzz install clean help rust
+.PHONY: all test quick check soak inject bench bench-micro fuzz install clean help rust
 
 all: rust ## build the release binaries: bin/socks5d and bin/client
 	$(CARGO) build --release --locked --bins
@@ -29,6 +29,11 @@ all: rust ## build the release binaries: bin/socks5d and bin/client
 test: check ## check, then run all tests
 	$(CARGO) build --locked --workspace --bins
 	unset PROPTEST_RNG_SEED; $(CARGO) test --locked --workspace
+
+# What starts no program, so that little has to be linked.
+quick: rust ## unit tests and the simulation alone, a matter of seconds after a change of one file
+	unset PROPTEST_RNG_SEED; $(CARGO) test --locked $(addprefix --package=,socks5d client common metp-protocol sim) \
+		--lib --bins --test=replay
 
 check: rust ## format, lints and documents, without a warning
 	$(CARGO) fmt --all --check
@@ -56,7 +61,8 @@ fuzz: rust ## run property tests with random cases, and each fuzz target for SEC
 	@$(CARGO) build --locked --workspace --bins
 	@export PROPTEST_RNG_SEED=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); \
 	echo "property tests: PROPTEST_RNG_SEED=$$PROPTEST_RNG_SEED"; \
-	$(CARGO) test --locked --package socks5d --package metp-protocol $(PROPERTIES)
+	$(CARGO) test --locked --package socks5d --package metp-protocol --lib && \
+	$(CARGO) test --locked --package socks5d $(PROPERTIES)
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
 	@export RUSTC_BOOTSTRAP=1; $(CARGO) fuzz build -s none || exit 1; \
 	for target in $$(ls fuzz/corpus); do \

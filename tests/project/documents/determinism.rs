@@ -103,16 +103,21 @@ fn make_fuzz_runs_every_property_test() {
         if !source.contains("property::config(") && !source.contains("property::runner(") {
             continue;
         }
-        let of = |name: &str| format!("--test={}", name.split(['/', '.']).next().unwrap_or(""));
-        let test = match name.strip_prefix("tests/") {
-            Some(rest) => of(rest),
-            None if name.starts_with("src/") || name.starts_with("metp/") => "--lib".to_owned(),
-            None => panic!("{name} is not among the property tests of the Makefile"),
+        let parts: Vec<&str> = name.trim_end_matches(".rs").split('/').collect();
+        let words = match parts[..] {
+            ["src" | "metp", ..] => vec![],
+            ["tests", binary, module, ..] => {
+                vec![format!("--test={binary}"), format!("{module}::")]
+            }
+            _ => panic!("{name} is not among the property tests of the Makefile"),
         };
-        assert!(listed.contains(&test.as_str()), "{name}: {test} is not in {listed:?}");
+        for word in words {
+            assert!(listed.contains(&word.as_str()), "{name}: {word} is not in {listed:?}");
+        }
         count += 1;
     }
     assert!(count >= 10, "only {count} sources with property tests");
-    assert!(makefile.contains("--package socks5d --package metp-protocol $(PROPERTIES)"));
+    assert!(makefile.contains("--package socks5d --package metp-protocol --lib &&"));
+    assert!(makefile.contains("--package socks5d $(PROPERTIES)"));
     assert!(makefile.contains("unset PROPTEST_RNG_SEED; $(CARGO) test --locked --workspace"));
 }
