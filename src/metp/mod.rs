@@ -20,14 +20,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use mio::event::Event;
-
 use crate::proto::foreign::protocol;
 use crate::reactor::Flow;
 use crate::reactor::buffer::{Buffer, Pool};
 use crate::reactor::endpoint::{Endpoint, FlushError, Stream, Transfer};
 use crate::reactor::errno::is_of_the_peer;
 use crate::reactor::lingering_close::LingeringClose;
+use crate::reactor::readiness::Readiness;
 use crate::reactor::selector::Service;
 use crate::state::Shared;
 use crate::state::control::Control;
@@ -133,8 +132,8 @@ impl<S: Stream> Session<S> {
     }
 
     /// Notes an event.
-    pub fn on_event(&mut self, event: &Event) {
-        self.client.on_event(event);
+    pub fn on_event(&mut self, readiness: Readiness) {
+        self.client.on_event(readiness);
     }
 
     /// Whether somebody has logged in.

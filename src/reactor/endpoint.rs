@@ -14,11 +14,10 @@
 
 use std::io::{self, ErrorKind};
 
-use mio::event::Event;
-
 use super::buffer::{Buffer, Pool};
 use super::errno::{self, retry_eintr};
 use super::pipe::Pipe;
+use super::readiness::Readiness;
 pub use super::stream::{Dial, Stream};
 
 /// How often EOF is tried, at once, while memory is short.
@@ -171,17 +170,17 @@ impl<S: Stream> Endpoint<S> {
         self.broken
     }
 
-    /// Raises the flags that an event names. An error raises both: the next call will tell it.
-    pub fn on_event(&mut self, event: &Event) {
-        self.broken |= event.is_error();
-        if event.is_priority() {
+    /// Raises the flags that an event names. An error raises both, since the next call will return it.
+    pub fn on_event(&mut self, readiness: Readiness) {
+        self.broken |= readiness.error;
+        if readiness.priority {
             self.set_oob_inline();
             self.urgent = Urgent::Seen;
         }
-        self.ending |= event.is_read_closed() || self.broken;
+        self.ending |= readiness.read_closed || self.broken;
         self.raise(
-            event.is_readable() || event.is_read_closed() || self.broken,
-            event.is_writable() || event.is_write_closed() || self.broken,
+            readiness.readable || readiness.read_closed || self.broken,
+            readiness.writable || readiness.write_closed || self.broken,
         );
     }
 

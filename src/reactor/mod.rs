@@ -12,6 +12,7 @@ pub mod listener;
 pub mod liveness;
 pub mod pipe;
 pub mod process_usage;
+pub mod readiness;
 pub mod route;
 pub mod selector;
 pub mod signal;

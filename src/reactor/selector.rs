@@ -8,12 +8,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mio::event::{Event, Source as EventSource};
+use mio::event::Source as EventSource;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use super::endpoint::Dial;
 use super::errno::INTERRUPTIONS;
+use super::readiness::Readiness;
 use super::route::Routes;
 use super::slab::Key;
 use super::waker::Waker;
@@ -180,8 +181,8 @@ impl Selector {
     }
 
     /// The events of the last look.
-    pub fn events(&self) -> impl Iterator<Item = (Source, &Event)> {
-        self.events.iter().map(|event| (event.token().into(), event))
+    pub fn events(&self) -> impl Iterator<Item = (Source, Readiness)> {
+        self.events.iter().map(|event| (event.token().into(), event.into()))
     }
 }
 

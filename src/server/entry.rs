@@ -5,11 +5,11 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use mio::event::Event;
 use mio::net::TcpStream;
 
 use super::admission::Evictable;
 use super::unproven::{Place, Progress};
+use crate::reactor::readiness::Readiness;
 use crate::reactor::selector::{Selector, Service, Side, Source};
 use crate::reactor::slab::Key;
 use crate::reactor::wheel::Tick;
@@ -61,10 +61,10 @@ impl SessionEntry {
         }
     }
 
-    pub(super) fn on_event(&mut self, side: Side, event: &Event) {
+    pub(super) fn on_event(&mut self, side: Side, readiness: Readiness) {
         match &mut self.session {
-            AnySession::Socks(session) => session.on_event(side, event),
-            AnySession::Metp(Some(session)) => session.on_event(event),
+            AnySession::Socks(session) => session.on_event(side, readiness),
+            AnySession::Metp(Some(session)) => session.on_event(readiness),
             AnySession::Metp(None) => {}
         }
     }

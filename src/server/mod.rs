@@ -260,11 +260,11 @@ impl Server {
     /// Raises the flags that events name and queues the sessions they belong to.
     fn on_event(&mut self, now: Instant) {
         let mut woken = false;
-        for (source, event) in self.services.selector.events() {
+        for (source, readiness) in self.services.selector.events() {
             match source {
                 Source::Session(key, side) => {
                     if let Some(entry) = self.sessions.get_mut(key) {
-                        entry.on_event(side, event);
+                        entry.on_event(side, readiness);
                         self.queues.put(key, entry);
                     }
                 }

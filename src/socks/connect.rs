@@ -5,8 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 use std::vec;
 
-use mio::event::Event;
-
 use super::handshake::refuse;
 use super::relay::Relay;
 use super::request::ActiveRequest;
@@ -16,6 +14,7 @@ use crate::proto::socks5::{Host, Reply, ReplyCode};
 use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::{Endpoint, Stream};
 use crate::reactor::listener::canonical;
+use crate::reactor::readiness::Readiness;
 use crate::state::settings::Timeouts;
 use crate::workers::dns_cache::{Addresses, ResolveError};
 
@@ -139,9 +138,9 @@ impl<S: Stream> Connect<S> {
     }
 
     /// Notes an event of the connection that is being made.
-    pub fn on_event(&mut self, event: &Event) {
+    pub fn on_event(&mut self, readiness: Readiness) {
         if let Some(attempt) = &mut self.attempt {
-            attempt.on_event(event);
+            attempt.on_event(readiness);
         }
     }
 

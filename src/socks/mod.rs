@@ -22,14 +22,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use mio::event::Event;
-
 use crate::proto::socks5::LONGEST_MESSAGE;
 use crate::reactor::Flow;
 use crate::reactor::abortive_close::AbortiveCloses;
 use crate::reactor::buffer::{Buffer, Pool};
 use crate::reactor::endpoint::{Dial, Endpoint, FlushError, Stream, Transfer};
 use crate::reactor::lingering_close::LingeringClose;
+use crate::reactor::readiness::Readiness;
 use crate::reactor::selector::{Service, Side};
 use crate::reactor::slab::Key;
 use crate::state::Shared;
@@ -155,11 +154,11 @@ impl<S: Stream> Session<S> {
     }
 
     /// Notes an event of one of the two descriptors.
-    pub fn on_event(&mut self, side: Side, event: &Event) {
+    pub fn on_event(&mut self, side: Side, readiness: Readiness) {
         match (side, &mut self.state) {
-            (Side::Client, _) => self.client.on_event(event),
-            (Side::Target, State::Connect(connect)) => connect.on_event(event),
-            (Side::Target, State::Relay(relay)) => relay.on_event(event),
+            (Side::Client, _) => self.client.on_event(readiness),
+            (Side::Target, State::Connect(connect)) => connect.on_event(readiness),
+            (Side::Target, State::Relay(relay)) => relay.on_event(readiness),
             (Side::Target, _) => {}
         }
     }

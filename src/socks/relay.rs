@@ -9,8 +9,6 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use mio::event::Event;
-
 use super::close_reason::CloseReason;
 use super::request::ActiveRequest;
 use super::stall::StallCheck;
@@ -19,6 +17,7 @@ use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::{Endpoint, FlushError, Stream};
 use crate::reactor::errno::is_of_the_peer;
 use crate::reactor::lane::{Budget, End, Lane, Phase};
+use crate::reactor::readiness::Readiness;
 use crate::reactor::tcp_state::Acknowledgement::Complete;
 use crate::state::settings::Timeouts;
 use crate::state::{Direction, Transferred};
@@ -72,8 +71,8 @@ impl<S: Stream> Relay<S> {
     }
 
     /// Notes an event of the target.
-    pub fn on_event(&mut self, event: &Event) {
-        self.target.on_event(event);
+    pub fn on_event(&mut self, readiness: Readiness) {
+        self.target.on_event(readiness);
     }
 
     pub fn request(&self) -> &ActiveRequest {

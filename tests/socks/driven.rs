@@ -94,7 +94,7 @@ impl Fixture {
             assert!(Instant::now() < deadline, "the session never ends");
             self.poll.poll(&mut events, Some(Duration::from_millis(100))).expect("polled");
             for event in events.iter().filter(|event| event.token() == CLIENT) {
-                session.on_event(Side::Client, event);
+                session.on_event(Side::Client, event.into());
             }
             let now = Instant::now();
             for reply in self.dns.resolutions(now) {

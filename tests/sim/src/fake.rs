@@ -1,4 +1,4 @@
-//! Connections that go where a script leads them, with the readiness that a kernel would tell.
+//! Connections that go where a script leads them, with the readiness that a kernel would report.
 //!
 //! The [`Peer`] is the far end of a connection. It behaves like an edge-triggered socket at its strictest:
 //! an event comes when something arrives, and when there is room again after it was missed; never else. So a
@@ -10,14 +10,10 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
-use std::time::Duration;
 
-use mio::event::{Event, Source};
-use mio::net::UnixStream;
-use mio::unix::pipe;
-use mio::{Events, Interest, Poll, Token};
 use socks5d::reactor::endpoint::Stream;
 use socks5d::reactor::liveness::Liveness;
+use socks5d::reactor::readiness::Readiness;
 use socks5d::reactor::tcp_state::Acknowledgement;
 
 /// Calls that a stream takes in a whole run. A session that makes more is in an endless loop.
@@ -177,26 +173,24 @@ impl Peer {
     }
 
     /// The event that the kernel has for this connection, if there is something to tell.
-    pub fn event(&mut self, events: &Readiness) -> Option<Event> {
+    pub fn event(&mut self) -> Option<Readiness> {
         if !std::mem::take(&mut self.edge) || self.dropped {
             return None;
         }
         if self.reset() || matches!(self.making, Making::Failed(_)) {
-            return Some(events.error.clone());
+            return Some(Readiness { error: true, write_closed: true, ..Readiness::default() });
         }
         let readable = !self.segments.is_empty() || self.end.is_some() || !self.babble.is_empty();
         let writable = self.room > 0 || self.deaf || self.starves_writes;
         self.starved = !writable;
-        match (readable, writable) {
-            (true, true) if self.end.is_some() => {
-                self.end_told = true;
-                Some(events.both_and_eof.clone())
-            }
-            (true, true) => Some(events.both.clone()),
-            (true, false) => Some(events.readable.clone()),
-            (false, true) => Some(events.writable.clone()),
-            (false, false) => None,
-        }
+        let read_closed = readable && writable && self.end.is_some();
+        self.end_told |= read_closed;
+        (readable || writable).then(|| Readiness {
+            readable,
+            writable,
+            read_closed,
+            ..Readiness::default()
+        })
     }
 
     fn call(&mut self) -> io::Result<()> {
@@ -356,45 +350,4 @@ impl Stream for FakeStream {
             Making::Pending | Making::Made => None,
         }
     }
-}
-
-/// Events as the kernel makes them, to be told again and again. There is no other way to come by one.
-pub struct Readiness {
-    readable: Event,
-    writable: Event,
-    both: Event,
-    both_and_eof: Event,
-    error: Event,
-}
-
-impl Readiness {
-    /// Asks the kernel about pipes and sockets that are in these states.
-    pub fn capture() -> io::Result<Self> {
-        let (mut sender, mut receiver) = pipe::new()?;
-        let writable = capture(&mut sender, Interest::WRITABLE)?;
-        sender.write_all(b"x")?;
-        let readable = capture(&mut receiver, Interest::READABLE)?;
-        drop(receiver);
-        let error = capture(&mut sender, Interest::WRITABLE)?;
-        let (mut near, mut far) = UnixStream::pair()?;
-        far.write_all(b"x")?;
-        let both = capture(&mut near, Interest::READABLE | Interest::WRITABLE)?;
-        far.shutdown(std::net::Shutdown::Write)?;
-        let both_and_eof = capture(&mut near, Interest::READABLE | Interest::WRITABLE)?;
-        assert!(readable.is_readable() && !readable.is_writable());
-        assert!(writable.is_writable() && !writable.is_readable() && !writable.is_error());
-        assert!(both.is_readable() && both.is_writable() && !both.is_read_closed());
-        assert!(both_and_eof.is_read_closed() && !both_and_eof.is_error());
-        assert!(error.is_error());
-        Ok(Readiness { readable, writable, both, both_and_eof, error })
-    }
-}
-
-fn capture(source: &mut impl Source, interest: Interest) -> io::Result<Event> {
-    let mut poll = Poll::new()?;
-    poll.registry().register(source, Token(0), interest)?;
-    let mut events = Events::with_capacity(4);
-    poll.poll(&mut events, Some(Duration::from_secs(10)))?;
-    poll.registry().deregister(source)?;
-    events.iter().next().cloned().ok_or_else(|| ErrorKind::TimedOut.into())
 }

@@ -19,18 +19,13 @@ use socks5d::state::metrics::Stage;
 use socks5d::state::settings::Settings;
 use socks5d::state::users::{UserId, Users};
 
-use crate::fake::{End, FakeStream, Making, Peer, Readiness};
+use crate::fake::{End, FakeStream, Making, Peer};
 
 /// Octets that one turn may read, in whatever stage.
 const MOST_PER_TURN: usize = 68 * 1024;
 
 /// Events that a session may need to come to its end.
 const PATIENCE: usize = 20_000;
-
-thread_local! {
-    static FIXTURE: (Readiness, Instant) =
-        (Readiness::capture().expect("events"), Instant::now());
-}
 
 /// Two bytes say how the rest is cut and taken; a bit of the first logs in as an administrator before.
 pub fn metp_session(data: &[u8]) {
@@ -41,24 +36,23 @@ pub fn metp_session(data: &[u8]) {
         _ => b"HELLO METP/1.0\r\nAUTH root pw\n",
     };
     let bytes = [login, &unpacked(rest)].concat();
-    FIXTURE.with(|(readiness, now)| {
-        let whole = run(&[&bytes], usize::MAX, readiness, *now);
-        let mut cut = usize::from(cuts & 0x3f) + 1;
-        let mut segments = Vec::new();
-        let mut left = &bytes[..];
-        while !left.is_empty() {
-            let (segment, others) = left.split_at(cut.min(left.len()));
-            segments.push(segment);
-            left = others;
-            // Not the same length for ever: from one octet to a few hundred.
-            cut = cut * 7 % 311 + 1;
-        }
-        let takes = if takes == 0 { usize::MAX } else { usize::from(takes) * 256 };
-        let pieces = run(&segments, takes, readiness, *now);
-        assert!(replies(&whole) == replies(&pieces), "another answer to the same bytes in pieces");
-        well_formed(&whole);
-        outlast(&bytes, cuts & 3 == 3, readiness, *now);
-    });
+    let now = Instant::now();
+    let whole = run(&[&bytes], usize::MAX, now);
+    let mut cut = usize::from(cuts & 0x3f) + 1;
+    let mut segments = Vec::new();
+    let mut left = &bytes[..];
+    while !left.is_empty() {
+        let (segment, others) = left.split_at(cut.min(left.len()));
+        segments.push(segment);
+        left = others;
+        // Not the same length for ever: from one octet to a few hundred.
+        cut = cut * 7 % 311 + 1;
+    }
+    let takes = if takes == 0 { usize::MAX } else { usize::from(takes) * 256 };
+    let pieces = run(&segments, takes, now);
+    assert!(replies(&whole) == replies(&pieces), "another answer to the same bytes in pieces");
+    well_formed(&whole);
+    outlast(&bytes, cuts & 3 == 3, now);
 }
 
 /// What has to be the same however the bytes are cut: not where events stand between the replies, nor what
@@ -91,7 +85,7 @@ fn well_formed(output: &[u8]) {
 
 /// The client does not close: the session does, when its time is over. `rude`: the client keeps talking, which
 /// helps only those who have logged in.
-fn outlast(bytes: &[u8], rude: bool, readiness: &Readiness, start: Instant) {
+fn outlast(bytes: &[u8], rude: bool, start: Instant) {
     let source: SocketAddr = "127.0.0.1:5000".parse().expect("a literal");
     let peer = Peer::new(Making::Made, source, usize::MAX);
     let mut session = Session::new(FakeStream::to(&peer), source, start);
@@ -99,7 +93,7 @@ fn outlast(bytes: &[u8], rude: bool, readiness: &Readiness, start: Instant) {
     peer.borrow_mut().send(bytes);
     let mut now = start;
     for _ in 0..4 {
-        if !turns(&mut session, &peer, readiness, now, &mut sim) {
+        if !turns(&mut session, &peer, now, &mut sim) {
             return;
         }
         let deadline = session.deadline(&sim.shared.settings.timeouts);
@@ -120,13 +114,13 @@ fn outlast(bytes: &[u8], rude: bool, readiness: &Readiness, start: Instant) {
 }
 
 /// Holds a whole conversation and returns all that the server said.
-fn run(segments: &[&[u8]], takes: usize, readiness: &Readiness, now: Instant) -> Vec<u8> {
+fn run(segments: &[&[u8]], takes: usize, now: Instant) -> Vec<u8> {
     let source: SocketAddr = "127.0.0.1:5000".parse().expect("a literal");
     let peer = Peer::new(Making::Made, source, takes);
     let mut session = Session::new(FakeStream::to(&peer), source, now);
     let mut sim = Sim::new();
     let mut segments = segments.iter();
-    let mut open = turns(&mut session, &peer, readiness, now, &mut sim);
+    let mut open = turns(&mut session, &peer, now, &mut sim);
     for _ in 0..PATIENCE {
         if !open {
             break;
@@ -136,7 +130,7 @@ fn run(segments: &[&[u8]], takes: usize, readiness: &Readiness, now: Instant) ->
             None => peer.borrow_mut().ends(End::Eof),
         }
         peer.borrow_mut().open(takes);
-        open = turns(&mut session, &peer, readiness, now, &mut sim);
+        open = turns(&mut session, &peer, now, &mut sim);
     }
     assert!(!open, "EOF does not end the session");
     drop(session);
@@ -150,12 +144,11 @@ fn run(segments: &[&[u8]], takes: usize, readiness: &Readiness, now: Instant) ->
 fn turns(
     session: &mut Session<FakeStream>,
     peer: &Rc<RefCell<Peer>>,
-    readiness: &Readiness,
     now: Instant,
     sim: &mut Sim,
 ) -> bool {
-    if let Some(event) = peer.borrow_mut().event(readiness) {
-        session.on_event(&event);
+    if let Some(event) = peer.borrow_mut().event() {
+        session.on_event(event);
     }
     let endless = !peer.borrow().babble.is_empty();
     for _ in 0..if endless { 1 } else { PATIENCE } {

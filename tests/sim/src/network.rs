@@ -19,7 +19,7 @@ use socks5d::reactor::waker::Waker;
 use socks5d::workers::dns_cache::{DnsCache, Ttls};
 use socks5d::workers::resolver::{Limits, Resolver};
 
-use crate::fake::{FakeStream, Making, Peer, Readiness};
+use crate::fake::{FakeStream, Making, Peer};
 use crate::reference::{Asked, Heard, Stage, hear};
 
 pub const NAME: &[u8] = b"alice";
@@ -168,7 +168,6 @@ pub fn local(address: IpAddr) -> bool {
 
 /// What is made once and used in every run.
 pub struct Fixture {
-    pub readiness: Readiness,
     pub dns: DnsCache,
     pub start: Instant,
     /// Keeps the worker busy as long as it lives.
@@ -209,7 +208,6 @@ impl Fixture {
             assert!(Instant::now() < timeout, "the worker does not come");
             std::thread::yield_now();
         }
-        let readiness = Readiness::capture().expect("events");
-        Fixture { readiness, dns, start, _busy: busy, _poll: poll }
+        Fixture { dns, start, _busy: busy, _poll: poll }
     }
 }

@@ -258,13 +258,13 @@ impl<'a> Sim<'a> {
     /// The events that are there, then turns until the session waits or closes.
     fn turn(&mut self) {
         let Some(session) = &mut self.session else { return };
-        if let Some(event) = self.client.borrow_mut().event(&self.fixture.readiness) {
-            session.on_event(Side::Client, &event);
+        if let Some(event) = self.client.borrow_mut().event() {
+            session.on_event(Side::Client, event);
         }
         if let Some(target) = self.network.target()
-            && let Some(event) = target.borrow_mut().event(&self.fixture.readiness)
+            && let Some(event) = target.borrow_mut().event()
         {
-            session.on_event(Side::Target, &event);
+            session.on_event(Side::Target, event);
         }
         for _ in 0..PATIENCE {
             let before = self.progress();
