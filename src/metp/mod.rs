@@ -27,7 +27,7 @@ use crate::reactor::endpoint::{Endpoint, FlushError, Stream, Transfer};
 use crate::reactor::errno::is_of_the_peer;
 use crate::reactor::lingering_close::LingeringClose;
 use crate::reactor::readiness::Readiness;
-use crate::reactor::selector::Service;
+use crate::reactor::token::Service;
 use crate::state::Shared;
 use crate::state::control::Control;
 use crate::state::diagnostics::not_let_in;

@@ -19,6 +19,7 @@ pub mod signal;
 pub mod slab;
 pub mod stream;
 pub mod tcp_state;
+pub mod token;
 pub mod waker;
 pub mod wheel;
 

@@ -3,99 +3,26 @@
 //! Every descriptor is registered once, for reading and writing, edge-triggered, and never again. What
 //! it belongs to travels in its token.
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use mio::event::Source as EventSource;
 use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll};
 
 use super::endpoint::Dial;
 use super::errno::INTERRUPTIONS;
 use super::readiness::Readiness;
 use super::route::Routes;
 use super::slab::Key;
+use super::token::{Side, Source};
 use super::waker::Waker;
 
-/// The two services that this program offers, each with a listener of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
-    /// RFC 1928.
-    Socks,
-    /// The management protocol.
-    Metp,
-}
-
-/// Displays as `socks` or `metp`.
-impl fmt::Display for Service {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Service::Socks => "socks",
-            Service::Metp => "metp",
-        })
-    }
-}
-
-/// Which of a session's two descriptors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The one that was accepted.
-    Client,
-    /// The one that was opened towards the target.
-    Target,
-}
-
-/// What an event is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// Connections wait to be accepted.
-    Listener(Service),
-    /// Another thread has called the [`Waker`].
-    Wake,
-    /// A signal has been delivered.
-    Signal,
-    /// A session's descriptor is ready.
-    Session(Key, Side),
-}
-
-const _: () = assert!(usize::BITS >= 64, "a token has to hold a whole key");
-
-/// The two highest bits tell the kind, the next one the side or service, the lower 61 hold the key.
-impl From<Source> for Token {
-    fn from(source: Source) -> Self {
-        let bits = match source {
-            Source::Session(key, Side::Client) => key.pack(),
-            Source::Session(key, Side::Target) => 1 << 61 | key.pack(),
-            Source::Listener(Service::Socks) => 1 << 62,
-            Source::Listener(Service::Metp) => 1 << 62 | 1 << 61,
-            Source::Wake => 2 << 62,
-            Source::Signal => 3 << 62,
-        };
-        Token(bits as usize)
-    }
-}
-
-impl From<Token> for Source {
-    fn from(token: Token) -> Self {
-        let bits = token.0 as u64;
-        let second = bits >> 61 & 1 == 1;
-        match bits >> 62 {
-            0 if second => Source::Session(Key::unpack(bits), Side::Target),
-            0 => Source::Session(Key::unpack(bits), Side::Client),
-            1 if second => Source::Listener(Service::Metp),
-            1 => Source::Listener(Service::Socks),
-            2 => Source::Wake,
-            _ => Source::Signal,
-        }
-    }
-}
-
 impl Dial<TcpStream> for Selector {
-    fn dial(&mut self, address: SocketAddr, key: Key) -> io::Result<TcpStream> {
+    fn dial(&mut self, address: SocketAddr, key: Key, side: Side) -> io::Result<TcpStream> {
         let mut stream = TcpStream::connect(address)?;
-        self.register(&mut stream, Source::Session(key, Side::Target))?;
+        self.register(&mut stream, Source::Session(key, side))?;
         Ok(stream)
     }
 
@@ -183,27 +110,5 @@ impl Selector {
     /// The events of the last look.
     pub fn events(&self) -> impl Iterator<Item = (Source, Readiness)> {
         self.events.iter().map(|event| (event.token().into(), event.into()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sources_survive_as_tokens() {
-        let highest = Key::unpack(u64::MAX);
-        for source in [
-            Source::Listener(Service::Socks),
-            Source::Listener(Service::Metp),
-            Source::Wake,
-            Source::Signal,
-            Source::Session(Key::unpack(0), Side::Client),
-            Source::Session(Key::unpack(0), Side::Target),
-            Source::Session(highest, Side::Client),
-            Source::Session(highest, Side::Target),
-        ] {
-            assert_eq!(Source::from(Token::from(source)), source);
-        }
     }
 }

@@ -11,6 +11,7 @@ use socket2::SockRef;
 use super::liveness::Liveness;
 use super::slab::Key;
 use super::tcp_state::{self, Acknowledgement};
+use super::token::Side;
 
 /// A byte stream with two directions that end separately. Tests implement it with scripts.
 pub trait Stream: Read + Write {
@@ -87,11 +88,11 @@ pub trait Stream: Read + Write {
 
 /// Opens connections. The selector does it for real; tests do it with scripts.
 pub trait Dial<S> {
-    /// Starts to connect, and sees to it that events reach the target's side of this session.
+    /// Starts to connect, and registers the connection: its events reach `side` of the session `key`.
     ///
     /// # Errors
     /// Those of socket(2) and connect(2), except that it is still in progress.
-    fn dial(&mut self, address: SocketAddr, key: Key) -> io::Result<S>;
+    fn dial(&mut self, address: SocketAddr, key: Key, side: Side) -> io::Result<S>;
 
     /// Whether the kernel would deliver a connection to this address to this machine itself.
     ///

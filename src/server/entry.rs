@@ -10,8 +10,9 @@ use mio::net::TcpStream;
 use super::admission::Evictable;
 use super::unproven::{Place, Progress};
 use crate::reactor::readiness::Readiness;
-use crate::reactor::selector::{Selector, Service, Side, Source};
+use crate::reactor::selector::Selector;
 use crate::reactor::slab::Key;
+use crate::reactor::token::{Service, Side, Source};
 use crate::reactor::wheel::Tick;
 use crate::state::metrics::Stage;
 use crate::state::settings::Timeouts;
@@ -64,8 +65,8 @@ impl SessionEntry {
     pub(super) fn on_event(&mut self, side: Side, readiness: Readiness) {
         match &mut self.session {
             AnySession::Socks(session) => session.on_event(side, readiness),
-            AnySession::Metp(Some(session)) => session.on_event(readiness),
-            AnySession::Metp(None) => {}
+            AnySession::Metp(Some(session)) if side == Side::Client => session.on_event(readiness),
+            AnySession::Metp(_) => {}
         }
     }
 

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::entry::{AnySession, SessionEntry};
 use super::{Listeners, Server, Services};
-use crate::reactor::selector::Service;
 use crate::reactor::signal::{self, Signal};
 use crate::reactor::slab::Key;
+use crate::reactor::token::Service;
 use crate::socks::CloseReason;
 use metp_protocol::Notice;
 

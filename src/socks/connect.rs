@@ -15,6 +15,7 @@ use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::{Endpoint, Stream};
 use crate::reactor::listener::canonical;
 use crate::reactor::readiness::Readiness;
+use crate::reactor::token::Side;
 use crate::state::settings::Timeouts;
 use crate::workers::dns_cache::{Addresses, ResolveError};
 
@@ -221,7 +222,7 @@ impl<S: Stream> Connect<S> {
         if !permitted(source.ip(), candidate, settings, is_local_delivery) {
             return self.failed(ReplyCode::NotAllowed);
         }
-        match cx.network.dial(candidate, cx.key) {
+        match cx.network.dial(candidate, cx.key, Side::First) {
             Ok(stream) => {
                 if is_own_port(candidate, settings)
                     && let Ok(bound) = stream.local_address()

@@ -17,7 +17,7 @@ use crate::proto::socks5::{
 };
 use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::Stream;
-use crate::reactor::selector::Service;
+use crate::reactor::token::Service;
 use crate::state::diagnostics::not_let_in;
 use crate::state::users::SessionGuard;
 

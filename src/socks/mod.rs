@@ -29,8 +29,8 @@ use crate::reactor::buffer::{Buffer, Pool};
 use crate::reactor::endpoint::{Dial, Endpoint, FlushError, Stream, Transfer};
 use crate::reactor::lingering_close::LingeringClose;
 use crate::reactor::readiness::Readiness;
-use crate::reactor::selector::{Service, Side};
 use crate::reactor::slab::Key;
+use crate::reactor::token::{Service, Side};
 use crate::state::Shared;
 use crate::state::connection::Connection;
 use crate::state::diagnostics::not_let_in;
@@ -153,13 +153,14 @@ impl<S: Stream> Session<S> {
         self.client.stream_mut()
     }
 
-    /// Notes an event of one of the two descriptors.
+    /// An event has come for the descriptor on `side`.
     pub fn on_event(&mut self, side: Side, readiness: Readiness) {
         match (side, &mut self.state) {
             (Side::Client, _) => self.client.on_event(readiness),
-            (Side::Target, State::Connect(connect)) => connect.on_event(readiness),
-            (Side::Target, State::Relay(relay)) => relay.on_event(readiness),
-            (Side::Target, _) => {}
+            (Side::First, State::Connect(connect)) => connect.on_event(readiness),
+            (Side::First, State::Relay(relay)) => relay.on_event(readiness),
+            // What comes late for a descriptor of the state before, and what no state registers.
+            (Side::First | Side::Second | Side::Third, _) => {}
         }
     }
 

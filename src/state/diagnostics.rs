@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::network::Network;
 use crate::reactor::errno;
-use crate::reactor::selector::Service;
+use crate::reactor::token::Service;
 
 /// Failed logins of one source in one [`WINDOW`] that are logged one by one; the others are logged as a count.
 pub const LINES_EACH: u64 = 10;

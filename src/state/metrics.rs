@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::histogram::Histogram;
 use crate::proto::socks5::ReplyCode;
-use crate::reactor::selector::Service;
+use crate::reactor::token::Service;
 use metp_protocol::MetricsBody;
 
 /// How far a SOCKS connection has come.

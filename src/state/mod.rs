@@ -24,8 +24,8 @@ use settings::Settings;
 use users::{Usage, Users};
 
 use crate::proto::socks5::ReplyCode;
-use crate::reactor::selector::Service;
 use crate::reactor::slab::Key;
+use crate::reactor::token::Service;
 use metp_protocol::text::Escaped;
 use metp_protocol::{Topic, field};
 

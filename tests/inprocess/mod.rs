@@ -14,7 +14,7 @@ use std::time::Duration;
 use metp_protocol::Role;
 use mio::unix::pipe::{self, Sender};
 use socks5d::process::raise_descriptor_limit;
-use socks5d::reactor::selector::Service;
+use socks5d::reactor::token::Service;
 use socks5d::server::{Config, Server};
 use socks5d::state::settings::{Settings, Timeouts};
 use socks5d::state::users::Users;

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::mpsc;
 
 use metp_protocol::Role;
-use socks5d::reactor::selector::Service;
+use socks5d::reactor::token::Service;
 use socks5d::server::{Config, Server};
 use socks5d::state::settings::{Settings, Timeouts};
 use socks5d::state::users::Users;

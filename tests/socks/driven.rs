@@ -13,8 +13,8 @@ use socks5d::reactor::Flow;
 use socks5d::reactor::abortive_close::AbortiveCloses;
 use socks5d::reactor::buffer::Pool;
 use socks5d::reactor::endpoint::Dial;
-use socks5d::reactor::selector::Side;
 use socks5d::reactor::slab::Key;
+use socks5d::reactor::token::Side;
 use socks5d::reactor::waker::Waker;
 use socks5d::socks::{CloseReason, Context, Session};
 use socks5d::state::Shared;
@@ -45,7 +45,7 @@ pub struct Fixture {
 struct RecordingDialer<'a>(&'a mut Vec<SocketAddr>, &'a [IpAddr]);
 
 impl Dial<TcpStream> for RecordingDialer<'_> {
-    fn dial(&mut self, address: SocketAddr, _: Key) -> io::Result<TcpStream> {
+    fn dial(&mut self, address: SocketAddr, _: Key, _: Side) -> io::Result<TcpStream> {
         self.0.push(address);
         Err(io::Error::from_raw_os_error(libc::ECONNREFUSED))
     }

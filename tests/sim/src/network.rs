@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 use socks5d::reactor::endpoint::Dial;
 use socks5d::reactor::slab::Key;
+use socks5d::reactor::token::Side;
 use socks5d::reactor::waker::Waker;
 use socks5d::workers::dns_cache::{DnsCache, Ttls};
 use socks5d::workers::resolver::{Limits, Resolver};
@@ -109,7 +110,7 @@ impl Network {
 }
 
 impl Dial<FakeStream> for Network {
-    fn dial(&mut self, address: SocketAddr, _: Key) -> io::Result<FakeStream> {
+    fn dial(&mut self, address: SocketAddr, _: Key, _: Side) -> io::Result<FakeStream> {
         self.guard(address);
         let plan = self.plan.pop_front().unwrap_or(0);
         if plan >= 0x80 {

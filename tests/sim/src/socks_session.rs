@@ -15,8 +15,9 @@ use metp_protocol::Role;
 use socks5d::reactor::Flow;
 use socks5d::reactor::abortive_close::AbortiveCloses;
 use socks5d::reactor::buffer::Pool;
-use socks5d::reactor::selector::Side;
+use socks5d::reactor::readiness::Readiness;
 use socks5d::reactor::slab::Key;
+use socks5d::reactor::token::Side;
 use socks5d::socks::{CloseReason, Context, Session};
 use socks5d::state::Shared;
 use socks5d::state::settings::{LocalFor, Settings};
@@ -264,8 +265,12 @@ impl<'a> Sim<'a> {
         if let Some(target) = self.network.target()
             && let Some(event) = target.borrow_mut().event()
         {
-            session.on_event(Side::Target, event);
+            session.on_event(Side::First, event);
         }
+        // No state of CONNECT has these: whatever comes for them changes nothing.
+        let failed = Readiness { error: true, read_closed: true, ..Readiness::default() };
+        session.on_event(Side::Second, failed);
+        session.on_event(Side::Third, failed);
         for _ in 0..PATIENCE {
             let before = self.progress();
             match self.once() {

@@ -1,0 +1,130 @@
+//! What an event belongs to, and how that travels in the 64 bits of a token.
+
+use std::fmt;
+
+use mio::Token;
+
+use super::slab::Key;
+
+/// The two services that this program offers, each with a listener of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// RFC 1928.
+    Socks,
+    /// The management protocol.
+    Metp,
+}
+
+/// Displays as `socks` or `metp`.
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Service::Socks => "socks",
+            Service::Metp => "metp",
+        })
+    }
+}
+
+/// Which of a session's descriptors, four at most. What the other three are depends on the session's state:
+///
+/// | | `Client` | `First` | `Second` | `Third` |
+/// |---|---|---|---|---|
+/// | CONNECT | accepted | the target | | |
+/// | CONNECT, several attempts at once | accepted | attempt | attempt | attempt |
+/// | BIND | accepted | the listener | the accepted peer | |
+/// | UDP ASSOCIATE | accepted (control) | towards the client | towards IPv4 targets | towards IPv6 targets |
+///
+/// A state ignores events of a side that it does not use: they may be left over from the state before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The connection that was accepted.
+    Client,
+    /// The first further descriptor: the target's, with CONNECT.
+    First,
+    /// The second further descriptor.
+    Second,
+    /// The third further descriptor.
+    Third,
+}
+
+impl Side {
+    /// All sides, in the order of their numbers in a token.
+    pub const ALL: [Side; 4] = [Side::Client, Side::First, Side::Second, Side::Third];
+}
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Connections wait to be accepted.
+    Listener(Service),
+    /// Another thread has called the [`Waker`].
+    Wake,
+    /// A signal has been delivered.
+    Signal,
+    /// A session's descriptor is ready.
+    Session(Key, Side),
+}
+
+const _: () = assert!(usize::BITS >= 64, "a token has to hold a whole key");
+
+/// The bit of a token that says that it belongs to a session.
+const SESSION: u64 = 1 << 63;
+/// The two bits of the side, or of the kind if it is no session.
+const SIDE_SHIFT: u32 = 61;
+
+/// ```text
+///  63 62 61 60                          32 31                            0
+/// +--+-----+------------------------------+------------------------------+
+/// | 1| side| generation (29 bits)         | slot (32 bits)               |  session
+/// +--+-----+------------------------------+------------------------------+
+/// | 0| kind| 0                            | listener: its service        |  0 listener, 1 wake-up, 2 signal
+/// +--+-----+------------------------------+------------------------------+
+/// ```
+impl From<Source> for Token {
+    fn from(source: Source) -> Self {
+        let bits = match source {
+            Source::Session(key, side) => SESSION | (side as u64) << SIDE_SHIFT | key.pack(),
+            Source::Listener(service) => service as u64,
+            Source::Wake => 1 << SIDE_SHIFT,
+            Source::Signal => 2 << SIDE_SHIFT,
+        };
+        Token(bits as usize)
+    }
+}
+
+impl From<Token> for Source {
+    fn from(token: Token) -> Self {
+        let bits = token.0 as u64;
+        match (bits & SESSION != 0, bits >> SIDE_SHIFT & 3) {
+            (true, 0) => Source::Session(Key::unpack(bits), Side::Client),
+            (true, 1) => Source::Session(Key::unpack(bits), Side::First),
+            (true, 2) => Source::Session(Key::unpack(bits), Side::Second),
+            (true, _) => Source::Session(Key::unpack(bits), Side::Third),
+            (false, 0) if bits & 1 == 0 => Source::Listener(Service::Socks),
+            (false, 0) => Source::Listener(Service::Metp),
+            (false, 1) => Source::Wake,
+            (false, _) => Source::Signal,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_survive_as_tokens() {
+        let services = [Service::Socks, Service::Metp].map(Source::Listener);
+        let keys = [0, 1, 1 << 31, 1 << 32, 1 << 60, u64::MAX].map(Key::unpack);
+        let sessions =
+            keys.into_iter().flat_map(|key| Side::ALL.map(|side| Source::Session(key, side)));
+        let all: Vec<Source> =
+            sessions.chain(services).chain([Source::Wake, Source::Signal]).collect();
+        for source in &all {
+            let token = Token::from(*source);
+            assert_eq!(Source::from(token), *source);
+            let others = all.iter().filter(|other| Token::from(**other) == token).count();
+            assert_eq!(others, 1, "{source:?} shares its token");
+        }
+    }
+}
