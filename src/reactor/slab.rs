@@ -3,8 +3,6 @@
 //! A slot is used again; a key is not. So an event, a DNS answer or an alarm that was meant for a session
 //! which has ended finds nothing, instead of finding the session that now has its slot.
 
-use metp_protocol::ConnectionId;
-
 /// The identity of a session: slot and generation. The key of an ended session is not handed out again during
 /// the next 2^29 uses of its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,14 +20,19 @@ impl Key {
         u64::from(self.generation) << 32 | u64::from(self.slot)
     }
 
-    /// The key as administrators see it.
-    pub fn id(self) -> ConnectionId {
-        ConnectionId { slot: self.slot, generation: self.generation }
+    /// The key of a value with this slot and generation, if there has ever been one.
+    pub fn new(slot: u32, generation: u32) -> Self {
+        Key { slot, generation }
     }
 
-    /// Reverses [`Key::id`].
-    pub fn from_id(id: ConnectionId) -> Self {
-        Key { slot: id.slot, generation: id.generation }
+    /// The number of the slot.
+    pub fn slot(self) -> u32 {
+        self.slot
+    }
+
+    /// How many values the slot has had before, modulo 2^29.
+    pub fn generation(self) -> u32 {
+        self.generation
     }
 
     /// Reverses [`Key::pack`].

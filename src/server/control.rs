@@ -9,7 +9,7 @@ use super::shutdown::Shutdown;
 use crate::reactor::process_usage;
 use crate::reactor::slab::{Key, Slab};
 use crate::socks::CloseReason;
-use crate::state::connection::Connection;
+use crate::state::connection::{Connection, key_of};
 use crate::state::control::{Control, ProcessUsage, ServerStatus};
 use crate::state::users::{UserId, Users};
 use crate::workers::log_writer::LogWriter;
@@ -77,7 +77,7 @@ impl Control for ServerControl<'_> {
     }
 
     fn kill(&mut self, id: ConnectionId) -> bool {
-        let key = Key::from_id(id);
+        let key = key_of(id);
         let entry = self.sessions.get(key);
         entry.is_some_and(|entry| self.pending.end(key, entry, CloseReason::Killed))
     }

@@ -32,7 +32,7 @@ use crate::reactor::readiness::Readiness;
 use crate::reactor::slab::Key;
 use crate::reactor::token::{Service, Side};
 use crate::state::Shared;
-use crate::state::connection::Connection;
+use crate::state::connection::{Connection, id_of};
 use crate::state::diagnostics::not_let_in;
 use crate::state::metrics::Stage;
 use crate::state::settings::Timeouts;
@@ -277,7 +277,7 @@ impl<S: Stream> Session<S> {
         };
         let account = self.user().and_then(|user| users.get(user));
         Connection {
-            id: key.id(),
+            id: id_of(key),
             user: request
                 .map(ActiveRequest::name)
                 .or(account.map(|account| &account.name))

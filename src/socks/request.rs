@@ -8,6 +8,7 @@ use super::close_reason::CloseReason;
 use crate::proto::socks5::{ReplyCode, Target};
 use crate::reactor::slab::Key;
 use crate::state::access_log::{Outcome, Record};
+use crate::state::connection::id_of;
 use crate::state::users::SessionGuard;
 use crate::state::{Shared, Traffic};
 use metp_protocol::text::Escaped;
@@ -57,7 +58,7 @@ impl ActiveRequest {
         }));
         shared.events.publish(Topic::Connections, || {
             let (user, target) = (field(Escaped(&self.name)), field(&self.target));
-            format!("event=open id={} user={user} source={source} destination={target}", key.id())
+            format!("event=open id={} user={user} source={source} destination={target}", id_of(key))
         });
     }
 
@@ -71,7 +72,7 @@ impl ActiveRequest {
         shared: &mut Shared,
     ) {
         shared.close(&Outcome {
-            id: key.id(),
+            id: id_of(key),
             time: SystemTime::now().into(),
             user: &self.name,
             source,

@@ -7,8 +7,19 @@ use std::time::Duration;
 
 use super::metrics::Stage;
 use crate::proto::socks5::Target;
+use crate::reactor::slab::Key;
 use metp_protocol::text::Escaped;
 use metp_protocol::{ConnectionId, field};
+
+/// The name under which administrators see the session of this key.
+pub fn id_of(key: Key) -> ConnectionId {
+    ConnectionId { slot: key.slot(), generation: key.generation() }
+}
+
+/// The key of the session that administrators call by this name. Reverses [`id_of`].
+pub fn key_of(id: ConnectionId) -> Key {
+    Key::new(id.slot, id.generation)
+}
 
 /// A SOCKS connection as it is now. Displays as a line of `CONNECTIONS`, without its LF.
 #[derive(Clone, Debug)]
