@@ -15,6 +15,7 @@
 use std::io::{self, ErrorKind};
 
 use super::buffer::{Buffer, Pool};
+pub use super::errno::Transfer;
 use super::errno::{self, retry_eintr};
 use super::pipe::Pipe;
 use super::readiness::Readiness;
@@ -68,19 +69,6 @@ enum Nagle {
     Harmful,
     /// Writes go out at once.
     Off,
-}
-
-/// What a call on an endpoint came to.
-#[derive(Debug)]
-pub enum Transfer {
-    /// So many bytes were moved, at least one.
-    Moved(usize),
-    /// Nothing now; an event will come.
-    Blocked,
-    /// Reading: EOF. Writing: the stream takes no more.
-    Ended,
-    /// The stream has failed.
-    Failed(io::Error),
 }
 
 /// Why bytes still wait to be written.

@@ -7,8 +7,6 @@
 
 use std::io::{self, Error, ErrorKind};
 
-use super::endpoint::Transfer;
-
 /// Interruptions (EINTR) of one call after which its error is returned.
 pub const INTERRUPTIONS: u32 = 100;
 
@@ -46,6 +44,19 @@ pub fn is_shortage(code: i32) -> bool {
 pub fn is_for_good(error: &Error) -> bool {
     let refused = [libc::ENOSYS, libc::EPERM, libc::EACCES, libc::EINVAL, libc::EOPNOTSUPP];
     error.raw_os_error().is_some_and(|code| refused.contains(&code))
+}
+
+/// The result of a call that moves bytes.
+#[derive(Debug)]
+pub enum Transfer {
+    /// The number of bytes moved, at least one.
+    Moved(usize),
+    /// Nothing now; an event will come.
+    Blocked,
+    /// Reading: EOF. Writing: the stream takes no more.
+    Ended,
+    /// The stream has failed.
+    Failed(io::Error),
 }
 
 /// Makes a call and repeats it while it is interrupted, up to [`INTERRUPTIONS`] times.
