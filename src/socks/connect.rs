@@ -5,9 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 use std::vec;
 
-use super::handshake::refuse;
 use super::relay::Relay;
-use super::request::ActiveRequest;
+use super::request::{ActiveRequest, refuse};
 use super::rules::{is_itself, is_own_port, may_come_from, permitted};
 use super::{Context, Next, State};
 use crate::proto::socks5::{Host, Reply, ReplyCode};

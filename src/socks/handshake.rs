@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use super::close_reason::CloseReason;
 use super::connect;
-use super::request::ActiveRequest;
+use super::request::{ActiveRequest, refuse};
 use super::{Context, Next, State};
 use crate::proto::foreign::protocol;
 use crate::proto::socks5::{
@@ -109,17 +109,4 @@ pub fn request<S: Stream>(
             refuse(request, ReplyCode::CommandNotSupported, output, cx)
         }
     }
-}
-
-/// Answers a request with a refusal and lingers.
-pub fn refuse<S: Stream>(
-    mut request: Box<ActiveRequest>,
-    code: ReplyCode,
-    output: &mut Buffer,
-    cx: &mut Context<'_, S>,
-) -> Next<S> {
-    request.status = code;
-    cx.shared.metrics.count_reply(code);
-    output.append(&Reply::refusal(code).encode());
-    Next::linger(cx.now, Some(request), CloseReason::Refused)
 }

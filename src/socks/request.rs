@@ -5,7 +5,10 @@ use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
 use super::close_reason::CloseReason;
-use crate::proto::socks5::{ReplyCode, Target};
+use super::{Context, Next};
+use crate::proto::socks5::{Reply, ReplyCode, Target};
+use crate::reactor::buffer::Buffer;
+use crate::reactor::endpoint::Stream;
 use crate::reactor::slab::Key;
 use crate::state::access_log::{Outcome, Record};
 use crate::state::connection::id_of;
@@ -83,4 +86,17 @@ impl ActiveRequest {
             reason: reason.word(),
         });
     }
+}
+
+/// Answers a request with a refusal and lingers.
+pub fn refuse<S: Stream>(
+    mut request: Box<ActiveRequest>,
+    code: ReplyCode,
+    output: &mut Buffer,
+    cx: &mut Context<'_, S>,
+) -> Next<S> {
+    request.status = code;
+    cx.shared.metrics.count_reply(code);
+    output.append(&Reply::refusal(code).encode());
+    Next::linger(cx.now, Some(request), CloseReason::Refused)
 }
