@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Cause, LONGEST_NAME, LONGEST_PASSWORD, Response};
-use crate::quantity::{self, is_digits};
+use crate::quantity::{self, decimal, is_digits};
 use crate::text::Escaped;
 
 pub(super) fn bad(cause: Cause) -> Response {
@@ -45,14 +45,6 @@ pub fn acceptable_password(password: &[u8]) -> bool {
 /// Whether `text` can stand in a command line (§3.1): it holds no NUL, CR or LF.
 pub fn fits_in_a_line(text: &[u8]) -> bool {
     !text.iter().any(|byte| matches!(byte, b'\0' | b'\r' | b'\n'))
-}
-
-/// Reads a number: digits alone, unlike `str::parse`, which takes a sign.
-pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
-    if !is_digits(digits) {
-        return None;
-    }
-    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 pub(super) fn with_password(verb: &str, name: &[u8], password: &[u8]) -> Option<Vec<u8>> {

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::arguments::decimal;
 use super::command::Role;
+use crate::quantity::decimal;
 use crate::text::{Escaped, shortened};
 use crate::timestamp::Timestamp;
 

@@ -52,6 +52,11 @@ pub fn count(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| is_digits(text.as_bytes()))
 }
 
+/// Reads what [`count`] reads from bytes.
+pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {
+    count(std::str::from_utf8(digits).ok()?)
+}
+
 /// Reads a size, in bytes.
 pub fn size(text: &str) -> Option<u64> {
     let (digits, unit) = split(text);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::arguments::decimal;
+use crate::quantity::decimal;
 
 /// Why a command was answered 400: the word in brackets (§7.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
