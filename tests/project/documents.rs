@@ -3,7 +3,7 @@
 
 mod abnf;
 mod bounds;
-mod determinism;
+pub mod determinism;
 mod dialogue;
 pub mod options;
 mod protocol;

@@ -3,3 +3,4 @@
 mod completions;
 mod documents;
 mod install;
+mod layers;

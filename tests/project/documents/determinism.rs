@@ -22,19 +22,23 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The sources of the project by their names, but for the two that may speak of all this.
-fn all() -> Vec<(String, String)> {
+/// The sources below a folder of the project by their names and texts.
+pub fn sources_below(folder: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
-    for folder in ["src", "tests", "client", "common", "metp", "bench", "fuzz"] {
-        sources(&file(folder), &mut found);
-    }
-    assert!(found.len() > 150, "only {} sources", found.len());
+    sources(&file(folder), &mut found);
     let name = |path: PathBuf| {
         let name = path.strip_prefix(file("")).expect("it is below").to_str().expect("text");
         (name.to_owned(), read(name))
     };
-    let all = found.into_iter().map(name);
-    all.filter(|(name, _)| ![SHARED, THIS].contains(&name.as_str())).collect()
+    found.into_iter().map(name).collect()
+}
+
+/// The sources of the project, but for the two that may speak of all this.
+fn all() -> Vec<(String, String)> {
+    let folders = ["src", "tests", "client", "common", "metp", "bench", "fuzz"].into_iter();
+    let all: Vec<_> = folders.flat_map(sources_below).collect();
+    assert!(all.len() > 150, "only {} sources", all.len());
+    all.into_iter().filter(|(name, _)| ![SHARED, THIS].contains(&name.as_str())).collect()
 }
 
 /// What is wrong with how a source draws its cases.
