@@ -1,4 +1,4 @@
-//! The command line and `PROXY_CTRL_SUPERUSER`, turned into plain data.
+//! Layer 5: the command line and `PROXY_CTRL_SUPERUSER`, turned into plain data.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;

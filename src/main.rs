@@ -1,4 +1,4 @@
-//! The program: command line, logging, limits; then the server.
+//! Layer 5: the program. Command line, logging, limits; then the server.
 
 use std::ffi::OsString;
 use std::io::{self, Write};

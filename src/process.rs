@@ -1,4 +1,4 @@
-//! The limit of descriptors, raised and counted when the process starts.
+//! Layer 5: the limit of descriptors, raised and counted when the process starts.
 
 #![allow(unsafe_code)] // Each block tells why it is sound.
 

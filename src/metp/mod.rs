@@ -1,4 +1,4 @@
-//! A METP conversation: lines in, responses out. `protocol_metp.txt` is the contract.
+//! Layer 3: a METP session. Lines in, responses out; `protocol_metp.txt` is the contract.
 //!
 //! ```text
 //! Start --HELLO--> Greeted --AUTH--> Open --QUIT--> Linger

@@ -1,4 +1,4 @@
-//! Layer 0: wire formats. Bytes to meaning and back, with `std` alone and no I/O.
+//! Layer 0: wire formats. Bytes to meaning and back, without I/O; METP has a crate of its own, `metp_protocol`.
 //!
 //! A parser here is *pure* (the same bytes give the same answer), *total* (any bytes give an answer, none
 //! a panic) and *restartable*: it looks at everything received so far, from the start, each time.

@@ -1,5 +1,5 @@
-//! Floor 1: readiness, buffers, time and threads. It knows descriptors and bytes, and nothing of what
-//! they mean: no SOCKS, no METP, no users.
+//! Layer 1: readiness, sockets, buffers, timers, signals. It knows descriptors and bytes, and not what they mean: no
+//! SOCKS, no METP, no users. It imports no other module of this program and no protocol crate.
 
 pub mod abortive_close;
 pub mod buffer;

@@ -1,4 +1,4 @@
-//! The house: listeners, sessions, and the loop that gives each of them its turn.
+//! Layer 4: listeners, sessions, and the loop that gives each of them its turn.
 //!
 //! One turn of the loop: *select* waits for events; *on_event* raises the flags that they name; *expire* asks
 //! sessions whose deadline may have passed; *accept* lets new ones in; *end* closes those that are to be

@@ -1,4 +1,4 @@
-//! A SOCKS conversation: from the first byte to the access log.
+//! Layer 3: a SOCKS session, from the first byte to the access log.
 //!
 //! ```text
 //! Hello -> Auth -> Request -> Resolve -> Connect -> Relay -> Ended

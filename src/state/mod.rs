@@ -1,4 +1,8 @@
-//! Floor 2: the facts that all conversations share. Plain data; no sockets, no protocol.
+//! Layer 2: what sessions of all services share: accounts, settings, metrics, access log, events, and how an
+//! administrator's session sees and changes the server ([`control`]). Plain data that owns no socket and does no I/O.
+//!
+//! It parses no protocol, but it names what it counts and shows: reply codes and targets of SOCKS
+//! ([`proto::socks5`](crate::proto::socks5)), keys and escapes of METP (`metp_protocol`).
 
 pub mod access_log;
 pub mod connection;

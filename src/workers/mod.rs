@@ -1,4 +1,5 @@
-//! Layer 1: what may block, off the loop: name look-ups and writing logs, in threads behind bounded queues.
+//! Layer 1: what may block, off the loop: name look-ups and writing logs, in threads behind bounded queues. The
+//! reactor does not import it; it imports the reactor's waker, keys and classes of errors.
 
 pub mod dns_cache;
 pub mod getaddrinfo;

@@ -1,4 +1,4 @@
-//! The parsers of floor 0: pure, total and restartable whatever the bytes are, and true to what they say.
+//! The parsers of layer 0: pure, total and restartable whatever the bytes are, and true to what they say.
 
 use std::fmt::Debug;
 
