@@ -5,6 +5,7 @@ mod abnf;
 mod bounds;
 pub mod determinism;
 mod dialogue;
+mod names;
 pub mod options;
 mod protocol;
 mod quantities;
@@ -30,6 +31,8 @@ const PROTOCOL: &str = "protocol_metp.txt";
 const NOTES: &str = "selector-notes.md";
 const SECURITY: &str = "SECURITY.md";
 const CHANGELOG: &str = "CHANGELOG.md";
+const ARCHITECTURE: &str = "ARCHITECTURE.md";
+const CONTRIBUTING: &str = "CONTRIBUTING.md";
 const SERVER_MANUAL: &str = "man/socks5d.8";
 const CLIENT_MANUAL: &str = "man/client.1";
 
@@ -110,9 +113,10 @@ fn every_option_is_in_the_table_of_the_readme() {
 fn no_document_tells_of_an_option_that_does_not_exist() {
     let known: Vec<String> =
         ["socks5d", "client"].iter().flat_map(|name| options(name)).map(|opt| opt.long).collect();
-    // Options of python3 and of ncat, in the examples.
-    let foreign = ["--bind", "--proxy", "--proxy-type", "--proxy-auth"];
-    for name in [README, PROTOCOL, NOTES, CHANGELOG, SECURITY] {
+    // Options of python3, of ncat and of cargo, in the examples.
+    let foreign =
+        ["--bind", "--proxy", "--proxy-type", "--proxy-auth", "--test", "--workspace", "--bins"];
+    for name in [README, PROTOCOL, NOTES, CHANGELOG, SECURITY, ARCHITECTURE, CONTRIBUTING] {
         let text = read(name);
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
         let option = |word: &&str| word.starts_with("--") && word.contains(char::is_alphabetic);
@@ -309,7 +313,7 @@ fn the_unit_of_systemd_starts_the_server() {
 /// Tables apart, which cannot be broken.
 #[test]
 fn no_line_of_a_text_is_longer_than_120_characters() {
-    for name in [README, SECURITY] {
+    for name in [README, SECURITY, NOTES, ARCHITECTURE, CONTRIBUTING] {
         for line in read(name).lines().filter(|line| !line.starts_with('|')) {
             assert!(line.chars().count() <= 120, "{name}: {line}");
         }
@@ -318,7 +322,7 @@ fn no_line_of_a_text_is_longer_than_120_characters() {
 
 #[test]
 fn relative_links_lead_to_files() {
-    for name in [README, NOTES, CHANGELOG, SECURITY] {
+    for name in [README, NOTES, CHANGELOG, SECURITY, ARCHITECTURE, CONTRIBUTING] {
         let text = read(name);
         for link in between(&text, "](", ")") {
             let outside = link.starts_with("http") || link.starts_with('#');
