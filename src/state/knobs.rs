@@ -111,7 +111,7 @@ pub const KNOBS: [Knob; 26] = {
             Number(0..=1 << 40, place!(buffer_memory)),
             "bytes",
             Applies::Now,
-            "let tunnels read in pieces of 4 KiB once all buffers together have this many bytes",
+            "read in pieces of 4 KiB while all buffers together exceed this many bytes",
         ),
         knob(
             "max-connections",
@@ -146,14 +146,14 @@ pub const KNOBS: [Knob; 26] = {
             Number(1..=1_000_000, place!(dns_queue)),
             "names",
             Applies::Now,
-            "let at most this many names wait to be looked up",
+            "queue at most this many names for look-up",
         ),
         knob(
             "allow-local",
             Switch(allows_local, allow_local),
             "switch",
             Applies::New,
-            "let clients from elsewhere connect to loopback and link-local addresses",
+            "let clients from any address connect to loopback and link-local addresses",
         ),
         knob(
             "local-for",
@@ -181,7 +181,7 @@ pub const KNOBS: [Knob; 26] = {
             Time(place!(grace)),
             "seconds",
             Applies::Now,
-            "give open connections this many seconds to finish when the server closes down",
+            "give open connections this many seconds to finish when the server shuts down",
         ),
         timeout(
             "handshake-timeout",
@@ -229,7 +229,7 @@ pub const KNOBS: [Knob; 26] = {
         timeout(
             "linger-timeout",
             place!(timeouts.linger),
-            "wait at most this many seconds until a peer has what was sent to it last",
+            "wait at most this many seconds for a peer to receive what was sent last",
         ),
         timeout(
             "metp-login-timeout",
@@ -251,14 +251,14 @@ pub const KNOBS: [Knob; 26] = {
             Timeout(place!(names.found)),
             "seconds",
             Applies::New,
-            "remember the addresses of a name for this many seconds",
+            "cache the addresses of a name for this many seconds",
         ),
         knob(
             "dns-negative-cache",
             Timeout(place!(names.failed)),
             "seconds",
             Applies::New,
-            "remember for this many seconds that a name has no address",
+            "cache for this many seconds that a name has no address",
         ),
     ]
 };
