@@ -213,7 +213,7 @@ pub const KNOBS: [Knob; 26] = {
             place!(timeouts.half_close),
             "close a tunnel of which one side has closed after this many seconds without a byte",
         ),
-        // What is open keeps what its socket was told.
+        // Open connections keep the value that was set on their sockets.
         knob(
             "keepalive",
             Timeout(place!(timeouts.keepalive)),
