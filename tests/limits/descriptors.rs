@@ -4,7 +4,6 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use support::descriptors::Descriptors;
@@ -15,14 +14,6 @@ use support::socks::{Client, HELLO, connect_request, credentials};
 use support::{PATIENCE, SOON, binary, eventually, exchange, read_exactly};
 
 use super::clients::{crowd, echoes, tunnel_to, whole_handshake};
-
-/// CPU below 5 % of a core. This is a measurement, not a wait.
-fn rests(proxy: &Proxy) {
-    let before = proxy.cpu_ticks();
-    thread::sleep(Duration::from_secs(1));
-    let used = proxy.cpu_ticks() - before;
-    assert!(used <= 5, "{used} ticks of processor time in a second without work");
-}
 
 fn admin_gets_in(proxy: &Proxy) -> Metp {
     let began = Instant::now();
@@ -119,7 +110,7 @@ fn is_full_and_recovers(arguments: &[&str], said: impl Fn(SocketAddr) -> Vec<u8>
     let mut admin = admin_gets_in(&proxy);
     assert!(admin.metrics()[1] <= 24);
     kept.iter_mut().for_each(echoes);
-    rests(&proxy);
+    proxy.wait_until_at_rest();
     admin.metrics();
     kept.iter_mut().for_each(echoes);
     assert!(proxy.descriptors() <= 64);
@@ -254,11 +245,7 @@ fn survives_exhaustion(proxy: &mut Proxy, echo: SocketAddr) {
     proxy
         .stderr
         .wait_for(|line| line.contains("limit of connections") || line.contains("os error 24"));
-    let before = proxy.cpu_ticks();
-    // This is a measurement, not a wait: what it costs to be full for a second.
-    thread::sleep(Duration::from_secs(1));
-    let used = proxy.cpu_ticks() - before;
-    assert!(used < 20, "{used} ticks of processor time in a second without work");
+    proxy.wait_until_at_rest();
     assert!(proxy.running());
     assert!(proxy.stderr.all().len() < 20, "{:#?}", proxy.stderr.all());
     drop(crowd);

@@ -10,11 +10,11 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use support::origin::{Origin, closed_port};
 use support::proxy::{connect, connect_from, send_signal, wait_for_exit};
 use support::socks::{Client, DENIED, HELLO, connect_request, credentials, name_request};
+use support::usage::wait_until_at_rest;
 use support::{PATIENCE, binary, eventually, read_exactly};
 use tempfile::TempDir;
 
@@ -429,18 +429,8 @@ fn a_full_disk_under_the_access_log_stops_nobody() {
         Client::new(connect(address)).logged_in("admin", "1234").connected(echo.address);
     tunnel.write_all(b"not blocked").expect("taken");
     assert_eq!(read_exactly(&mut tunnel, 11), b"not blocked");
-    let ticks = || {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).expect("it runs");
-        let fields: Vec<&str> = stat.rsplit(") ").next().expect("a name").split(' ').collect();
-        [11, 12]
-            .map(|index: usize| fields[index].parse::<u64>().expect("a number"))
-            .iter()
-            .sum::<u64>()
-    };
-    let before = ticks();
-    // This is a measurement, not a wait: what it costs to have lines that nobody takes.
-    thread::sleep(Duration::from_millis(500));
-    assert!(ticks() - before <= 3, "it writes again and again");
+    // Lines that nobody takes are not written again and again.
+    wait_until_at_rest(child.id());
     send_signal(&child, libc::SIGTERM);
     drop(tunnel);
     assert_eq!(wait_for_exit(&mut child, PATIENCE).code(), Some(0));

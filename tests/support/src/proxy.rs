@@ -14,7 +14,7 @@ use crate::descriptors::raise_limit;
 use crate::metp::Metp;
 use crate::seccomp::{self, Refusal};
 use crate::socks::Client;
-use crate::{PATIENCE, binary, eventually};
+use crate::{PATIENCE, binary, eventually, usage};
 
 /// How to start the program.
 pub struct Builder {
@@ -220,11 +220,14 @@ impl Proxy {
         line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
     }
 
-    /// Hundredths of a second of processor time that it has used (proc_pid_stat(5): utime and stime).
-    pub fn cpu_ticks(&self) -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it runs");
-        let fields: Vec<&str> = stat.rsplit(") ").next().expect("a name").split(' ').collect();
-        [11, 12].map(|index: usize| fields[index].parse::<u64>().expect("a number")).iter().sum()
+    /// Processor time that it has used.
+    pub fn cpu_time(&self) -> Duration {
+        usage::cpu_time(self.pid())
+    }
+
+    /// Waits until it takes less than a twentieth of a core.
+    pub fn wait_until_at_rest(&self) {
+        usage::wait_until_at_rest(self.pid());
     }
 
     /// Waits until no SOCKS connection is open.
