@@ -76,19 +76,19 @@ pub fn follow_all(servers: &[Server], json: bool, last: u64) -> Result<(), Failu
 /// Prints the newest records of one server, then its requests. Subscribes before it asks for the records, so
 /// that no request is missed between them. After a restart of the server it subscribes again.
 fn follow(server: &Server, json: bool, last: u64) -> Result<(), Failure> {
-    let mut session = subscribed(server.log_in()?)?;
+    let mut session = subscribe(server.log_in()?)?;
     if last > 0 {
-        show_records(server, json, last)?;
+        print_records(server, json, last)?;
     }
     let style = TableStyle::of_stdout();
     let mut reconnect = Reconnect::new(server);
     loop {
-        let Err(ended) = events(server, &mut session, json, style) else { return Ok(()) };
-        session = reconnect.reconnect(ended, subscribed)?;
+        let Err(ended) = print_events(server, &mut session, json, style) else { return Ok(()) };
+        session = reconnect.reconnect(ended, subscribe)?;
     }
 }
 
-fn subscribed(mut session: Session) -> Result<Session, Failure> {
+fn subscribe(mut session: Session) -> Result<Session, Failure> {
     session.require("-f", &["SUBSCRIBE"])?;
     let topics = Topics::default().with(Topic::Logs);
     session.command(&Command::Subscribe(topics, Duration::from_secs(1)))?;
@@ -97,18 +97,18 @@ fn subscribed(mut session: Session) -> Result<Session, Failure> {
 
 /// Prints the newest `last` records as `-g` does. They come over a session of their own: in a subscribed one,
 /// [`Session::command`] drops the events that come before its answer.
-fn show_records(server: &Server, json: bool, last: u64) -> Result<(), Failure> {
+fn print_records(server: &Server, json: bool, last: u64) -> Result<(), Failure> {
     let mut session = server.log_in()?;
     session.command(&Command::GetLogs(LogSelection { last: Some(last), user: None }))?;
     session.read_body(|line| match json {
-        true => show_object(server, json::record(&render::text(line))),
+        true => print_object(server, json::record(&render::text(line))),
         false => server.output.print(render::line(line).as_bytes()),
     })?;
     session.quit()
 }
 
 /// Prints events until the session ends.
-fn events(
+fn print_events(
     server: &Server,
     session: &mut Session,
     json: bool,
@@ -119,13 +119,13 @@ fn events(
         let (topic, event) = session.next_event()?;
         match (topic.as_str(), json) {
             ("lost", true) => {
-                show_object(server, json!({ "lost": json::digits(&event, "count") }))?;
+                print_object(server, json!({ "lost": json::digits(&event, "count") }))?;
             }
             ("lost", false) => {
                 let count = fields::digits(&event, "count").unwrap_or("0");
                 output.eprint_line(&format_args!("{count} requests were missed"));
             }
-            ("logs", true) => show_object(server, json::object(&event))?,
+            ("logs", true) => print_object(server, json::object(&event))?,
             ("logs", false) => output.print(line(&event, style).as_bytes())?,
             // Topics of a later version.
             _ => {}
@@ -134,7 +134,7 @@ fn events(
 }
 
 /// Prints a JSON object in one line. With several servers, `server` is its first member.
-fn show_object(server: &Server, object: Value) -> Result<(), Failure> {
+fn print_object(server: &Server, object: Value) -> Result<(), Failure> {
     let object = match (server.output.server(), object) {
         (Some(server), Value::Object(fields)) => {
             let named = [("server".to_owned(), server.into())];

@@ -32,7 +32,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let invocations = invocations.collect::<Result<Vec<Invocation>, Failure>>()?;
     let is_only = servers.len() == 1;
     let mut first = None;
-    let mut there = Vec::new();
+    let mut reached = Vec::new();
     for server in servers {
         let output = Output::new(&server, is_only, quiet);
         let (name, password) = (name.clone(), password.clone());
@@ -45,19 +45,19 @@ pub fn run(args: Args) -> Result<(), Failure> {
         match run_on(&server, &invocations, json) {
             Ok(refused) => {
                 first = first.or(refused);
-                there.push(server);
+                reached.push(server);
             }
             Err(failure) => {
                 server.output.report(&failure);
                 first.get_or_insert(failure.exit_code());
                 if matches!(failure, Failure::Output(_)) {
-                    there.clear();
+                    reached.clear();
                     break;
                 }
             }
         }
     }
-    let shown = match (live, there.as_slice()) {
+    let shown = match (live, reached.as_slice()) {
         (None, _) | (_, []) => Ok(()),
         (Some(Live::Follow(last)), servers) => follow::follow_all(servers, json, last),
         (Some(Live::Watch(every)), [server, ..]) => {
@@ -109,27 +109,27 @@ impl Call<'_> {
     ) -> Result<Option<u8>, Failure> {
         let mut session = server.log_in()?;
         let mut first = None;
-        let mut left = false;
+        let mut has_quit = false;
         for invocation in invocations {
             let answer = self.send(invocation, &mut session);
             if let Some(document) = &mut self.document {
                 document.add(invocation, &answer)?;
             }
             match answer {
-                Ok(_) => left |= invocation.is_quit(),
+                Ok(_) => has_quit |= invocation.is_quit(),
                 Err(failure) if failure.ends_session() => return Err(failure),
                 Err(failure) => {
                     self.output.eprint_line(&refusal::shown(invocation, &failure));
                     first.get_or_insert(failure.exit_code());
                 }
             }
-            if left {
+            if has_quit {
                 break;
             }
         }
         // A server that drains may close the session (421) before it reads QUIT.
         let closing = invocations.iter().any(Invocation::is_shutdown);
-        match if left { Ok(()) } else { session.quit() } {
+        match if has_quit { Ok(()) } else { session.quit() } {
             Err(failure) if !closing => return Err(failure),
             _ => {}
         }

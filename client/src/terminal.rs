@@ -66,14 +66,14 @@ pub enum StopTarget {
 ///
 /// # Errors
 /// If sigaction(2) or kill(2) fails.
-pub fn stop(who: StopTarget) -> io::Result<()> {
+pub fn stop(target: StopTarget) -> io::Result<()> {
     // SAFETY: sigaction is plain data for which all zeros is a valid value: the default, no flags, no mask.
     let [default, mut before]: [libc::sigaction; 2] = unsafe { std::mem::zeroed() };
     // SAFETY: both are valid; the first is only read, and no handler is set.
     if unsafe { libc::sigaction(libc::SIGTSTP, &raw const default, &raw mut before) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    let process = match who {
+    let process = match target {
         // SAFETY: getpid takes nothing and cannot fail.
         StopTarget::Process => unsafe { libc::getpid() },
         StopTarget::Job => 0,

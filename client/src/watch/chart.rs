@@ -18,6 +18,19 @@ const BLOCKS: [&str; 9] = [" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇",
 /// Rows besides the bars: name, peak and time axis.
 const FRAME_ROWS: u16 = 3;
 
+/// Round numbers of octets within a unit; the next unit is 1024 times as large.
+const SIZE_STEPS: [u64; 9] = [1, 2, 5, 10, 20, 50, 100, 200, 500];
+/// The lowest maximum of an axis of octets per second: less need not fill a chart.
+const MIN_SIZE: u64 = 1024;
+/// The lowest maximum of an axis of numbers.
+const MIN_COUNT: u64 = 5;
+/// Times between marks, in seconds; beyond, whole days are used.
+const MARK_SECONDS: [u64; 16] =
+    [1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21_600, 43_200];
+const DAY_SECONDS: u64 = 86_400;
+/// The least distance between marks, in columns.
+const MIN_MARK_DISTANCE: u64 = 10;
+
 /// A chart to be drawn.
 pub struct Chart<'a> {
     /// The title.
@@ -120,19 +133,6 @@ fn time_axis(interval: Duration, columns: usize) -> String {
     write(columns.checked_sub(3), "now");
     axis.into_iter().collect()
 }
-
-/// Round numbers of octets within a unit; the next unit is 1024 times as large.
-const SIZE_STEPS: [u64; 9] = [1, 2, 5, 10, 20, 50, 100, 200, 500];
-/// The lowest maximum of an axis of octets per second: less need not fill a chart.
-const MIN_SIZE: u64 = 1024;
-/// The lowest maximum of an axis of numbers.
-const MIN_COUNT: u64 = 5;
-/// Times between marks, in seconds; beyond, whole days are used.
-const MARK_SECONDS: [u64; 16] =
-    [1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21_600, 43_200];
-const DAY_SECONDS: u64 = 86_400;
-/// The least distance between marks, in columns.
-const MIN_MARK_DISTANCE: u64 = 10;
 
 /// Rounds octets up: 1, 2, 5, 10 ... 500 KiB, MiB, and so on.
 pub fn round_size(value: u64) -> u64 {

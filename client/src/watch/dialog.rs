@@ -35,7 +35,6 @@ pub enum Action {
 /// A prompt in the last line of the screen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Prompt {
-    /// Nothing.
     #[default]
     None,
     /// No prompt: the box with all keys is shown.

@@ -63,7 +63,7 @@ pub struct Reconnected {
 /// for those of the keyboard.
 struct Message {
     sessions: Option<u64>,
-    news: Update,
+    update: Update,
 }
 
 /// The queue's end for the threads of one pair of sessions.
@@ -75,8 +75,8 @@ struct UpdateSender {
 
 impl UpdateSender {
     /// Waits for room in the queue. `false`: the screen has ended.
-    fn send(&self, news: Update) -> bool {
-        self.channel.send(Message { sessions: self.sessions, news }).is_ok()
+    fn send(&self, update: Update) -> bool {
+        self.channel.send(Message { sessions: self.sessions, update }).is_ok()
     }
 }
 
@@ -85,7 +85,7 @@ impl UpdateSender {
 pub struct SnapshotPermit(Arc<AtomicBool>);
 
 impl SnapshotPermit {
-    fn begin(taken: &Arc<AtomicBool>) -> Option<Self> {
+    fn take(taken: &Arc<AtomicBool>) -> Option<Self> {
         (!taken.swap(true, Ordering::AcqRel)).then(|| SnapshotPermit(Arc::clone(taken)))
     }
 }
@@ -120,13 +120,13 @@ impl SessionPair {
         let records = news::finished(records, &connections(&mut poller)?);
         let closers = [poller.closer()?, subscriber.closer()?];
         let (kills, kills_receiver) = sync_channel(QUEUED_KILLS);
-        let asked = updates.clone();
+        let polled = updates.clone();
         let poller = spawn(move || {
-            report_end(poll_server(&mut poller, interval, &kills_receiver, &asked), &asked)
+            report_end(poll_server(&mut poller, interval, &kills_receiver, &polled), &polled)
         })?;
-        let heard = updates.clone();
+        let received = updates.clone();
         let subscriber =
-            spawn(move || report_end(receive_events(&mut subscriber, &heard), &heard))?;
+            spawn(move || report_end(receive_events(&mut subscriber, &received), &received))?;
         Ok((SessionPair { kills, threads: [poller, subscriber], closers }, records))
     }
 }
@@ -140,9 +140,9 @@ impl Drop for SessionPair {
 /// Where updates come from at present.
 enum Source {
     /// The server is connected.
-    SessionPair(SessionPair),
+    Connected(SessionPair),
     /// The server is away; this thread tries to reconnect.
-    Attempts(JoinHandle<()>),
+    Reconnecting(JoinHandle<()>),
 }
 
 /// All sources of updates.
@@ -173,7 +173,7 @@ impl Feed {
             receiver,
             channel,
             number: 0,
-            source: Source::SessionPair(sessions),
+            source: Source::Connected(sessions),
             backoff: Backoff::default(),
             since: Instant::now(),
         };
@@ -202,7 +202,7 @@ impl Feed {
     pub fn wait(&self, timeout: Duration) -> Result<Option<Update>, Failure> {
         match self.receiver.recv_timeout(timeout) {
             Ok(message) => return Ok(self.current(message)),
-            Err(_) if !self.is_over() => return Ok(None),
+            Err(_) if !self.has_ended() => return Ok(None),
             Err(_) => {}
         }
         // The thread may have sent its last update between the two checks.
@@ -220,15 +220,15 @@ impl Feed {
         }
     }
 
-    fn current(&self, Message { sessions, news }: Message) -> Option<Update> {
-        sessions.is_none_or(|sessions| sessions == self.number).then_some(news)
+    fn current(&self, Message { sessions, update }: Message) -> Option<Update> {
+        sessions.is_none_or(|sessions| sessions == self.number).then_some(update)
     }
 
     /// Whether a thread has ended that feeds the queue. Its last update may still be in the queue.
-    fn is_over(&self) -> bool {
+    fn has_ended(&self) -> bool {
         match &self.source {
-            Source::SessionPair(sessions) => sessions.threads.iter().any(JoinHandle::is_finished),
-            Source::Attempts(thread) => thread.is_finished(),
+            Source::Connected(sessions) => sessions.threads.iter().any(JoinHandle::is_finished),
+            Source::Reconnecting(thread) => thread.is_finished(),
         }
     }
 
@@ -237,10 +237,10 @@ impl Feed {
     pub fn kill(&self, id: ConnectionId) -> bool {
         match &self.source {
             // If the thread has ended, its last update says why.
-            Source::SessionPair(sessions) => {
+            Source::Connected(sessions) => {
                 !matches!(sessions.kills.try_send(id), Err(TrySendError::Full(_)))
             }
-            Source::Attempts(_) => false,
+            Source::Reconnecting(_) => false,
         }
     }
 
@@ -274,14 +274,14 @@ impl Feed {
             });
         })?;
         // Drops the sessions before.
-        self.source = Source::Attempts(thread);
+        self.source = Source::Reconnecting(thread);
         Ok(())
     }
 
     /// Goes on with the new sessions. Returns the newest lines of the access log, of finished requests.
     pub fn resume(&mut self, back: Reconnected) -> Vec<LogLine> {
         let Reconnected { sessions, backoff, records } = back;
-        self.source = Source::SessionPair(sessions);
+        self.source = Source::Connected(sessions);
         self.backoff = backoff;
         self.since = Instant::now();
         records
@@ -323,7 +323,7 @@ fn poll_server(
     let mut pace = Pace::new(interval, Instant::now());
     let taken = Arc::default();
     loop {
-        if let Some(permit) = SnapshotPermit::begin(&taken)
+        if let Some(permit) = SnapshotPermit::take(&taken)
             && !updates.send(Update::Snapshot(take_snapshot(session)?, permit))
         {
             return Ok(());
@@ -403,9 +403,9 @@ mod tests {
     #[test]
     fn one_look_waits_at_a_time() {
         let taken = Arc::default();
-        let first = SnapshotPermit::begin(&taken);
-        assert!(first.is_some() && SnapshotPermit::begin(&taken).is_none());
+        let first = SnapshotPermit::take(&taken);
+        assert!(first.is_some() && SnapshotPermit::take(&taken).is_none());
         drop(first);
-        assert!(SnapshotPermit::begin(&taken).is_some());
+        assert!(SnapshotPermit::take(&taken).is_some());
     }
 }

@@ -119,12 +119,12 @@ impl Tombstones {
 
     /// The bytes that were counted of a connection.
     pub fn counted(&self, id: &str) -> Option<Bytes> {
-        self.known.get(id).map(|stone| stone.bytes)
+        self.known.get(id).map(|tombstone| tombstone.bytes)
     }
 
     /// Whether the close event of a connection has come.
     pub fn has_closed(&self, id: &str) -> bool {
-        self.known.get(id).is_some_and(|stone| stone.closed)
+        self.known.get(id).is_some_and(|tombstone| tombstone.closed)
     }
 
     /// Removes tombstones that are too old, and the oldest if there are too many.
@@ -136,7 +136,7 @@ impl Tombstones {
                 return;
             }
             // A newer tombstone of the connection stays.
-            if self.known.get(id).is_some_and(|stone| stone.at == *at) {
+            if self.known.get(id).is_some_and(|tombstone| tombstone.at == *at) {
                 self.known.remove(id);
             }
             self.order.pop_front();

@@ -87,6 +87,7 @@ impl Model {
         self.open.len()
     }
 
+    /// The open connection with this id.
     pub fn find(&self, id: &str) -> Option<&ConnectionInfo> {
         self.open.get(id).map(|row| &row.connection)
     }

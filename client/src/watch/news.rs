@@ -14,10 +14,12 @@ use crate::{render, units};
 /// The longest text that is kept, in characters; those of a METP server are shorter (METP §3.4).
 const MAX_TEXT_CHARS: usize = 300;
 
-/// Payload octets, either way.
+/// Payload octets, or octets per second, in each direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bytes {
+    /// From clients to destinations.
     pub up: u64,
+    /// From destinations to clients.
     pub down: u64,
 }
 

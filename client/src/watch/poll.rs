@@ -138,7 +138,7 @@ pub fn require_1_1(session: &mut Session) -> Result<(), Failure> {
 }
 
 /// How long a session may be idle. The server closes idle sessions, by default after ten minutes, but
-/// `metp-timeout` may be one second.
+/// `metp-idle-timeout` may be one second.
 pub const KEEPALIVE: Duration = Duration::from_millis(500);
 
 /// Regular intervals, which do not drift.

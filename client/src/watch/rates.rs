@@ -17,6 +17,7 @@ pub struct TopEntry {
     pub name: String,
     /// Open connections.
     pub connections: u64,
+    /// Octets per second since the last snapshot.
     pub rate: Bytes,
     /// The payload of its connections since they were opened, in octets.
     pub total: u64,
@@ -48,7 +49,7 @@ impl TopList {
 
     fn add(&mut self, name: &str, connections: u64, moved: Bytes, total: u64) {
         if name == "-" {
-            return; // It has not said yet who it is, or where it wants to go.
+            return; // The login or the request is still to come.
         }
         let sums = match self.0.get_mut(name) {
             Some(sums) => sums,

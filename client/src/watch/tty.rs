@@ -89,10 +89,10 @@ impl TerminalGuard {
     /// Restores the terminal, stops until the program is continued, and begins again.
     ///
     /// # Errors
-    /// If the terminal is gone.
-    pub fn stop(&mut self, who: StopTarget) -> io::Result<()> {
+    /// If the terminal has gone away.
+    pub fn stop(&mut self, target: StopTarget) -> io::Result<()> {
         self.leave()?;
-        terminal::stop(who)?;
+        terminal::stop(target)?;
         self.enter_again()
     }
 
@@ -100,7 +100,7 @@ impl TerminalGuard {
     /// state.
     ///
     /// # Errors
-    /// If the terminal is gone.
+    /// If the terminal has gone away.
     pub fn enter_again(&mut self) -> io::Result<()> {
         // While it is thought to be raw, [`RawMode::begin`] would do nothing.
         self.raw.end()?;
@@ -112,7 +112,7 @@ impl TerminalGuard {
     /// Clears the screen, so that the next frame draws all of it.
     ///
     /// # Errors
-    /// If the terminal is gone.
+    /// If the terminal has gone away.
     pub fn invalidate(&mut self) -> io::Result<()> {
         // As Terminal::clear, which would also ask the terminal for its cursor: keys may come before the
         // answer.
@@ -155,7 +155,7 @@ fn write(sequences: &dyn Display) -> io::Result<()> {
 }
 
 /// The ASCII character that replaces a character; `?` for an unknown one.
-fn instead(symbol: &str) -> &'static str {
+fn substitute(symbol: &str) -> &'static str {
     match symbol {
         // Bars by eighths: a little, half, and full.
         "▁" | "▂" => ".",
@@ -175,7 +175,7 @@ fn instead(symbol: &str) -> &'static str {
 pub fn to_ascii(buffer: &mut Buffer) {
     for cell in &mut buffer.content {
         if !cell.symbol().is_ascii() {
-            let ascii = instead(cell.symbol());
+            let ascii = substitute(cell.symbol());
             cell.set_symbol(ascii);
         }
     }
