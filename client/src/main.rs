@@ -6,7 +6,7 @@
 //! `output` prints. `follow` and `watch` show events as they happen, `retry` waits for servers. `password` and
 //! `terminal` ask for passwords.
 //!
-//! No module imports one that imports it, directly or by way of others.
+//! No module imports one that imports it, directly or by way of others; a test in `imports` looks.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs, clippy::unwrap_used, clippy::expect_used)]
@@ -21,6 +21,8 @@ mod document;
 mod failure;
 mod fields;
 mod follow;
+#[cfg(test)]
+mod imports;
 mod invocation;
 mod json;
 mod locale;
