@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_is_written_bit_by_bit() {
+    fn a_document_is_written_as_answers_come() {
         let kill = invocation(Command::KillUser(b"x".to_vec()), None);
         let users = invocation(Command::Users, None);
         let raw = invocation(Command::Users, Some(b"USERS"));
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_off_is_a_document_all_the_same() {
+    fn a_document_is_complete_when_the_session_ends_early() {
         let failure = || Failure::Broken("The server closed the connection".to_owned());
         let users = invocation(Command::Users, None);
         let text = written(Some(&failure()), |document| {

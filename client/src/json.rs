@@ -120,13 +120,13 @@ pub fn record(line: &str) -> Value {
 mod tests {
     use super::*;
 
-    /// The value as it is written: a comparison of numbers would not see their digits.
+    /// The value as text: a comparison of numbers would not see their digits.
     fn shown(line: &str) -> String {
         object(line).to_string()
     }
 
     #[test]
-    fn words_stay_words_and_numbers_become_numbers() {
+    fn strings_stay_strings_and_numbers_become_numbers() {
         assert_eq!(
             shown(
                 "id=17.3 user=123 peer=- up=18446744073709551615 age=0.250 last-seen=- new-key=later"
@@ -143,7 +143,7 @@ mod tests {
         );
     }
 
-    /// No reader's limit is the writer's: the digits are those that came.
+    /// Numbers are passed on with the digits that came, whatever the limits of a reader.
     #[test]
     fn numbers_of_any_size_keep_their_digits() {
         let long = "9".repeat(3000);

@@ -125,14 +125,14 @@ mod tests {
             (&b"secret"[..], &b"secret"[..]),
             (b"two words \nmore\n", b"two words "),
             (b"dos\r\n", b"dos"),
-            // No line end, and no password either: it is refused.
+            // A CR alone is no line end; the password is refused later, as it holds a control character.
             (b"mac\r", b"mac\r"),
         ] {
             assert_eq!(first_line(text).unwrap_or_default(), password);
         }
         assert!(first_line(&b"\nsecret\n"[..]).is_err());
         assert!(first_line(&b""[..]).is_err());
-        // Half of a line is another password.
+        // A line that is cut would be another password.
         let long = [b'x'; LINE_LIMIT_BYTES as usize];
         assert!(first_line(&long[..]).is_err());
         assert!(first_line(&long[1..]).is_ok());

@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_would_obey_is_escaped() {
+    fn control_characters_are_escaped() {
         assert_eq!(text(b"alice admin a\\x20b"), "alice admin a\\x20b");
         assert_eq!(text(b"\x1b]0;x\x07\t\xc2\x9b"), "\\x1b]0;x\\x07\\x09\\xc2\\x9b");
     }

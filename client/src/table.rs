@@ -271,7 +271,7 @@ mod tests {
         assert!(bold.starts_with("\x1b[1mID") && bold.contains("NEW\x1b[0m\n17.3"));
     }
 
-    /// What comes after the first lines is shown at once, with the columns that these had.
+    /// Lines after the first ones are returned at once, in the columns of these.
     #[test]
     fn a_long_list_is_shown_as_it_comes() {
         let mut table = Table::new(None, TableStyle::default());
@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(table.end(), "");
     }
 
-    /// A wide cell is shown whole, and does not make the others wide.
+    /// A wide cell is printed whole, and does not make the columns of others wide.
     #[test]
     fn no_column_is_wider_than_any_name_should_be() {
         let wide = format!("a={} b=1", "x".repeat(4000));

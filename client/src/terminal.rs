@@ -1,6 +1,6 @@
 //! The controlling terminal: prompts for passwords, its width and colours, and job control.
 
-#![allow(unsafe_code)] // Terminals and signals are a C interface; each block tells why it is sound.
+#![allow(unsafe_code)] // Terminals and signals are a C interface; each block says why it is sound.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};

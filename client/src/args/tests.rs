@@ -220,7 +220,7 @@ fn bad_usage_is_named_without_passwords() {
     }
 }
 
-/// With a letter too many.
+/// With one letter more.
 #[test]
 fn every_option_is_found_by_what_is_nearly_its_name() {
     for Opt { long, .. } in options::all() {

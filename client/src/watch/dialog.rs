@@ -156,7 +156,7 @@ impl Dialog {
 mod tests {
     use super::*;
 
-    /// Presses keys: `<` is Backspace, `!` Esc, `\n` Enter, `+` Down, `-` Up. There is a connection 17.3 alone.
+    /// Presses keys: `<` is Backspace, `!` Esc, `\n` Enter, `+` Down, `-` Up. The only connection is 17.3.
     fn press(keys: &mut Dialog, typed: &str) -> Action {
         let mut action = Action::Nothing;
         for key in typed.chars() {
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_cut_after_a_question_only() {
+    fn a_connection_is_cut_after_confirmation_only() {
         let id = ConnectionId { slot: 17, generation: 3 };
         let mut keys = Dialog::default();
         assert_eq!(press(&mut keys, "k18<7x.3"), Action::Nothing);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_id_is_told() {
+    fn an_unknown_id_has_a_message() {
         let mut keys = Dialog::default();
         press(&mut keys, "k17.4\n");
         assert_eq!(
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_stands_for_a_while() {
+    fn a_message_is_shown_for_a_while() {
         let now = Instant::now();
         let mut keys = Dialog::default();
         assert!(!keys.forget(now));
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn arrows_scroll_also_while_a_connection_is_looked_for() {
+    fn arrows_scroll_also_during_a_prompt() {
         let mut keys = Dialog::default();
         press(&mut keys, "-+++-k17");
         assert_eq!(keys.skipped, 2);
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_are_none_while_something_is_asked() {
+    fn commands_are_ignored_during_a_prompt() {
         assert_eq!(press(&mut Dialog::default(), "q"), Action::Quit);
         assert_eq!(press(&mut Dialog::default(), "p"), Action::Pause);
         assert_eq!(press(&mut Dialog::default(), "kq"), Action::Nothing);

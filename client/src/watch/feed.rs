@@ -401,7 +401,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_look_waits_at_a_time() {
+    fn one_snapshot_waits_at_a_time() {
         let taken = Arc::default();
         let first = SnapshotPermit::take(&taken);
         assert!(first.is_some() && SnapshotPermit::take(&taken).is_none());

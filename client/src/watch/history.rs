@@ -150,7 +150,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// A history of samples that took so many milliseconds each.
+    /// A history of samples, written as milliseconds and octets up per second.
     fn history(samples: &[(u64, u64)]) -> History {
         let mut history = History::default();
         let mut since = Instant::now();
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_look_is_a_wide_bar_and_a_hasty_one_is_no_column() {
+    fn a_late_snapshot_is_a_wide_bar_and_an_early_one_no_column() {
         let history = history(&[(1000, 5), (3000, 6), (100, 7), (1000, 8)]);
         let columns = history.columns(SECOND, 5, |figures| figures.up);
         assert_eq!(columns, [Some(5), Some(6), Some(6), Some(6), Some(8)]);
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn it_remembers_for_a_while() {
+    fn tombstones_are_kept_for_a_while() {
         let start = Instant::now();
         let bytes = Bytes { up: 1, down: 2 };
         let mut gone = Tombstones::default();
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn it_does_not_remember_any_number() {
+    fn tombstones_are_bounded() {
         let now = Instant::now();
         let mut gone = Tombstones::default();
         for index in 0..MAX_TOMBSTONES + 10 {

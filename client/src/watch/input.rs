@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_told_from_sequences() {
+    fn keys_and_control_sequences() {
         use KeyPress::{Backspace, Char, End, Enter, Escape, Redraw, Stop};
         assert_eq!(
             keys(b"k1.\x7f\x08\r\n"),
@@ -168,12 +168,12 @@ mod tests {
         assert_eq!(keys(b"\x1b"), [Escape]);
         assert_eq!(keys(b"\x1by\x1b\x1b"), [Escape, Char('y'), Escape, Escape]);
         assert_eq!(keys(b"\x1b[A\x1b[B\x1bOB"), [KeyPress::Up, KeyPress::Down, KeyPress::Down]);
-        // Shift-Up, Shift-Delete, F1, F5, and one that was cut.
+        // Shift-Up, Shift-Delete, F1, F5, and a sequence without its end.
         assert_eq!(keys(b"\x1b[1;2A\x1b[3;2~\x1bOPa\x1b[15~b\x1b[1"), [Char('a'), Char('b')]);
     }
 
     #[test]
-    fn it_ends_when_nobody_listens_and_when_the_terminal_is_gone() {
+    fn reading_ends_with_the_receiver_or_the_terminal() {
         let mut taken = Vec::new();
         assert!(read_keys(&b"qp"[..], |key| {
             taken.push(key);

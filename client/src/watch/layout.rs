@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn all_of_it_has_room() {
+    fn the_help_fits_its_box() {
         let (width, height) = HELP_SIZE;
         assert_eq!(HELP_TEXT.lines().map(str::len).max(), Some(width.into()));
         assert_eq!(HELP_TEXT.lines().count(), usize::from(height));

@@ -404,7 +404,7 @@ mod tests {
         assert_eq!(LogRecord::parse(b"").octets, 0);
     }
 
-    /// The octets of those that are over. Records are told in short: user and octets.
+    /// The lines of finished requests, as user and size. Records and tunnels are written as user and octets.
     fn left(records: &[&str], open: &[&str]) -> Vec<String> {
         let record = |text: &&str| {
             let (user, octets) = text.split_once(' ').unwrap();
@@ -425,10 +425,10 @@ mod tests {
     fn records_of_open_tunnels_are_left_out() {
         assert_eq!(left(&["amy 5", "bob 5"], &[]), ["amy 5 B", "bob 5 B"]);
         assert_eq!(left(&["amy 5", "bob 5"], &["amy 5"]), ["bob 5 B"]);
-        // One record for each tunnel; the others of the same client are over.
+        // One record belongs to each tunnel; others of that client have finished.
         assert_eq!(left(&["amy 5", "amy 900", "amy 7"], &["amy 900"]), ["amy 5 B", "amy 7 B"]);
         assert_eq!(left(&["amy 5", "amy 900", "amy 7"], &["amy 9", "amy 901"]), ["amy 5 B"]);
-        // It has moved on since.
+        // The tunnel cannot have fewer octets than its record.
         assert_eq!(left(&["amy 900", "amy 5"], &["amy 600"]), ["amy 900 B"]);
         assert_eq!(left(&["amy 5"], &["amy 4", "bob 9"]), ["amy 5 B"]);
     }

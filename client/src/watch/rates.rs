@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_room_for_open_ones_only() {
+    fn names_of_closed_connections_are_bounded() {
         let mut list = TopList::default();
         for index in 0..MAX_CLOSED_NAMES + 5 {
             list.add_closed(&index.to_string(), up(1));

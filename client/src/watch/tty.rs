@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_has_something_in_its_place() {
+    fn every_character_has_an_ascii_substitute() {
         let mut buffer = Buffer::with_lines(["┌─┐▁▂▃▄▅▆▇█", "└┴┘│┤a…z é "]);
         to_ascii(&mut buffer);
         assert_eq!(buffer, Buffer::with_lines(["+-+..:::###", "+++|+a~z ? "]));

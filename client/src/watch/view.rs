@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_away_is_told_and_what_was_known_stays() {
+    fn the_header_says_that_the_server_is_away_and_the_tables_stay() {
         let away = Some("the server is closing down");
         let screen = drawn_while(away, &model(), Prompt::None, 100, 24);
         let header = "127.0.0.1:8080 as admin   the server is closing down; connecting again";
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_that_is_left_is_told_from_the_uptime() {
+    fn the_state_has_the_uptime_or_the_time_left() {
         let mut status = ServerStatus {
             state: "running".into(),
             uptime: Duration::from_secs(517),
