@@ -20,7 +20,7 @@ const RESUME_TIMEOUT: Duration = Duration::from_millis(1);
 const LINE_LIMIT_BYTES: u64 = 4096;
 
 /// The stack of a thread that looks up a name, in bytes: getaddrinfo(3) puts buffers of 64 KiB and more on it.
-const STACK_BYTES: usize = 256 * 1024;
+const LOOKUP_STACK_BYTES: usize = 256 * 1024;
 
 /// When an answer has to be complete.
 #[derive(Clone, Copy)]
@@ -211,7 +211,7 @@ fn look_up(host: &str, port: u16, timeout: Duration) -> io::Result<Vec<SocketAdd
     }
     let (sender, receiver) = mpsc::channel();
     let host = host.to_owned();
-    thread::start(c"dns", STACK_BYTES, move || {
+    thread::start(c"dns", LOOKUP_STACK_BYTES, move || {
         let addresses = (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
         // The receiver may have given up.
         let _ = sender.send(addresses);

@@ -28,7 +28,7 @@ const REPLIES: [&str; 9] = [
 ];
 
 /// The stack of a thread that follows one server, in bytes: an unoptimised build takes half of it at most.
-const STACK_BYTES: usize = 512 * 1024;
+const FOLLOW_STACK_BYTES: usize = 512 * 1024;
 
 /// Prints the requests of all servers, in one thread for each, until all sessions have ended for good or
 /// standard output is closed. Failures are reported as they happen. A server whose thread cannot be started
@@ -54,7 +54,7 @@ pub fn follow_all(servers: &[Server], json: bool, last: u64) -> Result<(), Failu
             let end = end.clone();
             move || end(follow(&server, json, last))
         };
-        if let Err(error) = thread::start(c"follow", STACK_BYTES, work) {
+        if let Err(error) = thread::start(c"follow", FOLLOW_STACK_BYTES, work) {
             end(Err(Failure::Broken(format!("Cannot start a thread: {error}"))));
         }
     }

@@ -15,7 +15,7 @@ use crate::invocation::Invocation;
 use crate::terminal;
 
 /// The longest first line of a file or of standard input that is read, in bytes: far more than a password has.
-const LINE_LIMIT_BYTES: u64 = 4096;
+const FIRST_LINE_LIMIT_BYTES: u64 = 4096;
 
 /// Asks for the password of an account on the terminal.
 ///
@@ -103,9 +103,9 @@ fn asked(question: &str) -> Result<Vec<u8>, Failure> {
 
 fn first_line(input: impl BufRead) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
-    input.take(LINE_LIMIT_BYTES).read_until(b'\n', &mut line)?;
-    if line.len() as u64 >= LINE_LIMIT_BYTES && line.last() != Some(&b'\n') {
-        let text = format!("its first line has {LINE_LIMIT_BYTES} bytes or more");
+    input.take(FIRST_LINE_LIMIT_BYTES).read_until(b'\n', &mut line)?;
+    if line.len() as u64 >= FIRST_LINE_LIMIT_BYTES && line.last() != Some(&b'\n') {
+        let text = format!("its first line has {FIRST_LINE_LIMIT_BYTES} bytes or more");
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
     line.truncate(without_line_end(&line).len());
@@ -133,7 +133,7 @@ mod tests {
         assert!(first_line(&b"\nsecret\n"[..]).is_err());
         assert!(first_line(&b""[..]).is_err());
         // A line that is cut would be another password.
-        let long = [b'x'; LINE_LIMIT_BYTES as usize];
+        let long = [b'x'; FIRST_LINE_LIMIT_BYTES as usize];
         assert!(first_line(&long[..]).is_err());
         assert!(first_line(&long[1..]).is_ok());
     }

@@ -12,7 +12,7 @@ use super::environment::{Environment, LOGIN_VARIABLE, variable};
 use super::options::UsageError;
 
 /// The account that logs in.
-pub struct Login {
+pub struct LoginArgs {
     pub name: Vec<u8>,
     pub password: PasswordSource,
 }
@@ -44,7 +44,7 @@ pub fn check_password(password: &[u8]) -> Result<(), &'static str> {
 }
 
 /// The account of `-u`, else of [`LOGIN_VARIABLE`].
-pub fn login(given: &Matches, environment: &Environment) -> Result<Login, UsageError> {
+pub fn login(given: &Matches, environment: &Environment) -> Result<LoginArgs, UsageError> {
     let (source, text) = match (given.opt_str("user"), variable(&environment.login)) {
         (Some(text), _) => ("-u", Cow::from(without_line_end(&latin1_encode(&text)).to_vec())),
         (None, Some(text)) => (LOGIN_VARIABLE, Cow::from(text)),
@@ -77,5 +77,5 @@ pub fn login(given: &Matches, environment: &Environment) -> Result<Login, UsageE
         (None, Some(password)) => PasswordSource::Given(password.to_vec()),
         (None, None) => PasswordSource::Prompt,
     };
-    Ok(Login { name, password })
+    Ok(LoginArgs { name, password })
 }

@@ -19,7 +19,7 @@ use common::{
 pub use environment::{Environment, HOST_VARIABLE, LOGIN_VARIABLE, PORT_VARIABLE};
 use getopts::Matches;
 use line::{NormalizedArgs, needs_two, values};
-pub use login::{Login, PasswordSource, check_password};
+pub use login::{LoginArgs, PasswordSource, check_password};
 use metp_protocol::quantity;
 use metp_protocol::text::{Escaped, latin1_encode, split_account, unescape, without_line_end};
 use metp_protocol::{
@@ -47,7 +47,7 @@ pub struct Args {
     /// after a session has ended.
     pub wait: Option<Duration>,
     /// The account.
-    pub login: Login,
+    pub login: LoginArgs,
     /// `--json`.
     pub json: bool,
     /// `-q`: connecting and closing are not mentioned.

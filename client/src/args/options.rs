@@ -172,7 +172,7 @@ Administers a running socks5d over METP. Commands are sent in command-line
 order; the words after -- are sent as one line of METP.
 ";
 
-const UNITS: &str = "
+const UNITS_HELP: &str = "
 SECONDS may have a unit: ms, s, m, h or d; so may BYTES: k, M, G or T (by 1024).
 ";
 
@@ -248,5 +248,5 @@ pub fn usage() -> String {
             text.push_str(&format!("    {name:<26} {}\n", option.help));
         }
     }
-    text + UNITS + EXAMPLES
+    text + UNITS_HELP + EXAMPLES
 }

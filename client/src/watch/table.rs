@@ -24,7 +24,7 @@ const TIME_WIDTH: usize = 14;
 /// An outcome: `12.3 MiB in 3m05s, finished`.
 const OUTCOME_WIDTH: usize = 27;
 /// Blanks between two columns.
-const GAP: usize = 2;
+const COLUMN_GAP: usize = 2;
 /// An IPv4 address and a port, or the beginning and the end of an IPv6 address.
 const SOURCE_WIDTH: usize = 22;
 /// The widest name or destination: on a wide screen, its numbers should not be far from it.
@@ -127,7 +127,7 @@ impl Shape {
 
     /// The room for the destination, or for the user if there is none.
     fn room(self, width: usize) -> usize {
-        let user = if self.destination { self.user + GAP } else { 0 };
+        let user = if self.destination { self.user + COLUMN_GAP } else { 0 };
         let (total, age) =
             (if self.total { SIZE_WIDTH } else { 0 }, if self.age { AGE_WIDTH } else { 0 });
         width.saturating_sub(user + self.rates.width() + total + age)
@@ -144,28 +144,30 @@ pub fn connections<'a>(
     let rows = rows.skip(skipped).take(usize::from(area.height).saturating_sub(1));
     let rows: Vec<&Row> = rows.collect();
     let ids = rows.iter().map(|row| row.connection.id.len()).max().unwrap_or(0).max(6);
-    let sources = if area.width >= SOURCE_MIN_WIDTH { SOURCE_WIDTH + GAP } else { 0 };
-    let (shape, room) = Shape::fitting(usize::from(area.width).saturating_sub(ids + GAP + sources));
-    let line =
-        |[id, user, source, destination]: [&str; 4], rates: &str, [total, age]: [&str; 2]| {
-            let mut line = format!("{id:<ids$}  ");
-            if shape.destination {
-                let (width, names) = (shape.user, room.min(NAME_WIDTH));
-                line += &format!("{:<width$}  ", fitted_to(user, width));
-                line += &format!("{:<sources$}", fitted_to(source, sources.saturating_sub(GAP)));
-                line += &format!("{:<names$}", fitted_to(destination, names));
-            } else {
-                line += &format!("{:<room$}", fitted_to(user, room));
-            }
-            line += rates;
-            if shape.total {
-                line += &format!("{total:>SIZE_WIDTH$}");
-            }
-            if shape.age {
-                line += &format!("{age:>AGE_WIDTH$}");
-            }
-            line
-        };
+    let sources = if area.width >= SOURCE_MIN_WIDTH { SOURCE_WIDTH + COLUMN_GAP } else { 0 };
+    let (shape, room) =
+        Shape::fitting(usize::from(area.width).saturating_sub(ids + COLUMN_GAP + sources));
+    let line = |[id, user, source, destination]: [&str; 4],
+                rates: &str,
+                [total, age]: [&str; 2]| {
+        let mut line = format!("{id:<ids$}  ");
+        if shape.destination {
+            let (width, names) = (shape.user, room.min(NAME_WIDTH));
+            line += &format!("{:<width$}  ", fitted_to(user, width));
+            line += &format!("{:<sources$}", fitted_to(source, sources.saturating_sub(COLUMN_GAP)));
+            line += &format!("{:<names$}", fitted_to(destination, names));
+        } else {
+            line += &format!("{:<room$}", fitted_to(user, room));
+        }
+        line += rates;
+        if shape.total {
+            line += &format!("{total:>SIZE_WIDTH$}");
+        }
+        if shape.age {
+            line += &format!("{age:>AGE_WIDTH$}");
+        }
+        line
+    };
     let texts = rows.iter().map(|row| {
         let connection = &row.connection;
         let state = format!("({})", connection.state);
@@ -208,14 +210,14 @@ pub fn log<'a>(
     let source = widest(|line| &line.source, source_title, SOURCE_WIDTH);
     let shapes = [[time, user, source], [time, user, 0], [0, user, 0], [0, 0, 0]];
     let room = |shape: &[usize; 3]| {
-        let cells = shape.iter().filter(|width| **width > 0).map(|width| width + GAP);
-        usize::from(area.width).saturating_sub(cells.sum::<usize>() + GAP + OUTCOME_WIDTH)
+        let cells = shape.iter().filter(|width| **width > 0).map(|width| width + COLUMN_GAP);
+        usize::from(area.width).saturating_sub(cells.sum::<usize>() + COLUMN_GAP + OUTCOME_WIDTH)
     };
     let shape = shapes.into_iter().find(|shape| room(shape) >= MIN_DESTINATION_WIDTH);
     let shape @ [time, user, source] = shape.unwrap_or_default();
     // Where the outcome does not fit either, destination and outcome share the room.
     let room = room(&shape)
-        .max((usize::from(area.width) / 2).saturating_sub(GAP).min(MIN_DESTINATION_WIDTH));
+        .max((usize::from(area.width) / 2).saturating_sub(COLUMN_GAP).min(MIN_DESTINATION_WIDTH));
     let destination = widest(|line| &line.destination, destination_title, room.min(NAME_WIDTH));
     let format = |texts: [&str; 4], outcome: &str| {
         let widths = [time, user, source, destination];
