@@ -70,13 +70,13 @@ impl Proxy {
         turns(&fs::read_to_string(said).unwrap_or_default())
     }
 
-    /// Resident memory of all its processes, in KiB. What processes share is counted for each.
-    pub fn resident_kib(&self) -> u64 {
+    /// Memory in RAM (RSS) of all its processes, in KiB. What processes share is counted for each.
+    pub fn rss_kib(&self) -> u64 {
         let root = self.child.id();
         std::iter::once(root)
             .chain(descendants(root))
             .filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok())
-            .filter_map(|status| resident(&status))
+            .filter_map(|status| rss(&status))
             .sum()
     }
 }
@@ -136,7 +136,7 @@ fn reaped_ticks(stat: &str) -> Option<u32> {
     Some(user + system)
 }
 
-fn resident(status: &str) -> Option<u64> {
+fn rss(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().strip_suffix(" kB")?.trim().parse().ok()
 }
@@ -161,7 +161,7 @@ mod tests {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 50 60 70 80 20 0 1 0 99";
         assert_eq!(reaped_ticks(stat), Some(150));
         assert_eq!(reaped_ticks("nonsense"), None);
-        assert_eq!(resident("VmHWM:\t    9 kB\nVmRSS:\t    1234 kB\n"), Some(1234));
-        assert_eq!(resident("VmHWM:\t    9 kB\n"), None);
+        assert_eq!(rss("VmHWM:\t    9 kB\nVmRSS:\t    1234 kB\n"), Some(1234));
+        assert_eq!(rss("VmHWM:\t    9 kB\n"), None);
     }
 }

@@ -115,7 +115,7 @@ fn hold(
     proxy: Option<&Proxy>,
     time: Duration,
 ) -> io::Result<Sample> {
-    let memory = |proxy: Option<&Proxy>| proxy.map_or(0, Proxy::resident_kib) as f64;
+    let memory = |proxy: Option<&Proxy>| proxy.map_or(0, Proxy::rss_kib) as f64;
     let empty = memory(proxy);
     let opened = load.open(route, tunnels, Instant::now() + OPENING)?;
     load.run(WARM_UP.min(time))?;

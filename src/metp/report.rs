@@ -88,7 +88,7 @@ pub fn info(shared: &Shared, pool: &Pool, control: &dyn Control, now: Instant) -
     lines.field("buffers", pool.leased());
     lines.field("buffers-limit", settings.buffer_memory);
     lines.field("pipes", pool.pipes.open());
-    lines.field("rss", process_usage.resident);
+    lines.field("rss", process_usage.rss);
     lines.field("dns-queued", status.names.queued);
     lines.field("dns-running", status.names.running);
     lines.field("dns-cached", status.names.cached);

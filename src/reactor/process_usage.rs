@@ -18,7 +18,7 @@ pub fn open_descriptors() -> usize {
 }
 
 /// Memory of this process in RAM (RSS), in bytes; 0 if /proc is not there.
-pub fn resident_bytes() -> u64 {
+pub fn rss_bytes() -> u64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
     // SAFETY: this call takes a number and gives one.

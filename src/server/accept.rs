@@ -147,8 +147,8 @@ impl Server {
         }
     }
 
-    /// Whether so much room has come free that it is worth while to accept again. A little more than one
-    /// place, so that a full house does not open and close its doors for each guest.
+    /// Whether 1/32 of the limit is free. Accepting begins again only then, so that a full server does not toggle its
+    /// listener for every connection.
     pub(super) fn has_headroom(&self, service: Service) -> bool {
         let Shared { metrics, settings, .. } = &self.services.shared;
         let (open, limit) = match service {

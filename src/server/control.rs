@@ -1,4 +1,4 @@
-//! The house as METP sees it: who is in it, who has to leave, and when it closes.
+//! The server as its administration sees it: what METP reads and changes of it, and what follows from that.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -107,7 +107,7 @@ impl Control for ServerControl<'_> {
     fn process_usage(&self) -> ProcessUsage {
         ProcessUsage {
             descriptors: process_usage::open_descriptors(),
-            resident: process_usage::resident_bytes(),
+            rss: process_usage::rss_bytes(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A session and its place in the house.
+//! The slab entry of a session: the session itself and what the loop has to know about it.
 
 use std::cell::Cell;
 use std::io;
@@ -19,7 +19,7 @@ use crate::state::settings::Timeouts;
 use crate::state::users::{UserId, Users};
 use crate::{metp, socks};
 
-/// A session and its place in the house.
+/// A session and its flags for scheduling and admission.
 pub(super) struct SessionEntry {
     pub(super) session: AnySession,
     /// Whether it waits for a turn.

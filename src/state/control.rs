@@ -40,8 +40,8 @@ pub trait Control {
 pub struct ProcessUsage {
     /// Descriptors that are open.
     pub descriptors: usize,
-    /// Memory that is resident, in bytes.
-    pub resident: u64,
+    /// Memory in RAM (RSS), in bytes.
+    pub rss: u64,
 }
 
 /// How the server is doing.

@@ -185,9 +185,9 @@ fn thousands_of_clients_that_have_said_one_byte_keep_nobody_out() {
     half_open_clients_keep_nobody_out(b"\x05", 448);
 }
 
-/// Handshakes take at most half of the house; over that it is the oldest that goes.
+/// Handshakes take at most half of all places; beyond that the oldest is evicted.
 #[test]
-fn unfinished_handshakes_have_half_of_the_house() {
+fn unfinished_handshakes_have_half_of_the_places() {
     let options = ["--max-connections", "20", "--handshake-timeout", "0"];
     let (proxy, echo) = (Proxy::with(&options), Origin::echo());
     let mut first = crowd(proxy.socks_address(), 10, b"");

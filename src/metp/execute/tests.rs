@@ -64,7 +64,7 @@ impl Control for FakeServer {
     }
 
     fn process_usage(&self) -> ProcessUsage {
-        ProcessUsage { descriptors: 15, resident: 0 }
+        ProcessUsage { descriptors: 15, rss: 0 }
     }
 
     fn status(&self) -> ServerStatus {

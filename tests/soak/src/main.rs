@@ -58,7 +58,7 @@ fn watch(proxy: &Proxy, load: &Load, started: Instant, until: Duration) {
         if started.elapsed() >= next {
             next += Duration::from_secs(10);
             println!(
-                "{:>5.0} s  {:>7} KiB resident  {:>5} descriptors  {:>8} tunnels  {:>6} MiB verified",
+                "{:>5.0} s  {:>7} KiB RSS  {:>5} descriptors  {:>8} tunnels  {:>6} MiB verified",
                 started.elapsed().as_secs_f64(),
                 proxy.status_kib("VmRSS"),
                 proxy.descriptors(),
@@ -71,7 +71,7 @@ fn watch(proxy: &Proxy, load: &Load, started: Instant, until: Duration) {
     }
 }
 
-/// Lets the load rest, waits until no connection is open, and returns the resident memory in KiB.
+/// Lets the load rest, waits until no connection is open, and returns the memory in RAM (RSS) in KiB.
 fn rest(proxy: &Proxy, load: &Load, when: &str, before: usize) -> u64 {
     load.rest();
     proxy.wait_until_idle();
@@ -81,7 +81,7 @@ fn rest(proxy: &Proxy, load: &Load, when: &str, before: usize) -> u64 {
         thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(proxy.descriptors(), before, "descriptors {when}");
-    let resident = proxy.status_kib("VmRSS");
-    println!("at rest {when}: {resident} KiB resident, {before} descriptors");
-    resident
+    let rss = proxy.status_kib("VmRSS");
+    println!("at rest {when}: {rss} KiB RSS, {before} descriptors");
+    rss
 }

@@ -13,7 +13,7 @@ use crate::eventually;
 pub struct Usage {
     /// The exit code; -1 if a signal ended it.
     pub code: i32,
-    /// The most memory that was resident at once, in KiB; what the test itself had when it started the child counts.
+    /// The greatest memory in RAM (RSS), in KiB; what the test itself had when it started the child counts.
     pub peak_kib: i64,
 }
 
