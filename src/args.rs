@@ -19,7 +19,7 @@ pub const SUPERUSER_VARIABLE: &str = "PROXY_CTRL_SUPERUSER";
 
 /// What the command line asks for.
 #[derive(Debug)]
-pub enum Invocation {
+pub enum CommandLine {
     /// Show this text and exit.
     Show(String),
     /// Serve.
@@ -69,16 +69,16 @@ pub struct Args {
 
 /// A wrong command line; displays as the message.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Usage(String);
+pub struct UsageError(String);
 
-impl fmt::Display for Usage {
+impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
 /// The options that are not settings.
-const BASIC: [OptionName; 7] = [
+const PLAIN_OPTIONS: [OptionName; 7] = [
     OptionName { short: "-h", long: "--help" },
     OptionName { short: "-v", long: "--version" },
     OptionName { short: "-l", long: "--listen" },
@@ -167,35 +167,35 @@ pub fn passwords(arguments: &[OsString]) -> Vec<Range<usize>> {
 pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     superuser: Option<&OsStr>,
-) -> Result<Invocation, Usage> {
+) -> Result<CommandLine, UsageError> {
     let options = options();
     let arguments: Vec<String> =
         arguments.into_iter().map(|argument| latin1_decode(argument.as_bytes())).collect();
     let given = options.parse(&arguments).map_err(|fail| {
         let settings: Vec<String> = KNOBS.iter().map(|knob| format!("--{}", knob.key)).collect();
         let settings = settings.iter().map(|long| OptionName { short: "", long });
-        let known: Vec<OptionName> = BASIC.into_iter().chain(settings).collect();
-        Usage(describe(&fail, "socks5d", &arguments, &known))
+        let known: Vec<OptionName> = PLAIN_OPTIONS.into_iter().chain(settings).collect();
+        UsageError(describe(&fail, "socks5d", &arguments, &known))
     })?;
     if given.opt_present("help") {
-        let brief = "Usage: socks5d [options]\n\nA SOCKS5 proxy that is administered while it runs. \
+        let brief = "UsageError: socks5d [options]\n\nA SOCKS5 proxy that is administered while it runs. \
                      PROXY_CTRL_SUPERUSER=NAME:PASS\ncreates the administrator.\n\n\
                      SECONDS may have a unit: ms, s, m, h or d; so may BYTES: k, M, G or T (by 1024).";
-        return Ok(Invocation::Show(options.usage(brief)));
+        return Ok(CommandLine::Show(options.usage(brief)));
     }
     if given.opt_present("version") {
-        return Ok(Invocation::Show(format!("socks5d {}\n", env!("CARGO_PKG_VERSION"))));
+        return Ok(CommandLine::Show(format!("socks5d {}\n", env!("CARGO_PKG_VERSION"))));
     }
     // The accounts first: in `-u NAME PASS` the error to report is the missing colon.
     let args = serve(&given, superuser)?;
     if given.free.is_empty() {
-        Ok(Invocation::Serve(Box::new(args)))
+        Ok(CommandLine::Serve(Box::new(args)))
     } else {
-        Err(Usage(UNEXPECTED.to_owned()))
+        Err(UsageError(UNEXPECTED.to_owned()))
     }
 }
 
-fn serve(given: &Matches, superuser: Option<&OsStr>) -> Result<Args, Usage> {
+fn serve(given: &Matches, superuser: Option<&OsStr>) -> Result<Args, UsageError> {
     let superuser = superuser
         .map(|text| login(SUPERUSER_VARIABLE, without_line_end(text.as_bytes())))
         .transpose()?;
@@ -214,7 +214,7 @@ fn serve(given: &Matches, superuser: Option<&OsStr>) -> Result<Args, Usage> {
     // Two names of one setting: the table keeps the later value, whatever was meant.
     if given.opt_present("allow-local") && settings.local_for != LocalFor::All {
         let word = settings.local_for.word();
-        return Err(Usage(format!("--allow-local: means --local-for all, not {word}")));
+        return Err(UsageError(format!("--allow-local: means --local-for all, not {word}")));
     }
     Ok(Args {
         listen: address(given, "listen")?,
@@ -231,29 +231,29 @@ fn serve(given: &Matches, superuser: Option<&OsStr>) -> Result<Args, Usage> {
 }
 
 /// The accounts of `-u`, no name twice.
-fn accounts(given: &Matches) -> Result<Vec<Login>, Usage> {
+fn accounts(given: &Matches) -> Result<Vec<Login>, UsageError> {
     let mut users: Vec<Login> = Vec::new();
     for text in given.opt_strs("user") {
         let user = login("-u", &latin1_encode(&text))?;
         if users.iter().any(|other| other.name == user.name) {
-            return Err(Usage(format!("-u {}: given twice", Escaped(&user.name))));
+            return Err(UsageError(format!("-u {}: given twice", Escaped(&user.name))));
         }
         users.push(user);
     }
     Ok(users)
 }
 
-fn login(option: &str, text: &[u8]) -> Result<Login, Usage> {
+fn login(option: &str, text: &[u8]) -> Result<Login, UsageError> {
     let Some((name, password)) = split_account(text) else {
         // The text may be a password in the wrong place.
-        return Err(Usage(match text {
+        return Err(UsageError(match text {
             [] => format!("{option} \"\": NAME:PASS expected"),
             _ => {
                 format!("{option}: NAME:PASS expected, no colon (not shown: it may be a password)")
             }
         }));
     };
-    let wrong = |what: &str| Err(Usage(format!("{option} {}: {what}", Escaped(name))));
+    let wrong = |what: &str| Err(UsageError(format!("{option} {}: {what}", Escaped(name))));
     let has_controls = |text: &[u8]| text.iter().any(u8::is_ascii_control);
     match (name.len(), password.len()) {
         _ if has_controls(name) => wrong("the name holds a control character"),
@@ -266,7 +266,7 @@ fn login(option: &str, text: &[u8]) -> Result<Login, Usage> {
     }
 }
 
-fn address(given: &Matches, name: &str) -> Result<Option<IpAddr>, Usage> {
+fn address(given: &Matches, name: &str) -> Result<Option<IpAddr>, UsageError> {
     let Some(text) = given.opt_str(name) else { return Ok(None) };
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&text);
     match bare.parse() {
@@ -275,7 +275,7 @@ fn address(given: &Matches, name: &str) -> Result<Option<IpAddr>, Usage> {
     }
 }
 
-fn number<T>(given: &Matches, name: &str, range: RangeInclusive<T>) -> Result<Option<T>, Usage>
+fn number<T>(given: &Matches, name: &str, range: RangeInclusive<T>) -> Result<Option<T>, UsageError>
 where
     T: std::str::FromStr + PartialOrd + fmt::Display,
 {
@@ -287,10 +287,10 @@ where
     }
 }
 
-fn bad(name: &str, text: &str, expected: &dyn fmt::Display) -> Usage {
+fn bad(name: &str, text: &str, expected: &dyn fmt::Display) -> UsageError {
     let long = format!("--{name}");
-    let option = BASIC.iter().find(|option| option.long == long);
-    Usage(bad_value(option.map_or(long.as_str(), OptionName::shown), text, expected))
+    let option = PLAIN_OPTIONS.iter().find(|option| option.long == long);
+    UsageError(bad_value(option.map_or(long.as_str(), OptionName::shown), text, expected))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use common::stdio::{self, Inherited};
 use metp_protocol::Role;
 use metp_protocol::text::Ascii;
 use metp_protocol::timestamp::Timestamp;
-use socks5d::args::{self, Args, Invocation, SUPERUSER_VARIABLE};
+use socks5d::args::{self, Args, CommandLine, SUPERUSER_VARIABLE};
 use socks5d::process;
 use socks5d::reactor::signal;
 use socks5d::reactor::token::Service;
@@ -41,11 +41,11 @@ fn main() -> ExitCode {
     // Without /proc they stay readable; nothing else depends on it.
     let _ = common::process::erase_arguments(&args::passwords(&arguments));
     match args::parse(arguments, superuser.as_deref()) {
-        Ok(Invocation::Show(text)) => match stdio::stdout().write_all(text.as_bytes()) {
+        Ok(CommandLine::Show(text)) => match stdio::stdout().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         },
-        Ok(Invocation::Serve(args)) => match serve(*args) {
+        Ok(CommandLine::Serve(args)) => match serve(*args) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => eprint_line(&error, ExitCode::FAILURE),
         },

@@ -9,8 +9,8 @@ use crate::state::settings::{LocalFor, Settings};
 fn args_with(superuser: Option<&str>, line: &[&str]) -> Result<Args, String> {
     let line = line.iter().map(OsString::from);
     match parse(line, superuser.map(OsStr::new)) {
-        Ok(Invocation::Serve(args)) => Ok(*args),
-        Ok(Invocation::Show(text)) => Err(text),
+        Ok(CommandLine::Serve(args)) => Ok(*args),
+        Ok(CommandLine::Show(text)) => Err(text),
         Err(usage) => Err(usage.to_string()),
     }
 }
@@ -185,7 +185,7 @@ fn users() {
     assert_eq!(args.users[1].password, "\u{e9}".as_bytes());
 
     let bytes = OsString::from_vec(b"\xff\x80:\xfe".to_vec());
-    let Ok(Invocation::Serve(args)) = parse(["-u".into(), bytes], None) else {
+    let Ok(CommandLine::Serve(args)) = parse(["-u".into(), bytes], None) else {
         panic!("not every name is UTF-8");
     };
     assert_eq!(args.users, [Login { name: b"\xff\x80".into(), password: b"\xfe".into() }]);
@@ -226,7 +226,9 @@ fn the_superuser_wins_over_a_user_of_the_same_name() {
 
 #[test]
 fn help_and_version_win_over_bad_values() {
-    assert!(args(&["-p", "x", "-h"]).expect_err("shows").starts_with("Usage: socks5d [options]"));
+    assert!(
+        args(&["-p", "x", "-h"]).expect_err("shows").starts_with("UsageError: socks5d [options]")
+    );
     assert!(args(&["-v"]).expect_err("shows").starts_with("socks5d 0."));
 }
 

@@ -13,7 +13,7 @@ use metp_protocol::text::Escaped;
 use metp_protocol::{Cause, Command, Missing, Response, Role, Topics, field};
 
 /// What a command is answered with.
-pub struct Answer {
+pub struct CommandOutcome {
     /// The status line.
     pub response: Response,
     /// What follows.
@@ -32,25 +32,25 @@ pub enum Effect {
     Unsubscribe,
 }
 
-impl From<Response> for Answer {
+impl From<Response> for CommandOutcome {
     fn from(response: Response) -> Self {
-        Answer { response, effect: Effect::Nothing }
+        CommandOutcome { response, effect: Effect::Nothing }
     }
 }
 
-impl From<Effect> for Answer {
+impl From<Effect> for CommandOutcome {
     fn from(effect: Effect) -> Self {
-        Answer { response: Response::Done, effect }
+        CommandOutcome { response: Response::Done, effect }
     }
 }
 
-impl From<Listing> for Answer {
+impl From<Listing> for CommandOutcome {
     fn from(body: Listing) -> Self {
         Effect::Body(body).into()
     }
 }
 
-impl From<String> for Answer {
+impl From<String> for CommandOutcome {
     fn from(text: String) -> Self {
         Listing::Text(Some(text)).into()
     }
@@ -67,7 +67,7 @@ pub struct CommandExecutor<'a> {
 
 impl CommandExecutor<'_> {
     /// Carries out a command that the actor's role allows.
-    pub fn execute(&mut self, command: Command) -> Answer {
+    pub fn execute(&mut self, command: Command) -> CommandOutcome {
         match command {
             Command::GetMetrics => report::metrics(self.shared).into(),
             Command::GetAllMetrics => {
@@ -133,7 +133,11 @@ impl CommandExecutor<'_> {
 
     /// Does something to the account of this name, unless it is the actor's own: so there is always an
     /// administrator left.
-    fn on_another(&mut self, name: &[u8], change: impl FnOnce(UserId, &mut Shared)) -> Answer {
+    fn on_another(
+        &mut self,
+        name: &[u8],
+        change: impl FnOnce(UserId, &mut Shared),
+    ) -> CommandOutcome {
         match self.shared.users.find(name) {
             None => refusal(Cause::NoUser),
             Some(id) if id == self.actor => refusal(Cause::Own),
@@ -158,7 +162,7 @@ impl CommandExecutor<'_> {
         }
     }
 
-    fn user_metrics(&self, name: Option<&[u8]>) -> Answer {
+    fn user_metrics(&self, name: Option<&[u8]>) -> CommandOutcome {
         let user = match name {
             None if self.is_admin() => return Listing::Usage(None).into(),
             None => Ok(self.actor),
@@ -172,7 +176,7 @@ impl CommandExecutor<'_> {
         }
     }
 
-    fn change_password(&mut self, name: &[u8], password: &[u8]) -> Answer {
+    fn change_password(&mut self, name: &[u8], password: &[u8]) -> CommandOutcome {
         match self.permitted(name) {
             Ok(user) => {
                 self.shared.users.set_password(user, password);
@@ -182,11 +186,11 @@ impl CommandExecutor<'_> {
         }
     }
 
-    fn connections(&self, of: Option<UserId>) -> Answer {
+    fn connections(&self, of: Option<UserId>) -> CommandOutcome {
         Listing::Connections(0, self.control.slots(), of).into()
     }
 
-    fn set(&mut self, key: &[u8], value: &[u8]) -> Answer {
+    fn set(&mut self, key: &[u8], value: &[u8]) -> CommandOutcome {
         let Some(knob) = Knob::find(key) else { return Response::NotFound(Missing::Key).into() };
         let value = std::str::from_utf8(value).unwrap_or_default();
         match knob.set(&mut self.shared.settings, value) {
@@ -199,7 +203,7 @@ impl CommandExecutor<'_> {
     }
 }
 
-fn refusal(cause: Cause) -> Answer {
+fn refusal(cause: Cause) -> CommandOutcome {
     Response::BadRequest(Some(cause)).into()
 }
 

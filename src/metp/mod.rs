@@ -33,7 +33,7 @@ use crate::state::control::Control;
 use crate::state::diagnostics::not_let_in;
 use crate::state::settings::Timeouts;
 use crate::state::users::{UserId, Users};
-use execute::{Answer, CommandExecutor, Effect};
+use execute::{CommandExecutor, CommandOutcome, Effect};
 use listing::{Listing, View};
 use metp_protocol::text::Escaped;
 use metp_protocol::{
@@ -441,7 +441,7 @@ impl<S: Stream> Session<S> {
     }
 
     /// Says the answer and does what it brings with it.
-    fn follow(&mut self, answer: Answer, cx: &mut Context<'_>) {
+    fn follow(&mut self, answer: CommandOutcome, cx: &mut Context<'_>) {
         let mut response = answer.response;
         match answer.effect {
             Effect::Nothing => {}

@@ -7,7 +7,7 @@ use super::UNSENT_LIMIT;
 use crate::proto::socks5::ReplyCode;
 use crate::reactor::buffer::Pool;
 use crate::state::Shared;
-use crate::state::control::{Control, ServerStatus};
+use crate::state::control::{Control, ServerInfo};
 use crate::state::events::SUBSCRIBERS;
 use crate::state::histogram::Histogram;
 use crate::state::knobs::Knob;
@@ -107,7 +107,7 @@ pub fn metrics(shared: &Shared) -> String {
 }
 
 /// `GET_METRICS ALL`
-pub fn all_metrics(shared: &Shared, status: &ServerStatus) -> String {
+pub fn all_metrics(shared: &Shared, status: &ServerInfo) -> String {
     let counted = &shared.metrics;
     let mut lines = Lines(metrics(shared));
     lines.figure("BYTES_UP", counted.up);

@@ -8,7 +8,7 @@
 use std::io::{self, Error, ErrorKind};
 
 /// Interruptions (EINTR) of one call after which its error is returned.
-pub const INTERRUPTIONS: u32 = 100;
+pub const MAX_INTERRUPTIONS: u32 = 100;
 
 /// Whether it is an error of the connection, such as a socket keeps until a call takes it (SO_ERROR): the
 /// peer has reset it, does not answer any more, or cannot be reached.
@@ -59,7 +59,7 @@ pub enum Transfer {
     Failed(io::Error),
 }
 
-/// Makes a call and repeats it while it is interrupted, up to [`INTERRUPTIONS`] times.
+/// Makes a call and repeats it while it is interrupted, up to [`MAX_INTERRUPTIONS`] times.
 pub fn retry_eintr(mut call: impl FnMut() -> io::Result<usize>) -> Transfer {
     let mut interruptions = 0;
     loop {
@@ -67,7 +67,7 @@ pub fn retry_eintr(mut call: impl FnMut() -> io::Result<usize>) -> Transfer {
             Ok(0) => return Transfer::Ended,
             Ok(count) => return Transfer::Moved(count),
             Err(error)
-                if error.kind() == ErrorKind::Interrupted && interruptions < INTERRUPTIONS =>
+                if error.kind() == ErrorKind::Interrupted && interruptions < MAX_INTERRUPTIONS =>
             {
                 interruptions += 1;
             }

@@ -36,11 +36,11 @@ pub struct Budget {
 }
 
 /// From this buffer size on lanes may stream; with a smaller one the administrator wants small pieces.
-const STREAMING_FROM: usize = 64 * 1024;
+const STREAMING_BUFFER_BYTES: usize = 64 * 1024;
 /// Full reads in a row after which a lane streams.
 const FULL_READS: u8 = 2;
 /// A piece smaller than this, in bytes, ends streaming.
-const SMALL_PIECE: usize = 16 * 1024;
+const SMALL_PIECE_BYTES: usize = 16 * 1024;
 
 /// One direction of a tunnel. Where both hold bytes, those in the buffer are the older ones: they have been
 /// read out of the pipe.
@@ -212,7 +212,7 @@ impl Lane {
         let capacity = pool.size();
         let mut failure = None;
         if self.streaming()
-            && capacity >= STREAMING_FROM
+            && capacity >= STREAMING_BUFFER_BYTES
             && from.spliceable()
             && to.spliceable()
             && from.readable()
@@ -221,7 +221,7 @@ impl Lane {
             let transfer = from.fill_pipe(&mut pipe);
             self.pipe = Some(pipe);
             match &transfer {
-                Transfer::Moved(count) if *count < SMALL_PIECE => self.full_reads = 0,
+                Transfer::Moved(count) if *count < SMALL_PIECE_BYTES => self.full_reads = 0,
                 Transfer::Moved(_) => {}
                 Transfer::Failed(error) => {
                     pool.pipes.refused(error);

@@ -10,7 +10,7 @@ use super::buffer::{Buffer, Pool};
 use super::endpoint::{Endpoint, FlushError, Stream, Transfer};
 
 /// Bytes that one turn reads and discards.
-const BUDGET: usize = 64 * 1024;
+const DISCARD_BYTES_PER_TURN: usize = 64 * 1024;
 
 /// A connection that closes once its final output is sent and its peer has closed.
 pub struct LingeringClose {
@@ -42,7 +42,7 @@ impl LingeringClose {
         }
         // If shutdown(2) is refused, close(2) sends the FIN, once what has arrived is read.
         let finished = peer.finish().is_ok();
-        match peer.discard(BUDGET) {
+        match peer.discard(DISCARD_BYTES_PER_TURN) {
             Transfer::Moved(_) => Flow::Again,
             Transfer::Blocked if !finished => Flow::Close,
             Transfer::Blocked => Flow::Wait,

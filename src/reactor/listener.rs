@@ -2,7 +2,7 @@
 //!
 //! It is edge-triggered like every descriptor: there is no second edge for a backlog that was left, so
 //! the flag stays up until accept has returned `WouldBlock`. When descriptors or memory run out it pauses
-//! until a session ends or [`PAUSE`] has passed, instead of spinning or ending the process.
+//! until a session ends or [`ACCEPT_PAUSE`] has passed, instead of spinning or ending the process.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,20 +14,20 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::liveness::Liveness;
 
 /// How long a listener waits after it ran out of something, unless a session ends earlier.
-pub const PAUSE: Duration = Duration::from_secs(1);
+pub const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Connections that the kernel holds until they are accepted.
-const BACKLOG: i32 = 4096;
+const ACCEPT_BACKLOG: i32 = 4096;
 
 /// After a shortage has been reported, and the backlog served, another one is reported this much later at
 /// the earliest.
-const EPISODE: Duration = Duration::from_secs(10);
+const EPISODE_GAP: Duration = Duration::from_secs(10);
 
 /// Connections that one call of [`Listener::accept`] skips because they were lost before they were accepted.
-const LOST_AT_ONCE: u32 = 16;
+const MAX_LOST_PER_ACCEPT: u32 = 16;
 /// Lost connections in a row after which the listener pauses: an error that never ends is not one of single
 /// connections, whatever its number is.
-const LOST_IN_A_ROW: u32 = 256;
+const MAX_LOST_IN_A_ROW: u32 = 256;
 
 /// A listening socket.
 pub struct Listener {
@@ -150,9 +150,9 @@ impl Listener {
         }
     }
 
-    /// Stops accepting for [`PAUSE`]. Returns whether this begins an episode of shortage, which the caller logs.
+    /// Stops accepting for [`ACCEPT_PAUSE`]. Returns whether this begins an episode of shortage, which the caller logs.
     fn pause(&mut self, now: Instant) -> bool {
-        self.paused_until = Some(now + PAUSE);
+        self.paused_until = Some(now + ACCEPT_PAUSE);
         self.reported.replace(now).is_none()
     }
 
@@ -164,7 +164,7 @@ impl Listener {
         if let Some((stream, peer)) = self.held.take() {
             return Accepted::Connection(stream, peer);
         }
-        for _ in 0..LOST_AT_ONCE {
+        for _ in 0..MAX_LOST_PER_ACCEPT {
             let accepted = self.socket.accept();
             match self.judge(accepted, now) {
                 Some(accepted) => return accepted,
@@ -191,10 +191,10 @@ impl Listener {
         if error.kind() == ErrorKind::WouldBlock {
             self.ready = false;
             self.lost = 0;
-            self.reported = self.reported.filter(|last| now < *last + EPISODE);
+            self.reported = self.reported.filter(|last| now < *last + EPISODE_GAP);
             return Some(Accepted::Nothing);
         }
-        if concerns_one_connection(&error) && self.lost < LOST_IN_A_ROW {
+        if concerns_one_connection(&error) && self.lost < MAX_LOST_IN_A_ROW {
             return None;
         }
         self.lost = 0;
@@ -235,7 +235,7 @@ fn open(address: SocketAddr, liveness: Liveness) -> io::Result<Socket> {
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(ACCEPT_BACKLOG)?;
     Ok(socket)
 }
 
@@ -287,14 +287,14 @@ mod tests {
         assert!(!listener.ready());
         listener.resume(now);
         assert!(!listener.ready());
-        listener.resume(now + PAUSE);
+        listener.resume(now + ACCEPT_PAUSE);
         assert!(listener.ready());
-        assert!(matches!(listener.accept(now + PAUSE), Accepted::Nothing));
-        assert!(!listener.pause(now + PAUSE), "the same episode");
+        assert!(matches!(listener.accept(now + ACCEPT_PAUSE), Accepted::Nothing));
+        assert!(!listener.pause(now + ACCEPT_PAUSE), "the same episode");
         listener.resume_now();
         listener.on_event();
-        assert!(matches!(listener.accept(now + EPISODE * 2), Accepted::Nothing));
-        assert!(listener.pause(now + EPISODE * 2), "another episode");
+        assert!(matches!(listener.accept(now + EPISODE_GAP * 2), Accepted::Nothing));
+        assert!(listener.pause(now + EPISODE_GAP * 2), "another episode");
     }
 
     /// A firewall, a security module or a broken driver may refuse every single connection.
@@ -305,17 +305,17 @@ mod tests {
         let now = Instant::now();
         for code in [libc::ECONNABORTED, libc::EPROTO, libc::EPERM, libc::EINTR] {
             let error = || Err(io::Error::from_raw_os_error(code));
-            for lost in 0..LOST_IN_A_ROW {
+            for lost in 0..MAX_LOST_IN_A_ROW {
                 assert!(listener.judge(error(), now).is_none(), "{code}: {lost}");
                 listener.lost += 1;
             }
             assert!(matches!(listener.judge(error(), now), Some(Accepted::Exhausted(_))), "{code}");
-            assert!(!listener.ready() && listener.resumes() == Some(now + PAUSE));
+            assert!(!listener.ready() && listener.resumes() == Some(now + ACCEPT_PAUSE));
             listener.resume_now();
             assert!(listener.judge(error(), now).is_none(), "counted anew");
         }
         // A connection that is accepted in between shows that not all of them are lost.
-        listener.lost = LOST_IN_A_ROW;
+        listener.lost = MAX_LOST_IN_A_ROW;
         let would_block = Err(ErrorKind::WouldBlock.into());
         assert!(matches!(listener.judge(would_block, now), Some(Accepted::Nothing)));
         assert_eq!(listener.lost, 0);

@@ -19,15 +19,15 @@ use std::time::{Duration, Instant};
 use super::errno;
 
 /// The capacity that is requested for a pipe, in bytes (F_SETPIPE_SZ).
-const CAPACITY: usize = 256 * 1024;
+const PIPE_BYTES: usize = 256 * 1024;
 /// A pipe that holds less is not worth its calls: the system has no more memory for pipes to give.
-const SMALLEST: u32 = 64 * 1024;
+const MIN_PIPE_BYTES: u32 = 64 * 1024;
 /// A pipe that has been idle for this long is closed.
-const IDLE: Duration = Duration::from_secs(5);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Where memory or descriptors were short, the next attempt comes after this time.
-const RETRY: Duration = Duration::from_secs(10);
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// Pipes that are open at once, at most: 32 MiB of kernel memory.
-const PIPES: usize = 128;
+const MAX_PIPES: usize = 128;
 
 /// A pipe, and how many bytes are in it.
 pub struct Pipe {
@@ -59,7 +59,7 @@ impl Pipe {
         // SAFETY: this command takes a number and gives one. It fails when the user has no more pipe memory
         // (pipe-user-pages-soft); then the pipe has the size that it has.
         let size = unsafe {
-            libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, CAPACITY as libc::c_int);
+            libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, PIPE_BYTES as libc::c_int);
             libc::fcntl(writer.as_raw_fd(), libc::F_GETPIPE_SZ)
         };
         let capacity = u32::try_from(size).map_err(|_| io::Error::last_os_error())?;
@@ -154,7 +154,7 @@ impl Permit {
 
     /// What is known after this error.
     fn after(error: &io::Error, now: Option<Instant>) -> Self {
-        match now.and_then(|now| now.checked_add(RETRY)) {
+        match now.and_then(|now| now.checked_add(RETRY_INTERVAL)) {
             Some(then) if !errno::is_for_good(error) => Permit::From(then),
             _ => Permit::Refused,
         }
@@ -166,15 +166,19 @@ impl Pipes {
     /// too long are closed.
     pub fn sweep(&mut self, now: Instant, allowed: usize) {
         self.now = Some(now);
-        self.allowed = allowed.min(PIPES);
-        while self.free.front().is_some_and(|(since, _)| *since + IDLE <= now || self.crowded()) {
+        self.allowed = allowed.min(MAX_PIPES);
+        while self
+            .free
+            .front()
+            .is_some_and(|(since, _)| *since + IDLE_TIMEOUT <= now || self.crowded())
+        {
             self.free.pop_front();
         }
     }
 
     /// When the next idle pipe is to be closed.
     pub fn next_sweep(&self) -> Option<Instant> {
-        self.free.front().and_then(|(since, _)| since.checked_add(IDLE))
+        self.free.front().and_then(|(since, _)| since.checked_add(IDLE_TIMEOUT))
     }
 
     /// Pipes that are open. Each has two descriptors.
@@ -194,7 +198,7 @@ impl Pipes {
             return None;
         }
         match Pipe::open(&self.open) {
-            Ok(pipe) if pipe.capacity >= SMALLEST => Some(Box::new(pipe)),
+            Ok(pipe) if pipe.capacity >= MIN_PIPE_BYTES => Some(Box::new(pipe)),
             Ok(_) => {
                 self.opening = Permit::after(&io::ErrorKind::OutOfMemory.into(), self.now);
                 None
@@ -215,7 +219,9 @@ impl Pipes {
         self.splicing = Permit::after(error, self.now);
         match self.splicing {
             Permit::Refused => log::info!("splice refused, bulk transfers are copied: {error}"),
-            _ => log::debug!("splice failed, bulk transfers are copied for {RETRY:?}: {error}"),
+            _ => log::debug!(
+                "splice failed, bulk transfers are copied for {RETRY_INTERVAL:?}: {error}"
+            ),
         }
     }
 
@@ -320,13 +326,13 @@ mod tests {
         assert!(pipes.lend().is_none());
         pipes.give_back(first);
         pipes.give_back(second);
-        assert_eq!((pipes.open(), pipes.next_sweep()), (2, Some(now + IDLE)));
-        pipes.sweep(now + IDLE / 2, 2);
+        assert_eq!((pipes.open(), pipes.next_sweep()), (2, Some(now + IDLE_TIMEOUT)));
+        pipes.sweep(now + IDLE_TIMEOUT / 2, 2);
         let again = pipes.lend().expect("one is free");
         pipes.give_back(again);
-        pipes.sweep(now + IDLE, 2);
+        pipes.sweep(now + IDLE_TIMEOUT, 2);
         assert_eq!(pipes.open(), 1, "the one that was used again stays");
-        pipes.sweep(now + IDLE, 0);
+        pipes.sweep(now + IDLE_TIMEOUT, 0);
         assert_eq!(pipes.open(), 0, "descriptors are short");
     }
 
@@ -367,9 +373,9 @@ mod tests {
             pipes.give_back(pipe);
             pipes.refused(&of(code));
             assert!(pipes.lend().is_none(), "{code}: at once");
-            pipes.sweep(now + RETRY / 2, 2);
+            pipes.sweep(now + RETRY_INTERVAL / 2, 2);
             assert!(pipes.lend().is_none(), "{code}: soon");
-            pipes.sweep(now + RETRY, 2);
+            pipes.sweep(now + RETRY_INTERVAL, 2);
             assert_eq!(pipes.lend().is_some(), later, "{code}: later");
         }
     }
@@ -396,7 +402,7 @@ mod tests {
             assert!(pipes.lend().is_none(), "{code}: the kernel would say yes, but is not asked");
             pipes.give_back(first);
             let first = pipes.lend().expect("the one that is open is as good as before");
-            pipes.sweep(now + RETRY, 2);
+            pipes.sweep(now + RETRY_INTERVAL, 2);
             assert_eq!(pipes.lend().is_some(), later, "{code}");
             drop(first);
         }

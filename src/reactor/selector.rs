@@ -12,7 +12,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll};
 
 use super::endpoint::Dial;
-use super::errno::INTERRUPTIONS;
+use super::errno::MAX_INTERRUPTIONS;
 use super::readiness::Readiness;
 use super::route::Routes;
 use super::slab::Key;
@@ -32,10 +32,10 @@ impl Dial<TcpStream> for Selector {
 }
 
 /// How many events one look takes at most.
-const EVENTS: usize = 1024;
+const MAX_EVENTS: usize = 1024;
 
 /// How often in a row a look may fail.
-const FAILURES: u32 = 16;
+const MAX_FAILURES: u32 = 16;
 
 /// The poll and the events of its last look.
 pub struct Selector {
@@ -50,7 +50,7 @@ impl Selector {
     pub fn new() -> io::Result<Self> {
         Ok(Selector {
             poll: Poll::new()?,
-            events: Events::with_capacity(EVENTS),
+            events: Events::with_capacity(MAX_EVENTS),
             routes: Routes::open(),
         })
     }
@@ -92,14 +92,14 @@ impl Selector {
     pub fn select(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let mut timeout = timeout;
         let mut failures = 0;
-        for _ in 0..INTERRUPTIONS {
+        for _ in 0..MAX_INTERRUPTIONS {
             match self.poll.poll(&mut self.events, timeout) {
                 // The process may have been stopped for long (SIGSTOP). What has come meanwhile is to be
                 // seen before anybody asks which deadlines have passed.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                     timeout = Some(Duration::ZERO);
                 }
-                Err(_) if failures < FAILURES => failures += 1,
+                Err(_) if failures < MAX_FAILURES => failures += 1,
                 result => return result,
             }
         }

@@ -68,7 +68,7 @@ pub enum Source {
 const _: () = assert!(usize::BITS >= 64, "a token has to hold a whole key");
 
 /// The bit of a token that says that it belongs to a session.
-const SESSION: u64 = 1 << 63;
+const SESSION_BIT: u64 = 1 << 63;
 /// The two bits of the side, or of the kind if it is no session.
 const SIDE_SHIFT: u32 = 61;
 
@@ -83,7 +83,7 @@ const SIDE_SHIFT: u32 = 61;
 impl From<Source> for Token {
     fn from(source: Source) -> Self {
         let bits = match source {
-            Source::Session(key, side) => SESSION | (side as u64) << SIDE_SHIFT | key.pack(),
+            Source::Session(key, side) => SESSION_BIT | (side as u64) << SIDE_SHIFT | key.pack(),
             Source::Listener(service) => service as u64,
             Source::Wake => 1 << SIDE_SHIFT,
             Source::Signal => 2 << SIDE_SHIFT,
@@ -95,7 +95,7 @@ impl From<Source> for Token {
 impl From<Token> for Source {
     fn from(token: Token) -> Self {
         let bits = token.0 as u64;
-        match (bits & SESSION != 0, bits >> SIDE_SHIFT & 3) {
+        match (bits & SESSION_BIT != 0, bits >> SIDE_SHIFT & 3) {
             (true, 0) => Source::Session(Key::unpack(bits), Side::Client),
             (true, 1) => Source::Session(Key::unpack(bits), Side::First),
             (true, 2) => Source::Session(Key::unpack(bits), Side::Second),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 pub const TICK: Duration = Duration::from_millis(32);
 
 /// Slots of the wheel; one revolution takes 131 s. A deadline further ahead is asked about once a revolution.
-const SLOTS: u64 = 4096;
+const WHEEL_SLOTS: u64 = 4096;
 
 /// The tick at which an alarm was promised. An owner that has armed an earlier alarm meanwhile
 /// recognises the older one by it.
@@ -24,7 +24,7 @@ pub struct Wheel<T> {
     next: u64,
     slots: Vec<Vec<(Tick, T)>>,
     /// One bit for each slot that holds an alarm, so that the next one is found without walking.
-    occupied: [u64; (SLOTS / 64) as usize],
+    occupied: [u64; (WHEEL_SLOTS / 64) as usize],
 }
 
 impl<T> Wheel<T> {
@@ -33,8 +33,8 @@ impl<T> Wheel<T> {
         Wheel {
             origin: now,
             next: 0,
-            slots: std::iter::repeat_with(Vec::new).take(SLOTS as usize).collect(),
-            occupied: [0; (SLOTS / 64) as usize],
+            slots: std::iter::repeat_with(Vec::new).take(WHEEL_SLOTS as usize).collect(),
+            occupied: [0; (WHEEL_SLOTS / 64) as usize],
         }
     }
 
@@ -51,9 +51,9 @@ impl<T> Wheel<T> {
 
     /// Adds an alarm for `item` at `deadline`, or one revolution ahead if that is earlier. Returns its tick.
     pub fn arm(&mut self, deadline: Instant, item: T) -> Tick {
-        let furthest = self.next.saturating_add(SLOTS - 1);
+        let furthest = self.next.saturating_add(WHEEL_SLOTS - 1);
         let tick = self.tick_of(deadline).clamp(self.next, furthest);
-        let slot = tick % SLOTS;
+        let slot = tick % WHEEL_SLOTS;
         if let Some(alarms) = self.slots.get_mut(slot as usize) {
             alarms.push((Tick(tick), item));
         }
@@ -63,16 +63,16 @@ impl<T> Wheel<T> {
 
     /// When the next alarm is due; `None` if there is none.
     pub fn next_alarm(&self) -> Option<Instant> {
-        let distance = (0..=SLOTS / 64).find_map(|words| {
+        let distance = (0..=WHEEL_SLOTS / 64).find_map(|words| {
             // Whole words of 64 slots from the current one on; the first is cut to what lies ahead.
-            let start = self.next % SLOTS;
-            let word = (start / 64 + words) % (SLOTS / 64);
+            let start = self.next % WHEEL_SLOTS;
+            let word = (start / 64 + words) % (WHEEL_SLOTS / 64);
             let mut bits = self.occupied.get(word as usize).copied().unwrap_or(0);
             if words == 0 {
                 bits &= u64::MAX << (start % 64);
             }
             let slot = word * 64 + u64::from(bits.trailing_zeros());
-            (bits != 0).then_some((slot + SLOTS - start) % SLOTS)
+            (bits != 0).then_some((slot + WHEEL_SLOTS - start) % WHEEL_SLOTS)
         })?;
         let nanos = TICK.as_nanos().checked_mul(u128::from(self.next + distance))?;
         self.origin.checked_add(Duration::from_nanos(u64::try_from(nanos).ok()?))
@@ -83,8 +83,8 @@ impl<T> Wheel<T> {
         let since = now.saturating_duration_since(self.origin).as_nanos() / TICK.as_nanos();
         let end = u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1);
         // After a long sleep one revolution visits every slot.
-        let first = self.next.max(end.saturating_sub(SLOTS));
-        for slot in (first..end).map(|tick| tick % SLOTS) {
+        let first = self.next.max(end.saturating_sub(WHEEL_SLOTS));
+        for slot in (first..end).map(|tick| tick % WHEEL_SLOTS) {
             if let Some(alarms) = self.slots.get_mut(slot as usize)
                 && !alarms.is_empty()
             {

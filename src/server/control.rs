@@ -10,7 +10,7 @@ use crate::reactor::process_usage;
 use crate::reactor::slab::{Key, Slab};
 use crate::socks::CloseReason;
 use crate::state::connection::{Connection, key_of};
-use crate::state::control::{Control, ProcessUsage, ServerStatus};
+use crate::state::control::{Control, ProcessUsage, ServerInfo};
 use crate::state::users::{UserId, Users};
 use crate::workers::log_writer::LogWriter;
 use crate::workers::resolver::Limits;
@@ -60,7 +60,7 @@ pub(super) struct ServerControl<'a> {
     pub(super) pending: &'a mut PendingActions,
     /// What open tunnels get when nothing else is said.
     pub(super) grace: Duration,
-    pub(super) status: ServerStatus,
+    pub(super) status: ServerInfo,
 }
 
 impl Control for ServerControl<'_> {
@@ -100,7 +100,7 @@ impl Control for ServerControl<'_> {
         self.pending.are_done()
     }
 
-    fn status(&self) -> ServerStatus {
+    fn status(&self) -> ServerInfo {
         self.status
     }
 
@@ -114,8 +114,8 @@ impl Control for ServerControl<'_> {
 
 impl Server {
     /// How the server is doing.
-    pub(super) fn status(&self, now: Instant) -> ServerStatus {
-        ServerStatus {
+    pub(super) fn status(&self, now: Instant) -> ServerInfo {
+        ServerInfo {
             uptime: now.saturating_duration_since(self.began),
             closing: match self.shutdown {
                 Shutdown::Running => None,

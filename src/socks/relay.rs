@@ -23,7 +23,7 @@ use crate::state::settings::Timeouts;
 use crate::state::{Direction, Transferred};
 
 /// What each lane may spend in one turn.
-const BUDGET: Budget = Budget { bytes: 256 * 1024, reads: 16 };
+const LANE_BUDGET: Budget = Budget { bytes: 256 * 1024, reads: 16 };
 
 /// An open tunnel. The client's endpoint stays with the session.
 pub struct Relay<S: Stream> {
@@ -251,7 +251,7 @@ impl<S: Stream> Relay<S> {
                 Direction::Down => (&mut self.down, &mut self.target, &mut *client),
             };
             let before = lane.phase();
-            let pumped = lane.pump(from, to, cx.pool, BUDGET, last);
+            let pumped = lane.pump(from, to, cx.pool, LANE_BUDGET, last);
             let shut = before != Phase::Shut && lane.phase() == Phase::Shut;
             self.count(direction, pumped.bytes, cx);
             if shut {

@@ -10,7 +10,7 @@ use crate::proto::socks5::{Reply, ReplyCode, Target};
 use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::Stream;
 use crate::reactor::slab::Key;
-use crate::state::access_log::{Outcome, Record};
+use crate::state::access_log::{FinishedRequest, Record};
 use crate::state::connection::id_of;
 use crate::state::users::SessionGuard;
 use crate::state::{Shared, Traffic};
@@ -74,7 +74,7 @@ impl ActiveRequest {
         now: Instant,
         shared: &mut Shared,
     ) {
-        shared.close(&Outcome {
+        shared.close(&FinishedRequest {
             id: id_of(key),
             time: SystemTime::now().into(),
             user: &self.name,

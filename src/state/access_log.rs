@@ -51,7 +51,7 @@ impl RecordId {
 }
 
 /// A request that is over, as the line on stdout shows it.
-pub struct Outcome<'a> {
+pub struct FinishedRequest<'a> {
     /// The connection that made it.
     pub id: ConnectionId,
     /// When it ended.
@@ -72,7 +72,7 @@ pub struct Outcome<'a> {
     pub reason: &'a str,
 }
 
-impl Outcome<'_> {
+impl FinishedRequest<'_> {
     /// What subscribers of `logs` are told.
     pub fn event(&self) -> String {
         format!("time={} {} reply={} {}", self.time, self.who(), self.status, self.result())
@@ -155,9 +155,18 @@ impl AccessLog {
     }
 
     /// A request is over: gathers its line. Fields are separated by tabs; nothing from outside can hold one.
-    pub fn close(&mut self, outcome: &Outcome<'_>) {
-        let Outcome { time, user, source, target, status, traffic, duration, reason, id: _ } =
-            outcome;
+    pub fn close(&mut self, outcome: &FinishedRequest<'_>) {
+        let FinishedRequest {
+            time,
+            user,
+            source,
+            target,
+            status,
+            traffic,
+            duration,
+            reason,
+            id: _,
+        } = outcome;
         let written = writeln!(
             self.lines,
             "{time}\t{}\tA\t{}\t{}\t{}\t{}\t{status}\t{}\t{}\t{}\t{reason}",
@@ -239,7 +248,7 @@ mod tests {
     fn a_line_for_each_request() {
         let mut log = AccessLog::new(1);
         let target = Target { host: Host::Name((*b"a\tb").into()), port: 443 };
-        log.close(&Outcome {
+        log.close(&FinishedRequest {
             id: ConnectionId { slot: 0, generation: 0 },
             time: Timestamp::from(UNIX_EPOCH),
             user: b"al ice",

@@ -29,7 +29,7 @@ pub trait Control {
     fn is_idle(&self) -> bool;
 
     /// How the server is doing, as far as it knows without asking the kernel.
-    fn status(&self) -> ServerStatus;
+    fn status(&self) -> ServerInfo;
 
     /// What the process uses: the kernel is asked.
     fn process_usage(&self) -> ProcessUsage;
@@ -46,7 +46,7 @@ pub struct ProcessUsage {
 
 /// How the server is doing.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ServerStatus {
+pub struct ServerInfo {
     /// Since the start.
     pub uptime: Duration,
     /// If it is closing down, how long open connections still have.

@@ -11,21 +11,21 @@ use super::network::Network;
 use crate::reactor::errno;
 use crate::reactor::token::Service;
 
-/// Failed logins of one source in one [`WINDOW`] that are logged one by one; the others are logged as a count.
-pub const LINES_EACH: u64 = 10;
+/// Failed logins of one source in one [`FAILURE_WINDOW`] that are logged one by one; the others are logged as a count.
+pub const LINES_PER_SOURCE: u64 = 10;
 
 /// The time over which failed logins of one source are counted, from the first of them on.
-pub const WINDOW: Duration = Duration::from_secs(1);
+pub const FAILURE_WINDOW: Duration = Duration::from_secs(1);
 
 /// Sources whose failed logins are counted at once; an IPv6 /64 is one. Failures of further sources are logged one
 /// by one: an attacker with that many addresses must not hide other sources from fail2ban.
-pub const SOURCES: usize = 1024;
+pub const MAX_FAILURE_SOURCES: usize = 1024;
 
 /// An episode is over when its cause has not been met for this long.
-const EPISODE: Duration = Duration::from_secs(10);
+const EPISODE_GAP: Duration = Duration::from_secs(10);
 
 /// Episodes of one kind that are known at once. With one more, the one met longest ago is forgotten.
-const EPISODES: usize = 128;
+const MAX_EPISODES: usize = 128;
 
 /// The state of the rate limits.
 #[derive(Default)]
@@ -83,7 +83,7 @@ impl Diagnostics {
     }
 }
 
-/// Causes that are logged when they begin, and not again until [`EPISODE`] has passed without them.
+/// Causes that are logged when they begin, and not again until [`EPISODE_GAP`] has passed without them.
 struct Episodes<K>(HashMap<K, Instant>);
 
 impl<K> Default for Episodes<K> {
@@ -95,16 +95,16 @@ impl<K> Default for Episodes<K> {
 impl<K: Copy + Eq + Hash> Episodes<K> {
     /// The cause is met at `now`. Returns whether that begins an episode.
     fn begins(&mut self, cause: K, now: Instant) -> bool {
-        let is_over = |met: Instant| now.saturating_duration_since(met) >= EPISODE;
+        let is_over = |met: Instant| now.saturating_duration_since(met) >= EPISODE_GAP;
         if let Some(met) = self.0.get_mut(&cause) {
             let begins = is_over(*met);
             *met = now;
             return begins;
         }
-        if self.0.len() >= EPISODES {
+        if self.0.len() >= MAX_EPISODES {
             self.0.retain(|_, met| !is_over(*met));
         }
-        if self.0.len() >= EPISODES
+        if self.0.len() >= MAX_EPISODES
             && let Some(oldest) =
                 self.0.iter().min_by_key(|(_, met)| **met).map(|(cause, _)| *cause)
         {
@@ -132,10 +132,10 @@ impl Failures {
         if let Some((count, latest)) = self.counts.get_mut(&network) {
             *latest = source;
             *count = count.saturating_add(1);
-            self.crowded += usize::from(*count == LINES_EACH + 1);
-            return *count <= LINES_EACH;
+            self.crowded += usize::from(*count == LINES_PER_SOURCE + 1);
+            return *count <= LINES_PER_SOURCE;
         }
-        if self.counts.len() < SOURCES {
+        if self.counts.len() < MAX_FAILURE_SOURCES {
             self.counts.insert(network, (1, source));
             self.windows.push_back((now, network));
         }
@@ -145,18 +145,18 @@ impl Failures {
     /// The end of the oldest window, if a count is to be logged.
     fn next(&self) -> Option<Instant> {
         let (began, _) = self.windows.front().filter(|_| self.crowded > 0)?;
-        began.checked_add(WINDOW)
+        began.checked_add(FAILURE_WINDOW)
     }
 
     fn take(&mut self, now: Option<Instant>) -> Option<(IpAddr, u64)> {
         loop {
             let (began, network) = *self.windows.front()?;
-            if now.is_some_and(|now| now.saturating_duration_since(began) < WINDOW) {
+            if now.is_some_and(|now| now.saturating_duration_since(began) < FAILURE_WINDOW) {
                 return None;
             }
             self.windows.pop_front();
             let Some((count, latest)) = self.counts.remove(&network) else { continue };
-            let untold = count.saturating_sub(LINES_EACH);
+            let untold = count.saturating_sub(LINES_PER_SOURCE);
             if untold > 0 {
                 self.crowded = self.crowded.saturating_sub(1);
                 return Some((latest, untold));
@@ -181,15 +181,15 @@ mod tests {
         let lines = (0..57).filter(|_| told.logs_failure(address(1), start)).count();
         assert_eq!(lines, 10);
         assert!(told.logs_failure(address(2), start + MS));
-        assert_eq!(told.next_count(), Some(start + WINDOW));
-        assert_eq!(told.counted(Some(start + WINDOW - MS)), None);
-        assert_eq!(told.counted(Some(start + WINDOW)), Some((address(1), 47)));
-        assert_eq!((told.counted(Some(start + WINDOW)), told.next_count()), (None, None));
+        assert_eq!(told.next_count(), Some(start + FAILURE_WINDOW));
+        assert_eq!(told.counted(Some(start + FAILURE_WINDOW - MS)), None);
+        assert_eq!(told.counted(Some(start + FAILURE_WINDOW)), Some((address(1), 47)));
+        assert_eq!((told.counted(Some(start + FAILURE_WINDOW)), told.next_count()), (None, None));
         // Another second, another ten.
-        let later = start + WINDOW * 2;
+        let later = start + FAILURE_WINDOW * 2;
         assert_eq!(told.counted(Some(later)), None);
         let lines = (0..11).filter(|_| told.logs_failure(address(1), later)).count();
-        assert_eq!((lines, told.next_count()), (10, Some(later + WINDOW)));
+        assert_eq!((lines, told.next_count()), (10, Some(later + FAILURE_WINDOW)));
         // At the end nothing is kept back.
         assert_eq!(told.counted(None), Some((address(1), 1)));
         assert_eq!(told.counted(None), None);
@@ -231,14 +231,14 @@ mod tests {
     #[test]
     fn sources_are_bounded_and_none_is_hidden_by_the_others() {
         let (mut told, start) = (Diagnostics::default(), Instant::now());
-        let many = u32::try_from(SOURCES).expect("few") * 2;
+        let many = u32::try_from(MAX_FAILURE_SOURCES).expect("few") * 2;
         assert!((0..many).all(|number| told.logs_failure(address(number), start)));
-        assert_eq!(told.failures.counts.len(), SOURCES);
-        assert_eq!(told.failures.windows.len(), SOURCES);
+        assert_eq!(told.failures.counts.len(), MAX_FAILURE_SOURCES);
+        assert_eq!(told.failures.windows.len(), MAX_FAILURE_SOURCES);
         assert_eq!(told.next_count(), None, "nobody has to be woken");
         assert!((0..100).all(|_| told.logs_failure(address(many), start)));
-        assert_eq!(told.counted(Some(start + WINDOW)), None);
-        assert!(told.logs_failure(address(many), start + WINDOW));
+        assert_eq!(told.counted(Some(start + FAILURE_WINDOW)), None);
+        assert!(told.logs_failure(address(many), start + FAILURE_WINDOW));
         assert_eq!(told.failures.counts.len(), 1);
     }
 
@@ -246,16 +246,16 @@ mod tests {
     fn an_episode_is_told_once() {
         let (mut episodes, start) = (Episodes::<u32>::default(), Instant::now());
         assert!(episodes.begins(1, start));
-        assert!(!episodes.begins(1, start + EPISODE - MS));
-        assert!(!episodes.begins(1, start + EPISODE));
-        assert!(episodes.begins(1, start + EPISODE * 2));
+        assert!(!episodes.begins(1, start + EPISODE_GAP - MS));
+        assert!(!episodes.begins(1, start + EPISODE_GAP));
+        assert!(episodes.begins(1, start + EPISODE_GAP * 2));
         for cause in 2..1000 {
-            let now = start + EPISODE * 2 + MS * cause;
+            let now = start + EPISODE_GAP * 2 + MS * cause;
             assert!(episodes.begins(cause, now), "no number of causes hides another");
             assert!(!episodes.begins(cause, now));
         }
-        assert_eq!(episodes.0.len(), EPISODES);
-        assert!(episodes.begins(2000, start + EPISODE * 4));
+        assert_eq!(episodes.0.len(), MAX_EPISODES);
+        assert!(episodes.begins(2000, start + EPISODE_GAP * 4));
         assert_eq!(episodes.0.len(), 1);
     }
 }

@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use access_log::{AccessLog, Outcome, RecordId};
+use access_log::{AccessLog, FinishedRequest, RecordId};
 use diagnostics::{Diagnostics, not_let_in};
 use events::Events;
 use metrics::Metrics;
@@ -144,7 +144,7 @@ impl Shared {
     }
 
     /// A request is over: it goes into the access log, and subscribers are told.
-    pub fn close(&mut self, outcome: &Outcome<'_>) {
+    pub fn close(&mut self, outcome: &FinishedRequest<'_>) {
         self.access_log.close(outcome);
         self.events.publish(Topic::Logs, || outcome.event());
         if outcome.status == ReplyCode::Succeeded {

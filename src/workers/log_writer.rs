@@ -28,7 +28,7 @@ const REPORT_BYTES: usize = 4096;
 pub const DIAGNOSTICS: &str = "diagnostics";
 
 /// The cause that is reported for lines that did not fit into the queue.
-const SLOW: &str = "its reader is slow";
+const SLOW_READER: &str = "its reader is slow";
 
 /// The writing end of one stream. Clones share its queue.
 #[derive(Clone)]
@@ -163,7 +163,7 @@ impl LogWriter {
         let limit = if REPORTING.get() { QUEUE_BYTES + REPORT_BYTES } else { QUEUE_BYTES };
         let room = limit.saturating_sub(state.queue.len());
         let (fitting, dropped) = whole_lines(lines, room);
-        state.drop_lines(count_lines(dropped), SLOW);
+        state.drop_lines(count_lines(dropped), SLOW_READER);
         if !fitting.is_empty() {
             state.queue.extend_from_slice(fitting);
             self.shared.changed.notify_all();
@@ -490,7 +490,7 @@ mod tests {
         let cause = |error| io::Error::from_raw_os_error(error).to_string();
         assert_eq!(
             dropped(&writer),
-            [(cause(libc::EPIPE), 2), (cause(libc::ENOSPC), 1), (SLOW.to_owned(), 1)]
+            [(cause(libc::EPIPE), 2), (cause(libc::ENOSPC), 1), (SLOW_READER.to_owned(), 1)]
         );
     }
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use dialogue::{Example, fits};
 use options::options;
-use socks5d::args::{self, Invocation};
+use socks5d::args::{self, CommandLine};
 use support::binary;
 use support::origin::Origin;
 use support::proxy::{Proxy, connect};
@@ -295,7 +295,7 @@ fn the_unit_of_systemd_starts_the_server() {
     let line = between(&unit, "\nExecStart=/usr/local/bin/socks5d ", "\n")[0];
     let arguments = line.split(' ').map(std::ffi::OsString::from);
     let parsed = args::parse(arguments, Some("admin:1234".as_ref())).expect("a good line");
-    let Invocation::Serve(args) = parsed else { panic!("it is to serve") };
+    let CommandLine::Serve(args) = parsed else { panic!("it is to serve") };
     let stop = between(&unit, "\nTimeoutStopSec=", "\n")[0].parse().expect("a number");
     // A server that closes down has 2 s more for its administrators, and 1 s for its logs.
     assert!(args.settings.grace + Duration::from_secs(3) < Duration::from_secs(stop));

@@ -272,7 +272,7 @@ fn the_program_lets_neighbours_in_and_nobody_to_its_own_ports() {
     let parsed = |options: &[&str]| {
         let options = options.iter().map(std::ffi::OsString::from);
         match socks5d::args::parse(options, None) {
-            Ok(socks5d::args::Invocation::Serve(args)) => args.settings.local_for,
+            Ok(socks5d::args::CommandLine::Serve(args)) => args.settings.local_for,
             _ => panic!("good options"),
         }
     };

@@ -3,7 +3,7 @@
 use super::super::listing::View;
 use super::*;
 use crate::state::connection::Connection;
-use crate::state::control::{ProcessUsage, ServerStatus};
+use crate::state::control::{ProcessUsage, ServerInfo};
 use crate::state::metrics::{Metrics, Stage};
 use crate::state::settings::Settings;
 use crate::state::users::Users;
@@ -67,8 +67,8 @@ impl Control for FakeServer {
         ProcessUsage { descriptors: 15, rss: 0 }
     }
 
-    fn status(&self) -> ServerStatus {
-        ServerStatus { uptime: Duration::from_secs(12), ..ServerStatus::default() }
+    fn status(&self) -> ServerInfo {
+        ServerInfo { uptime: Duration::from_secs(12), ..ServerInfo::default() }
     }
 }
 

@@ -14,7 +14,7 @@ use socks5d::reactor::buffer::Pool;
 use socks5d::state::Shared;
 use socks5d::state::access_log::Record;
 use socks5d::state::connection::Connection;
-use socks5d::state::control::{Control, ProcessUsage, ServerStatus};
+use socks5d::state::control::{Control, ProcessUsage, ServerInfo};
 use socks5d::state::metrics::Stage;
 use socks5d::state::settings::Settings;
 use socks5d::state::users::{UserId, Users};
@@ -294,7 +294,7 @@ impl Control for FakeServer {
         ProcessUsage::default()
     }
 
-    fn status(&self) -> ServerStatus {
-        ServerStatus { closing: self.closing.then_some(Duration::ZERO), ..ServerStatus::default() }
+    fn status(&self) -> ServerInfo {
+        ServerInfo { closing: self.closing.then_some(Duration::ZERO), ..ServerInfo::default() }
     }
 }
