@@ -14,6 +14,8 @@ CALLS   ?=
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 # What has property tests (tests/support/src/property.rs): test binaries, and modules of them.
 PROPERTIES := --test=project --test=program --test=metp -- documents:: log_injection:: session::
+# Most tests wait for something most of their time.
+THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); echo $$((n > 8 ? n : 8)))
 MINIMUM := $(shell sed -n 's/^rust-version = "\([0-9.]*\)"/\1/p' Cargo.toml)
 
 .DEFAULT_GOAL := all
@@ -26,9 +28,9 @@ all: rust ## build the release binaries: bin/socks5d and bin/client
 		cp $(TARGET)/release/$$name bin/.$$name.new && mv bin/.$$name.new bin/$$name || exit 1; \
 	done
 
-test: check ## check, then run all tests
+test: check ## check, then run all tests, THREADS of them (8, or one for each core) at a time
 	$(CARGO) build --locked --workspace --bins
-	unset PROPTEST_RNG_SEED; $(CARGO) test --locked --workspace
+	unset PROPTEST_RNG_SEED; $(CARGO) test --locked --workspace -- --test-threads=$(THREADS)
 
 # What starts no program, so that little has to be linked.
 quick: rust ## unit tests and the simulation alone, a matter of seconds after a change of one file
