@@ -10,7 +10,7 @@ use support::read_exactly;
 use support::socks::{CHOSEN, Client, HELLO, credentials};
 use support::strace::Injected;
 
-/// Connections beyond the limit wait in the kernel's queue, and are accepted as soon as a session ends.
+/// Clients beyond the limit wait in the accept queue, and get in as soon as a connection ends.
 #[test]
 fn at_the_limit_of_connections_others_wait() {
     let (proxy, echo) = (Proxy::with(&["--max-connections", "3"]), Origin::echo());
@@ -41,7 +41,7 @@ fn at_the_limit_of_connections_others_wait() {
         assert_eq!(read_exactly(&mut tunnel, 2), b"in");
         inside.insert(0, tunnel);
     }
-    // A full server looks again each second by itself; eight such looks would take longer.
+    // A full server looks at its accept queue each second by itself; eight such looks would take longer.
     assert!(start.elapsed() < Duration::from_secs(7), "{:?}", start.elapsed());
     let warnings = proxy.stderr.all();
     let warnings = warnings.iter().filter(|line| line.contains("limit of connections"));

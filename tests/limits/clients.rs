@@ -8,7 +8,7 @@ use support::socks::{HELLO, connect_request, credentials};
 use support::{PATIENCE, read_exactly};
 
 /// Clients that have said `said` and then nothing.
-pub fn crowd(server: SocketAddr, count: usize, said: &[u8]) -> Vec<TcpStream> {
+pub fn connect_many(server: SocketAddr, count: usize, said: &[u8]) -> Vec<TcpStream> {
     let knock = |_| {
         let mut stream = connect(server);
         // It may have been evicted already.

@@ -7,7 +7,7 @@ use support::proxy::{Proxy, connect_from};
 use support::socks::{CHOSEN, Client, HELLO};
 use support::{PATIENCE, eventually, read_exactly};
 
-use super::clients::{closed, crowd, echoes, whole_handshake};
+use super::clients::{closed, connect_many, echoes, whole_handshake};
 
 fn limit_lines(proxy: &Proxy) -> usize {
     let lines = proxy.stderr.all();
@@ -19,7 +19,7 @@ fn limit_lines(proxy: &Proxy) -> usize {
 fn no_more_connections_than_the_limit_are_ever_open() {
     let (proxy, echo) = (Proxy::with(&["--max-connections", "10"]), Origin::echo());
     let mut admin = proxy.admin();
-    let mut waiting = crowd(proxy.socks_address(), 200, &whole_handshake(echo.address));
+    let mut waiting = connect_many(proxy.socks_address(), 200, &whole_handshake(echo.address));
     let mut served = 0;
     while !waiting.is_empty() {
         assert!(admin.metrics()[1] <= 10);

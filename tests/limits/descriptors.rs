@@ -13,7 +13,7 @@ use support::proxy::{Builder, Proxy, connect, wait_for_exit};
 use support::socks::{Client, HELLO, connect_request, credentials};
 use support::{PATIENCE, SOON, binary, eventually, exchange, read_exactly};
 
-use super::clients::{crowd, echoes, tunnel_to, whole_handshake};
+use super::clients::{connect_many, echoes, tunnel_to, whole_handshake};
 
 fn admin_gets_in(proxy: &Proxy) -> Metp {
     let began = Instant::now();
@@ -98,12 +98,12 @@ fn too_few_descriptors_are_no_start() {
 
 /// 500 clients that want tunnels at a process with 64 descriptors.
 fn is_full_and_recovers(arguments: &[&str], said: impl Fn(SocketAddr) -> Vec<u8>) {
-    let Some(_descriptors) = Descriptors::keep(2000, "a crowd of 500 clients") else { return };
+    let Some(_descriptors) = Descriptors::keep(2000, "500 clients at a time") else { return };
     let proxy = Builder::default().limits("-n 64").args(arguments).start();
     let echo = Origin::echo();
     let mut kept: Vec<TcpStream> = (0..5).map(|_| proxy.tunnel(echo.address)).collect();
     let said = said(echo.address);
-    let crowd = crowd(proxy.socks_address(), 500, &said);
+    let clients = connect_many(proxy.socks_address(), 500, &said);
     let full = || proxy.descriptors() >= 30;
     eventually("it is full", full);
     // An administrator gets in although every connection there can be is there.
@@ -117,7 +117,7 @@ fn is_full_and_recovers(arguments: &[&str], said: impl Fn(SocketAddr) -> Vec<u8>
     let lines = proxy.stderr.all();
     let episodes = lines.iter().filter(|line| line.contains(" WARN ")).count();
     assert!(episodes <= 1, "one line an episode: {lines:#?}");
-    drop(crowd);
+    drop(clients);
     let began = Instant::now();
     echoes(&mut proxy.tunnel(echo.address));
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
@@ -145,7 +145,7 @@ fn hundreds_of_tunnels_find_a_limit_that_descriptors_do_not_allow() {
 #[test]
 fn a_descriptor_that_comes_free_is_used_within_a_second() {
     let (proxy, echo) = (Builder::default().limits("-n 64").start(), Origin::echo());
-    let mut all = crowd(proxy.socks_address(), 150, &whole_handshake(echo.address));
+    let mut all = connect_many(proxy.socks_address(), 150, &whole_handshake(echo.address));
     let began = Instant::now();
     while !all.is_empty() {
         // In order of arrival; each finds the place of one before it.
@@ -164,9 +164,9 @@ fn what_has_been_promised_is_there() {
         let builder = Builder::default().limits("-n 64").args(["--max-connections", "1000"]);
         let (proxy, echo) = (builder.start(), Origin::echo());
         let mut admins: Vec<Metp> = (0..sessions).map(|_| proxy.admin()).collect();
-        let mut all = crowd(proxy.socks_address(), 40, &whole_handshake(echo.address));
+        let mut all = connect_many(proxy.socks_address(), 40, &whole_handshake(echo.address));
         // More of METP meanwhile, which log in or do not.
-        let _strangers = crowd(proxy.metp_address(), 40, b"HELLO METP/1.0\n");
+        let _strangers = connect_many(proxy.metp_address(), 40, b"HELLO METP/1.0\n");
         while !all.is_empty() {
             let mut tunnel = all.remove(0);
             assert_eq!(read_exactly(&mut tunnel, 14)[..6], [5, 2, 1, 0, 5, 0], "{sessions}");
@@ -211,7 +211,7 @@ fn a_promise_is_kept_while_its_request_is_awaited() {
 fn strangers_at_metp_leave_descriptors_to_socks() {
     let builder = Builder::default().limits("-n 64").args(["--metp-login-timeout", "0"]);
     let (proxy, echo) = (builder.start(), Origin::echo());
-    let _strangers = crowd(proxy.metp_address(), 100, b"");
+    let _strangers = connect_many(proxy.metp_address(), 100, b"");
     for _ in 0..10 {
         let began = Instant::now();
         echoes(&mut proxy.tunnel(echo.address));
@@ -241,14 +241,14 @@ fn survives_exhaustion(proxy: &mut Proxy, echo: SocketAddr) {
         client.write_all(&all_at_once).expect("room in the backlog");
         client
     };
-    let crowd: Vec<TcpStream> = (0..200).map(|_| knock()).collect();
+    let clients: Vec<TcpStream> = (0..200).map(|_| knock()).collect();
     proxy
         .stderr
         .wait_for(|line| line.contains("limit of connections") || line.contains("os error 24"));
     proxy.wait_until_at_rest();
     assert!(proxy.running());
     assert!(proxy.stderr.all().len() < 20, "{:#?}", proxy.stderr.all());
-    drop(crowd);
+    drop(clients);
     let mut tunnel = proxy.tunnel(echo);
     tunnel.write_all(b"alive").expect("taken");
     assert_eq!(read_exactly(&mut tunnel, 5), b"alive");

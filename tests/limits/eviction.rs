@@ -1,4 +1,4 @@
-//! Eviction: neither crowds that say nothing, or too little, nor attackers with few addresses keep out clients that
+//! Eviction: neither floods that say nothing, or too little, nor attackers with few addresses keep out clients that
 //! have something to say, slow ones, or administrators.
 
 use std::io::{Read, Write};
@@ -15,7 +15,7 @@ use support::proxy::{Builder, Proxy, connect, connect_from};
 use support::socks::{CHOSEN, Client, HELLO, credentials};
 use support::{PATIENCE, SOON, eventually, exchange, note, read_exactly};
 
-use super::clients::{closed, crowd, echoes, whole_handshake};
+use super::clients::{closed, connect_many, echoes, whole_handshake};
 
 /// Half of this may be unproven, and attackers have fewer addresses than a quarter of that.
 const LIMIT: &str = "128";
@@ -154,13 +154,13 @@ fn the_account_with_most_sessions_makes_room() {
 
 /// With no deadline to help: half-open clients are evicted, with many places and with few.
 fn half_open_clients_keep_nobody_out(said: &[u8], limit: usize) {
-    let Some(_descriptors) = Descriptors::keep(12_000, "a crowd of 5000 clients") else { return };
+    let Some(_descriptors) = Descriptors::keep(12_000, "5000 clients at a time") else { return };
     let limit_text = limit.to_string();
     let options = ["--handshake-timeout", "0", "--max-connections", &limit_text];
     let (proxy, echo) = (Proxy::with(&options), Origin::echo());
     let mut before = proxy.tunnel(echo.address);
     let mut admin = proxy.admin();
-    let half_open = crowd(proxy.socks_address(), 5000, said);
+    let half_open = connect_many(proxy.socks_address(), 5000, said);
     for _ in 0..3 {
         let began = Instant::now();
         echoes(&mut proxy.tunnel(echo.address));
@@ -185,21 +185,21 @@ fn thousands_of_clients_that_have_said_one_byte_keep_nobody_out() {
     half_open_clients_keep_nobody_out(b"\x05", 448);
 }
 
-/// Handshakes take at most half of all places; beyond that the oldest is evicted.
+/// Handshakes take at most half of the connections; beyond that the oldest is evicted.
 #[test]
-fn unfinished_handshakes_have_half_of_the_places() {
+fn unfinished_handshakes_have_half_of_the_connections() {
     let options = ["--max-connections", "20", "--handshake-timeout", "0"];
     let (proxy, echo) = (Proxy::with(&options), Origin::echo());
-    let mut first = crowd(proxy.socks_address(), 10, b"");
+    let mut first = connect_many(proxy.socks_address(), 10, b"");
     let mut admin = proxy.admin();
     eventually("ten are in", || admin.metrics()[1] == 10);
-    let mut second = crowd(proxy.socks_address(), 4, b"");
+    let mut second = connect_many(proxy.socks_address(), 4, b"");
     eventually("the oldest are evicted", || first[..4].iter_mut().all(closed));
     assert!(!first[4..].iter_mut().any(closed) && !second.iter_mut().any(closed));
     assert_eq!(admin.metrics()[..2], [14, 10]);
     // Those that have proved themselves take the other half, and are never evicted.
     let mut tunnels: Vec<TcpStream> = (0..10).map(|_| proxy.tunnel(echo.address)).collect();
-    let _third = crowd(proxy.socks_address(), 30, b"");
+    let _third = connect_many(proxy.socks_address(), 30, b"");
     eventually("all have come in", || admin.metrics()[0] == 54);
     assert!(admin.metrics()[1] <= 20);
     tunnels.iter_mut().for_each(echoes);
@@ -208,7 +208,7 @@ fn unfinished_handshakes_have_half_of_the_places() {
 /// Clients that do all they can to get on do not throw one another out, even if they come all at once and
 /// only one or two fit in.
 #[test]
-fn a_burst_of_handshakes_displaces_none_of_them() {
+fn a_burst_of_handshakes_evicts_none_of_them() {
     const CLIENTS: usize = 150;
     for limit in ["1", "4"] {
         let (proxy, echo) = (Proxy::with(&["--max-connections", limit]), Origin::echo());
@@ -245,9 +245,9 @@ fn first_words_may_be_on_their_way() {
     for _ in 0..100 {
         let before = admin.metrics()[0];
         let began = Instant::now();
-        let mut clients = crowd(proxy.socks_address(), 2, b"");
+        let mut clients = connect_many(proxy.socks_address(), 2, b"");
         eventually("they are in", || admin.metrics()[0] == before + 2);
-        clients.extend(crowd(proxy.socks_address(), 3, &whole_handshake(echo.address)));
+        clients.extend(connect_many(proxy.socks_address(), 3, &whole_handshake(echo.address)));
         for mut client in &clients[..2] {
             // It may have been evicted already.
             let _ = client.write_all(&whole_handshake(echo.address));
@@ -277,7 +277,7 @@ fn metp_sessions_without_a_login_evict_one_another() {
     let proxy = Proxy::with(&["--metp-login-timeout", "0"]);
     let mut early = proxy.admin();
     let before = proxy.descriptors();
-    let mut strangers = crowd(proxy.metp_address(), 64, b"");
+    let mut strangers = connect_many(proxy.metp_address(), 64, b"");
     eventually("all are in", || proxy.descriptors() == before + 64);
     assert!(!strangers.iter_mut().any(closed));
     // The newest of all, which logs in, evicts the oldest.
@@ -285,7 +285,7 @@ fn metp_sessions_without_a_login_evict_one_another() {
     eventually("the oldest is evicted", || closed(&mut strangers[0]));
     assert!(!strangers[1..].iter_mut().any(closed));
     // Now that it is logged in, there is room for one, and no more.
-    let _two = crowd(proxy.metp_address(), 2, b"");
+    let _two = connect_many(proxy.metp_address(), 2, b"");
     eventually("the next is evicted", || closed(&mut strangers[1]));
     assert!(!strangers[2..].iter_mut().any(closed));
     early.metrics();
@@ -297,7 +297,7 @@ fn metp_sessions_without_a_login_evict_one_another() {
 fn strangers_do_not_keep_an_administrator_out() {
     for said in ["", "H", "HELLO METP/1.0\n"] {
         let proxy = Proxy::with(&["--metp-login-timeout", "0"]);
-        let _strangers = crowd(proxy.metp_address(), 500, said.as_bytes());
+        let _strangers = connect_many(proxy.metp_address(), 500, said.as_bytes());
         let began = Instant::now();
         let mut admin = connect(proxy.metp_address());
         admin.write_all(b"HELLO METP/1.0\nAUTH admin 1234\n").expect("taken");

@@ -96,7 +96,7 @@ fn changes_are_remembered_at_every_level() {
 }
 
 /// §8: whoever has said QUIT and does not leave, or is no administrator any more, keeps nobody out; also if
-/// somebody has had to wait at the door before.
+/// a client has had to wait in the accept queue before.
 #[test]
 fn sessions_that_are_over_or_of_lesser_accounts_make_room() {
     const SESSIONS: usize = 4;

@@ -145,7 +145,7 @@ fn the_longest_messages_fit() {
     assert!(read_to_end(&mut client.stream) == payload);
 }
 
-/// Another protocol is shown the door at its first byte: EOF, no answer, no reset.
+/// A connection of another protocol is closed at its first byte: EOF, no answer, no reset.
 #[test]
 fn a_first_byte_other_than_05_closes_cleanly() {
     let proxy = proxy();
