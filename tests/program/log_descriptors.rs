@@ -3,10 +3,9 @@
 //! and no write ends the process.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
+use std::io::{BufRead, BufReader, PipeReader, Read, Write};
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
@@ -14,6 +13,7 @@ use std::thread::{self, JoinHandle};
 use support::origin::{Origin, closed_port};
 use support::proxy::{connect, connect_from, send_signal, wait_for_exit};
 use support::socks::{Client, DENIED, HELLO, connect_request, credentials, name_request};
+use support::system::{is_non_blocking, limit_file_size, make_non_blocking};
 use support::usage::wait_until_at_rest;
 use support::{PATIENCE, binary, eventually, read_exactly};
 use tempfile::TempDir;
@@ -88,16 +88,7 @@ fn command() -> Command {
 /// The program, whose files may have [`LIMIT`] bytes (RLIMIT_FSIZE).
 fn limited_command() -> Command {
     let mut command = command();
-    let limit = || {
-        let limit = libc::rlimit { rlim_cur: LIMIT, rlim_max: LIMIT };
-        // SAFETY: `limit` is a valid rlimit that the call only reads.
-        match unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) } {
-            0 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
-        }
-    };
-    // SAFETY: between fork and exec it makes one call, which is async-signal-safe.
-    unsafe { command.pre_exec(limit) };
+    limit_file_size(&mut command, LIMIT);
     command
 }
 
@@ -243,19 +234,6 @@ fn both_streams_in_one_file_keep_their_lines_whole() {
     let torn = |line: &&str| !is_request(line) && !is_diagnostic(line);
     let torn: Vec<&str> = all.lines().filter(torn).collect();
     assert_eq!(torn, [""; 0], "{all}");
-}
-
-/// Makes the file that a pipe's end belongs to non-blocking, for all who have it.
-fn make_non_blocking(end: &PipeWriter) {
-    // SAFETY: fcntl takes numbers here; the descriptor is open.
-    let set = unsafe { libc::fcntl(end.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
-    assert_eq!(set, 0);
-}
-
-fn is_non_blocking(end: &PipeWriter) -> bool {
-    // SAFETY: as above.
-    let flags = unsafe { libc::fcntl(end.as_raw_fd(), libc::F_GETFL) };
-    flags & libc::O_NONBLOCK != 0
 }
 
 fn gather(mut from: PipeReader) -> JoinHandle<String> {

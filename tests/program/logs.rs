@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use support::origin::{Origin, closed_port};
-use support::proxy::{Proxy, connect, connect_from, wait_for_exit};
+use support::proxy::{Proxy, connect, connect_from, send_signal, wait_for_exit};
 use support::socks::{Client, HELLO, connect_request, credentials, half_close, name_request};
 use support::{PATIENCE, SOON, binary, eventually, read_exactly, read_to_end};
 
@@ -69,7 +69,7 @@ impl Unread {
     /// Ends it with SIGTERM; says how long that took.
     fn stop(&mut self) -> Duration {
         let start = Instant::now();
-        signal(&self.child, libc::SIGTERM);
+        send_signal(&self.child, libc::SIGTERM);
         assert_eq!(wait_for_exit(&mut self.child, PATIENCE).code(), Some(0));
         start.elapsed()
     }
@@ -81,12 +81,6 @@ impl Drop for Unread {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn signal(child: &Child, signal: i32) {
-    let pid = i32::try_from(child.id()).expect("pids are small");
-    // SAFETY: kill takes two numbers; the process is our child and has not been waited for.
-    assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
 }
 
 fn gather(mut stream: impl Read + Send + 'static) -> JoinHandle<String> {
@@ -283,7 +277,7 @@ fn said_under(level: Option<&str>) -> String {
             wrong.say(HELLO).hears(b"\x05\x02").say(&credentials(b"x", b"x")).hears(b"\x01\x01");
             wrong.hears_eof();
             drop(wrong);
-            signal(&child, libc::SIGTERM);
+            send_signal(&child, libc::SIGTERM);
             assert_eq!(wait_for_exit(&mut child, PATIENCE).code(), Some(0));
             return stderr.join().expect("read");
         }

@@ -10,7 +10,7 @@ use std::thread;
 use std::io::{Read, Write};
 use support::client::{Outcome, command, run};
 use support::origin::{Origin, closed_port};
-use support::proxy::{Builder, connect, wait_for_exit};
+use support::proxy::{Builder, connect, send_signal, wait_for_exit};
 use support::socks::{HELLO, connect_request, credentials, half_close, name_request, reset};
 use support::{PATIENCE, binary, eventually, test_name};
 
@@ -162,9 +162,7 @@ impl Witness {
     }
 
     fn end(&mut self) -> Vec<u8> {
-        let pid = i32::try_from(self.child.id()).expect("pids are small");
-        // SAFETY: kill takes two numbers; the process is our child and has not been waited for.
-        assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
+        send_signal(&self.child, libc::SIGTERM);
         assert_eq!(wait_for_exit(&mut self.child, PATIENCE).code(), Some(0));
         let said = || self.said.lock().expect("no panic").clone();
         eventually("its last words", || holds(&said(), b"SIGTERM"));

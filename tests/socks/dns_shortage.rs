@@ -21,6 +21,7 @@ use support::alone::{alone, alone_in, is_alone};
 use support::origin::Origin;
 use support::proxy;
 use support::socks::{Client, name_request, wait_until_read};
+use support::system::{replace_descriptor, set_limit};
 use support::{eventually, read_exactly, test_name};
 
 use crate::inprocess::{Builder, Inprocess};
@@ -61,19 +62,6 @@ fn own_status(key: &str) -> u64 {
     kib.expect("a number") * 1024
 }
 
-/// Sets the soft limit of a resource. Returns what it was.
-fn limit(resource: libc::__rlimit_resource_t, value: u64) -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a valid rlimit that the calls fill in or read, and do not keep.
-    unsafe {
-        assert_eq!(libc::getrlimit(resource, &raw mut limit), 0);
-        let before = limit.rlim_cur;
-        limit.rlim_cur = value.min(limit.rlim_max);
-        assert_eq!(libc::setrlimit(resource, &raw const limit), 0);
-        before
-    }
-}
-
 /// Remembers for long what may be remembered.
 fn remembering() -> Builder {
     let minute = Some(Duration::from_secs(60));
@@ -105,7 +93,7 @@ fn dead_names_leave_a_limited_address_space_to_others() {
         let dead: Vec<String> = (0..400).map(|number| format!("dead{number}.test")).collect();
         let never: Vec<Sender<()>> = dead.iter().map(|name| server.names().hang(name)).collect();
         let room = MARGIN_BYTES as u64 + (24 << 20);
-        let before = limit(libc::RLIMIT_AS, own_status("VmSize") + room);
+        let before = set_limit(libc::RLIMIT_AS, own_status("VmSize") + room);
         let waiting: Vec<Client> = dead
             .iter()
             .map(|name| {
@@ -132,7 +120,7 @@ fn dead_names_leave_a_limited_address_space_to_others() {
             client.refused(4);
         }
         assert_eq!(lines_with("no thread for look-ups can be started").len(), 1);
-        limit(libc::RLIMIT_AS, before);
+        set_limit(libc::RLIMIT_AS, before);
     });
 }
 
@@ -145,7 +133,7 @@ fn without_any_thread_look_ups_fail_and_nothing_else() {
         let (server, echo) = (remembering().start(), Origin::echo());
         server.names().add_ip("good.test", Ipv4Addr::LOCALHOST.into());
         let mut tunnel = server.client().connected(echo.address);
-        let before = limit(libc::RLIMIT_AS, own_status("VmSize") + MARGIN_BYTES as u64 / 2);
+        let before = set_limit(libc::RLIMIT_AS, own_status("VmSize") + MARGIN_BYTES as u64 / 2);
         for _ in 0..20 {
             server.client().say(&name_request(b"good.test", echo.address.port())).refused(1);
         }
@@ -154,7 +142,7 @@ fn without_any_thread_look_ups_fail_and_nothing_else() {
         let lines = lines_with("thread for look-ups");
         let cause = io::Error::from_raw_os_error(libc::ENOMEM);
         assert_eq!(lines, [format!("INFO no thread for look-ups can be started: {cause}")]);
-        limit(libc::RLIMIT_AS, before);
+        set_limit(libc::RLIMIT_AS, before);
         assert_eq!(code_for(&server, "good.test", echo.address.port()), 0);
     });
 }
@@ -166,12 +154,12 @@ fn a_look_up_without_descriptors_says_nothing_about_the_name() {
         // None below the lowest free one is free.
         let lowest = File::open("/dev/null").expect("Linux").as_raw_fd();
         let lowest = u64::try_from(lowest).expect("not negative");
-        let before = limit(libc::RLIMIT_NOFILE, lowest);
+        let before = set_limit(libc::RLIMIT_NOFILE, lowest);
         for name in ["shortage.invalid", "localhost", "shortage.invalid"] {
             let error = system_lookup(name, 80).expect_err("nothing could be asked");
             assert_ne!(error.kind(), ErrorKind::NotFound, "{name}: {error}");
         }
-        limit(libc::RLIMIT_NOFILE, before);
+        set_limit(libc::RLIMIT_NOFILE, before);
     });
 }
 
@@ -242,9 +230,7 @@ fn deafen() {
         if target.to_string_lossy().contains("[eventfd]") {
             let name = entry.file_name().into_string().expect("a number");
             let descriptor: RawFd = name.parse().expect("a number");
-            // SAFETY: both descriptors are open. Whoever owns the second one writes to it, and finds that it
-            // cannot.
-            assert_eq!(unsafe { libc::dup2(reader.as_raw_fd(), descriptor) }, descriptor);
+            replace_descriptor(descriptor, &reader);
             found += 1;
         }
     }

@@ -1,38 +1,16 @@
 //! Standard streams that somebody else has made non-blocking, and a file that may not grow.
 
 use std::fs::File;
-use std::io::{PipeReader, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 
 use support::client::{command, outcome};
 use support::proxy::{Builder, Proxy, wait_for_exit};
 use support::socks::Client;
+use support::system::{bytes_waiting, is_non_blocking, limit_file_size, make_non_blocking};
 use support::{PATIENCE, eventually};
 use tempfile::TempDir;
-
-/// Makes the file behind a descriptor non-blocking, for all who have it.
-fn make_non_blocking(file: &impl AsRawFd) {
-    // SAFETY: fcntl takes numbers here; the descriptor is open.
-    let set = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
-    assert_eq!(set, 0);
-}
-
-fn is_non_blocking(file: &impl AsRawFd) -> bool {
-    // SAFETY: as above.
-    let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) };
-    flags & libc::O_NONBLOCK != 0
-}
-
-/// Bytes that wait in a pipe.
-fn waiting(pipe: &PipeReader) -> i32 {
-    let mut count = 0;
-    // SAFETY: the descriptor is open, and the call writes a number into a valid place.
-    let asked = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) };
-    assert_eq!(asked, 0);
-    count
-}
 
 fn call(proxy: &Proxy, arguments: &[&str]) -> Command {
     let port = proxy.metp_address().port().to_string();
@@ -63,7 +41,7 @@ fn output_waits_for_a_non_blocking_pipe() {
         let mut child = command.spawn().expect("it starts");
         drop(command);
         eventually("the pipe is full, or it has ended", || {
-            waiting(&reader) > 60_000 || child.try_wait().expect("a child").is_some()
+            bytes_waiting(&reader) > 60_000 || child.try_wait().expect("a child").is_some()
         });
         assert!(is_non_blocking(&writer), "the flag is the parent's");
         drop(writer);
@@ -133,16 +111,7 @@ fn a_file_that_may_not_grow_is_an_error() {
         let path = folder.path().join("output");
         let mut command = call(&proxy, arguments);
         command.stdout(File::create(&path).expect("a folder of its own")).stdin(Stdio::null());
-        let limit = || {
-            let limit = libc::rlimit { rlim_cur: 1000, rlim_max: 1000 };
-            // SAFETY: `limit` is a valid rlimit that the call only reads.
-            match unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) } {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            }
-        };
-        // SAFETY: between fork and exec it makes one call, which is async-signal-safe.
-        unsafe { command.pre_exec(limit) };
+        limit_file_size(&mut command, 1000);
         let outcome = outcome(command.spawn().expect("it starts"));
         assert_eq!(outcome.code, 74, "{arguments:?}: {outcome:?}");
         assert!(outcome.stderr.contains("File too large"), "{arguments:?}: {outcome:?}");

@@ -3,6 +3,7 @@
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use crate::note;
+use crate::system::raise_descriptor_limit;
 
 /// Descriptors that are kept for tests, in all.
 static KEPT: Mutex<u64> = Mutex::new(0);
@@ -21,7 +22,7 @@ impl Descriptors {
     ///
     /// A test that would take its descriptors step by step could find that the other tests have the rest.
     pub fn keep(count: u64, what: &str) -> Option<Self> {
-        let most = raise_limit();
+        let most = raise_descriptor_limit();
         if most < count {
             note(&format!("{most} descriptors (ulimit -Hn) are too few, {what} was not tried"));
             return None;
@@ -40,16 +41,4 @@ impl Drop for Descriptors {
         *KEPT.lock().unwrap_or_else(PoisonError::into_inner) -= self.0;
         GIVEN_BACK.notify_all();
     }
-}
-
-/// Raises the soft limit of descriptors to the hard limit, which is returned. The soft one is for programs that
-/// call select(2); a test has both ends of hundreds of connections.
-pub(crate) fn raise_limit() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a valid rlimit that the call fills in.
-    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }, 0, "a limit");
-    limit.rlim_cur = limit.rlim_max;
-    // SAFETY: `limit` is a valid rlimit that the call only reads.
-    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0, "a limit");
-    limit.rlim_max
 }

@@ -2,7 +2,13 @@
 //!
 //! Nothing here sleeps instead of waiting for a condition, and every wait has a limit.
 
-#![allow(clippy::missing_panics_doc, reason = "a helper that panics fails its test")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a helper that panics fails its test"
+)]
 
 pub mod alone;
 pub mod client;
@@ -17,6 +23,7 @@ pub mod proxy;
 pub mod seccomp;
 pub mod socks;
 pub mod strace;
+pub mod system;
 pub mod terminal;
 pub mod usage;
 

@@ -3,17 +3,17 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::descriptors::raise_limit;
 use crate::metp::Metp;
 use crate::seccomp::{self, Refusal};
 use crate::socks::Client;
+pub use crate::system::send_signal;
+use crate::system::{close_others, raise_descriptor_limit};
 use crate::{PATIENCE, binary, eventually, usage};
 
 /// How to start the program.
@@ -85,7 +85,7 @@ impl Builder {
 
     /// Starts the program and waits until it listens.
     pub fn start(self) -> Proxy {
-        raise_limit();
+        raise_descriptor_limit();
         let mut command = match self.limits {
             None => Command::new(binary("socks5d")),
             Some(limits) => {
@@ -258,29 +258,6 @@ impl Drop for Proxy {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Keeps from a program what descriptors the test was started with, such as those of a `make -j`: how many
-/// it has decides how many connections it takes.
-fn close_others(command: &mut Command) {
-    const CLOEXEC: libc::c_uint = 4;
-    let close = || {
-        let (first, last) = (3 as libc::c_uint, libc::c_uint::MAX);
-        // SAFETY: close_range(2) takes three numbers. With CLOSE_RANGE_CLOEXEC nothing is closed before exec.
-        // Linux before 5.11 does not have it; then they stay open.
-        unsafe { libc::syscall(libc::SYS_close_range, first, last, CLOEXEC) };
-        Ok(())
-    };
-    // SAFETY: between fork and exec it makes one system call, and allocates nothing.
-    unsafe { command.pre_exec(close) };
-}
-
-/// Sends a signal to a child that has not been waited for.
-pub fn send_signal(child: &Child, signal: i32) {
-    let pid = i32::try_from(child.id()).expect("pids are small");
-    // SAFETY: kill takes two numbers; the process is our child and has not been waited for.
-    let sent = unsafe { libc::kill(pid, signal) };
-    assert_eq!(sent, 0, "the process is there");
 }
 
 /// Waits until a child has ended.
