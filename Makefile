@@ -19,7 +19,7 @@ THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); echo $$((n > 8 ? n : 8)))
 MINIMUM := $(shell sed -n 's/^rust-version = "\([0-9.]*\)"/\1/p' Cargo.toml)
 
 .DEFAULT_GOAL := all
-.PHONY: all test quick check soak inject bench bench-micro fuzz install clean help rust
+.PHONY: all test quick check deny advisories soak inject bench bench-micro fuzz install clean help rust
 
 all: rust ## build the release binaries: bin/socks5d and bin/client
 	$(CARGO) build --release --locked --bins
@@ -37,10 +37,28 @@ quick: rust ## unit tests and the simulation alone, a matter of seconds after a 
 	unset PROPTEST_RNG_SEED; $(CARGO) test --locked $(addprefix --package=,socks5d client common metp-protocol sim) \
 		--lib --bins --test=replay
 
-check: rust ## format, lints and documents, without a warning
+check: rust deny ## format, lints and documents, without a warning
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+
+# What is not installed is not asked for: `make check` works with Rust alone.
+deny: rust ## licences, duplicates and sources of all packages, where cargo-deny is installed (deny.toml)
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+		$(CARGO) deny --workspace --locked check bans licenses sources; \
+	else \
+		echo "SKIPPED: cargo-deny is not installed; licences, duplicates and sources were not checked" >&2; \
+	fi
+
+# Not a part of check: what it finds depends on the day, and it needs the network.
+advisories: rust ## known vulnerabilities of all packages, where cargo-deny is installed and its database can be had
+	@if ! $(CARGO) deny --version >/dev/null 2>&1; then \
+		echo "SKIPPED: cargo-deny is not installed; advisories were not checked" >&2; \
+	elif ! $(CARGO) deny fetch db >/dev/null 2>&1; then \
+		echo "SKIPPED: the database of advisories cannot be fetched; advisories were not checked" >&2; \
+	else \
+		$(CARGO) deny --workspace --locked check advisories; \
+	fi
 
 soak: all ## a mixed load for MINUTES (default 5) that checks every byte, descriptors and memory
 	$(CARGO) run --release --locked --package soak -- $(MINUTES)
