@@ -52,12 +52,6 @@
 //!
 //! This library exists for the binary `socks5d` and for the tests.
 
-#![deny(unsafe_code)]
-#![warn(missing_docs, clippy::unwrap_used, clippy::expect_used)]
-#![warn(clippy::panic, clippy::todo, clippy::unimplemented, clippy::indexing_slicing)]
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
-#![cfg_attr(test, allow(clippy::panic))]
-
 pub mod args;
 pub mod metp;
 pub mod process;

@@ -1,5 +1,11 @@
 //! A lane between two streams in memory: what the data path costs without the system calls around it.
 
+#![allow(
+    missing_docs,
+    clippy::indexing_slicing,
+    reason = "made by criterion_group; a benchmark may panic"
+)]
+
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;

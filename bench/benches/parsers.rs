@@ -1,5 +1,11 @@
 //! The parsers: what one SOCKS handshake and one METP command cost without the system calls around them.
 
+#![allow(
+    missing_docs,
+    clippy::indexing_slicing,
+    reason = "made by criterion_group; a benchmark may panic"
+)]
+
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};

@@ -1,5 +1,7 @@
 //! One tiny round against the real programs: what `make bench` does, in two seconds.
 
+#![cfg(test)]
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;

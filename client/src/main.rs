@@ -8,12 +8,6 @@
 //!
 //! No module imports one that imports it, directly or by way of others; a test in `imports` looks.
 
-#![deny(unsafe_code)]
-#![warn(missing_docs, clippy::unwrap_used, clippy::expect_used)]
-#![warn(clippy::panic, clippy::todo, clippy::unimplemented, clippy::indexing_slicing)]
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
-#![cfg_attr(test, allow(clippy::panic))]
-
 mod answer;
 mod args;
 mod connection;

@@ -1,5 +1,7 @@
 //! A server that says more than it should does not fill the client's memory, whatever it is asked for.
 
+#![cfg(test)]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 

@@ -1,5 +1,7 @@
 //! Limits: connections, descriptors and memory; who is let in, who waits, and who has to go.
 
+#![cfg(test)]
+
 mod accept_queue;
 mod capacity;
 mod clients;

@@ -1,5 +1,7 @@
 //! METP: sessions, commands, events, and what they cost.
 
+#![cfg(test)]
+
 mod accounts;
 mod audit;
 mod commands;

@@ -1,5 +1,7 @@
 //! The programs from outside: start, signals, logs, secrets, and a system that fails.
 
+#![cfg(test)]
+
 mod end_to_end;
 mod fail2ban;
 mod failing_calls;

@@ -1,5 +1,7 @@
 //! What is shipped beside the programs: documents, completions, installation.
 
+#![cfg(test)]
+
 mod completions;
 mod documents;
 mod install;

@@ -1,5 +1,7 @@
 //! SOCKS: what a client says and is answered, names, tunnels, and how connections end.
 
+#![cfg(test)]
+
 mod abortive_close;
 mod authentication;
 mod authentication_bypass;

@@ -1,5 +1,7 @@
 //! The client called with arguments: answers, exit codes, servers that fail, secrets, terminals.
 
+#![cfg(test)]
+
 mod commands;
 mod descriptors;
 mod faulty_servers;

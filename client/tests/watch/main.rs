@@ -1,5 +1,7 @@
 //! The live screen of `--watch` in a terminal of its own, against a live proxy.
 
+#![cfg(test)]
+
 mod dialogue;
 mod jobs;
 mod lines;

@@ -1,6 +1,6 @@
 //! kill(2), and the end of children with this program: the calls that need `unsafe`.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
 
 use std::io;
 use std::os::unix::process::CommandExt;

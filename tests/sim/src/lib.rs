@@ -4,7 +4,13 @@
 //! `reference.rs` reads them, a whole METP session with itself under another segmentation. `fuzz/` feeds these
 //! functions for as long as one likes; `tests/sim/tests/replay.rs` feeds them what was kept, in every test run.
 
-#![allow(clippy::missing_panics_doc, reason = "to panic is what a check is for")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "to panic is what a check is for"
+)]
 
 mod fake;
 mod metp_session;

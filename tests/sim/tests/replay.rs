@@ -4,6 +4,8 @@
 //! `make fuzz` searches; this holds what the search has found. An input that broke something belongs into
 //! `fuzz/corpus/`.
 
+#![cfg(test)]
+
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;

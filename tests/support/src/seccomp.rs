@@ -1,6 +1,8 @@
 //! System calls that the kernel refuses to a child, as under a container's policy: a seccomp(2) filter that
 //! is installed between fork and exec. It needs no privilege.
 
+#![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
+
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};

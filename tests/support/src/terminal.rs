@@ -1,5 +1,7 @@
 //! A pseudo-terminal: the keyboard and the screen of a program under test.
 
+#![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
+
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Write};
