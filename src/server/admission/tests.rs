@@ -222,6 +222,33 @@ fn a_flood_that_becomes_slow_is_none() {
     assert_eq!(flood.divisor(now), 1, "ten live for five seconds");
 }
 
+/// A generation ends with half as many evictions as there are unproven sessions. It goes up a step if somebody had
+/// to wait, and down if it took longer than four times its fastest.
+#[test]
+fn a_flood_changes_its_step_at_the_end_of_a_generation() {
+    let (mut flood, mut now) = (Flood::default(), Instant::now());
+    let mut generation = |flood: &mut Flood, waited: bool, takes: Duration| {
+        flood.waited = waited;
+        let before = flood.step;
+        for _ in 1..4 {
+            flood.evicted(8, now);
+            assert_eq!(flood.step, before, "half of the unproven have not been evicted");
+        }
+        now += takes;
+        flood.evicted(8, now);
+        (flood.step, flood.divisor(now))
+    };
+    let moment = Duration::from_nanos(1);
+    assert_eq!(generation(&mut flood, false, Duration::ZERO), (0, 1));
+    assert_eq!(generation(&mut flood, true, Duration::ZERO), (1, 4));
+    assert_eq!(generation(&mut flood, false, EVICT_AFTER), (1, 4));
+    assert_eq!(generation(&mut flood, true, EVICT_AFTER + moment), (2, 16));
+    assert_eq!(generation(&mut flood, false, EVICT_AFTER / 4), (2, 16));
+    assert_eq!(generation(&mut flood, false, EVICT_AFTER / 4 + moment), (1, 4));
+    assert_eq!(flood.divisor(now + QUIET), 4);
+    assert_eq!(flood.divisor(now + QUIET + moment), 1);
+}
+
 #[test]
 fn who_has_proved_itself_is_never_evicted() {
     let (mut fixture, now) = (Fixture::default(), Instant::now());
