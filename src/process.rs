@@ -1,6 +1,6 @@
 //! Layer 5: the limit of descriptors, raised and counted when the process starts.
 
-#![allow(unsafe_code)] // Each block tells why it is sound.
+#![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
 
 use std::fs;
 use std::io;

@@ -1,6 +1,6 @@
 //! System calls that the standard library does not offer.
 
-#![allow(unsafe_code)] // Each block tells why it is sound.
+#![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};

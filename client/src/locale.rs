@@ -1,7 +1,7 @@
 //! What the C library says of the user's locale and time zone: whether the terminal shows UTF-8, and the local
 //! time.
 
-#![allow(unsafe_code)] // A C interface; each block says why it is sound.
+#![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
 
 use std::env;
 use std::ffi::{CStr, OsString};
@@ -76,8 +76,8 @@ impl LocalTime {
         let seconds = libc::time_t::try_from(time.seconds()).ok()?;
         // SAFETY: tm is plain data for which all zeros is a valid value (a null zone among them).
         let mut broken: libc::tm = unsafe { std::mem::zeroed() };
-        // SAFETY: tzset only reads the environment, which is not changed any more once threads have been
-        // started; localtime_r reads `seconds`, fills in `broken` and keeps neither.
+        // SAFETY: tzset only reads the environment, which nobody changes any more once the program has begun;
+        // localtime_r reads `seconds`, fills in `broken` and keeps neither.
         let done = unsafe {
             tzset();
             libc::localtime_r(&raw const seconds, &raw mut broken)

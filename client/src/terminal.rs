@@ -1,6 +1,6 @@
 //! The controlling terminal: prompts for passwords, its width and colours, and job control.
 
-#![allow(unsafe_code)] // Terminals and signals are a C interface; each block says why it is sound.
+#![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
@@ -66,14 +66,14 @@ pub enum StopTarget {
 ///
 /// # Errors
 /// If sigaction(2) or kill(2) fails.
-pub fn stop(target: StopTarget) -> io::Result<()> {
+pub fn stop(who: StopTarget) -> io::Result<()> {
     // SAFETY: sigaction is plain data for which all zeros is a valid value: the default, no flags, no mask.
     let [default, mut before]: [libc::sigaction; 2] = unsafe { std::mem::zeroed() };
     // SAFETY: both are valid; the first is only read, and no handler is set.
     if unsafe { libc::sigaction(libc::SIGTSTP, &raw const default, &raw mut before) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    let process = match target {
+    let process = match who {
         // SAFETY: getpid takes nothing and cannot fail.
         StopTarget::Process => unsafe { libc::getpid() },
         StopTarget::Job => 0,

@@ -1,7 +1,7 @@
 //! What a process gives up or hides before it begins: core dumps, privileges, secrets in its arguments and
 //! environment.
 
-#![allow(unsafe_code)] // Each block tells why it is sound.
+#![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
 
 use std::ffi::{CStr, OsString};
 use std::fs;

@@ -6,7 +6,7 @@
 //!
 //! Nothing is buffered, so a failed write leaves nothing behind that would be written later.
 
-#![allow(unsafe_code)] // Each block tells why it is sound.
+#![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};

@@ -3,7 +3,7 @@
 //! A thread of Rust's library maps a stack for its signal handler when it is already running, and aborts the
 //! process if there is no memory for that. Here everything that can fail happens before the thread exists.
 
-#![allow(unsafe_code)] // Each block tells why it is sound.
+#![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
 
 use std::ffi::{CStr, c_void};
 use std::io;

@@ -6,7 +6,7 @@
 //! splice(2) is an optimisation, and may be refused while both sockets are well. What is in a pipe can
 //! always be read out of it, and [`Pipes`] lends none where the call would only be refused again.
 
-#![allow(unsafe_code)] // Each block tells why it is sound.
+#![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
 
 use std::cell::Cell;
 use std::collections::VecDeque;

@@ -1,6 +1,6 @@
 //! What this process uses of the machine: descriptors and memory.
 
-#![allow(unsafe_code)] // Each block tells why it is sound.
+#![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -1,6 +1,6 @@
 //! Signals, which come to the loop as bytes through a pipe, and the terminal whose loss is one.
 
-#![allow(unsafe_code)] // Each block tells why it is sound.
+#![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
 
 use std::fmt;
 use std::fs::{self, OpenOptions};

@@ -1,6 +1,6 @@
 //! What the kernel knows about the send queue of a TCP connection, and how a connection is dissolved.
 
-#![allow(unsafe_code)] // Each block tells why it is sound.
+#![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};

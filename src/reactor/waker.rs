@@ -3,7 +3,7 @@
 //! mio has a waker too. Its call repeats itself, in a recursion without bound, for as long as write(2) returns
 //! EAGAIN; under a kernel or sandbox that always returns it the process would end.
 
-#![allow(unsafe_code)] // Each block tells why it is sound.
+#![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};

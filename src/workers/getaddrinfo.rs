@@ -2,7 +2,7 @@
 //!
 //! The address list is freed here; nothing of C leaves this file.
 
-#![allow(unsafe_code)] // Each block tells why it is sound.
+#![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
 
 use std::ffi::c_int;
 use std::io;
