@@ -1,16 +1,23 @@
 //! METP, the management protocol: command lines, status lines, bodies, events. `protocol_metp.txt` is its
 //! contract; the section numbers below are its own.
 //!
-//! Server and client both speak through this module, so they cannot disagree. What a command looks like,
-//! how it is printed and who may give it stand together, here; what it does stands in `metp/execute.rs`.
+//! Server and client both write and read through this crate, so they cannot disagree: not about a command,
+//! nor about a status line, nor about a key of a body or an event. What a command looks like, how it is printed
+//! and which role it takes stand together in `command.rs`; what it does stands in the server, in
+//! `metp/execute.rs`. Each key stands once in `key.rs`, each line of keys once in `record.rs`, with its writer
+//! and its reader; a test compares them with the grammar of the contract.
 
 mod arguments;
 mod body;
 mod command;
 mod connection;
+mod event;
+mod field;
+mod record;
 mod status;
 mod topic;
 
+pub mod key;
 pub mod quantity;
 pub mod text;
 pub mod timestamp;
@@ -18,9 +25,15 @@ pub mod timestamp;
 pub use arguments::{
     NAME_RULE, PASSWORD_RULE, acceptable_name, acceptable_password, fits_in_a_line,
 };
-pub use body::{MetricsBody, field, log_line, user_line};
+pub use body::{LogWords, MetricsBody, figure_line, log_line, user_line};
 pub use command::{Command, LogSelection, PreAuthCommand, Role, verbs};
 pub use connection::ConnectionId;
+pub use event::{Event, LOST};
+pub use field::{Field, seconds};
+pub use record::{
+    AuthEvent, Capabilities, CloseEvent, ConnectionLine, Info, LogEvent, MetricsEvent, OpenEvent,
+    SettingLine, UsageLine,
+};
 pub use status::{Cause, Missing, Notice, Response, Status, split_cause};
 pub use topic::{Topic, Topics};
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::key;
 use crate::quantity::decimal;
 
 /// Why a command was answered 400: the word in brackets (§7.2).
@@ -202,7 +203,7 @@ impl fmt::Display for Response {
             Response::Forbidden => f.write_str("Forbidden"),
             Response::Pong(None) => f.write_str("PONG"),
             Response::Pong(Some(token)) => write!(f, "PONG {token}"),
-            Response::Killed(count) => write!(f, "OK killed={count}"),
+            Response::Killed(count) => write!(f, "OK {}={count}", key::KILLED),
             Response::Range(range) => write!(f, "Bad Request [RANGE] {range}"),
             Response::NotFound(what) => write!(f, "Not Found {what}"),
             Response::AlreadyClosing => {

@@ -9,8 +9,7 @@ use crate::state::Shared;
 use crate::state::control::Control;
 use crate::state::knobs::{KNOBS, Knob};
 use crate::state::users::UserId;
-use metp_protocol::text::Escaped;
-use metp_protocol::{Cause, Command, Missing, Response, Role, Topics, field};
+use metp_protocol::{Cause, Command, Field, Missing, Response, Role, Topics};
 
 /// What a command is answered with.
 pub struct CommandOutcome {
@@ -94,7 +93,7 @@ impl CommandExecutor<'_> {
             Command::Quit => Response::Goodbye.into(),
             Command::Capabilities => report::capabilities().into(),
             Command::Ping(token) => {
-                Response::Pong(token.map(|token| field(Escaped(&token)))).into()
+                Response::Pong(token.map(|token| Field::name(&token).to_string())).into()
             }
             Command::Info => report::info(self.shared, self.pool, self.control, self.now).into(),
             Command::UserMetrics(name) => self.user_metrics(name.as_deref()),

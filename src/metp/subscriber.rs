@@ -1,12 +1,13 @@
 //! What a subscriber is told unasked.
 
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use super::report;
 use crate::reactor::buffer::Buffer;
 use crate::state::Shared;
 use crate::state::events::{NextEvent, Subscription};
-use metp_protocol::{Status, Topic, ended};
+use metp_protocol::{Event, Status, Topic, ended};
 
 /// Events that are told between two looks at the commands.
 const EVENTS_PER_STEP: usize = 8;
@@ -47,13 +48,13 @@ impl Subscriber {
         let mut told = 0;
         if self.totals_due.is_some_and(|due| due <= now) {
             self.totals_due = now.checked_add(self.every);
-            say(output, Topic::Metrics.word(), &report::totals(shared));
+            say(output, &report::totals(shared));
             told += 1;
         }
         while told < EVENTS_PER_STEP {
             match shared.events.next(&mut self.subscription) {
-                Some(NextEvent::Event(topic, line)) => say(output, topic.word(), line),
-                Some(NextEvent::Lost(count)) => say(output, "lost", &format!("count={count}")),
+                Some(NextEvent::Event(_, event)) => say(output, &event),
+                Some(NextEvent::Lost(count)) => say(output, &Event::Lost(count)),
                 None => break,
             }
             told += 1;
@@ -62,6 +63,6 @@ impl Subscriber {
     }
 }
 
-fn say(output: &mut Buffer, kind: &str, fields: &str) {
-    output.append(ended(format!("{} {kind} {fields}", Status::EVENT)).as_bytes());
+fn say(output: &mut Buffer, event: &dyn Display) {
+    output.append(ended(format!("{} {event}", Status::EVENT)).as_bytes());
 }

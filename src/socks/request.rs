@@ -14,8 +14,7 @@ use crate::state::access_log::{FinishedRequest, Record};
 use crate::state::connection::id_of;
 use crate::state::users::SessionGuard;
 use crate::state::{Shared, Traffic};
-use metp_protocol::text::Escaped;
-use metp_protocol::{Topic, field};
+use metp_protocol::{Event, Field, OpenEvent, Topic};
 
 /// A request on its way.
 pub struct ActiveRequest {
@@ -60,8 +59,12 @@ impl ActiveRequest {
             bytes: 0,
         }));
         shared.events.publish(Topic::Connections, || {
-            let (user, target) = (field(Escaped(&self.name)), field(&self.target));
-            format!("event=open id={} user={user} source={source} destination={target}", id_of(key))
+            Event::Open(OpenEvent {
+                id: Field::new(id_of(key)),
+                user: Field::name(&self.name),
+                source: Field::new(source),
+                destination: Field::new(&self.target),
+            })
         });
     }
 

@@ -10,7 +10,7 @@ use super::Traffic;
 use crate::proto::socks5::{ReplyCode, Target};
 use metp_protocol::text::Escaped;
 use metp_protocol::timestamp::Timestamp;
-use metp_protocol::{ConnectionId, field};
+use metp_protocol::{CloseEvent, ConnectionId, Event, Field, LogEvent};
 
 /// A tunnel that was opened, as METP shows it.
 #[derive(Clone, Debug)]
@@ -73,25 +73,33 @@ pub struct FinishedRequest<'a> {
 }
 
 impl FinishedRequest<'_> {
-    /// What subscribers of `logs` are told.
-    pub fn event(&self) -> String {
-        format!("time={} {} reply={} {}", self.time, self.who(), self.status, self.result())
+    /// The event of the topic `logs`.
+    pub fn log_event(&self) -> Event<'static> {
+        Event::Log(LogEvent {
+            time: Field::new(self.time),
+            user: Field::name(self.user),
+            source: Field::new(self.source),
+            destination: Field::new(self.target),
+            reply: self.status as u64,
+            up: self.traffic.up,
+            down: self.traffic.down,
+            duration: self.duration,
+            reason: Field::new(self.reason),
+        })
     }
 
-    /// What subscribers of `connections` are told.
-    pub fn closing(&self) -> String {
-        format!("event=close id={} {} {}", self.id, self.who(), self.result())
-    }
-
-    fn who(&self) -> String {
-        let (user, target) = (field(Escaped(self.user)), field(self.target));
-        format!("user={user} source={} destination={target}", self.source)
-    }
-
-    fn result(&self) -> String {
-        let Traffic { up, down, .. } = self.traffic;
-        let seconds = self.duration.as_secs_f64();
-        format!("up={up} down={down} duration={seconds:.3} reason={}", self.reason)
+    /// The event of the topic `connections`.
+    pub fn close_event(&self) -> Event<'static> {
+        Event::Close(CloseEvent {
+            id: Field::new(self.id),
+            user: Field::name(self.user),
+            source: Field::new(self.source),
+            destination: Field::new(self.target),
+            up: self.traffic.up,
+            down: self.traffic.down,
+            duration: self.duration,
+            reason: Field::new(self.reason),
+        })
     }
 }
 
@@ -156,17 +164,8 @@ impl AccessLog {
 
     /// A request is over: gathers its line. Fields are separated by tabs; nothing from outside can hold one.
     pub fn close(&mut self, outcome: &FinishedRequest<'_>) {
-        let FinishedRequest {
-            time,
-            user,
-            source,
-            target,
-            status,
-            traffic,
-            duration,
-            reason,
-            id: _,
-        } = outcome;
+        let FinishedRequest { time, user, source, target, status, traffic, duration, reason, id: _ } =
+            outcome;
         let written = writeln!(
             self.lines,
             "{time}\t{}\tA\t{}\t{}\t{}\t{}\t{status}\t{}\t{}\t{}\t{reason}",

@@ -8,8 +8,7 @@ use std::time::Duration;
 use super::metrics::Stage;
 use crate::proto::socks5::Target;
 use crate::reactor::slab::Key;
-use metp_protocol::text::Escaped;
-use metp_protocol::{ConnectionId, field};
+use metp_protocol::{ConnectionId, ConnectionLine, Field};
 
 /// The name under which administrators see the session of this key.
 pub fn id_of(key: Key) -> ConnectionId {
@@ -50,25 +49,19 @@ pub struct Connection {
 
 impl fmt::Display for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let user = or_dash(self.user.as_ref().map(|user| field(Escaped(user))));
-        let target = or_dash(self.target.as_ref().map(field));
-        let peer = or_dash(self.peer.map(field));
-        write!(
-            f,
-            "id={} user={user} source={} destination={target} peer={peer} state={} age={:.3} \
-             idle={:.3} up={} down={} buffered={}",
-            self.id,
-            self.source,
-            self.stage.word(),
-            self.age.as_secs_f64(),
-            self.idle.as_secs_f64(),
-            self.up,
-            self.down,
-            self.buffered,
-        )
+        let line = ConnectionLine {
+            id: Field::new(self.id),
+            user: self.user.as_ref().map_or(Field::NONE, |user| Field::name(user)),
+            source: Field::new(self.source),
+            destination: Field::optional(self.target.as_ref()),
+            peer: Field::optional(self.peer),
+            state: Field::new(self.stage.word()),
+            age: self.age,
+            idle: self.idle,
+            up: self.up,
+            down: self.down,
+            buffered: self.buffered as u64,
+        };
+        line.fmt(f)
     }
-}
-
-fn or_dash(value: Option<String>) -> String {
-    value.unwrap_or_else(|| "-".to_owned())
 }

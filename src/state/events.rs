@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::fmt;
 use std::rc::Rc;
 
 use metp_protocol::{Topic, Topics};
@@ -60,12 +61,13 @@ pub enum NextEvent<'a> {
 }
 
 impl Events {
-    /// Something has happened. Its line is made only if somebody wants it.
-    pub fn publish(&mut self, topic: Topic, line: impl FnOnce() -> String) {
+    /// Keeps an event for the subscribers of its topic. `event` is called only if there are any, and displays as
+    /// what follows the `650`.
+    pub fn publish<E: fmt::Display>(&mut self, topic: Topic, event: impl FnOnce() -> E) {
         let wanted =
             self.subscriber_counts.by_topic.get(topic as usize).is_some_and(|n| n.get() > 0);
         if wanted {
-            self.ring.push_back((topic, line()));
+            self.ring.push_back((topic, event().to_string()));
             count(&mut self.all, topic);
             if self.ring.len() > RING_EVENTS
                 && let Some((topic, _)) = self.ring.pop_front()
@@ -201,11 +203,11 @@ mod tests {
     #[test]
     fn subscribers_get_what_they_want_from_then_on() {
         let mut events = Events::default();
-        events.publish(Topic::Auth, || panic!("nobody wants it"));
+        events.publish(Topic::Auth, || -> String { panic!("nobody wants it") });
         let auth = Topics::default().with(Topic::Auth);
         let mut first = events.subscribe(auth, 0).expect("room");
         events.publish(Topic::Auth, || "a".to_owned());
-        events.publish(Topic::Logs, || panic!("nobody wants it"));
+        events.publish(Topic::Logs, || -> String { panic!("nobody wants it") });
         let mut second = events.subscribe(auth.with(Topic::Logs), 0).expect("room");
         events.publish(Topic::Logs, || "b".to_owned());
         events.publish(Topic::Auth, || "c".to_owned());
@@ -213,7 +215,7 @@ mod tests {
         assert_eq!(all_of(&mut events, &mut second), ["b", "c"]);
         assert_eq!(all_of(&mut events, &mut second), [""; 0]);
         drop(second);
-        events.publish(Topic::Logs, || panic!("nobody wants it any more"));
+        events.publish(Topic::Logs, || -> String { panic!("nobody wants it any more") });
         assert_eq!(events.subscribers(), 1);
         drop(first);
         events.trim();

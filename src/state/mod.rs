@@ -31,7 +31,7 @@ use crate::proto::socks5::ReplyCode;
 use crate::reactor::slab::Key;
 use crate::reactor::token::Service;
 use metp_protocol::text::Escaped;
-use metp_protocol::{Topic, field};
+use metp_protocol::{AuthEvent, Event, Field, Topic};
 
 /// Everything that sessions of both services look at and change.
 pub struct Shared {
@@ -129,8 +129,12 @@ impl Shared {
             not_let_in(service, source, "auth-failed");
         }
         self.events.publish(Topic::Auth, || {
-            let result = if good { "ok" } else { "failed" };
-            format!("service={service} user={} source={source} result={result}", field(name))
+            Event::Auth(AuthEvent {
+                service: Field::new(service),
+                user: Field::new(name),
+                source: Field::new(source),
+                result: Field::new(if good { "ok" } else { "failed" }),
+            })
         });
     }
 
@@ -146,9 +150,9 @@ impl Shared {
     /// A request is over: it goes into the access log, and subscribers are told.
     pub fn close(&mut self, outcome: &FinishedRequest<'_>) {
         self.access_log.close(outcome);
-        self.events.publish(Topic::Logs, || outcome.event());
+        self.events.publish(Topic::Logs, || outcome.log_event());
         if outcome.status == ReplyCode::Succeeded {
-            self.events.publish(Topic::Connections, || outcome.closing());
+            self.events.publish(Topic::Connections, || outcome.close_event());
         }
     }
 

@@ -64,6 +64,33 @@ impl Grammar {
         used.into_iter().filter(|name| !self.0.contains_key(*name)).collect()
     }
 
+    /// The keys of the pairs that the rule describes, in their order: the words before a `=` in its literals, and
+    /// in those of the rules that it names.
+    pub fn keys(&self, name: &str) -> Vec<String> {
+        let mut literals = Vec::new();
+        self.literals(&self.0[name], &mut literals);
+        let words = literals.iter().flat_map(|text| text.split(' '));
+        let keys = words.filter_map(|word| word.split_once('=')).map(|(key, _)| key.to_owned());
+        keys.filter(|key| !key.is_empty()).collect()
+    }
+
+    /// The names of all rules.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    fn literals(&self, rule: &Rule, found: &mut Vec<String>) {
+        match rule {
+            Rule::Any(rules) | Rule::All(rules) => {
+                rules.iter().for_each(|rule| self.literals(rule, found));
+            }
+            Rule::Many(_, _, rule) => self.literals(rule, found),
+            Rule::Text(text, _) => found.push(String::from_utf8_lossy(text).into_owned()),
+            Rule::Named(name) => self.literals(&self.0[name], found),
+            Rule::Range(..) => {}
+        }
+    }
+
     /// Whether the whole input is what the rule describes.
     pub fn matches(&self, name: &str, input: &[u8]) -> bool {
         let ends = self.ends(&self.0[name], input, &Positions::from([0]));

@@ -1,11 +1,14 @@
 //! `protocol_metp.txt` says what the program does: codes, limits, roles, grammar.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
-use metp_protocol::text::Escaped;
+use metp_protocol::key::{self, Key, figure};
 use metp_protocol::{
-    Cause, Command, INTERVALS, LINE_LIMIT, LONGEST_NAME, LONGEST_PASSWORD, MetricsBody, Missing,
-    Notice, PreAuthCommand, REPLY_LIMIT, Response, Role, Topic, ended, field, log_line, user_line,
+    AuthEvent, Capabilities, Cause, CloseEvent, Command, ConnectionLine, Event, Field, INTERVALS,
+    Info, LINE_LIMIT, LONGEST_NAME, LONGEST_PASSWORD, LogEvent, MetricsBody, MetricsEvent, Missing,
+    Notice, OpenEvent, PreAuthCommand, REPLY_LIMIT, Response, Role, SettingLine, Topic, UsageLine,
+    ended, log_line, user_line,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -120,11 +123,23 @@ fn the_protocol_is_plain_text_of_72_columns_and_its_references_lead_somewhere() 
         let name = entry.ok()?.file_name().into_string().ok()?;
         name.starts_with("metp_").then(|| format!("tests/{name}"))
     });
-    for source in ["lib", "arguments", "body", "command", "connection", "status", "topic"]
-        .map(|name| format!("metp/src/{name}.rs"))
-        .into_iter()
-        .chain(["src/metp/mod.rs", "src/metp/execute.rs"].map(str::to_owned))
-        .chain(tests)
+    for source in [
+        "lib",
+        "arguments",
+        "body",
+        "command",
+        "connection",
+        "event",
+        "field",
+        "key",
+        "record",
+        "status",
+        "topic",
+    ]
+    .map(|name| format!("metp/src/{name}.rs"))
+    .into_iter()
+    .chain(["src/metp/mod.rs", "src/metp/execute.rs"].map(str::to_owned))
+    .chain(tests)
     {
         cited.extend(read(&source).split('§').skip(1).map(str::to_owned));
     }
@@ -147,6 +162,56 @@ fn the_grammar_is_complete() {
             assert!(grammar.matches("command-line", whole.as_bytes()), "{whole:?}");
         }
         assert!(!grammar.matches("command-line", line.as_bytes()));
+    }
+}
+
+fn names(keys: &[Key]) -> Vec<&str> {
+    keys.iter().map(|key| key.name).collect()
+}
+
+/// §5: each line of keys is what the grammar says, key for key and in its order, and neither side has one more.
+#[test]
+fn the_keys_of_the_grammar_are_those_of_the_program() {
+    let text = read(PROTOCOL);
+    let grammar = Grammar::read(&text);
+    let event = |keys: &[Key]| [&[key::EVENT], keys].concat();
+    for (rule, keys) in [
+        ("capa-body", Capabilities::KEYS.to_vec()),
+        ("info-body", Info::KEYS.to_vec()),
+        ("usage-line", UsageLine::KEYS.to_vec()),
+        ("connection-line", ConnectionLine::KEYS.to_vec()),
+        ("setting-line", SettingLine::KEYS.to_vec()),
+        ("killed", vec![key::KILLED]),
+        ("open-event", event(&OpenEvent::KEYS)),
+        ("close-event", event(&CloseEvent::KEYS)),
+        ("log-event", LogEvent::KEYS.to_vec()),
+        ("metrics-event", MetricsEvent::KEYS.to_vec()),
+        ("auth-event", AuthEvent::KEYS.to_vec()),
+        ("lost-event", vec![key::COUNT]),
+    ] {
+        assert_eq!(grammar.keys(rule), names(&keys), "{rule}");
+    }
+    let mut described: Vec<String> = grammar.names().flat_map(|rule| grammar.keys(rule)).collect();
+    described.sort_unstable();
+    described.dedup();
+    let mut known = names(&key::ALL);
+    known.sort_unstable();
+    assert_eq!(described, known);
+}
+
+/// §5.2 and §12.16: the figures, which the grammar does not name.
+#[test]
+fn the_figures_of_the_protocol_are_those_of_the_program() {
+    let text = read(PROTOCOL);
+    let example = between(&text, "      C: GET_METRICS ALL\n      S: 200 OK\n", "      S: .\n")[0];
+    let shown: Vec<&str> = between(example, "      S: ", ":");
+    assert_eq!(shown, names(&figure::ALL));
+    assert_eq!(MetricsBody::KEYS, figure::ALL[..MetricsBody::KEYS.len()]);
+    let table = between(&text, "\n5.2.  GET_METRICS", "\n5.3.  ")[0];
+    for name in names(&figure::ALL) {
+        let short = name.replace("CONNECT_TIME", "");
+        let row = name.strip_prefix("REPLY_").map_or(short, |_| "REPLY_0 to REPLY_8".to_owned());
+        assert!(table.contains(&row), "§5.2 lacks {name}");
     }
 }
 
@@ -247,16 +312,29 @@ proptest! {
         GRAMMAR.with(|grammar| {
             let user = user_line(&name, Role::User);
             for octets in [&name[..], &name.repeat(5)] {
-                let shown = field(Escaped(octets));
-                prop_assert!(shown.len() <= 256, "{}", shown);
-                prop_assert!(grammar.matches("field", shown.as_bytes()), "{}", shown);
+                let shown = Field::name(octets);
+                prop_assert!(shown.as_str().len() <= 256, "{}", shown);
+                prop_assert!(grammar.matches("field", shown.as_str().as_bytes()), "{}", shown);
             }
             prop_assert!(grammar.matches("user-line", user.as_bytes()), "{}", user);
             for host in [Host::Name(host.clone().into()), Host::Ip(address)] {
                 let time = std::time::SystemTime::UNIX_EPOCH.into();
-                let line = log_line(time, &name, address, &Target { host, port }, octets);
+                let target = Target { host, port };
+                let line = log_line(time, &name, address, &target, octets);
                 prop_assert!(grammar.matches("log-line", line.as_bytes()), "{}", line);
                 prop_assert!(grammar.matches("body-line", ended(line).as_bytes()));
+                let closed = CloseEvent {
+                    id: Field::new("17.3"),
+                    user: Field::name(&name),
+                    source: Field::new(SocketAddr::new(address, port)),
+                    destination: Field::new(&target),
+                    up: octets,
+                    down: 0,
+                    duration: Duration::from_millis(octets >> 20),
+                    reason: Field::new("finished"),
+                };
+                let line = format!("650 {}", Event::Close(closed));
+                prop_assert!(grammar.matches("event", line.as_bytes()), "{}", line);
             }
             let metrics = MetricsBody { historical: octets, current: u64::from(port), bytes: octets };
             let lines = metrics.lines().map(ended).concat();
