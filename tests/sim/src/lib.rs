@@ -17,6 +17,7 @@ mod metp_session;
 mod network;
 mod parsers;
 mod quantity;
+mod records;
 mod reference;
 mod script;
 mod socks_session;
@@ -24,17 +25,19 @@ mod socks_session;
 pub use metp_session::metp_session;
 pub use parsers::{credentials, hello, metp_line, request};
 pub use quantity::quantity;
+pub use records::metp_records;
 pub use socks_session::socks_session;
 
 /// A check: any bytes are a case.
 pub type Check = fn(&[u8]);
 
 /// The checks, by the names of their fuzz targets.
-pub const TARGETS: [(&str, Check); 7] = [
+pub const TARGETS: [(&str, Check); 8] = [
     ("hello", hello),
     ("credentials", credentials),
     ("request", request),
     ("metp_line", metp_line),
+    ("metp_records", metp_records),
     ("quantity", quantity),
     ("socks_session", socks_session),
     ("metp_session", metp_session),

@@ -45,6 +45,11 @@ fn metp_line() {
 }
 
 #[test]
+fn metp_records() {
+    replay("metp_records");
+}
+
+#[test]
 fn quantity() {
     replay("quantity");
 }
