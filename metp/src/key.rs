@@ -54,7 +54,7 @@ impl Key {
 
     /// The value of this key in a line of pairs. `None` if the line lacks the key, or the value is `-`.
     pub fn of(self, line: &str) -> Option<&str> {
-        value_of(self, pairs(line))
+        value(line, self.name)
     }
 
     /// The value of this key in a line of pairs if it is a whole number of any size: its digits.
@@ -79,13 +79,23 @@ pub fn pairs(line: &str) -> impl Iterator<Item = (&str, &str)> {
     line.split(' ').filter_map(|word| word.split_once('='))
 }
 
+/// The value of the key with this name in a line of pairs, which may be of a later version. `None` if the line
+/// lacks the key, or the value is `-`.
+///
+/// ```
+/// assert_eq!(metp_protocol::key::value("up=1 later-key=2", "later-key"), Some("2"));
+/// ```
+pub fn value<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    find(pairs(line), name)
+}
+
 /// The value of a key among pairs; `None` if it is missing or `-`. Of several values the first counts.
-pub(crate) fn value_of<'a>(
-    key: Key,
+pub(crate) fn find<'a>(
     pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+    name: &str,
 ) -> Option<&'a str> {
-    let found = pairs.into_iter().find(|(name, _)| *name == key.name);
-    found.map(|(_, value)| value).filter(|value| *value != "-")
+    let found = pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value);
+    found.filter(|value| *value != "-")
 }
 
 macro_rules! keys {
@@ -241,6 +251,16 @@ mod tests {
             assert_eq!(Key::find(key.name), Some(*key));
             assert_eq!(key.to_string(), key.name);
         }
+    }
+
+    #[test]
+    fn values_are_found_by_their_keys() {
+        let line = "id=17.3 user=a\\x20b peer=- up=12 x=y=z new";
+        assert_eq!((ID.of(line), USER.of(line)), (Some("17.3"), Some("a\\x20b")));
+        assert_eq!((PEER.of(line), value(line, "ser"), value(line, "new")), (None, None, None));
+        assert_eq!(value(line, "x"), Some("y=z"));
+        assert_eq!(pairs(line).count(), 5);
+        assert_eq!((UP.digits(line), ID.digits(line), UP.digits("up=")), (Some("12"), None, None));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::ended;
 use super::field::{Field, Value};
-use super::key::{self, Key, pairs, value_of};
+use super::key::{self, Key, find, pairs};
 
 /// Writes pairs with a separator between two of them.
 struct Pairs<'f, 'b> {
@@ -59,7 +59,7 @@ macro_rules! record {
             }
 
             fn read(pairs: &[(&'a str, &'a str)]) -> Self {
-                let value = |key| value_of(key, pairs.iter().copied());
+                let value = |key: Key| find(pairs.iter().copied(), key.name);
                 $name {
                     $($field: value(key::$key).and_then(Value::read).unwrap_or_default(),)+
                 }

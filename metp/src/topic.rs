@@ -20,7 +20,7 @@ impl Topic {
     pub const ALL: [Topic; 4] = [Topic::Connections, Topic::Logs, Topic::Metrics, Topic::Auth];
 
     /// The word on the wire.
-    pub fn word(self) -> &'static str {
+    pub const fn word(self) -> &'static str {
         match self {
             Topic::Connections => "connections",
             Topic::Logs => "logs",
