@@ -1,12 +1,10 @@
 //! The answer to a command as data. `table` formats it for people and scripts, `json` for programs.
 
-use metp_protocol::Command;
+use metp_protocol::key::{self, Key};
+use metp_protocol::quantity::is_digits;
+use metp_protocol::{Command, MetricsBody};
 
 use crate::failure::Failure;
-use crate::fields;
-
-/// The keys of GET_METRICS (METP §5.2).
-const METRICS: [&str; 3] = ["HISTORICAL_CONNECTIONS", "CURRENT_CONNECTIONS", "BYTES_TRANSFERRED"];
 
 /// The form of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +75,7 @@ impl Answer {
         let complete = match self.kind {
             AnswerKind::Metrics => return self.metrics().map(drop).map(|()| self),
             AnswerKind::Figures | AnswerKind::Pairs => !self.lines.is_empty(),
-            AnswerKind::Killed => fields::digits(&self.text, "killed").is_some(),
+            AnswerKind::Killed => key::KILLED.digits(&self.text).is_some(),
             AnswerKind::Done | AnswerKind::Users | AnswerKind::Records | AnswerKind::Rows => true,
         };
         match complete {
@@ -92,7 +90,7 @@ impl Answer {
     /// # Errors
     /// [`Failure::Broken`] if one of them is missing.
     pub fn metrics(&self) -> Result<[&str; 3], Failure> {
-        match METRICS.map(|key| fields::figure(&self.lines, key)) {
+        match MetricsBody::KEYS.map(|key| figure(&self.lines, key)) {
             [Some(historical), Some(current), Some(bytes)] => Ok([historical, current, bytes]),
             _ => Err(incomplete()),
         }
@@ -102,10 +100,17 @@ impl Answer {
     ///
     /// # Errors
     /// [`Failure::Broken`] if it is missing, or too large.
-    pub fn figure(&self, key: &str) -> Result<u64, Failure> {
-        let value = fields::figure(&self.lines, key).and_then(|value| value.parse().ok());
+    pub fn figure(&self, key: Key) -> Result<u64, Failure> {
+        let value = figure(&self.lines, key).and_then(|value| value.parse().ok());
         value.ok_or_else(incomplete)
     }
+}
+
+/// The number of the line `KEY: number`, of any size: its digits as they came. `None` if no line has the key, or
+/// its value is no number.
+fn figure(lines: &[String], key: Key) -> Option<&str> {
+    let value = lines.iter().find_map(|line| line.strip_prefix(key.name)?.strip_prefix(':'));
+    value.map(str::trim).filter(|value| is_digits(value.as_bytes()))
 }
 
 fn incomplete() -> Failure {
@@ -114,8 +119,6 @@ fn incomplete() -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use metp_protocol::MetricsBody;
-
     use super::*;
 
     #[test]

@@ -4,7 +4,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use common::thread;
-use metp_protocol::{Command, LogSelection, Topic, Topics};
+use metp_protocol::key::{self, Key};
+use metp_protocol::{Command, LOST, LogSelection, Topic, Topics};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -12,7 +13,10 @@ use crate::output::print;
 use crate::retry::Reconnect;
 use crate::session::{Server, Session};
 use crate::table::TableStyle;
-use crate::{fields, json, refusal, render, units};
+use crate::{json, refusal, render, units};
+
+/// The topic of events that are printed.
+const LOGS: &str = Topic::Logs.word();
 
 /// The reply codes of SOCKS by their numbers (RFC 1928 §6).
 const REPLIES: [&str; 9] = [
@@ -118,15 +122,15 @@ fn print_events(
     loop {
         let (topic, event) = session.next_event()?;
         match (topic.as_str(), json) {
-            ("lost", true) => {
-                print_object(server, json!({ "lost": json::digits(&event, "count") }))?;
+            (LOST, true) => {
+                print_object(server, json!({ "lost": json::digits(&event, key::COUNT) }))?;
             }
-            ("lost", false) => {
-                let count = fields::digits(&event, "count").unwrap_or("0");
+            (LOST, false) => {
+                let count = key::COUNT.digits(&event).unwrap_or("0");
                 output.eprint_line(&format_args!("{count} requests were missed"));
             }
-            ("logs", true) => print_object(server, json::object(&event))?,
-            ("logs", false) => output.print(line(&event, style).as_bytes())?,
+            (LOGS, true) => print_object(server, json::object(&event))?,
+            (LOGS, false) => output.print(line(&event, style).as_bytes())?,
             // Topics of a later version.
             _ => {}
         }
@@ -147,26 +151,26 @@ fn print_object(server: &Server, object: Value) -> Result<(), Failure> {
 
 /// `[time] user source destination reply up down duration reason`
 fn line(event: &str, style: TableStyle) -> String {
-    let word = |key| fields::value(event, key).unwrap_or("-");
-    let size = |key| {
-        let digits = fields::digits(event, key).unwrap_or("0");
+    let word = |key: Key| key.of(event).unwrap_or("-");
+    let size = |key: Key| {
+        let digits = key.digits(event).unwrap_or("0");
         match digits.parse().ok().filter(|_| style.human) {
             Some(octets) => units::size(octets).replace(' ', ""),
             None => digits.to_owned(),
         }
     };
-    let reply = word("reply").parse::<usize>().ok().and_then(|code| REPLIES.get(code));
+    let reply = word(key::REPLY).parse::<usize>().ok().and_then(|code| REPLIES.get(code));
     format!(
         "[{}] {} {} {} {} {} {} {} {}\n",
-        word("time"),
-        word("user"),
-        word("source"),
-        word("destination"),
-        reply.copied().unwrap_or_else(|| word("reply")),
-        size("up"),
-        size("down"),
-        word("duration"),
-        word("reason"),
+        word(key::TIME),
+        word(key::USER),
+        word(key::SOURCE),
+        word(key::DESTINATION),
+        reply.copied().unwrap_or_else(|| word(key::REPLY)),
+        size(key::UP),
+        size(key::DOWN),
+        word(key::DURATION),
+        word(key::REASON),
     )
 }
 

@@ -1,43 +1,17 @@
 //! Bodies and events as JSON values, of the form described in `client(1)`.
 
+use metp_protocol::LogWords;
+use metp_protocol::key::{self, Key, Kind};
 use metp_protocol::quantity::is_digits;
 use serde_json::{Map, Number, Value, json};
 
 use crate::answer::{Answer, AnswerKind};
-use crate::fields;
-
-/// Keys whose values are strings, even if they look like numbers. Other values are numbers if they look like
-/// one.
-const STRING_KEYS: [&str; 20] = [
-    "implementation",
-    "version",
-    "protocol",
-    "state",
-    "user",
-    "role",
-    "last-seen",
-    "id",
-    "source",
-    "destination",
-    "peer",
-    "key",
-    "unit",
-    "applies",
-    "event",
-    "reason",
-    "service",
-    "result",
-    "time",
-    "text",
-];
-/// Keys whose values are lists, separated by commas.
-const LIST_KEYS: [&str; 2] = ["verbs", "topics"];
 
 /// The value of an answer that is no list.
 pub fn result(answer: &Answer) -> Value {
     let lines = &answer.lines;
     match answer.kind {
-        AnswerKind::Killed => json!({ "killed": digits(&answer.text, "killed") }),
+        AnswerKind::Killed => json!({ "killed": digits(&answer.text, key::KILLED) }),
         AnswerKind::Metrics | AnswerKind::Figures => pairs(lines, ':'),
         AnswerKind::Pairs => pairs(lines, '='),
         AnswerKind::Done | AnswerKind::Users | AnswerKind::Records | AnswerKind::Rows => {
@@ -49,23 +23,20 @@ pub fn result(answer: &Answer) -> Value {
 /// The value of a line of a list.
 pub fn row(kind: AnswerKind, line: &str) -> Value {
     match kind {
-        AnswerKind::Users => words(line, &["user", "role"]),
+        AnswerKind::Users => words(line, &[key::USER, key::ROLE]),
         AnswerKind::Records => record(line),
         _ => object(line),
     }
 }
 
 /// The value of a key as a number; 0 if it is none.
-pub fn digits(line: &str, key: &str) -> Value {
-    fields::value(line, key).and_then(number).unwrap_or_else(|| 0.into())
+pub fn digits(line: &str, key: Key) -> Value {
+    key.of(line).and_then(number).unwrap_or_else(|| 0.into())
 }
 
 /// The object of a line of `key=value` fields.
 pub fn object(line: &str) -> Value {
-    fields::pairs(line)
-        .map(|(key, text)| (named(key), value(key, text)))
-        .collect::<Map<_, _>>()
-        .into()
+    key::pairs(line).map(|(key, text)| (named(key), value(key, text))).collect::<Map<_, _>>().into()
 }
 
 /// The key in JSON: lower case, with underscores.
@@ -82,11 +53,13 @@ fn pairs(lines: &[String], between: char) -> Value {
     lines.iter().filter_map(pair).collect::<Map<_, _>>().into()
 }
 
+/// The value of a key: of the form that the protocol gives it. That of a key of a later version is a number if it
+/// looks like one.
 fn value(key: &str, text: &str) -> Value {
-    match text {
-        "-" => Value::Null,
-        _ if LIST_KEYS.contains(&key) => text.split(',').collect(),
-        _ if STRING_KEYS.contains(&key) => text.into(),
+    match (text, Key::find(key).map(|key| key.kind)) {
+        ("-", _) => Value::Null,
+        (_, Some(Kind::List)) => text.split(',').collect(),
+        (_, Some(Kind::Text)) => text.into(),
         _ => number(text).unwrap_or_else(|| text.into()),
     }
 }
@@ -99,21 +72,24 @@ fn number(text: &str) -> Option<Value> {
     plain.then(|| text.parse::<Number>().ok()).flatten().map(Value::Number)
 }
 
-/// The object of a line whose words are the values of `names`.
-fn words(line: &str, names: &[&str]) -> Value {
-    let named = names.iter().zip(line.split(' '));
-    named.map(|(name, word)| ((*name).to_owned(), word.into())).collect::<Map<_, Value>>().into()
+/// The object of a line whose words are the values of `keys`.
+fn words(line: &str, keys: &[Key]) -> Value {
+    let named = keys.iter().zip(line.split(' '));
+    named.map(|(key, word)| (key.name.to_owned(), word.into())).collect::<Map<_, Value>>().into()
 }
 
 /// The object of an access log record: `[time] user source destination bytes`.
 pub fn record(line: &str) -> Value {
-    let (rest, bytes) = line.rsplit_once(' ').unwrap_or((line, ""));
-    let rest = rest.replacen(['[', ']'], "", 2);
-    let mut record = words(&rest, &["time", "user", "source", "destination"]);
-    if let Value::Object(record) = &mut record {
-        record.insert("bytes".to_owned(), number(bytes).unwrap_or(Value::Null));
-    }
-    record
+    let LogWords { time, user, source, destination, bytes } = LogWords::parse(line);
+    let texts = [
+        (key::TIME, time),
+        (key::USER, user),
+        (key::SOURCE, source),
+        (key::DESTINATION, destination),
+    ];
+    let texts = texts.map(|(key, text)| (key.name.to_owned(), text.into()));
+    let bytes = ("bytes".to_owned(), number(bytes).unwrap_or(Value::Null));
+    texts.into_iter().chain([bytes]).collect::<Map<_, _>>().into()
 }
 
 #[cfg(test)]

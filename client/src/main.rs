@@ -13,7 +13,6 @@ mod args;
 mod connection;
 mod document;
 mod failure;
-mod fields;
 mod follow;
 #[cfg(test)]
 mod imports;

@@ -2,13 +2,13 @@
 //! short and columns that do not fit are left out; elsewhere every column is there, with exact values.
 
 use std::io::{self, IsTerminal};
-use std::time::Duration;
 
-use metp_protocol::Command;
+use metp_protocol::key::{self, Key, Kind};
+use metp_protocol::{Command, ConnectionLine, seconds};
 
 use crate::answer::{Answer, AnswerKind};
 use crate::failure::Failure;
-use crate::{fields, render, terminal, units};
+use crate::{render, terminal, units};
 
 /// How answers are formatted.
 #[derive(Clone, Copy, Default)]
@@ -33,35 +33,8 @@ impl TableStyle {
 /// Columns of a table at most; far more than METP has keys.
 const MAX_COLUMNS: usize = 64;
 /// Columns that are left out, one after the other, until the table fits the terminal.
-const OPTIONAL_COLUMNS: [&str; 6] = ["buffered", "peer", "idle", "applies", "unit", "last-seen"];
-/// The heading of an empty list of connections: without a line, the keys are not known.
-const CONNECTION_COLUMNS: [&str; 11] = [
-    "id",
-    "user",
-    "source",
-    "destination",
-    "peer",
-    "state",
-    "age",
-    "idle",
-    "up",
-    "down",
-    "buffered",
-];
-/// Keys whose values are bytes.
-const BYTE_KEYS: [&str; 9] = [
-    "up",
-    "down",
-    "buffered",
-    "buffers",
-    "buffers-limit",
-    "rss",
-    "BYTES_TRANSFERRED",
-    "BYTES_UP",
-    "BYTES_DOWN",
-];
-/// Keys whose values are seconds.
-const SECONDS_KEYS: [&str; 5] = ["age", "idle", "uptime", "duration", "closing-in"];
+const OPTIONAL_COLUMNS: [Key; 6] =
+    [key::BUFFERED, key::PEER, key::IDLE, key::APPLIES, key::UNIT, key::LAST_SEEN];
 
 /// Formats an answer that is no list.
 ///
@@ -72,7 +45,7 @@ pub fn text(answer: &Answer) -> Result<String, Failure> {
     Ok(match answer.kind {
         AnswerKind::Done => render::DONE.to_owned(),
         AnswerKind::Killed => {
-            let count = fields::digits(&answer.text, "killed").unwrap_or("0");
+            let count = key::KILLED.digits(&answer.text).unwrap_or("0");
             format!("Connections cut: {count}\n")
         }
         AnswerKind::Metrics => render::metrics(answer.metrics()?),
@@ -87,7 +60,7 @@ fn list(lines: &[String], between: char, style: TableStyle) -> String {
     let pairs: Vec<(&str, String)> = lines
         .iter()
         .filter_map(|line| line.split_once(between))
-        .map(|(key, value)| (key, shown(key, value.trim(), style)))
+        .map(|(key, value)| (key, shown(kind(key), value.trim(), style)))
         .collect();
     let width = pairs.iter().map(|(key, _)| key.len()).max().unwrap_or(0).min(MAX_COLUMN_WIDTH);
     pairs.iter().map(|(key, value)| format!("{key:width$}  {value}\n")).collect()
@@ -108,7 +81,7 @@ const COLUMN_GAP: usize = 2;
 pub struct Table {
     style: TableStyle,
     /// The heading of an empty table.
-    empty: &'static [&'static str],
+    empty: &'static [Key],
     /// The lines so far, until the columns are fixed.
     first: Vec<String>,
     octets: usize,
@@ -117,14 +90,17 @@ pub struct Table {
 
 struct Column {
     key: String,
+    /// The form of its values; `None` for a key of a later version.
+    kind: Option<Kind>,
     width: usize,
 }
 
 impl Table {
     /// A table for the answer to `command`.
     pub fn new(command: Option<&Command>, style: TableStyle) -> Self {
-        let empty: &[&str] = match command {
-            Some(Command::Connections(_)) => &CONNECTION_COLUMNS,
+        // Without a line, only the protocol tells the keys.
+        let empty: &[Key] = match command {
+            Some(Command::Connections(_)) => &ConnectionLine::KEYS,
             _ => &[],
         };
         Table { style, empty, first: Vec::new(), octets: 0, columns: None }
@@ -152,21 +128,23 @@ impl Table {
     fn settle(&mut self) -> String {
         let first = std::mem::take(&mut self.first);
         let keys: Vec<&str> = match first.first() {
-            Some(line) => fields::pairs(line).map(|(key, _)| key).take(MAX_COLUMNS).collect(),
-            None => self.empty.to_vec(),
+            Some(line) => key::pairs(line).map(|(key, _)| key).take(MAX_COLUMNS).collect(),
+            None => self.empty.iter().map(|key| key.name).collect(),
         };
         let mut columns: Vec<Column> = keys
             .into_iter()
             .map(|key| {
-                let widths = first.iter().map(|line| cell(line, key, self.style).len());
-                let width = widths.chain([key.len()]).max().unwrap_or(0).min(MAX_COLUMN_WIDTH);
-                Column { key: key.to_owned(), width }
+                let mut column = Column { key: key.to_owned(), kind: kind(key), width: 0 };
+                let widths = first.iter().map(|line| column.cell(line, self.style).len());
+                let width = widths.chain([key.len()]).max().unwrap_or(0);
+                column.width = width.min(MAX_COLUMN_WIDTH);
+                column
             })
             .collect();
         for dispensable in OPTIONAL_COLUMNS {
             let needed = columns.iter().map(|column| column.width + COLUMN_GAP).sum::<usize>();
             if self.style.width.is_some_and(|width| needed.saturating_sub(COLUMN_GAP) > width) {
-                columns.retain(|column| column.key != dispensable);
+                columns.retain(|column| column.key != dispensable.name);
             }
         }
         let heading = line(&columns, |column| column.key.to_uppercase());
@@ -180,19 +158,25 @@ impl Table {
     }
 }
 
-fn cell(line: &str, key: &str, style: TableStyle) -> String {
-    shown(key, fields::value(line, key).unwrap_or("-"), style)
+impl Column {
+    fn cell(&self, line: &str, style: TableStyle) -> String {
+        shown(self.kind, key::value(line, &self.key).unwrap_or("-"), style)
+    }
+
+    fn is_right_aligned(&self) -> bool {
+        matches!(self.kind, Some(Kind::Count | Kind::Octets | Kind::Millis | Kind::Micros))
+    }
 }
 
 fn row(columns: &[Column], text: &str, style: TableStyle) -> String {
-    line(columns, |column| cell(text, &column.key, style)) + "\n"
+    line(columns, |column| column.cell(text, style)) + "\n"
 }
 
 fn line(columns: &[Column], cell: impl Fn(&Column) -> String) -> String {
     let mut line = String::new();
     for column in columns {
         let (width, cell) = (column.width, cell(column));
-        match is_number(&column.key) {
+        match column.is_right_aligned() {
             true => line += &format!("{cell:>width$}  "),
             false => line += &format!("{cell:width$}  "),
         }
@@ -201,23 +185,16 @@ fn line(columns: &[Column], cell: impl Fn(&Column) -> String) -> String {
     line
 }
 
-fn is_number(key: &str) -> bool {
-    BYTE_KEYS.contains(&key)
-        || SECONDS_KEYS.contains(&key)
-        || ["connections", "total"].contains(&key)
+fn kind(key: &str) -> Option<Kind> {
+    Key::find(key).map(|key| key.kind)
 }
 
-/// Formats a value.
-fn shown(key: &str, value: &str, style: TableStyle) -> String {
-    let human = if !style.human {
-        None
-    } else if BYTE_KEYS.contains(&key) {
-        value.parse().ok().map(units::size)
-    } else if SECONDS_KEYS.contains(&key) {
-        let seconds = value.parse().ok();
-        seconds.and_then(|time| Duration::try_from_secs_f64(time).ok()).map(units::age)
-    } else {
-        None
+/// Formats a value of this form.
+fn shown(kind: Option<Kind>, value: &str, style: TableStyle) -> String {
+    let human = match kind.filter(|_| style.human) {
+        Some(Kind::Octets) => value.parse().ok().map(units::size),
+        Some(Kind::Millis) => seconds(value).map(units::age),
+        _ => None,
     };
     human.unwrap_or_else(|| value.to_owned())
 }

@@ -351,8 +351,8 @@ fn poll_server(
 fn take_snapshot(session: &mut Session) -> Result<Snapshot, Failure> {
     let totals = Totals::query(session)?;
     let at = Instant::now();
-    let mut status = ServerStatus::default();
-    session.query(&Command::Info)?.lines.iter().for_each(|line| status.take(line));
+    let info = session.query(&Command::Info)?;
+    let status = ServerStatus::parse(info.lines.iter().map(String::as_str));
     let list = connections(session)?;
     Ok(Snapshot { at, connections: totals.connections, bytes: totals.bytes, status, list })
 }

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use metp_protocol::text::split_endpoint;
 use metp_protocol::timestamp::Timestamp;
+use metp_protocol::{
+    CloseEvent, ConnectionLine, Event, Field, Info, LogEvent, LogWords, OpenEvent,
+};
 
-use crate::fields::{number, value};
 use crate::locale::LocalTime;
 use crate::{render, units};
 
@@ -77,17 +79,41 @@ pub struct ConnectionInfo {
 }
 
 impl ConnectionInfo {
-    /// Parses a line of CONNECTIONS, or the fields of an event.
+    /// Parses a line of CONNECTIONS.
     pub fn parse(line: &str) -> Self {
-        let text = |key| text(line, key);
+        let line = ConnectionLine::parse(line);
         ConnectionInfo {
-            id: text("id"),
-            user: text("user"),
-            source: text("source"),
-            destination: text("destination"),
-            state: text("state"),
-            age: seconds(line, "age"),
-            bytes: bytes(line),
+            id: text(&line.id),
+            user: text(&line.user),
+            source: text(&line.source),
+            destination: text(&line.destination),
+            state: text(&line.state),
+            age: line.age,
+            bytes: Bytes { up: line.up, down: line.down },
+        }
+    }
+
+    fn opened(event: &OpenEvent<'_>) -> Self {
+        ConnectionInfo {
+            id: text(&event.id),
+            user: text(&event.user),
+            source: text(&event.source),
+            destination: text(&event.destination),
+            // The event has none.
+            state: text(&Field::NONE),
+            ..ConnectionInfo::default()
+        }
+    }
+
+    fn closed(event: &CloseEvent<'_>) -> Self {
+        ConnectionInfo {
+            id: text(&event.id),
+            user: text(&event.user),
+            source: text(&event.source),
+            destination: text(&event.destination),
+            state: text(&Field::NONE),
+            bytes: Bytes { up: event.up, down: event.down },
+            ..ConnectionInfo::default()
         }
     }
 }
@@ -120,17 +146,14 @@ pub struct ServerStatus {
 }
 
 impl ServerStatus {
-    /// Applies a line of INFO.
-    pub fn take(&mut self, line: &str) {
-        match line.split_once('=') {
-            Some(("state", _)) => self.state = text(line, "state"),
-            Some(("uptime", _)) => self.uptime = seconds(line, "uptime"),
-            Some(("closing-in", time)) => {
-                // `-` while the server is running.
-                self.closing_in = (time != "-").then(|| seconds(line, "closing-in"));
-            }
-            Some(("connections-limit", _)) => self.limit = number(line, "connections-limit"),
-            _ => {}
+    /// Parses the lines of INFO.
+    pub fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
+        let info = Info::parse(lines);
+        ServerStatus {
+            state: text(&info.state),
+            uptime: info.uptime,
+            limit: info.connections_limit,
+            closing_in: info.closing_in,
         }
     }
 }
@@ -148,18 +171,16 @@ pub enum WatchEvent {
 
 impl WatchEvent {
     /// Parses an event; `None` for those that are not shown.
-    pub fn parse(topic: &str, fields: &str) -> Option<Self> {
-        match (topic, value(fields, "event")) {
-            ("connections", Some("open")) => {
-                Some(WatchEvent::Opened(ConnectionInfo::parse(fields)))
+    pub fn parse(topic: &str, pairs: &str) -> Option<Self> {
+        Some(match Event::parse(topic, pairs)? {
+            Event::Open(event) => WatchEvent::Opened(ConnectionInfo::opened(&event)),
+            Event::Close(event) => {
+                WatchEvent::Closed(ConnectionInfo::closed(&event), event.duration)
             }
-            ("connections", Some("close")) => {
-                Some(WatchEvent::Closed(ConnectionInfo::parse(fields), seconds(fields, "duration")))
-            }
-            ("logs", _) => Some(WatchEvent::Logged(LogLine::from_event(fields))),
-            ("lost", _) => Some(WatchEvent::Logged(LogLine::lost(number(fields, "count")))),
-            _ => None,
-        }
+            Event::Log(event) => WatchEvent::Logged(LogLine::from_event(&event)),
+            Event::Lost(count) => WatchEvent::Logged(LogLine::lost(count)),
+            Event::Metrics(_) | Event::Auth(_) => return None,
+        })
     }
 }
 
@@ -180,23 +201,22 @@ pub struct LogLine {
 }
 
 impl LogLine {
-    fn from_event(fields: &str) -> Self {
-        let text = |key| text(fields, key);
-        let (reply, reason) = (number(fields, "reply"), text("reason"));
-        let outcome = if reply == 0 {
-            let octets = units::size(bytes(fields).total());
-            format!("{octets} in {}, {reason}", units::age(seconds(fields, "duration")))
+    fn from_event(event: &LogEvent<'_>) -> Self {
+        let reason = text(&event.reason);
+        let outcome = if event.reply == 0 {
+            let octets = units::size(Bytes { up: event.up, down: event.down }.total());
+            format!("{octets} in {}, {reason}", units::age(event.duration))
         } else {
-            format!("reply {reply}, {reason}")
+            format!("reply {}, {reason}", event.reply)
         };
         LogLine {
-            time: moment(&text("time")),
-            user: text("user"),
+            time: moment(&text(&event.time)),
+            user: text(&event.user),
             // Without the port, as in records.
-            source: address(&text("source")).to_owned(),
-            destination: text("destination"),
+            source: address(&text(&event.source)).to_owned(),
+            destination: text(&event.destination),
             outcome,
-            warns: reply != 0,
+            warns: event.reply != 0,
         }
     }
 
@@ -217,22 +237,13 @@ pub fn moment(timestamp: &str) -> String {
     local.map_or_else(|| timestamp.to_owned(), LocalTime::without_year)
 }
 
-fn bytes(line: &str) -> Bytes {
-    Bytes { up: number(line, "up"), down: number(line, "down") }
-}
-
-fn text(line: &str, key: &str) -> String {
-    cut(value(line, key).unwrap_or("-"))
+fn text(field: &Field<'_>) -> String {
+    cut(field.as_str())
 }
 
 /// The text, cut to [`MAX_TEXT_CHARS`].
 pub fn cut(text: &str) -> String {
     text.chars().take(MAX_TEXT_CHARS).collect()
-}
-
-fn seconds(line: &str, key: &str) -> Duration {
-    let seconds = value(line, key).and_then(|value| value.parse::<f64>().ok()).unwrap_or(0.0);
-    Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 
 /// A record of GET_LOGS: `[time] user source destination octets`. It has no connection id.
@@ -246,15 +257,13 @@ impl LogRecord {
     /// Parses a line.
     pub fn parse(line: &[u8]) -> Self {
         let line = render::text(line);
-        let mut words = line.split(' ').map(cut);
-        let mut next = || words.next().unwrap_or_default();
-        let (time, user, source, destination) = (next(), next(), next(), next());
-        let octets = next().parse().unwrap_or(0);
+        let words = LogWords::parse(&line);
+        let octets = words.bytes.parse().unwrap_or(0);
         let line = LogLine {
-            time: moment(time.trim_matches(['[', ']'])),
-            user,
-            source,
-            destination,
+            time: moment(&cut(words.time)),
+            user: cut(words.user),
+            source: cut(words.source),
+            destination: cut(words.destination),
             outcome: units::size(octets),
             warns: false,
         };
@@ -324,12 +333,12 @@ mod tests {
         };
         let fields = "time=2025-06-28T14:32:10Z user=amy source=[::1]:5 destination=x:80 reply=0 \
                       up=512 down=512 duration=61.000 reason=killed";
-        let line = LogLine::from_event(fields);
+        let line = LogLine::from_event(&LogEvent::parse(fields));
         assert!(!line.warns);
         let time = moment("2025-06-28T14:32:10Z");
         assert_eq!(shown(line), format!("{time}|amy|::1|x:80|1.0 KiB in 1m01s, killed"));
         let refused = fields.replace("reply=0", "reply=2").replace("killed", "refused");
-        let line = LogLine::from_event(&refused);
+        let line = LogLine::from_event(&LogEvent::parse(&refused));
         assert!(line.warns);
         assert_eq!(shown(line), format!("{time}|amy|::1|x:80|reply 2, refused"));
         assert_eq!(moment("06-28T14:32Z"), "06-28T14:32Z");
@@ -356,7 +365,7 @@ mod tests {
         let lost = WatchEvent::parse("lost", "count=17");
         assert_eq!(lost, Some(WatchEvent::Logged(LogLine::lost(17))));
         let logged = WatchEvent::parse("logs", who);
-        assert_eq!(logged, Some(WatchEvent::Logged(LogLine::from_event(who))));
+        assert_eq!(logged, Some(WatchEvent::Logged(LogLine::from_event(&LogEvent::parse(who)))));
         assert_eq!(WatchEvent::parse("metrics", "time=x"), None);
         assert_eq!(WatchEvent::parse("connections", "event=moved"), None);
     }
@@ -370,22 +379,21 @@ mod tests {
 
     #[test]
     fn status() {
-        let mut status = ServerStatus::default();
-        for line in [
+        let mut lines = vec![
             "version=0.1.0",
             "uptime=90.500",
             "state=running",
             "closing-in=-",
             "connections=1",
             "connections-limit=480",
-        ] {
-            status.take(line);
-        }
+        ];
+        let status = ServerStatus::parse(lines.iter().copied());
         let uptime = Duration::from_millis(90_500);
         let expected =
             ServerStatus { state: "running".into(), uptime, limit: 480, closing_in: None };
         assert_eq!(status, expected);
-        status.take("closing-in=3.250");
+        lines[3] = "closing-in=3.250";
+        let status = ServerStatus::parse(lines);
         assert_eq!(status.closing_in, Some(Duration::from_millis(3250)));
     }
 

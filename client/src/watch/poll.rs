@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use metp_protocol::Command;
+use metp_protocol::key::figure;
 use metp_protocol::timestamp::Timestamp;
 use serde_json::json;
 
@@ -32,11 +33,11 @@ impl Totals {
     /// If the answer is missing or incomplete.
     pub fn query(session: &mut Session) -> Result<Self, Failure> {
         let answer = session.query(&Command::GetAllMetrics)?;
-        let figure = |key| answer.figure(key);
+        let value = |key| answer.figure(key);
         Ok(Totals {
-            connections: figure("CURRENT_CONNECTIONS")?,
-            accepted: figure("HISTORICAL_CONNECTIONS")?,
-            bytes: Bytes { up: figure("BYTES_UP")?, down: figure("BYTES_DOWN")? },
+            connections: value(figure::CURRENT_CONNECTIONS)?,
+            accepted: value(figure::HISTORICAL_CONNECTIONS)?,
+            bytes: Bytes { up: value(figure::BYTES_UP)?, down: value(figure::BYTES_DOWN)? },
         })
     }
 }
@@ -47,8 +48,9 @@ impl Totals {
 /// # Errors
 /// If the session ends and cannot be renewed, or the line cannot be written.
 pub fn lines(server: &Server, interval: Duration, out: &mut dyn Write) -> Result<(), Failure> {
-    let ask =
-        |session: &mut Session| session.query(&Command::GetMetrics)?.figure("BYTES_TRANSFERRED");
+    let ask = |session: &mut Session| {
+        session.query(&Command::GetMetrics)?.figure(figure::BYTES_TRANSFERRED)
+    };
     every(server, interval, Ok, ask, |before, bytes, period| {
         let rate = per_second(bytes.saturating_sub(before), period);
         let time = locale::now();
