@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use common::episode::Episode;
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -18,10 +19,6 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Connections that the kernel holds until they are accepted.
 const ACCEPT_BACKLOG: i32 = 4096;
-
-/// After a shortage has been reported, and the backlog served, another one is reported this much later at
-/// the earliest.
-const EPISODE_GAP: Duration = Duration::from_secs(10);
 
 /// Connections that one call of [`Listener::accept`] skips because they were lost before they were accepted.
 const MAX_LOST_PER_ACCEPT: u32 = 16;
@@ -39,8 +36,8 @@ pub struct Listener {
     /// A connection that was accepted and waits for admission.
     held: Option<(TcpStream, SocketAddr)>,
     paused_until: Option<Instant>,
-    /// When the reported shortage was last met.
-    reported: Option<Instant>,
+    /// A shortage of descriptors or memory. Its episode does not end before the backlog has been served.
+    shortage: Episode,
 }
 
 /// What an attempt to accept came to.
@@ -80,7 +77,7 @@ impl Listener {
             lost: 0,
             held: None,
             paused_until: None,
-            reported: None,
+            shortage: Episode::default(),
         })
     }
 
@@ -153,7 +150,7 @@ impl Listener {
     /// Stops accepting for [`ACCEPT_PAUSE`]. Returns whether this begins an episode of shortage, which the caller logs.
     fn pause(&mut self, now: Instant) -> bool {
         self.paused_until = Some(now + ACCEPT_PAUSE);
-        self.reported.replace(now).is_none()
+        self.shortage.begins_if_ended(now)
     }
 
     /// Accepts one connection.
@@ -191,7 +188,7 @@ impl Listener {
         if error.kind() == ErrorKind::WouldBlock {
             self.ready = false;
             self.lost = 0;
-            self.reported = self.reported.filter(|last| now < *last + EPISODE_GAP);
+            self.shortage.end_if_quiet(now);
             return Some(Accepted::Nothing);
         }
         if concerns_one_connection(&error) && self.lost < MAX_LOST_IN_A_ROW {
@@ -265,6 +262,8 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use common::episode::QUIET;
+
     use super::super::errno;
     use super::*;
 
@@ -293,8 +292,8 @@ mod tests {
         assert!(!listener.pause(now + ACCEPT_PAUSE), "the same episode");
         listener.resume_now();
         listener.on_event();
-        assert!(matches!(listener.accept(now + EPISODE_GAP * 2), Accepted::Nothing));
-        assert!(listener.pause(now + EPISODE_GAP * 2), "another episode");
+        assert!(matches!(listener.accept(now + QUIET * 2), Accepted::Nothing));
+        assert!(listener.pause(now + QUIET * 2), "another episode");
     }
 
     /// A firewall, a security module or a broken driver may refuse every single connection.

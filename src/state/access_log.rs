@@ -164,8 +164,17 @@ impl AccessLog {
 
     /// A request is over: gathers its line. Fields are separated by tabs; nothing from outside can hold one.
     pub fn close(&mut self, outcome: &FinishedRequest<'_>) {
-        let FinishedRequest { time, user, source, target, status, traffic, duration, reason, id: _ } =
-            outcome;
+        let FinishedRequest {
+            time,
+            user,
+            source,
+            target,
+            status,
+            traffic,
+            duration,
+            reason,
+            id: _,
+        } = outcome;
         let written = writeln!(
             self.lines,
             "{time}\t{}\tA\t{}\t{}\t{}\t{}\t{status}\t{}\t{}\t{}\t{reason}",

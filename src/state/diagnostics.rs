@@ -3,9 +3,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
+
+use common::episode::Episodes;
 
 use super::network::Network;
 use crate::reactor::errno;
@@ -20,12 +21,6 @@ pub const FAILURE_WINDOW: Duration = Duration::from_secs(1);
 /// Sources whose failed logins are counted at once; an IPv6 /64 is one. Failures of further sources are logged one
 /// by one: an attacker with that many addresses must not hide other sources from fail2ban.
 pub const MAX_FAILURE_SOURCES: usize = 1024;
-
-/// An episode is over when its cause has not been met for this long.
-const EPISODE_GAP: Duration = Duration::from_secs(10);
-
-/// Episodes of one kind that are known at once. With one more, the one met longest ago is forgotten.
-const MAX_EPISODES: usize = 128;
 
 /// The state of the rate limits.
 #[derive(Default)]
@@ -80,38 +75,6 @@ impl Diagnostics {
         if self.local_errors.begins(code, now) {
             log::info!("{what} to {target}: {error}");
         }
-    }
-}
-
-/// Causes that are logged when they begin, and not again until [`EPISODE_GAP`] has passed without them.
-struct Episodes<K>(HashMap<K, Instant>);
-
-impl<K> Default for Episodes<K> {
-    fn default() -> Self {
-        Episodes(HashMap::new())
-    }
-}
-
-impl<K: Copy + Eq + Hash> Episodes<K> {
-    /// The cause is met at `now`. Returns whether that begins an episode.
-    fn begins(&mut self, cause: K, now: Instant) -> bool {
-        let is_over = |met: Instant| now.saturating_duration_since(met) >= EPISODE_GAP;
-        if let Some(met) = self.0.get_mut(&cause) {
-            let begins = is_over(*met);
-            *met = now;
-            return begins;
-        }
-        if self.0.len() >= MAX_EPISODES {
-            self.0.retain(|_, met| !is_over(*met));
-        }
-        if self.0.len() >= MAX_EPISODES
-            && let Some(oldest) =
-                self.0.iter().min_by_key(|(_, met)| **met).map(|(cause, _)| *cause)
-        {
-            self.0.remove(&oldest);
-        }
-        self.0.insert(cause, now);
-        true
     }
 }
 
@@ -240,22 +203,5 @@ mod tests {
         assert_eq!(told.counted(Some(start + FAILURE_WINDOW)), None);
         assert!(told.logs_failure(address(many), start + FAILURE_WINDOW));
         assert_eq!(told.failures.counts.len(), 1);
-    }
-
-    #[test]
-    fn an_episode_is_told_once() {
-        let (mut episodes, start) = (Episodes::<u32>::default(), Instant::now());
-        assert!(episodes.begins(1, start));
-        assert!(!episodes.begins(1, start + EPISODE_GAP - MS));
-        assert!(!episodes.begins(1, start + EPISODE_GAP));
-        assert!(episodes.begins(1, start + EPISODE_GAP * 2));
-        for cause in 2..1000 {
-            let now = start + EPISODE_GAP * 2 + MS * cause;
-            assert!(episodes.begins(cause, now), "no number of causes hides another");
-            assert!(!episodes.begins(cause, now));
-        }
-        assert_eq!(episodes.0.len(), MAX_EPISODES);
-        assert!(episodes.begins(2000, start + EPISODE_GAP * 4));
-        assert_eq!(episodes.0.len(), 1);
     }
 }
