@@ -80,8 +80,7 @@ impl Inherited {
     ) -> io::Result<usize> {
         let mut has_waited = false;
         loop {
-            match call(&mut self.file()) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            match retry_interrupted(|| call(&mut self.file())) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     if std::mem::replace(&mut has_waited, true) {
                         thread::sleep(DISAGREEMENT);
@@ -96,13 +95,26 @@ impl Inherited {
     /// Waits for one of the events, or an error (poll(2)).
     fn wait(self, events: libc::c_short) -> io::Result<()> {
         let mut descriptor = libc::pollfd { fd: self.0, events, revents: 0 };
-        // SAFETY: `descriptor` is one valid pollfd, which the call fills in and does not keep.
-        if unsafe { libc::poll(&raw mut descriptor, 1, -1) } >= 0 {
-            return Ok(());
-        }
-        match io::Error::last_os_error() {
-            error if error.kind() == ErrorKind::Interrupted => Ok(()),
-            error => Err(error),
+        retry_interrupted(|| {
+            // SAFETY: `descriptor` is one valid pollfd, which the call fills in and does not keep.
+            match unsafe { libc::poll(&raw mut descriptor, 1, -1) } {
+                -1 => Err(io::Error::last_os_error()),
+                _ => Ok(()),
+            }
+        })
+    }
+}
+
+/// Repeats a call until it is not interrupted by a signal (EINTR). For threads that may block: the loop bounds its
+/// repetitions.
+///
+/// # Errors
+/// Those of the call, but for EINTR.
+pub fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
         }
     }
 }

@@ -13,6 +13,7 @@ use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use common::stdio::retry_interrupted;
 use common::thread;
 
 /// Stack of a writer thread: the queue is on the heap, formatting a report takes a few KiB.
@@ -119,12 +120,9 @@ impl Open {
 
 /// Writes once, at least a byte.
 fn write_some(out: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
-    loop {
-        match out.write(bytes) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            result => return result,
-        }
+    match retry_interrupted(|| out.write(bytes))? {
+        0 => Err(ErrorKind::WriteZero.into()),
+        count => Ok(count),
     }
 }
 
