@@ -13,7 +13,7 @@ use crate::state::connection::{Connection, key_of};
 use crate::state::control::{Control, ProcessUsage, ServerInfo};
 use crate::state::users::{UserId, Users};
 use crate::workers::log_writer::LogWriter;
-use crate::workers::resolver::Limits;
+use crate::workers::resolver::lookup_limits;
 use metp_protocol::ConnectionId;
 
 /// Connections that are closed between two looks at the events: closing costs system calls, and an
@@ -176,8 +176,8 @@ impl Server {
     fn apply_settings(&mut self, now: Instant) {
         let settings = &self.services.shared.settings;
         log::set_max_level(settings.log_level);
-        let dns = Limits::new(settings.dns_threads, settings.dns_queue, self.descriptors)
-            .within(self.address_space);
+        let (threads, queue) = (settings.dns_threads, settings.dns_queue);
+        let dns = lookup_limits(threads, queue, self.descriptors, self.address_space);
         self.services.dns.limit(dns);
         self.services.dns.set_ttls(settings.names, now);
         self.services.pool.limit(settings.buffer_memory);

@@ -37,7 +37,7 @@ use crate::state::Shared;
 use crate::state::diagnostics::not_let_in;
 use crate::workers::dns_cache::DnsCache;
 use crate::workers::log_writer::LogWriter;
-use crate::workers::resolver::{Limits, Resolver};
+use crate::workers::resolver::{Resolver, lookup_limits};
 use admission::AdmissionControl;
 use common::process::cannot;
 pub use config::{Config, Descriptors};
@@ -146,8 +146,8 @@ impl Server {
         let ack_timeout = settings.timeouts.ack;
         settings.own_ports = vec![socks.address().port(), metp.address().port()];
         let descriptors = config.descriptors.usable();
-        let limits = Limits::new(settings.dns_threads, settings.dns_queue, descriptors)
-            .within(config.address_space);
+        let (threads, queue) = (settings.dns_threads, settings.dns_queue);
+        let limits = lookup_limits(threads, queue, descriptors, config.address_space);
         let waker = selector.waker().map_err(cannot("create the waker for look-ups"))?;
         let resolver = Resolver::new(limits, waker, config.lookup);
         let dns = DnsCache::new(resolver, settings.names);

@@ -8,7 +8,8 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::resolver::{Limits, Outcome, Resolver};
+use super::resolver::{Outcome, Resolver};
+use super::worker_pool::Limits;
 use crate::reactor::slab::Key;
 
 /// Names that are cached at most; the one cached first is forgotten first.
@@ -182,7 +183,7 @@ impl DnsCache {
     /// Lets look-ups begin that have waited for slow ones. Returns when to do so again, and to look for
     /// resolutions, as long as names are being looked up.
     pub fn check(&mut self, now: Instant) -> Option<Instant> {
-        if self.pending.is_empty() { None } else { self.resolver.check(now) }
+        (!self.pending.is_empty()).then(|| self.resolver.check(now))
     }
 
     /// Look-ups that go on although nobody waits for them any more. Each may hold a descriptor.
@@ -267,16 +268,14 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
 
-    use mio::{Events, Poll, Token};
-
     use super::*;
-    use crate::reactor::waker::Waker;
+    use crate::workers::fixture::{Loop, gate};
 
     const TTLS: Ttls =
         Ttls { found: Some(Duration::from_secs(30)), failed: Some(Duration::from_secs(5)) };
 
     struct Fixture {
-        poll: Poll,
+        waits: Loop,
         names: DnsCache,
         asked: Arc<AtomicUsize>,
         /// Each look-up waits for one of these.
@@ -285,14 +284,13 @@ mod tests {
 
     /// Names that begin with `no` do not exist; `many` has a thousand addresses; all others are 192.0.2.1.
     fn fixture() -> Fixture {
-        let poll = Poll::new().expect("a poll");
-        let waker = Waker::new(poll.registry(), Token(0)).expect("a waker");
+        let (waits, waker) = Loop::new();
         let asked = Arc::new(AtomicUsize::new(0));
-        let (permits, wait) = mpsc::channel::<()>();
-        let (count, wait) = (Arc::clone(&asked), std::sync::Mutex::new(wait));
+        let (permits, pass) = gate();
+        let count = Arc::clone(&asked);
         let lookup = move |name: &str, port| {
             count.fetch_add(1, Ordering::SeqCst);
-            let _ = wait.lock().map(|wait| wait.recv());
+            pass();
             match name.starts_with("no") {
                 true => Err(std::io::ErrorKind::NotFound.into()),
                 false if name == "many" => Ok(vec![SocketAddr::from(([192, 0, 2, 1], port)); 1000]),
@@ -301,7 +299,7 @@ mod tests {
         };
         let limits = Limits { threads: 1, threads_in_all: 1, queue: 8 };
         let names = DnsCache::new(Resolver::new(limits, waker, Box::new(lookup)), TTLS);
-        Fixture { poll, names, asked, permits }
+        Fixture { waits, names, asked, permits }
     }
 
     fn key(number: u64) -> Key {
@@ -316,19 +314,13 @@ mod tests {
         /// Lets one look-up end and waits for what comes of it.
         fn settle(&mut self, now: Instant) -> Vec<(Key, Addresses)> {
             self.permits.send(()).expect("the worker lives");
-            let mut events = Events::with_capacity(8);
-            let deadline = Instant::now() + Duration::from_secs(10);
-            loop {
-                self.poll.poll(&mut events, Some(Duration::from_millis(100))).expect("polled");
-                let resolutions = self.names.resolutions(now);
-                if !resolutions.is_empty() {
-                    return resolutions
-                        .into_iter()
-                        .map(|reply| (reply.key, reply.addresses))
-                        .collect();
-                }
-                assert!(Instant::now() < deadline, "no answer came");
-            }
+            let names = &mut self.names;
+            let resolutions = self.waits.wait(Duration::from_secs(10), |_| {
+                let resolutions = names.resolutions(now);
+                (resolutions, names.check(Instant::now()).unwrap_or(now))
+            });
+            assert!(!resolutions.is_empty(), "no answer came");
+            resolutions.into_iter().map(|reply| (reply.key, reply.addresses)).collect()
         }
     }
 

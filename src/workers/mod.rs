@@ -1,7 +1,10 @@
-//! Layer 1: what may block, off the loop: name look-ups and writing logs, in threads behind bounded queues. The
-//! reactor does not import it; it imports the reactor's waker, keys and classes of errors.
+//! Layer 1: what may block, off the loop: jobs such as name look-ups, and writing logs, in threads behind bounded
+//! queues. The reactor does not import it; it imports the reactor's waker, keys and classes of errors.
 
 pub mod dns_cache;
+#[cfg(test)]
+mod fixture;
 pub mod getaddrinfo;
 pub mod log_writer;
 pub mod resolver;
+pub mod worker_pool;

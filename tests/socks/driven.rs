@@ -21,7 +21,8 @@ use socks5d::state::Shared;
 use socks5d::state::settings::Settings;
 use socks5d::state::users::Users;
 use socks5d::workers::dns_cache::DnsCache;
-use socks5d::workers::resolver::{Limits, Resolver};
+use socks5d::workers::resolver::Resolver;
+use socks5d::workers::worker_pool::Limits;
 use support::proxy::connect;
 use support::socks::Client;
 

@@ -18,7 +18,8 @@ use socks5d::reactor::slab::Key;
 use socks5d::reactor::token::Side;
 use socks5d::reactor::waker::Waker;
 use socks5d::workers::dns_cache::{DnsCache, Ttls};
-use socks5d::workers::resolver::{Limits, Resolver};
+use socks5d::workers::resolver::Resolver;
+use socks5d::workers::worker_pool::Limits;
 
 use crate::fake::{FakeStream, Making, Peer};
 use crate::reference::{Asked, Heard, Stage, hear};
