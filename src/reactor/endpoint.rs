@@ -1,16 +1,20 @@
 //! A stream that remembers its readiness.
 //!
-//! Events are edge-triggered: each is told once. An endpoint keeps what it was told in two flags, which
-//! rise on events and fall when a call says `WouldBlock`, or moves less than it could have: then the
-//! kernel has nothing more for now, and whatever comes later makes a new event. As long as a flag is up
-//! nobody needs to ask the kernel, and when it is down an event is sure to come.
+//! Events are edge-triggered: the kernel reports each change once. An endpoint keeps them in two flags, which
+//! rise on events and fall when a call returns `WouldBlock`, or moves less than it could have: then the kernel
+//! has nothing more for now, and whatever comes later makes a new event. While a flag is up a call is worth
+//! making, and while it is down an event is sure to come.
 //!
-//! Two exceptions, after which a short read does not lower the flag: EOF may have come together with the
+//! The rule about short calls holds for byte streams alone: a datagram is nearly always shorter than the space for
+//! it, and says nothing about the next one. A datagram socket therefore must not be an `Endpoint`; its flag may fall
+//! on `WouldBlock` only.
+//!
+//! Two exceptions, after which a short read does not lower the flag: EOF may have arrived together with the
 //! bytes, in the same event; and a read stops at urgent data (RFC 9293 §3.8.5), with more behind it.
 //!
-//! A read that starts at urgent data loses it, unless the stream was told to keep it. After a short read
-//! an event comes before the next one, and names urgent data; after a full one nothing does. So a stream is
-//! told by the first of either: short conversations never need to.
+//! Without SO_OOBINLINE, a read that starts at the urgent mark discards the urgent byte. The option is set lazily, at
+//! the first EPOLLPRI or at the first read that filled its space (after which no edge announces the mark), so that
+//! short connections save a setsockopt(2).
 
 use std::io::{self, ErrorKind};
 
@@ -21,42 +25,42 @@ use super::pipe::Pipe;
 use super::readiness::Readiness;
 pub use super::stream::{Dial, Stream};
 
-/// How often EOF is tried, at once, while memory is short.
+/// Attempts of shutdown(2) in a row while memory is short.
 const FINISH_ATTEMPTS: u32 = 4;
 
-/// A stream and its readiness.
+/// A byte stream and its readiness.
 pub struct Endpoint<S: Stream> {
     stream: S,
     readable: bool,
     writable: bool,
     broken: bool,
-    /// EOF has been passed on to the peer.
+    /// The writing direction has been shut.
     finished: bool,
-    /// The peer has closed its writing direction, or failed: that can be read behind its bytes.
+    /// The peer has shut its writing direction, or failed: EOF or the error can be read after its bytes.
     ending: bool,
     urgent: Urgent,
-    /// Dropping it makes the peer see a reset.
+    /// Dropping the endpoint resets the connection.
     resets: bool,
-    delay: Nagle,
+    nagle: Nagle,
 }
 
 impl<S: Stream> Drop for Endpoint<S> {
     fn drop(&mut self) {
         if self.resets && self.stream.reset_on_close().is_err() {
-            // An error of this one too means that the connection is gone already.
+            // If this fails too, the connection is gone already.
             let _ = self.stream.disconnect();
         }
     }
 }
 
-/// What becomes of urgent data.
+/// How urgent data is received.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Urgent {
-    /// A read that starts at it drops it.
+    /// A read that starts at it discards it.
     Dropped,
-    /// It stays in its place (SO_OOBINLINE), and none has come yet.
+    /// It stays in its place (SO_OOBINLINE), and none has arrived yet.
     Inline,
-    /// It stays in its place, and some has come.
+    /// It stays in its place, and some has arrived.
     Seen,
 }
 
@@ -71,18 +75,18 @@ enum Nagle {
     Off,
 }
 
-/// Why bytes still wait to be written.
+/// Why bytes are still unwritten.
 #[derive(Debug)]
 pub enum FlushError {
-    /// Nothing more is taken now; an event will come.
+    /// The stream takes no more now; an event will come.
     Blocked,
     /// The stream has failed.
     Failed(io::Error),
 }
 
 impl<S: Stream> Endpoint<S> {
-    /// A stream of which no event has been seen yet, whose writes go out at once, and whose urgent data stays
-    /// in its place: accepted connections have both from their listener.
+    /// A stream for which no event has come yet. It has TCP_NODELAY and SO_OOBINLINE already: accepted connections
+    /// inherit both from their listener.
     pub fn new(stream: S) -> Self {
         Endpoint {
             stream,
@@ -93,21 +97,20 @@ impl<S: Stream> Endpoint<S> {
             ending: false,
             urgent: Urgent::Inline,
             resets: false,
-            delay: Nagle::Off,
+            nagle: Nagle::Off,
         }
     }
 
-    /// Like [`Endpoint::new`], for a connection without TCP_NODELAY and SO_OOBINLINE. The one is set before
-    /// the second write, the other at the first urgent data or full read, so that short connections save the
-    /// calls.
+    /// Like [`Endpoint::new`], for a connection without TCP_NODELAY and SO_OOBINLINE. TCP_NODELAY is set before the
+    /// second write, SO_OOBINLINE at the first urgent data or full read, so that short connections save the calls.
     pub fn with_lazy_nodelay(stream: S) -> Self {
         let mut endpoint = Endpoint::new(stream);
-        (endpoint.delay, endpoint.urgent) = (Nagle::Harmless, Urgent::Dropped);
+        (endpoint.nagle, endpoint.urgent) = (Nagle::Harmless, Urgent::Dropped);
         endpoint
     }
 
-    /// From now on the end of this value is a reset, also in a panic: whatever ends the connection, the peer
-    /// must not take it for an orderly end. [`Endpoint::close_orderly`] takes that back.
+    /// From now on dropping this value resets the connection, in a panic too, so that the peer does not take the end
+    /// for an orderly one. [`Endpoint::close_orderly`] revokes that.
     pub fn reset_unless_orderly(&mut self) {
         self.resets = true;
     }
@@ -122,33 +125,33 @@ impl<S: Stream> Endpoint<S> {
         self.resets = self.stream.reset_on_close().is_err();
     }
 
-    /// Bytes that were written and that the peer may still get; the greatest number where the kernel does not tell.
+    /// Bytes that were written and not acknowledged; `usize::MAX` if the kernel cannot say.
     pub fn unacknowledged(&self) -> usize {
         self.stream.unacknowledged().unwrap_or(usize::MAX)
     }
 
-    /// The stream itself.
+    /// The stream.
     pub fn stream(&self) -> &S {
         &self.stream
     }
 
-    /// The stream itself, to be registered.
+    /// The stream, for registering it.
     pub fn stream_mut(&mut self) -> &mut S {
         &mut self.stream
     }
 
-    /// Raises flags.
+    /// Raises the flags that are `true`.
     pub fn raise(&mut self, readable: bool, writable: bool) {
         self.readable |= readable;
         self.writable |= writable;
     }
 
-    /// Whether reading may yield something.
+    /// Whether a read may succeed.
     pub fn readable(&self) -> bool {
         self.readable
     }
 
-    /// Whether writing may succeed.
+    /// Whether a write may succeed.
     pub fn writable(&self) -> bool {
         self.writable
     }
@@ -172,10 +175,10 @@ impl<S: Stream> Endpoint<S> {
         );
     }
 
-    /// Sees to it that reads do not lose urgent data.
+    /// Sets SO_OOBINLINE unless it is set.
     fn set_oob_inline(&mut self) {
         if self.urgent == Urgent::Dropped {
-            // If it cannot be had, the urgent byte itself is lost, as without it.
+            // If it is refused for good, the urgent byte itself is lost.
             match self.stream.set_oob_inline() {
                 Err(error) if errno::may_pass(&error) => {}
                 _ => self.urgent = Urgent::Inline,
@@ -183,7 +186,7 @@ impl<S: Stream> Endpoint<S> {
         }
     }
 
-    /// Reads once, into space that must not be empty.
+    /// Reads once into `space`, which must not be empty.
     pub fn read(&mut self, space: &mut [u8]) -> Transfer {
         if !self.readable {
             return Transfer::Blocked;
@@ -206,10 +209,10 @@ impl<S: Stream> Endpoint<S> {
         if !self.writable {
             return Transfer::Blocked;
         }
-        self.delay = match self.delay {
+        self.nagle = match self.nagle {
             Nagle::Harmless => Nagle::Harmful,
             Nagle::Harmful => {
-                // If it cannot be had, bytes are late and nothing else.
+                // If it is refused for good, bytes may be late and nothing else.
                 match self.stream.set_nodelay() {
                     Err(error) if errno::may_pass(&error) => Nagle::Harmful,
                     _ => Nagle::Off,

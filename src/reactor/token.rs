@@ -110,10 +110,12 @@ impl From<Token> for Source {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
-    fn sources_survive_as_tokens() {
+    fn no_two_sources_share_a_token() {
         let services = [Service::Socks, Service::Metp].map(Source::Listener);
         let keys = [0, 1, 1 << 31, 1 << 32, 1 << 60, u64::MAX].map(Key::unpack);
         let sessions =
@@ -125,6 +127,22 @@ mod tests {
             assert_eq!(Source::from(token), *source);
             let others = all.iter().filter(|other| Token::from(**other) == token).count();
             assert_eq!(others, 1, "{source:?} shares its token");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(support::property::config(256))]
+
+        #[test]
+        fn sessions_survive_as_tokens(bits: u64, side in prop::sample::select(&Side::ALL[..])) {
+            let source = Source::Session(Key::unpack(bits), side);
+            prop_assert_eq!(Source::from(Token::from(source)), source);
+        }
+
+        #[test]
+        fn every_token_means_something(bits: usize) {
+            let source = Source::from(Token(bits));
+            prop_assert_eq!(Source::from(Token::from(source)), source);
         }
     }
 }

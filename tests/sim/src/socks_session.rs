@@ -262,13 +262,16 @@ impl<'a> Sim<'a> {
         if let Some(event) = self.client.borrow_mut().event() {
             session.on_event(Side::Client, event);
         }
-        if let Some(target) = self.network.target()
-            && let Some(event) = target.borrow_mut().event()
-        {
-            session.on_event(Side::First, event);
-        }
-        // No state of CONNECT has these: whatever comes for them changes nothing.
         let failed = Readiness { error: true, read_closed: true, ..Readiness::default() };
+        match self.network.target() {
+            Some(target) => {
+                if let Some(event) = target.borrow_mut().event() {
+                    session.on_event(Side::First, event);
+                }
+            }
+            // What comes for a descriptor that the state does not have changes nothing.
+            None => session.on_event(Side::First, failed),
+        }
         session.on_event(Side::Second, failed);
         session.on_event(Side::Third, failed);
         for _ in 0..PATIENCE {
