@@ -161,15 +161,14 @@ impl Server {
     /// A session has had a turn: admission has to know how far it has come in it.
     pub(super) fn record_progress(&mut self, key: Key, now: Instant) {
         let Some(entry) = self.sessions.get_mut(key) else { return };
-        let Some(place) = entry.place else { return };
+        let Some(place) = entry.place.filter(|place| !place.is_proven()) else { return };
         let service = entry.session.service();
         let admission = self.admissions.of(service);
         if let Some(progress) = entry.session.progress() {
             admission.advance(place, progress, now);
             return;
         }
-        entry.place = None;
-        admission.prove(place, (service == Service::Metp).then_some(key));
+        entry.place = admission.prove(place, (service == Service::Metp).then_some(key));
         if let Some(listener) = self.listeners.of(service) {
             listener.resume_if_held();
         }

@@ -148,22 +148,18 @@ impl AdmissionControl {
         self.unproven.advance(place, progress, now);
     }
 
-    /// A session has proved itself. `key`: it may become evictable all the same.
-    pub fn prove(&mut self, place: Place, key: Option<Key>) {
-        self.unproven.prove(place);
+    /// A session has proved itself, and has another place from now on. `key`: it may become evictable all the same.
+    pub fn prove(&mut self, place: Place, key: Option<Key>) -> Option<Place> {
         self.logged_in.extend(key);
+        self.unproven.prove(place)
     }
 
-    /// A session of this network has ended; with a place, if it had not proved itself.
-    pub fn leave(&mut self, key: Key, from: Option<impl Into<Network>>, place: Option<Place>) {
-        match (place, from) {
-            (Some(place), _) => self.unproven.leave(place),
-            (None, Some(network)) => {
-                self.unproven.leave_proven(network.into());
-                self.logged_in.retain(|other| *other != key);
-            }
-            (None, None) => {}
+    /// A session has ended, which was counted in this place.
+    pub fn leave(&mut self, key: Key, place: Place) {
+        if place.is_proven() {
+            self.logged_in.retain(|other| *other != key);
         }
+        self.unproven.leave(place);
     }
 
     /// A session that is over, or else the oldest one of the account that has most of those that look on.

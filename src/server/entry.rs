@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::IpAddr;
 use std::time::Instant;
 
 use mio::net::TcpStream;
@@ -26,7 +25,7 @@ pub(super) struct SessionEntry {
     pub(super) queued: bool,
     /// Whether it is going to be closed on somebody's order.
     pub(super) close_pending: Cell<bool>,
-    /// Its place among those that have not proved themselves; none once it has.
+    /// Where admission counts it: with the address that it had when it was let in, whatever its source is later.
     pub(super) place: Option<Place>,
     /// The earliest alarm that the wheel has promised; later ones are void.
     pub(super) armed: Option<Tick>,
@@ -48,6 +47,11 @@ impl SessionEntry {
             place: None,
             armed: None,
         }
+    }
+
+    /// Whether it has made a complete request, or logged in with METP.
+    pub(super) fn is_proven(&self) -> bool {
+        self.place.is_none_or(Place::is_proven)
     }
 
     /// Why it may be evicted although it has proved itself: a METP session of somebody who is no administrator,
@@ -85,14 +89,6 @@ impl AnySession {
         match self {
             AnySession::Socks(_) => Service::Socks,
             AnySession::Metp(_) => Service::Metp,
-        }
-    }
-
-    /// Where its client is.
-    pub(super) fn source(&self) -> Option<IpAddr> {
-        match self {
-            AnySession::Socks(session) => Some(session.source().ip()),
-            AnySession::Metp(session) => session.as_ref().map(|session| session.source().ip()),
         }
     }
 

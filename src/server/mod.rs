@@ -404,15 +404,17 @@ impl Server {
         if service == Service::Metp {
             self.subscribers.retain(|subscriber| *subscriber != key);
         }
-        let place = entry.place;
-        self.admissions.of(service).leave(key, entry.session.source(), place);
+        let proven = entry.is_proven();
+        if let Some(place) = entry.place {
+            self.admissions.of(service).leave(key, place);
+        }
         match entry.session {
             AnySession::Socks(session) => {
                 session.close(reason, &mut self.services.context(key, now));
             }
             // One that has logged in was let in; why one that is refused is, has been said.
             AnySession::Metp(Some(session))
-                if reason == CloseReason::Evicted && place.is_some() && !session.is_leaving() =>
+                if reason == CloseReason::Evicted && !proven && !session.is_leaving() =>
             {
                 not_let_in(service, session.source(), reason);
             }

@@ -42,7 +42,7 @@ impl RunQueues {
         }
         let queue = match entry.session {
             // Before the login it costs no more than a handshake, and must not wait longer.
-            AnySession::Metp(_) if entry.place.is_none() => &mut self.metp,
+            AnySession::Metp(_) if entry.is_proven() => &mut self.metp,
             AnySession::Metp(_) => &mut self.talk,
             AnySession::Socks(_) if bulk => &mut self.bulk,
             AnySession::Socks(_) => &mut self.talk,

@@ -37,17 +37,33 @@ impl Progress {
         [Progress::Refused, Progress::Nothing, Progress::Greeted, Progress::LoggedIn];
 }
 
-/// Where an unproven session is kept. It is void when the session has proved itself or ended.
+/// Where a session is counted: an unproven one by a record of its own, a proven one by its network's record. It is
+/// void when the session has proved itself, which gives it another one, or ended.
+///
+/// The session's entry keeps it, so that a session is counted off where it was counted, whatever address it has by
+/// then. Bit 31 says that it is proven; the others are the record's number plus 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place(NonZeroU32);
 
 impl Place {
-    fn new(at: u32) -> Option<Self> {
-        NonZeroU32::new(at.checked_add(1)?).map(Place)
+    const PROVEN: u32 = 1 << 31;
+
+    fn unproven(at: u32) -> Option<Self> {
+        let number = at.checked_add(1).filter(|number| number & Place::PROVEN == 0)?;
+        NonZeroU32::new(number).map(Place)
+    }
+
+    fn proven(at: u32) -> Option<Self> {
+        Place::unproven(at).map(|place| Place(place.0 | Place::PROVEN))
+    }
+
+    /// Whether the session has proved itself.
+    pub fn is_proven(self) -> bool {
+        self.0.get() & Place::PROVEN != 0
     }
 
     fn at(self) -> u32 {
-        self.0.get() - 1
+        (self.0.get() & !Place::PROVEN).saturating_sub(1)
     }
 }
 
@@ -70,7 +86,9 @@ const MANY: usize = 4;
 /// The unproven sessions of one service, and the number of the others.
 #[derive(Default)]
 pub struct Unproven {
-    networks: HashMap<Network, Open>,
+    /// Where in `open` each network is.
+    networks: HashMap<Network, u32>,
+    open: Arena<Open>,
     groups: Arena<Group>,
     cells: Arena<Cell>,
     sessions: Arena<Session>,
@@ -79,8 +97,8 @@ pub struct Unproven {
 }
 
 /// What a network has open.
-#[derive(Default)]
 struct Open {
+    network: Network,
     proven: u32,
     /// Its unproven sessions, if it has any.
     group: Option<u32>,
@@ -88,7 +106,8 @@ struct Open {
 
 /// The unproven sessions of one network.
 struct Group {
-    network: Network,
+    /// Its network, as a number in `open`.
+    open: u32,
     proven: usize,
     len: usize,
     cells: ByProgress<Option<u32>>,
@@ -175,7 +194,9 @@ impl Unproven {
 
     /// How many sessions are open from a network, proven ones too.
     pub fn open_from(&self, network: Network) -> usize {
-        let Some(open) = self.networks.get(&network) else { return 0 };
+        let Some(open) = self.networks.get(&network).and_then(|at| self.open.get(*at)) else {
+            return 0;
+        };
         let unproven =
             open.group.and_then(|group| self.groups.get(group)).map_or(0, |group| group.len);
         unproven.saturating_add(open.proven as usize)
@@ -183,12 +204,20 @@ impl Unproven {
 
     /// A session has been let in. `None` if there are too many to count.
     pub fn enter(&mut self, key: Key, network: Network, now: Instant) -> Option<Place> {
-        let open = self.networks.entry(network).or_default();
+        let at = match self.networks.get(&network) {
+            Some(at) => *at,
+            None => {
+                let at = self.open.insert(Open { network, proven: 0, group: None })?;
+                self.networks.insert(network, at);
+                at
+            }
+        };
+        let open = self.open.get_mut(at)?;
         let group = match open.group {
             Some(group) => group,
             None => {
                 let (proven, cells) = (open.proven as usize, ByProgress::default());
-                let group = self.groups.insert(Group { network, proven, len: 0, cells })?;
+                let group = self.groups.insert(Group { open: at, proven, len: 0, cells })?;
                 *open.group.insert(group)
             }
         };
@@ -200,11 +229,14 @@ impl Unproven {
         self.len = self.len.saturating_add(1);
         self.put(at, group, progress);
         self.rank(group);
-        Place::new(at)
+        Place::unproven(at)
     }
 
     /// A session has had a turn, and has come so far.
     pub fn advance(&mut self, place: Place, progress: Progress, now: Instant) {
+        if place.is_proven() {
+            return;
+        }
         let Some(session) = self.sessions.get_mut(place.at()) else { return };
         session.heard = true;
         let before = std::mem::replace(&mut session.progress, progress);
@@ -218,35 +250,44 @@ impl Unproven {
         self.rank(group);
     }
 
-    /// A session has proved itself.
-    pub fn prove(&mut self, place: Place) {
-        let Some(at) = self.sessions.get(place.at()).map(|session| session.group) else { return };
-        if let Some(group) = self.groups.get(at)
-            && let Some(open) = self.networks.get_mut(&group.network)
-        {
+    /// A session has proved itself: from now on it has the place that is returned.
+    pub fn prove(&mut self, place: Place) -> Option<Place> {
+        if place.is_proven() {
+            return Some(place);
+        }
+        let group = self.sessions.get(place.at()).map(|session| session.group)?;
+        let at = self.groups.get(group)?.open;
+        if let Some(open) = self.open.get_mut(at) {
             open.proven = open.proven.saturating_add(1);
         }
         self.remove(place, 1);
+        Place::proven(at)
     }
 
-    /// An unproven session has ended.
+    /// A session has ended.
     pub fn leave(&mut self, place: Place) {
-        self.remove(place, 0);
+        if place.is_proven() {
+            self.leave_proven(place.at());
+        } else {
+            self.remove(place, 0);
+        }
     }
 
-    /// A proven session of this network has ended.
-    pub fn leave_proven(&mut self, network: Network) {
-        let Some(open) = self.networks.get_mut(&network) else { return };
+    fn leave_proven(&mut self, at: u32) {
+        let Some(open) = self.open.get_mut(at) else { return };
         open.proven = open.proven.saturating_sub(1);
-        match open.group {
-            Some(at) => {
-                if let Some(group) = self.groups.get_mut(at) {
-                    group.proven = group.proven.saturating_sub(1);
-                }
-                self.rank(at);
-            }
-            None if open.proven == 0 => drop(self.networks.remove(&network)),
-            None => {}
+        let Some(group) = open.group else { return self.forget_if_empty(at) };
+        if let Some(group) = self.groups.get_mut(group) {
+            group.proven = group.proven.saturating_sub(1);
+        }
+        self.rank(group);
+    }
+
+    /// Forgets a network from which nothing is open.
+    fn forget_if_empty(&mut self, at: u32) {
+        if let Some(Open { network, proven: 0, group: None }) = self.open.get(at) {
+            self.networks.remove(network);
+            self.open.remove(at);
         }
     }
 
@@ -287,12 +328,10 @@ impl Unproven {
         if let Some(group) = self.groups.get(at)
             && group.len == 0
             && let Some(group) = self.groups.remove(at)
-            && let Some(open) = self.networks.get_mut(&group.network)
+            && let Some(open) = self.open.get_mut(group.open)
         {
             open.group = None;
-            if open.proven == 0 {
-                self.networks.remove(&group.network);
-            }
+            self.forget_if_empty(group.open);
         }
     }
 

@@ -232,7 +232,7 @@ impl Simulation {
 
     fn evict(&mut self, key: u64) {
         let Open { peer, place } = self.open.remove(&key).expect("it is open");
-        self.admission.leave(Key::unpack(key), None::<Network>, place);
+        self.admission.leave(Key::unpack(key), place.expect("room"));
         if let Peer::Honest(number) = peer {
             self.fates.insert(number, Fate::Evicted);
             self.honest.insert(number, (None, 0));
@@ -249,11 +249,10 @@ impl Simulation {
             1 => self.admission.advance(place, Progress::Greeted, self.now),
             2 => self.admission.advance(place, Progress::LoggedIn, self.now),
             _ => {
-                self.admission.prove(place, None);
+                let place = self.admission.prove(place, None).expect("it is there");
                 self.open.remove(&key);
                 // Its tunnel is short.
-                let network = self.network(Peer::Honest(number));
-                self.admission.leave(Key::unpack(key), Some(network), None);
+                self.admission.leave(Key::unpack(key), place);
                 let took = self.now - self.began.get(&number).copied().expect("it began");
                 self.fates.insert(number, Fate::In(took));
                 return;

@@ -19,19 +19,19 @@ fn none(_: Key) -> Option<Evictable> {
 #[derive(Default)]
 struct Fixture {
     admission: AdmissionControl,
-    places: HashMap<u64, (Place, Network)>,
+    places: HashMap<u64, Place>,
 }
 
 impl Fixture {
     fn enter(&mut self, number: u64, from: u8, now: Instant) -> &mut Self {
         let place = self.admission.enter(key(number), network(from), now).expect("room");
-        self.places.insert(number, (place, network(from)));
+        self.places.insert(number, place);
         self
     }
 
     /// It has had its turn.
     fn comes_to(&mut self, number: u64, progress: Progress, now: Instant) -> &mut Self {
-        self.admission.advance(self.places[&number].0, progress, now);
+        self.admission.advance(self.places[&number], progress, now);
         self
     }
 
@@ -40,14 +40,18 @@ impl Fixture {
     }
 
     fn logs_in_with_metp(&mut self, number: u64) -> &mut Self {
-        let (place, _) = self.places.remove(&number).expect("it is in");
-        self.admission.prove(place, Some(key(number)));
+        self.prove(number, Some(key(number)))
+    }
+
+    fn prove(&mut self, number: u64, evictable: Option<Key>) -> &mut Self {
+        let place = self.places.get_mut(&number).expect("it is in");
+        *place = self.admission.prove(*place, evictable).expect("it is in");
         self
     }
 
     fn leave(&mut self, number: u64) -> &mut Self {
-        let (place, network) = self.places.remove(&number).expect("it is in");
-        self.admission.leave(key(number), Some(network), Some(place));
+        let place = self.places.remove(&number).expect("it is in");
+        self.admission.leave(key(number), place);
         self
     }
 
@@ -133,15 +137,14 @@ fn proven_sessions_are_set_off_against_unproven_ones() {
         fixture.enter(number, 1, then).is_silent(number, then);
     }
     for number in 1..=3 {
-        let (place, _) = fixture.places.remove(&number).expect("it is in");
-        fixture.admission.prove(place, None);
+        fixture.prove(number, None);
     }
     fixture.enter(6, 2, then).is_silent(6, then);
     let now = then + EVICT_AFTER;
     let allowance = Allowance { unproven: 3, ..ROOMY };
     assert_eq!(fixture.decide(9, allowance, now), Verdict::Replace(key(6)));
     for number in 1..=3 {
-        fixture.admission.leave(key(number), Some(network(1)), None);
+        fixture.leave(number);
     }
     assert_eq!(fixture.decide(9, allowance, now), Verdict::Replace(key(4)));
 }
@@ -253,13 +256,13 @@ fn a_flood_changes_its_step_at_the_end_of_a_generation() {
 fn who_has_proved_itself_is_never_evicted() {
     let (mut fixture, now) = (Fixture::default(), Instant::now());
     fixture.enter(1, 1, now);
-    let (place, _) = fixture.places[&1];
-    fixture.admission.prove(place, None);
+    let place = fixture.places[&1];
+    fixture.prove(1, None);
     let later = now + EVICT_AFTER * 1000;
     assert_eq!(fixture.decide(1, FULL, later), Verdict::Wait(None));
     // Its old place means nothing any more, not even when it is used again.
     fixture.admission.advance(place, Progress::Nothing, later);
-    fixture.admission.leave(key(1), Some(network(1)), None);
+    fixture.leave(1);
     assert_eq!(fixture.admission.unproven.open_from(network(1)), 0);
 }
 
@@ -285,8 +288,7 @@ fn onlookers_make_room_where_there_is_none() {
     };
     assert_eq!(decide(&mut fixture, ROOMY), Verdict::Admit);
     assert_eq!(decide(&mut fixture, FULL), Verdict::Replace(key(3)));
-    fixture.admission.leave(key(3), Some(network(1)), None);
-    fixture.admission.leave(key(4), Some(network(1)), None);
+    fixture.leave(3).leave(4);
     assert_eq!(decide(&mut fixture, FULL), Verdict::Replace(key(1)));
     let leaving = |other: Key| match other.pack() {
         0 => None,
@@ -311,10 +313,9 @@ fn one_address_may_have_so_many() {
     fixture.enter(1, 1, now);
     assert_eq!(fixture.decide(1, allowance, now), Verdict::TooMany);
     assert_eq!(fixture.decide(2, allowance, now), Verdict::Admit);
-    let (place, _) = fixture.places.remove(&1).expect("it is in");
-    fixture.admission.prove(place, None);
+    fixture.prove(1, None);
     assert_eq!(fixture.decide(1, allowance, now), Verdict::TooMany, "proven ones count");
-    fixture.admission.leave(key(1), Some(network(1)), None);
+    fixture.leave(1);
     assert_eq!(fixture.decide(1, allowance, now), Verdict::Admit);
 }
 

@@ -18,7 +18,7 @@ impl Noise {
 struct Entry {
     number: u64,
     network: Network,
-    place: Option<Place>,
+    place: Place,
     progress: Progress,
     since: Instant,
 }
@@ -29,7 +29,7 @@ fn weights(model: &[Entry]) -> Vec<(Entry, usize)> {
     for entry in model {
         let (unproven, proven, silent) =
             networks.entry(entry.network).or_insert((0_usize, 0_usize, 0_usize));
-        let is_open = usize::from(entry.place.is_some());
+        let is_open = usize::from(!entry.place.is_proven());
         *unproven += is_open;
         *proven += 1 - is_open;
         levels[entry.progress as usize] += is_open;
@@ -44,7 +44,7 @@ fn weights(model: &[Entry]) -> Vec<(Entry, usize)> {
         let weight = if is_silent { weight.min(silent) } else { weight };
         weight * levels[entry.progress as usize]
     };
-    let open = model.iter().filter(|entry| entry.place.is_some());
+    let open = model.iter().filter(|entry| !entry.place.is_proven());
     open.map(|entry| (*entry, weight(entry))).collect()
 }
 
@@ -60,24 +60,21 @@ fn the_first_candidate_is_of_those_that_weigh_most() {
             let index = noise.below(model.len().max(1) as u64) as usize;
             let progress = Progress::ALL[noise.below(4) as usize];
             match (noise.below(5), model.get_mut(index)) {
-                (0, Some(Entry { place: Some(place), .. })) => {
-                    unproven.prove(*place);
-                    model[index].place = None;
+                (0, Some(entry)) if !entry.place.is_proven() => {
+                    entry.place = unproven.prove(entry.place).expect("it is there");
+                    assert!(entry.place.is_proven());
                 }
                 (1, Some(entry)) => {
-                    match entry.place {
-                        Some(place) => unproven.leave(place),
-                        None => unproven.leave_proven(entry.network),
-                    }
+                    unproven.leave(entry.place);
                     model.remove(index);
                 }
-                (2, Some(entry @ Entry { place: Some(_), .. })) if entry.progress != progress => {
-                    unproven.advance(entry.place.expect("matched"), progress, now);
+                (2, Some(entry)) if !entry.place.is_proven() && entry.progress != progress => {
+                    unproven.advance(entry.place, progress, now);
                     (entry.progress, entry.since) = (progress, now);
                 }
                 _ => {
                     let network = Network::V4(noise.below(networks) as u32);
-                    let place = unproven.enter(Key::unpack(number), network, now);
+                    let place = unproven.enter(Key::unpack(number), network, now).expect("room");
                     let progress = Progress::Nothing;
                     model.push(Entry { number, network, place, progress, since: now });
                 }
@@ -105,13 +102,10 @@ fn the_first_candidate_is_of_those_that_weigh_most() {
             assert!(cell.all(|rival| rival.since >= found.since));
         }
         for entry in model {
-            match entry.place {
-                Some(place) => unproven.leave(place),
-                None => unproven.leave_proven(entry.network),
-            }
+            unproven.leave(entry.place);
         }
-        let Unproven { networks, groups, cells, sessions, levels, len } = unproven;
-        assert!(networks.is_empty() && len == 0, "nothing is left");
+        let Unproven { networks, open, groups, cells, sessions, levels, len } = unproven;
+        assert!(networks.is_empty() && open.is_empty() && len == 0, "nothing is left");
         assert!(groups.is_empty() && cells.is_empty() && sessions.is_empty());
         let ByProgress { refused, nothing, greeted, logged_in } = levels;
         for level in [refused, nothing, greeted, logged_in] {
@@ -150,13 +144,15 @@ fn a_place_is_void_when_its_session_has_left() {
     let (mut unproven, now) = (Unproven::default(), Instant::now());
     let network = Network::V4(1);
     let place = unproven.enter(Key::unpack(1), network, now).expect("room");
-    unproven.prove(place);
-    unproven.prove(place);
+    let proven = unproven.prove(place).expect("it is there");
+    assert_eq!(unproven.prove(place), None);
+    assert_eq!(unproven.prove(proven), Some(proven));
     unproven.leave(place);
     unproven.advance(place, Progress::Greeted, now);
+    unproven.advance(proven, Progress::Greeted, now);
     assert_eq!((unproven.len(), unproven.open_from(network)), (0, 1));
     assert_eq!(unproven.candidates(1).next(), None);
-    unproven.leave_proven(network);
-    unproven.leave_proven(network);
+    unproven.leave(proven);
+    unproven.leave(proven);
     assert_eq!(unproven.open_from(network), 0);
 }
