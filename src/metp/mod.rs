@@ -27,10 +27,10 @@ use crate::reactor::endpoint::{Endpoint, FlushError, Stream, Transfer};
 use crate::reactor::errno::is_of_the_peer;
 use crate::reactor::lingering_close::LingeringClose;
 use crate::reactor::readiness::Readiness;
-use crate::reactor::token::Service;
 use crate::state::Shared;
 use crate::state::control::Control;
 use crate::state::diagnostics::not_let_in;
+use crate::state::service::Service;
 use crate::state::settings::Timeouts;
 use crate::state::users::{UserId, Users};
 use execute::{CommandExecutor, CommandOutcome, Effect};
@@ -388,7 +388,7 @@ impl<S: Stream> Session<S> {
                     self.stage = Stage::Open(user);
                     self.since = cx.now;
                 } else {
-                    cx.shared.metrics.metp_refused += 1;
+                    cx.shared.metrics.sessions.metp.refused_auth += 1;
                     self.reply(&Response::Unauthorized);
                     self.begin_linger(cx.now);
                 }

@@ -55,7 +55,7 @@ pub fn info(shared: &Shared, pool: &Pool, control: &dyn Control, now: Instant) -
         state: Field::new(if status.closing.is_some() { "closing" } else { "running" }),
         descriptors: process_usage.descriptors as u64,
         descriptors_limit: status.descriptors_limit as u64,
-        connections: metrics.open as u64,
+        connections: metrics.sessions.socks.open as u64,
         connections_limit: admitted as u64,
         connections_hello: hello as u64,
         connections_auth: auth as u64,
@@ -64,7 +64,7 @@ pub fn info(shared: &Shared, pool: &Pool, control: &dyn Control, now: Instant) -
         connections_connect: connect as u64,
         connections_relay: relay as u64,
         connections_linger: linger as u64,
-        metp_sessions: metrics.metp_open as u64,
+        metp_sessions: metrics.sessions.metp.open as u64,
         metp_sessions_limit: settings.max_metp_sessions as u64,
         subscribers: events.subscribers() as u64,
         buffers: pool.leased() as u64,
@@ -95,9 +95,9 @@ pub fn all_metrics(shared: &Shared, status: &ServerInfo) -> String {
     let mut put = |key: Key, value: u64| lines.push_str(&ended(figure_line(key, value)));
     put(figure::BYTES_UP, counted.up);
     put(figure::BYTES_DOWN, counted.down);
-    put(figure::ACCEPTED, counted.accepted);
-    put(figure::REFUSED_LIMIT, counted.refused_limit);
-    put(figure::REFUSED_AUTH, counted.refused_auth);
+    put(figure::ACCEPTED, counted.sessions.socks.accepted);
+    put(figure::REFUSED_LIMIT, counted.sessions.socks.refused_limit);
+    put(figure::REFUSED_AUTH, counted.sessions.socks.refused_auth);
     let [_, _, by_rules, ..] = counted.replies;
     const { assert!(ReplyCode::NotAllowed as usize == 2) };
     put(figure::REFUSED_RULES, by_rules);
@@ -111,9 +111,9 @@ pub fn all_metrics(shared: &Shared, status: &ServerInfo) -> String {
     for (key, count) in connect_times(&counted.connects) {
         put(key, count);
     }
-    put(figure::METP_SESSIONS_TOTAL, counted.metp_accepted);
-    put(figure::METP_SESSIONS, counted.metp_open as u64);
-    put(figure::METP_AUTH_FAILED, counted.metp_refused);
+    put(figure::METP_SESSIONS_TOTAL, counted.sessions.metp.accepted);
+    put(figure::METP_SESSIONS, counted.sessions.metp.open as u64);
+    put(figure::METP_AUTH_FAILED, counted.sessions.metp.refused_auth);
     put(figure::EVENTS_LOST, shared.events.lost());
     put(figure::LOG_LINES_DROPPED, status.lines_lost);
     put(figure::PANICS, counted.panics);
@@ -178,8 +178,8 @@ pub fn totals(shared: &Shared) -> Event<'static> {
     let counted = &shared.metrics;
     Event::Metrics(MetricsEvent {
         time: Field::new(Timestamp::from(SystemTime::now())),
-        accepted: counted.accepted,
-        connections: counted.open as u64,
+        accepted: counted.sessions.socks.accepted,
+        connections: counted.sessions.socks.open as u64,
         up: counted.up,
         down: counted.down,
     })

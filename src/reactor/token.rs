@@ -1,29 +1,12 @@
 //! What an event belongs to, and how that travels in the 64 bits of a token.
 
-use std::fmt;
-
 use mio::Token;
 
 use super::slab::Key;
 
-/// The two services that this program offers, each with a listener of its own.
+/// The number of a listener. The server gives it and knows what it stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
-    /// RFC 1928.
-    Socks,
-    /// The management protocol.
-    Metp,
-}
-
-/// Displays as `socks` or `metp`.
-impl fmt::Display for Service {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Service::Socks => "socks",
-            Service::Metp => "metp",
-        })
-    }
-}
+pub struct ListenerId(pub u16);
 
 /// Which of a session's descriptors, four at most. What the other three are depends on the session's state:
 ///
@@ -56,7 +39,7 @@ impl Side {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// Connections wait to be accepted.
-    Listener(Service),
+    Listener(ListenerId),
     /// Another thread has called the [`Waker`].
     Wake,
     /// A signal has been delivered.
@@ -77,14 +60,14 @@ const SIDE_SHIFT: u32 = 61;
 /// +--+-----+------------------------------+------------------------------+
 /// | 1| side| generation (29 bits)         | slot (32 bits)               |  session
 /// +--+-----+------------------------------+------------------------------+
-/// | 0| kind| 0                            | listener: its service        |  0 listener, 1 wake-up, 2 signal
+/// | 0| kind| 0                            | 0 | number of a listener     |  0 listener, 1 wake-up, 2 signal
 /// +--+-----+------------------------------+------------------------------+
 /// ```
 impl From<Source> for Token {
     fn from(source: Source) -> Self {
         let bits = match source {
             Source::Session(key, side) => SESSION_BIT | (side as u64) << SIDE_SHIFT | key.pack(),
-            Source::Listener(service) => service as u64,
+            Source::Listener(ListenerId(number)) => u64::from(number),
             Source::Wake => 1 << SIDE_SHIFT,
             Source::Signal => 2 << SIDE_SHIFT,
         };
@@ -100,8 +83,7 @@ impl From<Token> for Source {
             (true, 1) => Source::Session(Key::unpack(bits), Side::First),
             (true, 2) => Source::Session(Key::unpack(bits), Side::Second),
             (true, _) => Source::Session(Key::unpack(bits), Side::Third),
-            (false, 0) if bits & 1 == 0 => Source::Listener(Service::Socks),
-            (false, 0) => Source::Listener(Service::Metp),
+            (false, 0) => Source::Listener(ListenerId(bits as u16)),
             (false, 1) => Source::Wake,
             (false, _) => Source::Signal,
         }
@@ -116,12 +98,12 @@ mod tests {
 
     #[test]
     fn no_two_sources_share_a_token() {
-        let services = [Service::Socks, Service::Metp].map(Source::Listener);
+        let listeners = [0, 1, u16::MAX].map(|number| Source::Listener(ListenerId(number)));
         let keys = [0, 1, 1 << 31, 1 << 32, 1 << 60, u64::MAX].map(Key::unpack);
         let sessions =
             keys.into_iter().flat_map(|key| Side::ALL.map(|side| Source::Session(key, side)));
         let all: Vec<Source> =
-            sessions.chain(services).chain([Source::Wake, Source::Signal]).collect();
+            sessions.chain(listeners).chain([Source::Wake, Source::Signal]).collect();
         for source in &all {
             let token = Token::from(*source);
             assert_eq!(Source::from(token), *source);

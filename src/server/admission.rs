@@ -39,11 +39,6 @@ const SCAN_LIMIT: usize = 128;
 /// How many METP sessions are looked at to find the account that has most of them.
 const LOGGED_IN_SCAN_LIMIT: usize = 1024;
 
-/// Descriptors of the process itself: standard streams, poll, waker, signals, listeners, a waiting
-/// connection for each of these, and a few that are opened for a moment. What the process has inherited beyond
-/// its standard streams is counted at the start and comes on top.
-pub const BASE_DESCRIPTORS: usize = 16;
-
 /// Who is let in to one service.
 #[derive(Default)]
 pub struct AdmissionControl {

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use mio::unix::pipe::Receiver;
 
-use super::accept::FEWEST_DESCRIPTORS;
+use super::descriptors::FEWEST_DESCRIPTORS;
+use crate::state::service::PerService;
 use crate::state::settings::Settings;
 use crate::state::users::Users;
 use crate::workers::log_writer::LogWriter;
@@ -39,6 +40,16 @@ pub struct Config {
     pub on_terminal: bool,
     /// Where signals come from.
     pub signals: Option<Receiver>,
+}
+
+impl Config {
+    /// Where each service listens.
+    pub(super) fn addresses(&self) -> PerService<(Option<IpAddr>, u16)> {
+        PerService {
+            socks: (self.listen, self.port),
+            metp: (Some(self.metp_listen), self.metp_port),
+        }
+    }
 }
 
 /// Descriptors of the process.

@@ -4,13 +4,15 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::Server;
-use super::entry::{AnySession, SessionEntry};
+use super::entry::SessionEntry;
+use super::service::row;
 use super::shutdown::Shutdown;
 use crate::reactor::process_usage;
 use crate::reactor::slab::{Key, Slab};
 use crate::socks::CloseReason;
 use crate::state::connection::{Connection, key_of};
 use crate::state::control::{Control, ProcessUsage, ServerInfo};
+use crate::state::service::Service;
 use crate::state::users::{UserId, Users};
 use crate::workers::log_writer::LogWriter;
 use crate::workers::resolver::lookup_limits;
@@ -44,8 +46,8 @@ impl PendingActions {
 
     /// A connection is to be closed. Says whether that is news.
     fn end(&mut self, key: Key, entry: &SessionEntry, reason: CloseReason) -> bool {
-        let socks = matches!(entry.session, AnySession::Socks(_));
-        let news = socks && !entry.close_pending.replace(true);
+        let is_connection = row(entry.session.service()).drains;
+        let news = is_connection && !entry.close_pending.replace(true);
         if news {
             self.pending_closes.push_back((key, reason));
         }
@@ -71,7 +73,7 @@ impl Control for ServerControl<'_> {
     fn connection(&self, slot: u32, of: Option<UserId>, users: &Users) -> Option<Connection> {
         let (key, entry) =
             self.sessions.at(slot).filter(|(_, found)| !found.close_pending.get())?;
-        let AnySession::Socks(session) = &entry.session else { return None };
+        let session = entry.session.as_socks()?;
         let wanted = of.is_none() || session.user() == of;
         wanted.then(|| session.describe(key, self.now, users))
     }
@@ -83,7 +85,7 @@ impl Control for ServerControl<'_> {
     }
 
     fn kill_user(&mut self, user: UserId) -> usize {
-        let of_user = |(_, entry): &(Key, &SessionEntry)| entry.session.socks_user() == Some(user);
+        let of_user = |(_, entry): &(Key, &SessionEntry)| entry.session.user() == Some(user);
         let theirs = self.sessions.iter().filter(of_user);
         theirs.filter(|(key, entry)| self.pending.end(*key, entry, CloseReason::Killed)).count()
     }
@@ -123,7 +125,7 @@ impl Server {
                 Shutdown::NotifyingAdmins(_) | Shutdown::Immediate => Some(Duration::ZERO),
             },
             descriptors_limit: self.descriptors_limit,
-            connections_affordable: self.affordable(),
+            connections_affordable: self.descriptor_sum().affordable(Service::Socks),
             names: self.services.dns.stats(),
             lines_lost: self
                 .access_log
@@ -166,7 +168,7 @@ impl Server {
             return;
         }
         for (key, entry) in self.sessions.iter() {
-            if entry.session.socks_user().is_some_and(|user| deleted.contains(&user)) {
+            if entry.session.user().is_some_and(|user| deleted.contains(&user)) {
                 self.pending.end(key, entry, CloseReason::UserDeleted);
             }
         }
@@ -182,14 +184,11 @@ impl Server {
         self.services.dns.set_ttls(settings.names, now);
         self.services.pool.limit(settings.buffer_memory);
         self.services.shared.access_log.resize(settings.log_entries);
-        if let Some(listener) = &mut self.listeners.socks {
-            listener.set_liveness(settings.timeouts.liveness());
-        }
-        if let Some(listener) = &mut self.listeners.metp {
-            listener.set_liveness(settings.timeouts.metp_liveness());
-        }
-        for listener in self.listeners.all_mut() {
-            listener.resume_now();
+        for service in Service::ALL {
+            if let Some(listener) = &mut self.table.of_mut(service).listener {
+                listener.set_liveness((row(service).liveness)(&settings.timeouts));
+                listener.resume_now();
+            }
         }
         let ack = settings.timeouts.ack;
         let changed = ack.filter(|_| self.ack_timeout != ack);
@@ -198,7 +197,7 @@ impl Server {
         for key in keys {
             if let Some(limit) = changed
                 && let Some(entry) = self.sessions.get_mut(key)
-                && let AnySession::Socks(session) = &mut entry.session
+                && let Some(session) = entry.session.as_socks_mut()
             {
                 session.ack_timeout_changed(limit, now);
             }

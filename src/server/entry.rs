@@ -11,12 +11,14 @@ use super::unproven::{Place, Progress};
 use crate::reactor::readiness::Readiness;
 use crate::reactor::selector::Selector;
 use crate::reactor::slab::Key;
-use crate::reactor::token::{Service, Side, Source};
+use crate::reactor::token::{Side, Source};
 use crate::reactor::wheel::Tick;
 use crate::state::metrics::Stage;
+use crate::state::service::Service;
 use crate::state::settings::Timeouts;
 use crate::state::users::{UserId, Users};
 use crate::{metp, socks};
+use metp_protocol::Notice;
 
 /// A session and its flags for scheduling and admission.
 pub(super) struct SessionEntry {
@@ -54,33 +56,124 @@ impl SessionEntry {
         self.place.is_none_or(Place::is_proven)
     }
 
-    /// Why it may be evicted although it has proved itself: a METP session of somebody who is no administrator,
-    /// and one that only waits for its client to leave. Nobody must be able to lock administrators out.
     pub(super) fn evictable(&self, users: &Users) -> Option<Evictable> {
-        match &self.session {
-            AnySession::Metp(Some(session)) if session.is_leaving() => Some(Evictable::Done),
-            AnySession::Metp(Some(session)) => {
-                session.evictable_user(users).map(Evictable::OfAccount)
-            }
-            AnySession::Metp(None) | AnySession::Socks(_) => None,
-        }
+        self.session.served()?.evictable(users)
     }
 
     pub(super) fn on_event(&mut self, side: Side, readiness: Readiness) {
-        match &mut self.session {
-            AnySession::Socks(session) => session.on_event(side, readiness),
-            AnySession::Metp(Some(session)) if side == Side::Client => session.on_event(readiness),
-            AnySession::Metp(_) => {}
+        if let Some(session) = self.session.served_mut() {
+            session.on_event(side, readiness);
         }
     }
 
     pub(super) fn register(&mut self, key: Key, selector: &Selector) -> io::Result<()> {
-        let stream = match &mut self.session {
-            AnySession::Socks(session) => session.stream(),
-            AnySession::Metp(Some(session)) => session.stream(),
-            AnySession::Metp(None) => return Ok(()),
-        };
-        selector.register(stream, Source::Session(key, Side::Client))
+        let Some(session) = self.session.served_mut() else { return Ok(()) };
+        selector.register(session.stream(), Source::Session(key, Side::Client))
+    }
+}
+
+/// What the loop asks of a session, whatever it speaks.
+pub(super) trait ServedSession {
+    /// One of its descriptors has news.
+    fn on_event(&mut self, side: Side, readiness: Readiness);
+
+    /// The client's socket, to be registered.
+    fn stream(&mut self) -> &mut TcpStream;
+
+    /// When it is to be asked whether it has waited too long.
+    fn deadline(&self, timeouts: &Timeouts) -> Option<Instant>;
+
+    /// How far it has come. `None`: it has proved itself, by a complete request or, with METP, a login.
+    fn progress(&self) -> Option<Progress>;
+
+    /// Why it may be evicted although it has proved itself. Nobody must be able to lock administrators out.
+    fn evictable(&self, _users: &Users) -> Option<Evictable> {
+        None
+    }
+
+    /// Whether it transfers much at the moment.
+    fn is_bulk(&self) -> bool {
+        false
+    }
+
+    /// Whether it wants to be told of events.
+    fn subscribes(&self) -> bool {
+        false
+    }
+
+    /// The account with which it is closed.
+    fn user(&self) -> Option<UserId> {
+        None
+    }
+}
+
+impl ServedSession for socks::Session<TcpStream> {
+    fn on_event(&mut self, side: Side, readiness: Readiness) {
+        self.on_event(side, readiness);
+    }
+
+    fn stream(&mut self) -> &mut TcpStream {
+        self.stream()
+    }
+
+    fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
+        self.deadline(timeouts)
+    }
+
+    fn progress(&self) -> Option<Progress> {
+        if self.has_request() {
+            return None;
+        }
+        Some(match self.stage() {
+            Stage::Hello => Progress::Nothing,
+            Stage::Auth => Progress::Greeted,
+            Stage::Request | Stage::Resolve | Stage::Connect | Stage::Relay => Progress::LoggedIn,
+            Stage::Linger => Progress::Refused,
+        })
+    }
+
+    fn is_bulk(&self) -> bool {
+        self.is_bulk()
+    }
+
+    fn user(&self) -> Option<UserId> {
+        self.user()
+    }
+}
+
+/// A session of an account that has been deleted finds out at its next command, so it has no [`ServedSession::user`].
+impl ServedSession for metp::Session<TcpStream> {
+    fn on_event(&mut self, _: Side, readiness: Readiness) {
+        self.on_event(readiness);
+    }
+
+    fn stream(&mut self) -> &mut TcpStream {
+        self.stream()
+    }
+
+    fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
+        self.deadline(timeouts)
+    }
+
+    fn progress(&self) -> Option<Progress> {
+        match () {
+            () if self.logged_in() => None,
+            () if self.is_leaving() => Some(Progress::Refused),
+            () if self.has_greeted() => Some(Progress::Greeted),
+            () => Some(Progress::Nothing),
+        }
+    }
+
+    /// It is of somebody who is no administrator, or only waits for its client to leave.
+    fn evictable(&self, users: &Users) -> Option<Evictable> {
+        if self.is_leaving() {
+            return Some(Evictable::Done);
+        }
+        self.evictable_user(users).map(Evictable::OfAccount)
+    }
+
+    fn subscribes(&self) -> bool {
+        self.subscribes()
     }
 }
 
@@ -92,49 +185,63 @@ impl AnySession {
         }
     }
 
-    /// Whether it wants to be told of events.
+    /// The session, unless it has its turn outside.
+    fn served(&self) -> Option<&dyn ServedSession> {
+        match self {
+            AnySession::Socks(session) => Some(session),
+            AnySession::Metp(session) => {
+                session.as_deref().map(|session| session as &dyn ServedSession)
+            }
+        }
+    }
+
+    fn served_mut(&mut self) -> Option<&mut dyn ServedSession> {
+        match self {
+            AnySession::Socks(session) => Some(session),
+            AnySession::Metp(session) => {
+                session.as_deref_mut().map(|session| session as &mut dyn ServedSession)
+            }
+        }
+    }
+
+    pub(super) fn as_socks(&self) -> Option<&socks::Session<TcpStream>> {
+        match self {
+            AnySession::Socks(session) => Some(session),
+            AnySession::Metp(_) => None,
+        }
+    }
+
+    pub(super) fn as_socks_mut(&mut self) -> Option<&mut socks::Session<TcpStream>> {
+        match self {
+            AnySession::Socks(session) => Some(session),
+            AnySession::Metp(_) => None,
+        }
+    }
+
     pub(super) fn subscribes(&self) -> bool {
-        matches!(self, AnySession::Metp(Some(session)) if session.subscribes())
+        self.served().is_some_and(ServedSession::subscribes)
     }
 
     pub(super) fn is_bulk(&self) -> bool {
-        match self {
-            AnySession::Socks(session) => session.is_bulk(),
-            AnySession::Metp(_) => false,
-        }
+        self.served().is_some_and(ServedSession::is_bulk)
     }
 
     pub(super) fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
-        match self {
-            AnySession::Socks(session) => session.deadline(timeouts),
-            AnySession::Metp(session) => session.as_ref()?.deadline(timeouts),
-        }
+        self.served()?.deadline(timeouts)
     }
 
-    /// How far it has come. `None`: it has made a complete request, or logged in with METP.
     pub(super) fn progress(&self) -> Option<Progress> {
-        match self {
-            AnySession::Socks(session) if session.has_request() => None,
-            AnySession::Socks(session) => Some(match session.stage() {
-                Stage::Hello => Progress::Nothing,
-                Stage::Auth => Progress::Greeted,
-                Stage::Request | Stage::Resolve | Stage::Connect | Stage::Relay => {
-                    Progress::LoggedIn
-                }
-                Stage::Linger => Progress::Refused,
-            }),
-            AnySession::Metp(Some(session)) if session.logged_in() => None,
-            AnySession::Metp(Some(session)) if session.is_leaving() => Some(Progress::Refused),
-            AnySession::Metp(Some(session)) if session.has_greeted() => Some(Progress::Greeted),
-            AnySession::Metp(_) => Some(Progress::Nothing),
-        }
+        self.served().map_or(Some(Progress::Nothing), ServedSession::progress)
     }
 
-    /// The account of a SOCKS session. METP sessions are told at their next command.
-    pub(super) fn socks_user(&self) -> Option<UserId> {
-        match self {
-            AnySession::Socks(session) => session.user(),
-            AnySession::Metp(_) => None,
+    pub(super) fn user(&self) -> Option<UserId> {
+        self.served()?.user()
+    }
+
+    /// The server closes down: sessions that administer say so and end.
+    pub(super) fn notify_shutdown(&mut self) {
+        if let AnySession::Metp(Some(session)) = self {
+            session.close_with(Notice::Shutdown);
         }
     }
 }

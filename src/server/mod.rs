@@ -8,15 +8,16 @@ mod accept;
 mod admission;
 mod config;
 mod control;
+mod descriptors;
 mod entry;
 mod gather;
 mod lists;
 mod run_queue;
+mod service;
 mod shutdown;
 mod unproven;
 
 use std::io;
-use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -30,20 +31,22 @@ use crate::reactor::buffer::Pool;
 use crate::reactor::listener::Listener;
 use crate::reactor::selector::Selector;
 use crate::reactor::slab::{Key, Slab};
-use crate::reactor::token::{Service, Source};
+use crate::reactor::token::Source;
 use crate::reactor::wheel::Wheel;
 use crate::socks::{CloseReason, Context};
 use crate::state::Shared;
 use crate::state::diagnostics::not_let_in;
+use crate::state::service::{PerService, Service};
 use crate::workers::dns_cache::DnsCache;
 use crate::workers::log_writer::LogWriter;
 use crate::workers::resolver::{Resolver, lookup_limits};
-use admission::AdmissionControl;
 use common::process::cannot;
 pub use config::{Config, Descriptors};
 use control::{PendingActions, ServerControl};
+use descriptors::DescriptorSum;
 use entry::{AnySession, SessionEntry};
 use run_queue::RunQueues;
+use service::{ServiceState, listener_id, of_listener, row};
 use shutdown::{Shutdown, Terminal};
 
 /// How long peers have to take what was sent to them before the process ends with a reset of their connections.
@@ -57,8 +60,8 @@ pub struct Server {
     /// When the last wait for events ended.
     woken: Option<Instant>,
     wheel: Wheel<Key>,
-    listeners: Listeners,
-    admissions: Admissions,
+    /// What is kept for each service.
+    table: PerService<ServiceState>,
     /// Descriptors that the process may have.
     descriptors_limit: usize,
     /// The same without what it has inherited.
@@ -90,19 +93,6 @@ pub struct Server {
     shutdown: Shutdown,
 }
 
-/// Those that still accept connections.
-#[derive(Default)]
-struct Listeners {
-    socks: Option<Listener>,
-    metp: Option<Listener>,
-}
-
-#[derive(Default)]
-struct Admissions {
-    socks: AdmissionControl,
-    metp: AdmissionControl,
-}
-
 /// What all sessions use.
 struct Services {
     selector: Selector,
@@ -119,24 +109,10 @@ impl Server {
     /// If a port cannot be had, naming it; or if the system is out of descriptors or memory.
     pub fn bind(config: Config) -> io::Result<Self> {
         let selector = Selector::new().map_err(cannot("create the poll"))?;
-        let timeouts = &config.settings.timeouts;
-        let bind = |what: &str, address: Option<IpAddr>, port, liveness| {
-            Listener::bind(address, port, liveness).map_err(|error| {
-                let shown = address.map_or("*".to_owned(), |address| address.to_string());
-                let message = format!("cannot listen for {what} on {shown} port {port}: {error}");
-                io::Error::new(error.kind(), message)
-            })
+        let table = PerService {
+            socks: listen(Service::Socks, &config, &selector)?,
+            metp: listen(Service::Metp, &config, &selector)?,
         };
-        let mut socks = bind("SOCKS", config.listen, config.port, timeouts.liveness())?;
-        let metp_address = Some(config.metp_listen);
-        let mut metp = bind("METP", metp_address, config.metp_port, timeouts.metp_liveness())?;
-        for (what, listener, service) in [
-            ("watch the SOCKS listener", &mut socks, Service::Socks),
-            ("watch the METP listener", &mut metp, Service::Metp),
-        ] {
-            let source = Source::Listener(service);
-            selector.register_readable(listener.socket(), source).map_err(cannot(what))?;
-        }
         let mut signals = config.signals;
         if let Some(signals) = &mut signals {
             let registered = selector.register_readable(signals, Source::Signal);
@@ -144,7 +120,8 @@ impl Server {
         }
         let mut settings = config.settings;
         let ack_timeout = settings.timeouts.ack;
-        settings.own_ports = vec![socks.address().port(), metp.address().port()];
+        let listeners = table.values().filter_map(|state| state.listener.as_ref());
+        settings.own_ports = listeners.map(|listener| listener.address().port()).collect();
         let descriptors = config.descriptors.usable();
         let (threads, queue) = (settings.dns_threads, settings.dns_queue);
         let limits = lookup_limits(threads, queue, descriptors, config.address_space);
@@ -159,8 +136,7 @@ impl Server {
             queues: RunQueues::default(),
             woken: None,
             wheel: Wheel::new(began),
-            listeners: Listeners { socks: Some(socks), metp: Some(metp) },
-            admissions: Admissions::default(),
+            table,
             descriptors_limit: config.descriptors.limit(),
             descriptors,
             address_space: config.address_space,
@@ -184,11 +160,12 @@ impl Server {
 
     /// The address of a service, as long as it accepts connections.
     pub fn address(&self, service: Service) -> Option<std::net::SocketAddr> {
-        let listener = match service {
-            Service::Socks => &self.listeners.socks,
-            Service::Metp => &self.listeners.metp,
-        };
-        listener.as_ref().map(Listener::address)
+        self.table.of(service).listener.as_ref().map(Listener::address)
+    }
+
+    /// The listeners of the services that still accept connections.
+    fn listeners(&self) -> impl Iterator<Item = &Listener> {
+        self.table.values().filter_map(|state| state.listener.as_ref())
     }
 
     /// Serves until a signal ends it.
@@ -239,10 +216,10 @@ impl Server {
     /// How long the loop may wait for events.
     fn poll_timeout(&mut self, now: Instant) -> Option<Duration> {
         let idle = self.queues.is_empty() && self.pending.are_done() && !self.signalled;
-        if !idle || self.listeners.all().any(|listener| listener.ready()) {
+        if !idle || self.listeners().any(|listener| listener.ready()) {
             return Some(Duration::ZERO);
         }
-        let resumes = self.listeners.all().filter_map(|listener| listener.resumes()).min();
+        let resumes = self.listeners().filter_map(|listener| listener.resumes()).min();
         let grace = match self.shutdown {
             Shutdown::Draining { until, .. } | Shutdown::NotifyingAdmins(until) => Some(until),
             Shutdown::Running | Shutdown::Immediate => None,
@@ -269,8 +246,10 @@ impl Server {
                         self.queues.put(key, entry);
                     }
                 }
-                Source::Listener(service) => {
-                    if let Some(listener) = self.listeners.of(service) {
+                Source::Listener(id) => {
+                    if let Some(service) = of_listener(id)
+                        && let Some(listener) = &mut self.table.of_mut(service).listener
+                    {
                         listener.on_event();
                     }
                 }
@@ -290,7 +269,7 @@ impl Server {
     fn take_answers(&mut self, now: Instant) {
         for reply in self.services.dns.resolutions(now) {
             if let Some(entry) = self.sessions.get_mut(reply.key)
-                && let AnySession::Socks(session) = &mut entry.session
+                && let Some(session) = entry.session.as_socks_mut()
             {
                 session.resolved(reply.addresses);
                 self.queues.put(reply.key, entry);
@@ -314,20 +293,33 @@ impl Server {
 
     /// Some turns for each kind of session.
     fn run_queues(&mut self, now: Instant) {
-        let spare = self.descriptors.saturating_sub(self.reserved_descriptors()) / 4;
+        let pipes = self.descriptor_sum().for_pipes();
         self.services.pool.resize(self.services.shared.settings.buffer_size);
-        self.services.pool.pipes.sweep(now, spare);
+        self.services.pool.pipes.sweep(now, pipes);
         let mut round = self.queues.round();
         while let Some(key) = self.queues.take(&mut round) {
             self.give_turn(key, now);
         }
     }
 
+    /// What descriptors are promised for now.
+    fn descriptor_sum(&self) -> DescriptorSum {
+        let Services { dns, pool, closes, shared, .. } = &self.services;
+        let sessions = &shared.metrics.sessions;
+        DescriptorSum {
+            usable: self.descriptors,
+            sessions: PerService::from_fn(|service| sessions.of(service).open),
+            orphans: dns.orphans(),
+            closes: closes.len(),
+            pipes: pool.pipes.open(),
+        }
+    }
+
     /// Connections that wait for their reset have a quarter of the free descriptors, as pipes do.
     fn sweep_closes(&mut self, now: Instant) {
         if !self.services.closes.is_empty() {
-            let others = self.reserved_descriptors() - self.services.closes.len();
-            self.services.closes.sweep(now, self.descriptors.saturating_sub(others) / 4);
+            let allowed = self.descriptor_sum().for_closes();
+            self.services.closes.sweep(now, allowed);
         }
     }
 
@@ -400,13 +392,14 @@ impl Server {
     fn end(&mut self, key: Key, reason: CloseReason, now: Instant) {
         let Some(entry) = self.sessions.remove(key) else { return };
         let service = entry.session.service();
-        *self.services.shared.metrics.open_mut(service) -= 1;
+        let counts = self.services.shared.metrics.sessions.of_mut(service);
+        counts.open = counts.open.saturating_sub(1);
         if service == Service::Metp {
             self.subscribers.retain(|subscriber| *subscriber != key);
         }
         let proven = entry.is_proven();
         if let Some(place) = entry.place {
-            self.admissions.of(service).leave(key, place);
+            self.table.of_mut(service).admission.leave(key, place);
         }
         match entry.session {
             AnySession::Socks(session) => {
@@ -416,13 +409,14 @@ impl Server {
             AnySession::Metp(Some(session))
                 if reason == CloseReason::Evicted && !proven && !session.is_leaving() =>
             {
+                self.services.shared.metrics.sessions.metp.refused_limit += 1;
                 not_let_in(service, session.source(), reason);
             }
             AnySession::Metp(_) => {}
         }
-        for service in [Service::Socks, Service::Metp] {
+        for service in Service::ALL {
             if self.has_headroom(service)
-                && let Some(listener) = self.listeners.of(service)
+                && let Some(listener) = &mut self.table.of_mut(service).listener
             {
                 listener.resume_now();
             }
@@ -430,30 +424,21 @@ impl Server {
     }
 }
 
-impl Listeners {
-    fn of(&mut self, service: Service) -> Option<&mut Listener> {
-        match service {
-            Service::Socks => self.socks.as_mut(),
-            Service::Metp => self.metp.as_mut(),
-        }
-    }
-
-    fn all(&self) -> impl Iterator<Item = &Listener> {
-        self.socks.iter().chain(&self.metp)
-    }
-
-    fn all_mut(&mut self) -> impl Iterator<Item = &mut Listener> {
-        self.socks.iter_mut().chain(&mut self.metp)
-    }
-}
-
-impl Admissions {
-    fn of(&mut self, service: Service) -> &mut AdmissionControl {
-        match service {
-            Service::Socks => &mut self.socks,
-            Service::Metp => &mut self.metp,
-        }
-    }
+/// Binds the port of a service.
+fn listen(service: Service, config: &Config, selector: &Selector) -> io::Result<ServiceState> {
+    let row = row(service);
+    let (address, port) = *config.addresses().of(service);
+    let liveness = (row.liveness)(&config.settings.timeouts);
+    let mut listener = Listener::bind(address, port, liveness).map_err(|error| {
+        let shown = address.map_or("*".to_owned(), |address| address.to_string());
+        let message = format!("cannot listen for {} on {shown} port {port}: {error}", row.name);
+        io::Error::new(error.kind(), message)
+    })?;
+    let source = Source::Listener(listener_id(service));
+    selector
+        .register_readable(listener.socket(), source)
+        .map_err(cannot(&format!("watch the {} listener", row.name)))?;
+    Ok(ServiceState::new(listener))
 }
 
 impl Services {

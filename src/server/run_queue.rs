@@ -1,11 +1,12 @@
 //! Who waits for a turn.
 //!
 //! Three queues, so that one kind of work does not wait for the others: tunnels and handshakes that talk,
-//! bulk transfers, and METP. Between two looks at the events each gets a bounded number of turns.
+//! bulk transfers, and commands (METP). Between two looks at the events each gets a bounded number of turns.
 
 use std::collections::VecDeque;
 
-use super::entry::{AnySession, SessionEntry};
+use super::entry::SessionEntry;
+use super::service::{Class, row};
 use crate::reactor::slab::Key;
 
 /// Turns between two looks at the events for sessions that talk: enough to make the look cheap, few enough
@@ -13,15 +14,15 @@ use crate::reactor::slab::Key;
 const TALK_TURNS: usize = 64;
 /// The same for bulk transfers, which share what the others leave.
 const BULK_TURNS: usize = 2;
-/// The same for METP: administration never holds up tunnels, however many sessions give commands.
-const METP_TURNS: usize = 2;
+/// Turns between two looks for sessions that give commands: administration never holds up tunnels, however many sessions give commands.
+const COMMAND_TURNS: usize = 2;
 
 /// The run queues. A session is in one of them at most.
 #[derive(Default)]
 pub(super) struct RunQueues {
     talk: VecDeque<Key>,
     bulk: VecDeque<Key>,
-    metp: VecDeque<Key>,
+    commands: VecDeque<Key>,
 }
 
 impl RunQueues {
@@ -40,18 +41,17 @@ impl RunQueues {
         if std::mem::replace(&mut entry.queued, true) {
             return;
         }
-        let queue = match entry.session {
+        let queue = match row(entry.session.service()).class {
             // Before the login it costs no more than a handshake, and must not wait longer.
-            AnySession::Metp(_) if entry.is_proven() => &mut self.metp,
-            AnySession::Metp(_) => &mut self.talk,
-            AnySession::Socks(_) if bulk => &mut self.bulk,
-            AnySession::Socks(_) => &mut self.talk,
+            Class::Commands if entry.is_proven() => &mut self.commands,
+            Class::Traffic if bulk => &mut self.bulk,
+            Class::Commands | Class::Traffic => &mut self.talk,
         };
         queue.push_back(key);
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.talk.is_empty() && self.bulk.is_empty() && self.metp.is_empty()
+        self.talk.is_empty() && self.bulk.is_empty() && self.commands.is_empty()
     }
 
     /// Those that have their turn now, one after the other: `take` until it gives none.
@@ -59,7 +59,7 @@ impl RunQueues {
         Round {
             talk: self.talk.len().min(TALK_TURNS),
             bulk: self.bulk.len().min(BULK_TURNS),
-            metp: self.metp.len().min(METP_TURNS),
+            commands: self.commands.len().min(COMMAND_TURNS),
         }
     }
 
@@ -68,7 +68,7 @@ impl RunQueues {
         for (left, queue) in [
             (&mut round.talk, &mut self.talk),
             (&mut round.bulk, &mut self.bulk),
-            (&mut round.metp, &mut self.metp),
+            (&mut round.commands, &mut self.commands),
         ] {
             if *left > 0 {
                 *left -= 1;
@@ -83,5 +83,5 @@ impl RunQueues {
 pub(super) struct Round {
     talk: usize,
     bulk: usize,
-    metp: usize,
+    commands: usize,
 }

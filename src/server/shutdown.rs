@@ -6,13 +6,12 @@
 use std::io::{self, ErrorKind, Read};
 use std::time::{Duration, Instant};
 
-use super::entry::{AnySession, SessionEntry};
-use super::{Listeners, Server, Services};
+use super::entry::SessionEntry;
+use super::service::{drained, row};
+use super::{Server, Services};
 use crate::reactor::signal::{self, Signal};
 use crate::reactor::slab::Key;
-use crate::reactor::token::Service;
 use crate::socks::CloseReason;
-use metp_protocol::Notice;
 
 /// How long METP sessions have to take what they were still to be told.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -93,7 +92,9 @@ impl Server {
             (Signal::Terminate | Signal::Interrupt | Signal::Quit, _) => {
                 log::info!("{signal}: closing down at once");
                 self.shutdown = Shutdown::Immediate;
-                self.listeners = Listeners::default();
+                for state in self.table.values_mut() {
+                    state.listener = None;
+                }
             }
         }
     }
@@ -127,33 +128,33 @@ impl Server {
         let until = now.checked_add(grace);
         self.shutdown = until
             .map_or(Shutdown::Immediate, |until| Shutdown::Draining { until, signalled: false });
-        self.listeners.socks = None;
+        for service in drained() {
+            self.table.of_mut(service).listener = None;
+        }
     }
 
     /// Once the SOCKS connections have ended, or their time is over, it is METP's turn to end.
     pub(super) fn finish_drain(&mut self, now: Instant) {
         let Shutdown::Draining { until, .. } = self.shutdown else { return };
-        if self.services.shared.metrics.open > 0 && now < until {
+        let sessions = &self.services.shared.metrics.sessions;
+        if drained().any(|service| sessions.of(service).open > 0) && now < until {
             return;
         }
         self.shutdown =
             now.checked_add(NOTIFY_TIMEOUT).map_or(Shutdown::Immediate, Shutdown::NotifyingAdmins);
-        self.listeners.metp = None;
-        let socks = |(key, entry): (Key, &SessionEntry)| {
-            (entry.session.service() == Service::Socks).then_some(key)
-        };
-        for key in self.sessions.iter().filter_map(socks).collect::<Vec<Key>>() {
+        for state in self.table.values_mut() {
+            state.listener = None;
+        }
+        let drains = |(_, entry): &(Key, &SessionEntry)| row(entry.session.service()).drains;
+        let (drained, notified): (Vec<_>, Vec<_>) = self.sessions.iter().partition(drains);
+        let [drained, notified] = [drained, notified]
+            .map(|found| found.into_iter().map(|(key, _)| key).collect::<Vec<Key>>());
+        for key in drained {
             self.end(key, CloseReason::Shutdown, now);
         }
-        let metp = |(key, entry): (Key, &SessionEntry)| {
-            (entry.session.service() == Service::Metp).then_some(key)
-        };
-        let keys: Vec<Key> = self.sessions.iter().filter_map(metp).collect();
-        for key in keys {
-            if let Some(entry) = self.sessions.get_mut(key)
-                && let AnySession::Metp(Some(session)) = &mut entry.session
-            {
-                session.close_with(Notice::Shutdown);
+        for key in notified {
+            if let Some(entry) = self.sessions.get_mut(key) {
+                entry.session.notify_shutdown();
                 self.queues.put(key, entry);
             }
         }
@@ -183,7 +184,7 @@ impl Server {
         });
         log::info!(
             "served: connections={} bytes={} panics={} turn_p50={half} turn_p99={most}",
-            metrics.accepted,
+            metrics.sessions.socks.accepted,
             metrics.bytes(),
             metrics.panics,
         );

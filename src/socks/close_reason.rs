@@ -56,8 +56,8 @@ impl CloseReason {
     /// Counts a connection that ended for this reason before its request was complete.
     pub fn count_unfinished(self, metrics: &mut Metrics) {
         match self {
-            CloseReason::Unauthorized => metrics.refused_auth += 1,
-            CloseReason::Evicted => metrics.refused_limit += 1,
+            CloseReason::Unauthorized => metrics.sessions.socks.refused_auth += 1,
+            CloseReason::Evicted => metrics.sessions.socks.refused_limit += 1,
             CloseReason::Protocol
             | CloseReason::Left
             | CloseReason::ClientReset

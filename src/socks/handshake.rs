@@ -17,8 +17,8 @@ use crate::proto::socks5::{
 };
 use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::Stream;
-use crate::reactor::token::Service;
 use crate::state::diagnostics::not_let_in;
+use crate::state::service::Service;
 use crate::state::users::SessionGuard;
 
 /// RFC 1928 §3. The choice is the server's: user/password, or nothing.

@@ -10,7 +10,7 @@ use common::episode::Episodes;
 
 use super::network::Network;
 use crate::reactor::errno;
-use crate::reactor::token::Service;
+use crate::state::service::Service;
 
 /// Failed logins of one source in one [`FAILURE_WINDOW`] that are logged one by one; the others are logged as a count.
 pub const LINES_PER_SOURCE: u64 = 10;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::histogram::Histogram;
 use crate::proto::socks5::ReplyCode;
-use crate::reactor::token::Service;
+use crate::state::service::PerService;
 use metp_protocol::MetricsBody;
 
 /// How far a SOCKS connection has come.
@@ -52,29 +52,30 @@ impl Stage {
     }
 }
 
+/// The sessions of one service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionCounts {
+    /// Sessions let in since the start.
+    pub accepted: u64,
+    /// Sessions open now, in whatever state.
+    pub open: usize,
+    /// Connections turned away, and sessions evicted, because there were too many.
+    pub refused_limit: u64,
+    /// Sessions without an acceptable method, or with a login that failed.
+    pub refused_auth: u64,
+}
+
 /// What has happened since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
-    /// SOCKS connections accepted.
-    pub accepted: u64,
-    /// SOCKS connections open now, in whatever state.
-    pub open: usize,
-    /// The same by stage, in the order of [`Stage::ALL`].
+    /// The sessions of each service.
+    pub sessions: PerService<SessionCounts>,
+    /// SOCKS connections open now by stage, in the order of [`Stage::ALL`].
     pub stages: [usize; Stage::ALL.len()],
-    /// METP sessions accepted.
-    pub metp_accepted: u64,
-    /// METP sessions open now.
-    pub metp_open: usize,
-    /// METP logins that failed.
-    pub metp_refused: u64,
     /// Payload bytes delivered to targets.
     pub up: u64,
     /// Payload bytes delivered to clients.
     pub down: u64,
-    /// SOCKS connections turned away or displaced because there were too many.
-    pub refused_limit: u64,
-    /// SOCKS connections without an acceptable method, or with a login that failed.
-    pub refused_auth: u64,
     /// SOCKS connections that ended before their request was complete, for another reason.
     pub unfinished: u64,
     /// Replies sent, by code (RFC 1928 §6).
@@ -92,22 +93,6 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// What is open of a service.
-    pub fn open_mut(&mut self, service: Service) -> &mut usize {
-        match service {
-            Service::Socks => &mut self.open,
-            Service::Metp => &mut self.metp_open,
-        }
-    }
-
-    /// What has been accepted of a service.
-    pub fn accepted_mut(&mut self, service: Service) -> &mut u64 {
-        match service {
-            Service::Socks => &mut self.accepted,
-            Service::Metp => &mut self.metp_accepted,
-        }
-    }
-
     /// Payload bytes delivered, both directions.
     pub fn bytes(&self) -> u64 {
         self.up + self.down
@@ -138,7 +123,8 @@ impl Metrics {
 
     /// The figures that METP/1.0 shows.
     pub fn body(&self) -> MetricsBody {
-        MetricsBody { historical: self.accepted, current: self.open as u64, bytes: self.bytes() }
+        let SessionCounts { accepted, open, .. } = self.sessions.socks;
+        MetricsBody { historical: accepted, current: open as u64, bytes: self.bytes() }
     }
 }
 

@@ -13,6 +13,7 @@ pub mod histogram;
 pub mod knobs;
 pub mod metrics;
 pub mod network;
+pub mod service;
 pub mod settings;
 pub mod users;
 
@@ -29,7 +30,7 @@ use users::{Usage, Users};
 
 use crate::proto::socks5::ReplyCode;
 use crate::reactor::slab::Key;
-use crate::reactor::token::Service;
+use crate::state::service::Service;
 use metp_protocol::text::Escaped;
 use metp_protocol::{AuthEvent, Event, Field, Topic};
 

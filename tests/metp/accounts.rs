@@ -7,8 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::mpsc;
 
 use metp_protocol::Role;
-use socks5d::reactor::token::Service;
 use socks5d::server::{Config, Server};
+use socks5d::state::service::Service;
 use socks5d::state::settings::{Settings, Timeouts};
 use socks5d::state::users::Users;
 use support::metp::Metp;

@@ -4,7 +4,7 @@ use super::super::listing::View;
 use super::*;
 use crate::state::connection::Connection;
 use crate::state::control::{ProcessUsage, ServerInfo};
-use crate::state::metrics::{Metrics, Stage};
+use crate::state::metrics::{Metrics, SessionCounts, Stage};
 use crate::state::settings::Settings;
 use crate::state::users::Users;
 use metp_protocol::ConnectionId;
@@ -145,7 +145,8 @@ fn change_buffer_and_metrics() {
     let (mut shared, root) = shared();
     assert_eq!(says("CHANGE-BUFFER 4096", root, &mut shared), "200 OK\n");
     assert_eq!(shared.settings.buffer_size, 4096);
-    shared.metrics = Metrics { accepted: 42, open: 5, up: 1_048_575, down: 1, ..shared.metrics };
+    shared.metrics = Metrics { up: 1_048_575, down: 1, ..shared.metrics };
+    shared.metrics.sessions.socks = SessionCounts { accepted: 42, open: 5, ..Default::default() };
     assert_eq!(
         says("GET_METRICS", root, &mut shared),
         "200 OK\nHISTORICAL_CONNECTIONS: 42\nCURRENT_CONNECTIONS:    5\nBYTES_TRANSFERRED:      1048576\n.\n"

@@ -98,7 +98,7 @@ fn the_default_of_connections_is_what_the_documents_say() {
 /// METP §8: sessions that have not logged in.
 #[test]
 fn sessions_without_a_login_are_as_many_as_the_documents_say() {
-    let most = constant("src/server/accept.rs", "METP_UNPROVEN");
+    let most = constant("src/server/service.rs", "METP_UNPROVEN");
     let row = format!("   | sessions that have not logged in     | {most:<26} |\n");
     assert!(read(PROTOCOL).contains(&row), "{row}");
     assert!(flowing(PROTOCOL).contains(&format!("At most {most} sessions have not logged in")));
