@@ -172,6 +172,7 @@ fn config(
         users,
         settings,
         lookup: Box::new(system_lookup),
+        verifier: None,
         descriptors,
         address_space,
         access_log: Some(access_log),

@@ -1,9 +1,9 @@
 //! Layer 3: a METP session. Lines in, responses out; `protocol_metp.txt` is the contract.
 //!
 //! ```text
-//! Start --HELLO--> Greeted --AUTH--> Open --QUIT--> Linger
-//!    \                \                \               ^
-//!     +----------------+----------------+--------------+   what cannot be answered otherwise
+//! Start --HELLO--> Greeted --AUTH--> Verify ----> Open --QUIT--> Linger
+//!    \                \                \            \               ^
+//!     +----------------+----------------+------------+--------------+   what cannot be answered otherwise
 //! ```
 //!
 //! Commands may be pipelined and split anywhere; answers come in order. While much of an answer is unsent
@@ -12,6 +12,7 @@
 
 mod execute;
 mod listing;
+mod login;
 mod subscriber;
 
 mod report;
@@ -27,18 +28,17 @@ use crate::reactor::endpoint::{Endpoint, FlushError, Stream, Transfer};
 use crate::reactor::errno::is_of_the_peer;
 use crate::reactor::lingering_close::LingeringClose;
 use crate::reactor::readiness::Readiness;
+use crate::reactor::slab::Key;
 use crate::state::Shared;
 use crate::state::control::Control;
-use crate::state::diagnostics::not_let_in;
-use crate::state::service::Service;
 use crate::state::settings::Timeouts;
 use crate::state::users::{UserId, Users};
+use crate::state::verifier::{PendingLogin, Verdict, Verifier};
 use execute::{CommandExecutor, CommandOutcome, Effect};
 use listing::{Listing, View};
 use metp_protocol::text::Escaped;
 use metp_protocol::{
-    self, Cause, Command, LINE_LIMIT, LineTooLong, Notice, PreAuthCommand, Response, Role, Status,
-    ended,
+    self, Cause, Command, LINE_LIMIT, LineTooLong, Notice, Response, Role, Status, ended,
 };
 use subscriber::Subscriber;
 
@@ -71,12 +71,16 @@ pub struct Session<S: Stream> {
 
 /// What a session may use during its turn.
 pub struct Context<'a> {
+    /// The session itself, for asking.
+    pub key: Key,
     /// The time of this turn.
     pub now: Instant,
     /// Where buffers get their storage.
     pub pool: &'a mut Pool,
     /// Users, metrics, access log, settings, events.
     pub shared: &'a mut Shared,
+    /// What decides about logins.
+    pub verifier: &'a mut dyn Verifier,
     /// The rest of the server.
     pub control: &'a mut dyn Control,
 }
@@ -87,6 +91,8 @@ enum Stage {
     Start,
     /// Expects AUTH.
     Greeted,
+    /// Waits for the verdict on name and password; skipped if that is there at once.
+    Verify(Box<PendingLogin>),
     /// This account gives commands.
     Open(UserId),
     /// No more commands are taken.
@@ -136,6 +142,13 @@ impl<S: Stream> Session<S> {
         self.client.on_event(readiness);
     }
 
+    /// The verdict on the login has come.
+    pub fn verified(&mut self, verdict: Verdict) {
+        if let Stage::Verify(login) = &mut self.stage {
+            login.verified(verdict);
+        }
+    }
+
     /// Whether somebody has logged in.
     pub fn logged_in(&self) -> bool {
         matches!(self.stage, Stage::Open(_))
@@ -154,7 +167,7 @@ impl<S: Stream> Session<S> {
 
     /// Whether the client has greeted, and not yet logged in.
     pub fn has_greeted(&self) -> bool {
-        matches!(self.stage, Stage::Greeted)
+        matches!(self.stage, Stage::Greeted | Stage::Verify(_))
     }
 
     fn is_admin(&self, users: &Users) -> bool {
@@ -175,7 +188,9 @@ impl<S: Stream> Session<S> {
     /// When the session is to be asked whether it has waited too long.
     pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
         let (since, timeout): (Instant, Option<Duration>) = match (&self.stage, &self.subscriber) {
-            (Stage::Start | Stage::Greeted, _) => (self.since, timeouts.metp_login),
+            (Stage::Start | Stage::Greeted | Stage::Verify(_), _) => {
+                (self.since, timeouts.metp_login)
+            }
             (Stage::Open(_), None) => (self.since, timeouts.metp_idle),
             (Stage::Open(_), Some(subscriber)) => {
                 let timeout = self.stuck.zip(timeouts.subscriber);
@@ -282,6 +297,10 @@ impl<S: Stream> Session<S> {
         if !room {
             return Step::Go;
         }
+        // What follows the login is read when that is decided, and so is the end of the input.
+        if matches!(self.stage, Stage::Verify(_)) {
+            return Step::Wait;
+        }
         match self.client.fill(&mut self.input, cx.pool, LINE_LIMIT) {
             Transfer::Moved(count) => {
                 self.moved(count as u64, cx.now);
@@ -303,6 +322,9 @@ impl<S: Stream> Session<S> {
 
     /// Makes the next piece of an answer, or tells some events. `None`: needs more of either.
     fn answer(&mut self, cx: &mut Context<'_>) -> Option<Step> {
+        if matches!(self.stage, Stage::Verify(_)) {
+            return self.verify(cx);
+        }
         if let Some(listing) = &mut self.listing {
             let view = View { now: cx.now, shared: cx.shared, control: cx.control };
             let piece = listing.piece(&view);
@@ -366,50 +388,9 @@ impl<S: Stream> Session<S> {
         match &self.stage {
             Stage::Start | Stage::Greeted => self.opening(line, spoken, cx),
             Stage::Open(user) => return self.command(*user, line, cx),
-            Stage::Linger(_) => {}
+            Stage::Verify(_) | Stage::Linger(_) => {}
         }
-        // Commands are given from the queue of those who have logged in.
-        if self.logged_in() { Step::Pause } else { Step::Go }
-    }
-
-    /// §4: before the login anything unexpected ends the session, so that no browser can be made to
-    /// talk to this port.
-    fn opening(&mut self, line: &[u8], spoken: Option<&str>, cx: &mut Context<'_>) {
-        match (PreAuthCommand::parse(line), &self.stage) {
-            (Some(PreAuthCommand::Hello), _) => {
-                self.reply(&Response::Welcome);
-                self.stage = Stage::Greeted;
-            }
-            (Some(PreAuthCommand::Auth { name, password }), Stage::Greeted) => {
-                let user = cx.shared.users.authenticate(&name, &password);
-                cx.shared.tell_login(Service::Metp, self.source, &name, user.is_some(), cx.now);
-                if let Some(user) = user {
-                    self.reply(&Response::Done);
-                    self.stage = Stage::Open(user);
-                    self.since = cx.now;
-                } else {
-                    cx.shared.metrics.sessions.metp.refused_auth += 1;
-                    self.reply(&Response::Unauthorized);
-                    self.begin_linger(cx.now);
-                }
-            }
-            _ => {
-                not_let_in(Service::Metp, self.source, spoken.unwrap_or("bad-request"));
-                self.reply(&Response::BadRequest(None));
-                self.begin_linger(cx.now);
-            }
-        }
-    }
-
-    /// Tells the diagnostics why a session ends, if nobody has logged in. What it spoke instead of METP says more
-    /// than that it took too long, or left.
-    fn tell_lost(&self, cause: &str) {
-        let spoken = match self.stage {
-            Stage::Start => protocol(self.input.bytes()).filter(|spoken| *spoken != "metp"),
-            Stage::Greeted => None,
-            Stage::Open(_) | Stage::Linger(_) => return,
-        };
-        not_let_in(Service::Metp, self.source, spoken.unwrap_or(cause));
+        self.after_opening()
     }
 
     /// §5. The account is asked for anew each time: it may have been deleted, or have another role.
@@ -428,7 +409,7 @@ impl<S: Stream> Session<S> {
             }
         };
         let change = command.is_change().then(|| command.to_string());
-        let Context { now, pool, shared, control } = cx;
+        let Context { now, pool, shared, control, .. } = cx;
         let mut executor =
             CommandExecutor { actor: user, now: *now, pool, shared, control: *control };
         let answer = executor.execute(command);

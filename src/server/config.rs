@@ -6,11 +6,16 @@ use std::net::{IpAddr, Ipv4Addr};
 use mio::unix::pipe::Receiver;
 
 use super::descriptors::FEWEST_DESCRIPTORS;
+use crate::reactor::waker::Waker;
 use crate::state::service::PerService;
 use crate::state::settings::Settings;
 use crate::state::users::Users;
+use crate::state::verifier::Verifier;
 use crate::workers::log_writer::LogWriter;
 use crate::workers::resolver::{Lookup, system_lookup};
+
+/// Makes what decides about logins; the waker is called when verdicts have come.
+pub type MakeVerifier = dyn FnOnce(Waker) -> Box<dyn Verifier>;
 
 /// What a server is made of.
 pub struct Config {
@@ -28,6 +33,8 @@ pub struct Config {
     pub settings: Settings,
     /// How names are looked up.
     pub lookup: Box<Lookup>,
+    /// How logins are verified; otherwise in place, against the accounts' passwords.
+    pub verifier: Option<Box<MakeVerifier>>,
     /// Descriptors that the process may have; no session is admitted that could need more.
     pub descriptors: Descriptors,
     /// Bytes of address space that the process may have, if that is limited: threads take half of it at most.
@@ -99,6 +106,7 @@ impl Default for Config {
             users: Users::default(),
             settings: Settings::default(),
             lookup: Box::new(system_lookup),
+            verifier: None,
             descriptors: Descriptors { limit: usize::MAX, inherited: 0 },
             address_space: None,
             access_log: None,

@@ -17,6 +17,7 @@ use crate::state::metrics::Stage;
 use crate::state::service::Service;
 use crate::state::settings::Timeouts;
 use crate::state::users::{UserId, Users};
+use crate::state::verifier::Verdict;
 use crate::{metp, socks};
 use metp_protocol::Notice;
 
@@ -63,6 +64,15 @@ impl SessionEntry {
     pub(super) fn on_event(&mut self, side: Side, readiness: Readiness) {
         if let Some(session) = self.session.served_mut() {
             session.on_event(side, readiness);
+        }
+    }
+
+    /// The verdict on its login has come.
+    pub(super) fn verified(&mut self, verdict: Verdict) {
+        match &mut self.session {
+            AnySession::Socks(session) => session.verified(verdict),
+            AnySession::Metp(Some(session)) => session.verified(verdict),
+            AnySession::Metp(None) => {}
         }
     }
 

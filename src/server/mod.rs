@@ -37,11 +37,12 @@ use crate::socks::{CloseReason, Context};
 use crate::state::Shared;
 use crate::state::diagnostics::not_let_in;
 use crate::state::service::{PerService, Service};
+use crate::state::verifier::{InPlace, Verifier};
 use crate::workers::dns_cache::DnsCache;
 use crate::workers::log_writer::LogWriter;
 use crate::workers::resolver::{Resolver, lookup_limits};
 use common::process::cannot;
-pub use config::{Config, Descriptors};
+pub use config::{Config, Descriptors, MakeVerifier};
 use control::{PendingActions, ServerControl};
 use descriptors::DescriptorSum;
 use entry::{AnySession, SessionEntry};
@@ -97,6 +98,7 @@ pub struct Server {
 struct Services {
     selector: Selector,
     dns: DnsCache,
+    verifier: Box<dyn Verifier>,
     pool: Pool,
     closes: AbortiveCloses<TcpStream>,
     shared: Shared,
@@ -128,6 +130,10 @@ impl Server {
         let waker = selector.waker().map_err(cannot("create the waker for look-ups"))?;
         let resolver = Resolver::new(limits, waker, config.lookup);
         let dns = DnsCache::new(resolver, settings.names);
+        let verifier: Box<dyn Verifier> = match config.verifier {
+            None => Box::new(InPlace),
+            Some(make) => make(selector.waker().map_err(cannot("create the waker for logins"))?),
+        };
         let shared = Shared::new(settings, config.users);
         let began = Instant::now();
         let pool = Pool::new(shared.settings.buffer_size, shared.settings.buffer_memory);
@@ -140,7 +146,14 @@ impl Server {
             descriptors_limit: config.descriptors.limit(),
             descriptors,
             address_space: config.address_space,
-            services: Services { selector, dns, pool, closes: AbortiveCloses::default(), shared },
+            services: Services {
+                selector,
+                dns,
+                verifier,
+                pool,
+                closes: AbortiveCloses::default(),
+                shared,
+            },
             access_log: config.access_log,
             diagnostics: config.diagnostics,
             lines_due: None,
@@ -225,12 +238,14 @@ impl Server {
             Shutdown::Running | Shutdown::Immediate => None,
         };
         let dns = self.services.dns.check(now);
+        let logins = self.services.verifier.check(now);
         let sweep = self.services.pool.pipes.next_sweep();
         let gathered = self.lines_due.into_iter().chain(self.events_due).min();
         let closes = self.services.closes.next_sweep();
         let failures = self.services.shared.diagnostics.next_count();
         let (wheel, terminal) = (self.wheel.next_alarm(), self.terminal.check);
-        let alarms = [wheel, dns, resumes, grace, gathered, sweep, closes, failures, terminal];
+        let alarms =
+            [wheel, dns, logins, resumes, grace, gathered, sweep, closes, failures, terminal];
         let next = alarms.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now))
     }
@@ -258,7 +273,7 @@ impl Server {
             }
         }
         // Whoever was to wake the loop may have failed.
-        if woken || self.services.dns.ready() {
+        if woken || self.services.dns.ready() || self.services.verifier.ready() {
             self.take_answers(now);
         }
         if self.signalled {
@@ -275,9 +290,15 @@ impl Server {
                 self.queues.put(reply.key, entry);
             }
         }
+        for (key, verdict) in self.services.verifier.verdicts() {
+            if let Some(entry) = self.sessions.get_mut(key) {
+                entry.verified(verdict);
+                self.queues.put(key, entry);
+            }
+        }
     }
 
-    /// RunQueues the sessions whose alarm is due; they find out themselves whether it still means anything.
+    /// Queues the sessions whose alarm is due; they find out themselves whether it still means anything.
     fn expire(&mut self, now: Instant) {
         let mut due = Vec::new();
         self.wheel.expire(now, &mut due);
@@ -361,11 +382,12 @@ impl Server {
         now: Instant,
     ) -> std::thread::Result<Flow> {
         let status = self.status(now);
-        let Services { pool, shared, .. } = &mut self.services;
+        let Services { verifier, pool, shared, .. } = &mut self.services;
         let (sessions, pending) = (&self.sessions, &mut self.pending);
         let grace = shared.settings.grace;
         let control = &mut ServerControl { now, sessions, pending, grace, status };
-        let mut cx = metp::Context { now, pool, shared, control };
+        let verifier = &mut **verifier;
+        let mut cx = metp::Context { key, now, pool, shared, verifier, control };
         let turn = catch_unwind(AssertUnwindSafe(|| session.turn(&mut cx)));
         if session.subscribes() && !self.subscribers.contains(&key) {
             self.subscribers.push(key);
@@ -443,7 +465,8 @@ fn listen(service: Service, config: &Config, selector: &Selector) -> io::Result<
 
 impl Services {
     fn context(&mut self, key: Key, now: Instant) -> Context<'_, TcpStream> {
-        let Services { selector, dns, pool, closes, shared } = self;
-        Context { key, now, network: selector, dns, pool, closes, shared }
+        let Services { selector, dns, verifier, pool, closes, shared } = self;
+        let verifier = &mut **verifier;
+        Context { key, now, network: selector, dns, verifier, pool, closes, shared }
     }
 }

@@ -1,4 +1,4 @@
-//! Hello, Auth, Request: from buffers to a decision. No sockets here.
+//! Hello, Auth, Verify, Request: from buffers to a decision. No sockets here.
 //!
 //! Each step parses what has been received from its start. A reply is appended to the output and sent
 //! when the client has to speak next, so that a client which sends everything at once is answered at once.
@@ -20,6 +20,7 @@ use crate::reactor::endpoint::Stream;
 use crate::state::diagnostics::not_let_in;
 use crate::state::service::Service;
 use crate::state::users::SessionGuard;
+use crate::state::verifier::{Asked, PendingLogin, Verdict};
 
 /// RFC 1928 §3. The choice is the server's: user/password, or nothing.
 pub fn hello<S: Stream>(
@@ -54,11 +55,15 @@ pub fn auth<S: Stream>(
     output: &mut Buffer,
     cx: &mut Context<'_, S>,
 ) -> Next<S> {
-    let (user, taken) = match Credentials::parse(input.bytes()) {
+    let (next, taken) = match Credentials::parse(input.bytes()) {
         Ok(Some((Credentials { name, password }, taken))) => {
-            let user = cx.shared.users.authenticate(name, password);
-            cx.shared.tell_login(Service::Socks, source, name, user.is_some(), cx.now);
-            (user, taken)
+            let next = match cx.verifier.ask(cx.key, name, password, &cx.shared.users) {
+                Asked::Done(verdict) => decided(source, name, verdict, output, cx),
+                Asked::Pending(ticket) => {
+                    Next::Go(State::Verify(Box::new(PendingLogin::new(name, ticket))))
+                }
+            };
+            (next, taken)
         }
         Ok(None) => return Next::Wait(State::Auth),
         Err(_) => {
@@ -68,6 +73,31 @@ pub fn auth<S: Stream>(
         }
     };
     input.consume(cx.pool, taken);
+    next
+}
+
+/// The answer to the credentials, once the verdict has come. What the client sends meanwhile is read afterwards.
+pub fn verify<S: Stream>(
+    source: SocketAddr,
+    login: Box<PendingLogin>,
+    output: &mut Buffer,
+    cx: &mut Context<'_, S>,
+) -> Next<S> {
+    match login.verdict(&cx.shared.users) {
+        None => Next::Wait(State::Verify(login)),
+        Some(verdict) => decided(source, login.name(), verdict, output, cx),
+    }
+}
+
+/// RFC 1929: the status, and either the request or the end.
+fn decided<S: Stream>(
+    source: SocketAddr,
+    name: &[u8],
+    user: Verdict,
+    output: &mut Buffer,
+    cx: &mut Context<'_, S>,
+) -> Next<S> {
+    cx.shared.tell_login(Service::Socks, source, name, user.is_some(), cx.now);
     output.append(&auth_status(user.is_some()));
     match user.and_then(|user| cx.shared.users.open_session(user, cx.now)) {
         Some(guard) => Next::Go(State::Request(guard)),

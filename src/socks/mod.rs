@@ -1,9 +1,9 @@
 //! Layer 3: a SOCKS session, from the first byte to the access log.
 //!
 //! ```text
-//! Hello -> Auth -> Request -> Resolve -> Connect -> Relay -> Ended
-//!    \       \         \          \          \         \
-//!     +-------+---------+----------+----------+---------+--> Linger -> Ended
+//! Hello -> Auth -> Verify -> Request -> Resolve -> Connect -> Relay -> Ended
+//!    \       \        \         \          \          \         \
+//!     +-------+--------+---------+----------+----------+---------+--> Linger -> Ended
 //! ```
 //!
 //! A transition consumes the state it leaves, so that nothing stale can be read: `Hello` cannot hold a
@@ -38,6 +38,7 @@ use crate::state::metrics::Stage;
 use crate::state::service::Service;
 use crate::state::settings::Timeouts;
 use crate::state::users::{SessionGuard, UserId, Users};
+use crate::state::verifier::{PendingLogin, Verdict, Verifier};
 use crate::workers::dns_cache::{Addresses, DnsCache};
 pub use close_reason::CloseReason;
 use connect::{Connect, Resolve};
@@ -59,6 +60,8 @@ pub struct Context<'a, S: Stream> {
     pub network: &'a mut dyn Dial<S>,
     /// Who is asked for names.
     pub dns: &'a mut DnsCache,
+    /// What decides about logins.
+    pub verifier: &'a mut dyn Verifier,
     /// Where buffers get their storage.
     pub pool: &'a mut Pool,
     /// Who closes connections with a reset.
@@ -94,6 +97,8 @@ enum State<S: Stream> {
     Hello,
     /// Expects name and password.
     Auth,
+    /// Waits for the verdict on name and password; skipped if that is there at once.
+    Verify(Box<PendingLogin>),
     /// This account is logged in; expects its request.
     Request(SessionGuard),
     /// Waits for the addresses of a name.
@@ -165,6 +170,13 @@ impl<S: Stream> Session<S> {
         }
     }
 
+    /// The verdict on the login has come.
+    pub fn verified(&mut self, verdict: Verdict) {
+        if let State::Verify(login) = &mut self.state {
+            login.verified(verdict);
+        }
+    }
+
     /// The addresses of the name have come, or the reason why there are none.
     pub fn resolved(&mut self, addresses: Addresses) {
         if let State::Resolve(resolve) = &mut self.state {
@@ -192,7 +204,7 @@ impl<S: Stream> Session<S> {
     /// The account, once there is one.
     pub fn user(&self) -> Option<UserId> {
         match &self.state {
-            State::Hello | State::Auth => None,
+            State::Hello | State::Auth | State::Verify(_) => None,
             State::Request(guard) => Some(guard.user),
             state => state.request().map(|request| request.guard.user),
         }
@@ -201,7 +213,9 @@ impl<S: Stream> Session<S> {
     /// When the session is to be asked whether it has waited too long.
     pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
         let (since, timeout) = match &self.state {
-            State::Hello | State::Auth | State::Request(_) => (self.began, timeouts.handshake),
+            State::Hello | State::Auth | State::Verify(_) | State::Request(_) => {
+                (self.began, timeouts.handshake)
+            }
             State::Resolve(resolve) => (resolve.began(), timeouts.resolve),
             State::Connect(connect) => return connect.deadline(timeouts),
             State::Relay(relay) => return relay.deadline(timeouts),
@@ -299,7 +313,7 @@ impl<S: Stream> Session<S> {
     pub fn stage(&self) -> Stage {
         match self.state {
             State::Hello => Stage::Hello,
-            State::Auth => Stage::Auth,
+            State::Auth | State::Verify(_) => Stage::Auth,
             State::Request(_) => Stage::Request,
             State::Resolve(_) => Stage::Resolve,
             State::Connect(_) => Stage::Connect,
@@ -334,6 +348,10 @@ impl<S: Stream> Session<S> {
             State::Auth => {
                 let next = handshake::auth(self.source, input, output, cx);
                 self.read_more(next, cx)
+            }
+            State::Verify(login) => {
+                let next = handshake::verify(self.source, login, output, cx);
+                self.flush_replies(next, cx)
             }
             State::Request(guard) => {
                 let next = handshake::request(self.source, guard, input, output, cx);
@@ -396,7 +414,7 @@ impl<S: Stream> Session<S> {
     fn expire(&mut self, cx: &mut Context<'_, S>) {
         let state = std::mem::replace(&mut self.state, State::Ended(None, CloseReason::Panic));
         let next = match state {
-            State::Hello | State::Auth | State::Request(_) => {
+            State::Hello | State::Auth | State::Verify(_) | State::Request(_) => {
                 Next::end(None, CloseReason::HandshakeTimeout)
             }
             State::Resolve(resolve) => resolve.expire(&mut self.output, cx),
@@ -414,7 +432,7 @@ impl<S: Stream> Session<S> {
 impl<S: Stream> State<S> {
     fn request(&self) -> Option<&ActiveRequest> {
         match self {
-            State::Hello | State::Auth | State::Request(_) => None,
+            State::Hello | State::Auth | State::Verify(_) | State::Request(_) => None,
             State::Resolve(resolve) => Some(resolve.request()),
             State::Connect(connect) => Some(connect.request()),
             State::Relay(relay) => Some(relay.request()),
@@ -424,7 +442,7 @@ impl<S: Stream> State<S> {
 
     fn into_request(self, cx: &mut Context<'_, S>) -> Option<Box<ActiveRequest>> {
         match self {
-            State::Hello | State::Auth | State::Request(_) => None,
+            State::Hello | State::Auth | State::Verify(_) | State::Request(_) => None,
             State::Resolve(resolve) => Some(resolve.into_request(cx)),
             State::Connect(connect) => Some(connect.into_request(cx)),
             State::Relay(relay) => Some(relay.abort(cx)),

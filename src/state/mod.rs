@@ -16,6 +16,7 @@ pub mod network;
 pub mod service;
 pub mod settings;
 pub mod users;
+pub mod verifier;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -20,6 +20,7 @@ use socks5d::socks::{CloseReason, Context, Session};
 use socks5d::state::Shared;
 use socks5d::state::settings::Settings;
 use socks5d::state::users::Users;
+use socks5d::state::verifier::InPlace;
 use socks5d::workers::dns_cache::DnsCache;
 use socks5d::workers::resolver::Resolver;
 use socks5d::workers::worker_pool::Limits;
@@ -109,6 +110,7 @@ impl Fixture {
                 now,
                 network: &mut network,
                 dns: &mut self.dns,
+                verifier: &mut InPlace,
                 pool: &mut self.pool,
                 closes: &mut AbortiveCloses::default(),
                 shared: &mut self.shared,

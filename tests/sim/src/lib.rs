@@ -21,6 +21,7 @@ mod records;
 mod reference;
 mod script;
 mod socks_session;
+mod verifier;
 
 pub use metp_session::metp_session;
 pub use parsers::{credentials, hello, metp_line, request};

@@ -11,6 +11,7 @@ use socks5d::metp::{Context, Session};
 use socks5d::proto::socks5::{Host, Target};
 use socks5d::reactor::Flow;
 use socks5d::reactor::buffer::Pool;
+use socks5d::reactor::slab::Key;
 use socks5d::state::Shared;
 use socks5d::state::access_log::Record;
 use socks5d::state::connection::Connection;
@@ -18,16 +19,24 @@ use socks5d::state::control::{Control, ProcessUsage, ServerInfo};
 use socks5d::state::metrics::Stage;
 use socks5d::state::settings::Settings;
 use socks5d::state::users::{UserId, Users};
+use socks5d::state::verifier::Verifier;
 
 use crate::fake::{End, FakeStream, Making, Peer};
+use crate::verifier::FakeVerifier;
 
 /// Octets that one turn may read, in whatever stage.
 const MOST_PER_TURN: usize = 68 * 1024;
 
+/// The session's key.
+fn key() -> Key {
+    Key::unpack(0)
+}
+
 /// Events that a session may need to come to its end.
 const PATIENCE: usize = 20_000;
 
-/// Two bytes say how the rest is cut and taken; a bit of the first logs in as an administrator before.
+/// Two bytes say how the rest is cut and taken, and which runs wait for the verdict on a login; the highest bits of
+/// the first log in before.
 pub fn metp_session(data: &[u8]) {
     let Some((&[cuts, takes], rest)) = data.split_first_chunk::<2>() else { return };
     let login: &[u8] = match cuts >> 6 {
@@ -37,7 +46,7 @@ pub fn metp_session(data: &[u8]) {
     };
     let bytes = [login, &unpacked(rest)].concat();
     let now = Instant::now();
-    let whole = run(&[&bytes], usize::MAX, now);
+    let whole = run(&[&bytes], usize::MAX, false, now);
     let mut cut = usize::from(cuts & 0x3f) + 1;
     let mut segments = Vec::new();
     let mut left = &bytes[..];
@@ -49,10 +58,13 @@ pub fn metp_session(data: &[u8]) {
         cut = cut * 7 % 311 + 1;
     }
     let takes = if takes == 0 { usize::MAX } else { usize::from(takes) * 256 };
-    let pieces = run(&segments, takes, now);
+    let pieces = run(&segments, takes, false, now);
     assert!(replies(&whole) == replies(&pieces), "another answer to the same bytes in pieces");
+    let pieces = if cuts & 8 == 0 { &[&bytes[..]] } else { &segments[..] };
+    let later = run(pieces, takes, true, now);
+    assert!(replies(&whole) == replies(&later), "another answer after a later verdict");
     well_formed(&whole);
-    outlast(&bytes, cuts & 3 == 3, now);
+    outlast(&bytes, cuts & 3 == 3, cuts & 4 != 0, now);
 }
 
 /// What has to be the same however the bytes are cut: not where events stand between the replies, nor what
@@ -85,16 +97,17 @@ fn well_formed(output: &[u8]) {
 
 /// The client does not close: the session does, when its time is over. `rude`: the client keeps talking, which
 /// helps only those who have logged in.
-fn outlast(bytes: &[u8], rude: bool, start: Instant) {
+fn outlast(bytes: &[u8], rude: bool, defers: bool, start: Instant) {
     let source: SocketAddr = "127.0.0.1:5000".parse().expect("a literal");
     let peer = Peer::new(Making::Made, source, usize::MAX);
     let mut session = Session::new(FakeStream::to(&peer), source, start);
-    let mut sim = Sim::new();
+    let mut sim = Sim::new(defers);
     peer.borrow_mut().send(bytes);
     let mut now = start;
     for _ in 0..4 {
         if !turns(&mut session, &peer, now, &mut sim) {
-            return;
+            drop(session);
+            return assert!(!sim.verifier.is_awaited(), "a login left behind");
         }
         let deadline = session.deadline(&sim.shared.settings.timeouts);
         // Subscribers wait as long as they like, and an administrator can turn deadlines off.
@@ -113,12 +126,13 @@ fn outlast(bytes: &[u8], rude: bool, start: Instant) {
     panic!("time does not end the session");
 }
 
-/// Holds a whole conversation and returns all that the server said.
-fn run(segments: &[&[u8]], takes: usize, now: Instant) -> Vec<u8> {
+/// Holds a whole conversation and returns all that the server said. `defers`: the verdict on the login comes after
+/// the next segment, or the end.
+fn run(segments: &[&[u8]], takes: usize, defers: bool, now: Instant) -> Vec<u8> {
     let source: SocketAddr = "127.0.0.1:5000".parse().expect("a literal");
     let peer = Peer::new(Making::Made, source, takes);
     let mut session = Session::new(FakeStream::to(&peer), source, now);
-    let mut sim = Sim::new();
+    let mut sim = Sim::new(defers);
     let mut segments = segments.iter();
     let mut open = turns(&mut session, &peer, now, &mut sim);
     for _ in 0..PATIENCE {
@@ -130,6 +144,17 @@ fn run(segments: &[&[u8]], takes: usize, now: Instant) -> Vec<u8> {
             None => peer.borrow_mut().ends(End::Eof),
         }
         peer.borrow_mut().open(takes);
+        if sim.verifier.is_awaited() {
+            // Nothing is done before the verdict.
+            let (said, read) = (peer.borrow().received.len(), peer.borrow().read);
+            open = turns(&mut session, &peer, now, &mut sim);
+            assert!(open && peer.borrow().read == read, "read on before the verdict");
+            assert_eq!(peer.borrow().received.len(), said, "answered before the verdict");
+            for (asker, verdict) in sim.verifier.verdicts() {
+                assert_eq!(asker, key(), "asked for another session");
+                session.verified(verdict);
+            }
+        }
         open = turns(&mut session, &peer, now, &mut sim);
     }
     assert!(!open, "EOF does not end the session");
@@ -194,23 +219,26 @@ fn shared() -> Shared {
 
 /// What a session is carried out on.
 struct Sim {
+    verifier: FakeVerifier,
     pool: Pool,
     shared: Shared,
     server: FakeServer,
 }
 
 impl Sim {
-    fn new() -> Self {
+    fn new(defers: bool) -> Self {
+        let verifier = FakeVerifier::new(defers);
         let server =
             FakeServer { gone: [false; 5], close_pending: [false; 5], closing: false, told: false };
-        Sim { pool: Pool::new(65536, usize::MAX), shared: shared(), server }
+        Sim { verifier, pool: Pool::new(65536, usize::MAX), shared: shared(), server }
     }
 
     /// A session's turn. What it has asked for is done after it, and a server that closes down dismisses its
     /// sessions.
     fn turn(&mut self, session: &mut Session<FakeStream>, now: Instant) -> Flow {
-        let Sim { pool, shared, server } = self;
-        let flow = session.turn(&mut Context { now, pool, shared, control: server });
+        let Sim { verifier, pool, shared, server } = self;
+        let mut cx = Context { key: key(), now, pool, shared, verifier, control: server };
+        let flow = session.turn(&mut cx);
         for (gone, close_pending) in server.gone.iter_mut().zip(&mut server.close_pending) {
             *gone |= std::mem::take(close_pending);
         }

@@ -41,7 +41,11 @@ pub const ERRORS: [i32; 8] = [111, 101, 113, 110, 13, 24, 99, 104];
 #[derive(Default)]
 pub struct Accounts {
     pub present: Cell<Option<u32>>,
-    /// What came of the login, once name and password had come.
+    /// Whose name and password had come, once they had.
+    pub asked: Cell<Option<Option<u32>>>,
+    /// Whether the verdict on them comes later, and the session does not have it yet.
+    pub undecided: Cell<bool>,
+    /// What came of the login: the account, if it was still there.
     pub login: Cell<Option<Option<u32>>>,
     /// Whether the account was still there when the request was whole.
     pub valid: Cell<Option<bool>>,
@@ -71,9 +75,15 @@ impl Network {
         let heard = hear(&client.sent[..client.read], |name, password| {
             let good = name == NAME && password == PASSWORD;
             let known = self.accounts.present.get().filter(|_| good);
-            let login = self.accounts.login.get().unwrap_or(known);
+            let asked = self.accounts.asked.get().unwrap_or(known);
+            self.accounts.asked.set(Some(asked));
+            if self.accounts.undecided.get() {
+                return None;
+            }
+            let there = asked.filter(|account| self.accounts.present.get() == Some(*account));
+            let login = self.accounts.login.get().unwrap_or(there);
             self.accounts.login.set(Some(login));
-            login.is_some()
+            Some(login.is_some())
         });
         if matches!(heard.stage, Stage::Asked(_)) && self.accounts.valid.get().is_none() {
             let valid = self.accounts.login.get() == Some(self.accounts.present.get());

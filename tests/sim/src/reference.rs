@@ -14,7 +14,7 @@ pub struct Heard {
 
 #[derive(Debug)]
 pub enum Stage {
-    /// A message is not whole yet.
+    /// A message is not whole yet, or the login not decided.
     Unfinished,
     /// Nothing more is to be said or taken.
     Over,
@@ -33,17 +33,17 @@ pub struct Asked {
     pub taken: usize,
 }
 
-/// Hears a client's bytes. `login` decides about name and password.
-pub fn hear(bytes: &[u8], login: impl FnOnce(&[u8], &[u8]) -> bool) -> Heard {
+/// Hears a client's bytes. `login` decides about name and password; `None` if that is not decided yet.
+pub fn hear(bytes: &[u8], login: impl FnOnce(&[u8], &[u8]) -> Option<bool>) -> Heard {
     let mut answers = Vec::new();
     let stage = converse(bytes, login, &mut answers).unwrap_or(Stage::Unfinished);
     Heard { answers, stage }
 }
 
-/// `None`: a message is not whole yet.
+/// `None`: a message is not whole yet, or the login not decided.
 fn converse(
     bytes: &[u8],
-    login: impl FnOnce(&[u8], &[u8]) -> bool,
+    login: impl FnOnce(&[u8], &[u8]) -> Option<bool>,
     answers: &mut Vec<u8>,
 ) -> Option<Stage> {
     if *bytes.first()? != 5 {
@@ -63,7 +63,7 @@ fn converse(
     let name = counted(bytes, at + 1)?;
     let password = counted(bytes, at + 2 + name.len())?;
     at += 3 + name.len() + password.len();
-    if !login(name, password) {
+    if !login(name, password)? {
         answers.extend([1, 1]);
         return Some(Stage::Over);
     }

@@ -47,6 +47,10 @@ pub enum Step<'a> {
     NextDial(u8),
     /// The name has these addresses.
     Resolved(u8),
+    /// The verdict on the login comes, if it is outstanding.
+    Verified,
+    /// KILL.
+    Kill,
     /// So many milliseconds pass.
     Time(u64),
     /// CHANGE-BUFFER.
@@ -108,6 +112,8 @@ pub fn steps(mut data: &[u8]) -> Vec<(Step<'_>, bool)> {
             27 => Step::Repeat,
             28 => Step::ClientStarvesWrites,
             29 => Step::TargetStarvesWrites,
+            30 => Step::Verified,
+            31 => Step::Kill,
             _ => Step::Turn,
         };
         steps.push((what, step & 0x80 != 0));

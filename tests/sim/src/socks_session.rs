@@ -22,12 +22,14 @@ use socks5d::socks::{CloseReason, Context, Session};
 use socks5d::state::Shared;
 use socks5d::state::settings::{LocalFor, Settings};
 use socks5d::state::users::{UserId, Users};
+use socks5d::state::verifier::Verifier;
 use socks5d::workers::dns_cache::ResolveError;
 
 use crate::fake::{End, FakeStream, Making, Peer};
 use crate::network::{Accounts, CACHED, ERRORS, Fixture, NAME, Network, OWN_PORT, PASSWORD};
 use crate::reference::{Asked, Heard, Stage};
 use crate::script::{ANSWERS, REQUESTS, Step, steps};
+use crate::verifier::FakeVerifier;
 
 /// Turns and alarms that a session may need to come to its end: each may deliver a single byte of 64 KiB.
 const PATIENCE: usize = 100_000;
@@ -59,6 +61,9 @@ struct Sim<'a> {
     session: Option<Session<FakeStream>>,
     client: Rc<RefCell<Peer>>,
     network: Network,
+    verifier: FakeVerifier,
+    /// The session has been given the verdict, and has its next turn with it.
+    verified: bool,
     pool: Pool,
     closes: AbortiveCloses<FakeStream>,
     shared: Shared,
@@ -101,12 +106,16 @@ impl<'a> Sim<'a> {
             near,
         };
         network.accounts.present.set(Some(0));
+        let verifier = FakeVerifier::new(kind & 0x40 != 0);
+        network.accounts.undecided.set(kind & 0x40 != 0);
         let records = if size & 16 == 0 { 4 } else { 0 };
         let settings = Settings { log_entries: records, ..settings };
         Sim {
             session: Some(Session::new(FakeStream::to(&client), source, fixture.start)),
             client,
             network,
+            verifier,
+            verified: false,
             pool: Pool::new(buffer_size, limit),
             closes: AbortiveCloses::default(),
             shared: Shared::new(settings, users),
@@ -190,6 +199,11 @@ impl<'a> Sim<'a> {
             }
             Step::NextDial(plan) => self.network.plan.push_back(plan),
             Step::Resolved(which) => self.resolved(which),
+            Step::Verified => self.verified(),
+            Step::Kill => {
+                self.disturbed = true;
+                self.close(CloseReason::Killed);
+            }
             Step::Time(milliseconds) => {
                 self.now += Duration::from_millis(milliseconds);
                 // The shortest timeout is that of a lingering close.
@@ -242,6 +256,20 @@ impl<'a> Sim<'a> {
         }
     }
 
+    /// The verdict on the login has come, if the session waits for it.
+    fn verified(&mut self) {
+        if !self.verifier.is_awaited() {
+            return;
+        }
+        for (key, verdict) in self.verifier.verdicts() {
+            assert_eq!(key, Key::unpack(0), "asked for another session");
+            if let Some(session) = &mut self.session {
+                session.verified(verdict);
+                self.verified = true;
+            }
+        }
+    }
+
     /// The account is deleted; its sessions are closed in the same turn of the loop, before or after their own.
     fn delete(&mut self, late: bool) {
         let Some(account) = self.account.take() else { return };
@@ -289,6 +317,9 @@ impl<'a> Sim<'a> {
     fn once(&mut self) -> Flow {
         let Some(mut session) = self.session.take() else { return Flow::Close };
         self.pool.resize(self.shared.settings.buffer_size);
+        if self.verified {
+            self.network.accounts.undecided.set(false);
+        }
         let flow = session.turn(&mut self.context());
         if session.user().is_some() {
             self.network.heard();
@@ -322,6 +353,7 @@ impl<'a> Sim<'a> {
             now: self.now,
             network: &mut self.network,
             dns: &mut self.fixture.dns,
+            verifier: &mut self.verifier,
             pool: &mut self.pool,
             closes: &mut self.closes,
             shared: &mut self.shared,
@@ -346,6 +378,7 @@ impl<'a> Sim<'a> {
         assert!(self.shared.to_own_ports.is_empty(), "a near end left behind");
         let waiting = self.fixture.dns.stats().queued > 0;
         assert!(!waiting && self.fixture.dns.orphans() == 0, "a question left behind");
+        assert!(!self.verifier.is_awaited(), "a login left behind");
         let lines = self.shared.access_log.take_lines();
         let asked = matches!(self.network.heard().stage, Stage::Asked(_));
         let known = self.network.accounts.valid.get() == Some(true);
@@ -380,6 +413,7 @@ impl<'a> Sim<'a> {
                 return self.check_all();
             }
             self.resolved(1);
+            self.verified();
         }
         panic!("a session that does not end");
     }

@@ -112,6 +112,9 @@ impl Sim<'_> {
         if self.disturbed {
             return;
         }
+        let accounts = &self.network.accounts;
+        let left = accounts.undecided.get() && accounts.asked.get().is_some();
+        assert!(!left, "closed before the verdict");
         match heard.stage {
             Stage::Unfinished => {}
             Stage::Over => {
