@@ -3,6 +3,8 @@
 //! For what the program cannot be told from outside: look-ups that never leave the test, and accounts
 //! that no command line can hold.
 
+mod verifier;
+
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -14,7 +16,8 @@ use std::time::Duration;
 use metp_protocol::Role;
 use mio::unix::pipe::{self, Sender};
 use socks5d::process::raise_descriptor_limit;
-use socks5d::server::{Config, Server};
+
+use socks5d::server::{Config, MakeVerifier, Server};
 use socks5d::state::service::Service;
 use socks5d::state::settings::{Settings, Timeouts};
 use socks5d::state::users::Users;
@@ -23,6 +26,7 @@ use support::PATIENCE;
 use support::metp::Metp;
 use support::proxy::connect;
 use support::socks::Client;
+use verifier::SlowVerifier;
 
 /// A server in a thread of its own. It ends when this is dropped.
 pub struct Inprocess {
@@ -40,6 +44,8 @@ pub struct Builder {
     settings: Settings,
     address_space: Option<usize>,
     access_log: Option<Written>,
+    /// Permits for verdicts, if logins are verified by a worker.
+    verdicts: Option<Receiver<()>>,
 }
 
 /// What has been written to a log so far.
@@ -99,7 +105,14 @@ impl Default for Builder {
             Timeouts { handshake: None, resolve: None, linger: None, ..Timeouts::default() };
         let settings = Settings { timeouts, grace: Duration::ZERO, ..Settings::default() };
         let listen = Some(Ipv4Addr::LOCALHOST.into());
-        Builder { accounts, listen, settings, address_space: None, access_log: None }
+        Builder {
+            accounts,
+            listen,
+            settings,
+            address_space: None,
+            access_log: None,
+            verdicts: None,
+        }
     }
 }
 
@@ -143,6 +156,14 @@ impl Builder {
         self
     }
 
+    /// Names that begin with `slow` are verified by a worker thread: each verdict waits for a message, and all come
+    /// when the sender is dropped.
+    pub fn slow_logins(mut self) -> (Self, mpsc::Sender<()>) {
+        let (permit, verdicts) = mpsc::channel();
+        self.verdicts = Some(verdicts);
+        (self, permit)
+    }
+
     /// Starts it and waits until it listens.
     pub fn start(self) -> Inprocess {
         raise_descriptor_limit().expect("Linux");
@@ -161,7 +182,11 @@ impl Builder {
                 Some(log) => Some(LogWriter::start("access log", Sink::new(log))?),
                 None => None,
             };
+            let verifier = self.verdicts.map(|verdicts| -> Box<MakeVerifier> {
+                Box::new(|waker| Box::new(SlowVerifier::new(verdicts, waker)))
+            });
             let server = Server::bind(Config {
+                verifier,
                 access_log,
                 listen: self.listen,
                 users,

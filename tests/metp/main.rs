@@ -18,6 +18,7 @@ mod regressions;
 mod roles;
 mod session;
 mod shutdown;
+mod slow_logins;
 mod subscribe;
 mod unread_answers;
 mod user_metrics;

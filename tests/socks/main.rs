@@ -17,6 +17,7 @@ mod keepalive;
 mod local_addresses;
 mod routes;
 mod seccomp;
+mod slow_logins;
 mod splice;
 mod timeouts;
 mod tunnel;
