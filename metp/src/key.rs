@@ -228,10 +228,6 @@ pub mod figure {
         PANICS = "PANICS" Count;
         CONNECTIONS_KILLED = "CONNECTIONS_KILLED" Count;
     }
-
-    /// The keys of replies to requests, by their code (RFC 1928 §6).
-    pub const REPLIES: [Key; 9] =
-        [REPLY_0, REPLY_1, REPLY_2, REPLY_3, REPLY_4, REPLY_5, REPLY_6, REPLY_7, REPLY_8];
 }
 
 use figure::ALL as FIGURES;

@@ -70,7 +70,7 @@ impl CommandExecutor<'_> {
         match command {
             Command::GetMetrics => report::metrics(self.shared).into(),
             Command::GetAllMetrics => {
-                report::all_metrics(self.shared, &self.control.status()).into()
+                report::all_metrics(self.shared, self.pool, self.control, self.now).into()
             }
             Command::GetLogs(selection) => Listing::logs(selection, self.shared).into(),
             Command::Users => Listing::Users(None).into(),

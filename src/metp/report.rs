@@ -6,10 +6,10 @@ use super::UNSENT_LIMIT;
 use crate::proto::socks5::ReplyCode;
 use crate::reactor::buffer::Pool;
 use crate::state::Shared;
-use crate::state::control::{Control, ServerInfo};
+use crate::state::control::Control;
 use crate::state::events::SUBSCRIBERS;
-use crate::state::histogram::Histogram;
 use crate::state::knobs::Knob;
+use crate::state::samples::{self, Label, Metric, Sample, Sources, Value};
 use crate::state::settings::Settings;
 use crate::state::users::Account;
 use metp_protocol::key::{Key, figure};
@@ -88,56 +88,93 @@ pub fn metrics(shared: &Shared) -> String {
     shared.metrics.body().lines().map(ended).concat()
 }
 
-/// `GET_METRICS ALL`
-pub fn all_metrics(shared: &Shared, status: &ServerInfo) -> String {
-    let counted = &shared.metrics;
-    let mut lines = metrics(shared);
-    let mut put = |key: Key, value: u64| lines.push_str(&ended(figure_line(key, value)));
-    put(figure::BYTES_UP, counted.up);
-    put(figure::BYTES_DOWN, counted.down);
-    put(figure::ACCEPTED, counted.sessions.socks.accepted);
-    put(figure::REFUSED_LIMIT, counted.sessions.socks.refused_limit);
-    put(figure::REFUSED_AUTH, counted.sessions.socks.refused_auth);
-    let [_, _, by_rules, ..] = counted.replies;
-    const { assert!(ReplyCode::NotAllowed as usize == 2) };
-    put(figure::REFUSED_RULES, by_rules);
-    for (key, count) in figure::REPLIES.into_iter().zip(counted.replies) {
-        put(key, count);
-    }
-    put(figure::HANDSHAKE_FAILED, counted.unfinished);
-    put(figure::DNS_QUERIES, status.names.queries);
-    put(figure::DNS_FAILURES, status.names.failures);
-    put(figure::DNS_CACHE_HITS, status.names.hits);
-    for (key, count) in connect_times(&counted.connects) {
-        put(key, count);
-    }
-    put(figure::METP_SESSIONS_TOTAL, counted.sessions.metp.accepted);
-    put(figure::METP_SESSIONS, counted.sessions.metp.open as u64);
-    put(figure::METP_AUTH_FAILED, counted.sessions.metp.refused_auth);
-    put(figure::EVENTS_LOST, shared.events.lost());
-    put(figure::LOG_LINES_DROPPED, status.lines_lost);
-    put(figure::PANICS, counted.panics);
-    put(figure::CONNECTIONS_KILLED, counted.killed);
-    lines
+/// Where a figure comes from.
+enum Figure {
+    /// The sum of the samples of a metric that have these labels.
+    Sum(&'static Metric, &'static [Label]),
+    /// The durations of a histogram that are at most 2 to the power of this, in µs: 1 ms is 1024 µs.
+    Within(&'static Metric, u32),
+    /// All durations of a histogram.
+    Count(&'static Metric),
 }
 
-/// How many connects took at most so long. The bounds are powers of two in µs: 1 ms is 1024 µs.
-fn connect_times(connects: &Histogram) -> impl Iterator<Item = (Key, u64)> {
-    const BOUNDS: [(Key, u32); 8] = [
-        (figure::CONNECT_TIME_LE_1MS, 10),
-        (figure::CONNECT_TIME_LE_4MS, 12),
-        (figure::CONNECT_TIME_LE_16MS, 14),
-        (figure::CONNECT_TIME_LE_64MS, 16),
-        (figure::CONNECT_TIME_LE_256MS, 18),
-        (figure::CONNECT_TIME_LE_1S, 20),
-        (figure::CONNECT_TIME_LE_4S, 22),
-        (figure::CONNECT_TIME_LE_INF, u32::MAX),
-    ];
-    BOUNDS.into_iter().map(|(key, power)| {
-        let bound = 1_u64.checked_shl(power).map_or(Duration::MAX, Duration::from_micros);
-        let within = connects.counts().filter(|(upper, _)| *upper <= bound);
-        (key, within.map(|(_, count)| count).sum())
-    })
+impl Figure {
+    /// The value; `None` if there is no such sample.
+    fn of(&self, samples: &[Sample]) -> Option<u64> {
+        let (Figure::Sum(metric, _) | Figure::Within(metric, _) | Figure::Count(metric)) = *self;
+        let labels = if let Figure::Sum(_, labels) = *self { labels } else { &[] };
+        let values = samples.iter().filter(|sample| sample.is_of(metric, labels)).map(|sample| {
+            match (self, sample.value) {
+                (Figure::Sum(..), Value::Number(number)) => Some(number),
+                (Figure::Within(_, power), Value::Histogram(times)) => {
+                    Some(times.within(Duration::from_micros(1_u64 << power)))
+                }
+                (Figure::Count(_), Value::Histogram(times)) => Some(times.count()),
+                _ => None,
+            }
+        });
+        values.reduce(|sum, value| Some(sum? + value?)).flatten()
+    }
+}
+
+/// The figures of `GET_METRICS ALL` behind those of `GET_METRICS`, in their order (METP §5.2).
+const FIGURES: [(Key, Figure); 34] = {
+    use Figure::{Count, Sum, Within};
+    const { assert!(ReplyCode::NotAllowed as usize == 2) };
+    use samples::{AUTH, DOWN, HANDSHAKE, LIMIT, METP, SOCKS, UP};
+    [
+        (figure::BYTES_UP, Sum(&samples::PAYLOAD, &[UP])),
+        (figure::BYTES_DOWN, Sum(&samples::PAYLOAD, &[DOWN])),
+        (figure::ACCEPTED, Sum(&samples::ACCEPTED, &[SOCKS])),
+        (figure::REFUSED_LIMIT, Sum(&samples::REFUSED, &[SOCKS, LIMIT])),
+        (figure::REFUSED_AUTH, Sum(&samples::REFUSED, &[SOCKS, AUTH])),
+        (figure::REFUSED_RULES, Sum(&samples::REPLIES, &[("code", "2")])),
+        (figure::REPLY_0, Sum(&samples::REPLIES, &[("code", "0")])),
+        (figure::REPLY_1, Sum(&samples::REPLIES, &[("code", "1")])),
+        (figure::REPLY_2, Sum(&samples::REPLIES, &[("code", "2")])),
+        (figure::REPLY_3, Sum(&samples::REPLIES, &[("code", "3")])),
+        (figure::REPLY_4, Sum(&samples::REPLIES, &[("code", "4")])),
+        (figure::REPLY_5, Sum(&samples::REPLIES, &[("code", "5")])),
+        (figure::REPLY_6, Sum(&samples::REPLIES, &[("code", "6")])),
+        (figure::REPLY_7, Sum(&samples::REPLIES, &[("code", "7")])),
+        (figure::REPLY_8, Sum(&samples::REPLIES, &[("code", "8")])),
+        (figure::HANDSHAKE_FAILED, Sum(&samples::REFUSED, &[SOCKS, HANDSHAKE])),
+        (figure::DNS_QUERIES, Sum(&samples::DNS_QUERIES, &[])),
+        (figure::DNS_FAILURES, Sum(&samples::DNS_FAILURES, &[])),
+        (figure::DNS_CACHE_HITS, Sum(&samples::DNS_CACHE_HITS, &[])),
+        (figure::CONNECT_TIME_LE_1MS, Within(&samples::CONNECT_TIME, 10)),
+        (figure::CONNECT_TIME_LE_4MS, Within(&samples::CONNECT_TIME, 12)),
+        (figure::CONNECT_TIME_LE_16MS, Within(&samples::CONNECT_TIME, 14)),
+        (figure::CONNECT_TIME_LE_64MS, Within(&samples::CONNECT_TIME, 16)),
+        (figure::CONNECT_TIME_LE_256MS, Within(&samples::CONNECT_TIME, 18)),
+        (figure::CONNECT_TIME_LE_1S, Within(&samples::CONNECT_TIME, 20)),
+        (figure::CONNECT_TIME_LE_4S, Within(&samples::CONNECT_TIME, 22)),
+        (figure::CONNECT_TIME_LE_INF, Count(&samples::CONNECT_TIME)),
+        (figure::METP_SESSIONS_TOTAL, Sum(&samples::ACCEPTED, &[METP])),
+        (figure::METP_SESSIONS, Sum(&samples::SESSIONS, &[METP])),
+        (figure::METP_AUTH_FAILED, Sum(&samples::REFUSED, &[METP, AUTH])),
+        (figure::EVENTS_LOST, Sum(&samples::EVENTS_LOST, &[])),
+        (figure::LOG_LINES_DROPPED, Sum(&samples::LOG_LINES_DROPPED, &[])),
+        (figure::PANICS, Sum(&samples::PANICS, &[])),
+        (figure::CONNECTIONS_KILLED, Sum(&samples::KILLED, &[])),
+    ]
+};
+
+/// `GET_METRICS ALL`
+pub fn all_metrics(shared: &Shared, pool: &Pool, control: &dyn Control, now: Instant) -> String {
+    // No figure is about the process, so the kernel is not asked.
+    let (status, process_usage) = (&control.status(), None);
+    let samples = samples::samples(&Sources { shared, pool, status, process_usage, now });
+    metrics(shared) + &figures(&samples)
+}
+
+fn figures(samples: &[Sample]) -> String {
+    let mut lines = String::new();
+    for (key, figure) in &FIGURES {
+        let value = figure.of(samples).unwrap_or(0);
+        lines.push_str(&ended(figure_line(*key, value)));
+    }
+    lines
 }
 
 /// A line of `USER-METRICS`.
@@ -183,4 +220,53 @@ pub fn totals(shared: &Shared) -> Event<'static> {
         up: counted.up,
         down: counted.down,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::control::ServerInfo;
+    use crate::state::users::Users;
+    use metp_protocol::MetricsBody;
+
+    fn samples_of(shared: &Shared, status: &ServerInfo) -> Vec<Sample> {
+        let (pool, now) = (&Pool::new(1, 1), Instant::now());
+        samples::samples(&Sources { shared, pool, status, process_usage: None, now })
+    }
+
+    /// Each figure of the protocol is there, in its order, and comes from a sample.
+    #[test]
+    fn every_figure_has_its_sample() {
+        let keys: Vec<Key> =
+            MetricsBody::KEYS.into_iter().chain(FIGURES.iter().map(|(key, _)| *key)).collect();
+        assert_eq!(keys, figure::ALL);
+        let shared = Shared::new(Settings::default(), Users::default());
+        let samples = samples_of(&shared, &ServerInfo::default());
+        for (key, figure) in &FIGURES {
+            assert_eq!(figure.of(&samples), Some(0), "{key}");
+        }
+    }
+
+    #[test]
+    fn figures_are_sums_and_counts_of_samples() {
+        let mut shared = Shared::new(Settings::default(), Users::default());
+        shared.metrics.replies = [1, 2, 3, 4, 5, 6, 7, 8, 9];
+        for micros in [1, 1024, 1025, 100_000_000] {
+            shared.metrics.connects.record(Duration::from_micros(micros));
+        }
+        let status = ServerInfo { lines_lost: 7, ..ServerInfo::default() };
+        let text = figures(&samples_of(&shared, &status));
+        for line in [
+            "REFUSED_RULES: 3",
+            "REPLY_0: 1",
+            "REPLY_8: 9",
+            "CONNECT_TIME_LE_1MS: 2",
+            "CONNECT_TIME_LE_4MS: 3",
+            "CONNECT_TIME_LE_4S: 3",
+            "CONNECT_TIME_LE_INF: 4",
+            "LOG_LINES_DROPPED: 7",
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "{line}: {text}");
+        }
+    }
 }

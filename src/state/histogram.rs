@@ -9,6 +9,7 @@ const BUCKETS: usize = 24;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
     buckets: [u64; BUCKETS],
+    sum: Duration,
 }
 
 impl Histogram {
@@ -20,6 +21,22 @@ impl Histogram {
         if let Some(count) = self.buckets.get_mut(bucket.min(BUCKETS - 1)) {
             *count += 1;
         }
+        self.sum = self.sum.saturating_add(duration);
+    }
+
+    /// The sum of all durations.
+    pub fn sum(&self) -> Duration {
+        self.sum
+    }
+
+    /// The number of all durations.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// The number of durations of `bound` at most. A bound between those of two buckets counts as the lower one.
+    pub fn within(&self, bound: Duration) -> u64 {
+        self.counts().filter(|(upper, _)| *upper <= bound).map(|(_, count)| count).sum()
     }
 
     /// The upper bounds with their counts, shortest first.
@@ -30,8 +47,7 @@ impl Histogram {
 
     /// The bound below which `share` (0 to 1) of all durations lie; `None` without durations.
     pub fn quantile(&self, share: f64) -> Option<Duration> {
-        let all: u64 = self.buckets.iter().sum();
-        let wanted = (share.clamp(0.0, 1.0) * all as f64).ceil() as u64;
+        let wanted = (share.clamp(0.0, 1.0) * self.count() as f64).ceil() as u64;
         let mut seen = 0;
         self.counts().find_map(|(bound, count)| {
             seen += count;
@@ -54,6 +70,18 @@ mod tests {
         let mut histogram = Histogram::default();
         histogram.record(Duration::MAX);
         assert_eq!(histogram.quantile(1.0), Some(Duration::from_micros(1 << 23)));
+    }
+
+    #[test]
+    fn durations_have_a_sum_and_are_counted_up_to_a_bound() {
+        let (mut histogram, ms) = (Histogram::default(), Duration::from_millis);
+        [1, 3, 1000].into_iter().for_each(|time| histogram.record(ms(time)));
+        assert_eq!((histogram.sum(), histogram.count()), (ms(1004), 3));
+        let within = |micros| histogram.within(Duration::from_micros(micros));
+        assert_eq!((within(1 << 9), within(1 << 10), within(1 << 12), within(4097)), (0, 1, 2, 2));
+        assert_eq!(histogram.within(Duration::MAX), 3);
+        (0..2).for_each(|_| histogram.record(Duration::MAX));
+        assert_eq!(histogram.sum(), Duration::MAX);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod histogram;
 pub mod knobs;
 pub mod metrics;
 pub mod network;
+pub mod samples;
 pub mod service;
 pub mod settings;
 pub mod users;

@@ -1,0 +1,303 @@
+//! Everything that the server counts and measures, as data: a list of samples, each with its name, kind, help,
+//! labels and value. `GET_METRICS ALL` is one rendering of the list; a format for monitoring is another. Neither
+//! looks at counters itself, so a new metric is added here and nowhere else.
+//!
+//! Names and units are those of Prometheus: the base unit ends the name, and counters end in `_total`.
+
+use std::time::{Duration, Instant};
+
+use super::Shared;
+use super::control::{ProcessUsage, ServerInfo};
+use super::histogram::Histogram;
+use super::metrics::Stage;
+use crate::reactor::buffer::Pool;
+
+/// What can be done with the values of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Grows from the start of the server on.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Durations, counted by their magnitude, with their sum.
+    Histogram,
+}
+
+/// A metric: what all its samples have in common.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// The name, without labels.
+    pub name: &'static str,
+    /// What its values are.
+    pub kind: Kind,
+    /// What it says, in one sentence.
+    pub help: &'static str,
+}
+
+/// Name and value of what tells the samples of one metric apart. Neither comes from outside.
+pub type Label = (&'static str, &'static str);
+
+/// The value of a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// A number of things, or of bytes.
+    Number(u64),
+    /// A duration.
+    Seconds(Duration),
+    /// Durations.
+    Histogram(Histogram),
+}
+
+/// One value of a metric.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// The metric.
+    pub metric: &'static Metric,
+    /// Its labels, in the order in which they are shown.
+    pub labels: Vec<Label>,
+    /// Its value.
+    pub value: Value,
+}
+
+impl Sample {
+    /// Whether the sample is one of `metric`, and has all of `labels`.
+    pub fn is_of(&self, metric: &Metric, labels: &[Label]) -> bool {
+        self.metric == metric && labels.iter().all(|label| self.labels.contains(label))
+    }
+}
+
+macro_rules! metrics {
+    ($($const:ident = $kind:ident $name:literal $help:literal;)+) => {
+        $(
+            #[doc = $help]
+            pub const $const: Metric = Metric { name: $name, kind: Kind::$kind, help: $help };
+        )+
+        /// All metrics, in the order of their samples.
+        pub const METRICS: [&Metric; [$($name),+].len()] = [$(&$const),+];
+    };
+}
+
+metrics! {
+    BUILD_INFO = Gauge "socks5d_build_info" "The version of the server; the value is always 1.";
+    UPTIME = Gauge "socks5d_uptime_seconds" "Time since the start of the server.";
+    ACCEPTED = Counter "socks5d_accepted_total" "Sessions accepted, by service.";
+    SESSIONS = Gauge "socks5d_sessions" "Sessions open now, by service.";
+    SESSIONS_LIMIT = Gauge "socks5d_connections_limit"
+        "Sessions that may be open at once by settings and descriptors, by service.";
+    CONNECTIONS = Gauge "socks5d_connections" "SOCKS connections open now, by stage.";
+    REFUSED = Counter "socks5d_refused_total"
+        "Sessions that ended before they could make a request, by service and reason.";
+    REPLIES = Counter "socks5d_replies_total" "Replies to SOCKS requests, by code of RFC 1928.";
+    KILLED = Counter "socks5d_killed_total" "Connections closed by administrators.";
+    PAYLOAD = Counter "socks5d_payload_bytes_total"
+        "Payload delivered by tunnels, up to targets and down to clients.";
+    CONNECT_TIME = Histogram "socks5d_connect_seconds"
+        "Time that successful connects to targets took.";
+    DNS_QUERIES = Counter "socks5d_dns_queries_total" "Names that had to be looked up.";
+    DNS_FAILURES = Counter "socks5d_dns_failures_total" "Names that were not found.";
+    DNS_CACHE_HITS = Counter "socks5d_dns_cache_hits_total" "Names answered from the cache.";
+    DNS_QUEUED = Gauge "socks5d_dns_queued" "Names that wait for a look-up.";
+    DNS_RUNNING = Gauge "socks5d_dns_running" "Names that are being looked up.";
+    DNS_CACHED = Gauge "socks5d_dns_cached" "Names in the cache.";
+    TURN_TIME = Histogram "socks5d_turn_seconds" "Time that turns of the event loop took.";
+    LOOP_LAG = Gauge "socks5d_loop_lag_seconds"
+        "Longest turn of the event loop in the last whole second.";
+    BUFFERS = Gauge "socks5d_buffer_bytes" "Memory of the buffers in use.";
+    BUFFERS_LIMIT = Gauge "socks5d_buffer_limit_bytes"
+        "Memory of buffers from which on new ones are small.";
+    PIPES = Gauge "socks5d_pipes" "Pipes open for bulk transfers.";
+    SUBSCRIBERS = Gauge "socks5d_subscribers" "METP sessions with a subscription.";
+    EVENTS_LOST = Counter "socks5d_events_lost_total" "Events that subscribers were too slow for.";
+    LOG_LINES_DROPPED = Counter "socks5d_log_lines_dropped_total"
+        "Lines that the readers of the logs were too slow for.";
+    PANICS = Counter "socks5d_panics_total" "Sessions ended by a fault of the server.";
+    DESCRIPTORS_LIMIT = Gauge "process_max_fds" "Descriptors that the process may have open.";
+    DESCRIPTORS = Gauge "process_open_fds" "Descriptors that the process has open.";
+    RESIDENT = Gauge "process_resident_memory_bytes" "Resident memory of the process.";
+}
+
+/// The label of SOCKS.
+pub const SOCKS: Label = ("service", "socks");
+/// The label of METP.
+pub const METP: Label = ("service", "metp");
+/// The label of payload to targets.
+pub const UP: Label = ("direction", "up");
+/// The label of payload to clients.
+pub const DOWN: Label = ("direction", "down");
+/// The label of sessions that are too many.
+pub const LIMIT: Label = ("reason", "limit");
+/// The label of sessions without an acceptable method, or with a login that failed.
+pub const AUTH: Label = ("reason", "auth");
+/// The label of sessions that ended before their request was complete, for another reason.
+pub const HANDSHAKE: Label = ("reason", "handshake");
+/// The labels of replies, by their code.
+pub const CODES: [Label; 9] = [
+    ("code", "0"),
+    ("code", "1"),
+    ("code", "2"),
+    ("code", "3"),
+    ("code", "4"),
+    ("code", "5"),
+    ("code", "6"),
+    ("code", "7"),
+    ("code", "8"),
+];
+
+/// What samples are taken of.
+pub struct Sources<'a> {
+    /// The counters and settings.
+    pub shared: &'a Shared,
+    /// The buffers and pipes.
+    pub pool: &'a Pool,
+    /// What the server knows of itself.
+    pub status: &'a ServerInfo,
+    /// What the kernel says of the process, where it was asked. Without it, the samples of it are left out.
+    pub process_usage: Option<ProcessUsage>,
+    /// The time of the samples.
+    pub now: Instant,
+}
+
+/// Samples that are being gathered.
+#[derive(Default)]
+struct Samples(Vec<Sample>);
+
+impl Samples {
+    fn put(&mut self, metric: &'static Metric, labels: &[Label], value: Value) {
+        self.0.push(Sample { metric, labels: labels.to_vec(), value });
+    }
+
+    fn number(&mut self, metric: &'static Metric, labels: &[Label], value: u64) {
+        self.put(metric, labels, Value::Number(value));
+    }
+}
+
+/// All samples at this moment. Those of one metric stand together, in the order of [`METRICS`].
+pub fn samples(sources: &Sources<'_>) -> Vec<Sample> {
+    let Sources { shared, pool, status, process_usage, now } = *sources;
+    let mut samples = Samples::default();
+    samples.number(&BUILD_INFO, &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    samples.put(&UPTIME, &[], Value::Seconds(status.uptime));
+    sessions(&mut samples, shared, status);
+    requests(&mut samples, shared, status);
+    let metrics = &shared.metrics;
+    samples.put(&TURN_TIME, &[], Value::Histogram(metrics.turns));
+    samples.put(&LOOP_LAG, &[], Value::Seconds(metrics.lag.longest(now)));
+    samples.number(&BUFFERS, &[], pool.leased() as u64);
+    samples.number(&BUFFERS_LIMIT, &[], shared.settings.buffer_memory as u64);
+    samples.number(&PIPES, &[], pool.pipes.open() as u64);
+    samples.number(&SUBSCRIBERS, &[], shared.events.subscribers() as u64);
+    samples.number(&EVENTS_LOST, &[], shared.events.lost());
+    samples.number(&LOG_LINES_DROPPED, &[], status.lines_lost);
+    samples.number(&PANICS, &[], metrics.panics);
+    samples.number(&DESCRIPTORS_LIMIT, &[], status.descriptors_limit as u64);
+    if let Some(usage) = process_usage {
+        samples.number(&DESCRIPTORS, &[], usage.descriptors as u64);
+        samples.number(&RESIDENT, &[], usage.rss);
+    }
+    samples.0
+}
+
+fn sessions(samples: &mut Samples, shared: &Shared, status: &ServerInfo) {
+    let (metrics, settings) = (&shared.metrics, &shared.settings);
+    samples.number(&ACCEPTED, &[SOCKS], metrics.accepted);
+    samples.number(&ACCEPTED, &[METP], metrics.metp_accepted);
+    samples.number(&SESSIONS, &[SOCKS], metrics.open as u64);
+    samples.number(&SESSIONS, &[METP], metrics.metp_open as u64);
+    let affordable = settings.max_connections.min(status.connections_affordable);
+    samples.number(&SESSIONS_LIMIT, &[SOCKS], affordable as u64);
+    samples.number(&SESSIONS_LIMIT, &[METP], settings.max_metp_sessions as u64);
+    for (stage, count) in Stage::ALL.into_iter().zip(metrics.stages) {
+        samples.number(&CONNECTIONS, &[("stage", stage.word())], count as u64);
+    }
+    samples.number(&REFUSED, &[SOCKS, LIMIT], metrics.refused_limit);
+    samples.number(&REFUSED, &[SOCKS, AUTH], metrics.refused_auth);
+    samples.number(&REFUSED, &[SOCKS, HANDSHAKE], metrics.unfinished);
+    samples.number(&REFUSED, &[METP, AUTH], metrics.metp_refused);
+}
+
+fn requests(samples: &mut Samples, shared: &Shared, status: &ServerInfo) {
+    let (metrics, names) = (&shared.metrics, &status.names);
+    for (code, count) in CODES.into_iter().zip(metrics.replies) {
+        samples.number(&REPLIES, &[code], count);
+    }
+    samples.number(&KILLED, &[], metrics.killed);
+    samples.number(&PAYLOAD, &[UP], metrics.up);
+    samples.number(&PAYLOAD, &[DOWN], metrics.down);
+    samples.put(&CONNECT_TIME, &[], Value::Histogram(metrics.connects));
+    samples.number(&DNS_QUERIES, &[], names.queries);
+    samples.number(&DNS_FAILURES, &[], names.failures);
+    samples.number(&DNS_CACHE_HITS, &[], names.hits);
+    samples.number(&DNS_QUEUED, &[], names.queued as u64);
+    samples.number(&DNS_RUNNING, &[], names.running as u64);
+    samples.number(&DNS_CACHED, &[], names.cached as u64);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::state::settings::Settings;
+    use crate::state::users::Users;
+
+    fn all(process_usage: Option<ProcessUsage>) -> Vec<Sample> {
+        let mut shared = Shared::new(Settings::default(), Users::default());
+        shared.metrics.connects.record(Duration::from_millis(3));
+        let (pool, status) = (Pool::new(1, 1), ServerInfo::default());
+        let now = Instant::now();
+        samples(&Sources { shared: &shared, pool: &pool, status: &status, process_usage, now })
+    }
+
+    /// What formats for monitoring ask for: one block for each metric, no two samples of one name and labels.
+    #[test]
+    fn samples_of_a_metric_stand_together_and_differ_in_their_labels() {
+        let samples = all(Some(ProcessUsage::default()));
+        let mut blocks: Vec<&Metric> = samples.iter().map(|sample| sample.metric).collect();
+        blocks.dedup();
+        assert_eq!(blocks, METRICS);
+        let series: HashSet<_> =
+            samples.iter().map(|sample| (sample.metric.name, sample.labels.clone())).collect();
+        assert_eq!(series.len(), samples.len());
+        for metric in METRICS {
+            let of = samples.iter().filter(|sample| sample.metric == metric);
+            let names: HashSet<Vec<&str>> =
+                of.map(|sample| sample.labels.iter().map(|(name, _)| *name).collect()).collect();
+            assert_eq!(names.len(), 1, "{}: {names:?}", metric.name);
+        }
+    }
+
+    /// <https://prometheus.io/docs/practices/naming/>
+    #[test]
+    fn names_end_in_their_unit_and_say_what_counts() {
+        for Sample { metric, value, .. } in all(Some(ProcessUsage::default())) {
+            let Metric { name, kind, help } = metric;
+            let legal = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
+            assert!(name.bytes().all(legal), "{name}");
+            assert!(help.ends_with('.') && !help.contains(['\n', '\\']), "{name}: {help}");
+            assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+            let unit = name.trim_end_matches("_total").rsplit('_').next();
+            let timed = matches!(value, Value::Seconds(_) | Value::Histogram(_));
+            assert_eq!(unit == Some("seconds"), timed, "{name}");
+            assert_eq!(matches!(value, Value::Histogram(_)), *kind == Kind::Histogram, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_kernel_is_not_asked_for_what_nobody_shows() {
+        let (with, without) = (all(Some(ProcessUsage::default())), all(None));
+        let of_the_process = |sample: &&Sample| !without.contains(sample);
+        let names: Vec<_> =
+            with.iter().filter(of_the_process).map(|sample| sample.metric.name).collect();
+        assert_eq!(names, [DESCRIPTORS.name, RESIDENT.name]);
+    }
+
+    #[test]
+    fn a_histogram_has_its_sum() {
+        let samples = all(None);
+        let found = samples.iter().find(|sample| sample.is_of(&CONNECT_TIME, &[]));
+        let Some(Value::Histogram(times)) = found.map(|sample| sample.value) else {
+            panic!("a histogram")
+        };
+        assert_eq!((times.sum(), times.count()), (Duration::from_millis(3), 1));
+    }
+}
