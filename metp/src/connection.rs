@@ -1,4 +1,4 @@
-//! How a connection is called.
+//! How a connection is called, and how far it has come.
 
 use std::fmt;
 
@@ -38,5 +38,70 @@ impl ConnectionId {
 impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.slot, self.generation)
+    }
+}
+
+/// How far a SOCKS connection has come: `state` of `CONNECTIONS` (§5.15).
+///
+/// ```
+/// use metp_protocol::Stage;
+///
+/// assert_eq!(Stage::ALL.map(Stage::word)[5], "relay");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Expects the methods.
+    Hello,
+    /// Expects name and password.
+    Auth,
+    /// Expects the request.
+    Request,
+    /// Waits for the addresses of a name.
+    Resolve,
+    /// Tries to reach the target.
+    Connect,
+    /// The tunnel is open.
+    Relay,
+    /// Takes the last reply.
+    Linger,
+}
+
+impl Stage {
+    /// All stages, in order.
+    pub const ALL: [Stage; 7] = [
+        Stage::Hello,
+        Stage::Auth,
+        Stage::Request,
+        Stage::Resolve,
+        Stage::Connect,
+        Stage::Relay,
+        Stage::Linger,
+    ];
+
+    /// The word on the wire.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Stage::Hello => "hello",
+            Stage::Auth => "auth",
+            Stage::Request => "request",
+            Stage::Resolve => "resolve",
+            Stage::Connect => "connect",
+            Stage::Relay => "relay",
+            Stage::Linger => "linger",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Info;
+
+    /// §5.12: one line for each state, behind the sum of them all.
+    #[test]
+    fn info_has_a_line_for_each_stage() {
+        let keys = Info::KEYS.iter().filter_map(|key| key.name.strip_prefix("connections-"));
+        let stages: Vec<&str> = keys.filter(|rest| *rest != "limit").collect();
+        assert_eq!(stages, Stage::ALL.map(Stage::word));
     }
 }

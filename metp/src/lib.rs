@@ -27,7 +27,7 @@ pub use arguments::{
 };
 pub use body::{LogWords, MetricsBody, figure_line, log_line, user_line};
 pub use command::{Command, LogSelection, PreAuthCommand, Role, verbs};
-pub use connection::ConnectionId;
+pub use connection::{ConnectionId, Stage};
 pub use event::{Event, LOST};
 pub use field::{Field, seconds};
 pub use record::{

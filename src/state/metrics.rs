@@ -6,51 +6,7 @@ use super::histogram::Histogram;
 use crate::proto::socks5::ReplyCode;
 use crate::state::service::PerService;
 use metp_protocol::MetricsBody;
-
-/// How far a SOCKS connection has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Expects the methods.
-    Hello,
-    /// Expects name and password.
-    Auth,
-    /// Expects the request.
-    Request,
-    /// Waits for the addresses of a name.
-    Resolve,
-    /// Tries to reach the target.
-    Connect,
-    /// The tunnel is open.
-    Relay,
-    /// Takes the last reply.
-    Linger,
-}
-
-impl Stage {
-    /// All stages, in order.
-    pub const ALL: [Stage; 7] = [
-        Stage::Hello,
-        Stage::Auth,
-        Stage::Request,
-        Stage::Resolve,
-        Stage::Connect,
-        Stage::Relay,
-        Stage::Linger,
-    ];
-
-    /// The stage in one word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Stage::Hello => "hello",
-            Stage::Auth => "auth",
-            Stage::Request => "request",
-            Stage::Resolve => "resolve",
-            Stage::Connect => "connect",
-            Stage::Relay => "relay",
-            Stage::Linger => "linger",
-        }
-    }
-}
+pub use metp_protocol::Stage;
 
 /// The sessions of one service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

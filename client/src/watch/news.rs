@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use metp_protocol::text::split_endpoint;
 use metp_protocol::timestamp::Timestamp;
 use metp_protocol::{
-    CloseEvent, ConnectionLine, Event, Field, Info, LogEvent, LogWords, OpenEvent,
+    CloseEvent, ConnectionLine, Event, Field, Info, LogEvent, LogWords, OpenEvent, Stage,
 };
 
 use crate::locale::LocalTime;
@@ -285,7 +285,7 @@ impl LogRecord {
 /// connections shows these, and an event comes when they finish. Which record belongs to a tunnel has to be
 /// guessed, as records have no id: the one with the most bytes of those that may, and the newest among equals.
 pub fn finished(mut records: Vec<LogRecord>, connections: &[ConnectionInfo]) -> Vec<LogLine> {
-    let tunnels = connections.iter().filter(|connection| connection.state == "relay");
+    let tunnels = connections.iter().filter(|connection| connection.state == Stage::Relay.word());
     let mut tunnels: Vec<&ConnectionInfo> = tunnels.collect();
     tunnels.sort_by_key(|tunnel| Reverse(tunnel.bytes.total()));
     for tunnel in tunnels {

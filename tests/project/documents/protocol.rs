@@ -7,8 +7,8 @@ use metp_protocol::key::{self, Key, figure};
 use metp_protocol::{
     AuthEvent, Capabilities, Cause, CloseEvent, Command, ConnectionLine, Event, Field, INTERVALS,
     Info, LINE_LIMIT, LONGEST_NAME, LONGEST_PASSWORD, LogEvent, MetricsBody, MetricsEvent, Missing,
-    Notice, OpenEvent, PreAuthCommand, REPLY_LIMIT, Response, Role, SettingLine, Topic, UsageLine,
-    ended, log_line, user_line,
+    Notice, OpenEvent, PreAuthCommand, REPLY_LIMIT, Response, Role, SettingLine, Stage, Topic,
+    UsageLine, ended, log_line, user_line,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -190,6 +190,9 @@ fn the_keys_of_the_grammar_are_those_of_the_program() {
         ("lost-event", vec![key::COUNT]),
     ] {
         assert_eq!(grammar.keys(rule), names(&keys), "{rule}");
+    }
+    for word in Stage::ALL.map(Stage::word) {
+        assert!(grammar.matches("state", word.as_bytes()), "{word}");
     }
     let mut described: Vec<String> = grammar.names().flat_map(|rule| grammar.keys(rule)).collect();
     described.sort_unstable();
