@@ -113,7 +113,7 @@ metrics! {
     PANICS = Counter "socks5d_panics_total" "Sessions ended by a fault of the server.";
     DESCRIPTORS_LIMIT = Gauge "process_max_fds" "Descriptors that the process may have open.";
     DESCRIPTORS = Gauge "process_open_fds" "Descriptors that the process has open.";
-    RESIDENT = Gauge "process_resident_memory_bytes" "Resident memory of the process.";
+    RSS = Gauge "process_resident_memory_bytes" "Memory of the process in RAM.";
 }
 
 /// The label of SOCKS.
@@ -192,27 +192,28 @@ pub fn samples(sources: &Sources<'_>) -> Vec<Sample> {
     samples.number(&DESCRIPTORS_LIMIT, &[], status.descriptors_limit as u64);
     if let Some(usage) = process_usage {
         samples.number(&DESCRIPTORS, &[], usage.descriptors as u64);
-        samples.number(&RESIDENT, &[], usage.rss);
+        samples.number(&RSS, &[], usage.rss);
     }
     samples.0
 }
 
 fn sessions(samples: &mut Samples, shared: &Shared, status: &ServerInfo) {
     let (metrics, settings) = (&shared.metrics, &shared.settings);
-    samples.number(&ACCEPTED, &[SOCKS], metrics.accepted);
-    samples.number(&ACCEPTED, &[METP], metrics.metp_accepted);
-    samples.number(&SESSIONS, &[SOCKS], metrics.open as u64);
-    samples.number(&SESSIONS, &[METP], metrics.metp_open as u64);
+    let counts = &metrics.sessions;
+    samples.number(&ACCEPTED, &[SOCKS], counts.socks.accepted);
+    samples.number(&ACCEPTED, &[METP], counts.metp.accepted);
+    samples.number(&SESSIONS, &[SOCKS], counts.socks.open as u64);
+    samples.number(&SESSIONS, &[METP], counts.metp.open as u64);
     let affordable = settings.max_connections.min(status.connections_affordable);
     samples.number(&SESSIONS_LIMIT, &[SOCKS], affordable as u64);
     samples.number(&SESSIONS_LIMIT, &[METP], settings.max_metp_sessions as u64);
     for (stage, count) in Stage::ALL.into_iter().zip(metrics.stages) {
         samples.number(&CONNECTIONS, &[("stage", stage.word())], count as u64);
     }
-    samples.number(&REFUSED, &[SOCKS, LIMIT], metrics.refused_limit);
-    samples.number(&REFUSED, &[SOCKS, AUTH], metrics.refused_auth);
+    samples.number(&REFUSED, &[SOCKS, LIMIT], counts.socks.refused_limit);
+    samples.number(&REFUSED, &[SOCKS, AUTH], counts.socks.refused_auth);
     samples.number(&REFUSED, &[SOCKS, HANDSHAKE], metrics.unfinished);
-    samples.number(&REFUSED, &[METP, AUTH], metrics.metp_refused);
+    samples.number(&REFUSED, &[METP, AUTH], counts.metp.refused_auth);
 }
 
 fn requests(samples: &mut Samples, shared: &Shared, status: &ServerInfo) {
@@ -288,7 +289,7 @@ mod tests {
         let of_the_process = |sample: &&Sample| !without.contains(sample);
         let names: Vec<_> =
             with.iter().filter(of_the_process).map(|sample| sample.metric.name).collect();
-        assert_eq!(names, [DESCRIPTORS.name, RESIDENT.name]);
+        assert_eq!(names, [DESCRIPTORS.name, RSS.name]);
     }
 
     #[test]

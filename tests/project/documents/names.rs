@@ -285,6 +285,8 @@ fn retired_words_do_not_return() {
     let retired = RETIRED.map(|halves| halves.concat());
     for (name, text) in documents.into_iter().chain(sources) {
         for (number, line) in text.lines().enumerate() {
+            // A name that Prometheus prescribes.
+            let line = line.replace(&format!("process_{}_memory_bytes", retired[2]), "");
             let mut words = line.split(|c: char| !c.is_alphanumeric()).map(str::to_lowercase);
             let found = words.find(|word| retired.contains(word));
             assert_eq!(found, None, "{name}:{}: {line}", number + 1);
