@@ -88,7 +88,7 @@ impl Lane {
         self.phase
     }
 
-    /// Whether the lane streams: its last [`FULL_READS`] reads were full.
+    /// Whether the lane streams: its last `FULL_READS` reads were full.
     pub fn streaming(&self) -> bool {
         self.full_reads >= FULL_READS
     }

@@ -40,7 +40,7 @@ impl Side {
 pub enum Source {
     /// Connections wait to be accepted.
     Listener(ListenerId),
-    /// Another thread has called the [`Waker`].
+    /// Another thread has called the [`Waker`](super::waker::Waker).
     Wake,
     /// A signal has been delivered.
     Signal,
