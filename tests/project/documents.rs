@@ -40,7 +40,7 @@ fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-fn read(name: &str) -> String {
+pub fn read(name: &str) -> String {
     fs::read_to_string(file(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
@@ -56,7 +56,7 @@ fn items(manual: &str) -> Vec<(String, String)> {
 }
 
 /// The strings that stand between `before` and `after` in a source.
-fn between<'a>(source: &'a str, before: &str, after: &str) -> Vec<&'a str> {
+pub fn between<'a>(source: &'a str, before: &str, after: &str) -> Vec<&'a str> {
     let rest = source.split(before).skip(1);
     rest.filter_map(|rest| rest.split_once(after).map(|(found, _)| found)).collect()
 }

@@ -6,3 +6,4 @@ mod completions;
 mod documents;
 mod install;
 mod layers;
+mod lints;
