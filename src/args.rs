@@ -178,7 +178,7 @@ pub fn parse(
         UsageError(describe(&fail, "socks5d", &arguments, &known))
     })?;
     if given.opt_present("help") {
-        let brief = "UsageError: socks5d [options]\n\nA SOCKS5 proxy that is administered while it runs. \
+        let brief = "Usage: socks5d [options]\n\nA SOCKS5 proxy that is administered while it runs. \
                      PROXY_CTRL_SUPERUSER=NAME:PASS\ncreates the administrator.\n\n\
                      SECONDS may have a unit: ms, s, m, h or d; so may BYTES: k, M, G or T (by 1024).";
         return Ok(CommandLine::Show(options.usage(brief)));

@@ -1,5 +1,5 @@
 //! The services as a table: what is fixed for each of them is a [`Row`], what the loop keeps for it a [`ServiceState`].
-//! Counts of its sessions are in [`Metrics`](crate::state::metrics::Metrics), where METP reads them.
+//! Counts of its sessions are in [`Metrics`], where METP reads them.
 //!
 //! A further service takes
 //! - a variant of [`Service`] and a field of [`PerService`], in `state/service.rs`;
