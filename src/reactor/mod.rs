@@ -13,6 +13,7 @@ pub mod liveness;
 pub mod pipe;
 pub mod process_usage;
 pub mod readiness;
+pub mod reserve;
 pub mod route;
 pub mod selector;
 pub mod signal;

@@ -186,6 +186,11 @@ impl Pipes {
         self.open.get()
     }
 
+    /// Pipes that may be open before the next [`Pipes::sweep`].
+    pub fn most(&self) -> usize {
+        self.open().max(self.allowed)
+    }
+
     /// Lends an empty pipe, if one can be had and splice(2) is not known to be refused.
     pub fn lend(&mut self) -> Option<Box<Pipe>> {
         if !self.splicing.is_granted(self.now) {

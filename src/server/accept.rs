@@ -35,6 +35,7 @@ impl Server {
                 }
             }
         }
+        self.refresh_reserve();
     }
 
     /// Accepts a connection and decides what becomes of it. Says whether another may follow.

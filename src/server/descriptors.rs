@@ -1,8 +1,11 @@
 //! The sum of descriptors: how many are open or promised, how many are free, and who may have those. Pure accounting:
 //! the kernel is not asked.
 //!
-//! A session is promised its service's number of descriptors when it is admitted. Pipes are not promised, since they
-//! give way.
+//! A session is promised its service's number of descriptors when it is admitted; for more it asks the [`Reserve`].
+//! Look-ups whose sessions have gone and connections that wait for their reset count as well: they come of sessions,
+//! which have just given more back. Pipes are not promised, since they give way.
+//!
+//! [`Reserve`]: crate::reactor::reserve::Reserve
 
 use super::service::{self, row};
 use crate::state::service::{PerService, Service};
@@ -19,6 +22,9 @@ pub(super) const FEWEST_DESCRIPTORS: usize =
 /// Descriptors that a pipe has.
 const PIPE_DESCRIPTORS: usize = 2;
 
+/// The part of all descriptors that is not promised beyond admission: a quarter.
+const PROMISE_MARGIN: usize = 4;
+
 /// What descriptors are promised for at this moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct DescriptorSum {
@@ -30,15 +36,19 @@ pub(super) struct DescriptorSum {
     pub(super) orphans: usize,
     /// Connections that wait for their reset.
     pub(super) closes: usize,
+    /// Descriptors that sessions have been promised beyond those of their admission ([`Reserve`]).
+    pub(super) promised: usize,
     /// Pipes that are open.
     pub(super) pipes: usize,
+    /// Pipes that may be open before this is asked again.
+    pub(super) most_pipes: usize,
 }
 
 impl DescriptorSum {
     /// Descriptors that are open or promised, pipes not counted.
     pub(super) fn reserved(&self) -> usize {
         let sessions = Service::ALL.map(|service| self.of_sessions(service));
-        let others = [self.orphans, self.closes, BASE_DESCRIPTORS];
+        let others = [self.orphans, self.closes, self.promised, BASE_DESCRIPTORS];
         sessions.into_iter().chain(others).fold(0, usize::saturating_add)
     }
 
@@ -50,6 +60,15 @@ impl DescriptorSum {
     /// Pipes that may be open: as many as a quarter of what is left.
     pub(super) fn for_pipes(&self) -> usize {
         self.usable.saturating_sub(self.reserved()) / 4
+    }
+
+    /// Descriptors that may be promised beyond those of admission. Neither what is kept for services nor the last
+    /// quarter of all descriptors is among them, so that sessions which want more do not keep others out.
+    pub(super) fn for_promises(&self) -> usize {
+        let kept: usize = Service::ALL.map(|service| self.kept_for(service)).into_iter().sum();
+        let pipes = self.most_pipes.saturating_mul(PIPE_DESCRIPTORS);
+        let free = self.usable.saturating_sub(self.reserved()).saturating_sub(pipes);
+        free.saturating_sub(kept.max(self.usable / PROMISE_MARGIN))
     }
 
     /// Whether there are descriptors for one more session.
@@ -77,6 +96,115 @@ impl DescriptorSum {
     /// Free descriptors that are kept for services other than this one.
     fn kept_from(&self, service: Service) -> usize {
         let others = Service::ALL.into_iter().filter(|other| *other != service);
-        others.map(|other| row(other).reserved.saturating_sub(self.of_sessions(other))).sum()
+        others.map(|other| self.kept_for(other)).sum()
+    }
+
+    /// Free descriptors that are kept for a service.
+    fn kept_for(&self, service: Service) -> usize {
+        row(service).reserved.saturating_sub(self.of_sessions(service))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reactor::reserve::{Promise, Reserve};
+
+    fn idle(usable: usize) -> DescriptorSum {
+        DescriptorSum { usable, ..DescriptorSum::default() }
+    }
+
+    #[test]
+    fn each_term_counts_its_descriptors() {
+        let sessions = PerService { socks: 10, metp: 3 };
+        let (orphans, closes, promised) = (5, 7, 11);
+        let sum = DescriptorSum { sessions, orphans, closes, promised, ..idle(100) };
+        assert_eq!(sum.reserved(), 16 + 2 * 10 + 3 + 5 + 7 + 11);
+        assert_eq!(idle(100).affordable(Service::Socks), (100 - 16 - 4) / 2);
+        // 62 are reserved, 20 of them for SOCKS; METP has 3 of the 4 that are kept for it.
+        assert_eq!(sum.affordable(Service::Socks), (100 - (62 - 20) - 1) / 2);
+        assert_eq!((sum.for_pipes(), sum.for_closes()), (38 / 4, 45 / 4));
+    }
+
+    #[test]
+    fn the_fewest_descriptors_serve_a_tunnel_and_four_administrators() {
+        let mut sum = idle(FEWEST_DESCRIPTORS);
+        assert!(sum.has_room(Service::Socks));
+        sum.sessions.socks = 1;
+        assert!(!sum.has_room(Service::Socks));
+        assert_eq!(sum.for_promises(), 0);
+        for open in 0..4 {
+            sum.sessions.metp = open;
+            assert!(sum.has_room(Service::Metp), "{open}");
+        }
+        sum.sessions.metp = 4;
+        assert!(!sum.has_room(Service::Metp));
+    }
+
+    /// Numbers that look random and are the same each time (xorshift64).
+    struct Noise(u64);
+
+    impl Noise {
+        fn below(&mut self, limit: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % limit as u64) as usize
+        }
+    }
+
+    /// Whatever is admitted, promised and given back: METP's descriptors are there, and no more are open than there may
+    /// be.
+    #[test]
+    fn promises_never_eat_what_is_kept_for_metp() {
+        for usable in [FEWEST_DESCRIPTORS, 40, 100, 1024] {
+            let (mut noise, mut sum, mut reserve) = (Noise(1), idle(usable), Reserve::default());
+            let mut promises: Vec<Promise> = Vec::new();
+            let mut most_promised = 0;
+            for _ in 0..20_000 {
+                match noise.below(8) {
+                    0 | 1 if sum.has_room(Service::Socks) => sum.sessions.socks += 1,
+                    2 if sum.has_room(Service::Metp) => sum.sessions.metp += 1,
+                    3 if sum.sessions.socks > 0 => {
+                        sum.sessions.socks -= 1;
+                        match noise.below(3) {
+                            0 => sum.orphans += 1,
+                            1 if sum.closes < sum.for_closes() => sum.closes += 1,
+                            _ => {}
+                        }
+                    }
+                    4 => {
+                        sum.sessions.metp = sum.sessions.metp.saturating_sub(1);
+                        sum.orphans = sum.orphans.saturating_sub(noise.below(2));
+                        sum.closes = sum.closes.saturating_sub(noise.below(2));
+                    }
+                    5 if !promises.is_empty() => {
+                        drop(promises.swap_remove(noise.below(promises.len())));
+                    }
+                    6 => {
+                        // A turn of the loop: pipes are allowed, then promises, and sessions take both.
+                        sum.most_pipes = sum.for_pipes();
+                        sum.pipes = sum.pipes.min(sum.most_pipes);
+                        reserve.allow(sum.for_promises());
+                        let before = promises.len();
+                        promises.extend((0..8).map_while(|_| reserve.take(1 + noise.below(3))));
+                        sum.promised = reserve.promised();
+                        sum.pipes = noise.below(sum.most_pipes + 1);
+                        if promises.len() > before {
+                            assert!(sum.free() >= usable / 4, "the last quarter is promised");
+                        }
+                    }
+                    _ => {}
+                }
+                sum.promised = reserve.promised();
+                most_promised = most_promised.max(sum.promised);
+                let kept = sum.kept_for(Service::Metp);
+                assert!(usable - sum.reserved() >= kept, "{sum:?}");
+                assert!(sum.reserved() + 2 * sum.pipes <= usable, "{sum:?}");
+            }
+            assert_eq!(most_promised > 0, usable > FEWEST_DESCRIPTORS, "{usable}: {most_promised}");
+            drop(promises);
+            assert_eq!(reserve.promised(), 0);
+        }
     }
 }

@@ -29,6 +29,7 @@ use crate::reactor::Flow;
 use crate::reactor::abortive_close::AbortiveCloses;
 use crate::reactor::buffer::Pool;
 use crate::reactor::listener::Listener;
+use crate::reactor::reserve::Reserve;
 use crate::reactor::selector::Selector;
 use crate::reactor::slab::{Key, Slab};
 use crate::reactor::token::Source;
@@ -101,6 +102,8 @@ struct Services {
     verifier: Box<dyn Verifier>,
     pool: Pool,
     closes: AbortiveCloses<TcpStream>,
+    /// Descriptors beyond those that admission has promised.
+    reserve: Reserve,
     shared: Shared,
 }
 
@@ -152,6 +155,7 @@ impl Server {
                 verifier,
                 pool,
                 closes: AbortiveCloses::default(),
+                reserve: Reserve::default(),
                 shared,
             },
             access_log: config.access_log,
@@ -317,6 +321,7 @@ impl Server {
         let pipes = self.descriptor_sum().for_pipes();
         self.services.pool.resize(self.services.shared.settings.buffer_size);
         self.services.pool.pipes.sweep(now, pipes);
+        self.refresh_reserve();
         let mut round = self.queues.round();
         while let Some(key) = self.queues.take(&mut round) {
             self.give_turn(key, now);
@@ -325,15 +330,24 @@ impl Server {
 
     /// What descriptors are promised for now.
     fn descriptor_sum(&self) -> DescriptorSum {
-        let Services { dns, pool, closes, shared, .. } = &self.services;
+        let Services { dns, pool, closes, reserve, shared, .. } = &self.services;
         let sessions = &shared.metrics.sessions;
         DescriptorSum {
             usable: self.descriptors,
             sessions: PerService::from_fn(|service| sessions.of(service).open),
             orphans: dns.orphans(),
             closes: closes.len(),
+            promised: reserve.promised(),
             pipes: pool.pipes.open(),
+            most_pipes: pool.pipes.most(),
         }
+    }
+
+    /// Says how many descriptors may be promised from now on. Whatever takes some has to be followed by this before
+    /// a session has its turn.
+    fn refresh_reserve(&mut self) {
+        let descriptors = self.descriptor_sum().for_promises();
+        self.services.reserve.allow(descriptors);
     }
 
     /// Connections that wait for their reset have a quarter of the free descriptors, as pipes do.
@@ -465,8 +479,8 @@ fn listen(service: Service, config: &Config, selector: &Selector) -> io::Result<
 
 impl Services {
     fn context(&mut self, key: Key, now: Instant) -> Context<'_, TcpStream> {
-        let Services { selector, dns, verifier, pool, closes, shared } = self;
+        let Services { selector, dns, verifier, pool, closes, reserve, shared } = self;
         let verifier = &mut **verifier;
-        Context { key, now, network: selector, dns, verifier, pool, closes, shared }
+        Context { key, now, network: selector, dns, verifier, pool, closes, reserve, shared }
     }
 }

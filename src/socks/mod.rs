@@ -29,6 +29,7 @@ use crate::reactor::buffer::{Buffer, Pool};
 use crate::reactor::endpoint::{Dial, Endpoint, FlushError, Stream, Transfer};
 use crate::reactor::lingering_close::LingeringClose;
 use crate::reactor::readiness::Readiness;
+use crate::reactor::reserve::Reserve;
 use crate::reactor::slab::Key;
 use crate::reactor::token::Side;
 use crate::state::Shared;
@@ -66,6 +67,8 @@ pub struct Context<'a, S: Stream> {
     pub pool: &'a mut Pool,
     /// Who closes connections with a reset.
     pub closes: &'a mut AbortiveCloses<S>,
+    /// Where descriptors beyond the client's and the target's are to be asked for before they are opened.
+    pub reserve: &'a Reserve,
     /// Users, metrics, access log, settings.
     pub shared: &'a mut Shared,
 }

@@ -13,6 +13,7 @@ use socks5d::reactor::Flow;
 use socks5d::reactor::abortive_close::AbortiveCloses;
 use socks5d::reactor::buffer::Pool;
 use socks5d::reactor::endpoint::Dial;
+use socks5d::reactor::reserve::Reserve;
 use socks5d::reactor::slab::Key;
 use socks5d::reactor::token::Side;
 use socks5d::reactor::waker::Waker;
@@ -113,6 +114,7 @@ impl Fixture {
                 verifier: &mut InPlace,
                 pool: &mut self.pool,
                 closes: &mut AbortiveCloses::default(),
+                reserve: &Reserve::default(),
                 shared: &mut self.shared,
             };
             if session.turn(&mut cx) == Flow::Close {

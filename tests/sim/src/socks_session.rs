@@ -16,6 +16,7 @@ use socks5d::reactor::Flow;
 use socks5d::reactor::abortive_close::AbortiveCloses;
 use socks5d::reactor::buffer::Pool;
 use socks5d::reactor::readiness::Readiness;
+use socks5d::reactor::reserve::Reserve;
 use socks5d::reactor::slab::Key;
 use socks5d::reactor::token::Side;
 use socks5d::socks::{CloseReason, Context, Session};
@@ -56,6 +57,9 @@ pub fn socks_session(data: &[u8]) {
     });
 }
 
+/// Descriptors that a session may be promised in one turn, beyond its client's and its target's.
+const SPARE_DESCRIPTORS: usize = 2;
+
 struct Sim<'a> {
     fixture: &'a mut Fixture,
     session: Option<Session<FakeStream>>,
@@ -66,6 +70,7 @@ struct Sim<'a> {
     verified: bool,
     pool: Pool,
     closes: AbortiveCloses<FakeStream>,
+    reserve: Reserve,
     shared: Shared,
     now: Instant,
     account: Option<UserId>,
@@ -118,6 +123,7 @@ impl<'a> Sim<'a> {
             verified: false,
             pool: Pool::new(buffer_size, limit),
             closes: AbortiveCloses::default(),
+            reserve: Reserve::default(),
             shared: Shared::new(settings, users),
             now: fixture.start,
             account: Some(account),
@@ -320,6 +326,7 @@ impl<'a> Sim<'a> {
         if self.verified {
             self.network.accounts.undecided.set(false);
         }
+        self.reserve.allow(SPARE_DESCRIPTORS);
         let flow = session.turn(&mut self.context());
         if session.user().is_some() {
             self.network.heard();
@@ -356,6 +363,7 @@ impl<'a> Sim<'a> {
             verifier: &mut self.verifier,
             pool: &mut self.pool,
             closes: &mut self.closes,
+            reserve: &self.reserve,
             shared: &mut self.shared,
         }
     }
@@ -373,6 +381,7 @@ impl<'a> Sim<'a> {
         session.close(reason, &mut self.context());
         self.check();
         assert_eq!(self.pool.leased(), 0, "buffers left behind");
+        assert_eq!(self.reserve.promised(), 0, "promises left behind");
         assert!(self.client.borrow().dropped, "the client's connection left open");
         assert!(self.network.targets.iter().all(|target| target.borrow().dropped), "a target's");
         assert!(self.shared.to_own_ports.is_empty(), "a near end left behind");
