@@ -1,12 +1,11 @@
-//! What commands do. No sockets here: a command and an account in, an answer out.
+//! What commands do. No sockets here: a command and an account in, an answer or a request to the server out.
 
 use std::time::{Duration, Instant};
 
 use super::listing::Listing;
-use super::report;
-use crate::reactor::buffer::Pool;
+use super::{View, report};
 use crate::state::Shared;
-use crate::state::control::Control;
+use crate::state::control::{ControlAnswer, ControlRequest};
 use crate::state::knobs::{KNOBS, Knob};
 use crate::state::users::UserId;
 use metp_protocol::{Cause, Command, Field, Missing, Response, Role, Topics};
@@ -55,23 +54,27 @@ impl From<String> for CommandOutcome {
     }
 }
 
+/// What carrying out a command comes to.
+pub enum Execution {
+    /// It is done.
+    Done(CommandOutcome),
+    /// The server has to be asked; its answer decides about the reply.
+    Ask(ControlRequest),
+}
+
 /// Who gives a command, and what it is carried out on.
 pub struct CommandExecutor<'a> {
     pub actor: UserId,
     pub now: Instant,
-    pub pool: &'a Pool,
     pub shared: &'a mut Shared,
-    pub control: &'a mut dyn Control,
 }
 
 impl CommandExecutor<'_> {
     /// Carries out a command that the actor's role allows.
-    pub fn execute(&mut self, command: Command) -> CommandOutcome {
-        match command {
+    pub fn execute(&mut self, command: Command) -> Execution {
+        let outcome = match command {
             Command::GetMetrics => report::metrics(self.shared).into(),
-            Command::GetAllMetrics => {
-                report::all_metrics(self.shared, self.pool, self.control, self.now).into()
-            }
+            Command::GetAllMetrics => return Execution::Ask(ControlRequest::Status),
             Command::GetLogs(selection) => Listing::logs(selection, self.shared).into(),
             Command::Users => Listing::Users(None).into(),
             Command::ChangeBuffer(size) => {
@@ -95,20 +98,17 @@ impl CommandExecutor<'_> {
             Command::Ping(token) => {
                 Response::Pong(token.map(|token| Field::name(&token).to_string())).into()
             }
-            Command::Info => report::info(self.shared, self.pool, self.control, self.now).into(),
+            Command::Info => return Execution::Ask(ControlRequest::Usage),
             Command::UserMetrics(name) => self.user_metrics(name.as_deref()),
             Command::ChangePassword { name, password } => self.change_password(&name, &password),
-            Command::Connections(None) => self.connections(None),
+            Command::Connections(None) => Listing::Connections(None, None).into(),
             Command::Connections(Some(name)) => match self.shared.users.find(&name) {
-                Some(user) => self.connections(Some(user)),
+                Some(user) => Listing::Connections(None, Some(user)).into(),
                 None => Response::NotFound(Missing::User).into(),
             },
-            Command::Kill(id) => match self.control.kill(id) {
-                true => Response::Killed(1).into(),
-                false => Response::NotFound(Missing::Connection).into(),
-            },
+            Command::Kill(id) => return Execution::Ask(ControlRequest::Kill(id)),
             Command::KillUser(name) => match self.shared.users.find(&name) {
-                Some(user) => Response::Killed(self.control.kill_user(user)).into(),
+                Some(user) => return Execution::Ask(ControlRequest::KillUser(user)),
                 None => Response::NotFound(Missing::User).into(),
             },
             Command::ConfigGet(None) => KNOBS
@@ -123,11 +123,9 @@ impl CommandExecutor<'_> {
             Command::ConfigSet { key, value } => self.set(&key, &value),
             Command::Subscribe(topics, every) => Effect::Subscribe(topics, every).into(),
             Command::Unsubscribe => Effect::Unsubscribe.into(),
-            Command::Shutdown(grace) => match self.control.begin_drain(grace) {
-                true => Response::Done.into(),
-                false => Response::AlreadyClosing.into(),
-            },
-        }
+            Command::Shutdown(grace) => return Execution::Ask(ControlRequest::Drain(grace)),
+        };
+        Execution::Done(outcome)
     }
 
     /// Does something to the account of this name, unless it is the actor's own: so there is always an
@@ -185,10 +183,6 @@ impl CommandExecutor<'_> {
         }
     }
 
-    fn connections(&self, of: Option<UserId>) -> CommandOutcome {
-        Listing::Connections(0, self.control.slots(), of).into()
-    }
-
     fn set(&mut self, key: &[u8], value: &[u8]) -> CommandOutcome {
         let Some(knob) = Knob::find(key) else { return Response::NotFound(Missing::Key).into() };
         let value = std::str::from_utf8(value).unwrap_or_default();
@@ -200,6 +194,21 @@ impl CommandExecutor<'_> {
             Err(range) => Response::Range(knob.refusal(&range)).into(),
         }
     }
+}
+
+/// What a command comes to for which the server has been asked, once the answer has come. `None`: the answer is a page
+/// of connections, which belongs to a reply that has begun.
+pub fn outcome_of(answer: &ControlAnswer, view: &View<'_>) -> Option<CommandOutcome> {
+    Some(match answer {
+        ControlAnswer::Connections { .. } => return None,
+        ControlAnswer::Killed(true) => Response::Killed(1).into(),
+        ControlAnswer::Killed(false) => Response::NotFound(Missing::Connection).into(),
+        ControlAnswer::UserKilled(count) => Response::Killed(*count).into(),
+        ControlAnswer::Draining(true) => Response::Done.into(),
+        ControlAnswer::Draining(false) => Response::AlreadyClosing.into(),
+        ControlAnswer::Status(info) => report::all_metrics(view, info).into(),
+        ControlAnswer::Usage(info, usage) => report::info(view, info, usage).into(),
+    })
 }
 
 fn refusal(cause: Cause) -> CommandOutcome {

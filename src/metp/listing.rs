@@ -3,12 +3,10 @@
 //! A listing holds a position, no copy: thousands of records or connections cost nothing until they are
 //! sent, and what has gone meanwhile is left out.
 
-use std::time::Instant;
-
-use super::report;
+use super::{View, report};
 use crate::state::Shared;
 use crate::state::access_log::RecordId;
-use crate::state::control::Control;
+use crate::state::control::Page;
 use crate::state::users::UserId;
 use metp_protocol::{END_OF_BODY, LogSelection, ended, user_line};
 
@@ -27,8 +25,8 @@ pub enum Listing {
     Users(Option<UserId>),
     /// `USER-METRICS`: the account listed last.
     Usage(Option<UserId>),
-    /// `CONNECTIONS`: the next place, the one that ends the list, and whose connections.
-    Connections(u32, u32, Option<UserId>),
+    /// `CONNECTIONS`: where the next page begins, and whose connections. The server is asked for its lines.
+    Connections(Option<Page>, Option<UserId>),
 }
 
 /// Records on their way, within those that are wanted.
@@ -47,13 +45,6 @@ pub struct Piece {
     pub text: String,
     /// Whether these are the last.
     pub ends: bool,
-}
-
-/// What a listing looks at.
-pub struct View<'a> {
-    pub now: Instant,
-    pub shared: &'a Shared,
-    pub control: &'a dyn Control,
 }
 
 /// What a step of a listing comes to.
@@ -111,12 +102,7 @@ impl Listing {
                 }
                 None => Step::End,
             },
-            Listing::Connections(next, end, _) if *next >= *end => Step::End,
-            Listing::Connections(next, _, of) => {
-                let connection = view.control.connection(*next, *of, users);
-                *next += 1;
-                connection.map_or(Step::Nothing, |line| Step::Line(ended(line.to_string())))
-            }
+            Listing::Connections(..) => Step::Nothing,
         }
     }
 }

@@ -10,6 +10,7 @@
 //! no further command is read, and long answers are written piece by piece as the reader takes them.
 //! Between two answers a subscriber is told the events that it asked for.
 
+mod command;
 mod execute;
 mod listing;
 mod login;
@@ -18,7 +19,6 @@ mod subscriber;
 mod report;
 
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::proto::foreign::protocol;
@@ -34,12 +34,9 @@ use crate::state::control::Control;
 use crate::state::settings::Timeouts;
 use crate::state::users::{UserId, Users};
 use crate::state::verifier::{PendingLogin, Verdict, Verifier};
-use execute::{CommandExecutor, CommandOutcome, Effect};
-use listing::{Listing, View};
-use metp_protocol::text::Escaped;
-use metp_protocol::{
-    self, Cause, Command, LINE_LIMIT, LineTooLong, Notice, Response, Role, Status, ended,
-};
+use command::Asked;
+use listing::Listing;
+use metp_protocol::{self, Cause, LINE_LIMIT, LineTooLong, Notice, Response, Role, ended};
 use subscriber::Subscriber;
 
 /// Unsent octets from which on no further answer is made.
@@ -47,6 +44,9 @@ const UNSENT_LIMIT: usize = 64 * 1024;
 
 /// Lines, pieces of answers and reads that one turn may take: tunnels wait no longer than that.
 const BUDGET: u32 = 16;
+
+/// The target of log lines, wherever in this module they come from.
+const LOG_TARGET: &str = module_path!();
 
 /// An administrator's connection.
 pub struct Session<S: Stream> {
@@ -57,6 +57,8 @@ pub struct Session<S: Stream> {
     since: Instant,
     input: Buffer,
     output: Buffer,
+    /// What the server has been asked and has not answered yet.
+    asked: Option<Box<Asked>>,
     /// The body that is being sent.
     listing: Option<Listing>,
     /// In the middle of a line that was too long.
@@ -83,6 +85,13 @@ pub struct Context<'a> {
     pub verifier: &'a mut dyn Verifier,
     /// The rest of the server.
     pub control: &'a mut dyn Control,
+}
+
+/// What replies are made of.
+struct View<'a> {
+    now: Instant,
+    pool: &'a Pool,
+    shared: &'a Shared,
 }
 
 /// How far the conversation has come.
@@ -119,6 +128,7 @@ impl<S: Stream> Session<S> {
             since: now,
             input: Buffer::default(),
             output: Buffer::default(),
+            asked: None,
             listing: None,
             skipping: false,
             subscriber: None,
@@ -247,7 +257,7 @@ impl<S: Stream> Session<S> {
         if timeout.is_some_and(|(since, time)| cx.now.saturating_duration_since(since) >= time) {
             log::info!("metp: {} does not read its events", self.source);
             cx.shared.events.count_lost(subscriber.waiting(cx.shared));
-            self.listing = None;
+            (self.listing, self.asked) = (None, None);
             self.close_with(Notice::Slow);
         } else {
             subscriber.skip_totals(cx.now);
@@ -271,7 +281,9 @@ impl<S: Stream> Session<S> {
         }
         // What waits to be told comes before the end; who does not read is waited for no longer.
         let told = !final_output || room;
-        if let Some(notice) = self.notice.filter(|_| self.listing.is_none() && told) {
+        if let Some(notice) =
+            self.notice.filter(|_| self.listing.is_none() && self.asked.is_none() && told)
+        {
             self.reply(&Response::Closing(notice));
             self.begin_linger(cx.now);
             return Step::Go;
@@ -297,8 +309,8 @@ impl<S: Stream> Session<S> {
         if !room {
             return Step::Go;
         }
-        // What follows the login is read when that is decided, and so is the end of the input.
-        if matches!(self.stage, Stage::Verify(_)) {
+        // What follows a login or a command is read when that is answered, and so is the end of the input.
+        if self.asked.is_some() || matches!(self.stage, Stage::Verify(_)) {
             return Step::Wait;
         }
         match self.client.fill(&mut self.input, cx.pool, LINE_LIMIT) {
@@ -325,8 +337,15 @@ impl<S: Stream> Session<S> {
         if matches!(self.stage, Stage::Verify(_)) {
             return self.verify(cx);
         }
+        if self.asked.is_some() {
+            let answered = self.take_answer(cx);
+            return answered.or_else(|| self.write_events(cx).then_some(Step::Go));
+        }
+        if let Some(step) = self.ask_for_page(cx) {
+            return Some(step);
+        }
         if let Some(listing) = &mut self.listing {
-            let view = View { now: cx.now, shared: cx.shared, control: cx.control };
+            let view = View { now: cx.now, pool: cx.pool, shared: cx.shared };
             let piece = listing.piece(&view);
             if piece.ends {
                 self.listing = None;
@@ -341,7 +360,7 @@ impl<S: Stream> Session<S> {
         match metp_protocol::line(self.input.bytes()) {
             Ok(None) => return told.then_some(Step::Go),
             // A command that was answered 200 is done (§5.1): the next one sees what it has brought about.
-            Ok(Some(_)) if !cx.control.is_idle() => return Some(Step::Pause),
+            Ok(Some(_)) if cx.control.has_outstanding() => return Some(Step::Pause),
             Ok(Some((line, taken))) => {
                 let line = line.to_vec();
                 // A whole message of another protocol may begin with an empty line.
@@ -393,59 +412,6 @@ impl<S: Stream> Session<S> {
         self.after_opening()
     }
 
-    /// §5. The account is asked for anew each time: it may have been deleted, or have another role.
-    fn command(&mut self, user: UserId, line: &[u8], cx: &mut Context<'_>) -> Step {
-        let Some(account) = cx.shared.users.get(user) else {
-            self.reply(&Response::Unauthorized);
-            self.begin_linger(cx.now);
-            return Step::Go;
-        };
-        let name = Rc::clone(&account.name);
-        let command = match Command::parse(line, account.role) {
-            Ok(command) => command,
-            Err(response) => {
-                self.reply(&response);
-                return Step::Go;
-            }
-        };
-        let change = command.is_change().then(|| command.to_string());
-        let Context { now, pool, shared, control, .. } = cx;
-        let mut executor =
-            CommandExecutor { actor: user, now: *now, pool, shared, control: *control };
-        let answer = executor.execute(command);
-        let change = change.filter(|_| answer.response.status() == Status::OK);
-        if let Some(change) = &change {
-            audit(self.source, &name, change);
-        }
-        self.follow(answer, cx);
-        if change.is_some() { Step::Pause } else { Step::Go }
-    }
-
-    /// Says the answer and does what it brings with it.
-    fn follow(&mut self, answer: CommandOutcome, cx: &mut Context<'_>) {
-        let mut response = answer.response;
-        match answer.effect {
-            Effect::Nothing => {}
-            Effect::Body(listing) => self.listing = Some(listing),
-            Effect::Unsubscribe => self.subscriber = None,
-            Effect::Subscribe(topics, every) => {
-                let waiting =
-                    self.subscriber.take().map_or(0, |subscriber| subscriber.waiting(cx.shared));
-                match cx.shared.events.subscribe(topics, waiting) {
-                    Some(subscription) => {
-                        self.subscriber = Some(Subscriber::new(subscription, every, cx.now))
-                    }
-                    None => response = Response::TooMany,
-                }
-                self.stuck = None;
-            }
-        }
-        self.reply(&response);
-        if response == Response::Goodbye {
-            self.begin_linger(cx.now);
-        }
-    }
-
     fn reply(&mut self, response: &Response) {
         self.output.append(ended(response.to_string()).as_bytes());
     }
@@ -462,14 +428,4 @@ impl<S: Stream> Session<S> {
             self.since = now;
         }
     }
-}
-
-/// Remembers a change in the diagnostics (§11.8), whatever level is told otherwise: who may silence the
-/// server must not thereby act unseen.
-fn audit(remote: SocketAddr, name: &[u8], change: &str) {
-    let name = Escaped(name);
-    let line = format_args!("audit: remote={remote} user=\"{name}\" command=\"{change}\"");
-    let record =
-        log::Record::builder().level(log::Level::Info).target(module_path!()).args(line).build();
-    log::logger().log(&record);
 }

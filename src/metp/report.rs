@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::UNSENT_LIMIT;
+use super::{UNSENT_LIMIT, View};
 use crate::proto::socks5::ReplyCode;
-use crate::reactor::buffer::Pool;
 use crate::state::Shared;
-use crate::state::control::Control;
+use crate::state::control::{ProcessUsage, ServerInfo};
 use crate::state::events::SUBSCRIBERS;
 use crate::state::knobs::Knob;
 use crate::state::samples::{self, Label, Metric, Sample, Sources, Value};
@@ -41,8 +40,8 @@ pub fn capabilities() -> String {
 }
 
 /// `INFO`
-pub fn info(shared: &Shared, pool: &Pool, control: &dyn Control, now: Instant) -> String {
-    let (status, process_usage) = (control.status(), control.process_usage());
+pub fn info(view: &View<'_>, status: &ServerInfo, process_usage: &ProcessUsage) -> String {
+    let View { now, pool, shared } = *view;
     let Shared { metrics, settings, events, .. } = shared;
     let [hello, auth, request, resolve, connect, relay, linger] = metrics.stages;
     let admitted = settings.max_connections.min(status.connections_affordable);
@@ -161,10 +160,10 @@ const FIGURES: [(Key, Figure); 34] = {
 };
 
 /// `GET_METRICS ALL`
-pub fn all_metrics(shared: &Shared, pool: &Pool, control: &dyn Control, now: Instant) -> String {
+pub fn all_metrics(view: &View<'_>, status: &ServerInfo) -> String {
+    let View { shared, pool, now } = *view;
     // No figure is about the process, so the kernel is not asked.
-    let (status, process_usage) = (&control.status(), None);
-    let samples = samples::samples(&Sources { shared, pool, status, process_usage, now });
+    let samples = samples::samples(&Sources { shared, pool, status, process_usage: None, now });
     metrics(shared) + &figures(&samples)
 }
 
@@ -225,6 +224,7 @@ pub fn totals(shared: &Shared) -> Event<'static> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reactor::buffer::Pool;
     use crate::state::control::ServerInfo;
     use crate::state::users::Users;
     use metp_protocol::MetricsBody;

@@ -1,6 +1,7 @@
 //! The server as its administration sees it: what METP reads and changes of it, and what follows from that.
 
 use std::collections::VecDeque;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::Server;
@@ -11,7 +12,9 @@ use crate::reactor::process_usage;
 use crate::reactor::slab::{Key, Slab};
 use crate::socks::CloseReason;
 use crate::state::connection::{Connection, key_of};
-use crate::state::control::{Control, ProcessUsage, ServerInfo};
+use crate::state::control::{
+    Control, ControlAnswer, ControlRequest, Page, ProcessUsage, ServerInfo,
+};
 use crate::state::service::Service;
 use crate::state::users::{UserId, Users};
 use crate::workers::log_writer::LogWriter;
@@ -21,6 +24,11 @@ use metp_protocol::ConnectionId;
 /// Connections that are closed between two looks at the events: closing costs system calls, and an
 /// administrator may want thousands closed at once.
 const CLOSES_PER_TURN: usize = 64;
+
+/// Connections on a page of their list.
+const ROWS_PER_PAGE: usize = 24;
+/// Slots that are looked at for a page, since not each of them holds a connection that is wanted.
+const SLOTS_PER_PAGE: u32 = 1024;
 
 /// What administrators have asked for, to be done behind the turn in which they did.
 #[derive(Default)]
@@ -65,11 +73,52 @@ pub(super) struct ServerControl<'a> {
     pub(super) status: ServerInfo,
 }
 
+/// One loop owns all connections, so each request is answered in place.
 impl Control for ServerControl<'_> {
-    fn slots(&self) -> u32 {
-        self.sessions.slots()
+    fn ask(&mut self, request: ControlRequest, users: &Users) -> Poll<ControlAnswer> {
+        Poll::Ready(match request {
+            ControlRequest::Connections { page, of } => {
+                let (rows, next) = self.connections(page, of, users);
+                ControlAnswer::Connections { rows, next }
+            }
+            ControlRequest::Kill(id) => ControlAnswer::Killed(self.kill(id)),
+            ControlRequest::KillUser(user) => ControlAnswer::UserKilled(self.kill_user(user)),
+            ControlRequest::Drain(grace) => ControlAnswer::Draining(self.begin_drain(grace)),
+            ControlRequest::Status => ControlAnswer::Status(Box::new(self.status)),
+            ControlRequest::Usage => {
+                let usage = ProcessUsage {
+                    descriptors: process_usage::open_descriptors(),
+                    rss: process_usage::rss_bytes(),
+                };
+                ControlAnswer::Usage(Box::new(self.status), usage)
+            }
+        })
     }
 
+    fn has_outstanding(&self) -> bool {
+        !self.pending.are_done()
+    }
+}
+
+impl ServerControl<'_> {
+    /// Some connections, and where those behind them begin.
+    fn connections(
+        &self,
+        page: Option<Page>,
+        of: Option<UserId>,
+        users: &Users,
+    ) -> (Vec<Connection>, Option<Page>) {
+        let Page { next, end } = page.unwrap_or(Page { next: 0, end: self.sessions.slots() });
+        let (mut rows, mut slot) = (Vec::new(), next);
+        let last = end.min(next.saturating_add(SLOTS_PER_PAGE));
+        while slot < last && rows.len() < ROWS_PER_PAGE {
+            rows.extend(self.connection(slot, of, users));
+            slot += 1;
+        }
+        (rows, (slot < end).then_some(Page { next: slot, end }))
+    }
+
+    /// The connection in this slot, unless there is none, or it is not `of` this account.
     fn connection(&self, slot: u32, of: Option<UserId>, users: &Users) -> Option<Connection> {
         let (key, entry) =
             self.sessions.at(slot).filter(|(_, found)| !found.close_pending.get())?;
@@ -96,21 +145,6 @@ impl Control for ServerControl<'_> {
             self.pending.drain = Some(grace.unwrap_or(self.grace));
         }
         news
-    }
-
-    fn is_idle(&self) -> bool {
-        self.pending.are_done()
-    }
-
-    fn status(&self) -> ServerInfo {
-        self.status
-    }
-
-    fn process_usage(&self) -> ProcessUsage {
-        ProcessUsage {
-            descriptors: process_usage::open_descriptors(),
-            rss: process_usage::rss_bytes(),
-        }
     }
 }
 

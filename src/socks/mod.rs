@@ -19,10 +19,9 @@ mod rules;
 mod stall;
 
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::proto::socks5::LONGEST_MESSAGE;
+use crate::proto::socks5::{LONGEST_MESSAGE, Target};
 use crate::reactor::Flow;
 use crate::reactor::abortive_close::AbortiveCloses;
 use crate::reactor::buffer::{Buffer, Pool};
@@ -299,9 +298,9 @@ impl<S: Stream> Session<S> {
             user: request
                 .map(ActiveRequest::name)
                 .or(account.map(|account| &account.name))
-                .cloned(),
+                .map(|name| Box::from(&**name)),
             source: self.source,
-            target: request.map(|request| Rc::clone(&request.target)),
+            target: request.map(|request| Target::clone(&request.target)),
             peer,
             stage: self.stage(),
             age: since(self.began),

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::time::Duration;
 
 use super::metrics::Stage;
@@ -26,11 +25,11 @@ pub struct Connection {
     /// What it is called.
     pub id: ConnectionId,
     /// Whose it is, once somebody has logged in.
-    pub user: Option<Rc<[u8]>>,
+    pub user: Option<Box<[u8]>>,
     /// Where the client is.
     pub source: SocketAddr,
     /// What it asked for, once it has.
-    pub target: Option<Rc<Target>>,
+    pub target: Option<Target>,
     /// What it is connected to.
     pub peer: Option<SocketAddr>,
     /// How far it has come.

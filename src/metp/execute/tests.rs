@@ -1,13 +1,13 @@
 //! Commands and their answers, without a session around them.
 
-use super::super::listing::View;
 use super::*;
+use crate::reactor::buffer::Pool;
 use crate::state::connection::Connection;
-use crate::state::control::{ProcessUsage, ServerInfo};
+use crate::state::control::{Page, ProcessUsage, ServerInfo};
 use crate::state::metrics::{Metrics, SessionCounts, Stage};
 use crate::state::settings::Settings;
 use crate::state::users::Users;
-use metp_protocol::ConnectionId;
+use metp_protocol::{ConnectionId, ended};
 
 /// A server with two connections, 0.7 of alice and 2.0 of nobody yet.
 #[derive(Default)]
@@ -17,18 +17,14 @@ struct FakeServer {
     closing: Option<Option<Duration>>,
 }
 
-impl Control for FakeServer {
-    fn slots(&self) -> u32 {
-        3
-    }
-
+impl FakeServer {
     fn connection(&self, slot: u32, of: Option<UserId>, users: &Users) -> Option<Connection> {
         let (generation, user) = match slot {
             0 => (7, self.alice),
             2 => (0, None),
             _ => return None,
         };
-        let name = user.and_then(|user| users.get(user)).map(|account| account.name.clone());
+        let name = user.and_then(|user| users.get(user)).map(|account| (*account.name).into());
         (of.is_none() || of == user).then(|| Connection {
             id: ConnectionId { slot, generation },
             user: name,
@@ -44,31 +40,33 @@ impl Control for FakeServer {
         })
     }
 
-    fn kill(&mut self, id: ConnectionId) -> bool {
-        self.killed.push(id);
-        id == ConnectionId { slot: 0, generation: 7 }
-    }
-
-    fn kill_user(&mut self, user: UserId) -> usize {
-        usize::from(Some(user) == self.alice)
-    }
-
-    fn is_idle(&self) -> bool {
-        true
-    }
-
-    fn begin_drain(&mut self, grace: Option<Duration>) -> bool {
-        let news = self.closing.is_none();
-        self.closing.get_or_insert(grace);
-        news
-    }
-
-    fn process_usage(&self) -> ProcessUsage {
-        ProcessUsage { descriptors: 15, rss: 0 }
-    }
-
-    fn status(&self) -> ServerInfo {
-        ServerInfo { uptime: Duration::from_secs(12), ..ServerInfo::default() }
+    fn answer(&mut self, request: ControlRequest, users: &Users) -> ControlAnswer {
+        let info = Box::new(ServerInfo { uptime: Duration::from_secs(12), ..Default::default() });
+        match request {
+            ControlRequest::Connections { page, of } => {
+                // A page is one slot.
+                let Page { next, end } = page.unwrap_or(Page { next: 0, end: 3 });
+                let rows = self.connection(next, of, users).into_iter().collect();
+                let next = (next + 1 < end).then_some(Page { next: next + 1, end });
+                ControlAnswer::Connections { rows, next }
+            }
+            ControlRequest::Kill(id) => {
+                self.killed.push(id);
+                ControlAnswer::Killed(id == ConnectionId { slot: 0, generation: 7 })
+            }
+            ControlRequest::KillUser(user) => {
+                ControlAnswer::UserKilled(usize::from(Some(user) == self.alice))
+            }
+            ControlRequest::Drain(grace) => {
+                let begins = self.closing.is_none();
+                self.closing.get_or_insert(grace);
+                ControlAnswer::Draining(begins)
+            }
+            ControlRequest::Status => ControlAnswer::Status(info),
+            ControlRequest::Usage => {
+                ControlAnswer::Usage(info, ProcessUsage { descriptors: 15, rss: 0 })
+            }
+        }
     }
 }
 
@@ -92,18 +90,39 @@ fn answers(line: &str, actor: UserId, shared: &mut Shared, server: &mut FakeServ
         Err(response) => return response.to_string(),
     };
     let (now, pool) = (Instant::now(), Pool::new(1, 1));
-    let mut executor = CommandExecutor { actor, now, pool: &pool, shared, control: server };
-    let answer = executor.execute(command);
+    let mut executor = CommandExecutor { actor, now, shared };
+    let execution = executor.execute(command);
+    let view = View { now, pool: &pool, shared };
+    let answer = match execution {
+        Execution::Done(outcome) => outcome,
+        Execution::Ask(request) => {
+            let answer = server.answer(request, &shared.users);
+            outcome_of(&answer, &view).expect("no page")
+        }
+    };
     let mut body = String::new();
-    if let Effect::Body(mut listing) = answer.effect {
-        let view = View { now, shared, control: server };
-        loop {
+    match answer.effect {
+        Effect::Body(Listing::Connections(mut page, of)) => loop {
+            let request = ControlRequest::Connections { page, of };
+            let ControlAnswer::Connections { rows, next } = server.answer(request, &shared.users)
+            else {
+                panic!("another answer");
+            };
+            rows.iter().for_each(|row| body.push_str(&ended(row.to_string())));
+            page = next;
+            if page.is_none() {
+                body.push_str(".\n");
+                break;
+            }
+        },
+        Effect::Body(mut listing) => loop {
             let piece = listing.piece(&view);
             body.push_str(&piece.text);
             if piece.ends {
                 break;
             }
-        }
+        },
+        _ => {}
     }
     [answer.response.to_string(), body].join("\n")
 }

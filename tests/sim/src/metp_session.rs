@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
 use metp_protocol::{ConnectionId, Notice, REPLY_LIMIT, Role};
@@ -15,7 +16,9 @@ use socks5d::reactor::slab::Key;
 use socks5d::state::Shared;
 use socks5d::state::access_log::Record;
 use socks5d::state::connection::Connection;
-use socks5d::state::control::{Control, ProcessUsage, ServerInfo};
+use socks5d::state::control::{
+    Control, ControlAnswer, ControlRequest, Page, ProcessUsage, ServerInfo,
+};
 use socks5d::state::metrics::Stage;
 use socks5d::state::settings::Settings;
 use socks5d::state::users::{UserId, Users};
@@ -46,7 +49,7 @@ pub fn metp_session(data: &[u8]) {
     };
     let bytes = [login, &unpacked(rest)].concat();
     let now = Instant::now();
-    let whole = run(&[&bytes], usize::MAX, false, now);
+    let whole = run(&[&bytes], usize::MAX, false, false, now);
     let mut cut = usize::from(cuts & 0x3f) + 1;
     let mut segments = Vec::new();
     let mut left = &bytes[..];
@@ -58,10 +61,13 @@ pub fn metp_session(data: &[u8]) {
         cut = cut * 7 % 311 + 1;
     }
     let takes = if takes == 0 { usize::MAX } else { usize::from(takes) * 256 };
-    let pieces = run(&segments, takes, false, now);
-    assert!(replies(&whole) == replies(&pieces), "another answer to the same bytes in pieces");
+    for answers_later in [false, true] {
+        let pieces = run(&segments, takes, false, answers_later, now);
+        assert!(replies(&whole) == replies(&pieces), "another answer to the same bytes in pieces");
+        well_formed(&pieces);
+    }
     let pieces = if cuts & 8 == 0 { &[&bytes[..]] } else { &segments[..] };
-    let later = run(pieces, takes, true, now);
+    let later = run(pieces, takes, true, false, now);
     assert!(replies(&whole) == replies(&later), "another answer after a later verdict");
     well_formed(&whole);
     outlast(&bytes, cuts & 3 == 3, cuts & 4 != 0, now);
@@ -127,12 +133,19 @@ fn outlast(bytes: &[u8], rude: bool, defers: bool, start: Instant) {
 }
 
 /// Holds a whole conversation and returns all that the server said. `defers`: the verdict on the login comes after
-/// the next segment, or the end.
-fn run(segments: &[&[u8]], takes: usize, defers: bool, now: Instant) -> Vec<u8> {
+/// the next segment, or the end. `answers_later`: so does what the rest of the server says, as with other loops.
+fn run(
+    segments: &[&[u8]],
+    takes: usize,
+    defers: bool,
+    answers_later: bool,
+    now: Instant,
+) -> Vec<u8> {
     let source: SocketAddr = "127.0.0.1:5000".parse().expect("a literal");
     let peer = Peer::new(Making::Made, source, takes);
     let mut session = Session::new(FakeStream::to(&peer), source, now);
     let mut sim = Sim::new(defers);
+    sim.server.answers_later = answers_later;
     let mut segments = segments.iter();
     let mut open = turns(&mut session, &peer, now, &mut sim);
     for _ in 0..PATIENCE {
@@ -185,6 +198,9 @@ fn turns(
             Flow::Again => {}
             Flow::Close => return false,
             Flow::Wait => {
+                if sim.answer(session) {
+                    continue;
+                }
                 let said = peer.borrow().received.len();
                 let flow = sim.turn(session, now);
                 assert_eq!(flow, Flow::Wait, "waited with work left");
@@ -227,10 +243,15 @@ struct Sim {
 
 impl Sim {
     fn new(defers: bool) -> Self {
-        let verifier = FakeVerifier::new(defers);
-        let server =
-            FakeServer { gone: [false; 5], close_pending: [false; 5], closing: false, told: false };
+        let (verifier, server) = (FakeVerifier::new(defers), FakeServer::default());
         Sim { verifier, pool: Pool::new(65536, usize::MAX), shared: shared(), server }
+    }
+
+    /// Gives the session the answer that it waits for, if it waits for one.
+    fn answer(&mut self, session: &mut Session<FakeStream>) -> bool {
+        let Some(request) = self.server.asked.take() else { return false };
+        session.answered(self.server.answer(&request, &self.shared.users));
+        true
     }
 
     /// A session's turn. What it has asked for is done after it, and a server that closes down dismisses its
@@ -252,7 +273,12 @@ impl Sim {
 
 /// A server with a few connections, of which those with an even number are Alice's. It stays as it is but for
 /// what it is told.
+#[derive(Default)]
 struct FakeServer {
+    /// Whether requests are answered after the turn in which they are put.
+    answers_later: bool,
+    /// The request that is to be answered.
+    asked: Option<ControlRequest>,
     gone: [bool; 5],
     /// To be closed: until then a session that did not wait for it would still find them.
     close_pending: [bool; 5],
@@ -275,11 +301,7 @@ impl FakeServer {
     }
 }
 
-impl Control for FakeServer {
-    fn slots(&self) -> u32 {
-        self.gone.len() as u32
-    }
-
+impl FakeServer {
     fn connection(&self, slot: u32, of: Option<UserId>, users: &Users) -> Option<Connection> {
         let owner = FakeServer::owner(slot, users);
         let wanted = !self.gone[slot as usize] && (of.is_none() || of == owner);
@@ -288,7 +310,7 @@ impl Control for FakeServer {
             id: ConnectionId { slot, generation: 1 },
             user: owner.map(|_| (*b"alice").into()),
             source: "[2001:db8::1]:5000".parse().expect("a literal"),
-            target: (slot > 1).then(|| Target { host, port: 443 }.into()),
+            target: (slot > 1).then_some(Target { host, port: 443 }),
             peer: (slot > 2).then(|| "192.0.2.1:443".parse().expect("a literal")),
             stage: Stage::ALL[slot as usize],
             age: Duration::from_millis(1500),
@@ -299,30 +321,47 @@ impl Control for FakeServer {
         })
     }
 
-    fn kill(&mut self, id: ConnectionId) -> bool {
-        id.generation == 1 && FakeServer::kill(self, id.slot)
+    fn answer(&mut self, request: &ControlRequest, users: &Users) -> ControlAnswer {
+        let end = self.gone.len() as u32;
+        let closing = self.closing.then_some(Duration::ZERO);
+        let info = Box::new(ServerInfo { closing, ..ServerInfo::default() });
+        match *request {
+            ControlRequest::Connections { page, of } => {
+                // Two slots each time, of which none may be wanted.
+                let Page { next, end } = page.unwrap_or(Page { next: 0, end });
+                let last = end.min(next + 2);
+                let rows = (next..last).filter_map(|slot| self.connection(slot, of, users));
+                let next = (last < end).then_some(Page { next: last, end });
+                ControlAnswer::Connections { rows: rows.collect(), next }
+            }
+            ControlRequest::Kill(id) => {
+                ControlAnswer::Killed(id.generation == 1 && self.kill(id.slot))
+            }
+            ControlRequest::KillUser(_) => {
+                let even = (0..end).filter(|slot| slot.is_multiple_of(2));
+                ControlAnswer::UserKilled(even.filter(|slot| self.kill(*slot)).count())
+            }
+            ControlRequest::Drain(_) => {
+                ControlAnswer::Draining(!std::mem::replace(&mut self.closing, true))
+            }
+            ControlRequest::Status => ControlAnswer::Status(info),
+            ControlRequest::Usage => ControlAnswer::Usage(info, ProcessUsage::default()),
+        }
+    }
+}
+
+impl Control for FakeServer {
+    fn ask(&mut self, request: ControlRequest, users: &Users) -> Poll<ControlAnswer> {
+        assert!(self.asked.is_none(), "a second request before the answer to the first");
+        if self.answers_later {
+            self.asked = Some(request);
+            return Poll::Pending;
+        }
+        Poll::Ready(self.answer(&request, users))
     }
 
-    fn kill_user(&mut self, _: UserId) -> usize {
-        (0..self.gone.len() as u32)
-            .filter(|slot| slot.is_multiple_of(2))
-            .filter(|slot| FakeServer::kill(self, *slot))
-            .count()
-    }
-
-    fn begin_drain(&mut self, _: Option<Duration>) -> bool {
-        !std::mem::replace(&mut self.closing, true)
-    }
-
-    fn is_idle(&self) -> bool {
-        !self.close_pending.contains(&true)
-    }
-
-    fn process_usage(&self) -> ProcessUsage {
-        ProcessUsage::default()
-    }
-
-    fn status(&self) -> ServerInfo {
-        ServerInfo { closing: self.closing.then_some(Duration::ZERO), ..ServerInfo::default() }
+    fn has_outstanding(&self) -> bool {
+        assert!(self.asked.is_none(), "a command before the answer to the one before it");
+        self.close_pending.contains(&true)
     }
 }

@@ -1,0 +1,168 @@
+//! Commands of a session that has logged in: from a line to what is answered and brought about (§5).
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::Poll;
+
+use super::execute::{CommandExecutor, CommandOutcome, Effect, Execution, outcome_of};
+use super::listing::Listing;
+use super::subscriber::Subscriber;
+use super::{Context, LOG_TARGET, Session, Step, View};
+use crate::reactor::endpoint::Stream;
+use crate::state::connection::Connection;
+use crate::state::control::{ControlAnswer, ControlRequest, Page};
+use crate::state::users::UserId;
+use metp_protocol::text::Escaped;
+use metp_protocol::{Command, END_OF_BODY, Response, Status, ended};
+
+/// A request that the server has not answered yet.
+pub(super) struct Asked {
+    change: Option<Change>,
+    /// The answer, when it has come.
+    answer: Option<ControlAnswer>,
+}
+
+/// A command that changes something, for the diagnostics.
+struct Change {
+    /// Who gives it.
+    name: Rc<[u8]>,
+    command: String,
+}
+
+impl<S: Stream> Session<S> {
+    /// The server's answer to a request has come. It is used in the next turn.
+    pub fn answered(&mut self, answer: ControlAnswer) {
+        if let Some(asked) = &mut self.asked {
+            asked.answer = Some(answer);
+        }
+    }
+
+    /// §5. The account is asked for anew each time: it may have been deleted, or have another role.
+    pub(super) fn command(&mut self, user: UserId, line: &[u8], cx: &mut Context<'_>) -> Step {
+        let Some(account) = cx.shared.users.get(user) else {
+            self.reply(&Response::Unauthorized);
+            self.begin_linger(cx.now);
+            return Step::Go;
+        };
+        let name = Rc::clone(&account.name);
+        let command = match Command::parse(line, account.role) {
+            Ok(command) => command,
+            Err(response) => {
+                self.reply(&response);
+                return Step::Go;
+            }
+        };
+        let change = command.is_change().then(|| Change { name, command: command.to_string() });
+        let mut executor = CommandExecutor { actor: user, now: cx.now, shared: cx.shared };
+        match executor.execute(command) {
+            Execution::Done(outcome) => self.conclude(outcome, change, cx),
+            Execution::Ask(request) => self.ask(request, change, cx),
+        }
+    }
+
+    /// Asks for the next lines of the list of connections, if that is being sent.
+    pub(super) fn ask_for_page(&mut self, cx: &mut Context<'_>) -> Option<Step> {
+        let Some(Listing::Connections(page, of)) = &self.listing else { return None };
+        let request = ControlRequest::Connections { page: *page, of: *of };
+        Some(self.ask(request, None, cx))
+    }
+
+    /// Goes on with what was asked for if the answer has come. `None`: it has not.
+    pub(super) fn take_answer(&mut self, cx: &mut Context<'_>) -> Option<Step> {
+        let answer = self.asked.as_mut()?.answer.take()?;
+        let change = self.asked.take().and_then(|asked| asked.change);
+        Some(self.follow_up(answer, change, cx))
+    }
+
+    fn ask(
+        &mut self,
+        request: ControlRequest,
+        change: Option<Change>,
+        cx: &mut Context<'_>,
+    ) -> Step {
+        match cx.control.ask(request, &cx.shared.users) {
+            Poll::Ready(answer) => self.follow_up(answer, change, cx),
+            Poll::Pending => {
+                self.asked = Some(Box::new(Asked { change, answer: None }));
+                Step::Go
+            }
+        }
+    }
+
+    fn follow_up(
+        &mut self,
+        answer: ControlAnswer,
+        change: Option<Change>,
+        cx: &mut Context<'_>,
+    ) -> Step {
+        let view = View { now: cx.now, pool: cx.pool, shared: cx.shared };
+        let outcome = outcome_of(&answer, &view);
+        if let ControlAnswer::Connections { rows, next } = &answer {
+            self.add_page(rows, *next);
+        }
+        outcome.map_or(Step::Go, |outcome| self.conclude(outcome, change, cx))
+    }
+
+    /// Some lines of the list of connections, of which the last are followed by its end.
+    fn add_page(&mut self, rows: &[Connection], next: Option<Page>) {
+        let Some(Listing::Connections(page, _)) = &mut self.listing else { return };
+        let mut text: String = rows.iter().map(|row| ended(row.to_string())).collect();
+        match next {
+            Some(next) => *page = Some(next),
+            None => {
+                text.push_str(&ended(END_OF_BODY.to_owned()));
+                self.listing = None;
+            }
+        }
+        self.output.append(text.as_bytes());
+    }
+
+    /// Says the answer and does what it brings with it.
+    fn conclude(
+        &mut self,
+        outcome: CommandOutcome,
+        change: Option<Change>,
+        cx: &mut Context<'_>,
+    ) -> Step {
+        let change = change.filter(|_| outcome.response.status() == Status::OK);
+        if let Some(change) = &change {
+            audit(self.source, change);
+        }
+        self.bring_about(outcome, cx);
+        if change.is_some() { Step::Pause } else { Step::Go }
+    }
+
+    fn bring_about(&mut self, outcome: CommandOutcome, cx: &mut Context<'_>) {
+        let mut response = outcome.response;
+        match outcome.effect {
+            Effect::Nothing => {}
+            Effect::Body(listing) => self.listing = Some(listing),
+            Effect::Unsubscribe => self.subscriber = None,
+            Effect::Subscribe(topics, every) => {
+                let waiting =
+                    self.subscriber.take().map_or(0, |subscriber| subscriber.waiting(cx.shared));
+                match cx.shared.events.subscribe(topics, waiting) {
+                    Some(subscription) => {
+                        self.subscriber = Some(Subscriber::new(subscription, every, cx.now))
+                    }
+                    None => response = Response::TooMany,
+                }
+                self.stuck = None;
+            }
+        }
+        self.reply(&response);
+        if response == Response::Goodbye {
+            self.begin_linger(cx.now);
+        }
+    }
+}
+
+/// Remembers a change in the diagnostics (§11.8), whatever level is told otherwise: who may silence the
+/// server must not thereby act unseen.
+fn audit(remote: SocketAddr, change: &Change) {
+    let (name, command) = (Escaped(&change.name), &change.command);
+    let line = format_args!("audit: remote={remote} user=\"{name}\" command=\"{command}\"");
+    let record =
+        log::Record::builder().level(log::Level::Info).target(LOG_TARGET).args(line).build();
+    log::logger().log(&record);
+}
