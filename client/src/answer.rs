@@ -1,6 +1,6 @@
 //! The answer to a command as data. `table` formats it for people and scripts, `json` for programs.
 
-use metp_protocol::key::{self, Key};
+use metp_protocol::key::{self, MetpKey};
 use metp_protocol::quantity::is_digits;
 use metp_protocol::{Command, MetricsBody};
 
@@ -100,7 +100,7 @@ impl Answer {
     ///
     /// # Errors
     /// [`Failure::Broken`] if it is missing, or too large.
-    pub fn figure(&self, key: Key) -> Result<u64, Failure> {
+    pub fn figure(&self, key: MetpKey) -> Result<u64, Failure> {
         let value = figure(&self.lines, key).and_then(|value| value.parse().ok());
         value.ok_or_else(incomplete)
     }
@@ -108,7 +108,7 @@ impl Answer {
 
 /// The number of the line `KEY: number`, of any size: its digits as they came. `None` if no line has the key, or
 /// its value is no number.
-fn figure(lines: &[String], key: Key) -> Option<&str> {
+fn figure(lines: &[String], key: MetpKey) -> Option<&str> {
     let value = lines.iter().find_map(|line| line.strip_prefix(key.name)?.strip_prefix(':'));
     value.map(str::trim).filter(|value| is_digits(value.as_bytes()))
 }

@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use common::thread;
-use metp_protocol::key::{self, Key};
+use metp_protocol::key::{self, MetpKey};
 use metp_protocol::{Command, LOST, LogSelection, Topic, Topics};
 use serde_json::{Value, json};
 
@@ -151,8 +151,8 @@ fn print_object(server: &Server, object: Value) -> Result<(), Failure> {
 
 /// `[time] user source destination reply up down duration reason`
 fn line(event: &str, style: TableStyle) -> String {
-    let word = |key: Key| key.of(event).unwrap_or("-");
-    let size = |key: Key| {
+    let word = |key: MetpKey| key.of(event).unwrap_or("-");
+    let size = |key: MetpKey| {
         let digits = key.digits(event).unwrap_or("0");
         match digits.parse().ok().filter(|_| style.human) {
             Some(octets) => units::size(octets).replace(' ', ""),

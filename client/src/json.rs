@@ -1,7 +1,7 @@
 //! Bodies and events as JSON values, of the form described in `client(1)`.
 
 use metp_protocol::LogWords;
-use metp_protocol::key::{self, Key, Kind};
+use metp_protocol::key::{self, MetpKey, ValueForm};
 use metp_protocol::quantity::is_digits;
 use serde_json::{Map, Number, Value, json};
 
@@ -30,7 +30,7 @@ pub fn row(kind: AnswerKind, line: &str) -> Value {
 }
 
 /// The value of a key as a number; 0 if it is none.
-pub fn digits(line: &str, key: Key) -> Value {
+pub fn digits(line: &str, key: MetpKey) -> Value {
     key.of(line).and_then(number).unwrap_or_else(|| 0.into())
 }
 
@@ -56,10 +56,10 @@ fn pairs(lines: &[String], between: char) -> Value {
 /// The value of a key: of the form that the protocol gives it. That of a key of a later version is a number if it
 /// looks like one.
 fn value(key: &str, text: &str) -> Value {
-    match (text, Key::find(key).map(|key| key.kind)) {
+    match (text, MetpKey::find(key).map(|key| key.form)) {
         ("-", _) => Value::Null,
-        (_, Some(Kind::List)) => text.split(',').collect(),
-        (_, Some(Kind::Text)) => text.into(),
+        (_, Some(ValueForm::List)) => text.split(',').collect(),
+        (_, Some(ValueForm::Text)) => text.into(),
         _ => number(text).unwrap_or_else(|| text.into()),
     }
 }
@@ -73,7 +73,7 @@ fn number(text: &str) -> Option<Value> {
 }
 
 /// The object of a line whose words are the values of `keys`.
-fn words(line: &str, keys: &[Key]) -> Value {
+fn words(line: &str, keys: &[MetpKey]) -> Value {
     let named = keys.iter().zip(line.split(' '));
     named.map(|(key, word)| (key.name.to_owned(), word.into())).collect::<Map<_, Value>>().into()
 }

@@ -3,7 +3,7 @@
 
 use std::io::{self, IsTerminal};
 
-use metp_protocol::key::{self, Key, Kind};
+use metp_protocol::key::{self, MetpKey, ValueForm};
 use metp_protocol::{Command, ConnectionLine, seconds};
 
 use crate::answer::{Answer, AnswerKind};
@@ -33,7 +33,7 @@ impl TableStyle {
 /// Columns of a table at most; far more than METP has keys.
 const MAX_COLUMNS: usize = 64;
 /// Columns that are left out, one after the other, until the table fits the terminal.
-const OPTIONAL_COLUMNS: [Key; 6] =
+const OPTIONAL_COLUMNS: [MetpKey; 6] =
     [key::BUFFERED, key::PEER, key::IDLE, key::APPLIES, key::UNIT, key::LAST_SEEN];
 
 /// Formats an answer that is no list.
@@ -60,7 +60,7 @@ fn list(lines: &[String], between: char, style: TableStyle) -> String {
     let pairs: Vec<(&str, String)> = lines
         .iter()
         .filter_map(|line| line.split_once(between))
-        .map(|(key, value)| (key, shown(kind(key), value.trim(), style)))
+        .map(|(key, value)| (key, shown(form(key), value.trim(), style)))
         .collect();
     let width = pairs.iter().map(|(key, _)| key.len()).max().unwrap_or(0).min(MAX_COLUMN_WIDTH);
     pairs.iter().map(|(key, value)| format!("{key:width$}  {value}\n")).collect()
@@ -81,7 +81,7 @@ const COLUMN_GAP: usize = 2;
 pub struct Table {
     style: TableStyle,
     /// The heading of an empty table.
-    empty: &'static [Key],
+    empty: &'static [MetpKey],
     /// The lines so far, until the columns are fixed.
     first: Vec<String>,
     octets: usize,
@@ -91,7 +91,7 @@ pub struct Table {
 struct Column {
     key: String,
     /// The form of its values; `None` for a key of a later version.
-    kind: Option<Kind>,
+    form: Option<ValueForm>,
     width: usize,
 }
 
@@ -99,7 +99,7 @@ impl Table {
     /// A table for the answer to `command`.
     pub fn new(command: Option<&Command>, style: TableStyle) -> Self {
         // Without a line, only the protocol tells the keys.
-        let empty: &[Key] = match command {
+        let empty: &[MetpKey] = match command {
             Some(Command::Connections(_)) => &ConnectionLine::KEYS,
             _ => &[],
         };
@@ -134,7 +134,7 @@ impl Table {
         let mut columns: Vec<Column> = keys
             .into_iter()
             .map(|key| {
-                let mut column = Column { key: key.to_owned(), kind: kind(key), width: 0 };
+                let mut column = Column { key: key.to_owned(), form: form(key), width: 0 };
                 let widths = first.iter().map(|line| column.cell(line, self.style).len());
                 let width = widths.chain([key.len()]).max().unwrap_or(0);
                 column.width = width.min(MAX_COLUMN_WIDTH);
@@ -160,11 +160,14 @@ impl Table {
 
 impl Column {
     fn cell(&self, line: &str, style: TableStyle) -> String {
-        shown(self.kind, key::value(line, &self.key).unwrap_or("-"), style)
+        shown(self.form, key::value(line, &self.key).unwrap_or("-"), style)
     }
 
     fn is_right_aligned(&self) -> bool {
-        matches!(self.kind, Some(Kind::Count | Kind::Octets | Kind::Millis | Kind::Micros))
+        matches!(
+            self.form,
+            Some(ValueForm::Count | ValueForm::Octets | ValueForm::Millis | ValueForm::Micros)
+        )
     }
 }
 
@@ -185,15 +188,15 @@ fn line(columns: &[Column], cell: impl Fn(&Column) -> String) -> String {
     line
 }
 
-fn kind(key: &str) -> Option<Kind> {
-    Key::find(key).map(|key| key.kind)
+fn form(key: &str) -> Option<ValueForm> {
+    MetpKey::find(key).map(|key| key.form)
 }
 
 /// Formats a value of this form.
-fn shown(kind: Option<Kind>, value: &str, style: TableStyle) -> String {
-    let human = match kind.filter(|_| style.human) {
-        Some(Kind::Octets) => value.parse().ok().map(units::size),
-        Some(Kind::Millis) => seconds(value).map(units::age),
+fn shown(form: Option<ValueForm>, value: &str, style: TableStyle) -> String {
+    let human = match form.filter(|_| style.human) {
+        Some(ValueForm::Octets) => value.parse().ok().map(units::size),
+        Some(ValueForm::Millis) => seconds(value).map(units::age),
         _ => None,
     };
     human.unwrap_or_else(|| value.to_owned())

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::command::Role;
-use super::key::{Key, figure};
+use super::key::{MetpKey, figure};
 use crate::quantity::decimal;
 use crate::text::Escaped;
 use crate::timestamp::Timestamp;
@@ -30,13 +30,13 @@ pub struct MetricsBody {
 
 impl MetricsBody {
     /// The keys, in their order.
-    pub const KEYS: [Key; 3] =
+    pub const KEYS: [MetpKey; 3] =
         [figure::HISTORICAL_CONNECTIONS, figure::CURRENT_CONNECTIONS, figure::BYTES_TRANSFERRED];
 
     /// The three lines.
     pub fn lines(&self) -> [String; 3] {
         // METP/1.0 has its numbers below one another.
-        let aligned = |key: Key, value| format!("{:<23} {value}", format!("{key}:"));
+        let aligned = |key: MetpKey, value| format!("{:<23} {value}", format!("{key}:"));
         let [historical, current, bytes] = Self::KEYS;
         [
             aligned(historical, self.historical),
@@ -69,7 +69,7 @@ impl MetricsBody {
 ///
 /// assert_eq!(figure_line(figure::BYTES_UP, 512), "BYTES_UP: 512");
 /// ```
-pub fn figure_line(key: Key, value: u64) -> String {
+pub fn figure_line(key: MetpKey, value: u64) -> String {
     format!("{key}: {value}")
 }
 

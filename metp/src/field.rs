@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt::{self, Display};
 use std::time::Duration;
 
-use super::key::Kind;
+use super::key::ValueForm;
 use super::text::{Escaped, shortened};
 use crate::quantity::{decimal, is_digits};
 
@@ -98,15 +98,15 @@ pub fn seconds(text: &str) -> Option<Duration> {
 /// What a field of a record can be. A value that is missing or not of its form is read as none or zero, so that
 /// a client shows what it can of what a faulty server sends.
 pub(crate) trait Value<'a>: Default {
-    /// Writes the value as `kind` says.
-    fn write(&self, kind: Kind, f: &mut fmt::Formatter<'_>) -> fmt::Result;
+    /// Writes the value as `form` says.
+    fn write(&self, form: ValueForm, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 
     /// Reads the value; `None` is returned for a text that is not of its form.
     fn read(text: &'a str) -> Option<Self>;
 }
 
 impl<'a> Value<'a> for Field<'a> {
-    fn write(&self, _: Kind, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write(&self, _: ValueForm, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.fmt(f)
     }
 
@@ -116,7 +116,7 @@ impl<'a> Value<'a> for Field<'a> {
 }
 
 impl Value<'_> for u64 {
-    fn write(&self, _: Kind, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write(&self, _: ValueForm, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.fmt(f)
     }
 
@@ -126,8 +126,8 @@ impl Value<'_> for u64 {
 }
 
 impl Value<'_> for Duration {
-    fn write(&self, kind: Kind, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = if kind == Kind::Micros { 6 } else { 3 };
+    fn write(&self, form: ValueForm, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = if form == ValueForm::Micros { 6 } else { 3 };
         write!(f, "{:.digits$}", self.as_secs_f64())
     }
 
@@ -137,9 +137,9 @@ impl Value<'_> for Duration {
 }
 
 impl<'a, T: Value<'a>> Value<'a> for Option<T> {
-    fn write(&self, kind: Kind, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write(&self, form: ValueForm, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Some(value) => value.write(kind, f),
+            Some(value) => value.write(form, f),
             None => Field::NONE.fmt(f),
         }
     }

@@ -1,5 +1,5 @@
 //! The keys of bodies and events (§3.4, §5), each with the form of its value. Server and client use these
-//! constants, and nobody writes a key as a string: what one of them shows, the other has.
+//! constants in place of strings: what one of them shows, the other has.
 //!
 //! In which lines a key stands, and in which order, is said in `record.rs`.
 
@@ -9,7 +9,7 @@ use crate::quantity::is_digits;
 
 /// The form of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueForm {
     /// Text, also where it looks like a number: a name, a word, an address.
     Text,
     /// Words with commas between them.
@@ -29,26 +29,26 @@ pub enum Kind {
 /// A key. Displays as it stands on the wire.
 ///
 /// ```
-/// use metp_protocol::key::{self, Key, Kind};
+/// use metp_protocol::key::{self, MetpKey, ValueForm};
 ///
 /// let line = "user=alice role=user connections=2 total=7 up=512 down=- later-key=1";
 /// assert_eq!(key::USER.of(line), Some("alice"));
 /// assert_eq!(key::TOTAL.digits(line), Some("7"));
 /// assert_eq!((key::DOWN.of(line), key::PEER.of(line)), (None, None));
-/// assert_eq!(Key::find("up").map(|key| key.kind), Some(Kind::Octets));
-/// assert_eq!(Key::find("later-key"), None);
+/// assert_eq!(MetpKey::find("up").map(|key| key.form), Some(ValueForm::Octets));
+/// assert_eq!(MetpKey::find("later-key"), None);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Key {
+pub struct MetpKey {
     /// The key on the wire.
     pub name: &'static str,
     /// The form of its values.
-    pub kind: Kind,
+    pub form: ValueForm,
 }
 
-impl Key {
+impl MetpKey {
     /// The key with this name; `None` if the protocol has none.
-    pub fn find(name: &str) -> Option<Key> {
+    pub fn find(name: &str) -> Option<MetpKey> {
         ALL.iter().chain(&FIGURES).find(|key| key.name == name).copied()
     }
 
@@ -63,7 +63,7 @@ impl Key {
     }
 }
 
-impl fmt::Display for Key {
+impl fmt::Display for MetpKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
     }
@@ -99,13 +99,13 @@ pub(crate) fn find<'a>(
 }
 
 macro_rules! keys {
-    ($all:ident: $($name:ident = $wire:literal $kind:ident;)+) => {
+    ($all:ident: $($name:ident = $wire:literal $form:ident;)+) => {
         $(
             #[allow(missing_docs, reason = "the protocol explains its keys")]
-            pub const $name: Key = Key { name: $wire, kind: Kind::$kind };
+            pub const $name: MetpKey = MetpKey { name: $wire, form: ValueForm::$form };
         )+
         /// All of them, in this order.
-        pub const $all: [Key; [$($wire),+].len()] = [$($name),+];
+        pub const $all: [MetpKey; [$($wire),+].len()] = [$($name),+];
     };
 }
 
@@ -186,7 +186,7 @@ keys! { ALL:
 
 /// Keys of `GET_METRICS` and `GET_METRICS ALL` (§5.2): `KEY: number`.
 pub mod figure {
-    use super::{Key, Kind};
+    use super::{MetpKey, ValueForm};
 
     // The first three are the whole of METP/1.0.
     keys! { ALL:
@@ -244,7 +244,7 @@ mod tests {
         let names: HashSet<&str> = ALL.iter().chain(&FIGURES).map(|key| key.name).collect();
         assert_eq!(names.len(), ALL.len() + FIGURES.len());
         for key in ALL.iter().chain(&FIGURES) {
-            assert_eq!(Key::find(key.name), Some(*key));
+            assert_eq!(MetpKey::find(key.name), Some(*key));
             assert_eq!(key.to_string(), key.name);
         }
     }

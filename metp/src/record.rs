@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::ended;
 use super::field::{Field, Value};
-use super::key::{self, Key, find, pairs};
+use super::key::{self, MetpKey, find, pairs};
 
 /// Writes pairs with a separator between two of them.
 struct Pairs<'f, 'b> {
@@ -19,13 +19,13 @@ struct Pairs<'f, 'b> {
 }
 
 impl Pairs<'_, '_> {
-    fn put<'a>(&mut self, key: Key, value: &impl Value<'a>) -> fmt::Result {
+    fn put<'a>(&mut self, key: MetpKey, value: &impl Value<'a>) -> fmt::Result {
         if self.begun {
             self.f.write_str(self.separator)?;
         }
         self.begun = true;
         write!(self.f, "{key}=")?;
-        value.write(key.kind, self.f)
+        value.write(key.form, self.f)
     }
 }
 
@@ -46,7 +46,7 @@ macro_rules! record {
 
         impl<'a> $name<'a> {
             /// The keys, in their order.
-            pub const KEYS: [Key; [$(stringify!($key)),+].len()] = [$(key::$key),+];
+            pub const KEYS: [MetpKey; [$(stringify!($key)),+].len()] = [$(key::$key),+];
 
             fn write(
                 &self,
@@ -59,7 +59,7 @@ macro_rules! record {
             }
 
             fn read(pairs: &[(&'a str, &'a str)]) -> Self {
-                let value = |key: Key| find(pairs.iter().copied(), key.name);
+                let value = |key: MetpKey| find(pairs.iter().copied(), key.name);
                 $name {
                     $($field: value(key::$key).and_then(Value::read).unwrap_or_default(),)+
                 }

@@ -11,7 +11,7 @@ use crate::state::knobs::Knob;
 use crate::state::samples::{self, Label, Metric, Sample, Sources, Value};
 use crate::state::settings::Settings;
 use crate::state::users::Account;
-use metp_protocol::key::{Key, figure};
+use metp_protocol::key::{MetpKey, figure};
 use metp_protocol::timestamp::Timestamp;
 use metp_protocol::{
     Capabilities, Event, Field, Info, LINE_LIMIT, LONGEST_NAME, LONGEST_PASSWORD, MetricsEvent,
@@ -117,7 +117,7 @@ impl Figure {
 }
 
 /// The figures of `GET_METRICS ALL` behind those of `GET_METRICS`, in their order (METP §5.2).
-const FIGURES: [(Key, Figure); 34] = {
+const FIGURES: [(MetpKey, Figure); 34] = {
     use Figure::{Count, Sum, Within};
     const { assert!(ReplyCode::NotAllowed as usize == 2) };
     use samples::{AUTH, DOWN, HANDSHAKE, LIMIT, METP, SOCKS, UP};
@@ -237,7 +237,7 @@ mod tests {
     /// Each figure of the protocol is there, in its order, and comes from a sample.
     #[test]
     fn every_figure_has_its_sample() {
-        let keys: Vec<Key> =
+        let keys: Vec<MetpKey> =
             MetricsBody::KEYS.into_iter().chain(FIGURES.iter().map(|(key, _)| *key)).collect();
         assert_eq!(keys, figure::ALL);
         let shared = Shared::new(Settings::default(), Users::default());

@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_is_not_asked_for_what_nobody_shows() {
+    fn what_the_kernel_was_not_asked_for_is_left_out() {
         let (with, without) = (all(Some(ProcessUsage::default())), all(None));
         let of_the_process = |sample: &&Sample| !without.contains(sample);
         let names: Vec<_> =

@@ -3,33 +3,35 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::key::Kind;
+use crate::key::ValueForm;
 use crate::{Event, Topic};
 
 /// A value of this form, as a server writes it.
-fn value(kind: Kind) -> BoxedStrategy<String> {
-    match kind {
-        Kind::Text | Kind::Setting => prop::collection::vec(any::<u8>(), 0..80)
+fn value(form: ValueForm) -> BoxedStrategy<String> {
+    match form {
+        ValueForm::Text | ValueForm::Setting => prop::collection::vec(any::<u8>(), 0..80)
             .prop_map(|octets| Field::name(&octets).to_string())
             .boxed(),
-        Kind::List => prop::collection::vec("[A-Z_-]{1,9}", 1..40)
+        ValueForm::List => prop::collection::vec("[A-Z_-]{1,9}", 1..40)
             .prop_map(|words| Field::list(words.iter().map(String::as_str)).to_string())
             .boxed(),
-        Kind::Count | Kind::Octets => any::<u64>().prop_map(|number| number.to_string()).boxed(),
-        Kind::Millis => (0..100_000_000_u32, 0..1000_u32)
+        ValueForm::Count | ValueForm::Octets => {
+            any::<u64>().prop_map(|number| number.to_string()).boxed()
+        }
+        ValueForm::Millis => (0..100_000_000_u32, 0..1000_u32)
             .prop_map(|(seconds, part)| format!("{seconds}.{part:03}"))
             .boxed(),
-        Kind::Micros => (0..1000_u32, 0..1_000_000_u32)
+        ValueForm::Micros => (0..1000_u32, 0..1_000_000_u32)
             .prop_map(|(seconds, part)| format!("{seconds}.{part:06}"))
             .boxed(),
     }
 }
 
 /// A line or body with these keys; pairs have `separator` between them.
-fn text(keys: &[Key], separator: &'static str) -> impl Strategy<Value = String> + use<> {
-    let pair = |key: &Key| {
+fn text(keys: &[MetpKey], separator: &'static str) -> impl Strategy<Value = String> + use<> {
+    let pair = |key: &MetpKey| {
         let name = key.name;
-        value(key.kind).prop_map(move |value| format!("{name}={value}"))
+        value(key.form).prop_map(move |value| format!("{name}={value}"))
     };
     keys.iter().map(pair).collect::<Vec<_>>().prop_map(move |pairs| pairs.join(separator))
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use metp_protocol::key::{self, Key, figure};
+use metp_protocol::key::{self, MetpKey, figure};
 use metp_protocol::{
     AuthEvent, Capabilities, Cause, CloseEvent, Command, ConnectionLine, Event, Field, INTERVALS,
     Info, LINE_LIMIT, LONGEST_NAME, LONGEST_PASSWORD, LogEvent, MetricsBody, MetricsEvent, Missing,
@@ -165,7 +165,7 @@ fn the_grammar_is_complete() {
     }
 }
 
-fn names(keys: &[Key]) -> Vec<&str> {
+fn names(keys: &[MetpKey]) -> Vec<&str> {
     keys.iter().map(|key| key.name).collect()
 }
 
@@ -174,7 +174,7 @@ fn names(keys: &[Key]) -> Vec<&str> {
 fn the_keys_of_the_grammar_are_those_of_the_program() {
     let text = read(PROTOCOL);
     let grammar = Grammar::read(&text);
-    let event = |keys: &[Key]| [&[key::EVENT], keys].concat();
+    let event = |keys: &[MetpKey]| [&[key::EVENT], keys].concat();
     for (rule, keys) in [
         ("capa-body", Capabilities::KEYS.to_vec()),
         ("info-body", Info::KEYS.to_vec()),

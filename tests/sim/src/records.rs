@@ -1,7 +1,7 @@
 //! Lines and bodies made of pairs (METP §3.4, §5): whatever comes is read, and what is read is written as the
 //! protocol has it.
 
-use metp_protocol::key::{Key, pairs};
+use metp_protocol::key::{MetpKey, pairs};
 use metp_protocol::{
     AuthEvent, Capabilities, CloseEvent, ConnectionLine, Event, Info, LogEvent, LogWords,
     MetricsEvent, OpenEvent, SettingLine, Topic, UsageLine, seconds,
@@ -30,7 +30,7 @@ pub fn metp_records(data: &[u8]) {
     body_again(&text, &Info::KEYS, |text| Info::parse(text.split('\n')).to_string());
 }
 
-fn written_again(line: &str, keys: &[Key], rewrite: impl Fn(&str) -> String) {
+fn written_again(line: &str, keys: &[MetpKey], rewrite: impl Fn(&str) -> String) {
     let written = rewrite(line);
     assert_eq!(rewrite(&written), written, "{line:?}");
     let names: Vec<&str> = pairs(&written).map(|(name, _)| name).collect();
@@ -39,7 +39,7 @@ fn written_again(line: &str, keys: &[Key], rewrite: impl Fn(&str) -> String) {
     assert_eq!(rewrite(&later), written, "a key of a later version changed something");
 }
 
-fn body_again(text: &str, keys: &[Key], rewrite: impl Fn(&str) -> String) {
+fn body_again(text: &str, keys: &[MetpKey], rewrite: impl Fn(&str) -> String) {
     let written = rewrite(text);
     assert_eq!(rewrite(&written), written, "{text:?}");
     let names: Vec<&str> =
@@ -50,7 +50,7 @@ fn body_again(text: &str, keys: &[Key], rewrite: impl Fn(&str) -> String) {
 /// A value is what stands behind its key, and a number is digits.
 fn values(line: &str) {
     for (name, _) in pairs(line) {
-        let Some(key) = Key::find(name) else { continue };
+        let Some(key) = MetpKey::find(name) else { continue };
         if let Some(value) = key.of(line) {
             assert!(value != "-" && line.contains(&format!("{key}={value}")), "{line:?}");
             let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
