@@ -156,3 +156,22 @@ fn a_place_is_void_when_its_session_has_left() {
     unproven.leave(proven);
     assert_eq!(unproven.open_from(network), 0);
 }
+
+/// Addresses that weigh nothing, because they have as many proven sessions, stay in the order in which they came.
+#[test]
+fn among_addresses_that_weigh_nothing_none_is_forgotten() {
+    let (mut unproven, now) = (Unproven::default(), Instant::now());
+    let enter = |unproven: &mut Unproven, number: u64, network: u32| {
+        unproven.enter(Key::unpack(number), Network::V4(network), now).expect("room")
+    };
+    let proven = [1, 2, 3].map(|network| enter(&mut unproven, network.into(), network));
+    proven.into_iter().for_each(|place| unproven.prove(place));
+    let silent = [(11, 1), (12, 2), (13, 3)]
+        .map(|(number, network)| (number, enter(&mut unproven, number, network)));
+    for (number, place) in silent {
+        let first = unproven.candidates(1).next().map(|candidate| candidate.key.pack());
+        assert_eq!(first, Some(number));
+        unproven.leave(place);
+    }
+    assert_eq!(unproven.len(), 0);
+}
