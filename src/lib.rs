@@ -28,21 +28,21 @@
 //!
 //! ```text
 //! thread             started by             blocks in            takes
-//! main (the loop)    the system             epoll_wait(2)        resolver.state  to ask, cancel, take answers
-//!                                                                log.state       to put lines into the queue
-//! dns (0 to many)    Resolver, on demand    getaddrinfo(3)       resolver.state  to take names and put answers
-//!                                                                log.state       to report a panic
-//! log (2)            LogWriter::start       write(2)             log.state       to take lines from the queue
-//!                                                                sink.open       while it writes
+//! main (the loop)    the system             epoll_wait(2)        pool.state  to submit, cancel, take answers
+//!                                                                log.state   to put lines into the queue
+//! dns (0 to many)    Workers, on demand     getaddrinfo(3)       pool.state  to take jobs and put answers
+//!                                                                log.state   to report a panic
+//! log (2)            LogWriter::start       write(2)             log.state   to take lines from the queue
+//!                                                                sink.open   while it writes
 //!
-//! resolver.state     workers::resolver      queue, answers, counts of workers
+//! pool.state         workers::worker_pool   queue, answers, counts of workers; one for each pool
 //! log.state          workers::log_writer    one for each stream: access log, diagnostics
 //! sink.open          workers::log_writer    one for each file: both streams may lead to the same one
 //! ```
 //!
-//! Everything else belongs to the loop's thread and needs no lock. No lock is held during a look-up, and only
+//! Everything else belongs to the loop's thread and needs no lock. No lock is held during a job, and only
 //! `sink.open` during a write; the loop never waits for that one, so a log reader that has stopped does not stop the
-//! loop. The one lock that is taken while another is held is `log.state` under `resolver.state`, to log that a worker
+//! loop. The one lock that is taken while another is held is `log.state` under `pool.state`, to log that a worker
 //! cannot be started. Answers of the workers reach the loop through a [`reactor::waker::Waker`], signals through a
 //! pipe ([`reactor::signal`]).
 //!
