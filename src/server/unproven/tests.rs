@@ -165,7 +165,7 @@ fn among_addresses_that_weigh_nothing_none_is_forgotten() {
         unproven.enter(Key::unpack(number), Network::V4(network), now).expect("room")
     };
     let proven = [1, 2, 3].map(|network| enter(&mut unproven, network.into(), network));
-    proven.into_iter().for_each(|place| unproven.prove(place));
+    proven.into_iter().for_each(|place| assert!(unproven.prove(place).is_some()));
     let silent = [(11, 1), (12, 2), (13, 3)]
         .map(|(number, network)| (number, enter(&mut unproven, number, network)));
     for (number, place) in silent {
