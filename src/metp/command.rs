@@ -39,7 +39,7 @@ impl<S: Stream> Session<S> {
 
     /// §5. The account is asked for anew each time: it may have been deleted, or have another role.
     pub(super) fn command(&mut self, user: UserId, line: &[u8], cx: &mut Context<'_>) -> Step {
-        let Some(account) = cx.shared.users.get(user) else {
+        let Some(account) = cx.shared.process.users.get(user) else {
             self.reply(&Response::Unauthorized);
             self.begin_linger(cx.now);
             return Step::Go;
@@ -80,7 +80,7 @@ impl<S: Stream> Session<S> {
         change: Option<Change>,
         cx: &mut Context<'_>,
     ) -> Step {
-        match cx.control.ask(request, &cx.shared.users) {
+        match cx.control.ask(request, &cx.shared.process.users) {
             Poll::Ready(answer) => self.follow_up(answer, change, cx),
             Poll::Pending => {
                 self.asked = Some(Box::new(Asked { change, answer: None }));

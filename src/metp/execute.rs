@@ -78,20 +78,20 @@ impl CommandExecutor<'_> {
             Command::GetLogs(selection) => Listing::logs(selection, self.shared).into(),
             Command::Users => Listing::Users(None).into(),
             Command::ChangeBuffer(size) => {
-                self.shared.settings.buffer_size = size;
+                self.shared.process.settings.buffer_size = size;
                 Response::Done.into()
             }
             Command::AddUser { name, password } => {
-                match self.shared.users.add(&name, &password, Role::User) {
+                match self.shared.process.users.add(&name, &password, Role::User) {
                     Ok(_) => Response::Done.into(),
                     Err(_) => refusal(Cause::Exists),
                 }
             }
             Command::DeleteUser(name) => {
-                self.on_another(&name, |id, shared| shared.users.delete(id))
+                self.on_another(&name, |id, shared| shared.process.users.delete(id))
             }
             Command::SetRole(name, role) => {
-                self.on_another(&name, |id, shared| shared.users.set_role(id, role))
+                self.on_another(&name, |id, shared| shared.process.users.set_role(id, role))
             }
             Command::Quit => Response::Goodbye.into(),
             Command::Capabilities => report::capabilities().into(),
@@ -102,22 +102,22 @@ impl CommandExecutor<'_> {
             Command::UserMetrics(name) => self.user_metrics(name.as_deref()),
             Command::ChangePassword { name, password } => self.change_password(&name, &password),
             Command::Connections(None) => Listing::Connections(None, None).into(),
-            Command::Connections(Some(name)) => match self.shared.users.find(&name) {
+            Command::Connections(Some(name)) => match self.shared.process.users.find(&name) {
                 Some(user) => Listing::Connections(None, Some(user)).into(),
                 None => Response::NotFound(Missing::User).into(),
             },
             Command::Kill(id) => return Execution::Ask(ControlRequest::Kill(id)),
-            Command::KillUser(name) => match self.shared.users.find(&name) {
+            Command::KillUser(name) => match self.shared.process.users.find(&name) {
                 Some(user) => return Execution::Ask(ControlRequest::KillUser(user)),
                 None => Response::NotFound(Missing::User).into(),
             },
             Command::ConfigGet(None) => KNOBS
                 .iter()
-                .map(|knob| report::setting(knob, &self.shared.settings))
+                .map(|knob| report::setting(knob, &self.shared.process.settings))
                 .collect::<String>()
                 .into(),
             Command::ConfigGet(Some(key)) => match Knob::find(&key) {
-                Some(knob) => report::setting(knob, &self.shared.settings).into(),
+                Some(knob) => report::setting(knob, &self.shared.process.settings).into(),
                 None => Response::NotFound(Missing::Key).into(),
             },
             Command::ConfigSet { key, value } => self.set(&key, &value),
@@ -135,24 +135,24 @@ impl CommandExecutor<'_> {
         name: &[u8],
         change: impl FnOnce(UserId, &mut Shared),
     ) -> CommandOutcome {
-        match self.shared.users.find(name) {
+        match self.shared.process.users.find(name) {
             None => refusal(Cause::NoUser),
             Some(id) if id == self.actor => refusal(Cause::Own),
             Some(id) => {
                 change(id, self.shared);
-                self.shared.changes += 1;
+                self.shared.process.changes += 1;
                 Response::Done.into()
             }
         }
     }
 
     fn is_admin(&self) -> bool {
-        self.shared.users.get(self.actor).is_some_and(|account| account.role == Role::Admin)
+        self.shared.process.users.get(self.actor).is_some_and(|account| account.role == Role::Admin)
     }
 
     /// The account of this name. A user finds none but their own.
     fn permitted(&self, name: &[u8]) -> Result<UserId, Response> {
-        match self.shared.users.find(name) {
+        match self.shared.process.users.find(name) {
             found if found != Some(self.actor) && !self.is_admin() => Err(Response::Forbidden),
             Some(id) => Ok(id),
             None => Err(Response::NotFound(Missing::User)),
@@ -165,7 +165,7 @@ impl CommandExecutor<'_> {
             None => Ok(self.actor),
             Some(name) => self.permitted(name),
         };
-        match user.map(|user| self.shared.users.get(user)) {
+        match user.map(|user| self.shared.process.users.get(user)) {
             Ok(account) => {
                 account.map(|account| report::usage(account, self.now)).unwrap_or_default().into()
             }
@@ -176,7 +176,7 @@ impl CommandExecutor<'_> {
     fn change_password(&mut self, name: &[u8], password: &[u8]) -> CommandOutcome {
         match self.permitted(name) {
             Ok(user) => {
-                self.shared.users.set_password(user, password);
+                self.shared.process.users.set_password(user, password);
                 Response::Done.into()
             }
             Err(response) => response.into(),
@@ -186,9 +186,9 @@ impl CommandExecutor<'_> {
     fn set(&mut self, key: &[u8], value: &[u8]) -> CommandOutcome {
         let Some(knob) = Knob::find(key) else { return Response::NotFound(Missing::Key).into() };
         let value = std::str::from_utf8(value).unwrap_or_default();
-        match knob.set(&mut self.shared.settings, value) {
+        match knob.set(&mut self.shared.process.settings, value) {
             Ok(()) => {
-                self.shared.changes += 1;
+                self.shared.process.changes += 1;
                 Response::Done.into()
             }
             Err(range) => Response::Range(knob.refusal(&range)).into(),

@@ -84,7 +84,7 @@ impl Listing {
     }
 
     fn step(&mut self, view: &View<'_>) -> Step {
-        let users = &view.shared.users;
+        let users = &view.shared.process.users;
         match self {
             Listing::Text(lines) => lines.take().map_or(Step::End, Step::Line),
             Listing::Logs(records) => records.step(view.shared),

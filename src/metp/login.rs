@@ -19,7 +19,7 @@ impl<S: Stream> Session<S> {
                 self.stage = Stage::Greeted;
             }
             (Some(PreAuthCommand::Auth { name, password }), Stage::Greeted) => {
-                match cx.verifier.ask(cx.key, &name, &password, &cx.shared.users) {
+                match cx.verifier.ask(cx.key, &name, &password, &cx.shared.process.users) {
                     Asked::Done(verdict) => self.decided(&name, verdict, cx),
                     Asked::Pending(ticket) => {
                         self.stage = Stage::Verify(Box::new(PendingLogin::new(&name, ticket)));
@@ -37,7 +37,7 @@ impl<S: Stream> Session<S> {
     /// Answers AUTH if the verdict has come. `None`: it has not.
     pub(super) fn verify(&mut self, cx: &mut Context<'_>) -> Option<Step> {
         let Stage::Verify(login) = &self.stage else { return None };
-        let verdict = login.verdict(&cx.shared.users)?;
+        let verdict = login.verdict(&cx.shared.process.users)?;
         let name = login.name().to_vec();
         self.decided(&name, verdict, cx);
         Some(self.after_opening())

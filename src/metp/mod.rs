@@ -218,7 +218,7 @@ impl<S: Stream> Session<S> {
             self.tell_lost("client-reset");
             return Flow::Close;
         }
-        if self.subscriber.is_some() && !self.is_admin(&cx.shared.users) {
+        if self.subscriber.is_some() && !self.is_admin(&cx.shared.process.users) {
             // Events are for administrators: who is none any more hears no more of them.
             self.subscriber = None;
             self.since = cx.now;
@@ -240,7 +240,7 @@ impl<S: Stream> Session<S> {
     }
 
     fn overdue(&self, cx: &Context<'_>) -> bool {
-        let deadline = self.deadline(&cx.shared.settings.timeouts);
+        let deadline = self.deadline(&cx.shared.process.settings.timeouts);
         deadline.is_some_and(|deadline| deadline <= cx.now)
     }
 
@@ -253,7 +253,7 @@ impl<S: Stream> Session<S> {
         else {
             return Flow::Close;
         };
-        let timeout = self.stuck.zip(cx.shared.settings.timeouts.subscriber);
+        let timeout = self.stuck.zip(cx.shared.process.settings.timeouts.subscriber);
         if timeout.is_some_and(|(since, time)| cx.now.saturating_duration_since(since) >= time) {
             log::info!("metp: {} does not read its events", self.source);
             cx.shared.events.count_lost(subscriber.waiting(cx.shared));

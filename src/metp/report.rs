@@ -42,7 +42,8 @@ pub fn capabilities() -> String {
 /// `INFO`
 pub fn info(view: &View<'_>, status: &ServerInfo, process_usage: &ProcessUsage) -> String {
     let View { now, pool, shared } = *view;
-    let Shared { metrics, settings, events, .. } = shared;
+    let Shared { process, metrics, events, .. } = shared;
+    let settings = &process.settings;
     let [hello, auth, request, resolve, connect, relay, linger] = metrics.stages;
     let admitted = settings.max_connections.min(status.connections_affordable);
     let turns = |share| metrics.turns.quantile(share).unwrap_or_default();

@@ -51,7 +51,7 @@ impl Server {
                 return false;
             }
         };
-        if self.services.shared.to_own_ports.contains_key(&source) {
+        if self.services.shared.process.to_own_ports.contains_key(&source) {
             // It is this server itself, by way of another address.
             not_let_in(service, source, "own-port");
             // If it cannot be had, closing is orderly and nothing else.
@@ -59,7 +59,7 @@ impl Server {
             return true;
         }
         let allowance = self.allowance(service);
-        let (sessions, users) = (&self.sessions, &self.services.shared.users);
+        let (sessions, users) = (&self.sessions, &self.services.shared.process.users);
         let evictable = |key| sessions.get(key).and_then(|entry| entry.evictable(users));
         let network = Network::from(source.ip());
         match self.table.of_mut(service).admission.decide(network, allowance, now, evictable) {
@@ -99,7 +99,7 @@ impl Server {
     }
 
     fn limits(&self, service: Service) -> Limits {
-        (row(service).limits)(&self.services.shared.settings, self.descriptors)
+        (row(service).limits)(&self.services.shared.process.settings, self.descriptors)
     }
 
     /// Whether 1/32 of the limit is free. Accepting begins again only then, so that a full server does not toggle its

@@ -173,8 +173,8 @@ impl Server {
     /// What follows at once from what an administrator has changed or asked for.
     pub(super) fn run_pending_actions(&mut self, now: Instant) {
         self.evict();
-        if self.applied != self.services.shared.changes {
-            self.applied = self.services.shared.changes;
+        if self.applied != self.services.shared.process.changes {
+            self.applied = self.services.shared.process.changes;
             self.apply_settings(now);
         }
         if let Some(grace) = self.pending.drain.take() {
@@ -197,7 +197,7 @@ impl Server {
 
     /// The sessions of accounts that have been deleted are to be closed.
     fn evict(&mut self) {
-        let deleted = self.services.shared.users.take_deleted();
+        let deleted = self.services.shared.process.users.take_deleted();
         if deleted.is_empty() {
             return;
         }
@@ -210,7 +210,7 @@ impl Server {
 
     /// Passes changed settings on to those who do not look at them each time.
     fn apply_settings(&mut self, now: Instant) {
-        let settings = &self.services.shared.settings;
+        let settings = &self.services.shared.process.settings;
         log::set_max_level(settings.log_level);
         let (threads, queue) = (settings.dns_threads, settings.dns_queue);
         let dns = lookup_limits(threads, queue, self.descriptors, self.address_space);

@@ -139,7 +139,8 @@ impl Server {
         };
         let shared = Shared::new(settings, config.users);
         let began = Instant::now();
-        let pool = Pool::new(shared.settings.buffer_size, shared.settings.buffer_memory);
+        let pool =
+            Pool::new(shared.process.settings.buffer_size, shared.process.settings.buffer_memory);
         Ok(Server {
             sessions: Slab::default(),
             queues: RunQueues::default(),
@@ -319,7 +320,7 @@ impl Server {
     /// Some turns for each kind of session.
     fn run_queues(&mut self, now: Instant) {
         let pipes = self.descriptor_sum().for_pipes();
-        self.services.pool.resize(self.services.shared.settings.buffer_size);
+        self.services.pool.resize(self.services.shared.process.settings.buffer_size);
         self.services.pool.pipes.sweep(now, pipes);
         self.refresh_reserve();
         let mut round = self.queues.round();
@@ -398,7 +399,7 @@ impl Server {
         let status = self.status(now);
         let Services { verifier, pool, shared, .. } = &mut self.services;
         let (sessions, pending) = (&self.sessions, &mut self.pending);
-        let grace = shared.settings.grace;
+        let grace = shared.process.settings.grace;
         let control = &mut ServerControl { now, sessions, pending, grace, status };
         let verifier = &mut **verifier;
         let mut cx = metp::Context { key, now, pool, shared, verifier, control };
@@ -416,7 +417,7 @@ impl Server {
     /// Makes sure that the wheel asks by the session's deadline.
     fn arm(&mut self, key: Key) {
         let Some(entry) = self.sessions.get_mut(key) else { return };
-        let timeouts = &self.services.shared.settings.timeouts;
+        let timeouts = &self.services.shared.process.settings.timeouts;
         if let Some(deadline) = entry.session.deadline(timeouts)
             && !entry.armed.is_some_and(|armed| self.wheel.covers(armed, deadline))
         {

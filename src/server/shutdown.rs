@@ -84,7 +84,7 @@ impl Server {
                     Shutdown::Draining { until, .. } => until.saturating_duration_since(now),
                     _ => Duration::MAX,
                 };
-                self.begin_drain(self.services.shared.settings.grace.min(most), now);
+                self.begin_drain(self.services.shared.process.settings.grace.min(most), now);
                 if let Shutdown::Draining { signalled, .. } = &mut self.shutdown {
                     *signalled = true;
                 }
@@ -118,7 +118,7 @@ impl Server {
         self.terminal.check = None;
         if self.shutdown == Shutdown::Running {
             log::info!("SIGHUP: the terminal is gone");
-            self.begin_drain(self.services.shared.settings.grace, now);
+            self.begin_drain(self.services.shared.process.settings.grace, now);
         }
     }
 

@@ -170,7 +170,7 @@ impl<S: Stream> Connect<S> {
             cx.abort(attempt);
         }
         self.failed(ReplyCode::TimedOut);
-        let total = cx.shared.settings.timeouts.connect_total;
+        let total = cx.shared.process.settings.timeouts.connect_total;
         if total.is_some_and(|timeout| cx.now.saturating_duration_since(self.began) >= timeout) {
             self.candidates = Vec::new().into_iter();
         }
@@ -216,7 +216,7 @@ impl<S: Stream> Connect<S> {
         cx: &mut Context<'_, S>,
     ) {
         let candidate = canonical(candidate);
-        let (network, settings) = (&mut *cx.network, &cx.shared.settings);
+        let (network, settings) = (&mut *cx.network, &cx.shared.process.settings);
         let is_local_delivery = |address| network.is_local_delivery(address);
         if !permitted(source.ip(), candidate, settings, is_local_delivery) {
             return self.failed(ReplyCode::NotAllowed);
@@ -228,9 +228,9 @@ impl<S: Stream> Connect<S> {
                 {
                     if self.failure.is_some() {
                         // One for each session: that of the attempt before is closed.
-                        cx.shared.to_own_ports.retain(|_, key| *key != cx.key);
+                        cx.shared.process.to_own_ports.retain(|_, key| *key != cx.key);
                     }
-                    cx.shared.to_own_ports.insert(canonical(bound), cx.key);
+                    cx.shared.process.to_own_ports.insert(canonical(bound), cx.key);
                 }
                 self.candidate = candidate;
                 self.attempt = Some(Endpoint::with_lazy_nodelay(stream));
@@ -261,7 +261,7 @@ impl<S: Stream> Connect<S> {
         if is_itself(self.candidate, bound) {
             return self.give_up(target, ReplyCode::ConnectionRefused);
         }
-        if !may_come_from(source.ip(), bound, &cx.shared.settings) {
+        if !may_come_from(source.ip(), bound, &cx.shared.process.settings) {
             return self.give_up(target, ReplyCode::NotAllowed);
         }
         let took = cx.now.saturating_duration_since(self.attempt_began);
@@ -269,7 +269,7 @@ impl<S: Stream> Connect<S> {
         cx.shared.metrics.count_reply(ReplyCode::Succeeded);
         self.request.open(cx.key, source, cx.shared);
         output.append(&Reply { code: ReplyCode::Succeeded, bound }.encode());
-        let timeouts = &cx.shared.settings.timeouts;
+        let timeouts = &cx.shared.process.settings.timeouts;
         let received = std::mem::take(input);
         let relay = Relay::new(self.request, target, received, cx.now, timeouts);
         Next::Go(State::Relay(Box::new(relay)))

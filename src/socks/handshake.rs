@@ -57,7 +57,7 @@ pub fn auth<S: Stream>(
 ) -> Next<S> {
     let (next, taken) = match Credentials::parse(input.bytes()) {
         Ok(Some((Credentials { name, password }, taken))) => {
-            let next = match cx.verifier.ask(cx.key, name, password, &cx.shared.users) {
+            let next = match cx.verifier.ask(cx.key, name, password, &cx.shared.process.users) {
                 Asked::Done(verdict) => decided(source, name, verdict, output, cx),
                 Asked::Pending(ticket) => {
                     Next::Go(State::Verify(Box::new(PendingLogin::new(name, ticket))))
@@ -83,7 +83,7 @@ pub fn verify<S: Stream>(
     output: &mut Buffer,
     cx: &mut Context<'_, S>,
 ) -> Next<S> {
-    match login.verdict(&cx.shared.users) {
+    match login.verdict(&cx.shared.process.users) {
         None => Next::Wait(State::Verify(login)),
         Some(verdict) => decided(source, login.name(), verdict, output, cx),
     }
@@ -99,7 +99,7 @@ fn decided<S: Stream>(
 ) -> Next<S> {
     cx.shared.tell_login(Service::Socks, source, name, user.is_some(), cx.now);
     output.append(&auth_status(user.is_some()));
-    match user.and_then(|user| cx.shared.users.open_session(user, cx.now)) {
+    match user.and_then(|user| cx.shared.process.users.open_session(user, cx.now)) {
         Some(guard) => Next::Go(State::Request(guard)),
         None => Next::linger(cx.now, None, CloseReason::Unauthorized),
     }
@@ -128,7 +128,7 @@ pub fn request<S: Stream>(
         }
     };
     input.consume(cx.pool, taken);
-    let Some(account) = cx.shared.users.get(guard.user) else {
+    let Some(account) = cx.shared.process.users.get(guard.user) else {
         return Next::end(None, CloseReason::UserDeleted);
     };
     let name = Rc::clone(&account.name);

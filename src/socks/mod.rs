@@ -75,7 +75,7 @@ pub struct Context<'a, S: Stream> {
 impl<S: Stream> Context<'_, S> {
     /// Closes a connection with a reset, behind what its peer is still to get.
     fn abort(&mut self, endpoint: Endpoint<S>) {
-        self.closes.add(endpoint, self.now, self.shared.settings.timeouts.linger);
+        self.closes.add(endpoint, self.now, self.shared.process.settings.timeouts.linger);
     }
 }
 
@@ -264,11 +264,12 @@ impl<S: Stream> Session<S> {
             state => state.into_request(cx),
         };
         self.output.release(cx.pool);
-        let own =
-            |request: &ActiveRequest| cx.shared.settings.own_ports.contains(&request.target.port);
+        let own = |request: &ActiveRequest| {
+            cx.shared.process.settings.own_ports.contains(&request.target.port)
+        };
         // A panic has taken the request along.
         if request.as_deref().map_or(reason == CloseReason::Panic, own) {
-            cx.shared.to_own_ports.retain(|_, key| *key != cx.key);
+            cx.shared.process.to_own_ports.retain(|_, key| *key != cx.key);
         }
         match request {
             Some(request) => request.finish(cx.key, self.source, reason, cx.now, cx.shared),
@@ -408,7 +409,7 @@ impl<S: Stream> Session<S> {
     }
 
     fn overdue(&self, cx: &Context<'_, S>) -> bool {
-        let deadline = self.deadline(&cx.shared.settings.timeouts);
+        let deadline = self.deadline(&cx.shared.process.settings.timeouts);
         deadline.is_some_and(|deadline| deadline <= cx.now)
     }
 

@@ -171,7 +171,7 @@ impl<S: Stream> Relay<S> {
         reply: &mut Buffer,
         cx: &mut Context<'_, S>,
     ) -> Next<S> {
-        let timeouts = cx.shared.settings.timeouts;
+        let timeouts = cx.shared.process.settings.timeouts;
         let silence = cx.now.saturating_duration_since(self.last_byte());
         if self.timeout(&timeouts).is_some_and(|timeout| silence >= timeout) {
             let reason = match self.failure {
@@ -256,7 +256,7 @@ impl<S: Stream> Relay<S> {
             self.count(direction, pumped.bytes, cx);
             if shut {
                 // EOF is under way.
-                self.check.moved(self.age(cx.now), cx.shared.settings.timeouts.ack);
+                self.check.moved(self.age(cx.now), cx.shared.process.settings.timeouts.ack);
             }
             match pumped.end {
                 End::Blocked | End::Shut => {}
@@ -292,7 +292,7 @@ impl<S: Stream> Relay<S> {
         if bytes > 0 {
             self.touch(cx.now);
             if self.check.due().is_none() {
-                let limit = cx.shared.settings.timeouts.ack;
+                let limit = cx.shared.process.settings.timeouts.ack;
                 self.check.moved(Duration::from_nanos(self.last_byte), limit);
             }
             let ActiveRequest { traffic, guard, .. } = &mut *self.request;

@@ -36,25 +36,35 @@ use crate::state::service::Service;
 use metp_protocol::text::Escaped;
 use metp_protocol::{AuthEvent, Event, Field, Topic};
 
-/// Everything that sessions of both services look at and change.
+/// Everything that sessions of all services look at and change: what is process-wide, and beside it what is the loop's
+/// own. There is one loop. With several, each has a `Shared`: counters of its own are added up when they are read, and
+/// what is process-wide is the same in all.
 pub struct Shared {
-    /// Who may log in.
-    pub users: Users,
-    /// What has happened so far.
+    /// What every loop of the process has to agree on.
+    pub process: ProcessWide,
+    /// What has happened so far in this loop. Counters and histograms add up.
     pub metrics: Metrics,
-    /// Who went where.
+    /// Requests of this loop's sessions.
     pub access_log: AccessLog,
+    /// What subscribers of this loop are told.
+    pub events: Events,
+    /// What has been logged of clients that were refused by this loop.
+    pub diagnostics: Diagnostics,
+}
+
+/// What every loop of the process has to agree on. Accounts and settings are replaced as a whole or by message, so that a
+/// loop reads its copy without a lock; `to_own_ports` is changed by each connection of that kind, which are few.
+pub struct ProcessWide {
+    /// Who may log in. The counters of an account (`Usage`) are the loop's own.
+    pub users: Users,
     /// What can be changed at runtime.
     pub settings: Settings,
     /// How often that, or what an account may do, has been changed.
     pub changes: u64,
-    /// What subscribers are told.
-    pub events: Events,
     /// The near ends of connections to targets that have the number of one of the server's own ports, and whose
-    /// they are. A client that comes from there is the server itself: the system has redirected the connection.
+    /// they are. A client that comes from there is the server itself: the system has redirected the connection, which
+    /// any loop may accept.
     pub to_own_ports: HashMap<SocketAddr, Key>,
-    /// What the diagnostics have been told of those who do not get in.
-    pub diagnostics: Diagnostics,
 }
 
 /// Which way payload flows through a tunnel.
@@ -99,17 +109,13 @@ impl Shared {
     /// Nothing has happened yet.
     pub fn new(settings: Settings, users: Users) -> Self {
         let access_log = AccessLog::new(settings.log_entries);
-        let (metrics, events) = (Metrics::default(), Events::default());
-        let (to_own_ports, diagnostics) = (HashMap::new(), Diagnostics::default());
+        let process = ProcessWide { users, settings, changes: 0, to_own_ports: HashMap::new() };
         Shared {
-            users,
-            metrics,
+            process,
+            metrics: Metrics::default(),
             access_log,
-            settings,
-            changes: 0,
-            events,
-            to_own_ports,
-            diagnostics,
+            events: Events::default(),
+            diagnostics: Diagnostics::default(),
         }
     }
 

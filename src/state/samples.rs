@@ -183,7 +183,7 @@ pub fn samples(sources: &Sources<'_>) -> Vec<Sample> {
     samples.put(&TURN_TIME, &[], Value::Histogram(metrics.turns));
     samples.put(&LOOP_LAG, &[], Value::Seconds(metrics.lag.longest(now)));
     samples.number(&BUFFERS, &[], pool.leased() as u64);
-    samples.number(&BUFFERS_LIMIT, &[], shared.settings.buffer_memory as u64);
+    samples.number(&BUFFERS_LIMIT, &[], shared.process.settings.buffer_memory as u64);
     samples.number(&PIPES, &[], pool.pipes.open() as u64);
     samples.number(&SUBSCRIBERS, &[], shared.events.subscribers() as u64);
     samples.number(&EVENTS_LOST, &[], shared.events.lost());
@@ -198,7 +198,7 @@ pub fn samples(sources: &Sources<'_>) -> Vec<Sample> {
 }
 
 fn sessions(samples: &mut Samples, shared: &Shared, status: &ServerInfo) {
-    let (metrics, settings) = (&shared.metrics, &shared.settings);
+    let (metrics, settings) = (&shared.metrics, &shared.process.settings);
     let counts = &metrics.sessions;
     samples.number(&ACCEPTED, &[SOCKS], counts.socks.accepted);
     samples.number(&ACCEPTED, &[METP], counts.metp.accepted);

@@ -79,12 +79,13 @@ fn shared() -> (Shared, UserId) {
 
 /// Status line and body of the answer to a command.
 fn says(line: &str, actor: UserId, shared: &mut Shared) -> String {
-    let mut server = FakeServer { alice: shared.users.find(b"alice"), ..FakeServer::default() };
+    let mut server =
+        FakeServer { alice: shared.process.users.find(b"alice"), ..FakeServer::default() };
     answers(line, actor, shared, &mut server)
 }
 
 fn answers(line: &str, actor: UserId, shared: &mut Shared, server: &mut FakeServer) -> String {
-    let role = shared.users.get(actor).expect("an account").role;
+    let role = shared.process.users.get(actor).expect("an account").role;
     let command = match Command::parse(line.as_bytes(), role) {
         Ok(command) => command,
         Err(response) => return response.to_string(),
@@ -96,7 +97,7 @@ fn answers(line: &str, actor: UserId, shared: &mut Shared, server: &mut FakeServ
     let answer = match execution {
         Execution::Done(outcome) => outcome,
         Execution::Ask(request) => {
-            let answer = server.answer(request, &shared.users);
+            let answer = server.answer(request, &shared.process.users);
             outcome_of(&answer, &view).expect("no page")
         }
     };
@@ -104,7 +105,8 @@ fn answers(line: &str, actor: UserId, shared: &mut Shared, server: &mut FakeServ
     match answer.effect {
         Effect::Body(Listing::Connections(mut page, of)) => loop {
             let request = ControlRequest::Connections { page, of };
-            let ControlAnswer::Connections { rows, next } = server.answer(request, &shared.users)
+            let ControlAnswer::Connections { rows, next } =
+                server.answer(request, &shared.process.users)
             else {
                 panic!("another answer");
             };
@@ -152,7 +154,7 @@ fn accounts_come_and_go() {
     let exists = "400 Bad Request [EXISTS] user exists\n";
     let no_user = "400 Bad Request [NOUSER] no such user\n";
     assert_eq!(says("ADD-USER bob two words", root, &mut shared), "200 OK\n");
-    assert!(shared.users.authenticate(b"bob", b"two words").is_some());
+    assert!(shared.process.users.authenticate(b"bob", b"two words").is_some());
     assert_eq!(says("ADD-USER bob other", root, &mut shared), exists);
     assert_eq!(says("DELETE-USER bob", root, &mut shared), "200 OK\n");
     assert_eq!(says("DELETE-USER bob", root, &mut shared), no_user);
@@ -163,7 +165,7 @@ fn accounts_come_and_go() {
 fn change_buffer_and_metrics() {
     let (mut shared, root) = shared();
     assert_eq!(says("CHANGE-BUFFER 4096", root, &mut shared), "200 OK\n");
-    assert_eq!(shared.settings.buffer_size, 4096);
+    assert_eq!(shared.process.settings.buffer_size, 4096);
     shared.metrics = Metrics { up: 1_048_575, down: 1, ..shared.metrics };
     shared.metrics.sessions.socks = SessionCounts { accepted: 42, open: 5, ..Default::default() };
     assert_eq!(
@@ -203,7 +205,7 @@ fn settings_by_name() {
     let all = says("CONFIG GET", root, &mut shared);
     assert!(all.starts_with(&format!("200 OK\n{line}")) && all.lines().count() == KNOBS.len() + 2);
     assert_eq!(says("CONFIG SET buffer-size 4096", root, &mut shared), "200 OK\n");
-    assert_eq!((shared.settings.buffer_size, shared.changes), (4096, 1));
+    assert_eq!((shared.process.settings.buffer_size, shared.process.changes), (4096, 1));
     assert_eq!(
         says("CONFIG SET buffer-size 0", root, &mut shared),
         "400 Bad Request [RANGE] buffer-size takes 1 to 1048576 bytes (units: k, M, G, T)\n"
@@ -219,13 +221,13 @@ fn settings_by_name() {
     let missing = "404 Not Found [NOKEY] no such setting\n";
     assert_eq!(says("CONFIG SET no-such 1", root, &mut shared), missing);
     assert_eq!(says("CONFIG GET no-such", root, &mut shared), missing);
-    assert_eq!(shared.changes, 1);
+    assert_eq!(shared.process.changes, 1);
 }
 
 #[test]
 fn users_see_and_change_their_own_alone() {
     let (mut shared, root) = shared();
-    let alice = shared.users.find(b"alice").expect("there");
+    let alice = shared.process.users.find(b"alice").expect("there");
     let own = "user=alice role=user connections=0 total=0 up=0 down=0 last-seen=-\n";
     let boss = "user=root role=admin connections=0 total=0 up=0 down=0 last-seen=-\n";
     assert_eq!(says("USER-METRICS", alice, &mut shared), format!("200 OK\n{own}.\n"));
@@ -240,9 +242,9 @@ fn users_see_and_change_their_own_alone() {
     assert_eq!(says("USER-METRICS nobody", root, &mut shared), missing);
     assert_eq!(says("CHANGE-PASSWORD nobody new", root, &mut shared), missing);
     assert_eq!(says("CHANGE-PASSWORD alice two words", alice, &mut shared), "200 OK\n");
-    assert_eq!(shared.users.authenticate(b"alice", b"two words"), Some(alice));
+    assert_eq!(shared.process.users.authenticate(b"alice", b"two words"), Some(alice));
     assert_eq!(says("CHANGE-PASSWORD alice pw", root, &mut shared), "200 OK\n");
-    assert_eq!(shared.users.authenticate(b"alice", b"pw"), Some(alice));
+    assert_eq!(shared.process.users.authenticate(b"alice", b"pw"), Some(alice));
     let bad = "400 Bad Request [BADNAME] name or password not acceptable";
     assert_eq!(says("CHANGE-PASSWORD alice a\0b", root, &mut shared), bad);
 }

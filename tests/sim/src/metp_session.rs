@@ -115,9 +115,9 @@ fn outlast(bytes: &[u8], rude: bool, defers: bool, start: Instant) {
             drop(session);
             return assert!(!sim.verifier.is_awaited(), "a login left behind");
         }
-        let deadline = session.deadline(&sim.shared.settings.timeouts);
+        let deadline = session.deadline(&sim.shared.process.settings.timeouts);
         // Subscribers wait as long as they like, and an administrator can turn deadlines off.
-        let endless = session.subscribes() || sim.shared.changes > 0;
+        let endless = session.subscribes() || sim.shared.process.changes > 0;
         let Some(deadline) = deadline.filter(|_| !endless) else {
             return assert!(endless, "a session that waits for ever");
         };
@@ -250,7 +250,7 @@ impl Sim {
     /// Gives the session the answer that it waits for, if it waits for one.
     fn answer(&mut self, session: &mut Session<FakeStream>) -> bool {
         let Some(request) = self.server.asked.take() else { return false };
-        session.answered(self.server.answer(&request, &self.shared.users));
+        session.answered(self.server.answer(&request, &self.shared.process.users));
         true
     }
 

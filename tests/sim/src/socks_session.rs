@@ -217,12 +217,12 @@ impl<'a> Sim<'a> {
             }
             Step::BufferSize(size) => {
                 self.largest = self.largest.max(size);
-                self.shared.settings.buffer_size = size;
+                self.shared.process.settings.buffer_size = size;
             }
             Step::Delete(late) => self.delete(late),
             Step::AddAgain => {
                 if self.account.is_none() {
-                    self.account = self.shared.users.add(NAME, PASSWORD, Role::User).ok();
+                    self.account = self.shared.process.users.add(NAME, PASSWORD, Role::User).ok();
                     self.network.accounts.present.set(Some(self.accounts_made));
                     self.accounts_made += 1;
                 }
@@ -280,7 +280,7 @@ impl<'a> Sim<'a> {
     fn delete(&mut self, late: bool) {
         let Some(account) = self.account.take() else { return };
         self.disturbed = true;
-        self.shared.users.delete(account);
+        self.shared.process.users.delete(account);
         self.network.accounts.present.set(None);
         if late {
             self.turn();
@@ -322,7 +322,7 @@ impl<'a> Sim<'a> {
     /// One turn, and what must be so after each.
     fn once(&mut self) -> Flow {
         let Some(mut session) = self.session.take() else { return Flow::Close };
-        self.pool.resize(self.shared.settings.buffer_size);
+        self.pool.resize(self.shared.process.settings.buffer_size);
         if self.verified {
             self.network.accounts.undecided.set(false);
         }
@@ -349,7 +349,7 @@ impl<'a> Sim<'a> {
     }
 
     fn deadline(&self) -> Instant {
-        let timeouts = &self.shared.settings.timeouts;
+        let timeouts = &self.shared.process.settings.timeouts;
         let deadline = self.session.as_ref().and_then(|session| session.deadline(timeouts));
         deadline.expect("a session that waits for ever")
     }
@@ -384,7 +384,7 @@ impl<'a> Sim<'a> {
         assert_eq!(self.reserve.promised(), 0, "promises left behind");
         assert!(self.client.borrow().dropped, "the client's connection left open");
         assert!(self.network.targets.iter().all(|target| target.borrow().dropped), "a target's");
-        assert!(self.shared.to_own_ports.is_empty(), "a near end left behind");
+        assert!(self.shared.process.to_own_ports.is_empty(), "a near end left behind");
         let waiting = self.fixture.dns.stats().queued > 0;
         assert!(!waiting && self.fixture.dns.orphans() == 0, "a question left behind");
         assert!(!self.verifier.is_awaited(), "a login left behind");

@@ -44,7 +44,7 @@ impl Sim<'_> {
         if let Some(target) = self.network.target().map(|target| target.borrow())
             && !target.dropped
         {
-            let known = self.shared.to_own_ports.contains_key(&target.near);
+            let known = self.shared.process.to_own_ports.contains_key(&target.near);
             assert_eq!(known, target.far.port() == OWN_PORT, "near ends to own ports are known");
         }
         assert!(self.pool.leased() <= 2 * self.largest + 4096, "more memory than two buffers");
