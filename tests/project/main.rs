@@ -4,6 +4,7 @@
 
 mod completions;
 mod documents;
+mod globals;
 mod install;
 mod layers;
 mod lints;
