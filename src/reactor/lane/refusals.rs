@@ -189,6 +189,45 @@ fn whatever_the_refusal_all_bytes_arrive_and_then_eof() {
     }
 }
 
+/// Two full reads in a row begin it, where buffers have 64 KiB or more; a piece of less than 16 KiB ends it.
+#[test]
+fn a_lane_streams_as_long_as_pieces_are_large() {
+    for (capacity, pipes) in [(CAPACITY - 1, 0), (CAPACITY, 1)] {
+        let ((mut source, mut from), (mut sink, mut to)) = (connection(), connection());
+        SockRef::from(&from.stream().socket).set_recv_buffer_size(1 << 20).expect("a socket");
+        let mut pool = Pool::new(capacity, usize::MAX);
+        pool.pipes.sweep(Instant::now(), 4);
+        let mut lane = Lane::new(Buffer::default());
+        // Moves a piece that is there as a whole when it is read. Says whether the lane streams.
+        let mut moves = |count: usize| {
+            source.write_all(&noise(count)).expect("taken");
+            let (mut space, deadline) = (vec![0; count], Instant::now() + Duration::from_secs(60));
+            while from.stream().socket.peek(&mut space).ok() != Some(count) {
+                assert!(Instant::now() < deadline, "{count} bytes do not arrive");
+            }
+            from.raise(true, false);
+            let (mut moved, mut got) = (0, 0);
+            sink.set_nonblocking(true).expect("a socket");
+            while got < count {
+                to.raise(false, true);
+                moved += lane.pump(&mut from, &mut to, &mut pool, PLENTY, false).bytes;
+                got += sink.read(&mut space).unwrap_or(0);
+                assert!(Instant::now() < deadline, "stalled after {got} bytes");
+            }
+            assert_eq!(moved, count as u64);
+            (lane.streaming(), pool.pipes.open())
+        };
+        assert_eq!(moves(capacity), (false, 0));
+        assert_eq!(moves(capacity - 1), (false, 0));
+        assert_eq!(moves(capacity), (false, 0));
+        assert_eq!(moves(capacity), (true, pipes));
+        let small = 16 * 1024;
+        // Without a pipe each read that is not full ends it.
+        assert_eq!(moves(small), (pipes > 0, pipes));
+        assert_eq!(moves(small - 1), (false, pipes));
+    }
+}
+
 #[test]
 fn splicing_goes_on_once_a_shortage_is_over() {
     let now = Instant::now();

@@ -195,6 +195,20 @@ fn nothing_is_read_while_the_far_side_cannot_be_written() {
     assert_eq!(from.stream().reads.len(), 1);
 }
 
+/// Such bytes would wait in a buffer for as long as the far side takes nothing.
+#[test]
+fn nothing_is_read_before_the_far_side_is_known_to_be_writable() {
+    let (mut lane, mut pool) = lane();
+    let mut from = source([data(b"abcd")]);
+    let mut to = Endpoint::new(Script { writes: [Ok(4)].into(), ..Script::default() });
+    let pumped = lane.pump(&mut from, &mut to, &mut pool, PLENTY, false);
+    assert!(matches!(pumped, Pumped { bytes: 0, end: End::Blocked }), "{pumped:?}");
+    assert_eq!((lane.waiting(), pool.leased(), from.stream().reads.len()), (0, 0, 1));
+    to.raise(false, true);
+    let pumped = lane.pump(&mut from, &mut to, &mut pool, PLENTY, false);
+    assert!(matches!(pumped, Pumped { bytes: 4, end: End::Blocked }), "{pumped:?}");
+}
+
 #[test]
 fn short_reads_and_writes_wait_for_the_next_event() {
     let (mut lane, mut pool) = lane();
