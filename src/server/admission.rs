@@ -133,6 +133,12 @@ impl AdmissionControl {
         Verdict::Wait(until)
     }
 
+    /// The number of sessions that have not proved themselves.
+    #[cfg(debug_assertions)]
+    pub fn unproven(&self) -> usize {
+        self.unproven.len()
+    }
+
     /// A session has been let in. `None` if there are too many to count.
     pub fn enter(&mut self, key: Key, network: Network, now: Instant) -> Option<Place> {
         self.unproven.enter(key, network, now)

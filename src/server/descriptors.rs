@@ -13,7 +13,7 @@ use crate::state::service::{PerService, Service};
 /// Descriptors of the process itself: standard streams, poll, waker, signals, listeners, a waiting
 /// connection for each of these, and a few that are opened for a moment. What the process has inherited beyond
 /// its standard streams is counted at the start and comes on top.
-const BASE_DESCRIPTORS: usize = 16;
+pub(super) const BASE_DESCRIPTORS: usize = 16;
 
 /// With fewer descriptors there is no tunnel.
 pub(super) const FEWEST_DESCRIPTORS: usize =

@@ -11,6 +11,8 @@ mod control;
 mod descriptors;
 mod entry;
 mod gather;
+#[cfg(debug_assertions)]
+mod invariants;
 mod lists;
 mod run_queue;
 mod service;
@@ -73,7 +75,7 @@ pub struct Server {
     services: Services,
     access_log: Option<LogWriter>,
     diagnostics: Option<LogWriter>,
-    /// When the gathered lines of the access log are to be handed is_over.
+    /// When the gathered lines of the access log are to be handed over.
     lines_due: Option<Instant>,
     /// METP sessions that have subscribed to events.
     subscribers: Vec<Key>,
@@ -228,6 +230,8 @@ impl Server {
         self.finish_drain(now);
         self.gather_lines(now);
         self.gather_events(now);
+        #[cfg(debug_assertions)]
+        self.check_invariants();
         Ok(())
     }
 
