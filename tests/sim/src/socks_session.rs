@@ -115,6 +115,8 @@ impl<'a> Sim<'a> {
         network.accounts.undecided.set(kind & 0x40 != 0);
         let records = if size & 16 == 0 { 4 } else { 0 };
         let settings = Settings { log_entries: records, ..settings };
+        let mut shared = Shared::new(settings, users);
+        shared.metrics.step(None, Some(socks5d::state::metrics::Stage::Hello));
         Sim {
             session: Some(Session::new(FakeStream::to(&client), source, fixture.start)),
             client,
@@ -124,7 +126,7 @@ impl<'a> Sim<'a> {
             pool: Pool::new(buffer_size, limit),
             closes: AbortiveCloses::default(),
             reserve: Reserve::default(),
-            shared: Shared::new(settings, users),
+            shared,
             now: fixture.start,
             account: Some(account),
             accounts_made: 1,
@@ -334,7 +336,32 @@ impl<'a> Sim<'a> {
         }
         self.session = Some(session);
         self.check();
+        self.check_accounting();
         flow
+    }
+
+    /// What is counted step by step is what there is: stages, descriptors, buffers, the account's connections.
+    fn check_accounting(&self) {
+        let open = usize::from(self.session.is_some());
+        let stages = &self.shared.metrics.stages;
+        assert_eq!(
+            stages.iter().sum::<usize>(),
+            open,
+            "{stages:?}: stages do not sum to what is open"
+        );
+        let targets = self.network.targets.iter().filter(|target| !target.borrow().dropped).count();
+        let promised = open + self.reserve.promised() + self.closes.len();
+        assert!(targets <= promised, "{targets} targets, {promised} descriptors");
+        let users = &self.shared.process.users;
+        let used = self.account.and_then(|account| users.get(account));
+        let logged_in = self.session.as_ref().and_then(Session::user);
+        if let (Some(account), Some(used)) = (self.account, used) {
+            assert_eq!(used.usage.open.get(), u64::from(logged_in == Some(account)));
+        }
+        let Some(session) = &self.session else { return };
+        assert_eq!(stages.get(session.stage() as usize), Some(&1), "counted at another stage");
+        let shown = session.describe(Key::unpack(0), self.now, users);
+        assert!(shown.buffered > 0 || self.pool.leased() == 0, "memory for no byte");
     }
 
     /// Whoever waits has nothing left to do, and does not wait for ever.
@@ -380,6 +407,7 @@ impl<'a> Sim<'a> {
         let Some(session) = self.session.take() else { return };
         session.close(reason, &mut self.context());
         self.check();
+        self.check_accounting();
         assert_eq!(self.pool.leased(), 0, "buffers left behind");
         assert_eq!(self.reserve.promised(), 0, "promises left behind");
         assert!(self.client.borrow().dropped, "the client's connection left open");
