@@ -25,17 +25,23 @@ const ACCEPTS: usize = 16;
 
 impl Server {
     pub(super) fn accept(&mut self, now: Instant) {
+        let mut has_accepted = false;
         for service in ACCEPT_ORDER {
-            if let Some(listener) = &mut self.table.of_mut(service).listener {
-                listener.resume(now);
+            let Some(listener) = &mut self.table.of_mut(service).listener else { continue };
+            listener.resume(now);
+            if !listener.ready() {
+                continue;
             }
             for _ in 0..ACCEPTS {
                 if !self.accept_one(service, now) {
                     break;
                 }
+                has_accepted = true;
             }
         }
-        self.refresh_reserve();
+        if has_accepted {
+            self.refresh_reserve();
+        }
     }
 
     /// Accepts a connection and decides what becomes of it. Says whether another may follow.

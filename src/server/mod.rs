@@ -323,10 +323,12 @@ impl Server {
 
     /// Some turns for each kind of session.
     fn run_queues(&mut self, now: Instant) {
-        let pipes = self.descriptor_sum().for_pipes();
-        self.services.pool.resize(self.services.shared.process.settings.buffer_size);
-        self.services.pool.pipes.sweep(now, pipes);
-        self.refresh_reserve();
+        let mut sum = self.descriptor_sum();
+        let Services { pool, reserve, shared, .. } = &mut self.services;
+        pool.resize(shared.process.settings.buffer_size);
+        pool.pipes.sweep(now, sum.for_pipes());
+        sum.most_pipes = pool.pipes.most();
+        reserve.allow(sum.for_promises());
         let mut round = self.queues.round();
         while let Some(key) = self.queues.take(&mut round) {
             self.give_turn(key, now);

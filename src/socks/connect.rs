@@ -63,7 +63,7 @@ pub fn begin<S: Stream>(
     }
 }
 
-/// A name that may be looked up. DnsCache are bytes from the wire: an empty one, a `*`, and those with
+/// A name that may be looked up. Names are bytes from the wire: an empty one, a `*`, and those with
 /// blanks, control characters or broken UTF-8 exist nowhere.
 fn hostname(name: &[u8]) -> Option<&str> {
     let bad = name.is_empty() || name == b"*" || name.iter().any(|b| *b <= 0x20 || *b == 0x7f);
