@@ -36,7 +36,7 @@ pub(super) struct DescriptorSum {
     pub(super) orphans: usize,
     /// Connections that wait for their reset.
     pub(super) closes: usize,
-    /// Descriptors that sessions have been promised beyond those of their admission ([`Reserve`](crate::reactor::reserve::Reserve)).
+    /// Descriptors that sessions have been promised beyond those of their admission, by the reserve.
     pub(super) promised: usize,
     /// Pipes that are open.
     pub(super) pipes: usize,
