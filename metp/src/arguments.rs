@@ -30,6 +30,11 @@ pub const NAME_RULE: &str =
 pub const PASSWORD_RULE: &str = "passwords are 1 to 255 bytes";
 
 /// Whether a new account may have this name (§5.6).
+///
+/// ```
+/// assert!(metp_protocol::acceptable_name(b"alice@example.com"));
+/// assert!(!metp_protocol::acceptable_name(b".alice") && !metp_protocol::acceptable_name(b"two words"));
+/// ```
 pub fn acceptable_name(name: &[u8]) -> bool {
     (1..=LONGEST_NAME).contains(&name.len())
         && !name.starts_with(b".")
@@ -38,11 +43,21 @@ pub fn acceptable_name(name: &[u8]) -> bool {
 }
 
 /// Whether an account may be given this password (§5.6), unless it is empty.
+///
+/// ```
+/// assert!(metp_protocol::acceptable_password(b"two words"));
+/// assert!(!metp_protocol::acceptable_password(&[b'x'; 256]));
+/// ```
 pub fn acceptable_password(password: &[u8]) -> bool {
     password.len() <= LONGEST_PASSWORD && fits_in_a_line(password)
 }
 
 /// Whether `text` can stand in a command line (§3.1): it holds no NUL, CR or LF.
+///
+/// ```
+/// assert!(metp_protocol::fits_in_a_line(b"two words"));
+/// assert!(!metp_protocol::fits_in_a_line(b"two\nlines"));
+/// ```
 pub fn fits_in_a_line(text: &[u8]) -> bool {
     !text.iter().any(|byte| matches!(byte, b'\0' | b'\r' | b'\n'))
 }

@@ -91,6 +91,14 @@ pub fn user_line(name: &[u8], role: Role) -> String {
 }
 
 /// One line of `GET_LOGS` (§5.3): `[time] user source destination:port bytes`. [`LogWords`] reads it.
+///
+/// ```
+/// use std::time::UNIX_EPOCH;
+///
+/// let source = [192, 0, 2, 1].into();
+/// let line = metp_protocol::log_line(UNIX_EPOCH.into(), b"alice", source, "example.com:80", 1024);
+/// assert_eq!(line, "[1970-01-01T00:00:00Z] alice 192.0.2.1 example.com:80 1024");
+/// ```
 pub fn log_line(
     time: Timestamp,
     user: &[u8],

@@ -57,6 +57,13 @@ pub enum PreAuthCommand {
 
 impl PreAuthCommand {
     /// Reads a line (without its LF). `None`: 400 and close.
+    ///
+    /// ```
+    /// use metp_protocol::PreAuthCommand;
+    ///
+    /// assert!(PreAuthCommand::parse(b"HELLO METP/1.0") == Some(PreAuthCommand::Hello));
+    /// assert!(PreAuthCommand::parse(b"GET / HTTP/1.1").is_none());
+    /// ```
     pub fn parse(line: &[u8]) -> Option<Self> {
         if line == HELLO.as_bytes() {
             return Some(PreAuthCommand::Hello);
@@ -227,6 +234,14 @@ impl Command {
     /// Reads a line (without its LF) that an account of this role sent. The role is checked before the
     /// arguments, so that nobody learns more than their role lets them.
     ///
+    /// ```
+    /// use metp_protocol::{Command, Response, Role};
+    ///
+    /// let command = Command::parse(b"CHANGE-BUFFER 4096 ", Role::Admin);
+    /// assert!(command == Ok(Command::ChangeBuffer(4096)));
+    /// assert!(Command::parse(b"CHANGE-BUFFER x", Role::User) == Err(Response::Forbidden));
+    /// ```
+    ///
     /// # Errors
     /// The answer to give instead: 400 with its cause, or 403.
     pub fn parse(line: &[u8], role: Role) -> Result<Self, Response> {
@@ -247,6 +262,11 @@ impl Command {
     }
 
     /// The line as a client sends it, LF included. `None` if the password cannot travel in a line.
+    ///
+    /// ```
+    /// let command = metp_protocol::Command::DeleteUser(b"a b".to_vec());
+    /// assert_eq!(command.encode().as_deref(), Some(&b"DELETE-USER a\\x20b\n"[..]));
+    /// ```
     pub fn encode(&self) -> Option<Vec<u8>> {
         match self {
             Command::AddUser { name, password } => with_password("ADD-USER", name, password),

@@ -18,6 +18,14 @@ pub struct ConnectionId {
 impl ConnectionId {
     /// Reads two numbers with a dot between them.
     ///
+    /// ```
+    /// use metp_protocol::ConnectionId;
+    ///
+    /// let id = ConnectionId { slot: 17, generation: 3 };
+    /// assert_eq!(ConnectionId::parse(b"17.3"), Ok(id));
+    /// assert_eq!(id.to_string(), "17.3");
+    /// ```
+    ///
     /// # Errors
     /// The answer to give instead: 400 with its cause.
     pub fn parse(word: &[u8]) -> Result<Self, Response> {

@@ -69,6 +69,11 @@ pub const LONGEST_GRACE: u32 = 86_400;
 /// Finds the first line of `input`: the octets before its LF, one CR taken off (§3.1). Returns them with
 /// the number of octets that the line took.
 ///
+/// ```
+/// assert_eq!(metp_protocol::line(b"QUIT\r\nmore"), Ok(Some((&b"QUIT"[..], 6))));
+/// assert_eq!(metp_protocol::line(b"QUI"), Ok(None));
+/// ```
+///
 /// # Errors
 /// [`LineTooLong`] once [`LINE_LIMIT`] octets hold no LF.
 pub fn line(input: &[u8]) -> Parsed<&[u8], LineTooLong> {
@@ -88,6 +93,11 @@ pub struct LineTooLong;
 
 /// Ends a line from the server with LF. What would exceed [`REPLY_LIMIT`] is cut and ends in `...` (§3.2).
 /// Lines are ASCII by construction: all that comes from outside is escaped.
+///
+/// ```
+/// assert_eq!(metp_protocol::ended("200 OK".to_owned()), "200 OK\n");
+/// assert_eq!(metp_protocol::ended("x".repeat(2000)).len(), 999);
+/// ```
 pub fn ended(line: String) -> String {
     let mut line = shortened(line, REPLY_LIMIT - 1);
     line.push('\n');

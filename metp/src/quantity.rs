@@ -43,11 +43,23 @@ const TIMES: [(&str, u128); 6] = [
 const FRACTION: usize = 18;
 
 /// Whether `text` is a number without a sign: one digit or more, and nothing else.
+///
+/// ```
+/// use metp_protocol::quantity::is_digits;
+///
+/// assert!(is_digits(b"007") && !is_digits(b"+7") && !is_digits(b""));
+/// ```
 pub fn is_digits(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }
 
 /// Reads a number without a unit: digits alone, unlike `str::parse`, which takes a sign.
+///
+/// ```
+/// use metp_protocol::quantity::count;
+///
+/// assert_eq!((count("64"), count("64k"), count("-1")), (Some(64), None, None));
+/// ```
 pub fn count(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| is_digits(text.as_bytes()))
 }
@@ -58,6 +70,12 @@ pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {
 }
 
 /// Reads a size, in bytes.
+///
+/// ```
+/// use metp_protocol::quantity::size;
+///
+/// assert_eq!((size("64k"), size("64KiB"), size("64kB")), (Some(65_536), Some(65_536), None));
+/// ```
 pub fn size(text: &str) -> Option<u64> {
     let (digits, unit) = split(text);
     let (_, power) = SIZES.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
@@ -65,6 +83,13 @@ pub fn size(text: &str) -> Option<u64> {
 }
 
 /// Reads a time. A fraction is allowed; what is less than a nanosecond is cut off.
+///
+/// ```
+/// use std::time::Duration;
+/// use metp_protocol::quantity::time;
+///
+/// assert_eq!((time("1.5m"), time("1.5x")), (Some(Duration::from_secs(90)), None));
+/// ```
 pub fn time(text: &str) -> Option<Duration> {
     let (number, unit) = split(text);
     let (_, nanos) = TIMES.iter().find(|(name, _)| *name == unit)?;

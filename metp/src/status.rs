@@ -115,6 +115,13 @@ impl Status {
 
     /// Reads the first three characters of a status line, from 100 to 999. `None` if they are not three
     /// digits, or if a fourth follows.
+    ///
+    /// ```
+    /// use metp_protocol::Status;
+    ///
+    /// assert_eq!(Status::parse(b"404 Not Found"), Some(Status::NOT_FOUND));
+    /// assert_eq!(Status::parse(b"2000"), None);
+    /// ```
     pub fn parse(line: &[u8]) -> Option<Self> {
         let (digits, rest) = line.split_first_chunk::<3>()?;
         if rest.first().is_some_and(u8::is_ascii_digit) {
@@ -132,6 +139,11 @@ impl fmt::Display for Status {
 
 /// The word in brackets of a status line and the explanation after it (§7.2): `EXISTS` and `user exists` of
 /// `400 Bad Request [EXISTS] user exists`. `None` if it has no word in brackets.
+///
+/// ```
+/// let line = "400 Bad Request [EXISTS] user exists";
+/// assert_eq!(metp_protocol::split_cause(line), Some(("EXISTS", "user exists")));
+/// ```
 pub fn split_cause(line: &str) -> Option<(&str, &str)> {
     let (_, rest) = line.split_once('[')?;
     let (word, explanation) = rest.split_once(']')?;
@@ -171,6 +183,13 @@ pub enum Response {
 
 impl Response {
     /// The number this line begins with.
+    ///
+    /// ```
+    /// use metp_protocol::{Response, Status};
+    ///
+    /// assert_eq!(Response::Killed(2).status(), Status::OK);
+    /// assert_eq!(Response::Killed(2).to_string(), "200 OK killed=2");
+    /// ```
     pub fn status(&self) -> Status {
         match self {
             Response::Welcome

@@ -57,6 +57,13 @@ const ESCAPE: usize = 4;
 
 /// Cuts what has more than `most` octets, and lets it end in `...`. No escape is cut in two. The text is ASCII,
 /// with its backslashes escaped.
+///
+/// ```
+/// use metp_protocol::text::shortened;
+///
+/// assert_eq!(shortened("abcdefgh".to_owned(), 6), "abc...");
+/// assert_eq!(shortened("a\\xffgh".to_owned(), 6), "a...");
+/// ```
 pub fn shortened(mut text: String, most: usize) -> String {
     const DOTS: &str = "...";
     if text.len() > most {
@@ -69,6 +76,12 @@ pub fn shortened(mut text: String, most: usize) -> String {
 }
 
 /// Reverses [`Escaped`]: each well-formed `\xHH` becomes its byte, everything else stays as it is.
+///
+/// ```
+/// use metp_protocol::text::unescape;
+///
+/// assert_eq!(&*unescape(b"a\\x20b\\x"), b"a b\\x");
+/// ```
 pub fn unescape(text: &[u8]) -> Cow<'_, [u8]> {
     if !text.contains(&b'\\') {
         return Cow::Borrowed(text);
@@ -84,6 +97,12 @@ pub fn unescape(text: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// Splits `NAME:PASSWORD` at the first colon, so that passwords may hold more of them.
+///
+/// ```
+/// use metp_protocol::text::split_account;
+///
+/// assert_eq!(split_account(b"alice:p:q"), Some((&b"alice"[..], &b"p:q"[..])));
+/// ```
 pub fn split_account(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut parts = text.splitn(2, |byte| *byte == b':');
     Some((parts.next()?, parts.next()?))
@@ -91,6 +110,13 @@ pub fn split_account(text: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// Splits `HOST`, `HOST:PORT`, `IPV6`, `[IPV6]` or `[IPV6]:PORT` into the host, without brackets, and the port.
 /// `None` if a bracket is not closed, or something else than a port follows it. Neither part is checked further.
+///
+/// ```
+/// use metp_protocol::text::split_endpoint;
+///
+/// assert_eq!(split_endpoint("[::1]:80"), Some(("::1", Some("80"))));
+/// assert_eq!(split_endpoint("::1"), Some(("::1", None)));
+/// ```
 pub fn split_endpoint(text: &str) -> Option<(&str, Option<&str>)> {
     if let Some(rest) = text.strip_prefix('[') {
         let (host, rest) = rest.split_once(']')?;
@@ -105,6 +131,10 @@ pub fn split_endpoint(text: &str) -> Option<(&str, Option<&str>)> {
 
 /// The text without the one line end, LF or CRLF, that a file, a here-document or `echo` has left behind it. A CR
 /// alone is none: it stays, and is a control character like any other.
+///
+/// ```
+/// assert_eq!(metp_protocol::text::without_line_end(b"secret\r\n"), b"secret");
+/// ```
 pub fn without_line_end(text: &[u8]) -> &[u8] {
     let line = text.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     line.unwrap_or(text)
@@ -112,6 +142,12 @@ pub fn without_line_end(text: &[u8]) -> &[u8] {
 
 /// Arbitrary bytes as text, one character for each: command lines are bytes, and the parser of options
 /// takes text only. [`latin1_encode`] goes back.
+///
+/// ```
+/// use metp_protocol::text::{latin1_decode, latin1_encode};
+///
+/// assert_eq!(latin1_encode(&latin1_decode(b"\xff\x00")), b"\xff\x00");
+/// ```
 pub fn latin1_decode(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }

@@ -17,6 +17,14 @@ impl From<SystemTime> for Timestamp {
 impl Timestamp {
     /// Reads what [`Timestamp`] displays: RFC 3339 in UTC, to the second, from 1970 to 9999. `None` if it is
     /// anything else, or a day that no calendar has.
+    ///
+    /// ```
+    /// use metp_protocol::timestamp::Timestamp;
+    ///
+    /// let time = Timestamp::parse("1970-01-02T00:00:00Z");
+    /// assert_eq!(time.map(Timestamp::seconds), Some(86_400));
+    /// assert_eq!(Timestamp::parse("1970-02-30T00:00:00Z"), None);
+    /// ```
     pub fn parse(text: &str) -> Option<Self> {
         let number = |from: usize, to: usize| {
             let digits = text.get(from..to)?;

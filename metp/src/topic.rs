@@ -30,6 +30,13 @@ impl Topic {
     }
 
     /// Reads the word of the wire.
+    ///
+    /// ```
+    /// use metp_protocol::Topic;
+    ///
+    /// assert_eq!(Topic::parse(b"logs"), Some(Topic::Logs));
+    /// assert_eq!(Topic::parse(b"Logs"), None);
+    /// ```
     pub fn parse(word: &[u8]) -> Option<Self> {
         Topic::ALL.into_iter().find(|topic| topic.word().as_bytes() == word)
     }
@@ -51,6 +58,14 @@ pub struct Topics(u8);
 
 impl Topics {
     /// Adds a topic.
+    ///
+    /// ```
+    /// use metp_protocol::{Topic, Topics};
+    ///
+    /// let topics = Topics::default().with(Topic::Logs).with(Topic::Auth);
+    /// assert!(topics.has(Topic::Auth) && !topics.has(Topic::Metrics));
+    /// assert_eq!(topics.iter().collect::<Vec<_>>(), [Topic::Logs, Topic::Auth]);
+    /// ```
     #[must_use]
     pub fn with(self, topic: Topic) -> Self {
         Topics(self.0 | topic.bit())
