@@ -8,7 +8,7 @@ use crate::state::Shared;
 use crate::state::control::{ProcessUsage, ServerInfo};
 use crate::state::events::SUBSCRIBERS;
 use crate::state::knobs::Knob;
-use crate::state::samples::{self, Label, Metric, Sample, Sources, Value};
+use crate::state::samples::{self, Label, Metric, MetricSample, SampleSources, SampleValue};
 use crate::state::settings::Settings;
 use crate::state::users::Account;
 use metp_protocol::key::{MetpKey, figure};
@@ -100,16 +100,16 @@ enum Figure {
 
 impl Figure {
     /// The value; `None` if there is no such sample.
-    fn of(&self, samples: &[Sample]) -> Option<u64> {
+    fn of(&self, samples: &[MetricSample]) -> Option<u64> {
         let (Figure::Sum(metric, _) | Figure::Within(metric, _) | Figure::Count(metric)) = *self;
         let labels = if let Figure::Sum(_, labels) = *self { labels } else { &[] };
         let values = samples.iter().filter(|sample| sample.is_of(metric, labels)).map(|sample| {
             match (self, sample.value) {
-                (Figure::Sum(..), Value::Number(number)) => Some(number),
-                (Figure::Within(_, power), Value::Histogram(times)) => {
+                (Figure::Sum(..), SampleValue::Number(number)) => Some(number),
+                (Figure::Within(_, power), SampleValue::Histogram(times)) => {
                     Some(times.within(Duration::from_micros(1_u64 << power)))
                 }
-                (Figure::Count(_), Value::Histogram(times)) => Some(times.count()),
+                (Figure::Count(_), SampleValue::Histogram(times)) => Some(times.count()),
                 _ => None,
             }
         });
@@ -164,11 +164,12 @@ const FIGURES: [(MetpKey, Figure); 34] = {
 pub fn all_metrics(view: &View<'_>, status: &ServerInfo) -> String {
     let View { shared, pool, now } = *view;
     // No figure is about the process, so the kernel is not asked.
-    let samples = samples::samples(&Sources { shared, pool, status, process_usage: None, now });
+    let samples =
+        samples::samples(&SampleSources { shared, pool, status, process_usage: None, now });
     metrics(shared) + &figures(&samples)
 }
 
-fn figures(samples: &[Sample]) -> String {
+fn figures(samples: &[MetricSample]) -> String {
     let mut lines = String::new();
     for (key, figure) in &FIGURES {
         let value = figure.of(samples).unwrap_or(0);
@@ -230,9 +231,9 @@ mod tests {
     use crate::state::users::Users;
     use metp_protocol::MetricsBody;
 
-    fn samples_of(shared: &Shared, status: &ServerInfo) -> Vec<Sample> {
+    fn samples_of(shared: &Shared, status: &ServerInfo) -> Vec<MetricSample> {
         let (pool, now) = (&Pool::new(1, 1), Instant::now());
-        samples::samples(&Sources { shared, pool, status, process_usage: None, now })
+        samples::samples(&SampleSources { shared, pool, status, process_usage: None, now })
     }
 
     /// Each figure of the protocol is there, in its order, and comes from a sample.

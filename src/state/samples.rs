@@ -10,11 +10,12 @@ use super::Shared;
 use super::control::{ProcessUsage, ServerInfo};
 use super::histogram::Histogram;
 use super::metrics::Stage;
+use super::service::Service;
 use crate::reactor::buffer::Pool;
 
 /// What can be done with the values of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Grows from the start of the server on.
     Counter,
     /// Goes up and down.
@@ -29,7 +30,7 @@ pub struct Metric {
     /// The name, without labels.
     pub name: &'static str,
     /// What its values are.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// What it says, in one sentence.
     pub help: &'static str,
 }
@@ -39,7 +40,7 @@ pub type Label = (&'static str, &'static str);
 
 /// The value of a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Value {
+pub enum SampleValue {
     /// A number of things, or of bytes.
     Number(u64),
     /// A duration.
@@ -50,16 +51,16 @@ pub enum Value {
 
 /// One value of a metric.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sample {
+pub struct MetricSample {
     /// The metric.
     pub metric: &'static Metric,
     /// Its labels, in the order in which they are shown.
     pub labels: Vec<Label>,
     /// Its value.
-    pub value: Value,
+    pub value: SampleValue,
 }
 
-impl Sample {
+impl MetricSample {
     /// Whether the sample is one of `metric`, and has all of `labels`.
     pub fn is_of(&self, metric: &Metric, labels: &[Label]) -> bool {
         self.metric == metric && labels.iter().all(|label| self.labels.contains(label))
@@ -70,7 +71,7 @@ macro_rules! metrics {
     ($($const:ident = $kind:ident $name:literal $help:literal;)+) => {
         $(
             #[doc = $help]
-            pub const $const: Metric = Metric { name: $name, kind: Kind::$kind, help: $help };
+            pub const $const: Metric = Metric { name: $name, kind: MetricKind::$kind, help: $help };
         )+
         /// All metrics, in the order of their samples.
         pub const METRICS: [&Metric; [$($name),+].len()] = [$(&$const),+];
@@ -144,7 +145,7 @@ pub const CODES: [Label; 9] = [
 ];
 
 /// What samples are taken of.
-pub struct Sources<'a> {
+pub struct SampleSources<'a> {
     /// The counters and settings.
     pub shared: &'a Shared,
     /// The buffers and pipes.
@@ -159,29 +160,29 @@ pub struct Sources<'a> {
 
 /// Samples that are being gathered.
 #[derive(Default)]
-struct Samples(Vec<Sample>);
+struct Samples(Vec<MetricSample>);
 
 impl Samples {
-    fn put(&mut self, metric: &'static Metric, labels: &[Label], value: Value) {
-        self.0.push(Sample { metric, labels: labels.to_vec(), value });
+    fn put(&mut self, metric: &'static Metric, labels: &[Label], value: SampleValue) {
+        self.0.push(MetricSample { metric, labels: labels.to_vec(), value });
     }
 
     fn number(&mut self, metric: &'static Metric, labels: &[Label], value: u64) {
-        self.put(metric, labels, Value::Number(value));
+        self.put(metric, labels, SampleValue::Number(value));
     }
 }
 
 /// All samples at this moment. Those of one metric stand together, in the order of [`METRICS`].
-pub fn samples(sources: &Sources<'_>) -> Vec<Sample> {
-    let Sources { shared, pool, status, process_usage, now } = *sources;
+pub fn samples(sources: &SampleSources<'_>) -> Vec<MetricSample> {
+    let SampleSources { shared, pool, status, process_usage, now } = *sources;
     let mut samples = Samples::default();
     samples.number(&BUILD_INFO, &[("version", env!("CARGO_PKG_VERSION"))], 1);
-    samples.put(&UPTIME, &[], Value::Seconds(status.uptime));
+    samples.put(&UPTIME, &[], SampleValue::Seconds(status.uptime));
     sessions(&mut samples, shared, status);
     requests(&mut samples, shared, status);
     let metrics = &shared.metrics;
-    samples.put(&TURN_TIME, &[], Value::Histogram(metrics.turns));
-    samples.put(&LOOP_LAG, &[], Value::Seconds(metrics.lag.longest(now)));
+    samples.put(&TURN_TIME, &[], SampleValue::Histogram(metrics.turns));
+    samples.put(&LOOP_LAG, &[], SampleValue::Seconds(metrics.lag.longest(now)));
     samples.number(&BUFFERS, &[], pool.leased() as u64);
     samples.number(&BUFFERS_LIMIT, &[], shared.process.settings.buffer_memory as u64);
     samples.number(&PIPES, &[], pool.pipes.open() as u64);
@@ -199,21 +200,36 @@ pub fn samples(sources: &Sources<'_>) -> Vec<Sample> {
 
 fn sessions(samples: &mut Samples, shared: &Shared, status: &ServerInfo) {
     let (metrics, settings) = (&shared.metrics, &shared.process.settings);
-    let counts = &metrics.sessions;
-    samples.number(&ACCEPTED, &[SOCKS], counts.socks.accepted);
-    samples.number(&ACCEPTED, &[METP], counts.metp.accepted);
-    samples.number(&SESSIONS, &[SOCKS], counts.socks.open as u64);
-    samples.number(&SESSIONS, &[METP], counts.metp.open as u64);
-    let affordable = settings.max_connections.min(status.connections_affordable);
-    samples.number(&SESSIONS_LIMIT, &[SOCKS], affordable as u64);
-    samples.number(&SESSIONS_LIMIT, &[METP], settings.max_metp_sessions as u64);
+    let counts = |service| metrics.sessions.of(service);
+    for service in Service::ALL {
+        samples.number(&ACCEPTED, &[label(service)], counts(service).accepted);
+    }
+    for service in Service::ALL {
+        samples.number(&SESSIONS, &[label(service)], counts(service).open as u64);
+    }
+    for service in Service::ALL {
+        let limit = match service {
+            Service::Socks => settings.max_connections.min(status.connections_affordable),
+            Service::Metp => settings.max_metp_sessions,
+        };
+        samples.number(&SESSIONS_LIMIT, &[label(service)], limit as u64);
+    }
     for (stage, count) in Stage::ALL.into_iter().zip(metrics.stages) {
         samples.number(&CONNECTIONS, &[("stage", stage.word())], count as u64);
     }
-    samples.number(&REFUSED, &[SOCKS, LIMIT], counts.socks.refused_limit);
-    samples.number(&REFUSED, &[SOCKS, AUTH], counts.socks.refused_auth);
+    for service in Service::ALL {
+        samples.number(&REFUSED, &[label(service), LIMIT], counts(service).refused_limit);
+        samples.number(&REFUSED, &[label(service), AUTH], counts(service).refused_auth);
+    }
     samples.number(&REFUSED, &[SOCKS, HANDSHAKE], metrics.unfinished);
-    samples.number(&REFUSED, &[METP, AUTH], counts.metp.refused_auth);
+}
+
+/// The label of a service.
+fn label(service: Service) -> Label {
+    match service {
+        Service::Socks => SOCKS,
+        Service::Metp => METP,
+    }
 }
 
 fn requests(samples: &mut Samples, shared: &Shared, status: &ServerInfo) {
@@ -224,7 +240,7 @@ fn requests(samples: &mut Samples, shared: &Shared, status: &ServerInfo) {
     samples.number(&KILLED, &[], metrics.killed);
     samples.number(&PAYLOAD, &[UP], metrics.up);
     samples.number(&PAYLOAD, &[DOWN], metrics.down);
-    samples.put(&CONNECT_TIME, &[], Value::Histogram(metrics.connects));
+    samples.put(&CONNECT_TIME, &[], SampleValue::Histogram(metrics.connects));
     samples.number(&DNS_QUERIES, &[], names.queries);
     samples.number(&DNS_FAILURES, &[], names.failures);
     samples.number(&DNS_CACHE_HITS, &[], names.hits);
@@ -241,12 +257,18 @@ mod tests {
     use crate::state::settings::Settings;
     use crate::state::users::Users;
 
-    fn all(process_usage: Option<ProcessUsage>) -> Vec<Sample> {
+    fn all(process_usage: Option<ProcessUsage>) -> Vec<MetricSample> {
         let mut shared = Shared::new(Settings::default(), Users::default());
         shared.metrics.connects.record(Duration::from_millis(3));
         let (pool, status) = (Pool::new(1, 1), ServerInfo::default());
         let now = Instant::now();
-        samples(&Sources { shared: &shared, pool: &pool, status: &status, process_usage, now })
+        samples(&SampleSources {
+            shared: &shared,
+            pool: &pool,
+            status: &status,
+            process_usage,
+            now,
+        })
     }
 
     /// What formats for monitoring ask for: one block for each metric, no two samples of one name and labels.
@@ -270,23 +292,27 @@ mod tests {
     /// <https://prometheus.io/docs/practices/naming/>
     #[test]
     fn names_end_in_their_unit_and_say_what_counts() {
-        for Sample { metric, value, .. } in all(Some(ProcessUsage::default())) {
+        for MetricSample { metric, value, .. } in all(Some(ProcessUsage::default())) {
             let Metric { name, kind, help } = metric;
             let legal = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
             assert!(name.bytes().all(legal), "{name}");
             assert!(help.ends_with('.') && !help.contains(['\n', '\\']), "{name}: {help}");
-            assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+            assert_eq!(name.ends_with("_total"), *kind == MetricKind::Counter, "{name}");
             let unit = name.trim_end_matches("_total").rsplit('_').next();
-            let timed = matches!(value, Value::Seconds(_) | Value::Histogram(_));
+            let timed = matches!(value, SampleValue::Seconds(_) | SampleValue::Histogram(_));
             assert_eq!(unit == Some("seconds"), timed, "{name}");
-            assert_eq!(matches!(value, Value::Histogram(_)), *kind == Kind::Histogram, "{name}");
+            assert_eq!(
+                matches!(value, SampleValue::Histogram(_)),
+                *kind == MetricKind::Histogram,
+                "{name}"
+            );
         }
     }
 
     #[test]
     fn what_the_kernel_was_not_asked_for_is_left_out() {
         let (with, without) = (all(Some(ProcessUsage::default())), all(None));
-        let of_the_process = |sample: &&Sample| !without.contains(sample);
+        let of_the_process = |sample: &&MetricSample| !without.contains(sample);
         let names: Vec<_> =
             with.iter().filter(of_the_process).map(|sample| sample.metric.name).collect();
         assert_eq!(names, [DESCRIPTORS.name, RSS.name]);
@@ -296,7 +322,7 @@ mod tests {
     fn a_histogram_has_its_sum() {
         let samples = all(None);
         let found = samples.iter().find(|sample| sample.is_of(&CONNECT_TIME, &[]));
-        let Some(Value::Histogram(times)) = found.map(|sample| sample.value) else {
+        let Some(SampleValue::Histogram(times)) = found.map(|sample| sample.value) else {
             panic!("a histogram")
         };
         assert_eq!((times.sum(), times.count()), (Duration::from_millis(3), 1));
