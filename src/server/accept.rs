@@ -1,7 +1,7 @@
 //! Accepting connections: a few for each turn of the loop, as long as there is room.
 //!
 //! A session is promised its descriptors when it is admitted, with SOCKS its client's and its target's. While there
-//! is no room the listener pauses, with at most one accepted connection that waits in its hands.
+//! is no room the listener pauses and holds at most one accepted connection.
 
 use std::time::Instant;
 
@@ -21,7 +21,7 @@ use crate::state::diagnostics::not_let_in;
 use crate::state::service::Service;
 
 /// Connections accepted in one turn of the loop, so that a burst does not hold up the tunnels.
-const ACCEPTS: usize = 16;
+const ACCEPTS_PER_TURN: usize = 16;
 
 impl Server {
     pub(super) fn accept(&mut self, now: Instant) {
@@ -32,7 +32,7 @@ impl Server {
             if !listener.ready() {
                 continue;
             }
-            for _ in 0..ACCEPTS {
+            for _ in 0..ACCEPTS_PER_TURN {
                 if !self.accept_one(service, now) {
                     break;
                 }
@@ -44,7 +44,7 @@ impl Server {
         }
     }
 
-    /// Accepts a connection and decides what becomes of it. Says whether another may follow.
+    /// Accepts a connection and decides about it. Returns whether another accept is worth a try.
     fn accept_one(&mut self, service: Service, now: Instant) -> bool {
         let Some(listener) = &mut self.table.of_mut(service).listener else { return false };
         let (mut stream, source) = match listener.accept(now) {
@@ -58,9 +58,9 @@ impl Server {
             }
         };
         if self.services.shared.process.to_own_ports.contains_key(&source) {
-            // It is this server itself, by way of another address.
+            // The peer is this server itself: the system has redirected the connection.
             not_let_in(service, source, "own-port");
-            // If it cannot be had, closing is orderly and nothing else.
+            // If SO_LINGER is refused, the connection ends with FIN.
             let _ = stream.reset_on_close();
             return true;
         }
@@ -93,7 +93,7 @@ impl Server {
         true
     }
 
-    /// What a service allows now.
+    /// The limits of a service at this moment.
     fn allowance(&self, service: Service) -> Allowance {
         let Limits { sessions, unproven, per_source } = self.limits(service);
         let has_place = self.services.shared.metrics.sessions.of(service).open < sessions;
@@ -115,7 +115,7 @@ impl Server {
         self.services.shared.metrics.sessions.of(service).open < limit - limit / 32
     }
 
-    /// A session has had a turn: admission has to know how far it has come in it.
+    /// Passes the progress of a session's turn on to admission.
     pub(super) fn record_progress(&mut self, key: Key, now: Instant) {
         let Some(entry) = self.sessions.get_mut(key) else { return };
         let Some(place) = entry.place.filter(|place| !place.is_proven()) else { return };

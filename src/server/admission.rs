@@ -1,9 +1,26 @@
-//! Admission: who is let in, who has to wait, and who is evicted to make room.
+//! Admission control: whether a connection is admitted, waits, or takes the place of a session that is evicted.
 //!
-//! A session that has not proved itself (no complete request, no login) may be evicted by a newcomer:
-//! thousands of half-open connections cannot keep a legitimate one out. Which one it is, [`Unproven`] decides;
-//! when, is decided here. Sessions that have proved themselves are never evicted, except for METP sessions that
-//! only look on. Pure accounting, no sockets.
+//! A session that has not proved itself (no complete request, no login) may be evicted for a new connection:
+//! thousands of half-open connections cannot keep a legitimate one out. [`Unproven`] decides which session is evicted,
+//! this module when. Sessions that have proved themselves are never evicted, except for METP sessions of role user and
+//! those that linger. Pure accounting, no sockets.
+//!
+//! ```text
+//! Nothing --greeting--> Greeted --login--> LoggedIn --request (SOCKS)--> proven: never evicted
+//!    |                     |                  |
+//!    +-----refusal---------+------------------+-------> Refused
+//!                          |
+//!                          +--login (METP)--> proven: Evictable::OfAccount while its role is user,
+//!                                             Evictable::Done while it lingers, else never evicted
+//! ```
+//!
+//! | class | may be evicted after |
+//! |---|---|
+//! | Nothing, Refused | [`EVICT_SILENT_AFTER`] |
+//! | Greeted, LoggedIn | [`EVICT_AFTER`] |
+//! | not among those that weigh most | [`EVICT_AFTER`], flood or not |
+//!
+//! During a flood the first two times are divided by [`FLOOD_DIVISOR`] at each step.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -13,33 +30,32 @@ use super::unproven::{Candidate, Network, Place, Progress, Unproven};
 use crate::reactor::slab::Key;
 use crate::state::users::UserId;
 
-/// A session may be evicted when it has made no progress for so long: the time for a round trip and a
-/// busy client, since an answer has been sent to it.
+/// A session that has been answered may be evicted after this time without progress: a round trip and a busy client.
 const EVICT_AFTER: Duration = Duration::from_millis(500);
 
-/// The same for a session whose first message is not complete, and needs no answer to become so; and for one
-/// that has been refused.
+/// A session whose first message is incomplete, or which has been refused, may be evicted after this time without
+/// progress: it waits for no answer.
 const EVICT_SILENT_AFTER: Duration = Duration::from_millis(62);
 
-/// Each step of a flood divides both times by so much.
+/// Each step of a flood divides both times by this number.
 const FLOOD_DIVISOR: u32 = 4;
 
-/// How many steps there are: then the times are below a millisecond, which is as good as none.
+/// The highest step of a flood; the times are below a millisecond then.
 const FLOOD_STEPS: u32 = 5;
 
-/// So long after the last eviction a flood is over.
-const QUIET: Duration = Duration::from_secs(2);
+/// A flood ends after this time without an eviction.
+const FLOOD_QUIET: Duration = Duration::from_secs(2);
 
-/// A flood goes down a step when a generation takes so many times as long as it would at its fastest.
-const RELAXED: u32 = 4;
+/// A flood goes down a step when a generation takes this many times as long as it would at its fastest.
+const SLOW_GENERATION: u32 = 4;
 
-/// How many different weights of unproven sessions are looked at to find one that may be evicted.
+/// Different weights of unproven sessions that one decision looks at, at most.
 const SCAN_LIMIT: usize = 128;
 
-/// How many METP sessions are looked at to find the account that has most of them.
+/// METP sessions that one decision looks at to find the account with most of them, at most.
 const LOGGED_IN_SCAN_LIMIT: usize = 1024;
 
-/// Who is let in to one service.
+/// Admission control of one service.
 #[derive(Default)]
 pub struct AdmissionControl {
     unproven: Unproven,
@@ -48,45 +64,44 @@ pub struct AdmissionControl {
     logged_in: Vec<Key>,
 }
 
-/// What a service allows at this moment.
+/// The limits of a service at this moment.
 #[derive(Clone, Copy)]
 pub struct Allowance {
-    /// Whether there is room for one more session at all.
+    /// Whether there are a place and descriptors for one more session.
     pub room: bool,
-    /// Unproven sessions at once.
+    /// The limit of unproven sessions.
     pub unproven: usize,
-    /// Sessions from one address at once.
+    /// The limit of sessions from one address; `None`: none.
     pub per_source: Option<usize>,
 }
 
-/// Why a session that has logged in may be evicted all the same.
+/// Why a proven session may be evicted all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evictable {
-    /// It is over, and its client has not left yet.
+    /// It lingers: nothing is left to do but to wait for its client to close.
     Done,
-    /// It is of this account, which may only look on.
+    /// It belongs to this account, whose role is user.
     OfAccount(UserId),
 }
 
-/// What becomes of a connection.
+/// The decision about a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is let in.
+    /// It is admitted.
     Admit,
-    /// It is let in in place of this one.
+    /// It is admitted after this session has been evicted.
     Replace(Key),
-    /// It has to wait until there is room, or until this time, when another may have to make room.
+    /// It waits until there is room, or until this time, when a session may have become evictable.
     Wait(Option<Instant>),
-    /// Its address has too many already.
+    /// It is closed: its address has reached its limit.
     TooMany,
 }
 
 impl AdmissionControl {
-    /// Judges a connection from `network`. `evictable` tells of a session that has logged in whether it may be
-    /// evicted.
+    /// Decides about a connection from `network`. `evictable` returns why a proven session may be evicted, if it may.
     ///
-    /// Where the unproven have all the places that they may have, one of them is evicted. Where there is no room
-    /// for anybody, it is a session that only looks on, if there is one.
+    /// If the limit of unproven sessions is reached, one of them is evicted; otherwise, if there is no room, an
+    /// evictable proven session, or an unproven one if there is none.
     pub fn decide(
         &mut self,
         network: Network,
@@ -111,7 +126,7 @@ impl AdmissionControl {
         for candidate in self.unproven.candidates(SCAN_LIMIT) {
             let Candidate { key, progress, since, heard, heaviest } = candidate;
             if !heard {
-                // What it says may not have been heard; ask again with the next turn.
+                // Its input may not have been read yet; decide again after its turn.
                 match heaviest {
                     true => return Verdict::Wait(Some(now)),
                     false => continue,
@@ -139,23 +154,23 @@ impl AdmissionControl {
         self.unproven.len()
     }
 
-    /// A session has been let in. `None` if there are too many to count.
+    /// Counts a session that is admitted. `None` if there are too many to count.
     pub fn enter(&mut self, key: Key, network: Network, now: Instant) -> Option<Place> {
         self.unproven.enter(key, network, now)
     }
 
-    /// An unproven session has had a turn, and has come so far.
+    /// Records the progress of an unproven session after its turn.
     pub fn advance(&mut self, place: Place, progress: Progress, now: Instant) {
         self.unproven.advance(place, progress, now);
     }
 
-    /// A session has proved itself, and has another place from now on. `key`: it may become evictable all the same.
+    /// A session has proved itself; returns its place from now on. `key` is given if it may become evictable later.
     pub fn prove(&mut self, place: Place, key: Option<Key>) -> Option<Place> {
         self.logged_in.extend(key);
         self.unproven.prove(place)
     }
 
-    /// A session has ended, which was counted in this place.
+    /// Counts off a session that has ended, at the place where it was counted.
     pub fn leave(&mut self, key: Key, place: Place) {
         if place.is_proven() {
             self.logged_in.retain(|other| *other != key);
@@ -163,7 +178,7 @@ impl AdmissionControl {
         self.unproven.leave(place);
     }
 
-    /// A session that is over, or else the oldest one of the account that has most of those that look on.
+    /// A proven session to evict: one that lingers, or else the oldest of the account with most evictable sessions.
     fn onlooker(&self, evictable: impl Fn(Key) -> Option<Evictable>) -> Option<Key> {
         let mut accounts: HashMap<UserId, (usize, Reverse<usize>, Key)> = HashMap::new();
         for (age, key) in self.logged_in.iter().take(LOGGED_IN_SCAN_LIMIT).enumerate() {
@@ -179,30 +194,30 @@ impl AdmissionControl {
     }
 }
 
-/// How fast newcomers come that do not prove themselves. As long as those behind them have to wait for
-/// evictions, the times shrink: whoever comes behind any flood, to a server of any size, waits no longer than
-/// all of them together, which is 4/3 of the first.
+/// The rate of connections that do not prove themselves. While others wait for evictions, the times shrink step by step.
+/// So a connection behind any flood waits no longer than the sum of all steps, which is 4/3 of the first, whatever the
+/// size of the server is.
 #[derive(Default)]
 struct Flood {
     step: u32,
-    /// Evictions in this generation: half as many as there are unproven sessions.
+    /// Evictions in this generation, which ends at half the number of unproven sessions.
     evicted: usize,
-    /// Whether somebody had to wait in it.
+    /// Whether a connection had to wait in this generation.
     waited: bool,
     began: Option<Instant>,
     last: Option<Instant>,
 }
 
 impl Flood {
-    /// What times are divided by.
+    /// The divisor of the eviction times.
     fn divisor(&mut self, now: Instant) -> u32 {
-        if self.last.is_some_and(|last| now > last + QUIET) {
+        if self.last.is_some_and(|last| now > last + FLOOD_QUIET) {
             *self = Flood::default();
         }
         FLOOD_DIVISOR.pow(self.step)
     }
 
-    /// An unproven session has been evicted, one of so many.
+    /// An unproven session has been evicted; `unproven` is their number.
     fn evicted(&mut self, unproven: usize, now: Instant) {
         self.last = Some(now);
         self.evicted += 1;
@@ -211,7 +226,7 @@ impl Flood {
             return;
         }
         let relaxed = now.saturating_duration_since(began)
-            > EVICT_AFTER * RELAXED / FLOOD_DIVISOR.pow(self.step);
+            > EVICT_AFTER * SLOW_GENERATION / FLOOD_DIVISOR.pow(self.step);
         self.step = match (self.waited, relaxed) {
             (true, _) => (self.step + 1).min(FLOOD_STEPS),
             (false, true) => self.step.saturating_sub(1),

@@ -1,4 +1,4 @@
-//! What a server is made of.
+//! The configuration of a server.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -14,10 +14,10 @@ use crate::state::verifier::Verifier;
 use crate::workers::log_writer::LogWriter;
 use crate::workers::resolver::{Lookup, system_lookup};
 
-/// Makes what decides about logins; the waker is called when verdicts have come.
+/// Makes the verifier of logins; it calls the waker when verdicts have come.
 pub type MakeVerifier = dyn FnOnce(Waker) -> Box<dyn Verifier>;
 
-/// What a server is made of.
+/// The configuration of a server.
 pub struct Config {
     /// Address of the SOCKS service; `None` is all interfaces.
     pub listen: Option<IpAddr>,
@@ -27,25 +27,25 @@ pub struct Config {
     pub metp_listen: IpAddr,
     /// Its port; 0 lets the system choose.
     pub metp_port: u16,
-    /// Who may log in at first.
+    /// The initial accounts.
     pub users: Users,
-    /// The settings at first. The server adds its own ports.
+    /// The initial settings. The server adds its own ports.
     pub settings: Settings,
     /// How names are looked up.
     pub lookup: Box<Lookup>,
     /// How logins are verified; otherwise in place, against the accounts' passwords.
     pub verifier: Option<Box<MakeVerifier>>,
-    /// Descriptors that the process may have; no session is admitted that could need more.
+    /// The limit of descriptors; admission never exceeds it.
     pub descriptors: Descriptors,
-    /// Bytes of address space that the process may have, if that is limited: threads take half of it at most.
+    /// The limit of address space in bytes, if there is one; threads take half of it at most.
     pub address_space: Option<usize>,
-    /// Where the lines of the access log go.
+    /// The writer of the access log.
     pub access_log: Option<LogWriter>,
-    /// Where diagnostics go, to tell how many were dropped.
+    /// The writer of the diagnostics, for the number of dropped lines.
     pub diagnostics: Option<LogWriter>,
     /// Whether the process has been started on a terminal: then it ends when that is gone.
     pub on_terminal: bool,
-    /// Where signals come from.
+    /// The pipe of signals.
     pub signals: Option<Receiver>,
 }
 
@@ -67,11 +67,10 @@ pub struct Descriptors {
 }
 
 impl Descriptors {
-    /// As many as the process may have (RLIMIT_NOFILE); `inherited` of them are open at the start besides the
-    /// standard streams.
+    /// `limit` is RLIMIT_NOFILE; `inherited` descriptors are open at the start besides the standard streams.
     ///
     /// # Errors
-    /// If those that are left do not suffice for METP and one tunnel.
+    /// If the rest does not suffice for METP and one tunnel.
     pub fn new(limit: usize, inherited: usize) -> io::Result<Self> {
         let descriptors = Descriptors { limit, inherited };
         if descriptors.usable() >= FEWEST_DESCRIPTORS {
@@ -84,18 +83,18 @@ impl Descriptors {
         )))
     }
 
-    /// As many as the process may have.
+    /// The limit of the process.
     pub fn limit(self) -> usize {
         self.limit
     }
 
-    /// As many as it may have without what it has inherited.
+    /// The limit without the inherited descriptors.
     pub fn usable(self) -> usize {
         self.limit.saturating_sub(self.inherited)
     }
 }
 
-/// Any free ports on 127.0.0.1, nobody who may log in, and all else as the program has it by default.
+/// Any free ports on 127.0.0.1, no account, and the defaults of the program otherwise.
 impl Default for Config {
     fn default() -> Self {
         Config {

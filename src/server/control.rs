@@ -21,8 +21,8 @@ use crate::workers::log_writer::LogWriter;
 use crate::workers::resolver::lookup_limits;
 use metp_protocol::ConnectionId;
 
-/// Connections that are closed between two looks at the events: closing costs system calls, and an
-/// administrator may want thousands closed at once.
+/// Connections that are closed in one turn of the loop: closing costs system calls, and an administrator may close
+/// thousands at once.
 const CLOSES_PER_TURN: usize = 64;
 
 /// Connections on a page of their list.
@@ -30,19 +30,19 @@ const ROWS_PER_PAGE: usize = 24;
 /// Slots that are looked at for a page, since not each of them holds a connection that is wanted.
 const SLOTS_PER_PAGE: u32 = 1024;
 
-/// What administrators have asked for, to be done behind the turn in which they did.
+/// Actions requested by METP sessions. They run after the turn of the session, because during it the slab is borrowed.
 #[derive(Default)]
 pub(super) struct PendingActions {
     /// Connections to be closed, and why.
     pending_closes: VecDeque<(Key, CloseReason)>,
-    /// How many more may be closed before the next look at the events.
+    /// Connections that may still be closed in this turn of the loop.
     left: usize,
-    /// Close down, with so much time for open tunnels.
+    /// A drain, with this time for open tunnels.
     drain: Option<Duration>,
 }
 
 impl PendingActions {
-    /// Some more may be closed.
+    /// A turn of the loop begins: [`CLOSES_PER_TURN`] connections may be closed.
     pub(super) fn begin_turn(&mut self) {
         self.left = CLOSES_PER_TURN;
     }
@@ -52,7 +52,7 @@ impl PendingActions {
         self.pending_closes.is_empty() && self.drain.is_none()
     }
 
-    /// A connection is to be closed. Says whether that is news.
+    /// Queues a connection to be closed. Returns `false` if it is queued already.
     fn end(&mut self, key: Key, entry: &SessionEntry, reason: CloseReason) -> bool {
         let is_connection = row(entry.session.service()).drains;
         let news = is_connection && !entry.close_pending.replace(true);
@@ -68,7 +68,7 @@ pub(super) struct ServerControl<'a> {
     pub(super) now: Instant,
     pub(super) sessions: &'a Slab<SessionEntry>,
     pub(super) pending: &'a mut PendingActions,
-    /// What open tunnels get when nothing else is said.
+    /// The time for open tunnels if the request gives none.
     pub(super) grace: Duration,
     pub(super) status: ServerInfo,
 }
@@ -101,7 +101,7 @@ impl Control for ServerControl<'_> {
 }
 
 impl ServerControl<'_> {
-    /// Some connections, and where those behind them begin.
+    /// A page of connections, and where the next page begins.
     fn connections(
         &self,
         page: Option<Page>,
@@ -149,7 +149,7 @@ impl ServerControl<'_> {
 }
 
 impl Server {
-    /// How the server is doing.
+    /// The state of the server.
     pub(super) fn status(&self, now: Instant) -> ServerInfo {
         ServerInfo {
             uptime: now.saturating_duration_since(self.began),
@@ -170,7 +170,7 @@ impl Server {
         }
     }
 
-    /// What follows at once from what an administrator has changed or asked for.
+    /// Runs what a METP session has changed or requested in its turn.
     pub(super) fn run_pending_actions(&mut self, now: Instant) {
         self.evict();
         if self.applied != self.services.shared.process.changes {
@@ -195,7 +195,7 @@ impl Server {
         }
     }
 
-    /// The sessions of accounts that have been deleted are to be closed.
+    /// Queues the sessions of deleted accounts to be closed.
     fn evict(&mut self) {
         let deleted = self.services.shared.process.users.take_deleted();
         if deleted.is_empty() {
@@ -208,7 +208,7 @@ impl Server {
         }
     }
 
-    /// Passes changed settings on to those who do not look at them each time.
+    /// Passes changed settings on to what holds a copy of them.
     fn apply_settings(&mut self, now: Instant) {
         let settings = &self.services.shared.process.settings;
         log::set_max_level(settings.log_level);

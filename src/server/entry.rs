@@ -26,16 +26,16 @@ pub(super) struct SessionEntry {
     pub(super) session: AnySession,
     /// Whether it waits for a turn.
     pub(super) queued: bool,
-    /// Whether it is going to be closed on somebody's order.
+    /// Whether it is queued in `pending_closes`. A `Cell`, since METP sessions see the slab without mutable access.
     pub(super) close_pending: Cell<bool>,
-    /// Where admission counts it: with the address that it had when it was let in, whatever its source is later.
+    /// Where admission counts it: with the address that it had when it was admitted, whatever its source is later.
     pub(super) place: Option<Place>,
-    /// The earliest alarm that the wheel has promised; later ones are void.
+    /// The tick of the earliest armed alarm; alarms of other ticks are void.
     pub(super) armed: Option<Tick>,
 }
 
 /// SOCKS sessions by value, since there are thousands of them; the few of METP behind a pointer, so that
-/// they do not make the others larger. A METP session is not in its place while it has its turn.
+/// they do not make the others larger. `Metp(None)`: the session has its turn.
 pub(super) enum AnySession {
     Socks(socks::Session<TcpStream>),
     Metp(Option<Box<metp::Session<TcpStream>>>),
@@ -82,36 +82,36 @@ impl SessionEntry {
     }
 }
 
-/// What the loop asks of a session, whatever it speaks.
+/// What the loop needs of a session, whatever its protocol is.
 pub(super) trait ServedSession {
-    /// One of its descriptors has news.
+    /// An event has come for the descriptor on `side`.
     fn on_event(&mut self, side: Side, readiness: Readiness);
 
-    /// The client's socket, to be registered.
+    /// The client's socket, for registering it.
     fn stream(&mut self) -> &mut TcpStream;
 
-    /// When it is to be asked whether it has waited too long.
+    /// When it is to have a turn because of its deadline.
     fn deadline(&self, timeouts: &Timeouts) -> Option<Instant>;
 
     /// How far it has come. `None`: it has proved itself, by a complete request or, with METP, a login.
     fn progress(&self) -> Option<Progress>;
 
-    /// Why it may be evicted although it has proved itself. Nobody must be able to lock administrators out.
+    /// Why it may be evicted although it has proved itself. Administrators must not be locked out.
     fn evictable(&self, _users: &Users) -> Option<Evictable> {
         None
     }
 
-    /// Whether it transfers much at the moment.
+    /// Whether it is a bulk transfer at the moment.
     fn is_bulk(&self) -> bool {
         false
     }
 
-    /// Whether it wants to be told of events.
+    /// Whether it has subscribed to events.
     fn subscribes(&self) -> bool {
         false
     }
 
-    /// The account with which it is closed.
+    /// The account whose deletion closes it.
     fn user(&self) -> Option<UserId> {
         None
     }
@@ -174,7 +174,7 @@ impl ServedSession for metp::Session<TcpStream> {
         }
     }
 
-    /// It is of somebody who is no administrator, or only waits for its client to leave.
+    /// It lingers, or its account is not an administrator's.
     fn evictable(&self, users: &Users) -> Option<Evictable> {
         if self.is_leaving() {
             return Some(Evictable::Done);
@@ -248,7 +248,7 @@ impl AnySession {
         self.served()?.user()
     }
 
-    /// The server closes down: sessions that administer say so and end.
+    /// The server ends: METP sessions send a notice and close.
     pub(super) fn notify_shutdown(&mut self) {
         if let AnySession::Metp(Some(session)) = self {
             session.close_with(Notice::Shutdown);

@@ -1,19 +1,18 @@
-//! Lines of the access log and events, which wait a little for others: each hand-over wakes a thread or a
-//! session.
+//! Batches of access-log lines and of events: each hand-over wakes a thread or a session, so they wait for others.
 
 use std::time::{Duration, Instant};
 
 use super::Server;
 
-/// How long a line of the access log waits for others, at most.
+/// The longest time that a line of the access log waits for others.
 const GATHER_LINES: Duration = Duration::from_millis(20);
-/// How long an event waits for others, at most.
+/// The longest time that an event waits for others.
 const GATHER_EVENTS: Duration = Duration::from_millis(20);
-/// How many bytes of lines do not wait any more.
+/// Bytes of lines from which on they do not wait.
 const GATHERED_BYTES: usize = 64 * 1024;
 
 impl Server {
-    /// Lets lines of the access log wait for others, a little: each hand-over wakes a thread.
+    /// Hands lines of the access log to their writer when they have waited or are many.
     pub(super) fn gather_lines(&mut self, now: Instant) {
         match (self.services.shared.access_log.gathered(), self.lines_due) {
             (0, _) => {}
@@ -23,18 +22,18 @@ impl Server {
         }
     }
 
-    /// Gives subscribers a turn when there are events, but not one for each.
+    /// Queues the subscribers when events have waited.
     pub(super) fn gather_events(&mut self, now: Instant) {
         self.services.shared.events.trim();
         let end = self.services.shared.events.end();
-        if self.told == end {
+        if self.events_seen == end {
             return;
         }
         let due = *self.events_due.get_or_insert(now + GATHER_EVENTS);
         if now < due {
             return;
         }
-        (self.told, self.events_due) = (end, None);
+        (self.events_seen, self.events_due) = (end, None);
         for key in std::mem::take(&mut self.subscribers) {
             if let Some(entry) = self.sessions.get_mut(key)
                 && entry.session.subscribes()

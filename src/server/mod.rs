@@ -1,8 +1,8 @@
 //! Layer 4: listeners, sessions, and the loop that gives each of them its turn.
 //!
 //! One turn of the loop: *select* waits for events; *on_event* raises the flags that they name; *expire* asks
-//! sessions whose deadline may have passed; *accept* lets new ones in; *end* closes those that are to be
-//! closed; *run* gives some of the queued sessions a turn. `selector-notes.md` tells the whole story.
+//! sessions whose deadline may have passed; *accept* admits new ones; *end* closes those that are to be
+//! closed; *run* gives some of the queued sessions a turn. `selector-notes.md` describes it in full.
 
 mod accept;
 mod admission;
@@ -53,7 +53,7 @@ use run_queue::RunQueues;
 use service::{ServiceState, listener_id, of_listener, row};
 use shutdown::{Shutdown, Terminal};
 
-/// How long peers have to take what was sent to them before the process ends with a reset of their connections.
+/// How long the process waits at its end for peers to acknowledge what was sent, before their connections are reset.
 const LAST_CLOSES_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A server that is bound to its ports.
@@ -68,26 +68,26 @@ pub struct Server {
     table: PerService<ServiceState>,
     /// Descriptors that the process may have.
     descriptors_limit: usize,
-    /// The same without what it has inherited.
+    /// The same number without the descriptors that it has inherited.
     descriptors: usize,
     /// Bytes of address space that it may have, if that is limited.
     address_space: Option<usize>,
     services: Services,
     access_log: Option<LogWriter>,
     diagnostics: Option<LogWriter>,
-    /// When the gathered lines of the access log are to be handed over.
+    /// When the gathered lines of the access log go to their writer.
     lines_due: Option<Instant>,
     /// METP sessions that have subscribed to events.
     subscribers: Vec<Key>,
-    /// Events so far, when subscribers were last told that there are any.
-    told: u64,
-    /// When they are to be told of newer ones.
+    /// The number of events when subscribers were last woken.
+    events_seen: u64,
+    /// When subscribers are to be woken for newer events.
     events_due: Option<Instant>,
-    /// What administrators have asked for.
+    /// What administrators have requested.
     pending: PendingActions,
     /// Changes of settings that have been passed on.
     applied: u64,
-    /// The setting of which open tunnels were last told.
+    /// The value of the setting that open tunnels have now.
     ack_timeout: Option<Duration>,
     began: Instant,
     signals: Option<Receiver>,
@@ -113,7 +113,7 @@ impl Server {
     /// Binds both ports.
     ///
     /// # Errors
-    /// If a port cannot be had, naming it; or if the system is out of descriptors or memory.
+    /// If a port cannot be bound, naming it; or if the system is out of descriptors or memory.
     pub fn bind(config: Config) -> io::Result<Self> {
         let selector = Selector::new().map_err(cannot("create the poll"))?;
         let table = PerService {
@@ -165,7 +165,7 @@ impl Server {
             diagnostics: config.diagnostics,
             lines_due: None,
             subscribers: Vec::new(),
-            told: 0,
+            events_seen: 0,
             events_due: None,
             pending: PendingActions::default(),
             applied: 0,
@@ -191,7 +191,7 @@ impl Server {
     /// Serves until a signal ends it.
     ///
     /// # Errors
-    /// If waiting for events fails, which nothing can mend.
+    /// If epoll_wait(2) keeps failing.
     pub fn run(mut self) -> io::Result<()> {
         while !self.is_over() {
             self.turn()?;
@@ -204,7 +204,7 @@ impl Server {
         self.hand_over_lines();
         self.services.shared.tell_counted_failures(None);
         self.finish_closes(now + LAST_CLOSES_TIMEOUT)?;
-        self.tell_what_was_served();
+        self.log_summary();
         Ok(())
     }
 
@@ -281,7 +281,7 @@ impl Server {
                 Source::Signal => self.signalled = true,
             }
         }
-        // Whoever was to wake the loop may have failed.
+        // The call that wakes the loop may have failed.
         if woken || self.services.dns.ready() || self.services.verifier.ready() {
             self.take_answers(now);
         }
@@ -307,7 +307,7 @@ impl Server {
         }
     }
 
-    /// Queues the sessions whose alarm is due; they find out themselves whether it still means anything.
+    /// Queues the sessions whose alarm is due; each checks in its turn whether its deadline has really passed.
     fn expire(&mut self, now: Instant) {
         let mut due = Vec::new();
         self.wheel.expire(now, &mut due);
@@ -321,7 +321,7 @@ impl Server {
         }
     }
 
-    /// Some turns for each kind of session.
+    /// Gives some sessions of each run queue a turn.
     fn run_queues(&mut self, now: Instant) {
         let mut sum = self.descriptor_sum();
         let Services { pool, reserve, shared, .. } = &mut self.services;
@@ -335,7 +335,7 @@ impl Server {
         }
     }
 
-    /// What descriptors are promised for now.
+    /// The terms of the sum of descriptors now.
     fn descriptor_sum(&self) -> DescriptorSum {
         let Services { dns, pool, closes, reserve, shared, .. } = &self.services;
         let sessions = &shared.metrics.sessions;
@@ -350,14 +350,14 @@ impl Server {
         }
     }
 
-    /// Says how many descriptors may be promised from now on. Whatever takes some has to be followed by this before
-    /// a session has its turn.
+    /// Computes anew how many descriptors may be promised. To be called after descriptors were taken and before the
+    /// next session has its turn.
     fn refresh_reserve(&mut self) {
         let descriptors = self.descriptor_sum().for_promises();
         self.services.reserve.allow(descriptors);
     }
 
-    /// Connections that wait for their reset have a quarter of the free descriptors, as pipes do.
+    /// Connections that wait for their reset may hold a quarter of the free descriptors, as pipes may.
     fn sweep_closes(&mut self, now: Instant) {
         if !self.services.closes.is_empty() {
             let allowed = self.descriptor_sum().for_closes();
@@ -395,7 +395,7 @@ impl Server {
         }
     }
 
-    /// A METP session steps out of its place for its turn, so that it can look at all the others.
+    /// For its turn a METP session is taken out of its entry, so that it can read all the others.
     fn give_metp_turn(
         &mut self,
         key: Key,
@@ -420,7 +420,7 @@ impl Server {
         turn
     }
 
-    /// Makes sure that the wheel asks by the session's deadline.
+    /// Arms an alarm for the session's deadline unless an earlier one is armed.
     fn arm(&mut self, key: Key) {
         let Some(entry) = self.sessions.get_mut(key) else { return };
         let timeouts = &self.services.shared.process.settings.timeouts;
@@ -431,7 +431,7 @@ impl Server {
         }
     }
 
-    /// Removes a session, which closes its descriptors, and lets waiting connections in.
+    /// Removes a session, which closes its descriptors, and resumes listeners that wait for room.
     fn end(&mut self, key: Key, reason: CloseReason, now: Instant) {
         let Some(entry) = self.sessions.remove(key) else { return };
         let service = entry.session.service();
@@ -448,7 +448,7 @@ impl Server {
             AnySession::Socks(session) => {
                 session.close(reason, &mut self.services.context(key, now));
             }
-            // One that has logged in was let in; why one that is refused is, has been said.
+            // Only for a session without a login: the reason of a refusal has been logged before.
             AnySession::Metp(Some(session))
                 if reason == CloseReason::Evicted && !proven && !session.is_leaving() =>
             {

@@ -1,7 +1,7 @@
-//! Who waits for a turn.
+//! The run queues: sessions that wait for a turn.
 //!
-//! Three queues, so that one kind of work does not wait for the others: tunnels and handshakes that talk,
-//! bulk transfers, and commands (METP). Between two looks at the events each gets a bounded number of turns.
+//! Three queues, so that one kind of work does not wait for the others: interactive tunnels and handshakes, bulk
+//! transfers, and commands (METP). Each gets a bounded number of turns in a turn of the loop.
 
 use std::collections::VecDeque;
 
@@ -9,12 +9,12 @@ use super::entry::SessionEntry;
 use super::service::{Class, row};
 use crate::reactor::slab::Key;
 
-/// Turns between two looks at the events for sessions that talk: enough to make the look cheap, few enough
-/// for a new event not to wait for thousands of them.
+/// Turns for interactive sessions in one turn of the loop: enough to amortise epoll_wait(2), few enough that a new event
+/// does not wait for thousands of them.
 const TALK_TURNS: usize = 64;
-/// The same for bulk transfers, which share what the others leave.
+/// Turns for bulk transfers in one turn of the loop: they share what the others leave.
 const BULK_TURNS: usize = 2;
-/// Turns between two looks for sessions that give commands: administration never holds up tunnels, however many sessions give commands.
+/// Turns for sessions that give commands in one turn of the loop: they never hold up tunnels, however many there are.
 const COMMAND_TURNS: usize = 2;
 
 /// The run queues. A session is in one of them at most.
@@ -26,13 +26,13 @@ pub(super) struct RunQueues {
 }
 
 impl RunQueues {
-    /// A session has something to do. One that waits already keeps its place.
+    /// Queues a session that has something to do. One that is queued keeps its place.
     pub(super) fn put(&mut self, key: Key, entry: &mut SessionEntry) {
         let bulk = entry.session.is_bulk();
         self.add(key, entry, bulk);
     }
 
-    /// A session has spent its budget and has more to do: it comes behind those that talk.
+    /// Queues a session that has spent its budget and has more to do, with the bulk transfers.
     pub(super) fn put_back(&mut self, key: Key, entry: &mut SessionEntry) {
         self.add(key, entry, true);
     }
@@ -42,7 +42,7 @@ impl RunQueues {
             return;
         }
         let queue = match row(entry.session.service()).class {
-            // Before the login it costs no more than a handshake, and must not wait longer.
+            // Before its login it costs no more than a handshake, and must not wait longer.
             Class::Commands if entry.is_proven() => &mut self.commands,
             Class::Traffic if bulk => &mut self.bulk,
             Class::Commands | Class::Traffic => &mut self.talk,
@@ -54,7 +54,7 @@ impl RunQueues {
         self.talk.is_empty() && self.bulk.is_empty() && self.commands.is_empty()
     }
 
-    /// Those that have their turn now, one after the other: `take` until it gives none.
+    /// Begins a round: the turns for this turn of the loop.
     pub(super) fn round(&self) -> Round {
         Round {
             talk: self.talk.len().min(TALK_TURNS),
@@ -63,7 +63,7 @@ impl RunQueues {
         }
     }
 
-    /// The next one of this round.
+    /// The next session of this round; `None` at its end.
     pub(super) fn take(&mut self, round: &mut Round) -> Option<Key> {
         for (left, queue) in [
             (&mut round.talk, &mut self.talk),
@@ -79,7 +79,7 @@ impl RunQueues {
     }
 }
 
-/// How many of each queue still get a turn before the next look at the events.
+/// The turns of each queue that are left in a round.
 pub(super) struct Round {
     talk: usize,
     bulk: usize,

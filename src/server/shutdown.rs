@@ -1,7 +1,7 @@
-//! Closing down: what signals and administrators ask for, and when it is over.
+//! Shutdown by signals and by METP: drain, notify administrators, end.
 //!
-//! First no more SOCKS connections come in, and those that are open may go on for a while, watched and ended
-//! over METP as always. Then METP sessions are told, and it is over.
+//! While the server drains it accepts no SOCKS connections; open ones may continue until the deadline, and METP works as
+//! always. Then METP sessions get a notice, and the server ends.
 
 use std::io::{self, ErrorKind, Read};
 use std::time::{Duration, Instant};
@@ -13,22 +13,22 @@ use crate::reactor::signal::{self, Signal};
 use crate::reactor::slab::Key;
 use crate::socks::CloseReason;
 
-/// How long METP sessions have to take what they were still to be told.
+/// How long METP sessions have to read the notice.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// After SIGHUP the terminal may still be there for a moment.
+/// When the terminal is checked again after SIGHUP: it may still be there for a moment.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// How far closing down has come.
+/// The phase of the shutdown.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shutdown {
     Running,
-    /// SOCKS connections may go on until then. `signalled`: SIGTERM has said so.
+    /// SOCKS connections may continue until `until`. `signalled`: SIGTERM has come.
     Draining {
         until: Instant,
         signalled: bool,
     },
-    /// METP sessions are being told; it is over then, at the latest.
+    /// METP sessions get their notice; the server ends at this time at the latest.
     NotifyingAdmins(Instant),
     Immediate,
 }
@@ -38,14 +38,14 @@ const SIGNAL_READS: usize = 16;
 
 /// The terminal that the process was started on.
 pub(super) struct Terminal {
-    /// Whether the process was started on one, and is to end with it.
+    /// Whether the process was started on a terminal, and ends with it.
     pub(super) is_watched: bool,
-    /// When to look again whether it is gone.
+    /// When to check again whether the terminal is gone.
     pub(super) check: Option<Instant>,
 }
 
 impl Server {
-    /// Takes some signals, and remembers whether there may be more: the pipe is edge-triggered.
+    /// Reads some signals, and remembers whether there may be more: the pipe is edge-triggered.
     pub(super) fn take_signals(&mut self, now: Instant) {
         let mut bytes = [0; 64];
         for _ in 0..SIGNAL_READS {
@@ -70,11 +70,11 @@ impl Server {
             (Signal::HangUp, _) if self.has_lost_its_terminal() => self.close_without_terminal(now),
             (Signal::HangUp, _) => {
                 log::info!("SIGHUP: nothing to do");
-                // When a shell has ended, the signal comes before its terminal is taken away.
+                // When a shell ends, SIGHUP comes before its terminal is gone.
                 self.terminal.check =
                     if self.terminal.is_watched { now.checked_add(LOOK_AGAIN) } else { None };
             }
-            // It shortens what SHUTDOWN has given.
+            // It shortens the time that SHUTDOWN has given.
             (
                 Signal::Terminate,
                 Shutdown::Running | Shutdown::Draining { signalled: false, .. },
@@ -103,7 +103,7 @@ impl Server {
         self.terminal.is_watched && signal::has_lost_terminal()
     }
 
-    /// Looks a second time whether the terminal is gone, if that is due.
+    /// Checks a second time whether the terminal is gone, if that is due.
     pub(super) fn check_terminal(&mut self, now: Instant) {
         if self.terminal.check.is_some_and(|due| due <= now) {
             self.terminal.check = None;
@@ -113,7 +113,7 @@ impl Server {
         }
     }
 
-    /// Nobody is there to read what is logged, nor to end the program: it ends as with SIGTERM.
+    /// The terminal is gone, so the server drains as with SIGTERM.
     fn close_without_terminal(&mut self, now: Instant) {
         self.terminal.check = None;
         if self.shutdown == Shutdown::Running {
@@ -122,7 +122,7 @@ impl Server {
         }
     }
 
-    /// Accepts no more SOCKS connections, and gives those that are open so much time.
+    /// Accepts no more SOCKS connections, and gives open ones the time `grace`.
     pub(super) fn begin_drain(&mut self, grace: Duration, now: Instant) {
         log::info!("closing down, {} s for open tunnels", grace.as_secs_f64());
         let until = now.checked_add(grace);
@@ -133,7 +133,7 @@ impl Server {
         }
     }
 
-    /// Once the SOCKS connections have ended, or their time is over, it is METP's turn to end.
+    /// Once the SOCKS connections have ended, or their time is over, sends METP sessions their notice.
     pub(super) fn finish_drain(&mut self, now: Instant) {
         let Shutdown::Draining { until, .. } = self.shutdown else { return };
         let sessions = &self.services.shared.metrics.sessions;
@@ -160,7 +160,7 @@ impl Server {
         }
     }
 
-    /// Waits until nothing is left that a reset could destroy, and no longer than `until`.
+    /// Waits until peers have acknowledged everything, and no longer than `until`.
     pub(super) fn finish_closes(&mut self, until: Instant) -> io::Result<()> {
         let Services { selector, closes, .. } = &mut self.services;
         while let Some(next) = closes.next_sweep() {
@@ -174,8 +174,8 @@ impl Server {
         Ok(())
     }
 
-    /// The last line of the diagnostics.
-    pub(super) fn tell_what_was_served(&self) {
+    /// Logs what was served: the last line of the diagnostics.
+    pub(super) fn log_summary(&self) {
         let metrics = &self.services.shared.metrics;
         let [half, most] = [0.5, 0.99].map(|share| {
             let turn = metrics.turns.quantile(share).unwrap_or_default();

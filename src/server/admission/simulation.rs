@@ -16,7 +16,7 @@ const ADDRESSES: u32 = 55;
 
 /// One turn of the loop, and how many connections it accepts.
 const TURN: Duration = Duration::from_micros(200);
-const ACCEPTS: usize = 16;
+const ACCEPTS_PER_TURN: usize = 16;
 
 /// The listener's queue in the kernel, and when a client tries again that found it full.
 const BACKLOG: usize = 4096;
@@ -180,7 +180,7 @@ impl Simulation {
         if self.paused.is_some_and(|until| until <= self.now) {
             self.paused = None;
         }
-        for _ in 0..ACCEPTS {
+        for _ in 0..ACCEPTS_PER_TURN {
             if self.paused.is_some() || !self.accept() {
                 break;
             }

@@ -197,7 +197,7 @@ fn a_flood_is_gone_through_in_bounded_time() {
         assert!(took >= after && took < after * 2, "{took:?} for {progress:?}");
         assert_eq!(fixture.admission.flood.step, FLOOD_STEPS);
         // When it is quiet again, the times are what they were.
-        let quiet = now + QUIET + EVICT_AFTER;
+        let quiet = now + FLOOD_QUIET + EVICT_AFTER;
         for number in 4980..5000 {
             fixture.leave(number);
         }
@@ -248,8 +248,8 @@ fn a_flood_changes_its_step_at_the_end_of_a_generation() {
     assert_eq!(generation(&mut flood, true, EVICT_AFTER + moment), (2, 16));
     assert_eq!(generation(&mut flood, false, EVICT_AFTER / 4), (2, 16));
     assert_eq!(generation(&mut flood, false, EVICT_AFTER / 4 + moment), (1, 4));
-    assert_eq!(flood.divisor(now + QUIET), 4);
-    assert_eq!(flood.divisor(now + QUIET + moment), 1);
+    assert_eq!(flood.divisor(now + FLOOD_QUIET), 4);
+    assert_eq!(flood.divisor(now + FLOOD_QUIET + moment), 1);
 }
 
 #[test]
