@@ -1,4 +1,4 @@
-//! Commands of a session that has logged in: from a line to what is answered and brought about (§5).
+//! Commands after the login: from a line to the reply and the effect (§5).
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -24,7 +24,7 @@ pub(super) struct Asked {
 
 /// A command that changes something, for the diagnostics.
 struct Change {
-    /// Who gives it.
+    /// The account's name.
     name: Rc<[u8]>,
     command: String,
 }
@@ -37,7 +37,7 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// §5. The account is asked for anew each time: it may have been deleted, or have another role.
+    /// §5. The account is looked up each time: it may have been deleted, or have another role.
     pub(super) fn command(&mut self, user: UserId, line: &[u8], cx: &mut Context<'_>) -> Step {
         let Some(account) = cx.shared.process.users.get(user) else {
             self.reply(&Response::Unauthorized);
@@ -67,7 +67,7 @@ impl<S: Stream> Session<S> {
         Some(self.ask(request, None, cx))
     }
 
-    /// Goes on with what was asked for if the answer has come. `None`: it has not.
+    /// Continues with the server's answer. `None`: it has not come.
     pub(super) fn take_answer(&mut self, cx: &mut Context<'_>) -> Option<Step> {
         let answer = self.asked.as_mut()?.answer.take()?;
         let change = self.asked.take().and_then(|asked| asked.change);
@@ -117,7 +117,7 @@ impl<S: Stream> Session<S> {
         self.output.append(text.as_bytes());
     }
 
-    /// Says the answer and does what it brings with it.
+    /// Sends the reply and carries out its effect.
     fn conclude(
         &mut self,
         outcome: CommandOutcome,
@@ -157,8 +157,7 @@ impl<S: Stream> Session<S> {
     }
 }
 
-/// Remembers a change in the diagnostics (§11.8), whatever level is told otherwise: who may silence the
-/// server must not thereby act unseen.
+/// Logs a change (§11.8) whatever the log level is: an administrator who can silence the log must not act unseen.
 fn audit(remote: SocketAddr, change: &Change) {
     let (name, command) = (Escaped(&change.name), &change.command);
     let line = format_args!("audit: remote={remote} user=\"{name}\" command=\"{command}\"");

@@ -1,4 +1,4 @@
-//! What commands do. No sockets here: a command and an account in, an answer or a request to the server out.
+//! The effects of commands. No sockets here: a command and an account in, a reply or a request to the server out.
 
 use std::time::{Duration, Instant};
 
@@ -10,23 +10,23 @@ use crate::state::knobs::{KNOBS, Knob};
 use crate::state::users::UserId;
 use metp_protocol::{Cause, Command, Field, Missing, Response, Role, Topics};
 
-/// What a command is answered with.
+/// The reply to a command.
 pub struct CommandOutcome {
     /// The status line.
     pub response: Response,
-    /// What follows.
+    /// What follows the status line.
     pub effect: Effect,
 }
 
 /// What follows the status line.
 pub enum Effect {
-    /// The next reply.
+    /// Nothing.
     Nothing,
     /// A body.
     Body(Listing),
-    /// Events on these topics; totals so often.
+    /// Events on these topics; totals at this interval.
     Subscribe(Topics, Duration),
-    /// No more events.
+    /// The end of the events.
     Unsubscribe,
 }
 
@@ -54,7 +54,7 @@ impl From<String> for CommandOutcome {
     }
 }
 
-/// What carrying out a command comes to.
+/// The result of executing a command.
 pub enum Execution {
     /// It is done.
     Done(CommandOutcome),
@@ -62,7 +62,7 @@ pub enum Execution {
     Ask(ControlRequest),
 }
 
-/// Who gives a command, and what it is carried out on.
+/// The account that gives a command, and the state that the command reads and changes.
 pub struct CommandExecutor<'a> {
     pub actor: UserId,
     pub now: Instant,
@@ -70,7 +70,7 @@ pub struct CommandExecutor<'a> {
 }
 
 impl CommandExecutor<'_> {
-    /// Carries out a command that the actor's role allows.
+    /// Executes a command that the actor's role allows.
     pub fn execute(&mut self, command: Command) -> Execution {
         let outcome = match command {
             Command::GetMetrics => report::metrics(self.shared).into(),
@@ -128,8 +128,7 @@ impl CommandExecutor<'_> {
         Execution::Done(outcome)
     }
 
-    /// Does something to the account of this name, unless it is the actor's own: so there is always an
-    /// administrator left.
+    /// Applies `change` to the account `name` unless it is the actor's own, so that one administrator always remains.
     fn on_another(
         &mut self,
         name: &[u8],
@@ -150,7 +149,7 @@ impl CommandExecutor<'_> {
         self.shared.process.users.get(self.actor).is_some_and(|account| account.role == Role::Admin)
     }
 
-    /// The account of this name. A user finds none but their own.
+    /// The account `name`. A user may name their own account only.
     fn permitted(&self, name: &[u8]) -> Result<UserId, Response> {
         match self.shared.process.users.find(name) {
             found if found != Some(self.actor) && !self.is_admin() => Err(Response::Forbidden),
@@ -196,8 +195,8 @@ impl CommandExecutor<'_> {
     }
 }
 
-/// What a command comes to for which the server has been asked, once the answer has come. `None`: the answer is a page
-/// of connections, which belongs to a reply that has begun.
+/// The reply to a command from the server's answer. `None`: the answer is a page of connections, which belongs to a
+/// reply that has begun.
 pub fn outcome_of(answer: &ControlAnswer, view: &View<'_>) -> Option<CommandOutcome> {
     Some(match answer {
         ControlAnswer::Connections { .. } => return None,

@@ -1,7 +1,7 @@
-//! Bodies of multi-line replies, made piece by piece as the reader takes them.
+//! Bodies of multi-line replies, made in chunks as the client reads them.
 //!
-//! A listing holds a position, no copy: thousands of records or connections cost nothing until they are
-//! sent, and what has gone meanwhile is left out.
+//! A listing holds a position, not a copy: thousands of records or connections cost no memory until they are sent, and
+//! those that have ended meanwhile are left out.
 
 use super::{View, report};
 use crate::state::Shared;
@@ -10,14 +10,14 @@ use crate::state::control::Page;
 use crate::state::users::UserId;
 use metp_protocol::{END_OF_BODY, LogSelection, ended, user_line};
 
-/// About how much text a piece has, in octets.
+/// The size from which on a chunk is complete, in octets.
 const CHUNK_BYTES: usize = 8 * 1024;
-/// How many things are looked at for a piece, at most, since not all of them become a line.
+/// Rows that are looked at for a chunk, at most, since not every row becomes a line.
 const ROWS_PER_CHUNK: usize = 1024;
 
 /// A body that is being sent.
 pub enum Listing {
-    /// Lines that are there already, until they have been listed.
+    /// Lines that are ready; `None` once they have been sent.
     Text(Option<String>),
     /// `GET_LOGS`
     Logs(Records),
@@ -29,28 +29,28 @@ pub enum Listing {
     Connections(Option<Page>, Option<UserId>),
 }
 
-/// Records on their way, within those that are wanted.
+/// The position within the records that are wanted.
 pub struct Records {
     next: RecordId,
-    /// The one that was opened after the command.
+    /// Exclusive end: the first record that was not there when the command came.
     end: RecordId,
     user: Option<Vec<u8>>,
-    /// So many are still to be found, from the end backwards, before the first is listed.
+    /// Records still to be found, from the end backwards, before the first is listed.
     seek: Option<u64>,
 }
 
-/// Some lines of a body.
+/// A chunk of a body.
 pub struct Piece {
     /// Whole lines, each with its LF.
     pub text: String,
-    /// Whether these are the last.
+    /// Whether it is the last chunk.
     pub ends: bool,
 }
 
-/// What a step of a listing comes to.
+/// The result of one row.
 enum Step {
     Line(String),
-    /// Nothing to show here; there is more.
+    /// No line for this row; there are more rows.
     Nothing,
     End,
 }
@@ -64,7 +64,7 @@ impl Listing {
         Listing::Logs(Records { next, end, user, seek: last })
     }
 
-    /// The next lines. The last piece ends with the terminator.
+    /// The next chunk. The last one ends with the terminator.
     pub fn piece(&mut self, view: &View<'_>) -> Piece {
         let mut text = String::new();
         for _ in 0..ROWS_PER_CHUNK {

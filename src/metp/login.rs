@@ -1,4 +1,4 @@
-//! Until the login: HELLO, AUTH, and what is logged of those who get no further (§4).
+//! HELLO and AUTH, and the log lines about sessions that end before their login (§4).
 
 use crate::proto::foreign::protocol;
 use crate::reactor::endpoint::Stream;
@@ -43,7 +43,7 @@ impl<S: Stream> Session<S> {
         Some(self.after_opening())
     }
 
-    /// Commands are given from the queue of those who have logged in.
+    /// After the login the turn ends: commands are taken from another run queue.
     pub(super) fn after_opening(&self) -> Step {
         if self.logged_in() { Step::Pause } else { Step::Go }
     }
@@ -61,9 +61,8 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// Logs why a session ends, if no account has logged in. What it spoke instead of METP says more than that it
-    /// took too long, or left.
-    pub(super) fn tell_lost(&self, cause: &str) {
+    /// Logs why a session ends before its login. Another protocol that it seems to speak says more than `cause`.
+    pub(super) fn log_lost(&self, cause: &str) {
         let spoken = match self.stage {
             Stage::Start => protocol(self.input.bytes()).filter(|spoken| *spoken != "metp"),
             Stage::Greeted | Stage::Verify(_) => None,

@@ -6,9 +6,9 @@
 //!     +----------------+----------------+------------+--------------+   what cannot be answered otherwise
 //! ```
 //!
-//! Commands may be pipelined and split anywhere; answers come in order. While much of an answer is unsent
-//! no further command is read, and long answers are written piece by piece as the reader takes them.
-//! Between two answers a subscriber is told the events that it asked for.
+//! Commands may be pipelined and split anywhere; replies come in order. While 64 KiB octets of replies are
+//! unsent no further command is read, and long replies are written in chunks as the client reads them. Between two
+//! replies a subscriber gets its events.
 
 mod command;
 mod execute;
@@ -39,11 +39,11 @@ use listing::Listing;
 use metp_protocol::{self, Cause, LINE_LIMIT, LineTooLong, Notice, Response, Role, ended};
 use subscriber::Subscriber;
 
-/// Unsent octets from which on no further answer is made.
+/// Unsent octets from which on no further reply is made.
 const UNSENT_LIMIT: usize = 64 * 1024;
 
-/// Lines, pieces of answers and reads that one turn may take: tunnels wait no longer than that.
-const BUDGET: u32 = 16;
+/// Steps of one turn, each of them a line, a chunk of a reply, or a write and a read: tunnels wait no longer.
+const STEPS_PER_TURN: u32 = 16;
 
 /// The target of log lines, wherever in this module they come from.
 const LOG_TARGET: &str = module_path!();
@@ -53,27 +53,27 @@ pub struct Session<S: Stream> {
     client: Endpoint<S>,
     source: SocketAddr,
     stage: Stage,
-    /// Since when the stage's timeout counts: the connection, then the last octet either way.
+    /// The beginning of the stage's timeout: the connection, then the last octet in either direction.
     since: Instant,
     input: Buffer,
     output: Buffer,
-    /// What the server has been asked and has not answered yet.
+    /// The request to the server whose answer has not come yet.
     asked: Option<Box<Asked>>,
     /// The body that is being sent.
     listing: Option<Listing>,
-    /// In the middle of a line that was too long.
+    /// Whether the rest of a line that was too long is being skipped.
     skipping: bool,
-    /// What it is told unasked.
+    /// The subscription to events.
     subscriber: Option<Subscriber>,
-    /// Since when the client has taken nothing of what waits for it.
+    /// Since when the client has read nothing although output waits.
     stuck: Option<Instant>,
-    /// Why the server wants to close the session.
+    /// Why the server closes the session.
     notice: Option<Notice>,
 }
 
 /// What a session may use during its turn.
 pub struct Context<'a> {
-    /// The session itself, for asking.
+    /// The key of this session, for asking the verifier.
     pub key: Key,
     /// The time of this turn.
     pub now: Instant,
@@ -81,26 +81,26 @@ pub struct Context<'a> {
     pub pool: &'a mut Pool,
     /// Users, metrics, access log, settings, events.
     pub shared: &'a mut Shared,
-    /// What decides about logins.
+    /// Verifies logins.
     pub verifier: &'a mut dyn Verifier,
     /// The rest of the server.
     pub control: &'a mut dyn Control,
 }
 
-/// What replies are made of.
+/// What replies are made from.
 struct View<'a> {
     now: Instant,
     pool: &'a Pool,
     shared: &'a Shared,
 }
 
-/// How far the conversation has come.
+/// The stage of a session (§2).
 enum Stage {
     /// Expects HELLO.
     Start,
     /// Expects AUTH.
     Greeted,
-    /// Waits for the verdict on name and password; skipped if that is there at once.
+    /// Waits for the verdict on name and password; skipped if the verifier answers in place.
     Verify(Box<PendingLogin>),
     /// This account gives commands.
     Open(UserId),
@@ -108,11 +108,11 @@ enum Stage {
     Linger(LingeringClose),
 }
 
-/// What a session does next.
+/// The result of a step.
 enum Step {
-    /// Something was done; there may be more.
+    /// A step was made; there may be more.
     Go,
-    /// Something was done that others have to act on before there can be more.
+    /// The command changed server state: the turn ends, so that the loop applies it before the next command is read (§5.1).
     Pause,
     Wait,
     Close,
@@ -137,17 +137,17 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// Where the client is.
+    /// The client's address.
     pub fn source(&self) -> SocketAddr {
         self.source
     }
 
-    /// The client's socket, to be registered.
+    /// The client's socket, for registering it.
     pub fn stream(&mut self) -> &mut S {
         self.client.stream_mut()
     }
 
-    /// Notes an event.
+    /// An event has come for the client's connection.
     pub fn on_event(&mut self, readiness: Readiness) {
         self.client.on_event(readiness);
     }
@@ -159,18 +159,18 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// Whether somebody has logged in.
+    /// Whether an account is logged in.
     pub fn logged_in(&self) -> bool {
         matches!(self.stage, Stage::Open(_))
     }
 
-    /// The account that has logged in, if it is none of an administrator (any more).
+    /// The account that is logged in, unless its role is admin.
     pub fn evictable_user(&self, users: &Users) -> Option<UserId> {
         let Stage::Open(user) = self.stage else { return None };
         users.get(user).is_none_or(|account| account.role == Role::User).then_some(user)
     }
 
-    /// Whether it is over, and the client has not left yet.
+    /// Whether the session lingers.
     pub fn is_leaving(&self) -> bool {
         matches!(self.stage, Stage::Linger(_))
     }
@@ -190,12 +190,12 @@ impl<S: Stream> Session<S> {
         self.subscriber.is_some()
     }
 
-    /// The server closes the session, as soon as the answer that is being sent is whole.
+    /// Closes the session with a notice once the reply that is being sent is complete.
     pub fn close_with(&mut self, notice: Notice) {
         self.notice.get_or_insert(notice);
     }
 
-    /// When the session is to be asked whether it has waited too long.
+    /// When the session is to have a turn because of a deadline; `None`: never.
     pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
         let (since, timeout): (Instant, Option<Duration>) = match (&self.stage, &self.subscriber) {
             (Stage::Start | Stage::Greeted | Stage::Verify(_), _) => {
@@ -215,16 +215,16 @@ impl<S: Stream> Session<S> {
     /// The session's turn: goes on as far as it can.
     pub fn turn(&mut self, cx: &mut Context<'_>) -> Flow {
         if self.client.broken() {
-            self.tell_lost("client-reset");
+            self.log_lost("client-reset");
             return Flow::Close;
         }
         if self.subscriber.is_some() && !self.is_admin(&cx.shared.process.users) {
-            // Events are for administrators: who is none any more hears no more of them.
+            // Events are for administrators only, and roles can change.
             self.subscriber = None;
             self.since = cx.now;
         }
         let mut flow = Flow::Again;
-        for _ in 0..BUDGET {
+        for _ in 0..STEPS_PER_TURN {
             match self.step(cx) {
                 Step::Go => {}
                 Step::Pause => break,
@@ -235,7 +235,7 @@ impl<S: Stream> Session<S> {
                 }
             }
         }
-        // A client that never stops talking gets no more time than a silent one.
+        // The deadline holds for a client that keeps sending, too.
         if self.overdue(cx) { self.expire(cx) } else { flow }
     }
 
@@ -244,10 +244,9 @@ impl<S: Stream> Session<S> {
         deadline.is_some_and(|deadline| deadline <= cx.now)
     }
 
-    /// The deadline has passed. A subscriber who takes nothing is told why it is closed, even if that
-    /// may not arrive.
+    /// The deadline has passed. A subscriber that reads nothing gets a notice, even if it may not arrive.
     fn expire(&mut self, cx: &mut Context<'_>) -> Flow {
-        self.tell_lost("login-timeout");
+        self.log_lost("login-timeout");
         let Some(subscriber) =
             self.subscriber.as_mut().filter(|_| matches!(self.stage, Stage::Open(_)))
         else {
@@ -265,7 +264,7 @@ impl<S: Stream> Session<S> {
         Flow::Again
     }
 
-    /// Answers what is there, then sends, then reads on.
+    /// Replies to what has been received, then sends, then reads on.
     fn step(&mut self, cx: &mut Context<'_>) -> Step {
         if let Stage::Linger(linger) = &mut self.stage {
             return match linger.turn(&mut self.client, &mut self.output, cx.pool) {
@@ -279,7 +278,7 @@ impl<S: Stream> Session<S> {
         if final_output && room && self.write_events(cx) {
             return Step::Go;
         }
-        // What waits to be told comes before the end; who does not read is waited for no longer.
+        // Events that wait are sent before the notice, unless the client does not read.
         let told = !final_output || room;
         if let Some(notice) =
             self.notice.filter(|_| self.listing.is_none() && self.asked.is_none() && told)
@@ -320,19 +319,19 @@ impl<S: Stream> Session<S> {
             }
             Transfer::Blocked => Step::Wait,
             Transfer::Ended => {
-                self.tell_lost("left");
+                self.log_lost("left");
                 self.begin_linger(cx.now);
                 Step::Go
             }
             Transfer::Failed(error) => {
                 let of_the_peer = is_of_the_peer(&error);
-                self.tell_lost(if of_the_peer { "client-reset" } else { "local-error" });
+                self.log_lost(if of_the_peer { "client-reset" } else { "local-error" });
                 Step::Close
             }
         }
     }
 
-    /// Makes the next piece of an answer, or tells some events. `None`: needs more of either.
+    /// Makes the next chunk of a reply, or writes some events. `None`: neither is possible now.
     fn answer(&mut self, cx: &mut Context<'_>) -> Option<Step> {
         if matches!(self.stage, Stage::Verify(_)) {
             return self.verify(cx);
@@ -359,11 +358,11 @@ impl<S: Stream> Session<S> {
         }
         match metp_protocol::line(self.input.bytes()) {
             Ok(None) => return told.then_some(Step::Go),
-            // A command that was answered 200 is done (§5.1): the next one sees what it has brought about.
+            // A command that was answered 200 is done (§5.1): the next one sees its effect.
             Ok(Some(_)) if cx.control.has_outstanding() => return Some(Step::Pause),
             Ok(Some((line, taken))) => {
                 let line = line.to_vec();
-                // A whole message of another protocol may begin with an empty line.
+                // A message of another protocol may begin with an empty line.
                 let spoken = match self.stage {
                     Stage::Start => protocol(self.input.bytes()).filter(|spoken| *spoken != "metp"),
                     _ => None,
@@ -376,7 +375,7 @@ impl<S: Stream> Session<S> {
                 self.skipping = true;
             }
             Err(LineTooLong) => {
-                self.tell_lost("bad-request");
+                self.log_lost("bad-request");
                 self.reply(&Response::BadRequest(None));
                 self.begin_linger(cx.now);
             }
@@ -384,7 +383,7 @@ impl<S: Stream> Session<S> {
         Some(Step::Go)
     }
 
-    /// Tells some of the events that wait. `false`: there are none.
+    /// Writes some of the events that wait. `false`: there are none.
     fn write_events(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(subscriber) = self.subscriber.as_mut().filter(|_| self.listing.is_none()) else {
             return false;
@@ -417,12 +416,12 @@ impl<S: Stream> Session<S> {
     }
 
     fn begin_linger(&mut self, now: Instant) {
-        // Whoever is told nothing further takes no subscriber's place.
+        // A session without further output must not count as a subscriber.
         self.subscriber = None;
         self.stage = Stage::Linger(LingeringClose::new(now));
     }
 
-    /// Octets keep an open session alive; the time for the login runs on whatever comes.
+    /// Octets restart the timeout of an open session, not that of the login.
     fn moved(&mut self, octets: u64, now: Instant) {
         if octets > 0 && matches!(self.stage, Stage::Open(_)) {
             self.since = now;

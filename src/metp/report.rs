@@ -1,4 +1,4 @@
-//! Bodies that fit into one piece: what the server is, how it is doing, what it has counted, how it is set.
+//! Bodies of one chunk: capabilities, state, metrics and settings of the server.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -88,7 +88,7 @@ pub fn metrics(shared: &Shared) -> String {
     shared.metrics.body().lines().map(ended).concat()
 }
 
-/// Where a figure comes from.
+/// The source of a figure.
 enum Figure {
     /// The sum of the samples of a metric that have these labels.
     Sum(&'static Metric, &'static [Label]),

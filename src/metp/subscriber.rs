@@ -1,4 +1,4 @@
-//! What a subscriber is told unasked.
+//! A subscriber: the session's position in the events, and its totals.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::state::Shared;
 use crate::state::events::{NextEvent, Subscription};
 use metp_protocol::{Event, Status, Topic, ended};
 
-/// Events that are told between two looks at the commands.
+/// Events that are written before the next command is read.
 const EVENTS_PER_STEP: usize = 8;
 
 /// A subscription, and when its totals are due.
@@ -20,13 +20,13 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
-    /// Totals, if they are wanted, come at once and then so often.
+    /// Totals, if the topic is among `topics`, come at once and then at the interval `every`.
     pub fn new(subscription: Subscription, every: Duration, now: Instant) -> Self {
         let totals_due = subscription.topics().has(Topic::Metrics).then_some(now);
         Subscriber { subscription, every, totals_due }
     }
 
-    /// Events that have not been told yet.
+    /// The number of events that have not been written yet.
     pub fn waiting(&self, shared: &Shared) -> u64 {
         shared.events.waiting(&self.subscription)
     }
@@ -36,14 +36,14 @@ impl Subscriber {
         self.totals_due
     }
 
-    /// Totals that are due while others still wait are left out: the next ones say it all.
+    /// Skips totals that are due while others still wait: the next ones include them.
     pub fn skip_totals(&mut self, now: Instant) {
         if self.totals_due.is_some_and(|due| due <= now) {
             self.totals_due = now.checked_add(self.every);
         }
     }
 
-    /// Adds some of the events that wait. Says whether there were any.
+    /// Writes some of the events that wait. Returns whether there were any.
     pub fn write_events(&mut self, now: Instant, shared: &mut Shared, output: &mut Buffer) -> bool {
         let mut told = 0;
         if self.totals_due.is_some_and(|due| due <= now) {

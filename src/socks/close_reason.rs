@@ -24,7 +24,7 @@ pub enum CloseReason {
     TargetReset,
     /// The client has acknowledged nothing for too long although bytes were under way to it.
     ClientTimeout,
-    /// The target has, likewise.
+    /// The target has acknowledged nothing for too long although bytes were under way to it.
     TargetTimeout,
     /// The request was not complete in time.
     HandshakeTimeout,
@@ -36,9 +36,9 @@ pub enum CloseReason {
     UserDeleted,
     /// An administrator has closed it.
     Killed,
-    /// It made room for a newcomer, its own request not being complete.
+    /// It was evicted for a new connection before its request was complete.
     Evicted,
-    /// The server is closing down.
+    /// The server has ended.
     Shutdown,
     /// A call failed on this machine although the peers live, for instance for want of memory.
     LocalError,
@@ -69,13 +69,13 @@ impl CloseReason {
         }
     }
 
-    /// What a failing call comes to: `peers`, if its error is news of the peer, or this machine's own fault.
+    /// The reason for an error of a call: `peers` if the error is the peer's, otherwise [`CloseReason::LocalError`].
     pub fn of(error: &std::io::Error, peers: CloseReason) -> Self {
         if is_of_the_peer(error) { peers } else { CloseReason::LocalError }
     }
 
-    /// Whether the peers see the end as an orderly one (FIN). All other ends are passed on as a reset, so that
-    /// nobody takes what came before for the whole.
+    /// Whether the peers get a FIN. All other ends are passed on as a reset, so that a peer does not take what it received
+    /// for a complete transfer.
     pub fn is_orderly(self) -> bool {
         matches!(
             self,
@@ -89,9 +89,8 @@ impl CloseReason {
         )
     }
 
-    /// Whether the diagnostics have been told already why a connection ended before its request was complete, or
-    /// need not be.
-    pub fn is_told(self) -> bool {
+    /// Whether this end before a complete request needs no log line: it has been logged, or is no fault.
+    pub fn is_logged(self) -> bool {
         matches!(
             self,
             CloseReason::Protocol

@@ -1,4 +1,4 @@
-//! Resolve and Connect: from a target to an open connection, or to the reply that says why not.
+//! Resolve and Connect: from a target to an open connection, or to the reply with the reason of the failure.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -29,7 +29,7 @@ pub struct Connect<S: Stream> {
     request: Box<ActiveRequest>,
     candidates: vec::IntoIter<SocketAddr>,
     attempt: Option<Endpoint<S>>,
-    /// Where the attempt leads; the unspecified address before the first.
+    /// The address of the attempt; the unspecified address before the first.
     candidate: SocketAddr,
     attempt_began: Instant,
     began: Instant,
@@ -37,7 +37,7 @@ pub struct Connect<S: Stream> {
     failure: Option<ReplyCode>,
 }
 
-/// Starts on a CONNECT: an address is tried at once, a name goes to the resolver.
+/// Starts a CONNECT: connects to an address at once, looks a name up first.
 pub fn begin<S: Stream>(
     request: Box<ActiveRequest>,
     output: &mut Buffer,
@@ -91,7 +91,7 @@ impl Resolve {
         &self.request
     }
 
-    /// Nobody waits for the answer any more.
+    /// Withdraws the question and returns the request.
     pub fn into_request<S: Stream>(self, cx: &mut Context<'_, S>) -> Box<ActiveRequest> {
         if let Host::Name(name) = &self.request.target.host
             && let Some(name) = hostname(name)
@@ -137,7 +137,7 @@ impl<S: Stream> Connect<S> {
         })
     }
 
-    /// Notes an event of the connection that is being made.
+    /// An event has come for the connection that is being made.
     pub fn on_event(&mut self, readiness: Readiness) {
         if let Some(attempt) = &mut self.attempt {
             attempt.on_event(readiness);
@@ -148,7 +148,7 @@ impl<S: Stream> Connect<S> {
         &self.request
     }
 
-    /// An attempt that has succeeded without having been noticed must not look like an empty tunnel.
+    /// Returns the request. The attempt is reset: it may have succeeded meanwhile, and must not look like an empty tunnel.
     pub fn into_request(self, cx: &mut Context<'_, S>) -> Box<ActiveRequest> {
         if let Some(attempt) = self.attempt {
             cx.abort(attempt);
@@ -156,7 +156,7 @@ impl<S: Stream> Connect<S> {
         self.request
     }
 
-    /// When this attempt, or all of them, have taken too long.
+    /// The deadline of this attempt, or of all attempts if that is earlier.
     pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
         let attempt = timeouts.connect.and_then(|timeout| self.attempt_began.checked_add(timeout));
         let total = timeouts.connect_total.and_then(|timeout| self.began.checked_add(timeout));
@@ -165,7 +165,7 @@ impl<S: Stream> Connect<S> {
 
     /// Gives this attempt up, and the addresses not yet tried too if no time is left for them.
     pub fn expire(mut self: Box<Self>, cx: &mut Context<'_, S>) -> Box<Self> {
-        // It may have succeeded without having been noticed.
+        // It may have succeeded meanwhile.
         if let Some(attempt) = self.attempt.take() {
             cx.abort(attempt);
         }
@@ -177,7 +177,7 @@ impl<S: Stream> Connect<S> {
         self
     }
 
-    /// Tries one address after the other. Payload that is already there goes into the tunnel.
+    /// Tries one address after the other. Payload that the client has sent already goes into the tunnel.
     pub fn step(
         mut self: Box<Self>,
         source: SocketAddr,
@@ -227,7 +227,7 @@ impl<S: Stream> Connect<S> {
                     && let Ok(bound) = stream.local_address()
                 {
                     if self.failure.is_some() {
-                        // One for each session: that of the attempt before is closed.
+                        // One near end for each session: that of the attempt before is closed.
                         cx.shared.process.to_own_ports.retain(|_, key| *key != cx.key);
                     }
                     cx.shared.process.to_own_ports.insert(canonical(bound), cx.key);
@@ -237,7 +237,7 @@ impl<S: Stream> Connect<S> {
                 self.attempt_began = cx.now;
             }
             Err(error) => {
-                // While there are others, nothing is amiss: ::1 on a machine without IPv6.
+                // A failure before the last address is usual: ::1 on a machine without IPv6.
                 if self.candidates.as_slice().is_empty() {
                     cx.shared.diagnostics.cannot_connect(candidate, &error, cx.now);
                 }
@@ -275,17 +275,19 @@ impl<S: Stream> Connect<S> {
         Next::Go(State::Relay(Box::new(relay)))
     }
 
-    /// A connection has been made and may not be used. It is reset, so that its port is free at once: one to
-    /// itself would keep it in TIME-WAIT from the service that it belongs to.
+    /// Gives up a connection that may not be used. It is reset, so that its port is free at once: a connection of a
+    /// socket to itself would otherwise hold the port of a service in TIME-WAIT.
     fn give_up(mut self: Box<Self>, mut target: Endpoint<S>, code: ReplyCode) -> Next<S> {
         target.reset_on_close();
         self.failed(code);
         Next::Go(State::Connect(self))
     }
 
-    /// Remembers a failure, unless an earlier one tells the client more.
+    /// Keeps a failure unless an earlier one says more about the target. A refusal proves that the machine is there; a
+    /// timeout, that packets leave; an unreachable host comes from a router near it, an unreachable network perhaps from
+    /// this machine; a rule of this server says nothing about the target.
     fn failed(&mut self, code: ReplyCode) {
-        let telling = |code| match code {
+        let rank = |code| match code {
             ReplyCode::ConnectionRefused => 5,
             ReplyCode::TimedOut => 4,
             ReplyCode::HostUnreachable => 3,
@@ -293,13 +295,13 @@ impl<S: Stream> Connect<S> {
             ReplyCode::NotAllowed => 1,
             _ => 0,
         };
-        if self.failure.is_none_or(|known| telling(known) < telling(code)) {
+        if self.failure.is_none_or(|known| rank(known) < rank(code)) {
             self.failure = Some(code);
         }
     }
 }
 
-/// The reply that tells a client what went wrong (RFC 1928 §6).
+/// The reply code of an error of connect(2) (RFC 1928 §6).
 fn reply_code(error: &io::Error) -> ReplyCode {
     match error.raw_os_error() {
         Some(libc::ECONNREFUSED) => ReplyCode::ConnectionRefused,

@@ -1,7 +1,7 @@
 //! Hello, Auth, Verify, Request: from buffers to a decision. No sockets here.
 //!
 //! Each step parses what has been received from its start. A reply is appended to the output and sent
-//! when the client has to speak next, so that a client which sends everything at once is answered at once.
+//! when the next message of the client is incomplete, so that a client which sends everything at once is answered at once.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -32,7 +32,7 @@ pub fn hello<S: Stream>(
     let (offered, taken) = match Hello::parse(input.bytes()) {
         Ok(Some((hello, taken))) => (hello.methods.contains(&METHOD_PASSWORD), taken),
         Ok(None) => return Next::Wait(State::Hello),
-        // Not SOCKS5 at all: nothing that could be said would be understood.
+        // Not SOCKS5: the client would not understand a reply.
         Err(_) => {
             let spoken = protocol(input.bytes()).unwrap_or("other-protocol");
             not_let_in(Service::Socks, source, spoken);

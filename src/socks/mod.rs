@@ -52,72 +52,72 @@ const _: () = assert!(HANDSHAKE_BUFFER >= LONGEST_MESSAGE);
 
 /// What a session may use during its turn.
 pub struct Context<'a, S: Stream> {
-    /// The session itself, for registering and asking.
+    /// The key of this session, for registering descriptors and asking for names.
     pub key: Key,
     /// The time of this turn.
     pub now: Instant,
-    /// Who opens connections to targets.
+    /// Opens connections to targets.
     pub network: &'a mut dyn Dial<S>,
-    /// Who is asked for names.
+    /// Looks names up.
     pub dns: &'a mut DnsCache,
-    /// What decides about logins.
+    /// Verifies logins.
     pub verifier: &'a mut dyn Verifier,
     /// Where buffers get their storage.
     pub pool: &'a mut Pool,
-    /// Who closes connections with a reset.
+    /// Closes connections with a reset.
     pub closes: &'a mut AbortiveCloses<S>,
-    /// Where descriptors beyond the client's and the target's are to be asked for before they are opened.
+    /// Promises descriptors beyond the client's and the target's; to be asked before they are opened.
     pub reserve: &'a Reserve,
     /// Users, metrics, access log, settings.
     pub shared: &'a mut Shared,
 }
 
 impl<S: Stream> Context<'_, S> {
-    /// Closes a connection with a reset, behind what its peer is still to get.
+    /// Closes a connection with a reset once its peer has what was sent.
     fn abort(&mut self, endpoint: Endpoint<S>) {
         self.closes.add(endpoint, self.now, self.shared.process.settings.timeouts.linger);
     }
 }
 
-/// A client and how far its conversation has come.
+/// A SOCKS session: the client's connection and the state.
 pub struct Session<S: Stream> {
     client: Endpoint<S>,
     source: SocketAddr,
     began: Instant,
     state: State<S>,
-    /// Received and not yet understood.
+    /// Received and not yet parsed.
     input: Buffer,
     /// Replies not yet sent.
     output: Buffer,
-    /// How far the metrics know that it has come.
+    /// The stage under which `Metrics::stages` counts this session.
     counted: Stage,
 }
 
-/// How far a conversation has come. Each state owns exactly what it needs.
+/// The state of a session. Each state owns exactly what it needs.
 enum State<S: Stream> {
     /// Expects the methods.
     Hello,
     /// Expects name and password.
     Auth,
-    /// Waits for the verdict on name and password; skipped if that is there at once.
+    /// Waits for the verdict on name and password; skipped if the verifier answers in place.
     Verify(Box<PendingLogin>),
     /// This account is logged in; expects its request.
     Request(SessionGuard),
     /// Waits for the addresses of a name.
     Resolve(Resolve),
-    /// Tries one address after the other.
+    /// Connects to one address after the other.
     Connect(Box<Connect<S>>),
     /// The tunnel is open.
     Relay(Box<Relay<S>>),
-    /// Sends the last reply.
+    /// Sends the final reply and waits for the client to close.
     Linger(LingeringClose, Option<Box<ActiveRequest>>, CloseReason),
     /// Nothing is left to do.
     Ended(Option<Box<ActiveRequest>>, CloseReason),
 }
 
-/// Where a step leads.
+/// The result of a step.
 enum Next<S: Stream> {
-    /// Into this state, which may go on at once.
+    /// This state is next, and may go on at once.
     Go(State<S>),
     /// This state needs an event, an answer or an alarm.
     Wait(State<S>),
@@ -126,7 +126,7 @@ enum Next<S: Stream> {
 }
 
 impl<S: Stream> Next<S> {
-    /// Sends what is in the output, then ends.
+    /// Sends what is in the output, lingers, then ends.
     fn linger(now: Instant, request: Option<Box<ActiveRequest>>, reason: CloseReason) -> Self {
         Next::Go(State::Linger(LingeringClose::new(now), request, reason))
     }
@@ -151,12 +151,12 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// Where the client is.
+    /// The client's address.
     pub fn source(&self) -> SocketAddr {
         self.source
     }
 
-    /// The client's socket, to be registered.
+    /// The client's socket, for registering it.
     pub fn stream(&mut self) -> &mut S {
         self.client.stream_mut()
     }
@@ -167,7 +167,7 @@ impl<S: Stream> Session<S> {
             (Side::Client, _) => self.client.on_event(readiness),
             (Side::First, State::Connect(connect)) => connect.on_event(readiness),
             (Side::First, State::Relay(relay)) => relay.on_event(readiness),
-            // What comes late for a descriptor of the state before, and what no state registers.
+            // A late event for a descriptor of an earlier state, or a side that no state uses.
             (Side::First | Side::Second | Side::Third, _) => {}
         }
     }
@@ -186,7 +186,7 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// The time has changed in which the peers of a tunnel have to answer.
+    /// The setting `ack-timeout` has changed to `limit`.
     pub fn ack_timeout_changed(&mut self, limit: Duration, now: Instant) {
         if let State::Relay(relay) = &mut self.state {
             relay.ack_timeout_changed(limit, now);
@@ -198,7 +198,7 @@ impl<S: Stream> Session<S> {
         self.state.request().is_some()
     }
 
-    /// Whether it is a bulk transfer, which can wait for those that talk.
+    /// Whether it is a bulk transfer, which yields to interactive sessions.
     pub fn is_bulk(&self) -> bool {
         matches!(&self.state, State::Relay(relay) if relay.streaming())
     }
@@ -212,7 +212,7 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// When the session is to be asked whether it has waited too long.
+    /// When the session is to have a turn because of a deadline; `None`: never.
     pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
         let (since, timeout) = match &self.state {
             State::Hello | State::Auth | State::Verify(_) | State::Request(_) => {
@@ -240,7 +240,7 @@ impl<S: Stream> Session<S> {
             self.state = state;
             match flow {
                 None => {}
-                // Also of one that has more to do: who floods a linger would never see its end.
+                // Also with work left: a client that floods a lingering close would never be closed.
                 Some(Flow::Wait | Flow::Again) if self.overdue(cx) => self.expire(cx),
                 Some(flow) => {
                     self.count_stage(cx);
@@ -250,8 +250,8 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// Ends the session and writes the access log's line. `reason` is why, unless it has ended by itself. An
-    /// end that is not orderly is passed on as a reset.
+    /// Ends the session and writes its line of the access log. `reason` applies unless the session has a reason of its
+    /// own. An end that is not orderly is passed on as a reset.
     pub fn close(mut self, reason: CloseReason, cx: &mut Context<'_, S>) {
         self.input.release(cx.pool);
         let reason = match &self.state {
@@ -267,7 +267,7 @@ impl<S: Stream> Session<S> {
         let own = |request: &ActiveRequest| {
             cx.shared.process.settings.own_ports.contains(&request.target.port)
         };
-        // A panic has taken the request along.
+        // A panic has dropped the request.
         if request.as_deref().map_or(reason == CloseReason::Panic, own) {
             cx.shared.process.to_own_ports.retain(|_, key| *key != cx.key);
         }
@@ -275,7 +275,7 @@ impl<S: Stream> Session<S> {
             Some(request) => request.finish(cx.key, self.source, reason, cx.now, cx.shared),
             None => {
                 reason.count_unfinished(&mut cx.shared.metrics);
-                if !reason.is_told() {
+                if !reason.is_logged() {
                     not_let_in(Service::Socks, self.source, reason);
                 }
             }
@@ -312,7 +312,7 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// How far it has come.
+    /// The stage that metrics and METP show.
     pub fn stage(&self) -> Stage {
         match self.state {
             State::Hello => Stage::Hello,
@@ -336,7 +336,7 @@ impl<S: Stream> Session<S> {
     fn step(&mut self, state: State<S>, cx: &mut Context<'_, S>) -> Next<S> {
         if self.client.broken() {
             return match state {
-                // What the client has sent before belongs to the target.
+                // What the client sent before it failed still goes to the target.
                 State::Relay(relay) => relay.step(&mut self.client, &mut self.output, cx),
                 State::Linger(_, request, reason) => Next::end(request, reason),
                 state => Next::end(state.into_request(cx), CloseReason::ClientReset),
@@ -380,7 +380,7 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// Sends the replies of the handshake before a wait: the client sees that its login was good.
+    /// Sends the replies of the handshake before a wait, so that the client sees the result of its login.
     fn flush_replies(&mut self, next: Next<S>, cx: &mut Context<'_, S>) -> Next<S> {
         let Next::Wait(state) = next else { return next };
         match self.client.flush(&mut self.output, cx.pool, &mut 0) {
@@ -391,7 +391,7 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// What a handshake state waits for: sends its replies and reads on.
+    /// Sends the replies of a handshake state that waits, and reads on.
     fn read_more(&mut self, next: Next<S>, cx: &mut Context<'_, S>) -> Next<S> {
         let state = match self.flush_replies(next, cx) {
             Next::Wait(state) => state,
@@ -400,7 +400,7 @@ impl<S: Stream> Session<S> {
         match self.client.fill(&mut self.input, cx.pool, HANDSHAKE_BUFFER) {
             Transfer::Moved(_) => Next::Go(state),
             Transfer::Blocked => Next::Wait(state),
-            // A message that is not whole yet can never be answered.
+            // The rest of an incomplete message can no longer come.
             Transfer::Ended => Next::end(None, CloseReason::Left),
             Transfer::Failed(error) => {
                 Next::end(None, CloseReason::of(&error, CloseReason::ClientReset))

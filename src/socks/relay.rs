@@ -2,8 +2,8 @@
 //!
 //! Half-close passes on in both directions. When a side is gone, the lane towards it is given up, and the other
 //! one goes on until everything that the side has sent before is delivered (a server that answers and resets
-//! while the client is still sending). Then the tunnel ends with a reset of the other side, which must not take
-//! what it got for the whole. A call that fails for a reason of this machine ends the tunnel at once, and badly.
+//! while the client is still sending). Then the tunnel ends with a reset of the other side, which must not take what it
+//! received for a complete transfer. An error of this machine ends the tunnel at once with resets.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ use crate::reactor::tcp_state::Acknowledgement::Complete;
 use crate::state::settings::Timeouts;
 use crate::state::{Direction, Transferred};
 
-/// What each lane may spend in one turn.
+/// The budget of each lane in one turn.
 const LANE_BUDGET: Budget = Budget { bytes: 256 * 1024, reads: 16 };
 
 /// An open tunnel. The client's endpoint stays with the session.
@@ -34,16 +34,16 @@ pub struct Relay<S: Stream> {
     /// Nanoseconds from the request to the last byte.
     last_byte: u64,
     check: StallCheck,
-    /// Whether the kernel finds out if the target still exists.
+    /// Whether keepalive probes are set for the target.
     probing: bool,
-    /// Which side is gone, if one is.
+    /// Why the tunnel ends once everything is delivered: one side is gone.
     failure: Option<CloseReason>,
-    /// What looks like EOF of the side that is gone may be its reset: a write has taken the error that told so.
+    /// Whether an EOF of the side that is gone may be its reset: a write has taken the error (SO_ERROR).
     eof_doubtful: bool,
 }
 
 impl<S: Stream> Relay<S> {
-    /// A tunnel to `target`, whose first payload has already been received.
+    /// A tunnel to `target`; `received` is payload that the client has sent already.
     pub fn new(
         request: Box<ActiveRequest>,
         mut target: Endpoint<S>,
@@ -65,12 +65,12 @@ impl<S: Stream> Relay<S> {
             eof_doubtful: false,
         };
         relay.touch(now);
-        // The reply is under way.
+        // The reply is unacknowledged.
         relay.check.moved(relay.age(now), timeouts.ack);
         relay
     }
 
-    /// Notes an event of the target.
+    /// An event has come for the target.
     pub fn on_event(&mut self, readiness: Readiness) {
         self.target.on_event(readiness);
     }
@@ -79,7 +79,7 @@ impl<S: Stream> Relay<S> {
         &self.request
     }
 
-    /// Whether large pieces pass, in whatever direction.
+    /// Whether one of the lanes streams.
     pub fn streaming(&self) -> bool {
         self.up.streaming() || self.down.streaming()
     }
@@ -103,13 +103,13 @@ impl<S: Stream> Relay<S> {
         now.saturating_duration_since(self.request.began())
     }
 
-    /// Bytes that wait to be delivered.
+    /// Bytes that have been read and not delivered.
     pub fn waiting(&self) -> usize {
         self.up.waiting() + self.down.waiting()
     }
 
-    /// Ends the tunnel from outside: delivers what can be delivered at once, and resets the target. `reply` is
-    /// what the client gets first.
+    /// Ends the tunnel from outside: delivers what can be delivered at once, and resets the target. `reply` is sent to
+    /// the client first.
     pub fn cut(
         mut self: Box<Self>,
         client: &mut Endpoint<S>,
@@ -117,7 +117,7 @@ impl<S: Stream> Relay<S> {
         cx: &mut Context<'_, S>,
     ) -> Box<ActiveRequest> {
         let mut delivered = 0;
-        // Whatever the outcome, the tunnel ends: what is not taken now is lost.
+        // The result does not matter: what is not delivered now is lost.
         let _ = self.up.flush(&mut self.target, cx.pool, &mut delivered);
         self.count(Direction::Up, delivered, cx);
         let mut delivered = 0;
@@ -128,7 +128,7 @@ impl<S: Stream> Relay<S> {
         self.abort(cx)
     }
 
-    /// Gives the buffers back, and closes the target with a reset.
+    /// Frees the buffers, and closes the target with a reset.
     #[expect(clippy::boxed_local, reason = "it comes in its box")]
     pub fn abort(mut self: Box<Self>, cx: &mut Context<'_, S>) -> Box<ActiveRequest> {
         self.up.abandon(cx.pool);
@@ -137,12 +137,12 @@ impl<S: Stream> Relay<S> {
         self.request
     }
 
-    /// The time has changed in which peers have to answer.
+    /// The setting `ack-timeout` has changed to `limit`.
     pub fn ack_timeout_changed(&mut self, limit: Duration, now: Instant) {
         self.check.limit_changed(self.age(now), limit);
     }
 
-    /// When the peers are to be looked after, or the tunnel has been silent for too long.
+    /// The next of these: idle timeout, keepalive, check of acknowledgements.
     pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
         let silent = self.timeout(timeouts).map(|time| self.last_byte.saturating_add(nanos(time)));
         let probe = timeouts.keepalive.filter(|_| !self.probing).map(nanos);
@@ -151,20 +151,19 @@ impl<S: Stream> Relay<S> {
         self.request.began().checked_add(Duration::from_nanos(next))
     }
 
-    /// How long no byte may move.
+    /// The idle timeout that applies now.
     fn timeout(&self, timeouts: &Timeouts) -> Option<Duration> {
         let Timeouts { linger, half_close, idle, .. } = *timeouts;
         match self.failure {
-            // It waits for one side to take what the other, which is gone, has sent.
+            // One side is gone; the other still receives what it sent.
             Some(_) => linger.or(half_close),
             None if self.half_closed() => half_close,
             None => idle,
         }
     }
 
-    /// The tunnel has been silent for too long; or it has lasted long enough to be worth the calls that let the
-    /// kernel probe the target, as it does the client since it was accepted; or it is time to ask whether both
-    /// still answer.
+    /// A deadline has passed: ends an idle tunnel, sets keepalive for the target (the client has it from the listener), or
+    /// checks whether both peers acknowledge.
     pub fn expire(
         mut self: Box<Self>,
         client: &mut Endpoint<S>,
@@ -184,7 +183,7 @@ impl<S: Stream> Relay<S> {
         let age = self.age(cx.now);
         if !self.probing && timeouts.keepalive.is_some_and(|keepalive| age >= keepalive) {
             self.probing = true;
-            // Without it a dead peer is found out by the idle timeout.
+            // If it is refused, a dead peer is found by the idle timeout.
             let _ = self.target.stream_mut().set_liveness(timeouts.liveness());
         }
         match timeouts.ack {
@@ -195,14 +194,14 @@ impl<S: Stream> Relay<S> {
         }
     }
 
-    /// Ends the tunnel if one of its peers has vanished with bytes under way to it.
+    /// Ends the tunnel if a peer has acknowledged nothing for `limit` although bytes were sent to it.
     fn check_peers(
         mut self: Box<Self>,
         client: &Endpoint<S>,
         limit: Duration,
         cx: &mut Context<'_, S>,
     ) -> Next<S> {
-        // One that cannot be asked, where the kernel refuses that, is left to the kernel's own timeout.
+        // If TCP_INFO is refused, the kernel's own timeout applies.
         let of = |peer: &Endpoint<S>| peer.stream().acknowledgement().unwrap_or(Complete);
         let (client, target) = (of(client), of(&self.target));
         let reason = match self.check.found(self.age(cx.now), client, target, limit) {
@@ -217,7 +216,7 @@ impl<S: Stream> Relay<S> {
         self.up.phase() == Phase::Shut || self.down.phase() == Phase::Shut
     }
 
-    /// Moves what can be moved. `reply` is what the client gets before anything from the target.
+    /// Moves what can be moved. `reply` is sent to the client before any byte of the target.
     pub fn step(
         mut self: Box<Self>,
         client: &mut Endpoint<S>,
@@ -234,8 +233,8 @@ impl<S: Stream> Relay<S> {
                 }
             }
         }
-        // What it has sent may still be read, but it takes nothing more, even if the other side neither sends
-        // nor reads.
+        // What a failed side has sent may still be read, but nothing can be delivered to it any more, even if the other
+        // side neither sends nor reads.
         if self.target.broken() {
             self.gone(Direction::Up, cx);
         }
@@ -244,7 +243,7 @@ impl<S: Stream> Relay<S> {
         }
         let mut spent = false;
         for direction in [Direction::Up, Direction::Down] {
-            // Where the end is a reset, EOF has to be passed on before it.
+            // Before a reset, EOF has to be passed on by shutdown(2).
             let last = self.half_closed() && (self.failure.is_none() || self.eof_doubtful);
             let (lane, from, to) = match direction {
                 Direction::Up => (&mut self.up, &mut *client, &mut self.target),
@@ -255,7 +254,7 @@ impl<S: Stream> Relay<S> {
             let shut = before != Phase::Shut && lane.phase() == Phase::Shut;
             self.count(direction, pumped.bytes, cx);
             if shut {
-                // EOF is under way.
+                // The FIN is unacknowledged.
                 self.check.moved(self.age(cx.now), cx.shared.process.settings.timeouts.ack);
             }
             match pumped.end {
@@ -300,7 +299,7 @@ impl<S: Stream> Relay<S> {
         }
     }
 
-    /// Writing has failed in this direction. Returns why the tunnel ends at once, if it does.
+    /// Writing has failed in this direction. Returns the reason if the tunnel has to end at once.
     fn sink_failed(
         &mut self,
         direction: Direction,
@@ -316,7 +315,7 @@ impl<S: Stream> Relay<S> {
         None
     }
 
-    /// The receiver of this direction is gone: its lane is given up.
+    /// Gives up the lane of this direction, whose receiver is gone.
     fn gone(&mut self, direction: Direction, cx: &mut Context<'_, S>) {
         let (lane, reason) = match direction {
             Direction::Up => (&mut self.up, CloseReason::TargetReset),

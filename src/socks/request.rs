@@ -1,4 +1,4 @@
-//! A request on its way: whose it is, where it goes, what came of it.
+//! A request that is being served: account, target, reply and accounting.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -16,13 +16,13 @@ use crate::state::users::SessionGuard;
 use crate::state::{Shared, Traffic};
 use metp_protocol::{Event, Field, OpenEvent, Topic};
 
-/// A request on its way.
+/// A request that is being served.
 pub struct ActiveRequest {
-    /// Whose it is.
+    /// The account.
     pub guard: SessionGuard,
-    /// Where it goes.
+    /// DST.ADDR and DST.PORT.
     pub target: Rc<Target>,
-    /// What was answered; a general failure as long as nothing was.
+    /// The reply; `GeneralFailure` until there is one.
     pub status: ReplyCode,
     /// Payload delivered.
     pub traffic: Traffic,
@@ -68,7 +68,7 @@ impl ActiveRequest {
         });
     }
 
-    /// It is over: its line is written.
+    /// The request is finished: its line is written and subscribers get their events.
     pub fn finish(
         &self,
         key: Key,
@@ -91,7 +91,7 @@ impl ActiveRequest {
     }
 }
 
-/// Answers a request with a refusal and lingers.
+/// Refuses a request with `code` and lingers.
 pub fn refuse<S: Stream>(
     mut request: Box<ActiveRequest>,
     code: ReplyCode,

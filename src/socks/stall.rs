@@ -1,49 +1,49 @@
-//! When to ask whether the peers of a tunnel still answer, and when they count as gone.
+//! When to check whether the peers of a tunnel acknowledge (TCP_INFO), and when a peer counts as gone.
 //!
-//! Keepalive does not probe while bytes are under way, and the kernel repeats those for a quarter of an hour. Its
-//! own user timeout (TCP_USER_TIMEOUT) is no help for tunnels: it also ends the connection of a peer that is
-//! there and does not read. So a tunnel asks now and then, as long as bytes move or are not acknowledged.
+//! Keepalive does not probe while bytes are unacknowledged, and the kernel retransmits those for a quarter of an hour.
+//! TCP_USER_TIMEOUT is no help for tunnels: it also ends the connection of a peer that exists and does not read. So a
+//! tunnel checks at intervals while bytes move or are unacknowledged.
 
 use std::time::Duration;
 
 use crate::reactor::tcp_state::Acknowledgement;
 use crate::state::Direction;
 
-/// Looks in the time that a peer has to answer: it is found gone an eighth of it late, at most.
-const LOOKS: u32 = 8;
+/// Checks within the timeout: a peer is found gone an eighth of the timeout late, at most.
+const CHECKS_PER_TIMEOUT: u32 = 8;
 
-/// Times are whole seconds from the beginning of the tunnel.
+/// The state of the check. Times are whole seconds from the beginning of the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StallCheck {
-    /// When to ask next.
+    /// When to check next.
     next: u32,
-    /// When a peer was first found not to answer, and which: see [`since`].
+    /// When a peer was first found not to acknowledge, and which peer: see [`since`].
     since: u32,
 }
 
 const NEVER: u32 = u32::MAX;
 
 impl StallCheck {
-    /// Nothing has moved, and nothing is asked.
+    /// No byte has moved, and no check is due.
     pub fn new() -> Self {
         StallCheck { next: NEVER, since: NEVER }
     }
 
-    /// A byte has moved at `now`. `limit` is how long a peer may not answer.
+    /// A byte has moved at `now`. `limit` is `ack-timeout`.
     pub fn moved(&mut self, now: Duration, limit: Option<Duration>) {
         if self.next == NEVER
             && let Some(limit) = limit
         {
-            self.next = seconds(now.saturating_add(limit / LOOKS));
+            self.next = seconds(now.saturating_add(limit / CHECKS_PER_TIMEOUT));
         }
     }
 
-    /// `limit` has changed at `now`: asks soon, whatever was planned.
+    /// `limit` has changed at `now`: the next check is not later than an eighth of it.
     pub fn limit_changed(&mut self, now: Duration, limit: Duration) {
-        self.next = self.next.min(seconds(now.saturating_add(limit / LOOKS)));
+        self.next = self.next.min(seconds(now.saturating_add(limit / CHECKS_PER_TIMEOUT)));
     }
 
-    /// When to ask next, if anything has moved since all was found acknowledged.
+    /// When to check next; `None` if no byte has moved since everything was acknowledged.
     pub fn due(&self) -> Option<Duration> {
         (self.next != NEVER).then(|| Duration::from_secs(self.next.into()))
     }
@@ -58,13 +58,13 @@ impl StallCheck {
         limit: Duration,
     ) -> Option<Direction> {
         let complete = [client, target] == [Acknowledgement::Complete; 2];
-        let interval = limit / LOOKS;
+        let interval = limit / CHECKS_PER_TIMEOUT;
         self.next = if complete { NEVER } else { seconds(now.saturating_add(interval)) };
         let silence = |found| match found {
             Acknowledgement::Unanswered(silence) => Some(silence),
             Acknowledgement::Complete | Acknowledgement::Pending => None,
         };
-        // The one that has been silent for longer.
+        // The peer that has been silent for longer.
         let (silence, direction) = match (silence(client), silence(target)) {
             (None, None) => {
                 self.since = NEVER;
@@ -89,12 +89,12 @@ impl StallCheck {
     }
 }
 
-/// A time and a direction in one number, so that a tunnel is no larger for it.
+/// A time and a direction in one number, to save memory in each tunnel.
 fn since(seconds: u32, direction: Direction) -> u32 {
     seconds.min(NEVER >> 2) << 1 | u32::from(direction == Direction::Up)
 }
 
-/// Rounded up, so that nothing is early.
+/// Whole seconds, rounded up, so that no check is early.
 fn seconds(time: Duration) -> u32 {
     let whole = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
     u32::try_from(whole).unwrap_or(NEVER - 1).min(NEVER - 1)
