@@ -49,7 +49,7 @@ impl<S: Stream> Session<S> {
     }
 
     fn decided(&mut self, name: &[u8], user: Verdict, cx: &mut Context<'_>) {
-        cx.shared.tell_login(Service::Metp, self.source, name, user.is_some(), cx.now);
+        cx.shared.record_login(Service::Metp, self.source, name, user.is_some(), cx.now);
         if let Some(user) = user {
             self.reply(&Response::Done);
             self.stage = Stage::Open(user);

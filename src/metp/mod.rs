@@ -6,7 +6,7 @@
 //!     +----------------+----------------+------------+--------------+   what cannot be answered otherwise
 //! ```
 //!
-//! Commands may be pipelined and split anywhere; replies come in order. While 64 KiB octets of replies are
+//! Commands may be pipelined and split anywhere; replies come in order. While 64 KiB of replies are
 //! unsent no further command is read, and long replies are written in chunks as the client reads them. Between two
 //! replies a subscriber gets its events.
 
@@ -112,7 +112,8 @@ enum Stage {
 enum Step {
     /// A step was made; there may be more.
     Go,
-    /// The command changed server state: the turn ends, so that the loop applies it before the next command is read (§5.1).
+    /// The command changed server state: the turn ends, so that the loop applies it before the next command is read
+    /// (§5.1).
     Pause,
     Wait,
     Close,

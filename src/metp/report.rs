@@ -77,7 +77,7 @@ pub fn info(view: &View<'_>, status: &ServerInfo, process_usage: &ProcessUsage) 
         loop_lag: metrics.lag.longest(now),
         loop_p50: turns(0.5),
         loop_p99: turns(0.99),
-        log_lines_dropped: status.lines_lost,
+        log_lines_dropped: status.lines_dropped,
         closing_in: status.closing,
     };
     info.lines()
@@ -256,7 +256,7 @@ mod tests {
         for micros in [1, 1024, 1025, 100_000_000] {
             shared.metrics.connects.record(Duration::from_micros(micros));
         }
-        let status = ServerInfo { lines_lost: 7, ..ServerInfo::default() };
+        let status = ServerInfo { lines_dropped: 7, ..ServerInfo::default() };
         let text = figures(&samples_of(&shared, &status));
         for line in [
             "REFUSED_RULES: 3",

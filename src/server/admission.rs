@@ -194,9 +194,9 @@ impl AdmissionControl {
     }
 }
 
-/// The rate of connections that do not prove themselves. While others wait for evictions, the times shrink step by step.
-/// So a connection behind any flood waits no longer than the sum of all steps, which is 4/3 of the first, whatever the
-/// size of the server is.
+/// The rate of connections that do not prove themselves. While others wait for evictions, the times shrink step by
+/// step. So a connection behind any flood waits no longer than the sum of all steps, which is 4/3 of the first,
+/// whatever the size of the server is.
 #[derive(Default)]
 struct Flood {
     step: u32,

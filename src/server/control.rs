@@ -161,7 +161,7 @@ impl Server {
             descriptors_limit: self.descriptors_limit,
             connections_affordable: self.descriptor_sum().affordable(Service::Socks),
             names: self.services.dns.stats(),
-            lines_lost: self
+            lines_dropped: self
                 .access_log
                 .iter()
                 .chain(&self.diagnostics)

@@ -202,7 +202,7 @@ impl Server {
             self.end(key, CloseReason::Shutdown, now);
         }
         self.hand_over_lines();
-        self.services.shared.tell_counted_failures(None);
+        self.services.shared.log_counted_failures(None);
         self.finish_closes(now + LAST_CLOSES_TIMEOUT)?;
         self.log_summary();
         Ok(())
@@ -220,7 +220,7 @@ impl Server {
         self.woken = Some(now);
         self.on_event(now);
         self.check_terminal(now);
-        self.services.shared.tell_counted_failures(Some(now));
+        self.services.shared.log_counted_failures(Some(now));
         self.expire(now);
         self.accept(now);
         self.pending.begin_turn();

@@ -9,8 +9,8 @@ use super::entry::SessionEntry;
 use super::service::{Class, row};
 use crate::reactor::slab::Key;
 
-/// Turns for interactive sessions in one turn of the loop: enough to amortise epoll_wait(2), few enough that a new event
-/// does not wait for thousands of them.
+/// Turns for interactive sessions in one turn of the loop: enough to amortise epoll_wait(2), few enough that a new
+/// event does not wait for thousands of them.
 const TALK_TURNS: usize = 64;
 /// Turns for bulk transfers in one turn of the loop: they share what the others leave.
 const BULK_TURNS: usize = 2;

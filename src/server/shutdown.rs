@@ -1,7 +1,7 @@
 //! Shutdown by signals and by METP: drain, notify administrators, end.
 //!
-//! While the server drains it accepts no SOCKS connections; open ones may continue until the deadline, and METP works as
-//! always. Then METP sessions get a notice, and the server ends.
+//! While the server drains it accepts no SOCKS connections; open ones may continue until the deadline, and METP works
+//! as always. Then METP sessions get a notice, and the server ends.
 
 use std::io::{self, ErrorKind, Read};
 use std::time::{Duration, Instant};

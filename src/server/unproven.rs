@@ -1,14 +1,13 @@
-//! Sessions that have not proved themselves yet, by address and by progress: which of them is evicted first.
+//! Sessions that have not proved themselves yet, by address and by progress: the order in which they are evicted.
 //!
-//! It is one of those who have most: of an address with many unproven sessions, and of a progress that is common. An
-//! address weighs as many as its unproven sessions exceed its proven ones (but among those that have completed
-//! nothing, no more than it has of these), a progress as many as stand at it.
-//! Those sessions give way whose two weights have the greatest product; among them the one that has made no
-//! progress for the longest time.
+//! The weight of an address is the number by which its unproven sessions exceed its proven ones (for sessions that have
+//! completed nothing, at most the number of these); the weight of a progress is the number of sessions at it. Sessions
+//! with the greatest product of the two weights are evicted first; among them, the one without progress for the longest
+//! time.
 //!
-//! So attackers with few addresses take no place from others, however fast they connect; attackers with many
-//! addresses that say too little none from those who say more; and with an address that honest clients share, neither do those
-//! who say nothing push out those who speak, nor the other way round. Each change takes constant time, or the
+//! So attackers with few addresses take no places from others, however fast they connect. Attackers with many addresses
+//! that complete little take none from clients that complete more. Behind one address that honest clients share, silent
+//! sessions do not evict those that have greeted, nor the other way round. Each change takes constant time, or the
 //! logarithm of the number of different weights; a choice goes through the weights, up to a limit.
 
 use std::collections::{BTreeMap, HashMap};
@@ -19,10 +18,10 @@ use super::lists::{Arena, List};
 use crate::reactor::slab::Key;
 pub use crate::state::network::Network;
 
-/// How far an unproven session has come.
+/// The progress of an unproven session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// It has been refused, and its client has not left yet.
+    /// It has been refused and lingers.
     Refused,
     /// It has not completed its first message.
     Nothing,
@@ -67,21 +66,21 @@ impl Place {
     }
 }
 
-/// One that may be evicted.
+/// A session that may be evicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
     pub key: Key,
     pub progress: Progress,
-    /// When it came to this progress.
+    /// The time of its last progress.
     pub since: Instant,
-    /// Whether it has had a turn: before, what it says may not have been heard.
+    /// Whether it has had a turn; before, its input may not have been read.
     pub heard: bool,
-    /// Whether it is of those that weigh most. Others are candidates only while they are many.
+    /// Whether its weight is the greatest. Others are candidates only while they are many.
     pub heaviest: bool,
 }
 
-/// Which part of all unproven sessions are many: a quarter.
-const MANY: usize = 4;
+/// The divisor of all unproven sessions from which on a weight has many: a quarter.
+const MANY_SHARE: usize = 4;
 
 /// The unproven sessions of one service, and the number of the others.
 #[derive(Default)]
@@ -187,12 +186,12 @@ impl Group {
 }
 
 impl Unproven {
-    /// How many there are.
+    /// The number of unproven sessions.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// How many sessions are open from a network, proven ones too.
+    /// The number of open sessions from a network, proven ones included.
     pub fn open_from(&self, network: Network) -> usize {
         let Some(open) = self.networks.get(&network).and_then(|at| self.open.get(*at)) else {
             return 0;
@@ -202,7 +201,7 @@ impl Unproven {
         unproven.saturating_add(open.proven as usize)
     }
 
-    /// A session has been let in. `None` if there are too many to count.
+    /// Counts a session that is admitted. `None` if there are too many to count.
     pub fn enter(&mut self, key: Key, network: Network, now: Instant) -> Option<Place> {
         let at = match self.networks.get(&network) {
             Some(at) => *at,
@@ -232,7 +231,7 @@ impl Unproven {
         Place::unproven(at)
     }
 
-    /// A session has had a turn, and has come so far.
+    /// Records the progress of a session after its turn.
     pub fn advance(&mut self, place: Place, progress: Progress, now: Instant) {
         if place.is_proven() {
             return;
@@ -291,15 +290,15 @@ impl Unproven {
         }
     }
 
-    /// Sessions that may be evicted, the first to give way first; of those that weigh the same, that of the cell
-    /// which has weighed so for the longest time. At most `limit` weights are looked at, also those of which
-    /// nobody is a candidate; one that is found at two progresses counts twice.
+    /// Sessions that may be evicted, in order; of equal weights, the one of the cell that has had its weight for
+    /// the longest time comes first. At most `limit` weights are looked at, those without a candidate included; a
+    /// weight that occurs at two progresses counts twice.
     pub fn candidates(&self, limit: usize) -> impl Iterator<Item = Candidate> {
         let ByProgress { refused, nothing, greeted, logged_in } = &self.levels;
         let mut levels = [refused, nothing, greeted, logged_in];
         // Stable: of levels that weigh the same, the least progress comes first.
         levels.sort_by_key(|level| std::cmp::Reverse(level.weight()));
-        let few = self.len / MANY;
+        let few = self.len / MANY_SHARE;
         let ranks = levels.into_iter().flat_map(|level| level.ranks.values().rev());
         ranks.enumerate().take(limit).filter_map(move |(nth, rank)| {
             let heaviest = nth == 0;
@@ -313,7 +312,7 @@ impl Unproven {
         })
     }
 
-    /// Takes a session out, which leaves its group with so many more that are proven.
+    /// Takes a session out; `proven` is added to the proven sessions of its group.
     fn remove(&mut self, place: Place, proven: usize) {
         let Some(session) = self.sessions.get(place.at()) else { return };
         let (at, progress) = (session.group, session.progress);

@@ -74,8 +74,8 @@ impl CloseReason {
         if is_of_the_peer(error) { peers } else { CloseReason::LocalError }
     }
 
-    /// Whether the peers get a FIN. All other ends are passed on as a reset, so that a peer does not take what it received
-    /// for a complete transfer.
+    /// Whether the peers get a FIN. All other ends are passed on as a reset, so that a peer does not take what it
+    /// received for a complete transfer.
     pub fn is_orderly(self) -> bool {
         matches!(
             self,

@@ -148,7 +148,8 @@ impl<S: Stream> Connect<S> {
         &self.request
     }
 
-    /// Returns the request. The attempt is reset: it may have succeeded meanwhile, and must not look like an empty tunnel.
+    /// Returns the request. The attempt is reset: it may have succeeded meanwhile, and must not look like an empty
+    /// tunnel.
     pub fn into_request(self, cx: &mut Context<'_, S>) -> Box<ActiveRequest> {
         if let Some(attempt) = self.attempt {
             cx.abort(attempt);
@@ -283,9 +284,9 @@ impl<S: Stream> Connect<S> {
         Next::Go(State::Connect(self))
     }
 
-    /// Keeps a failure unless an earlier one says more about the target. A refusal proves that the machine is there; a
-    /// timeout, that packets leave; an unreachable host comes from a router near it, an unreachable network perhaps from
-    /// this machine; a rule of this server says nothing about the target.
+    /// Keeps a failure unless an earlier one says more about the target. A refusal proves that the machine is
+    /// there; a timeout, that packets leave; an unreachable host comes from a router near it, an unreachable
+    /// network perhaps from this machine; a rule of this server says nothing about the target.
     fn failed(&mut self, code: ReplyCode) {
         let rank = |code| match code {
             ReplyCode::ConnectionRefused => 5,

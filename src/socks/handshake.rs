@@ -1,7 +1,7 @@
 //! Hello, Auth, Verify, Request: from buffers to a decision. No sockets here.
 //!
-//! Each step parses what has been received from its start. A reply is appended to the output and sent
-//! when the next message of the client is incomplete, so that a client which sends everything at once is answered at once.
+//! Each step parses what has been received from its start. A reply is appended to the output and sent when the next
+//! message of the client is incomplete, so that a client which sends everything at once is answered at once.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -97,7 +97,7 @@ fn decided<S: Stream>(
     output: &mut Buffer,
     cx: &mut Context<'_, S>,
 ) -> Next<S> {
-    cx.shared.tell_login(Service::Socks, source, name, user.is_some(), cx.now);
+    cx.shared.record_login(Service::Socks, source, name, user.is_some(), cx.now);
     output.append(&auth_status(user.is_some()));
     match user.and_then(|user| cx.shared.process.users.open_session(user, cx.now)) {
         Some(guard) => Next::Go(State::Request(guard)),

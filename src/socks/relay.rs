@@ -162,8 +162,8 @@ impl<S: Stream> Relay<S> {
         }
     }
 
-    /// A deadline has passed: ends an idle tunnel, sets keepalive for the target (the client has it from the listener), or
-    /// checks whether both peers acknowledge.
+    /// A deadline has passed: ends an idle tunnel, sets keepalive for the target (the client has it from the
+    /// listener), or checks whether both peers acknowledge.
     pub fn expire(
         mut self: Box<Self>,
         client: &mut Endpoint<S>,

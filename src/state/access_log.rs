@@ -1,4 +1,4 @@
-//! Who went where: a ring of the newest tunnels for METP, and one line for each request for stdout.
+//! The access log: a ring of the newest tunnels for METP, and one line for each request for stdout.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -15,15 +15,15 @@ use metp_protocol::{CloseEvent, ConnectionId, Event, Field, LogEvent};
 /// A tunnel that was opened, as METP shows it.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// When it opened.
+    /// The time when it opened.
     pub time: Timestamp,
-    /// Whose it is.
+    /// The account's name.
     pub user: Rc<[u8]>,
-    /// Where the client is.
+    /// The client's address.
     pub source: IpAddr,
-    /// What it asked for.
+    /// DST.ADDR and DST.PORT of the request.
     pub target: Rc<Target>,
-    /// Payload so far, both directions.
+    /// Payload so far in both directions, in bytes.
     pub bytes: u64,
 }
 
@@ -34,7 +34,7 @@ impl Record {
     }
 }
 
-/// Which record: records are numbered from 0 on, in order of opening.
+/// The number of a record, from 0 on in order of opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RecordId(u64);
 
@@ -50,25 +50,25 @@ impl RecordId {
     }
 }
 
-/// A request that is over, as the line on stdout shows it.
+/// A finished request, as the line on stdout shows it.
 pub struct FinishedRequest<'a> {
     /// The connection that made it.
     pub id: ConnectionId,
-    /// When it ended.
+    /// The time of its end.
     pub time: Timestamp,
-    /// Whose it was.
+    /// The account's name.
     pub user: &'a [u8],
-    /// Where the client was.
+    /// The client's address.
     pub source: SocketAddr,
-    /// What it asked for.
+    /// DST.ADDR and DST.PORT of the request.
     pub target: &'a Target,
-    /// The answer it got.
+    /// The reply.
     pub status: ReplyCode,
     /// Payload delivered.
     pub traffic: Traffic,
-    /// From the request to its end.
+    /// The time from the request to its end.
     pub duration: Duration,
-    /// Why it ended, in one word.
+    /// The close reason in one word.
     pub reason: &'a str,
 }
 
@@ -109,7 +109,7 @@ pub struct AccessLog {
     /// The number of the oldest record that is kept.
     first: u64,
     capacity: usize,
-    /// Lines of the last moments, to be written in one piece.
+    /// Lines that are gathered, to be written in one batch.
     lines: String,
 }
 
@@ -119,7 +119,7 @@ impl AccessLog {
         AccessLog { records: VecDeque::new(), first: 0, capacity, lines: String::new() }
     }
 
-    /// Keeps so many records from now on.
+    /// Keeps `capacity` records from now on.
     pub fn resize(&mut self, capacity: usize) {
         self.capacity = capacity;
         let surplus = self.records.len().saturating_sub(capacity);
@@ -128,7 +128,7 @@ impl AccessLog {
         self.records.shrink_to(capacity);
     }
 
-    /// A tunnel has been opened. The oldest record makes room for it.
+    /// A tunnel has been opened. Drops the oldest record if the log is full.
     pub fn open(&mut self, record: Record) -> RecordId {
         self.records.push_back(record);
         let id = self.first + (self.records.len() as u64 - 1);
@@ -162,7 +162,7 @@ impl AccessLog {
         RecordId(self.first + self.records.len() as u64)
     }
 
-    /// A request is over: gathers its line. Fields are separated by tabs; nothing from outside can hold one.
+    /// A request is finished: gathers its line. Fields are separated by tabs; nothing from outside can hold one.
     pub fn close(&mut self, outcome: &FinishedRequest<'_>) {
         let FinishedRequest {
             time,
@@ -190,7 +190,7 @@ impl AccessLog {
         debug_assert!(written.is_ok(), "a String takes everything");
     }
 
-    /// How many bytes have been gathered.
+    /// The number of gathered bytes.
     pub fn gathered(&self) -> usize {
         self.lines.len()
     }

@@ -1,4 +1,4 @@
-//! What administrators see of a connection.
+//! A SOCKS connection as METP shows it.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,12 +9,12 @@ use crate::proto::socks5::Target;
 use crate::reactor::slab::Key;
 use metp_protocol::{ConnectionId, ConnectionLine, Field};
 
-/// The name under which administrators see the session of this key.
+/// The id that METP shows for the session of this key.
 pub fn id_of(key: Key) -> ConnectionId {
     ConnectionId { slot: key.slot(), generation: key.generation() }
 }
 
-/// The key of the session that administrators call by this name. Reverses [`id_of`].
+/// The key of the session with this id. Reverses [`id_of`].
 pub fn key_of(id: ConnectionId) -> Key {
     Key::new(id.slot, id.generation)
 }
@@ -22,21 +22,21 @@ pub fn key_of(id: ConnectionId) -> Key {
 /// A SOCKS connection as it is now. Displays as a line of `CONNECTIONS`, without its LF.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// What it is called.
+    /// Its id.
     pub id: ConnectionId,
-    /// Whose it is, once somebody has logged in.
+    /// The account's name; `None` before the login.
     pub user: Option<Box<[u8]>>,
-    /// Where the client is.
+    /// The client's address.
     pub source: SocketAddr,
-    /// What it asked for, once it has.
+    /// DST.ADDR and DST.PORT; `None` before the request.
     pub target: Option<Target>,
-    /// What it is connected to.
+    /// The address of the target; `None` before the tunnel is open.
     pub peer: Option<SocketAddr>,
-    /// How far it has come.
+    /// The stage.
     pub stage: Stage,
-    /// Since it was accepted.
+    /// Time since it was accepted.
     pub age: Duration,
-    /// Since the last byte of its tunnel, or since it was accepted.
+    /// Time since the last byte of its tunnel, or since it was accepted.
     pub idle: Duration,
     /// Payload bytes delivered to the target.
     pub up: u64,

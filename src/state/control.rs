@@ -1,7 +1,7 @@
-//! What sessions ask the server for beyond the shared state: which connections are open, which to close, how the server
-//! is doing. METP asks; whatever else shows or changes the server asks here too.
+//! Requests of sessions to the server beyond the shared state: list connections, close them, drain, report the state of
+//! the server. METP makes them; other protocols that show or change the server make them too.
 //!
-//! It is shaped as messages. A session puts a [`ControlRequest`]; the [`ControlAnswer`] comes in place, or later through
+//! They are messages. A session sends a [`ControlRequest`]; the [`ControlAnswer`] comes in place, or later through
 //! the session's method `answered`, and until then the session waits, as it does for a name. Both are plain data that
 //! another thread may take. One loop, which owns all connections, answers in place. Several loops, each with its own
 //! connections, pass a request on to each other and answer when all have: the numbers are added up, pages of
@@ -15,35 +15,35 @@ use crate::state::users::{UserId, Users};
 use crate::workers::dns_cache::DnsStats;
 use metp_protocol::ConnectionId;
 
-/// The rest of the server, as a session sees it. The server does it for real; tests do it with scripts.
+/// The server as a session sees it. The server implements it; so do the fakes of tests.
 pub trait Control {
-    /// Puts a request. `Pending`: the answer comes through the session, which puts no other request before.
+    /// Sends a request. `Pending`: the answer comes through the session, which sends no other request before.
     fn ask(&mut self, request: ControlRequest, users: &Users) -> Poll<ControlAnswer>;
 
-    /// Whether something that has been answered is still to be done, for instance a connection to be closed. A session
-    /// that promises its client that a command is done takes no further command before.
+    /// Whether an answered request is not carried out yet, for instance a connection is still to be closed. A
+    /// session whose protocol says that an answered command is done takes no further command before.
     fn has_outstanding(&self) -> bool;
 }
 
-/// What a session asks for.
+/// A request of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ControlRequest {
     /// Some connections, from `page` on (`None`: from the first), of this account only if it is given.
     Connections {
         /// Where an earlier page has ended.
         page: Option<Page>,
-        /// Whose connections.
+        /// The account.
         of: Option<UserId>,
     },
     /// Close a connection.
     Kill(ConnectionId),
     /// Close the connections of an account.
     KillUser(UserId),
-    /// Begin to close down. Open tunnels may go on for this time, or for that of the settings.
+    /// Begin to drain. Open tunnels may continue for this time, or for the setting `grace`.
     Drain(Option<Duration>),
-    /// How the server is doing, as far as it is known without asking the kernel.
+    /// The state of the server, as far as it is known without asking the kernel.
     Status,
-    /// How the server is doing, and what the process uses.
+    /// The state of the server, and the usage of the process.
     Usage,
 }
 
@@ -52,7 +52,7 @@ pub enum ControlRequest {
 pub enum ControlAnswer {
     /// Some connections.
     Connections {
-        /// They may be none, although a page follows.
+        /// The page; it may be empty although another follows.
         rows: Vec<Connection>,
         /// Where the next page begins; `None` at the end.
         next: Option<Page>,
@@ -61,11 +61,11 @@ pub enum ControlAnswer {
     Killed(bool),
     /// Connections of the account that are going to be closed.
     UserKilled(usize),
-    /// Whether closing down begins by this request; `false`: it had begun before.
+    /// Whether this request began the drain; `false`: it had begun before.
     Draining(bool),
-    /// How the server is doing.
+    /// The state of the server.
     Status(Box<ServerInfo>),
-    /// How the server is doing, and what the process uses.
+    /// The state of the server, and the usage of the process.
     Usage(Box<ServerInfo>, ProcessUsage),
 }
 
@@ -75,7 +75,7 @@ const _: () = {
     may_cross_threads::<ControlAnswer>();
 };
 
-/// Where a page of connections begins. Only what answers knows what it means; a session hands it back.
+/// Where a page of connections begins. Opaque to sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
     /// The slot to look at next.
@@ -84,7 +84,7 @@ pub struct Page {
     pub end: u32,
 }
 
-/// What the process uses.
+/// The usage of the process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProcessUsage {
     /// Descriptors that are open.
@@ -93,19 +93,19 @@ pub struct ProcessUsage {
     pub rss: u64,
 }
 
-/// How the server is doing.
+/// The state of the server.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ServerInfo {
-    /// Since the start.
+    /// Time since the start.
     pub uptime: Duration,
-    /// If it is closing down, how long open connections still have.
+    /// The time that is left for open connections; `None` unless the server drains.
     pub closing: Option<Duration>,
-    /// Descriptors that may be open.
+    /// The limit of descriptors.
     pub descriptors_limit: usize,
-    /// SOCKS connections for which these suffice, whatever the setting is.
+    /// SOCKS connections for which the descriptors suffice, whatever `max-connections` is.
     pub connections_affordable: usize,
-    /// Names on their way.
+    /// Counters of the DNS cache.
     pub names: DnsStats,
-    /// Lines of both logs that had to be dropped.
-    pub lines_lost: u64,
+    /// Lines of both logs that were dropped.
+    pub lines_dropped: u64,
 }

@@ -1,7 +1,7 @@
-//! What subscribers are told: a ring of the newest events, which all of them read at their own pace.
+//! Events for subscribers: a ring of the newest events, which each subscriber reads at its own pace.
 //!
-//! An event is kept once, however many subscribers there are, and nothing is made of one that nobody
-//! wants. Who reads too slowly finds the oldest gone, and is told how many.
+//! An event is kept once, however many subscribers there are, and is not made if its topic has none. A subscriber that
+//! reads too slowly loses the oldest events and gets their number instead.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -23,40 +23,40 @@ pub struct Events {
     first: u64,
     /// Events that came before the oldest that is kept.
     gone: Counts,
-    /// Events that there have been.
+    /// All events so far.
     all: Counts,
     subscriber_counts: Rc<SubscriberCounts>,
-    /// Events that a subscriber did not get in time.
+    /// Events that subscribers have lost.
     lost: u64,
 }
 
-/// Who wants what.
+/// Subscribers by topic.
 #[derive(Default)]
 struct SubscriberCounts {
     subscribers: Cell<usize>,
     by_topic: [Cell<usize>; Topic::ALL.len()],
 }
 
-/// How many events of each topic.
+/// The number of events of each topic.
 type Counts = [u64; Topic::ALL.len()];
 
-/// A subscriber's place in the ring. Ends when it is dropped.
+/// A subscriber's position in the ring. Dropping it ends the subscription.
 pub struct Subscription {
     topics: Topics,
     next: u64,
-    /// Events that came before its place.
+    /// Events before its position.
     passed: Counts,
-    /// Events that it has missed and not been told of.
+    /// Events that it has lost and whose number it has not got yet.
     missed: u64,
     subscriber_counts: Rc<SubscriberCounts>,
 }
 
-/// What a subscriber gets next.
+/// The next thing for a subscriber.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NextEvent<'a> {
     /// This event.
     Event(Topic, &'a str),
-    /// So many events that it wanted are gone.
+    /// This number of events that it wanted are lost.
     Lost(u64),
 }
 
@@ -83,7 +83,7 @@ impl Events {
         self.first + self.ring.len() as u64
     }
 
-    /// Events that a subscriber did not get in time.
+    /// Events that subscribers have lost.
     pub fn lost(&self) -> u64 {
         self.lost
     }
@@ -93,8 +93,8 @@ impl Events {
         self.subscriber_counts.subscribers.get()
     }
 
-    /// A place behind the newest event. `None`: too many have one. Who gives up another place for it misses
-    /// the events that wait there.
+    /// A position after the newest event. `None`: there are too many subscribers. `waiting` is the number of events
+    /// that a subscription given up for this one still had.
     pub fn subscribe(&mut self, topics: Topics, missed: u64) -> Option<Subscription> {
         let subscriber_counts = Rc::clone(&self.subscriber_counts);
         if subscriber_counts.subscribers.get() >= SUBSCRIBERS {
@@ -107,7 +107,7 @@ impl Events {
         Some(subscription)
     }
 
-    /// What this subscriber gets next.
+    /// The next event, or the number of lost ones, for this subscriber.
     pub fn next(&mut self, subscription: &mut Subscription) -> Option<NextEvent<'_>> {
         if subscription.next < self.first {
             subscription.missed += subscription.between(&self.gone);
@@ -129,17 +129,17 @@ impl Events {
         None
     }
 
-    /// Events that this subscriber wants and has not been told of.
+    /// The number of events that this subscriber wants and has not got.
     pub fn waiting(&self, subscription: &Subscription) -> u64 {
         subscription.missed + subscription.between(&self.all)
     }
 
-    /// A subscriber does not get so many any more.
+    /// Counts events that a subscriber will not get.
     pub fn count_lost(&mut self, count: u64) {
         self.lost += count;
     }
 
-    /// Forgets the events that nobody is there to read.
+    /// Drops the events if there is no subscriber.
     pub fn trim(&mut self) {
         if self.subscribers() == 0 && !self.ring.is_empty() {
             (self.first, self.gone) = (self.end(), self.all);
@@ -154,7 +154,7 @@ impl Subscription {
         self.topics
     }
 
-    /// How many wanted events lie between its place and a later one.
+    /// The number of wanted events between its position and a later one.
     fn between(&self, later: &Counts) -> u64 {
         let counts = Topic::ALL.into_iter().zip(later.iter().zip(&self.passed));
         let wanted = counts.filter(|(topic, _)| self.topics.has(*topic));

@@ -11,17 +11,17 @@ pub use metp_protocol::Stage;
 /// The sessions of one service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionCounts {
-    /// Sessions let in since the start.
+    /// Sessions admitted since the start.
     pub accepted: u64,
-    /// Sessions open now, in whatever state.
+    /// Sessions open now, in any state.
     pub open: usize,
-    /// Connections turned away, and sessions evicted, because there were too many.
+    /// Connections closed by a limit, and sessions evicted.
     pub refused_limit: u64,
     /// Sessions without an acceptable method, or with a login that failed.
     pub refused_auth: u64,
 }
 
-/// What has happened since the start.
+/// Counters since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
     /// The sessions of each service.
@@ -38,13 +38,13 @@ pub struct Metrics {
     pub replies: [u64; 9],
     /// Connections closed by administrators.
     pub killed: u64,
-    /// How long successful connects to targets took.
+    /// The durations of successful connects to targets.
     pub connects: Histogram,
     /// Turns of sessions that ended in a panic.
     pub panics: u64,
-    /// How long the turns of the loop took, from the end of one wait to the beginning of the next.
+    /// The durations of turns of the loop, from the end of one wait to the beginning of the next.
     pub turns: Histogram,
-    /// The longest turns of late.
+    /// The longest turn of the last second.
     pub lag: Lag,
 }
 

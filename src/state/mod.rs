@@ -42,32 +42,32 @@ use metp_protocol::{AuthEvent, Event, Field, Topic};
 pub struct Shared {
     /// What every loop of the process has to agree on.
     pub process: ProcessWide,
-    /// What has happened so far in this loop. Counters and histograms add up.
+    /// The counters of this loop; they add up.
     pub metrics: Metrics,
     /// Requests of this loop's sessions.
     pub access_log: AccessLog,
-    /// What subscribers of this loop are told.
+    /// Events for the subscribers of this loop.
     pub events: Events,
-    /// What has been logged of clients that were refused by this loop.
+    /// The rate limits of log messages about refused clients.
     pub diagnostics: Diagnostics,
 }
 
-/// What every loop of the process has to agree on. Accounts and settings are replaced as a whole or by message, so that a
-/// loop reads its copy without a lock; `to_own_ports` is changed by each connection of that kind, which are few.
+/// What every loop of the process has to agree on. Accounts and settings are replaced as a whole or by message, so that
+/// a loop reads its copy without a lock; `to_own_ports` is changed by each connection of that kind, which are few.
 pub struct ProcessWide {
-    /// Who may log in. The counters of an account (`Usage`) are the loop's own.
+    /// The accounts. The counters of an account (`Usage`) are the loop's own.
     pub users: Users,
-    /// What can be changed at runtime.
+    /// The settings.
     pub settings: Settings,
-    /// How often that, or what an account may do, has been changed.
+    /// The number of changes of settings and roles so far.
     pub changes: u64,
-    /// The near ends of connections to targets that have the number of one of the server's own ports, and whose
-    /// they are. A client that comes from there is the server itself: the system has redirected the connection, which
+    /// The near ends of connections to targets with the number of one of the server's own ports, and their sessions. A
+    /// client with such an address is the server itself: the system has redirected the connection, which
     /// any loop may accept.
     pub to_own_ports: HashMap<SocketAddr, Key>,
 }
 
-/// Which way payload flows through a tunnel.
+/// A direction of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// From the client to the target.
@@ -79,11 +79,11 @@ pub enum Direction {
 /// Payload that has just been delivered.
 #[derive(Clone, Copy, Debug)]
 pub struct Transferred {
-    /// Which way.
+    /// The direction.
     pub direction: Direction,
-    /// How much.
+    /// The number of bytes.
     pub bytes: u64,
-    /// When.
+    /// The time.
     pub now: Instant,
 }
 
@@ -106,7 +106,7 @@ impl Traffic {
 }
 
 impl Shared {
-    /// Nothing has happened yet.
+    /// The initial state.
     pub fn new(settings: Settings, users: Users) -> Self {
         let access_log = AccessLog::new(settings.log_entries);
         let process = ProcessWide { users, settings, changes: 0, to_own_ports: HashMap::new() };
@@ -119,8 +119,8 @@ impl Shared {
         }
     }
 
-    /// Somebody has tried to log in.
-    pub fn tell_login(
+    /// Logs a failed login, and publishes the event of the topic `auth`.
+    pub fn record_login(
         &mut self,
         service: Service,
         source: SocketAddr,
@@ -130,9 +130,9 @@ impl Shared {
     ) {
         let name = Escaped(name);
         if !good {
-            self.tell_counted_failures(Some(now));
+            self.log_counted_failures(Some(now));
             if self.diagnostics.logs_failure(source.ip(), now) {
-                // The form is fixed: fail2ban matches it.
+                // The format is fixed: fail2ban matches it.
                 log::warn!("auth failed: service={service} remote={} user=\"{name}\"", source.ip());
             }
             not_let_in(service, source, "auth-failed");
@@ -147,16 +147,15 @@ impl Shared {
         });
     }
 
-    /// Tells how many logins have failed without a line of their own, where that is due; without a time, wherever
-    /// there are any.
-    pub fn tell_counted_failures(&mut self, now: Option<Instant>) {
+    /// Logs the counts of failed logins that are due at `now`; `None`: all counts.
+    pub fn log_counted_failures(&mut self, now: Option<Instant>) {
         while let Some((source, count)) = self.diagnostics.counted(now) {
-            // The form is fixed, too.
+            // This format is fixed, too.
             log::warn!("auth failed {count} more times: remote={source}");
         }
     }
 
-    /// A request is over: it goes into the access log, and subscribers are told.
+    /// A request is finished: writes it to the access log and publishes its events.
     pub fn close(&mut self, outcome: &FinishedRequest<'_>) {
         self.access_log.close(outcome);
         self.events.publish(Topic::Logs, || outcome.log_event());
@@ -165,8 +164,8 @@ impl Shared {
         }
     }
 
-    /// Counts payload that has been delivered. The only place where bytes are counted, so that metrics,
-    /// records and access log agree.
+    /// Counts payload that has been delivered. Bytes are counted here only, so that metrics, records and access log
+    /// agree.
     pub fn count(&mut self, traffic: &mut Traffic, usage: &Usage, moved: Transferred) {
         let Transferred { direction, bytes, now } = moved;
         let (delivered, total, used) = match direction {

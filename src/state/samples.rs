@@ -188,7 +188,7 @@ pub fn samples(sources: &SampleSources<'_>) -> Vec<MetricSample> {
     samples.number(&PIPES, &[], pool.pipes.open() as u64);
     samples.number(&SUBSCRIBERS, &[], shared.events.subscribers() as u64);
     samples.number(&EVENTS_LOST, &[], shared.events.lost());
-    samples.number(&LOG_LINES_DROPPED, &[], status.lines_lost);
+    samples.number(&LOG_LINES_DROPPED, &[], status.lines_dropped);
     samples.number(&PANICS, &[], metrics.panics);
     samples.number(&DESCRIPTORS_LIMIT, &[], status.descriptors_limit as u64);
     if let Some(usage) = process_usage {

@@ -1,8 +1,8 @@
-//! Names and their addresses: a cache, and one question for all who ask the same.
+//! The DNS cache: cached names, and one look-up for all sessions that need the same name.
 //!
-//! The loop's side of name resolution. The [`Resolver`] behind it knows names
-//! only; who waits for them is known here. Answers are cached for a while, failures for a shorter
-//! while, and the number of cached names is bounded.
+//! It is the loop's side of name resolution. The [`Resolver`] behind it knows names only; which sessions wait for
+//! them is known here. Addresses and failures are cached for the times of [`Ttls`], and the number of cached names
+//! is bounded.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,14 +12,14 @@ use super::resolver::{Outcome, Resolver};
 use super::worker_pool::Limits;
 use crate::reactor::slab::Key;
 
-/// Names that are cached at most; the one cached first is forgotten first.
+/// The limit of cached names; the oldest is dropped first.
 pub const MAX_NAMES: usize = 4096;
 
-/// Addresses of a name that are kept at most. An answer can hold thousands, and whoever rules a zone
-/// could so fill the ttls, or make one request a flood of connections.
+/// Addresses of a name that are kept at most. An answer can hold thousands, so the owner of a zone could fill the
+/// memory, or turn one request into a flood of connections.
 pub const MAX_ADDRESSES: usize = 32;
 
-/// How long answers are good for; `None` remembers nothing.
+/// The times for which answers are cached; `None`: not at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ttls {
     /// Addresses that were found.
@@ -28,35 +28,35 @@ pub struct Ttls {
     pub failed: Option<Duration>,
 }
 
-/// What is known about a name: its addresses in order of preference, or why there are none.
+/// The addresses of a name in order of preference, or why there are none.
 pub type Addresses = Result<Vec<SocketAddr>, ResolveError>;
 
 /// Why there are no addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResolveError {
-    /// The name does not exist, nobody knows it, or it has waited too long.
+    /// The name does not exist, no server has answered, or it has waited too long.
     NotFound,
-    /// This machine could not ask: it lacks descriptors, ttls or threads.
+    /// This machine could not ask: it lacks descriptors, memory or threads.
     Failed,
 }
 
 /// Names that are being looked up, and names that are cached.
 pub struct DnsCache {
     resolver: Resolver,
-    /// Who waits for each name that is being looked up. A look-up goes on even when nobody waits any more.
+    /// The sessions that wait for each name that is being looked up. A look-up goes on even without one.
     pending: HashMap<String, Vec<Waiter>>,
-    /// What was found, and when.
+    /// Answers, and when they came.
     cached: HashMap<String, (Instant, Addresses)>,
-    /// The cached names with the time of remembering, oldest first.
+    /// The cached names and when they were cached, oldest first.
     order: VecDeque<(Instant, String)>,
     ttls: Ttls,
     /// Counters, and what is not known before it is asked for.
     stats: DnsStats,
-    /// Pending names for which nobody waits.
+    /// Pending names for which no session waits.
     orphans: usize,
 }
 
-/// How much there is to do, and has been done.
+/// Counters of the cache and the look-ups.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DnsStats {
     /// Names that wait to be looked up.
@@ -69,7 +69,7 @@ pub struct DnsStats {
     pub queries: u64,
     /// Of these, those that were not found.
     pub failures: u64,
-    /// Questions answered from ttls so far.
+    /// Questions answered from the cache so far.
     pub hits: u64,
 }
 
@@ -78,7 +78,7 @@ struct Waiter {
     port: u16,
 }
 
-/// What became of a session's question.
+/// The answer to a session's question.
 pub struct Resolution {
     /// The session that asked.
     pub key: Key,
@@ -87,7 +87,7 @@ pub struct Resolution {
 }
 
 impl DnsCache {
-    /// Names that are looked up by `resolver`, and cached for so long.
+    /// An empty cache in front of `resolver`.
     pub fn new(resolver: Resolver, ttls: Ttls) -> Self {
         DnsCache {
             resolver,
@@ -100,7 +100,7 @@ impl DnsCache {
         }
     }
 
-    /// Asks for a name. What is cached is answered at once; otherwise the answer comes with
+    /// Asks for a name. A cached name is answered at once; otherwise the answer comes with
     /// [`DnsCache::resolutions`].
     pub fn ask(&mut self, key: Key, name: &str, port: u16, now: Instant) -> Option<Addresses> {
         let name = name.to_ascii_lowercase();
@@ -128,8 +128,8 @@ impl DnsCache {
         None
     }
 
-    /// A session does not wait for this name any more. If nobody does, and no worker has taken it yet,
-    /// it is not looked up.
+    /// The session `key` no longer waits for this name. If no session does, and no worker has taken it yet, it is not
+    /// looked up.
     pub fn cancel(&mut self, key: Key, name: &str) {
         let name = name.to_ascii_lowercase();
         if let Some(waiters) = self.pending.get_mut(&name) {
@@ -146,11 +146,11 @@ impl DnsCache {
         }
     }
 
-    /// Takes the answers that have come, one for each session that waits, and remembers them.
+    /// Takes the answers that have come, one for each session that waits, and caches them.
     pub fn resolutions(&mut self, now: Instant) -> Vec<Resolution> {
         let mut resolutions = Vec::new();
         for answer in self.resolver.answers() {
-            // What is no answer about the name is not cached.
+            // Only answers about the name are cached, not failures of this machine.
             let (addresses, answered) = match answer.outcome {
                 Outcome::Found(mut addresses) => {
                     addresses.truncate(MAX_ADDRESSES);
@@ -175,34 +175,35 @@ impl DnsCache {
         resolutions
     }
 
-    /// Whether there may be resolutions, although nobody has been woken for them.
+    /// Whether there may be resolutions, although the loop was not woken for them.
     pub fn ready(&self) -> bool {
         self.resolver.ready()
     }
 
-    /// Lets look-ups begin that have waited for slow ones. Returns when to do so again, and to look for
-    /// resolutions, as long as names are being looked up.
+    /// Starts queued look-ups whose slots are held by slow ones. Returns when to call again, and to look for
+    /// resolutions;
+    /// `None` if no name is being looked up.
     pub fn check(&mut self, now: Instant) -> Option<Instant> {
         (!self.pending.is_empty()).then(|| self.resolver.check(now))
     }
 
-    /// Look-ups that go on although nobody waits for them any more. Each may hold a descriptor.
+    /// Look-ups that go on without a session that waits. Each may hold a descriptor.
     pub fn orphans(&self) -> usize {
         self.orphans
     }
 
-    /// How much there is to do, and has been done.
+    /// Counters of the cache and the look-ups.
     pub fn stats(&self) -> DnsStats {
         let (queued, running) = self.resolver.load();
         DnsStats { queued, running, cached: self.cached.len(), ..self.stats }
     }
 
-    /// Changes how much may be asked at once.
+    /// Changes the limits of look-ups.
     pub fn limit(&mut self, limits: Limits) {
         self.resolver.limit(limits);
     }
 
-    /// Changes how long answers are good for, those that are cached too.
+    /// Changes the times, also for what is cached already.
     pub fn set_ttls(&mut self, ttls: Ttls, now: Instant) {
         self.ttls = ttls;
         self.cached.retain(|_, (since, addresses)| ttls.is_fresh(*since, addresses, now));
@@ -230,20 +231,20 @@ impl Ttls {
         if addresses.is_ok() { self.found } else { self.failed }
     }
 
-    /// Whether an answer that was given then is still good.
+    /// Whether an answer of the time `since` may still be used.
     fn is_fresh(&self, since: Instant, addresses: &Addresses, now: Instant) -> bool {
         let age = now.saturating_duration_since(since);
         self.lifetime(addresses).is_some_and(|lifetime| age < lifetime)
     }
 }
 
-/// Whether a name was cached then, and not anew since.
+/// Whether a name was cached at `since`, and not anew later.
 fn is_of(since: Instant, cached: Option<&(Instant, Addresses)>) -> bool {
     cached.is_some_and(|(newest, _)| *newest == since)
 }
 
-/// `localhost` and all names below it lead to this machine, and nobody is asked (RFC 6761 §6.3). The name is
-/// in lower case.
+/// `localhost` and all names below it mean this machine and are not looked up (RFC 6761 §6.3). `name` is in lower
+/// case.
 fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     name == "localhost" || name.ends_with(".localhost")
@@ -255,7 +256,7 @@ fn loopback(port: u16) -> Vec<SocketAddr> {
     vec![(Ipv6Addr::LOCALHOST, port).into(), (Ipv4Addr::LOCALHOST, port).into()]
 }
 
-/// Names are looked up with port 0, which stands for the one that was asked for.
+/// Names are looked up with port 0, which is replaced by the port of the request.
 fn with_port(addresses: &Addresses, port: u16) -> Addresses {
     let mut addresses = addresses.clone()?;
     addresses.iter_mut().filter(|address| address.port() == 0).for_each(|a| a.set_port(port));

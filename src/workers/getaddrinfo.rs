@@ -1,6 +1,7 @@
-//! getaddrinfo(3), asked directly: its error codes tell an answer about the name from a failure to ask.
+//! getaddrinfo(3), called directly: its error codes distinguish an answer about the name from a failure of this
+//! machine.
 //!
-//! The address list is freed here; nothing of C leaves this file.
+//! The address list is freed here; no type of C leaves this file.
 
 #![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
 
@@ -11,7 +12,7 @@ use std::ptr;
 
 use crate::reactor::errno;
 
-/// Bytes of a name and of the NUL behind it, at most: a longer one is no name.
+/// Bytes of a name and its NUL, at most: a longer one is not a name.
 const NAME_BYTES: usize = 256;
 
 /// All addresses of a name for TCP, in order of preference, with port 0. Blocks, possibly for many seconds.
@@ -20,7 +21,7 @@ const NAME_BYTES: usize = 256;
 /// # Errors
 /// - `NotFound`: there is no such name, or it has no address (EAI_NONAME and the like).
 /// - `TimedOut`: no name server has given an answer (EAI_AGAIN, EAI_FAIL).
-/// - All others are failures of this machine, such as EMFILE and ENOMEM, and tell nothing about the name.
+/// - All others are failures of this machine, such as EMFILE and ENOMEM, and say nothing about the name.
 pub fn look_up(name: &str) -> io::Result<Vec<SocketAddr>> {
     let mut text = [0_u8; NAME_BYTES];
     let bytes = name.as_bytes();
@@ -46,10 +47,10 @@ pub fn look_up(name: &str) -> io::Result<Vec<SocketAddr>> {
     list.addresses()
 }
 
-/// What a code of getaddrinfo means, `errno` being what the call has left there.
+/// The meaning of a code of getaddrinfo; `errno` is its value after the call.
 ///
-/// glibc 2.36 says EAI_NONAME where it could not read its own configuration for want of a descriptor, so
-/// errno is believed first where it tells of a shortage, or of a disk that cannot be read.
+/// glibc 2.36 returns EAI_NONAME when it could not read its own configuration for want of a descriptor, so errno has
+/// precedence if it means a shortage, or a disk that cannot be read.
 fn failure(code: c_int, errno: c_int) -> io::Error {
     match (code, errno) {
         _ if errno::is_shortage(errno) || errno == libc::EIO => io::Error::from_raw_os_error(errno),

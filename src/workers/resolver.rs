@@ -16,7 +16,7 @@ use crate::reactor::waker::Wake;
 /// getaddrinfo and the modules it loads put buffers of 64 KiB and more on the stack. It is all that a worker
 /// takes of the address space, which may be limited: what the system's look-up allocates is a few KiB.
 const STACK_BYTES: usize = 256 * 1024;
-/// What a worker takes of the address space: its stack, and a page or two for a name that is dead.
+/// The address space of a worker: its stack, and two pages for a name whose servers do not answer.
 const WORKER_BYTES: usize = STACK_BYTES + 8192;
 
 /// What a worker calls: all addresses of a name, with a port put in. An error of the kind `NotFound` is the
@@ -40,15 +40,15 @@ pub fn lookup_limits(
     Limits { threads, threads_in_all: threads_in_all.min(fitting), queue }
 }
 
-/// What became of a question.
+/// The result of a look-up.
 pub struct LookupDone {
     /// The name that was asked for.
     pub name: String,
-    /// What was found.
+    /// The outcome.
     pub outcome: Outcome,
 }
 
-/// How a question ended.
+/// The outcome of a look-up.
 #[derive(Debug)]
 pub enum Outcome {
     /// The look-up found these addresses, in order of preference; at least one.
@@ -59,7 +59,7 @@ pub enum Outcome {
     Unanswered,
     /// This machine could not ask, for want of descriptors or memory for instance.
     Failed(io::Error),
-    /// No look-up was made: no worker can be had.
+    /// No look-up was made: no worker could be started.
     NoWorker,
     /// No look-up was made: too many names wait.
     Overflow,
@@ -85,7 +85,7 @@ impl Resolver {
         self.workers.limit(limits);
     }
 
-    /// How many names wait for a worker, and how many are being looked up.
+    /// The numbers of names that wait for a worker, and that are being looked up.
     pub fn load(&self) -> (usize, usize) {
         self.workers.load()
     }
@@ -101,7 +101,7 @@ impl Resolver {
         self.workers.cancel(|waiting| waiting == name).is_some()
     }
 
-    /// Whether answers have come. A look at a flag: cheap enough for each turn of the loop.
+    /// Whether answers have come. It reads a flag: cheap enough for each turn of the loop.
     pub fn ready(&self) -> bool {
         self.workers.ready()
     }
@@ -119,8 +119,8 @@ impl Resolver {
         answers
     }
 
-    /// Gives waiting queries to further workers if running ones have become slow. Returns when to do so
-    /// again, and to look for answers, since the call that wakes the loop may fail.
+    /// Starts queued look-ups whose slots are held by slow ones. Returns when to call again, and to look for
+    /// answers, since the call that wakes the loop may fail.
     pub fn check(&mut self, now: Instant) -> Instant {
         self.workers.check(now)
     }

@@ -13,9 +13,8 @@
 //! The call that wakes may fail: a worker then repeats it, and the loop looks at the flag ([`Workers::ready`])
 //! in each turn and comes by itself after [`Workers::check`].
 //!
-//! What fails here fails alone: a worker that cannot be started, or a job that panics, is a failed answer.
-//! Workers allocate nothing that could not be had, as that would abort the process; what a job allocates is
-//! the job's business.
+//! A worker that cannot be started, or a job that panics, is a failed answer and nothing else. Workers allocate nothing
+//! whose failure would abort the process; what a job allocates is the job's responsibility.
 //!
 //! Locks: `State` (queue, answers, counters) is held by loop and workers for a push, a swap or a count, never
 //! across a job or a wake.
@@ -67,29 +66,28 @@ pub const SLOW: Duration = Duration::from_secs(1);
 
 /// A worker without work ends after this time.
 const IDLE: Duration = Duration::from_secs(10);
-/// How often the loop looks whether running jobs have become slow while others wait, and whether there are
-/// answers when it could not be woken.
+/// The interval at which the loop checks for slow jobs while others wait, and for answers when it could not be woken.
 const CHECK: Duration = Duration::from_millis(100);
-/// How long the loop sleeps at most while there are jobs, whatever becomes of the call that wakes it.
+/// The longest sleep of the loop while there are jobs, in case that the call that wakes it fails.
 const SLEEP: Duration = Duration::from_secs(1);
-/// How soon a worker tries again to wake the loop.
+/// The interval at which a worker repeats a failed wake-up.
 const RETRY: Duration = Duration::from_millis(10);
 /// Stacks of ended workers that the C library keeps for the next, in bytes: 40 MiB with glibc, of which this
 /// is less.
 const KEPT_STACK_BYTES: usize = 32 << 20;
 
-/// What the jobs of a pool are.
+/// The kind of jobs of a pool.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
     /// The name of the threads, as ps(1) shows it: 15 bytes at most.
     pub thread: &'static CStr,
-    /// What the log calls the jobs.
+    /// The name of the jobs in log messages.
     pub jobs: &'static str,
-    /// The stack of a worker.
+    /// The stack of a worker in bytes.
     pub stack_bytes: usize,
 }
 
-/// How much may be done at once.
+/// The limits of a pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Jobs at once, slow ones not counted; at least one.
@@ -100,12 +98,12 @@ pub struct Limits {
     pub queue: usize,
 }
 
-/// A job that is over.
+/// A finished job.
 #[derive(Debug)]
 pub struct Done<Job, Answer> {
     /// The job as it was submitted.
     pub job: Job,
-    /// What came of it.
+    /// Its answer.
     pub outcome: Result<Answer, Failure>,
 }
 
@@ -219,7 +217,7 @@ impl<Job: Send + 'static, Answer: Send + 'static> Workers<Job, Answer> {
         state.queue.remove(position)
     }
 
-    /// Whether answers have come. A look at a flag: cheap enough for each turn of the loop.
+    /// Whether answers have come. It reads a flag: cheap enough for each turn of the loop.
     pub fn ready(&self) -> bool {
         self.shared.ready.load(Ordering::Acquire)
     }
@@ -244,9 +242,9 @@ impl<Job: Send + 'static, Answer: Send + 'static> Workers<Job, Answer> {
         answers
     }
 
-    /// Gives waiting jobs to further workers if running ones have become slow. Returns when to do so again, and
-    /// to look for answers, since the call that wakes the loop may fail. To be called before each sleep of the
-    /// loop, as long as an answer is outstanding.
+    /// Starts queued jobs whose slots are held by slow ones. Returns when to call again, and to look for answers,
+    /// since the call that wakes the loop may fail. To be called before each sleep of the loop while an answer is
+    /// outstanding.
     pub fn check(&mut self, now: Instant) -> Instant {
         let (waiting, wake_failed) = {
             let state = self.shared.lock();
@@ -259,7 +257,7 @@ impl<Job: Send + 'static, Answer: Send + 'static> Workers<Job, Answer> {
         if self.ready() { now } else { now.checked_add(pause).unwrap_or(now) }
     }
 
-    /// Sees to it that the jobs that wait have workers, within the limits.
+    /// Starts or wakes workers for the jobs that wait, within the limits.
     fn spawn_workers(&mut self) {
         let shared = &self.shared;
         let mut state = shared.lock();
@@ -269,7 +267,7 @@ impl<Job: Send + 'static, Answer: Send + 'static> Workers<Job, Answer> {
         for _ in 0..wanted.min(state.idle) {
             shared.work.notify_one();
         }
-        // A worker that has been started and has not come to work yet takes one of the jobs.
+        // A worker that has been started and does not run yet takes one of the jobs.
         let coming = state.threads - state.running.len() - state.idle;
         let most = state.limits.threads_in_all.max(1).saturating_sub(state.threads);
         let Kind { thread, jobs, stack_bytes } = self.kind;
@@ -297,7 +295,7 @@ impl<Job: Send + 'static, Answer: Send + 'static> Workers<Job, Answer> {
                 shared.answer(&mut state, Done { job, outcome: Err(Failure::NoWorker) });
             }
         }
-        // Workers must not have to make it: without memory that would abort the process.
+        // Reserved here, since a failed allocation in a worker would abort the process.
         let state = &mut *state;
         state.running.reserve(state.threads.saturating_sub(state.running.len()));
     }
@@ -340,7 +338,7 @@ impl<Job, Answer> State<Job, Answer> {
 }
 
 impl<Job, Answer> Shared<Job, Answer> {
-    /// No code that holds the lock can panic; if it does, the state is whole all the same.
+    /// Ignores poisoning: no critical section leaves `State` half-updated.
     fn lock(&self) -> MutexGuard<'_, State<Job, Answer>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -350,8 +348,8 @@ impl<Job, Answer> Shared<Job, Answer> {
         self.ready.store(true, Ordering::Release);
     }
 
-    /// Wakes the loop, once for all answers that it has not taken. If it cannot be woken, this is tried again
-    /// until it can, or has come by itself. The lock is not held meanwhile: the loop never waits for a call.
+    /// Wakes the loop, once for all answers that it has not taken. A failed wake-up is repeated until it succeeds
+    /// or the loop has taken the answers. The lock is not held meanwhile, so that the loop never waits for a call.
     fn wake<'a>(&'a self, mut state: MutexGuard<'a, State<Job, Answer>>) {
         while !state.answers.is_empty() && !state.woken && !state.closing {
             state.woken = true;
@@ -367,10 +365,10 @@ impl<Job, Answer> Shared<Job, Answer> {
         }
     }
 
-    /// A worker's life.
+    /// Main loop of a worker thread.
     fn work(&self, worker: usize) {
         while let Some(job) = self.next_job(worker) {
-            // A panic of a job must not take its answer and its worker along.
+            // A panic of a job must not lose its answer, nor end the worker.
             let outcome = catch_unwind(AssertUnwindSafe(|| (self.run)(&job)));
             let done = Done { job, outcome: outcome.map_err(|_| Failure::Panicked) };
             let mut state = self.lock();
@@ -384,7 +382,7 @@ impl<Job, Answer> Shared<Job, Answer> {
         }
     }
 
-    /// Waits for work. `None`: there was none for a while, and the worker has been struck off.
+    /// Waits for work. `None`: idle for [`IDLE`]; already counted off.
     fn next_job(&self, worker: usize) -> Option<Job> {
         let mut state = self.lock();
         loop {
