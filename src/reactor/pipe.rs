@@ -170,7 +170,7 @@ impl Pipes {
         while self
             .free
             .front()
-            .is_some_and(|(since, _)| *since + IDLE_TIMEOUT <= now || self.crowded())
+            .is_some_and(|(since, _)| *since + IDLE_TIMEOUT <= now || self.is_over_limit())
         {
             self.free.pop_front();
         }
@@ -234,13 +234,13 @@ impl Pipes {
     pub fn give_back(&mut self, pipe: Box<Pipe>) {
         if let Some(now) = self.now
             && pipe.held == 0
-            && !self.crowded()
+            && !self.is_over_limit()
         {
             self.free.push_back((now, pipe));
         }
     }
 
-    fn crowded(&self) -> bool {
+    fn is_over_limit(&self) -> bool {
         self.open() > self.allowed
     }
 }

@@ -100,7 +100,7 @@ pub(super) const METP: Row = Row {
     reserved: METP_RESERVED,
     limits: |settings, descriptors| Limits {
         sessions: settings.max_metp_sessions,
-        // Strangers at METP take neither all descriptors, where these are few, nor all places.
+        // Clients without a login take neither all descriptors, where these are few, nor all places.
         unproven: METP_UNPROVEN.min(descriptors / 16).min(settings.max_metp_sessions / 2).max(1),
         per_source: None,
     },

@@ -86,7 +86,7 @@ struct Failures {
     /// The beginnings of the windows, oldest first.
     windows: VecDeque<(Instant, Network)>,
     /// Sources with failures that were not logged.
-    crowded: usize,
+    counted_sources: usize,
 }
 
 impl Failures {
@@ -95,7 +95,7 @@ impl Failures {
         if let Some((count, latest)) = self.counts.get_mut(&network) {
             *latest = source;
             *count = count.saturating_add(1);
-            self.crowded += usize::from(*count == LINES_PER_SOURCE + 1);
+            self.counted_sources += usize::from(*count == LINES_PER_SOURCE + 1);
             return *count <= LINES_PER_SOURCE;
         }
         if self.counts.len() < MAX_FAILURE_SOURCES {
@@ -107,7 +107,7 @@ impl Failures {
 
     /// The end of the oldest window, if a count is to be logged.
     fn next(&self) -> Option<Instant> {
-        let (began, _) = self.windows.front().filter(|_| self.crowded > 0)?;
+        let (began, _) = self.windows.front().filter(|_| self.counted_sources > 0)?;
         began.checked_add(FAILURE_WINDOW)
     }
 
@@ -121,7 +121,7 @@ impl Failures {
             let Some((count, latest)) = self.counts.remove(&network) else { continue };
             let untold = count.saturating_sub(LINES_PER_SOURCE);
             if untold > 0 {
-                self.crowded = self.crowded.saturating_sub(1);
+                self.counted_sources = self.counted_sources.saturating_sub(1);
                 return Some((latest, untold));
             }
         }
