@@ -169,3 +169,12 @@ proptest! {
         }
     }
 }
+
+/// The access log shows REP as a decimal number.
+#[test]
+fn reply_codes_are_shown_as_numbers() {
+    let shown =
+        [ReplyCode::Succeeded, ReplyCode::HostUnreachable, ReplyCode::AddressTypeNotSupported]
+            .map(|code| code.to_string());
+    assert_eq!(shown, ["0", "4", "8"]);
+}
