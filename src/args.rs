@@ -12,7 +12,10 @@ use getopts::{Matches, Options};
 
 use crate::state::knobs::{KNOBS, Knob};
 use crate::state::settings::{LocalFor, Settings};
-use metp_protocol::text::{Escaped, latin1_decode, latin1_encode, split_account, without_line_end};
+use metp_protocol::quantity::is_digits;
+use metp_protocol::text::{
+    Escaped, ip_literal, latin1_decode, latin1_encode, split_account, without_line_end,
+};
 
 /// The variable that creates the administrator.
 pub const SUPERUSER_VARIABLE: &str = "PROXY_CTRL_SUPERUSER";
@@ -268,10 +271,9 @@ fn login(option: &str, text: &[u8]) -> Result<Login, UsageError> {
 
 fn address(given: &Matches, name: &str) -> Result<Option<IpAddr>, UsageError> {
     let Some(text) = given.opt_str(name) else { return Ok(None) };
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&text);
-    match bare.parse() {
-        Ok(address) => Ok(Some(address)),
-        Err(_) => Err(bad(name, &text, &"an IP address")),
+    match ip_literal(&text) {
+        Some(address) => Ok(Some(address)),
+        None => Err(bad(name, &text, &"an IP address")),
     }
 }
 
@@ -280,9 +282,8 @@ where
     T: std::str::FromStr + PartialOrd + fmt::Display,
 {
     let Some(text) = given.opt_str(name) else { return Ok(None) };
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse() {
-        Ok(number) if digits && range.contains(&number) => Ok(Some(number)),
+        Ok(number) if is_digits(text.as_bytes()) && range.contains(&number) => Ok(Some(number)),
         _ => Err(bad(name, &text, &format_args!("{} to {}", range.start(), range.end()))),
     }
 }

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Displays bytes with every byte outside `%x21-7E`, and the backslash, as `\xHH` (lower case).
@@ -127,6 +128,19 @@ pub fn split_endpoint(text: &str) -> Option<(&str, Option<&str>)> {
         Some((host, port)) if !port.contains(':') => Some((host, Some(port))),
         _ => Some((text, None)),
     }
+}
+
+/// Reads an IP address, with or without the brackets of a URL.
+///
+/// ```
+/// use metp_protocol::text::ip_literal;
+///
+/// assert_eq!(ip_literal("[::1]"), ip_literal("::1"));
+/// assert_eq!(ip_literal("[::1"), None);
+/// ```
+pub fn ip_literal(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    bare.unwrap_or(text).parse().ok()
 }
 
 /// The text without the one line end, LF or CRLF, that a file, a here-document or `echo` has left behind it. A CR

@@ -1,7 +1,7 @@
 //! Resolve and Connect: from a target to an open connection, or to the reply with the reason of the failure.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Instant;
 use std::vec;
 
@@ -17,6 +17,7 @@ use crate::reactor::readiness::Readiness;
 use crate::reactor::token::Side;
 use crate::state::settings::Timeouts;
 use crate::workers::dns_cache::{Addresses, ResolveError};
+use metp_protocol::text::ip_literal;
 
 /// A request whose name is being looked up.
 pub struct Resolve {
@@ -47,7 +48,7 @@ pub fn begin<S: Stream>(
     let name = match &request.target.host {
         Host::Ip(address) => Ok(*address),
         Host::Name(name) => match hostname(name) {
-            Some(name) => address_literal(name).ok_or(name),
+            Some(name) => ip_literal(name).ok_or(name),
             None => return refuse(request, ReplyCode::HostUnreachable, output, cx),
         },
     };
@@ -68,12 +69,6 @@ pub fn begin<S: Stream>(
 fn hostname(name: &[u8]) -> Option<&str> {
     let bad = name.is_empty() || name == b"*" || name.iter().any(|b| *b <= 0x20 || *b == 0x7f);
     if bad { None } else { std::str::from_utf8(name).ok() }
-}
-
-/// The address that a name spells out, with or without the brackets of a URL.
-fn address_literal(name: &str) -> Option<IpAddr> {
-    let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
-    bare.parse().ok()
 }
 
 impl Resolve {
@@ -330,11 +325,11 @@ mod tests {
 
     #[test]
     fn literals_are_no_names() {
-        assert_eq!(address_literal("127.0.0.1"), Some([127, 0, 0, 1].into()));
-        assert_eq!(address_literal("::1"), "::1".parse().ok());
-        assert_eq!(address_literal("[::1]"), "::1".parse().ok());
+        assert_eq!(ip_literal("127.0.0.1"), Some([127, 0, 0, 1].into()));
+        assert_eq!(ip_literal("::1"), "::1".parse().ok());
+        assert_eq!(ip_literal("[::1]"), "::1".parse().ok());
         for name in ["localhost", "[::1", "1.2.3", "127.0.0.1.", ""] {
-            assert_eq!(address_literal(name), None, "{name}");
+            assert_eq!(ip_literal(name), None, "{name}");
         }
     }
 
