@@ -11,13 +11,16 @@ use super::{SECURITY, SERVER_MANUAL, file, read};
 /// Where sources are.
 const FOLDERS: [&str; 7] = ["src", "client", "metp", "common", "tests", "bench", "fuzz"];
 
+/// Where types are that the documents name without their module. A type of that name elsewhere is another one.
+const OF_THE_SERVER: [&str; 3] = ["src", "metp", "common"];
+
 /// Types and kinds of error of Rust, of mio and of libc that the documents name.
 const FOREIGN: [&str; 3] = ["WouldBlock", "HashMap", "CamelCase"];
 
 /// What the sources define.
 #[derive(Default)]
 struct Sources {
-    /// Types and variants.
+    /// Types and variants of the server.
     types: HashSet<String>,
     /// Pairs of a type, or a module, and what belongs to it.
     members: HashSet<(String, String)>,
@@ -33,10 +36,11 @@ struct Body {
 impl Sources {
     fn new() -> Self {
         let mut sources = Sources::default();
-        for folder in FOLDERS {
-            sources.read_folder(&file(folder));
-        }
-        sources
+        OF_THE_SERVER.iter().for_each(|folder| sources.read_folder(&file(folder)));
+        let types = sources.types.clone();
+        let others = FOLDERS.iter().filter(|folder| !OF_THE_SERVER.contains(folder));
+        others.for_each(|folder| sources.read_folder(&file(folder)));
+        Sources { types, ..sources }
     }
 
     fn read_folder(&mut self, folder: &Path) {
@@ -233,6 +237,7 @@ fn made_up_names_are_found_out() {
         "tests/sim",
         "Makefile",
         "WouldBlock",
+        "history::Sample",
     ] {
         assert_eq!(sources.knows(good), Some(true), "{good}");
     }
@@ -243,6 +248,8 @@ fn made_up_names_are_found_out() {
         "State::Goodbye",
         "SessionEntry::doomed",
         "server::Gatekeeper",
+        "Sample",
+        "Tombstones",
         "common::fibre",
         "src/server/gate.rs",
         "mod.rs",
