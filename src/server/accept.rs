@@ -8,7 +8,7 @@ use std::time::Instant;
 use mio::net::TcpStream;
 
 use super::Server;
-use super::admission::{Allowance, Verdict};
+use super::admission::{Allowance, Decision};
 use super::entry::SessionEntry;
 use super::service::{ACCEPT_ORDER, Limits, ServiceState, row};
 use super::unproven::Network;
@@ -69,18 +69,18 @@ impl Server {
         let evictable = |key| sessions.get(key).and_then(|entry| entry.evictable(users));
         let network = Network::from(source.ip());
         match self.table.of_mut(service).admission.decide(network, allowance, now, evictable) {
-            Verdict::Admit => self.admit(service, stream, source, now),
-            Verdict::Replace(key) => {
+            Decision::Admit => self.admit(service, stream, source, now),
+            Decision::Replace(key) => {
                 self.end(key, CloseReason::Evicted, now);
                 self.admit(service, stream, source, now);
             }
-            Verdict::TooMany => {
+            Decision::TooMany => {
                 let Shared { metrics, diagnostics, .. } = &mut self.services.shared;
                 metrics.sessions.of_mut(service).refused_limit += 1;
                 diagnostics.address_is_full(service, source.ip(), now);
                 not_let_in(service, source, "too-many-connections");
             }
-            Verdict::Wait(until) => {
+            Decision::Wait(until) => {
                 if let Some(listener) = &mut self.table.of_mut(service).listener
                     && listener.hold(stream, source, now, until)
                 {

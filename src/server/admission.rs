@@ -86,7 +86,7 @@ pub enum Evictable {
 
 /// The decision about a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Decision {
     /// It is admitted.
     Admit,
     /// It is admitted after this session has been evicted.
@@ -108,17 +108,17 @@ impl AdmissionControl {
         allowance: Allowance,
         now: Instant,
         evictable: impl Fn(Key) -> Option<Evictable>,
-    ) -> Verdict {
+    ) -> Decision {
         let limit = allowance.per_source;
         if limit.is_some_and(|limit| self.unproven.open_from(network) >= limit) {
-            return Verdict::TooMany;
+            return Decision::TooMany;
         }
         if self.unproven.len() < allowance.unproven {
             if allowance.room {
-                return Verdict::Admit;
+                return Decision::Admit;
             }
             if let Some(key) = self.onlooker(evictable) {
-                return Verdict::Replace(key);
+                return Decision::Replace(key);
             }
         }
         let divisor = self.flood.divisor(now);
@@ -128,7 +128,7 @@ impl AdmissionControl {
             if !heard {
                 // Its input may not have been read yet; decide again after its turn.
                 match heaviest {
-                    true => return Verdict::Wait(Some(now)),
+                    true => return Decision::Wait(Some(now)),
                     false => continue,
                 }
             }
@@ -140,12 +140,12 @@ impl AdmissionControl {
                 };
             if due <= now {
                 self.flood.evicted(self.unproven.len(), now);
-                return Verdict::Replace(key);
+                return Decision::Replace(key);
             }
             until = until.into_iter().chain([due]).min();
         }
         self.flood.waited |= until.is_some();
-        Verdict::Wait(until)
+        Decision::Wait(until)
     }
 
     /// The number of sessions that have not proved themselves.

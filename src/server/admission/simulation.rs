@@ -205,13 +205,13 @@ impl Simulation {
         let network = self.network(peer);
         let allowance = Allowance { room: true, unproven: self.setup.unproven, per_source: None };
         match self.admission.decide(network, allowance, self.now, |_| None) {
-            Verdict::Admit => {}
-            Verdict::Replace(key) => self.evict(key.pack()),
-            Verdict::Wait(until) => {
+            Decision::Admit => {}
+            Decision::Replace(key) => self.evict(key.pack()),
+            Decision::Wait(until) => {
                 self.paused = Some(until.unwrap_or(self.now + Duration::from_secs(1)));
                 return false;
             }
-            Verdict::TooMany => panic!("there is no such limit"),
+            Decision::TooMany => panic!("there is no such limit"),
         }
         self.backlog.pop_front();
         self.keys += 1;

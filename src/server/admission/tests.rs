@@ -55,7 +55,7 @@ impl Fixture {
         self
     }
 
-    fn decide(&mut self, from: u8, allowance: Allowance, now: Instant) -> Verdict {
+    fn decide(&mut self, from: u8, allowance: Allowance, now: Instant) -> Decision {
         self.admission.decide(network(from), allowance, now, none)
     }
 }
@@ -73,15 +73,15 @@ fn among_equals_the_oldest_gives_way_when_its_time_is_over() {
         for allowance in [one, FULL] {
             fixture.enter(number, 1, then).comes_to(number, progress, then);
             let (almost, due) = (then + after - Duration::from_nanos(1), then + after);
-            assert_eq!(fixture.decide(2, allowance, almost), Verdict::Wait(Some(due)));
-            assert_eq!(fixture.decide(2, allowance, due), Verdict::Replace(key(number)));
+            assert_eq!(fixture.decide(2, allowance, almost), Decision::Wait(Some(due)));
+            assert_eq!(fixture.decide(2, allowance, due), Decision::Replace(key(number)));
             fixture.leave(number);
             fixture.admission.flood = Flood::default();
         }
     }
     fixture.enter(5, 1, then).is_silent(5, then).enter(6, 2, then).is_silent(6, then);
     let late = then + EVICT_AFTER;
-    assert_eq!(fixture.decide(3, ROOMY, late), Verdict::Replace(key(5)));
+    assert_eq!(fixture.decide(3, ROOMY, late), Decision::Replace(key(5)));
 }
 
 /// A step forward counts anew, what is not yet a step does not.
@@ -92,10 +92,10 @@ fn the_time_counts_from_the_last_progress() {
     fixture.enter(1, 1, then).is_silent(1, then);
     let (half, whole) = (EVICT_SILENT_AFTER / 2, EVICT_SILENT_AFTER);
     fixture.is_silent(1, then + half);
-    assert_eq!(fixture.decide(1, one, then + half), Verdict::Wait(Some(then + whole)));
+    assert_eq!(fixture.decide(1, one, then + half), Decision::Wait(Some(then + whole)));
     let now = then + half;
     fixture.comes_to(1, Progress::Greeted, now);
-    assert_eq!(fixture.decide(1, one, now + whole), Verdict::Wait(Some(now + EVICT_AFTER)));
+    assert_eq!(fixture.decide(1, one, now + whole), Decision::Wait(Some(now + EVICT_AFTER)));
 }
 
 /// What it says has not been heard yet: it is asked about again with the next turn.
@@ -104,7 +104,7 @@ fn who_has_not_had_a_turn_is_not_evicted() {
     let (mut fixture, now) = (Fixture::default(), Instant::now());
     fixture.enter(1, 1, now);
     let later = now + EVICT_AFTER * 10;
-    assert_eq!(fixture.decide(1, FULL, later), Verdict::Wait(Some(later)));
+    assert_eq!(fixture.decide(1, FULL, later), Decision::Wait(Some(later)));
 }
 
 #[test]
@@ -116,17 +116,17 @@ fn the_address_with_most_unproven_sessions_gives_way() {
     }
     fixture.comes_to(1, Progress::LoggedIn, then);
     let (now, allowance) = (then + EVICT_AFTER, Allowance { unproven: 5, ..ROOMY });
-    assert_eq!(fixture.decide(9, allowance, now), Verdict::Replace(key(3)));
+    assert_eq!(fixture.decide(9, allowance, now), Decision::Replace(key(3)));
     fixture.leave(3).enter(5, 3, now).is_silent(5, now);
     let now = now + EVICT_AFTER;
-    assert_eq!(fixture.decide(9, allowance, now), Verdict::Replace(key(4)));
+    assert_eq!(fixture.decide(9, allowance, now), Decision::Replace(key(4)));
     // In the middle of a flood nobody has to wait for its time, and light addresses keep theirs.
     fixture.admission.flood.step = FLOOD_STEPS;
     fixture.admission.flood.last = Some(now);
     fixture.leave(4).leave(2).enter(6, 3, now).is_silent(6, now);
     fixture.enter(7, 4, now).is_silent(7, now);
     let soon = now + Duration::from_millis(1);
-    assert_eq!(fixture.decide(9, allowance, soon), Verdict::Replace(key(5)));
+    assert_eq!(fixture.decide(9, allowance, soon), Decision::Replace(key(5)));
 }
 
 /// Who has tunnels open may have as many handshakes beside them before they count.
@@ -142,11 +142,11 @@ fn proven_sessions_are_set_off_against_unproven_ones() {
     fixture.enter(6, 2, then).is_silent(6, then);
     let now = then + EVICT_AFTER;
     let allowance = Allowance { unproven: 3, ..ROOMY };
-    assert_eq!(fixture.decide(9, allowance, now), Verdict::Replace(key(6)));
+    assert_eq!(fixture.decide(9, allowance, now), Decision::Replace(key(6)));
     for number in 1..=3 {
         fixture.leave(number);
     }
-    assert_eq!(fixture.decide(9, allowance, now), Verdict::Replace(key(4)));
+    assert_eq!(fixture.decide(9, allowance, now), Decision::Replace(key(4)));
 }
 
 /// With an address for all of them, the progress at which most of them stand gives way.
@@ -163,7 +163,7 @@ fn within_an_address_neither_silence_nor_speech_pushes_out_the_other() {
         let allowance = Allowance { unproven: 10, ..ROOMY };
         let mut now = then + EVICT_AFTER;
         for number in 1..1000 {
-            assert_eq!(fixture.decide(1, allowance, now), Verdict::Replace(key(number)));
+            assert_eq!(fixture.decide(1, allowance, now), Decision::Replace(key(number)));
             fixture.leave(number).enter(number + 9, 1, now).comes_to(number + 9, many, now);
             now += EVICT_AFTER / 5;
         }
@@ -182,13 +182,13 @@ fn a_flood_is_gone_through_in_bounded_time() {
         for number in 0..5000 {
             loop {
                 match fixture.decide(1, allowance, now) {
-                    Verdict::Admit => break,
-                    Verdict::Replace(victim) => {
+                    Decision::Admit => break,
+                    Decision::Replace(victim) => {
                         fixture.leave(victim.pack());
                         break;
                     }
-                    Verdict::Wait(until) => now = until.expect("it knows"),
-                    Verdict::TooMany => panic!("there is no such limit"),
+                    Decision::Wait(until) => now = until.expect("it knows"),
+                    Decision::TooMany => panic!("there is no such limit"),
                 }
             }
             fixture.enter(number, 1, now).comes_to(number, progress, now);
@@ -205,7 +205,7 @@ fn a_flood_is_gone_through_in_bounded_time() {
             fixture.enter(number, 1, quiet).comes_to(number, progress, quiet);
         }
         let judged = fixture.decide(1, allowance, quiet);
-        assert_eq!(judged, Verdict::Wait(Some(quiet + after)));
+        assert_eq!(judged, Decision::Wait(Some(quiet + after)));
     }
 }
 
@@ -259,7 +259,7 @@ fn who_has_proved_itself_is_never_evicted() {
     let place = fixture.places[&1];
     fixture.prove(1, None);
     let later = now + EVICT_AFTER * 1000;
-    assert_eq!(fixture.decide(1, FULL, later), Verdict::Wait(None));
+    assert_eq!(fixture.decide(1, FULL, later), Decision::Wait(None));
     // Its old place means nothing any more, not even when it is used again.
     fixture.admission.advance(place, Progress::Nothing, later);
     fixture.leave(1);
@@ -286,24 +286,24 @@ fn onlookers_make_room_where_there_is_none() {
     let decide = |fixture: &mut Fixture, allowance| {
         fixture.admission.decide(network(1), allowance, now, account)
     };
-    assert_eq!(decide(&mut fixture, ROOMY), Verdict::Admit);
-    assert_eq!(decide(&mut fixture, FULL), Verdict::Replace(key(3)));
+    assert_eq!(decide(&mut fixture, ROOMY), Decision::Admit);
+    assert_eq!(decide(&mut fixture, FULL), Decision::Replace(key(3)));
     fixture.leave(3).leave(4);
-    assert_eq!(decide(&mut fixture, FULL), Verdict::Replace(key(1)));
+    assert_eq!(decide(&mut fixture, FULL), Decision::Replace(key(1)));
     let leaving = |other: Key| match other.pack() {
         0 => None,
         5 => Some(Evictable::Done),
         _ => Some(Evictable::OfAccount(first)),
     };
     let judged = fixture.admission.decide(network(1), FULL, now, leaving);
-    assert_eq!(judged, Verdict::Replace(key(5)));
+    assert_eq!(judged, Decision::Replace(key(5)));
     // As many strangers as there may be: it is one of them.
     for number in [10, 11] {
         fixture.enter(number, 1, then).is_silent(number, then);
     }
-    assert_eq!(decide(&mut fixture, FULL), Verdict::Replace(key(10)));
+    assert_eq!(decide(&mut fixture, FULL), Decision::Replace(key(10)));
     let administrators = fixture.admission.decide(network(1), FULL, then, none);
-    assert_eq!(administrators, Verdict::Wait(Some(then + EVICT_SILENT_AFTER)));
+    assert_eq!(administrators, Decision::Wait(Some(then + EVICT_SILENT_AFTER)));
 }
 
 #[test]
@@ -311,12 +311,12 @@ fn one_address_may_have_so_many() {
     let (mut fixture, now) = (Fixture::default(), Instant::now());
     let allowance = Allowance { per_source: Some(1), ..ROOMY };
     fixture.enter(1, 1, now);
-    assert_eq!(fixture.decide(1, allowance, now), Verdict::TooMany);
-    assert_eq!(fixture.decide(2, allowance, now), Verdict::Admit);
+    assert_eq!(fixture.decide(1, allowance, now), Decision::TooMany);
+    assert_eq!(fixture.decide(2, allowance, now), Decision::Admit);
     fixture.prove(1, None);
-    assert_eq!(fixture.decide(1, allowance, now), Verdict::TooMany, "proven ones count");
+    assert_eq!(fixture.decide(1, allowance, now), Decision::TooMany, "proven ones count");
     fixture.leave(1);
-    assert_eq!(fixture.decide(1, allowance, now), Verdict::Admit);
+    assert_eq!(fixture.decide(1, allowance, now), Decision::Admit);
 }
 
 /// An IPv6 network of 64 bits is one address: who has one has addresses beyond number.
