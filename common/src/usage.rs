@@ -165,7 +165,7 @@ mod tests {
             let says = format!("unknown option; did you mean {meant}? program -h lists all");
             assert!(said(name, &[]).ends_with(&says), "{name}: {}", said(name, &[]));
         }
-        // One dash is missing: getopts takes the word for letters.
+        // One dash is missing: getopts reads the word as letters.
         assert!(said("e", &["-metrics"]).contains("did you mean --metrics?"));
         assert!(said("e", &["-u", "-metric"]).starts_with("-e: unknown option; program -h"));
     }

@@ -72,7 +72,7 @@ pub(super) fn with_password(verb: &str, name: &[u8], password: &[u8]) -> Option<
     Some(line)
 }
 
-/// A number of so many digits at most, as the grammar has it: one of more is out of range.
+/// A number of at most `digits` digits (§5): one with more digits is out of range.
 pub(super) fn number(word: &[u8], digits: usize) -> Result<u64, Response> {
     if !is_digits(word) {
         return Err(bad(Cause::Syntax));
@@ -80,8 +80,8 @@ pub(super) fn number(word: &[u8], digits: usize) -> Result<u64, Response> {
     decimal(word).filter(|_| word.len() <= digits).ok_or(bad(Cause::Range))
 }
 
-/// A time in seconds, with or without a fraction: no sign, no exponent, at most `longest`. It counts to the
-/// millisecond, as it is shown.
+/// A time in seconds, with or without a fraction: no sign, no exponent, at most `longest`. It is rounded to
+/// milliseconds, as it is shown.
 pub(super) fn seconds(word: &[u8], longest: u32) -> Result<Duration, Response> {
     let mut parts = word.splitn(2, |byte| *byte == b'.');
     let (whole, fraction) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());

@@ -120,9 +120,9 @@ pub enum Command {
     UserMetrics(Option<Vec<u8>>),
     /// `CHANGE-PASSWORD <user> <password>`
     ChangePassword {
-        /// Whose.
+        /// The account's name.
         name: Vec<u8>,
-        /// The new one.
+        /// The new password.
         password: Vec<u8>,
     },
     /// `CONNECTIONS [USER <user>]`
@@ -135,9 +135,9 @@ pub enum Command {
     ConfigGet(Option<Vec<u8>>),
     /// `CONFIG SET <key> <value>`
     ConfigSet {
-        /// Which setting.
+        /// The setting's name.
         key: Vec<u8>,
-        /// What it is to be.
+        /// The new value.
         value: Vec<u8>,
     },
     /// `SUBSCRIBE <topic>... [EVERY <seconds>]`
@@ -151,9 +151,9 @@ pub enum Command {
 /// Which records of the access log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogSelection {
-    /// So many of the newest; `None` is all.
+    /// The number of records, the newest; `None`: all.
     pub last: Option<u64>,
-    /// Those of the accounts of this name; `None` is everybody's.
+    /// The account's name; `None`: all accounts.
     pub user: Option<Vec<u8>>,
 }
 
@@ -232,7 +232,7 @@ impl Verb {
 
 impl Command {
     /// Reads a line (without its LF) that an account of this role sent. The role is checked before the
-    /// arguments, so that nobody learns more than their role lets them.
+    /// arguments, so that an account learns nothing about commands that its role forbids.
     ///
     /// ```
     /// use metp_protocol::{Command, Response, Role};
@@ -305,7 +305,7 @@ impl Command {
         }
     }
 
-    /// Whether it changes something that others notice, and so is to be remembered.
+    /// Whether it changes the server for other sessions, and is logged for that (`audit:`).
     pub fn is_change(&self) -> bool {
         match self {
             Command::ChangeBuffer(_)
@@ -384,7 +384,7 @@ impl fmt::Display for Command {
     }
 }
 
-/// A word, and a name behind it if there is one that is not empty; nothing at all if there is none.
+/// The word, and behind it the name, unless the name is empty.
 fn with_name(f: &mut fmt::Formatter<'_>, word: &str, name: Option<&[u8]>) -> fmt::Result {
     match name {
         None => Ok(()),
@@ -393,7 +393,7 @@ fn with_name(f: &mut fmt::Formatter<'_>, word: &str, name: Option<&[u8]>) -> fmt
     }
 }
 
-/// The command that these words make. `None`: none at all.
+/// The command that these words make. `None`: they are no command.
 fn arguments(verb: Verb, words: &[&[u8]]) -> Option<Result<Command, Response>> {
     let name = |name: &[u8]| unescape(name).into_owned();
     let command = match (verb, words) {

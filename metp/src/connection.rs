@@ -1,17 +1,16 @@
-//! How a connection is called, and how far it has come.
+//! The id of a connection, and its stage.
 
 use std::fmt;
 
 use super::arguments::{bad, number};
 use super::{Cause, Response};
 
-/// The identity of a SOCKS connection, unique for as long as anybody remembers it. Displays as
-/// `slot.generation`.
+/// The id of a SOCKS connection. It is not used again for another connection. Displays as `slot.generation`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionId {
     /// Its place in the server's table.
     pub slot: u32,
-    /// How many connections have had that place before.
+    /// The number of connections that had this slot before.
     pub generation: u32,
 }
 
@@ -70,7 +69,7 @@ pub enum Stage {
     Connect,
     /// The tunnel is open.
     Relay,
-    /// Takes the last reply.
+    /// Waits until the client has read the last reply and closes.
     Linger,
 }
 

@@ -34,7 +34,7 @@ pub enum Event<'a> {
     Metrics(MetricsEvent<'a>),
     /// A login, good or bad.
     Auth(AuthEvent<'a>),
-    /// This number of events came that the subscriber was too slow for.
+    /// This number of events was dropped because the subscriber reads too slowly.
     Lost(u64),
 }
 

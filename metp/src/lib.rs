@@ -1,9 +1,9 @@
 //! METP, the management protocol: command lines, status lines, bodies, events. `protocol_metp.txt` is its
 //! contract; the section numbers below are its own.
 //!
-//! Server and client both write and read through this crate, so they cannot disagree: not about a command,
-//! nor about a status line, nor about a key of a body or an event. What a command looks like, how it is printed
-//! and which role it takes stand together in `command.rs`; what it does stands in the server, in
+//! Server and client write and read commands, status lines, bodies and events through this crate. What a command
+//! looks like, how it is printed and which role it takes stand together in `command.rs`; what it does stands in the
+//! server, in
 //! `metp/execute.rs`. Each key stands once in `key.rs`, each line of keys once in `record.rs`, with its writer
 //! and its reader; a test compares them with the grammar of the contract.
 
@@ -53,7 +53,7 @@ pub const REPLY_LIMIT: usize = 999;
 pub const HELLO: &str = "HELLO METP/1.0";
 /// The line that ends a multi-line reply (§3.2).
 pub const END_OF_BODY: &str = ".";
-/// What the protocol is called that `CAPA` tells of.
+/// The name and version of the protocol, as in `CAPA`.
 pub const PROTOCOL: &str = "METP/1.1";
 /// The buffer sizes that `CHANGE-BUFFER` and `--buffer-size` take, in bytes (§5.5).
 pub const BUFFER_SIZES: std::ops::RangeInclusive<usize> = 1..=1_048_576;
@@ -61,7 +61,7 @@ pub const BUFFER_SIZES: std::ops::RangeInclusive<usize> = 1..=1_048_576;
 pub const LONGEST_NAME: usize = 64;
 /// The longest password, in octets (§5.6).
 pub const LONGEST_PASSWORD: usize = 255;
-/// How often `SUBSCRIBE metrics` may be answered, in seconds.
+/// The intervals that `SUBSCRIBE metrics` takes, in seconds.
 pub const INTERVALS: std::ops::RangeInclusive<u32> = 1..=3600;
 /// The longest time that `SHUTDOWN` takes, in seconds.
 pub const LONGEST_GRACE: u32 = 86_400;

@@ -4,7 +4,7 @@
 //! The units are those of HAProxy's configuration. A size is a number of bytes, or of powers of 1024: `k`, `m`,
 //! `g`, `t` in either case, with or without `iB`. `kB` and `MB` are refused, since elsewhere they are powers of
 //! 1000. A time is a number of seconds, or of the unit behind it: `ms`, `s`, `m`, `h`, `d`, in lower case. A count
-//! has no unit, as with HAProxy's `maxconn`: `1k` connections would be 1000 to some and 1024 to others.
+//! has no unit, as with HAProxy's `maxconn`: `1k` could mean 1000 or 1024.
 //!
 //! No sign, no exponent, no blank anywhere. What does not fit the type of the value is refused, never wrapped.
 

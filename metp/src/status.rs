@@ -159,7 +159,7 @@ pub enum Response {
     Done,
     /// `200 Goodbye`
     Goodbye,
-    /// `400 Bad Request` with its cause, if it may be told.
+    /// `400 Bad Request` with its cause; `None` before the login, where it is not told.
     BadRequest(Option<Cause>),
     /// `401 Unauthorized`
     Unauthorized,
@@ -167,7 +167,7 @@ pub enum Response {
     Forbidden,
     /// `200 PONG`, with the token of the `PING`, made fit to print.
     Pong(Option<String>),
-    /// `200 OK killed=…`: so many connections.
+    /// `200 OK killed=…`, with the number of connections.
     Killed(usize),
     /// `400 Bad Request [RANGE]` with what would have been in range.
     Range(String),

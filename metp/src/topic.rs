@@ -1,4 +1,4 @@
-//! What a session can be told of unasked.
+//! The topics of events that a session may subscribe to.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Command lines: what they mean, and the one line that says why they mean nothing.
+//! Command lines: their meaning, or the error in one line.
 
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;

@@ -200,7 +200,7 @@ mod tests {
         let scoped = question(at("[fe80::1%3]:1080"), 7);
         assert!(scoped.ends_with(b"\x08\0\x04\0\x03\0\0\0"), "{scoped:02x?}");
         assert_eq!(scoped[0] as usize, scoped.len());
-        // connect(2) takes no notice of it there, and so must not the question.
+        // connect(2) ignores it there, and so must the question.
         assert!(!question(at("[2001:db8::1%3]:1080"), 7).ends_with(b"\x08\0\x04\0\x03\0\0\0"));
     }
 
@@ -252,7 +252,7 @@ mod tests {
         }
     }
 
-    /// One that was left by a question that failed is none to the next.
+    /// An answer to a question that failed is not taken for one to the next.
     #[test]
     fn an_answer_that_comes_late_is_passed_over() {
         let mut routes = Routes::open();

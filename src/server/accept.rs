@@ -8,7 +8,7 @@ use std::time::Instant;
 use mio::net::TcpStream;
 
 use super::Server;
-use super::admission::{Allowance, Decision};
+use super::admission::{ACCEPTS_PER_TURN, Allowance, Decision};
 use super::entry::SessionEntry;
 use super::service::{ACCEPT_ORDER, Limits, ServiceState, row};
 use super::unproven::Network;
@@ -19,9 +19,6 @@ use crate::socks::CloseReason;
 use crate::state::Shared;
 use crate::state::diagnostics::not_let_in;
 use crate::state::service::Service;
-
-/// Connections accepted in one turn of the loop, so that a burst does not hold up the tunnels.
-const ACCEPTS_PER_TURN: usize = 16;
 
 impl Server {
     pub(super) fn accept(&mut self, now: Instant) {

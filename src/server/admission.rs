@@ -84,6 +84,9 @@ pub enum Evictable {
     OfAccount(UserId),
 }
 
+/// Connections accepted in one turn of the loop, so that a burst does not hold up the tunnels.
+pub(super) const ACCEPTS_PER_TURN: usize = 16;
+
 /// The decision about a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {

@@ -1,5 +1,5 @@
-//! The sum of descriptors: how many are open or promised, how many are free, and who may have those. Pure accounting:
-//! the kernel is not asked.
+//! The sum of descriptors: how many are open or promised, how many are free, and what those may be used for. Pure
+//! accounting: the kernel is not asked.
 //!
 //! A session is promised its service's number of descriptors when it is admitted; for more it asks the [`Reserve`].
 //! Look-ups whose sessions have gone and connections that wait for their reset count as well: they come of sessions,
@@ -141,7 +141,7 @@ mod tests {
         assert!(!sum.has_room(Service::Metp));
     }
 
-    /// Numbers that look random and are the same each time (xorshift64).
+    /// Numbers without a pattern, fixed (xorshift64).
     struct Noise(u64);
 
     impl Noise {

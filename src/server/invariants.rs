@@ -61,7 +61,7 @@ impl Server {
         assert_eq!(stages, metrics.stages, "connections by stage");
     }
 
-    /// The sum of descriptors is that of all who have some.
+    /// The sum of descriptors is the sum of what sessions, look-ups and closes have.
     fn check_descriptors(&self) {
         let sessions = self.sessions.iter().map(|(_, entry)| row(entry.session.service()));
         let admitted: usize = sessions.map(|row| row.descriptors).sum();

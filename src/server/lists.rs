@@ -128,7 +128,7 @@ impl<T> Arena<T> {
 mod tests {
     use super::*;
 
-    /// Against vectors, with steps that look random and are the same each time (xorshift64).
+    /// Against vectors, with fixed steps without a pattern (xorshift64).
     #[test]
     fn behaves_like_vectors() {
         let (mut arena, mut lists) = (Arena::default(), [List::default(); 3]);

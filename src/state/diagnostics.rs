@@ -140,51 +140,55 @@ mod tests {
 
     #[test]
     fn ten_failures_a_second_have_a_line_each_and_the_others_one() {
-        let (mut told, start) = (Diagnostics::default(), Instant::now());
-        let lines = (0..57).filter(|_| told.logs_failure(address(1), start)).count();
+        let (mut diagnostics, start) = (Diagnostics::default(), Instant::now());
+        let lines = (0..57).filter(|_| diagnostics.logs_failure(address(1), start)).count();
         assert_eq!(lines, 10);
-        assert!(told.logs_failure(address(2), start + MS));
-        assert_eq!(told.next_count(), Some(start + FAILURE_WINDOW));
-        assert_eq!(told.counted(Some(start + FAILURE_WINDOW - MS)), None);
-        assert_eq!(told.counted(Some(start + FAILURE_WINDOW)), Some((address(1), 47)));
-        assert_eq!((told.counted(Some(start + FAILURE_WINDOW)), told.next_count()), (None, None));
+        assert!(diagnostics.logs_failure(address(2), start + MS));
+        assert_eq!(diagnostics.next_count(), Some(start + FAILURE_WINDOW));
+        assert_eq!(diagnostics.counted(Some(start + FAILURE_WINDOW - MS)), None);
+        assert_eq!(diagnostics.counted(Some(start + FAILURE_WINDOW)), Some((address(1), 47)));
+        assert_eq!(
+            (diagnostics.counted(Some(start + FAILURE_WINDOW)), diagnostics.next_count()),
+            (None, None)
+        );
         // Another second, another ten.
         let later = start + FAILURE_WINDOW * 2;
-        assert_eq!(told.counted(Some(later)), None);
-        let lines = (0..11).filter(|_| told.logs_failure(address(1), later)).count();
-        assert_eq!((lines, told.next_count()), (10, Some(later + FAILURE_WINDOW)));
+        assert_eq!(diagnostics.counted(Some(later)), None);
+        let lines = (0..11).filter(|_| diagnostics.logs_failure(address(1), later)).count();
+        assert_eq!((lines, diagnostics.next_count()), (10, Some(later + FAILURE_WINDOW)));
         // At the end nothing is kept back.
-        assert_eq!(told.counted(None), Some((address(1), 1)));
-        assert_eq!(told.counted(None), None);
-        assert!(told.failures.counts.is_empty());
+        assert_eq!(diagnostics.counted(None), Some((address(1), 1)));
+        assert_eq!(diagnostics.counted(None), None);
+        assert!(diagnostics.failures.counts.is_empty());
     }
 
-    /// A client with a network of IPv6 has addresses beyond number.
+    /// A client with an IPv6 network has more addresses than can be counted one by one.
     #[test]
     fn a_network_of_ipv6_is_one_source() {
-        let (mut told, start) = (Diagnostics::default(), Instant::now());
+        let (mut diagnostics, start) = (Diagnostics::default(), Instant::now());
         let address = |number: u128| IpAddr::V6((0x2001_0db8 << 96 | number).into());
-        let lines = (0..3000).filter(|number| told.logs_failure(address(*number), start)).count();
+        let lines =
+            (0..3000).filter(|number| diagnostics.logs_failure(address(*number), start)).count();
         assert_eq!(lines, 10);
-        assert_eq!(told.counted(None), Some((address(2999), 2990)));
-        let told =
-            (0..200).filter(|number| told.full_addresses.begins(address(*number).into(), start));
-        assert_eq!(told.count(), 1);
+        assert_eq!(diagnostics.counted(None), Some((address(2999), 2990)));
+        let diagnostics = (0..200)
+            .filter(|number| diagnostics.full_addresses.begins(address(*number).into(), start));
+        assert_eq!(diagnostics.count(), 1);
     }
 
     /// Each failure has a line, or its place in a count.
     #[test]
     fn no_failure_is_forgotten() {
-        let (mut told, mut now) = (Diagnostics::default(), Instant::now());
+        let (mut diagnostics, mut now) = (Diagnostics::default(), Instant::now());
         let (mut lines, mut counted) = (0, 0);
         for round in 0..1000 {
             now += MS * 7;
-            while let Some((_, count)) = told.counted(Some(now)) {
+            while let Some((_, count)) = diagnostics.counted(Some(now)) {
                 counted += count;
             }
-            lines += u64::from(told.logs_failure(address(round % 3), now));
+            lines += u64::from(diagnostics.logs_failure(address(round % 3), now));
         }
-        while let Some((_, count)) = told.counted(None) {
+        while let Some((_, count)) = diagnostics.counted(None) {
             counted += count;
         }
         assert_eq!(lines + counted, 1000);
@@ -193,15 +197,15 @@ mod tests {
 
     #[test]
     fn sources_are_bounded_and_none_is_hidden_by_the_others() {
-        let (mut told, start) = (Diagnostics::default(), Instant::now());
+        let (mut diagnostics, start) = (Diagnostics::default(), Instant::now());
         let many = u32::try_from(MAX_FAILURE_SOURCES).expect("few") * 2;
-        assert!((0..many).all(|number| told.logs_failure(address(number), start)));
-        assert_eq!(told.failures.counts.len(), MAX_FAILURE_SOURCES);
-        assert_eq!(told.failures.windows.len(), MAX_FAILURE_SOURCES);
-        assert_eq!(told.next_count(), None, "nobody has to be woken");
-        assert!((0..100).all(|_| told.logs_failure(address(many), start)));
-        assert_eq!(told.counted(Some(start + FAILURE_WINDOW)), None);
-        assert!(told.logs_failure(address(many), start + FAILURE_WINDOW));
-        assert_eq!(told.failures.counts.len(), 1);
+        assert!((0..many).all(|number| diagnostics.logs_failure(address(number), start)));
+        assert_eq!(diagnostics.failures.counts.len(), MAX_FAILURE_SOURCES);
+        assert_eq!(diagnostics.failures.windows.len(), MAX_FAILURE_SOURCES);
+        assert_eq!(diagnostics.next_count(), None, "nobody has to be woken");
+        assert!((0..100).all(|_| diagnostics.logs_failure(address(many), start)));
+        assert_eq!(diagnostics.counted(Some(start + FAILURE_WINDOW)), None);
+        assert!(diagnostics.logs_failure(address(many), start + FAILURE_WINDOW));
+        assert_eq!(diagnostics.failures.counts.len(), 1);
     }
 }

@@ -191,8 +191,8 @@ mod tests {
 
     fn all_of(events: &mut Events, subscription: &mut Subscription) -> Vec<String> {
         let mut lines = Vec::new();
-        while let Some(told) = events.next(subscription) {
-            lines.push(match told {
+        while let Some(event) = events.next(subscription) {
+            lines.push(match event {
                 NextEvent::Event(_, line) => line.to_owned(),
                 NextEvent::Lost(count) => format!("lost {count}"),
             });

@@ -295,7 +295,7 @@ mod tests {
         assert!(different.len() > 300 && !different.contains(&None), "{}", different.len());
     }
 
-    /// Two names may have the same hash, and two logins the same secret, rare as that is.
+    /// Two names may have one hash, and two logins one secret, rare as that is.
     #[test]
     fn equal_hashes_are_told_apart() {
         let mut users = Users::default();

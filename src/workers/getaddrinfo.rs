@@ -140,7 +140,7 @@ mod tests {
         }
     }
 
-    /// What the C interface cannot even be asked for is no name; nothing is cut off.
+    /// What the C interface does not take is no name; nothing is cut off.
     #[test]
     fn what_cannot_be_a_name_is_not_found() {
         for name in ["127.0.0.1\0", "\0", &"1".repeat(256), &"1".repeat(100_000)] {
@@ -154,7 +154,7 @@ mod tests {
         let kind = |code, errno| failure(code, errno).kind();
         for code in [libc::EAI_NONAME, libc::EAI_NODATA, EAI_ADDRFAMILY] {
             assert_eq!(kind(code, 0), io::ErrorKind::NotFound);
-            // Left behind by what went wrong on the way to the answer.
+            // errno was left by an earlier failure on the way to the answer.
             assert_eq!(kind(code, libc::ENOENT), io::ErrorKind::NotFound);
             assert_eq!(kind(code, libc::ECONNREFUSED), io::ErrorKind::NotFound);
         }

@@ -330,12 +330,12 @@ mod tests {
         (LogWriter::start("test", sink).expect("a thread"), permit, output)
     }
 
-    /// A disk: it takes as many bytes as there is room for, and says why it takes no more.
+    /// A disk: it takes as many bytes as there is room for, then returns ENOSPC.
     #[derive(Clone, Default)]
     struct Disk(Arc<Mutex<(Vec<u8>, usize)>>);
 
     impl Disk {
-        /// There is room for so many more bytes.
+        /// There is room for `bytes` more.
         fn frees(&self, bytes: usize) {
             self.0.lock().expect("nobody panics with it").1 = bytes;
         }
@@ -420,8 +420,8 @@ mod tests {
         assert_eq!(output.recv_timeout(LATE).expect("written"), b"again\n");
     }
 
-    /// Wherever in three lines the disk is full: what has come to lie there is whole lines in the end, and what
-    /// is counted is what is missing.
+    /// Wherever in three lines the disk is full: it has whole lines in the end, and the count is that of the missing
+    /// ones.
     #[test]
     fn a_torn_line_is_finished_before_the_next_one() {
         let lines = "one\ntwo and more\nthree\n";

@@ -152,7 +152,7 @@ fn the_buffer_size_changes_under_open_tunnels() {
     let mut admin = proxy.admin();
     let mut given = 0;
     for (size, amount) in PHASES {
-        assert_eq!(admin.tell(&format!("CHANGE-BUFFER {size}")), "200 OK");
+        assert_eq!(admin.command(&format!("CHANGE-BUFFER {size}")), "200 OK");
         more.send(amount).expect("the sender lives");
         // The next change comes while half of this is still on its way.
         let half = given + amount / 2;
@@ -173,7 +173,7 @@ fn a_new_buffer_size_acts_on_an_open_tunnel() {
     let (mut tunnel, mut admin) = (proxy.tunnel(echo.address), proxy.admin());
     let sent = noise(50_000, 13);
     let mut cost_with = |size: usize| {
-        assert_eq!(admin.tell(&format!("CHANGE-BUFFER {size}")), "200 OK");
+        assert_eq!(admin.command(&format!("CHANGE-BUFFER {size}")), "200 OK");
         let before = proxy.cpu_time();
         tunnel.write_all(&sent).expect("taken");
         assert!(read_exactly(&mut tunnel, sent.len()) == sent);

@@ -51,11 +51,11 @@ fn users_are_listed_in_order_of_creation_the_superuser_first() {
     let proxy = proxy.start();
     let mut zoe = proxy.metp().logged_in("zoe", "1");
     for name in ["Zed", "0", "abe"] {
-        assert_eq!(zoe.tell(&format!("ADD-USER {name} pw")), OK);
+        assert_eq!(zoe.command(&format!("ADD-USER {name} pw")), OK);
     }
-    assert_eq!(zoe.tell("SET-ROLE amy admin"), OK);
-    assert_eq!(zoe.tell("DELETE-USER bob"), OK);
-    assert_eq!(zoe.tell("ADD-USER bob 2"), OK);
+    assert_eq!(zoe.command("SET-ROLE amy admin"), OK);
+    assert_eq!(zoe.command("DELETE-USER bob"), OK);
+    assert_eq!(zoe.command("ADD-USER bob 2"), OK);
     zoe.say("USERS\n")
         .hears("200 OK\nzoe admin\namy admin\nZed user\n0 user\nabe user\nbob user\n.\n");
 }
@@ -77,11 +77,11 @@ fn a_long_list_of_users_is_whole() {
 fn an_account_is_usable_at_once_and_no_longer_once_deleted() {
     let (proxy, origin) = (Proxy::start(), Origin::echo());
     let mut admin = proxy.admin();
-    assert_eq!(admin.tell("ADD-USER alice pw"), OK);
+    assert_eq!(admin.command("ADD-USER alice pw"), OK);
     let mut alice = proxy.metp().logged_in("alice", "pw");
     let mut tunnel = Client::new(proxy.socks()).logged_in("alice", "pw").connected(origin.address);
     echoes(&mut tunnel);
-    assert_eq!(admin.tell("DELETE-USER alice"), OK);
+    assert_eq!(admin.command("DELETE-USER alice"), OK);
     unauthorized(&mut alice);
     closed(&mut tunnel);
     let mut again = proxy.metp();
@@ -115,8 +115,8 @@ fn names_given_at_start_are_found_in_their_escaped_form() {
     assert_eq!(admin.ask("USERS")[1..], listed);
     for (name, shown) in names {
         let mut session = metp().logged_in(shown, "pw");
-        assert_eq!(session.tell("USERS"), FORBIDDEN, "{shown}");
-        assert_eq!(admin.tell(&format!("SET-ROLE {shown} admin")), OK);
+        assert_eq!(session.command("USERS"), FORBIDDEN, "{shown}");
+        assert_eq!(admin.command(&format!("SET-ROLE {shown} admin")), OK);
         assert_eq!(session.ask("USERS").len(), 1 + names.len());
         let login = [&[1, name.len() as u8], name, b"\x02pw"].concat();
         proxy.stranger().say(b"\x05\x01\x02").say(&login).hears(b"\x05\x02\x01\x00");
@@ -124,7 +124,7 @@ fn names_given_at_start_are_found_in_their_escaped_form() {
     // A backslash that begins no escape may come as it is.
     metp().logged_in(r"DOMAIN\alice", "pw");
     for (_, shown) in names {
-        assert_eq!(admin.tell(&format!("DELETE-USER {shown}")), OK, "{shown}");
+        assert_eq!(admin.command(&format!("DELETE-USER {shown}")), OK, "{shown}");
     }
     assert_eq!(admin.ask("USERS"), ["admin admin"]);
 }
@@ -147,26 +147,32 @@ fn lines_have_999_octets_at_most_and_longer_ones_end_in_dots() {
         assert!(longest.len() < 999, "{longest}");
     }
     // The account is found nevertheless.
-    assert_eq!(admin.tell(&format!("DELETE-USER {}", r"\xff".repeat(255))), OK);
+    assert_eq!(admin.command(&format!("DELETE-USER {}", r"\xff".repeat(255))), OK);
 }
 
 #[test]
 fn a_role_change_acts_on_open_sessions_from_the_next_command() {
     let proxy = Proxy::with(&["-u", "alice:pw"]);
     let (mut admin, mut alice) = (proxy.admin(), proxy.metp().logged_in("alice", "pw"));
-    assert_eq!(alice.tell("ADD-USER bob pw"), FORBIDDEN);
-    assert_eq!(admin.tell("SET-ROLE alice admin"), OK);
-    assert_eq!(alice.tell("ADD-USER bob pw"), OK);
+    assert_eq!(alice.command("ADD-USER bob pw"), FORBIDDEN);
+    assert_eq!(admin.command("SET-ROLE alice admin"), OK);
+    assert_eq!(alice.command("ADD-USER bob pw"), OK);
     // An administrator may demote and delete another, the first one too.
-    assert_eq!(alice.tell("SET-ROLE admin user"), OK);
+    assert_eq!(alice.command("SET-ROLE admin user"), OK);
     for command in ["USERS", "GET_LOGS", "SET-ROLE alice user", "DELETE-USER alice"] {
-        assert_eq!(admin.tell(command), FORBIDDEN);
+        assert_eq!(admin.command(command), FORBIDDEN);
     }
     assert_eq!(admin.metrics(), [0, 0, 0]);
     assert_eq!(alice.ask("USERS"), ["admin user", "alice admin", "bob user"]);
-    assert_eq!(alice.tell("SET-ROLE alice user"), "400 Bad Request [SELF] not on your own account");
-    assert_eq!(alice.tell("DELETE-USER alice"), "400 Bad Request [SELF] not on your own account");
-    assert_eq!(alice.tell("DELETE-USER admin"), OK);
+    assert_eq!(
+        alice.command("SET-ROLE alice user"),
+        "400 Bad Request [SELF] not on your own account"
+    );
+    assert_eq!(
+        alice.command("DELETE-USER alice"),
+        "400 Bad Request [SELF] not on your own account"
+    );
+    assert_eq!(alice.command("DELETE-USER admin"), OK);
     unauthorized(&mut admin);
     assert_eq!(alice.ask("USERS"), ["alice admin", "bob user"]);
 }
@@ -265,7 +271,7 @@ fn delete_user_closes_the_accounts_sessions_in_every_state_and_nobody_elses() {
     let all = (alice.len() + bob.len()) as u64;
     eventually("all are there", || admin.metrics()[..2] == [all, all]);
 
-    assert_eq!(admin.tell("DELETE-USER alice"), OK);
+    assert_eq!(admin.command("DELETE-USER alice"), OK);
     eventually("half of them are gone", || admin.metrics()[1] == bob.len() as u64);
     for client in &mut alice {
         // The one that was refused has had its EOF already.
@@ -291,9 +297,9 @@ fn a_new_password_acts_on_logins_and_nothing_that_is_open() {
     let (proxy, echo) = (Proxy::with(&["-u", "alice:pw"]), Origin::echo());
     let mut tunnel = alice(&proxy).connected(echo.address);
     let mut user = proxy.metp().logged_in("alice", "pw");
-    assert_eq!(user.tell("CHANGE-PASSWORD alice two  words "), OK);
-    assert_eq!(user.tell("CHANGE-PASSWORD admin x"), FORBIDDEN);
-    assert_eq!(user.tell("CHANGE-PASSWORD nobody x"), FORBIDDEN);
+    assert_eq!(user.command("CHANGE-PASSWORD alice two  words "), OK);
+    assert_eq!(user.command("CHANGE-PASSWORD admin x"), FORBIDDEN);
+    assert_eq!(user.command("CHANGE-PASSWORD nobody x"), FORBIDDEN);
     exchange(&mut tunnel, 5);
     assert_eq!(user.ask("USER-METRICS").len(), 1, "the session stays");
     let mut old = Client::new(proxy.socks());
@@ -301,13 +307,13 @@ fn a_new_password_acts_on_logins_and_nothing_that_is_open() {
     old.say(&credentials(b"alice", b"pw")).hears(&[1, 1]);
     let _new = Client::new(proxy.socks()).logged_in("alice", "two  words ");
     let mut admin = proxy.admin();
-    assert_eq!(admin.tell("CHANGE-PASSWORD alice pw"), OK);
+    assert_eq!(admin.command("CHANGE-PASSWORD alice pw"), OK);
     let _again = alice(&proxy);
-    assert_eq!(admin.tell("CHANGE-PASSWORD nobody x"), "404 Not Found [NOUSER] no such user");
+    assert_eq!(admin.command("CHANGE-PASSWORD nobody x"), "404 Not Found [NOUSER] no such user");
     let bad = "400 Bad Request [BADNAME] name or password not acceptable";
-    assert_eq!(admin.tell(&format!("CHANGE-PASSWORD alice {}", "x".repeat(256))), bad);
-    assert_eq!(admin.tell("CHANGE-PASSWORD alice a\0b"), bad);
+    assert_eq!(admin.command(&format!("CHANGE-PASSWORD alice {}", "x".repeat(256))), bad);
+    assert_eq!(admin.command("CHANGE-PASSWORD alice a\0b"), bad);
     for line in ["CHANGE-PASSWORD", "CHANGE-PASSWORD alice", "CHANGE-PASSWORD alice "] {
-        assert_eq!(admin.tell(line), SYNTAX, "{line}");
+        assert_eq!(admin.command(line), SYNTAX, "{line}");
     }
 }

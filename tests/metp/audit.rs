@@ -43,7 +43,7 @@ fn each_change_is_told_once_with_who_made_it_and_from_where() {
         ("DELETE-USER bob", "DELETE-USER bob"),
     ];
     for (command, _) in changes {
-        assert!(admin.tell(command).starts_with("200 OK"), "{command}");
+        assert!(admin.command(command).starts_with("200 OK"), "{command}");
     }
     said(&proxy);
     let line =
@@ -71,18 +71,18 @@ fn what_was_not_done_or_changes_nothing_is_not_told() {
         "KILL USER nobody",
         "SHUTDOWN GRACE secret",
     ] {
-        assert!(admin.tell(command).starts_with('4'), "{command}");
+        assert!(admin.command(command).starts_with('4'), "{command}");
     }
     for command in ["ADD-USER x secret", "CHANGE-PASSWORD admin secret", "SHUTDOWN", "KILL 0.0"] {
-        assert_eq!(alice.tell(command), "403 Forbidden");
+        assert_eq!(alice.command(command), "403 Forbidden");
     }
     for command in
         ["GET_METRICS", "GET_LOGS", "USERS", "CAPA", "INFO", "USER-METRICS", "CONFIG GET"]
     {
         admin.ask(command);
     }
-    assert_eq!(admin.tell("PING secret"), "200 PONG secret");
-    assert_eq!(admin.tell("UNSUBSCRIBE"), "200 OK");
+    assert_eq!(admin.command("PING secret"), "200 PONG secret");
+    assert_eq!(admin.command("UNSUBSCRIBE"), "200 OK");
     said(&proxy);
     assert_eq!(audit(&proxy), [""; 0]);
     assert!(!proxy.stderr.all().iter().any(|line| line.contains("secret")));
@@ -95,7 +95,7 @@ fn names_are_escaped_and_users_are_told_too() {
     let proxy = Builder::default().args(login).start();
     let shown = "e\\x20vil\"\\xff";
     let mut user = proxy.metp().logged_in(shown, "pw");
-    assert_eq!(user.tell(&format!("CHANGE-PASSWORD {shown} secret")), "200 OK");
+    assert_eq!(user.command(&format!("CHANGE-PASSWORD {shown} secret")), "200 OK");
     said(&proxy);
     let told = audit(&proxy);
     let end = format!("user=\"{shown}\" command=\"CHANGE-PASSWORD {shown}\"");
@@ -118,7 +118,7 @@ fn no_password_is_told_at_any_level() {
         "add-user bob secret7",
         "CHANGE-PASSWORD  bob secret8 ",
     ] {
-        admin.tell(command);
+        admin.command(command);
     }
     proxy.metp().say("HELLO METP/1.0\nAUTH bob secret9\n").hears("200 Welcome to METP/1.0\n401 ");
     let _socks = Client::new(proxy.socks()).logged_in("alice", "secret0");
@@ -136,7 +136,7 @@ fn shutdown_is_told() {
         ("SHUTDOWN GRACE 0", "SHUTDOWN GRACE 0"),
     ] {
         let mut proxy = Proxy::start();
-        assert_eq!(proxy.admin().tell(command), "200 OK");
+        assert_eq!(proxy.admin().command(command), "200 OK");
         assert_eq!(proxy.wait().code(), Some(0));
         let end = format!("user=\"admin\" command=\"{told}\"");
         proxy.stderr.wait_for(|line| line.contains("audit: ") && line.ends_with(&end));

@@ -24,7 +24,7 @@ const FORBIDDEN: &str = "403 Forbidden";
 
 fn expect(session: &mut Metp, exchanges: &[(&str, &str)]) {
     for (command, answer) in exchanges {
-        assert_eq!(session.tell(command), *answer, "{command:?}");
+        assert_eq!(session.command(command), *answer, "{command:?}");
     }
 }
 
@@ -42,7 +42,7 @@ fn verbs_are_case_sensitive_and_surplus_words_are_400() {
         "GET-METRICS",
         "USERS\t",
     ] {
-        assert_eq!(admin.tell(command), UNKNOWN, "{command:?}");
+        assert_eq!(admin.command(command), UNKNOWN, "{command:?}");
     }
     for command in [
         "GET_METRICS all",
@@ -60,7 +60,7 @@ fn verbs_are_case_sensitive_and_surplus_words_are_400() {
         "ADD-USER a",
         "ADD-USER a ",
     ] {
-        assert_eq!(admin.tell(command), SYNTAX, "{command:?}");
+        assert_eq!(admin.command(command), SYNTAX, "{command:?}");
     }
     assert_eq!(admin.ask("USERS"), ["admin admin"]);
 }
@@ -89,9 +89,9 @@ fn a_user_may_read_the_metrics_and_quit() {
         "SET-ROLE alice king",
         "SET-ROLE",
     ] {
-        assert_eq!(alice.tell(command), FORBIDDEN, "{command:?}");
+        assert_eq!(alice.command(command), FORBIDDEN, "{command:?}");
     }
-    assert_eq!(alice.tell("HELP"), UNKNOWN);
+    assert_eq!(alice.command("HELP"), UNKNOWN);
     alice.say("QUIT\n").hears("200 Goodbye\n").hears_eof();
     assert_eq!(proxy.admin().ask("USERS"), ["admin admin", "alice user"]);
 }
@@ -106,7 +106,7 @@ fn change_buffer_takes_1_to_8_digits_from_1_to_1048576() {
         (&["", "abc", "4096abc", "-1", "+1", "1.5", "0x10", "1e3", "1,000", "\u{661}"], SYNTAX),
     ] {
         for size in sizes {
-            assert_eq!(admin.tell(&format!("CHANGE-BUFFER {size}")), answer, "{size:?}");
+            assert_eq!(admin.command(&format!("CHANGE-BUFFER {size}")), answer, "{size:?}");
         }
     }
 }
@@ -132,7 +132,7 @@ fn change_buffer_acts_on_an_open_tunnel_and_on_new_ones() {
     let (mut few, mut many) = (Vec::new(), Vec::new());
     for _ in 0..2 {
         for (size, work) in [(65536, &mut few), (1, &mut many)] {
-            assert_eq!(admin.tell(&format!("CHANGE-BUFFER {size}")), OK);
+            assert_eq!(admin.command(&format!("CHANGE-BUFFER {size}")), OK);
             work.extend([costs(&mut old), costs(&mut open())]);
         }
     }
@@ -148,27 +148,27 @@ fn add_user_takes_plain_names_and_any_password_that_fits_in_a_line() {
     let good =
         ["a", "0", "Alice", "alice", "al.ice", "a-b_c@example.com+x", "_", "@", "+", &longest];
     for name in good {
-        assert_eq!(admin.tell(&format!("ADD-USER {name} pw")), OK, "{name:?}");
+        assert_eq!(admin.command(&format!("ADD-USER {name} pw")), OK, "{name:?}");
     }
     for name in [
         &longer, ".", ".a", "-", "-a", "a:b", "a/b", "a\\b", "a\\x62", "a\tb", "\u{fc}", "a\0b",
         "a\"b",
     ] {
-        assert_eq!(admin.tell(&format!("ADD-USER {name} pw")), BAD_NAME, "{name:?}");
+        assert_eq!(admin.command(&format!("ADD-USER {name} pw")), BAD_NAME, "{name:?}");
     }
     let (fits, too_long) = ("p".repeat(255), "p".repeat(256));
     for (name, password) in
         [("p1", " "), ("p2", "  two  words  "), ("p3", "a:b\\x20\t\u{fc}"), ("p4", &fits)]
     {
-        assert_eq!(admin.tell(&format!("ADD-USER {name} {password}")), OK, "{password:?}");
+        assert_eq!(admin.command(&format!("ADD-USER {name} {password}")), OK, "{password:?}");
         // The same octets log in, over METP and over SOCKS.
         proxy.metp().logged_in(name, password);
         Client::new(proxy.socks()).logged_in(name, password);
     }
     for password in [&too_long, "a\0b", "a\rb"] {
-        assert_eq!(admin.tell(&format!("ADD-USER p5 {password}")), BAD_NAME, "{password:?}");
+        assert_eq!(admin.command(&format!("ADD-USER p5 {password}")), BAD_NAME, "{password:?}");
     }
-    assert_eq!(admin.tell("ADD-USER   spaced pw"), OK);
+    assert_eq!(admin.command("ADD-USER   spaced pw"), OK);
     assert_eq!(admin.ask("USERS").len(), 1 + good.len() + 4 + 1);
 }
 

@@ -178,10 +178,10 @@ fn refusals_name_the_range() {
         ("GET grace idle-timeout", syntax),
         ("UNSET grace", syntax),
     ] {
-        assert_eq!(admin.tell(&format!("CONFIG {arguments}")), answer, "{arguments}");
+        assert_eq!(admin.command(&format!("CONFIG {arguments}")), answer, "{arguments}");
     }
     for digits in ["00001", "0.001", "1.", ".5"] {
-        let told = admin.tell(&format!("CONFIG SET grace {digits}"));
+        let told = admin.command(&format!("CONFIG SET grace {digits}"));
         assert!(told == OK || told.contains("[RANGE]"), "{digits}: {told}");
     }
 }
@@ -213,10 +213,10 @@ fn values_take_units() {
         "CONFIG SET max-connections 1k",
         "CONFIG SET log-entries 1k",
     ] {
-        assert!(admin.tell(line).starts_with("400 Bad Request [RANGE] "), "{line}");
+        assert!(admin.command(line).starts_with("400 Bad Request [RANGE] "), "{line}");
     }
     let syntax = "400 Bad Request [SYNTAX] wrong arguments";
-    assert_eq!(admin.tell("CHANGE-BUFFER 64k"), syntax);
+    assert_eq!(admin.command("CHANGE-BUFFER 64k"), syntax);
     assert_eq!(admin.setting("buffer-size"), "1048576");
 }
 
@@ -225,7 +225,7 @@ fn values_take_units() {
 fn change_buffer_and_buffer_size_are_one() {
     let proxy = Proxy::start();
     let mut admin = proxy.admin();
-    assert_eq!(admin.tell("CHANGE-BUFFER 4096"), OK);
+    assert_eq!(admin.command("CHANGE-BUFFER 4096"), OK);
     assert_eq!(admin.setting("buffer-size"), "4096");
     let (mut tunnel, before) = (proxy.tunnel(Origin::echo().address), proxy.cpu_time());
     admin.set("buffer-size", 1);
@@ -290,7 +290,7 @@ fn shorter_times_end_what_is_open() {
 fn metp_idle_timeout_acts_on_open_sessions() {
     let proxy = Proxy::start();
     let (mut admin, mut other, mut watcher) = (proxy.admin(), proxy.admin(), proxy.admin());
-    assert_eq!(watcher.tell("SUBSCRIBE logs"), OK);
+    assert_eq!(watcher.command("SUBSCRIBE logs"), OK);
     admin.set("metp-idle-timeout", "0.2");
     other.hears_eof();
     admin.hears_eof();
@@ -298,7 +298,7 @@ fn metp_idle_timeout_acts_on_open_sessions() {
     watcher.set("metp-idle-timeout", 0);
     let mut again = proxy.admin();
     std::thread::sleep(Duration::from_millis(400));
-    assert_eq!(again.tell("PING"), "200 PONG");
+    assert_eq!(again.command("PING"), "200 PONG");
 }
 
 /// The limits of METP itself: who waits is let in, and who is in stays.
@@ -316,7 +316,7 @@ fn max_metp_sessions_acts_on_who_waits() {
     admin.set("max-metp-sessions", 3);
     Metp::new(waiting).hears("200 Welcome to METP/1.0\n");
     admin.set("max-metp-sessions", 1);
-    assert_eq!(other.tell("PING"), "200 PONG");
+    assert_eq!(other.command("PING"), "200 PONG");
     assert_eq!(admin.info("metp-sessions-limit"), "1");
 }
 
@@ -363,7 +363,7 @@ fn log_level_goes_up_and_down() {
     admin.set("log-level", "off");
     turned_away();
     admin.set("log-level", "info");
-    assert_eq!(admin.tell("ADD-USER last pw"), OK);
+    assert_eq!(admin.command("ADD-USER last pw"), OK);
     proxy.stderr.wait_for(|line| line.ends_with("command=\"ADD-USER last\""));
     assert_eq!(told(), 1);
 }
@@ -396,7 +396,7 @@ fn each_setting_takes_its_whole_range_and_nothing_else() {
                 for end in [least, most] {
                     // Nobody is to be shut out by what this test sets.
                     if unit != "seconds" || end != least {
-                        assert_eq!(admin.tell(&format!("CONFIG SET {key} {end}")), OK);
+                        assert_eq!(admin.command(&format!("CONFIG SET {key} {end}")), OK);
                         assert_eq!(
                             value(&admin.ask(&format!("CONFIG GET {key}"))[0], "value"),
                             end
@@ -408,15 +408,15 @@ fn each_setting_takes_its_whole_range_and_nothing_else() {
             }
         };
         for bad in beyond {
-            let answer = admin.tell(&format!("CONFIG SET {key} {bad}"));
+            let answer = admin.command(&format!("CONFIG SET {key} {bad}"));
             let says = format!("400 Bad Request [RANGE] {key} takes ");
             assert!(answer.starts_with(&says), "{key} {bad}: {answer}");
         }
-        assert_eq!(admin.tell(&format!("CONFIG SET {key} {before}")), OK);
+        assert_eq!(admin.command(&format!("CONFIG SET {key} {before}")), OK);
     }
     assert_eq!(admin.ask("CONFIG GET"), all);
     for line in ["", " LIST", " GET a b", " SET", " SET grace", " SET grace 1 2", " get grace"] {
-        assert_eq!(admin.tell(&format!("CONFIG{line}")), SYNTAX, "{line}");
+        assert_eq!(admin.command(&format!("CONFIG{line}")), SYNTAX, "{line}");
     }
 }
 
@@ -425,7 +425,7 @@ fn a_shorter_idle_timeout_ends_a_tunnel_that_is_open() {
     let (proxy, echo) = (Proxy::start(), Origin::echo());
     let mut tunnel = proxy.tunnel(echo.address);
     exchange(&mut tunnel, 1);
-    assert_eq!(proxy.admin().tell("CONFIG SET idle-timeout 0.1"), OK);
+    assert_eq!(proxy.admin().command("CONFIG SET idle-timeout 0.1"), OK);
     assert_eq!(read_to_reset(&mut tunnel), b"");
     proxy.stdout.wait_for(|line| line.ends_with("\tidle-timeout"));
 }
@@ -439,13 +439,13 @@ fn limits_act_on_who_comes_next() {
     let mut waiting = Client::new(proxy.socks());
     waiting.say(&[5, 1, 2]);
     eventually("both are open", || admin.metrics()[1] == 2);
-    assert_eq!(admin.tell("CONFIG SET max-connections 3"), OK);
+    assert_eq!(admin.command("CONFIG SET max-connections 3"), OK);
     waiting.hears(&[5, 2]);
     tunnels.iter_mut().for_each(|tunnel| exchange(tunnel, 10));
-    assert_eq!(admin.tell("CONFIG SET max-connections 10"), OK);
-    assert_eq!(admin.tell("CONFIG SET max-connections-per-ip 3"), OK);
+    assert_eq!(admin.command("CONFIG SET max-connections 10"), OK);
+    assert_eq!(admin.command("CONFIG SET max-connections-per-ip 3"), OK);
     assert_eq!(read_to_end(&mut proxy.socks()), b"");
-    assert_eq!(admin.tell("CONFIG SET max-connections-per-ip 0"), OK);
+    assert_eq!(admin.command("CONFIG SET max-connections-per-ip 0"), OK);
     Client::new(proxy.socks()).say(&[5, 1, 2]).hears(&[5, 2]);
 }
 
@@ -453,14 +453,14 @@ fn limits_act_on_who_comes_next() {
 fn the_level_of_the_diagnostics_changes_at_once() {
     let proxy = Proxy::start();
     let mut admin = proxy.admin();
-    assert_eq!(admin.tell("CONFIG SET log-level off"), OK);
+    assert_eq!(admin.command("CONFIG SET log-level off"), OK);
     let wrong = |name: &[u8]| {
         let mut client = Client::new(proxy.socks());
         client.say(&[5, 1, 2]).hears(&[5, 2]);
         client.say(&credentials(name, b"no")).hears(&[1, 1]);
     };
     wrong(b"unheard");
-    assert_eq!(admin.tell("CONFIG SET log-level warn"), OK);
+    assert_eq!(admin.command("CONFIG SET log-level warn"), OK);
     wrong(b"heard");
     proxy.stderr.wait_for(|line| line.ends_with("user=\"heard\""));
     let said = proxy.stderr.all();

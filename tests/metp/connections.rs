@@ -109,10 +109,10 @@ fn kill_ends_a_connection_in_each_state() {
     for left in (0..clients.len()).rev() {
         let (state, mut client) = clients.remove(left / 2);
         let id = id(&shown(&mut admin, &client.stream, state));
-        assert_eq!(admin.tell(&format!("KILL {id}")), KILLED, "{state}");
+        assert_eq!(admin.command(&format!("KILL {id}")), KILLED, "{state}");
         read_the_end(&mut client.stream);
         assert_eq!(admin.ask("CONNECTIONS").len(), left, "{state}");
-        assert_eq!(admin.tell(&format!("KILL {id}")), GONE, "{state}");
+        assert_eq!(admin.command(&format!("KILL {id}")), GONE, "{state}");
     }
     assert_eq!(admin.figure("CONNECTIONS_KILLED") - killed, 7);
     assert_eq!(admin.metrics()[1], 0);
@@ -133,7 +133,7 @@ fn the_access_log_says_killed() {
     let mut admin = proxy.admin();
     shown(&mut admin, &dialling.stream, "connect");
     shown(&mut admin, &unasked.stream, "request");
-    assert_eq!(admin.tell("KILL USER alice"), "200 OK killed=3");
+    assert_eq!(admin.command("KILL USER alice"), "200 OK killed=3");
     let ends = |text: &str| {
         proxy.stdout.wait_for(|line| line.contains(text) && line.ends_with("\tkilled"))
     };
@@ -164,7 +164,7 @@ fn kill_ends_a_tunnel_that_is_stuck() {
         line = shown(&mut admin, &client, "relay");
         value(&line, "buffered") != "0"
     });
-    assert_eq!(admin.tell(&format!("KILL {}", id(&line))), KILLED);
+    assert_eq!(admin.command(&format!("KILL {}", id(&line))), KILLED);
     assert_eq!((admin.ask("CONNECTIONS"), admin.info("buffers")), (vec![], "0".to_owned()));
     proxy.stdout.wait_for(|line| line.ends_with("\tkilled"));
     // Each of them hears of it: what else they say is refused with a reset, sooner or later.
@@ -184,7 +184,7 @@ fn kill_makes_room() {
     waiting.say(&[5, 1, 2]);
     let mut admin = proxy.admin();
     let line = shown(&mut admin, &first, "relay");
-    assert_eq!(admin.tell(&format!("KILL {}", id(&line))), KILLED);
+    assert_eq!(admin.command(&format!("KILL {}", id(&line))), KILLED);
     read_the_end(&mut first);
     waiting.hears(&[5, 2]).say(&credentials(b"admin", b"1234")).hears(&[1, 0]);
     exchange(&mut waiting.connected(echo.address), 10);
@@ -202,18 +202,18 @@ fn kill_ends_no_metp_session() {
         for generation in 0..4 {
             let id = format!("{slot}.{generation}");
             if id != own {
-                assert_eq!(admin.tell(&format!("KILL {id}")), GONE, "{id}");
+                assert_eq!(admin.command(&format!("KILL {id}")), GONE, "{id}");
             }
         }
     }
-    assert_eq!(admin.tell("KILL 4294967295.4294967295"), GONE);
+    assert_eq!(admin.command("KILL 4294967295.4294967295"), GONE);
     for beyond in ["4294967296.0", "0.4294967296", "00000000001.0"] {
-        assert_eq!(admin.tell(&format!("KILL {beyond}")), RANGE, "{beyond}");
+        assert_eq!(admin.command(&format!("KILL {beyond}")), RANGE, "{beyond}");
     }
     for bad in
         ["", " 1,2", " 1.2.3", " -1.0", " +1.0", " 1. 0", " a.b", " 1.x", " USER", " USER a b"]
     {
-        assert_eq!(admin.tell(&format!("KILL{bad}")), SYNTAX, "{bad:?}");
+        assert_eq!(admin.command(&format!("KILL{bad}")), SYNTAX, "{bad:?}");
     }
     exchange(&mut tunnel, 10);
     for session in &mut sessions {
@@ -242,7 +242,7 @@ fn long_and_odd_names_are_cut_and_escaped() {
     assert!(line.len() < 999, "{} octets", line.len());
     let wanted = format!("CONNECTIONS USER {}", "\\xff".repeat(255));
     assert_eq!(admin.ask(&wanted).len(), 1, "the whole name finds it");
-    assert_eq!(admin.tell(&format!("KILL USER {}", "\\xff".repeat(255))), KILLED);
+    assert_eq!(admin.command(&format!("KILL USER {}", "\\xff".repeat(255))), KILLED);
     // A name that cannot be one is refused, and shown escaped until its client leaves.
     let mut odd = server.client();
     odd.say(&name_request(&destination, 1));
@@ -275,8 +275,8 @@ fn a_name_finds_the_connections_of_the_account_that_has_it_now() {
     admin.say("DELETE-USER alice\nADD-USER alice pw\nCONNECTIONS USER alice\nKILL USER alice\n");
     admin.hears("200 OK\n200 OK\n200 OK\n.\n200 OK killed=0\n");
     read_the_end(&mut old);
-    assert_eq!(admin.tell("CONNECTIONS USER"), SYNTAX);
-    assert_eq!(admin.tell("ADD-USER USER pw"), OK);
+    assert_eq!(admin.command("CONNECTIONS USER"), SYNTAX);
+    assert_eq!(admin.command("ADD-USER USER pw"), OK);
     assert_eq!(admin.ask("CONNECTIONS USER USER"), [""; 0]);
 }
 

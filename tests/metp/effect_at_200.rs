@@ -58,7 +58,7 @@ fn a_crowd_that_was_killed_is_gone_too_and_each_end_is_told() {
     let mut tunnel = proxy.tunnel(echo.address);
     let tunnels: Vec<_> = (0..CROWD).map(|_| bob()).collect();
     let (mut admin, mut watcher) = (proxy.admin(), proxy.admin());
-    assert_eq!(watcher.tell("SUBSCRIBE connections logs"), OK);
+    assert_eq!(watcher.command("SUBSCRIBE connections logs"), OK);
     say(&mut admin, &["KILL USER bob", "GET_METRICS", "CONNECTIONS USER bob", "KILL USER bob"]);
     assert_eq!(admin.line(), format!("200 OK killed={CROWD}"));
     hears_open(&mut admin, 1);
@@ -104,23 +104,23 @@ fn sessions_that_are_over_or_of_lesser_accounts_make_room() {
         let proxy =
             Proxy::with(&["--max-metp-sessions", "5", "--linger-timeout", "600", "-u", "bob:pw"]);
         let mut admin = proxy.admin();
-        assert_eq!(admin.tell("SET-ROLE bob admin"), OK);
+        assert_eq!(admin.command("SET-ROLE bob admin"), OK);
         let mut bobs: Vec<Metp> =
             (0..SESSIONS).map(|_| proxy.metp().logged_in("bob", "pw")).collect();
         let mut waiting = proxy.metp();
         waiting.say("HELLO METP/1.0\n");
         for bob in &mut bobs {
-            assert_eq!(bob.tell("PING"), "200 PONG");
+            assert_eq!(bob.command("PING"), "200 PONG");
         }
         if end == "QUIT" {
-            bobs.iter_mut().for_each(|bob| drop(bob.tell(end)));
+            bobs.iter_mut().for_each(|bob| drop(bob.command(end)));
         } else {
-            assert_eq!(admin.tell(end), OK);
+            assert_eq!(admin.command(end), OK);
         }
         waiting.hears("200 Welcome to METP/1.0\n").say("AUTH admin 1234\n").hears("200 OK\n");
         let mut later: Vec<Metp> = (1..SESSIONS).map(|_| proxy.admin()).collect();
         for session in later.iter_mut().chain([&mut waiting, &mut admin]) {
-            assert_eq!(session.tell("PING"), "200 PONG", "{end}");
+            assert_eq!(session.command("PING"), "200 PONG", "{end}");
         }
     }
 }

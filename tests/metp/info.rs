@@ -34,7 +34,7 @@ fn capa_tells_verbs_topics_and_limits() {
     let expected = CAPABILITIES.replace("VERSION", env!("CARGO_PKG_VERSION"));
     for mut session in [proxy.admin(), proxy.metp().logged_in("alice", "pw")] {
         session.say("CAPA\n").hears("200 OK\n").hears(&expected).hears(".\n");
-        assert_eq!(session.tell("CAPA all"), SYNTAX);
+        assert_eq!(session.command("CAPA all"), SYNTAX);
     }
 }
 
@@ -50,23 +50,26 @@ fn the_limits_of_capa_hold() {
     };
     let (longest, name) = (limit("command-octets"), limit("name-octets"));
     let padded = |octets: usize| format!("{:<width$}", "PING", width = octets - 1);
-    assert_eq!(admin.tell(&padded(longest)), "200 PONG");
-    assert_eq!(admin.tell(&padded(longest + 1)), LONG);
+    assert_eq!(admin.command(&padded(longest)), "200 PONG");
+    assert_eq!(admin.command(&padded(longest + 1)), LONG);
     let bad = "400 Bad Request [BADNAME] name or password not acceptable";
     let password = limit("password-octets");
     for (name, password, answer) in
         [(name, password, "200 OK"), (name + 1, 1, bad), (1, password + 1, bad)]
     {
         let command = format!("ADD-USER {} {}", "n".repeat(name), "p".repeat(password));
-        assert_eq!(admin.tell(&command), answer);
+        assert_eq!(admin.command(&command), answer);
     }
     let mut subscribers: Vec<_> = (0..limit("subscribers")).map(|_| proxy.admin()).collect();
     for subscriber in &mut subscribers {
-        assert_eq!(subscriber.tell("SUBSCRIBE logs"), "200 OK");
+        assert_eq!(subscriber.command("SUBSCRIBE logs"), "200 OK");
     }
-    assert_eq!(admin.tell("SUBSCRIBE logs"), "429 Too Many [BUSY] too many subscribers, try later");
+    assert_eq!(
+        admin.command("SUBSCRIBE logs"),
+        "429 Too Many [BUSY] too many subscribers, try later"
+    );
     // Whoever has a place may change its topics.
-    assert_eq!(subscribers[0].tell("SUBSCRIBE auth"), "200 OK");
+    assert_eq!(subscribers[0].command("SUBSCRIBE auth"), "200 OK");
     assert_eq!(admin.info("subscribers"), "64");
 }
 
@@ -89,15 +92,15 @@ fn ping_sends_its_token_back() {
         ("PING one two", SYNTAX.to_owned()),
         ("ping", UNKNOWN.to_owned()),
     ] {
-        assert_eq!(admin.tell(command), answer, "{command:?}");
+        assert_eq!(admin.command(command), answer, "{command:?}");
     }
     let (fits, cut) = ("t".repeat(256), format!("{}...", "t".repeat(253)));
-    assert_eq!(admin.tell(&format!("PING {fits}")), format!("200 PONG {fits}"));
-    assert_eq!(admin.tell(&format!("PING {fits}t")), format!("200 PONG {cut}"));
+    assert_eq!(admin.command(&format!("PING {fits}")), format!("200 PONG {fits}"));
+    assert_eq!(admin.command(&format!("PING {fits}t")), format!("200 PONG {cut}"));
     // Four octets are shown for each of these.
     let (shown, cut) = ("\\x01".repeat(64), format!("{}...", "\\x01".repeat(63)));
-    assert_eq!(admin.tell(&format!("PING {}", "\u{1}".repeat(64))), format!("200 PONG {shown}"));
-    assert_eq!(admin.tell(&format!("PING {}", "\u{1}".repeat(65))), format!("200 PONG {cut}"));
+    assert_eq!(admin.command(&format!("PING {}", "\u{1}".repeat(64))), format!("200 PONG {shown}"));
+    assert_eq!(admin.command(&format!("PING {}", "\u{1}".repeat(65))), format!("200 PONG {cut}"));
 }
 
 const INFO: [&str; 29] = [
@@ -184,7 +187,7 @@ fn info_tells_the_truth() {
     );
     let (_more, _subscriber) = (proxy.admin(), {
         let mut session = proxy.admin();
-        assert_eq!(session.tell("SUBSCRIBE metrics EVERY 3600"), "200 OK");
+        assert_eq!(session.command("SUBSCRIBE metrics EVERY 3600"), "200 OK");
         session
     });
     assert_eq!((admin.info("metp-sessions"), admin.info("subscribers")), ("3".into(), "1".into()));

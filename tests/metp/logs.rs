@@ -63,7 +63,7 @@ fn what_is_no_choice_is_400() {
         assert_eq!(admin.ask(&format!("GET_LOGS {good}")), [""; 0], "{good}");
     }
     for beyond in ["00000000001", "99999999999", "18446744073709551616"] {
-        assert_eq!(admin.tell(&format!("GET_LOGS LAST {beyond}")), RANGE, "{beyond}");
+        assert_eq!(admin.command(&format!("GET_LOGS LAST {beyond}")), RANGE, "{beyond}");
     }
     for bad in [
         "LAST",
@@ -83,7 +83,7 @@ fn what_is_no_choice_is_400() {
         "ALL",
         "FIRST 1",
     ] {
-        assert_eq!(admin.tell(&format!("GET_LOGS {bad}")), SYNTAX, "{bad}");
+        assert_eq!(admin.command(&format!("GET_LOGS {bad}")), SYNTAX, "{bad}");
     }
 }
 
@@ -96,9 +96,9 @@ fn records_outlive_their_account() {
     let mut admin = proxy.admin();
     let before = admin.ask("GET_LOGS USER alice");
     assert_eq!(before.len(), 1);
-    assert_eq!(admin.tell("DELETE-USER alice"), "200 OK");
+    assert_eq!(admin.command("DELETE-USER alice"), "200 OK");
     assert_eq!(admin.ask("GET_LOGS USER alice"), before);
-    assert_eq!(admin.tell("ADD-USER alice pw"), "200 OK");
+    assert_eq!(admin.command("ADD-USER alice pw"), "200 OK");
     drop(open(&proxy, "alice", &origin));
     assert_eq!(admin.ask("GET_LOGS USER alice").len(), 2);
     assert_eq!(admin.ask("GET_LOGS LAST 1 USER alice").len(), 1);

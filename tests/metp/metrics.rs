@@ -92,7 +92,7 @@ fn every_key_in_order_and_the_first_three_as_in_metp_1_0() {
         }
         let syntax = "400 Bad Request [SYNTAX] wrong arguments";
         for odd in ["all", "ALL ALL", "ALL x", "NONE"] {
-            assert_eq!(session.tell(&format!("GET_METRICS {odd}")), syntax, "{odd}");
+            assert_eq!(session.command(&format!("GET_METRICS {odd}")), syntax, "{odd}");
         }
     }
 }

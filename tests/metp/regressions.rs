@@ -65,7 +65,7 @@ fn fault_change_buffer_above_4096_overran_memory() {
     let mut admin = proxy.admin();
     let mut open = proxy.tunnel(origin.address);
     for size in [4097, 65536, 1_048_576, 3] {
-        assert_eq!(admin.tell(&format!("CHANGE-BUFFER {size}")), "200 OK");
+        assert_eq!(admin.command(&format!("CHANGE-BUFFER {size}")), "200 OK");
         let sent = noise(300_000, size);
         let mut sender = open.try_clone().expect("a socket");
         let bytes = sent.clone();
@@ -85,7 +85,7 @@ fn fault_change_buffer_4096abc_was_accepted() {
     let mut proxy = Proxy::start();
     let syntax = "400 Bad Request [SYNTAX] wrong arguments";
     for size in ["4096abc", "abc4096", "4096 abc", "4096\0", "4096.", " 4096 x"] {
-        assert_eq!(proxy.admin().tell(&format!("CHANGE-BUFFER {size}")), syntax, "{size:?}");
+        assert_eq!(proxy.admin().command(&format!("CHANGE-BUFFER {size}")), syntax, "{size:?}");
     }
     alive(&mut proxy);
 }
@@ -96,7 +96,7 @@ fn fault_crash_at_the_next_socks_login_after_delete_user() {
         (Proxy::with(&["-u", "a:1", "-u", "b:2", "-u", "c:3"]), Origin::echo());
     // First, middle and last of a list; each login comes right after its deletion.
     for (name, password) in [("b", "2"), ("a", "1"), ("c", "3")] {
-        assert_eq!(proxy.admin().tell(&format!("DELETE-USER {name}")), "200 OK");
+        assert_eq!(proxy.admin().command(&format!("DELETE-USER {name}")), "200 OK");
         let mut deleted = Client::new(connect(proxy.socks_address()));
         deleted.say(HELLO).hears(CHOSEN);
         deleted.say(&credentials(name.as_bytes(), password.as_bytes())).hears(DENIED).hears_eof();
@@ -111,7 +111,7 @@ fn fault_add_user_of_an_existing_name_was_answered_200() {
     let mut proxy = Proxy::with(&["-u", "alice:old"]);
     let mut admin = proxy.admin();
     for name in ["alice", "admin"] {
-        let answer = admin.tell(&format!("ADD-USER {name} new"));
+        let answer = admin.command(&format!("ADD-USER {name} new"));
         assert_eq!(answer, "400 Bad Request [EXISTS] user exists");
     }
     assert_eq!(admin.ask("USERS"), ["admin admin", "alice user"]);

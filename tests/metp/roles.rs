@@ -50,14 +50,14 @@ fn each_verb_for_a_user() {
     let listed: Vec<&str> = VERBS.iter().map(|(verb, ..)| *verb).collect();
     assert_eq!(verbs.expect("a list"), listed.join(","));
     for (verb, call, answer) in VERBS {
-        let told = alice.tell(call);
+        let told = alice.command(call);
         assert_eq!(told, answer.unwrap_or(FORBIDDEN), "{call}");
         if told == "200 OK" && verb != "CHANGE-PASSWORD" {
             alice.body();
         }
         if answer.is_none() {
             for odd in ODD {
-                assert_eq!(alice.tell(&format!("{verb}{odd}")), FORBIDDEN, "{verb}{odd}");
+                assert_eq!(alice.command(&format!("{verb}{odd}")), FORBIDDEN, "{verb}{odd}");
             }
         }
     }
@@ -77,11 +77,11 @@ fn each_verb_for_an_administrator() {
         VERBS.into_iter().filter(|(verb, ..)| !["QUIT", "SHUTDOWN"].contains(verb))
     {
         let mut session = proxy.admin();
-        let told = session.tell(call);
+        let told = session.command(call);
         assert!(told.starts_with("200 "), "{call}: {told}");
         for odd in ODD {
             let mut session = proxy.admin();
-            let told = session.tell(&format!("{verb}{odd}"));
+            let told = session.command(&format!("{verb}{odd}"));
             assert_ne!(told, FORBIDDEN, "{verb}{odd}");
         }
     }
@@ -94,14 +94,14 @@ fn a_user_learns_of_nobody_else() {
     let proxy = Proxy::with(&["-u", "alice:pw", "-u", "bob:pw"]);
     let mut alice = proxy.metp().logged_in("alice", "pw");
     for name in ["bob", "admin", "nobody", "Alice", "alic", "alice.", "\\x61lice\\x20"] {
-        assert_eq!(alice.tell(&format!("USER-METRICS {name}")), FORBIDDEN, "{name}");
-        assert_eq!(alice.tell(&format!("CHANGE-PASSWORD {name} pw2")), FORBIDDEN, "{name}");
+        assert_eq!(alice.command(&format!("USER-METRICS {name}")), FORBIDDEN, "{name}");
+        assert_eq!(alice.command(&format!("CHANGE-PASSWORD {name} pw2")), FORBIDDEN, "{name}");
     }
     // One's own name may be escaped, as everywhere.
     assert_eq!(alice.ask("USER-METRICS \\x61lice").len(), 1);
     // Passwords are looked at after names: 403 tells nothing of the rule either.
     let long = "x".repeat(256);
-    let told = alice.tell(&format!("CHANGE-PASSWORD bob {long}"));
+    let told = alice.command(&format!("CHANGE-PASSWORD bob {long}"));
     assert!(told == FORBIDDEN || told.starts_with("400 Bad Request [BADNAME]"), "{told}");
     proxy.metp().logged_in("bob", "pw");
 }
@@ -109,9 +109,9 @@ fn a_user_learns_of_nobody_else() {
 /// Somebody who is logged in and has asked for events.
 fn subscriber(proxy: &Proxy, topics: &str) -> Metp {
     let mut admin = proxy.admin();
-    assert_eq!(admin.tell("SET-ROLE alice admin"), "200 OK");
+    assert_eq!(admin.command("SET-ROLE alice admin"), "200 OK");
     let mut alice = proxy.metp().logged_in("alice", "pw");
-    assert_eq!(alice.tell(&format!("SUBSCRIBE {topics}")), "200 OK");
+    assert_eq!(alice.command(&format!("SUBSCRIBE {topics}")), "200 OK");
     alice
 }
 
@@ -130,10 +130,10 @@ fn events_end_with_the_role() {
     guess(&proxy, "first");
     let events = [alice.line(), alice.line()];
     assert!(events[1].contains(" user=first "), "{events:?}");
-    assert_eq!(admin.tell("SET-ROLE alice user"), "200 OK");
+    assert_eq!(admin.command("SET-ROLE alice user"), "200 OK");
     guess(&proxy, "secret");
     // The answer to the next command is what comes next.
-    assert_eq!(alice.tell("PING"), "200 PONG", "a user is told of a login");
+    assert_eq!(alice.command("PING"), "200 PONG", "a user is told of a login");
     eventually("its place is free", || admin.info("subscribers") == "0");
 }
 
@@ -143,9 +143,9 @@ fn events_end_with_the_account() {
     let proxy = Proxy::with(&["-u", "alice:pw"]);
     let (mut alice, mut admin) = (subscriber(&proxy, "auth"), proxy.admin());
     assert!(alice.line().contains(" user=admin "));
-    assert_eq!(admin.tell("DELETE-USER alice"), "200 OK");
+    assert_eq!(admin.command("DELETE-USER alice"), "200 OK");
     guess(&proxy, "secret");
-    assert_eq!(alice.tell("PING"), "401 Unauthorized", "nobody is told of a login");
+    assert_eq!(alice.command("PING"), "401 Unauthorized", "nobody is told of a login");
     alice.hears_eof();
     eventually("its place is free", || admin.info("subscribers") == "0");
 }
@@ -157,7 +157,7 @@ fn a_deleted_subscriber_that_is_silent_is_closed() {
     let mut alice = subscriber(&proxy, "connections metrics EVERY 3600");
     assert!(alice.line().starts_with("650 metrics "));
     let mut admin = proxy.admin();
-    assert_eq!(admin.tell("DELETE-USER alice"), "200 OK");
+    assert_eq!(admin.command("DELETE-USER alice"), "200 OK");
     let origin = Origin::echo();
     let mut tunnel = proxy.client();
     tunnel.say(&support::socks::connect_request(origin.address));
@@ -192,7 +192,7 @@ fn users_cannot_lock_administrators_out() {
         session.metrics();
     }
     // Who becomes an administrator is one from the next command on.
-    assert_eq!(admins[0].tell("SET-ROLE alice admin"), "200 OK");
+    assert_eq!(admins[0].command("SET-ROLE alice admin"), "200 OK");
     for session in &mut more[3..] {
         session.ask("USERS");
     }

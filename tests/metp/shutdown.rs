@@ -27,7 +27,7 @@ fn every_session_is_told_and_closed() {
     let mut admin = proxy.admin();
     let mut idle: Vec<Metp> = (0..3).map(|_| proxy.admin()).collect();
     let mut subscribed = proxy.admin();
-    assert_eq!(subscribed.tell("SUBSCRIBE logs"), OK);
+    assert_eq!(subscribed.command("SUBSCRIBE logs"), OK);
     let (mut silent, mut greeted) = (proxy.metp(), proxy.metp());
     greeted.say("HELLO METP/1.0\n").hears("200 Welcome to METP/1.0\n");
     eventually("the silent one is in", || admin.info("metp-sessions") == "7");
@@ -47,7 +47,7 @@ fn tunnels_go_on_and_are_administered_to_the_end() {
     let (mut proxy, echo) = (Proxy::start(), Origin::echo());
     let mut tunnels = [(); 3].map(|()| proxy.tunnel(echo.address));
     let (mut admin, mut other) = (proxy.admin(), proxy.admin());
-    assert_eq!(admin.tell(FAR), OK);
+    assert_eq!(admin.command(FAR), OK);
     refused(proxy.socks_address());
     for size in [1, 100_000] {
         tunnels.iter_mut().for_each(|tunnel| exchange(tunnel, size));
@@ -55,11 +55,14 @@ fn tunnels_go_on_and_are_administered_to_the_end() {
     assert_eq!(admin.info("state"), "closing");
     let left: f64 = admin.info("closing-in").parse().expect("seconds");
     assert!((500.0..600.0).contains(&left), "{left}");
-    assert_eq!(other.tell("SHUTDOWN GRACE 0"), "409 Conflict [CLOSING] the server is closing down");
+    assert_eq!(
+        other.command("SHUTDOWN GRACE 0"),
+        "409 Conflict [CLOSING] the server is closing down"
+    );
     let mut late = proxy.admin();
     let [first, second, mut third] = tunnels;
     let line = late.connection_from(&first).expect("it is open");
-    assert_eq!(late.tell(&format!("KILL {}", value(&line, "id"))), "200 OK killed=1");
+    assert_eq!(late.command(&format!("KILL {}", value(&line, "id"))), "200 OK killed=1");
     for mut tunnel in [second, third.try_clone().expect("a descriptor")] {
         assert!(proxy.running(), "a tunnel is open");
         half_close(&tunnel);
@@ -108,7 +111,7 @@ fn subscribers_hear_of_the_last_tunnel() {
     for command in ["SHUTDOWN GRACE 0", "SHUTDOWN GRACE 600\nKILL USER admin"] {
         let (mut proxy, echo) = (Proxy::start(), Origin::echo());
         let mut watcher = proxy.admin();
-        assert_eq!(watcher.tell("SUBSCRIBE connections logs"), OK);
+        assert_eq!(watcher.command("SUBSCRIBE connections logs"), OK);
         let mut tunnel = proxy.tunnel(echo.address);
         exchange(&mut tunnel, 10);
         assert!(watcher.line().starts_with("650 connections event=open "));
@@ -132,7 +135,7 @@ fn whoever_was_let_in_may_still_finish() {
     dialling.say(&connect_request(deaf));
     let mut admin = proxy.admin();
     eventually("both are there", || admin.info("connections-connect") == "1");
-    assert_eq!(admin.tell(FAR), OK);
+    assert_eq!(admin.command(FAR), OK);
     let mut late = waiting.connected(echo.address);
     exchange(&mut late, 1000);
     // That was enough.
@@ -190,7 +193,7 @@ fn a_long_answer_is_whole_before_the_421() {
     let lists = 10;
     reader.say(&"USERS\n".repeat(lists));
     assert_eq!(reader.line(), OK);
-    assert_eq!(admin.tell("SHUTDOWN GRACE 20"), OK);
+    assert_eq!(admin.command("SHUTDOWN GRACE 20"), OK);
     let mut whole = 0;
     loop {
         assert_eq!(reader.body().len(), many + 1);
@@ -214,7 +217,7 @@ fn a_long_answer_is_whole_before_the_421() {
 fn a_session_that_stays_open_does_not_hold_up_the_end() {
     let mut proxy = Proxy::with(&["--linger-timeout", "600"]);
     let (mut admin, _stays) = (proxy.admin(), proxy.admin());
-    assert_eq!(admin.tell("SHUTDOWN GRACE 0.2"), OK);
+    assert_eq!(admin.command("SHUTDOWN GRACE 0.2"), OK);
     assert_eq!(proxy.wait().code(), Some(0));
 }
 
@@ -227,7 +230,7 @@ fn a_signal_shortens_the_grace() {
     {
         let (mut proxy, echo) = (Proxy::with(&["--grace", grace]), Origin::echo());
         let mut tunnel = proxy.tunnel(echo.address);
-        assert_eq!(proxy.admin().tell(FAR), OK);
+        assert_eq!(proxy.admin().command(FAR), OK);
         exchange(&mut tunnel, 10);
         let began = Instant::now();
         proxy.signal(signal);
@@ -257,12 +260,12 @@ fn what_is_no_grace_is_400_and_changes_nothing() {
         (" GRACE 86401", range),
         (" GRACE 99999999999999999999", range),
     ] {
-        let told = admin.tell(&format!("SHUTDOWN{arguments}"));
+        let told = admin.command(&format!("SHUTDOWN{arguments}"));
         // What no number can hold is one or the other.
         assert!(told == answer || (arguments.len() > 20 && told == syntax), "{arguments}: {told}");
     }
     let mut alice = proxy.metp().logged_in("alice", "pw");
-    assert_eq!(alice.tell("SHUTDOWN"), "403 Forbidden");
+    assert_eq!(alice.command("SHUTDOWN"), "403 Forbidden");
     assert_eq!(admin.info("state"), "running");
     Client::new(proxy.socks()).logged_in("alice", "pw");
 }

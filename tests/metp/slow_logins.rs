@@ -33,7 +33,7 @@ fn commands_wait_for_the_verdict() {
     let mut metp = waiting(&server, "pw", "NOSUCH\nQUIT\n");
     metp.half_close();
     // Others are served meanwhile.
-    assert!(server.admin().tell("NOSUCH").starts_with("400 "));
+    assert!(server.admin().command("NOSUCH").starts_with("400 "));
     permit.send(()).expect("the verifier lives");
     let heard = metp.rest();
     let lines: Vec<&str> = heard.lines().collect();
@@ -56,8 +56,8 @@ fn an_account_that_is_deleted_meanwhile_lets_nobody_in() {
     let (server, permit) = server();
     let mut metp = waiting(&server, "pw", "");
     let mut admin = server.admin();
-    assert_eq!(admin.tell("DELETE-USER slow"), "200 OK");
-    assert_eq!(admin.tell("ADD-USER slow pw"), "200 OK");
+    assert_eq!(admin.command("DELETE-USER slow"), "200 OK");
+    assert_eq!(admin.command("ADD-USER slow pw"), "200 OK");
     permit.send(()).expect("the verifier lives");
     assert!(metp.rest().starts_with("401 "));
 }
@@ -72,6 +72,6 @@ fn a_session_may_end_meanwhile() {
     assert_eq!(late.rest(), "");
     admin.set("metp-login-timeout", 0);
     let mut told = waiting(&server, "pw", "");
-    assert_eq!(admin.tell("SHUTDOWN GRACE 0"), "200 OK");
+    assert_eq!(admin.command("SHUTDOWN GRACE 0"), "200 OK");
     assert_eq!(told.rest(), "421 Closing [SHUTDOWN] the server is closing down\n");
 }

@@ -19,7 +19,7 @@ const RANGE: &str = "400 Bad Request [RANGE] number out of range";
 
 fn subscriber(proxy: &Proxy, topics: &str) -> Metp {
     let mut session = proxy.admin();
-    assert_eq!(session.tell(&format!("SUBSCRIBE {topics}")), OK);
+    assert_eq!(session.command(&format!("SUBSCRIBE {topics}")), OK);
     session
 }
 
@@ -104,11 +104,11 @@ fn the_reason_of_an_ending_is_told() {
         let mut tunnel =
             Client::new(proxy.socks()).logged_in("alice", "pw").connected(echo.address);
         assert!(events.line().starts_with("650 connections event=open "));
-        assert!(admin.tell(command).starts_with("200 OK"));
+        assert!(admin.command(command).starts_with("200 OK"));
         read_the_end(&mut tunnel);
         let end = events.line();
         assert!(end.ends_with(&format!(" reason={reason}")), "{end}");
-        assert_eq!(admin.tell("CONFIG SET idle-timeout 0"), OK);
+        assert_eq!(admin.command("CONFIG SET idle-timeout 0"), OK);
     }
 }
 
@@ -126,7 +126,7 @@ fn what_can_be_subscribed_to() {
         "auth EVERY 01",
         "  auth  EVERY  5  ",
     ] {
-        assert_eq!(admin.tell(&format!("SUBSCRIBE {good}")), OK, "{good}");
+        assert_eq!(admin.command(&format!("SUBSCRIBE {good}")), OK, "{good}");
     }
     for bad in [
         "",
@@ -144,15 +144,15 @@ fn what_can_be_subscribed_to() {
         "auth EVERY 1 2",
         "650",
     ] {
-        assert_eq!(admin.tell(&format!("SUBSCRIBE {bad}")), SYNTAX, "{bad}");
+        assert_eq!(admin.command(&format!("SUBSCRIBE {bad}")), SYNTAX, "{bad}");
     }
     for beyond in ["0", "3601", "4294967297", "000000005"] {
-        assert_eq!(admin.tell(&format!("SUBSCRIBE auth EVERY {beyond}")), RANGE, "{beyond}");
+        assert_eq!(admin.command(&format!("SUBSCRIBE auth EVERY {beyond}")), RANGE, "{beyond}");
     }
     // What was refused has not taken the place of what was there.
     let _other = proxy.admin();
     assert!(admin.line().starts_with("650 auth service=metp user=admin "));
-    assert_eq!(admin.tell("UNSUBSCRIBE now"), SYNTAX);
+    assert_eq!(admin.command("UNSUBSCRIBE now"), SYNTAX);
     // Nobody subscribes before the login.
     proxy.metp().say("SUBSCRIBE auth\n").hears("400 Bad Request\n").hears_eof();
     proxy.metp().say("HELLO METP/1.0\nSUBSCRIBE auth\n").hears("200 Welcome to METP/1.0\n400 ");
@@ -166,12 +166,12 @@ fn the_first_totals_come_at_once() {
     let mut tunnel = proxy.tunnel(echo.address);
     for round in 1..=5_u64 {
         exchange(&mut tunnel, 100);
-        assert_eq!(events.tell("SUBSCRIBE metrics EVERY 3600"), OK);
+        assert_eq!(events.command("SUBSCRIBE metrics EVERY 3600"), OK);
         let bytes = round * 100;
         let totals = format!("accepted=1 connections=1 up={bytes} down={bytes}");
         assert_eq!(after_time(&events.line()), totals);
     }
-    assert_eq!(events.tell("PING"), "200 PONG", "no more for an hour");
+    assert_eq!(events.command("PING"), "200 PONG", "no more for an hour");
 }
 
 /// After the 200 of UNSUBSCRIBE comes no event; before that of SUBSCRIBE neither. All in one segment, while
@@ -219,8 +219,8 @@ fn a_subscriber_does_not_time_out() {
     events.set("metp-idle-timeout", "0.2");
     idle.hears_eof();
     thread::sleep(Duration::from_millis(300));
-    assert_eq!(events.tell("PING"), "200 PONG");
-    assert_eq!(events.tell("UNSUBSCRIBE"), OK);
+    assert_eq!(events.command("PING"), "200 PONG");
+    assert_eq!(events.command("UNSUBSCRIBE"), OK);
     events.hears_eof();
 }
 
@@ -251,7 +251,7 @@ fn whoever_did_not_read_is_told_in_the_end() {
     let (proxy, echo) = (Proxy::with(&["--subscriber-timeout", "0.3"]), Origin::echo());
     let mut tunnel = proxy.tunnel(echo.address);
     let mut stuck = proxy.narrow_admin();
-    assert_eq!(stuck.tell("SUBSCRIBE auth"), OK);
+    assert_eq!(stuck.command("SUBSCRIBE auth"), OK);
     // The answers are more than any kernel keeps: 20 MiB.
     stuck.say(&"CONFIG GET\n".repeat(10_000));
     let slow = |line: &str| line.ends_with(" does not read its events");
@@ -276,7 +276,7 @@ fn whoever_did_not_read_is_told_in_the_end() {
 fn events_of_each_topic() {
     let (proxy, echo) = (Proxy::with(&["-u", "alice:pw"]), Origin::echo());
     let mut admin = proxy.admin();
-    assert_eq!(admin.tell("SUBSCRIBE auth logs connections"), OK);
+    assert_eq!(admin.command("SUBSCRIBE auth logs connections"), OK);
     let client = Client::new(proxy.socks());
     let source = client.stream.local_addr().expect("open");
     let mut tunnel = client.logged_in("alice", "pw").connected(echo.address);
@@ -304,21 +304,21 @@ fn events_of_each_topic() {
     let log = admin.line();
     assert!(log.starts_with("650 logs ") && log.contains(" reply=5 "), "{log}");
     // Another subscription takes the place of the first.
-    assert_eq!(admin.tell("SUBSCRIBE auth"), OK);
+    assert_eq!(admin.command("SUBSCRIBE auth"), OK);
     let mut guess = proxy.metp();
     guess.say("HELLO METP/1.0\nAUTH a\\x20b no\n").hears("200 Welcome to METP/1.0\n401 Unauth");
     let line = admin.line();
     assert!(line.starts_with("650 auth service=metp user=a\\x20b source=127.0.0.1:"), "{line}");
     assert!(line.ends_with(" result=failed"), "{line}");
-    assert_eq!(admin.tell("UNSUBSCRIBE"), OK);
+    assert_eq!(admin.command("UNSUBSCRIBE"), OK);
     let _unseen = proxy.admin();
-    assert_eq!(admin.tell("UNSUBSCRIBE"), OK);
-    assert_eq!(admin.tell("PING"), "200 PONG");
+    assert_eq!(admin.command("UNSUBSCRIBE"), OK);
+    assert_eq!(admin.command("PING"), "200 PONG");
     for line in ["", " nothing", " EVERY 1", " logs EVERY", " logs EVERY x", " logs logs every 1"] {
-        assert_eq!(admin.tell(&format!("SUBSCRIBE{line}")), SYNTAX, "{line}");
+        assert_eq!(admin.command(&format!("SUBSCRIBE{line}")), SYNTAX, "{line}");
     }
     for every in ["0", "3601", "99999999"] {
-        let answer = admin.tell(&format!("SUBSCRIBE metrics EVERY {every}"));
+        let answer = admin.command(&format!("SUBSCRIBE metrics EVERY {every}"));
         assert_eq!(answer, "400 Bad Request [RANGE] number out of range");
     }
 }
@@ -328,7 +328,7 @@ fn totals_come_at_once_and_then_in_their_interval() {
     let (proxy, echo) = (Proxy::start(), Origin::echo());
     let mut admin = proxy.admin();
     let began = Instant::now();
-    assert_eq!(admin.tell("SUBSCRIBE metrics EVERY 1"), OK);
+    assert_eq!(admin.command("SUBSCRIBE metrics EVERY 1"), OK);
     let first = admin.line();
     assert!(first.starts_with("650 metrics time="), "{first}");
     assert!(first.ends_with(" accepted=0 connections=0 up=0 down=0"), "{first}");
@@ -351,7 +351,7 @@ fn no_event_stands_inside_a_reply() {
     let (proxy, echo) = (Proxy::start(), Origin::echo());
     let held: Vec<TcpStream> = (0..100).map(|_| proxy.tunnel(echo.address)).collect();
     let mut admin = proxy.admin();
-    assert_eq!(admin.tell("SUBSCRIBE connections"), OK);
+    assert_eq!(admin.command("SUBSCRIBE connections"), OK);
     for _ in 0..20 {
         admin.say("CONNECTIONS\n");
         drop(proxy.tunnel(echo.address));
@@ -380,7 +380,7 @@ fn a_subscriber_that_does_not_read_loses_events() {
     let (proxy, echo) = (Proxy::start(), Origin::echo());
     let mut tunnel = proxy.tunnel(echo.address);
     let mut stuck = proxy.narrow_admin();
-    assert_eq!(stuck.tell("SUBSCRIBE auth"), OK);
+    assert_eq!(stuck.command("SUBSCRIBE auth"), OK);
     stuck.say(&"CONFIG GET\n".repeat(QUESTIONS));
     let guess = [&[5, 1, 2][..], &credentials(b"guess", b"no")].concat();
     for _ in 0..45 {
@@ -414,7 +414,7 @@ fn a_subscriber_that_does_not_read_loses_events() {
 fn a_subscriber_that_takes_nothing_is_closed() {
     let proxy = Proxy::with(&["--subscriber-timeout", "0.2"]);
     let (mut admin, mut stuck) = (proxy.admin(), proxy.narrow_admin());
-    assert_eq!(stuck.tell("SUBSCRIBE auth"), OK);
+    assert_eq!(stuck.command("SUBSCRIBE auth"), OK);
     stuck.say(&"CONFIG GET\n".repeat(QUESTIONS));
     eventually("it is closed", || admin.ask("INFO").iter().any(|line| line == "metp-sessions=1"));
     proxy.stderr.wait_for(|line| line.ends_with(" does not read its events"));
@@ -427,7 +427,7 @@ fn a_subscriber_that_leaves_is_forgotten() {
     let mut admin = proxy.admin();
     for _ in 0..3 {
         let mut session = proxy.admin();
-        assert_eq!(session.tell("SUBSCRIBE logs connections auth metrics EVERY 3600"), OK);
+        assert_eq!(session.command("SUBSCRIBE logs connections auth metrics EVERY 3600"), OK);
         session.half_close();
         assert!(session.line().starts_with("650 metrics "));
         session.hears_eof();
@@ -436,12 +436,12 @@ fn a_subscriber_that_leaves_is_forgotten() {
     let sessions: Vec<Metp> = (0..64)
         .map(|_| {
             let mut session = Metp::new(connect(proxy.metp_address())).logged_in("admin", "1234");
-            assert_eq!(session.tell("SUBSCRIBE logs"), OK);
+            assert_eq!(session.command("SUBSCRIBE logs"), OK);
             session
         })
         .collect();
     let busy = "429 Too Many [BUSY] too many subscribers, try later";
-    assert_eq!(admin.tell("SUBSCRIBE logs"), busy);
+    assert_eq!(admin.command("SUBSCRIBE logs"), busy);
     drop(sessions);
-    eventually("there is room again", || admin.tell("SUBSCRIBE logs") == OK);
+    eventually("there is room again", || admin.command("SUBSCRIBE logs") == OK);
 }

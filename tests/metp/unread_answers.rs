@@ -85,7 +85,7 @@ fn events_are_kept_once_for_all() {
     let guess = [&[5, 1, 2][..], &credentials(&[1; 255], b"no")].concat();
     let subscribe = |_| {
         let mut reader = proxy.admin();
-        assert_eq!(reader.tell("SUBSCRIBE auth"), "200 OK");
+        assert_eq!(reader.command("SUBSCRIBE auth"), "200 OK");
         reader
     };
     let mut readers: Vec<Metp> = (0..READERS).map(subscribe).collect();
@@ -142,7 +142,7 @@ fn a_long_list_waits_for_its_reader_and_nobody_for_it() {
     for _ in 0..50 {
         exchange(&mut tunnel, 100);
     }
-    assert_eq!(admin.tell("PING"), "200 PONG");
+    assert_eq!(admin.command("PING"), "200 PONG");
     let grown = proxy.status_kib("VmRSS").saturating_sub(before);
     assert!(grown < 1024, "{grown} KiB for answers that nobody reads");
     for _ in 0..200 {

@@ -31,8 +31,8 @@ fn seen(session: &mut Metp, name: &str) -> String {
 fn all_accounts_from_the_first_moment_on() {
     let proxy = Proxy::with(&["-u", "two words:pw", "-u", ".dot:pw"]);
     let mut admin = proxy.admin();
-    assert_eq!(admin.tell("ADD-USER late pw"), "200 OK");
-    assert_eq!(admin.tell("SET-ROLE late admin"), "200 OK");
+    assert_eq!(admin.command("ADD-USER late pw"), "200 OK");
+    assert_eq!(admin.command("SET-ROLE late admin"), "200 OK");
     admin.say("USER-METRICS\n").hears(
         "200 OK\n\
          user=admin role=admin connections=0 total=0 up=0 down=0 last-seen=-\n\
@@ -129,7 +129,7 @@ fn password_and_role_change_no_figure() {
     let mut tunnel = login(&proxy, "alice").connected(echo.address);
     exchange(&mut tunnel, 100);
     for command in ["CHANGE-PASSWORD alice new", "SET-ROLE alice admin", "SET-ROLE alice user"] {
-        assert_eq!(admin.tell(command), "200 OK");
+        assert_eq!(admin.command(command), "200 OK");
         assert_eq!(usage(&mut admin, "alice"), [1, 1, 100, 100]);
     }
     exchange(&mut tunnel, 10);
@@ -165,26 +165,26 @@ fn a_user_sees_the_own_line_alone() {
     exchange(&mut tunnel, 10);
     assert_eq!(usage(&mut alice, ""), [1, 1, 10, 10]);
     assert_eq!(usage(&mut alice, "alice"), [1, 1, 10, 10]);
-    assert_eq!(alice.tell("USER-METRICS bob"), "403 Forbidden");
-    assert_eq!(admin.tell("SET-ROLE alice admin"), "200 OK");
+    assert_eq!(alice.command("USER-METRICS bob"), "403 Forbidden");
+    assert_eq!(admin.command("SET-ROLE alice admin"), "200 OK");
     assert_eq!(alice.ask("USER-METRICS").len(), 3);
-    assert_eq!(admin.tell("SET-ROLE alice user"), "200 OK");
+    assert_eq!(admin.command("SET-ROLE alice user"), "200 OK");
     assert_eq!(alice.ask("USER-METRICS").len(), 1);
 }
 
 /// The list is made piece by piece; accounts that come and go meanwhile do not disturb it.
 #[test]
 fn a_long_list_is_whole_while_accounts_come_and_go() {
-    const MANY: usize = 1500;
+    const ACCOUNTS: usize = 1500;
     let proxy = Proxy::start();
     let (mut admin, mut other) = (proxy.admin(), proxy.admin());
-    let add: String = (0..MANY).map(|n| format!("ADD-USER u{n} pw\n")).collect();
-    admin.say(&add).hears(&"200 OK\n".repeat(MANY));
+    let add: String = (0..ACCOUNTS).map(|n| format!("ADD-USER u{n} pw\n")).collect();
+    admin.say(&add).hears(&"200 OK\n".repeat(ACCOUNTS));
     let lists = 20;
     admin.say(&"USER-METRICS\n".repeat(lists));
     // These are deleted while the lists are made: whoever stays is in each.
-    for number in (0..MANY).step_by(2) {
-        assert_eq!(other.tell(&format!("DELETE-USER u{number}")), "200 OK");
+    for number in (0..ACCOUNTS).step_by(2) {
+        assert_eq!(other.command(&format!("DELETE-USER u{number}")), "200 OK");
     }
     for _ in 0..lists {
         assert_eq!(admin.line(), "200 OK");
@@ -194,11 +194,11 @@ fn a_long_list_is_whole_while_accounts_come_and_go() {
             .iter()
             .filter(|name| name[1..].parse::<usize>().is_ok_and(|n| n % 2 == 1))
             .collect();
-        assert_eq!((odd.len(), names[0].as_str()), (MANY / 2, "admin"));
+        assert_eq!((odd.len(), names[0].as_str()), (ACCOUNTS / 2, "admin"));
         let order: Vec<usize> = odd.iter().filter_map(|name| name[1..].parse().ok()).collect();
         assert!(order.is_sorted(), "in the order of their creation");
     }
-    assert_eq!(admin.ask("USER-METRICS").len(), 1 + MANY / 2);
+    assert_eq!(admin.ask("USER-METRICS").len(), 1 + ACCOUNTS / 2);
 }
 
 /// Many at once: what the accounts have used adds up to what the server has moved.

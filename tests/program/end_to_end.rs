@@ -135,14 +135,14 @@ fn both_ways_at_once_while_the_buffer_size_changes() {
         let arrived_down = scope.spawn(move || read_to_end(&mut near) == *down);
         let mut relayed = 0;
         for (size, let_loose, wait_for) in STEPS {
-            assert_eq!(admin.tell(&format!("CHANGE-BUFFER {size}")), "200 OK");
+            assert_eq!(admin.command(&format!("CHANGE-BUFFER {size}")), "200 OK");
             open_up.send(let_loose).expect("it listens");
             open_down.send(let_loose).expect("it listens");
             eventually("bytes move", || admin.metrics()[2] >= relayed + wait_for);
             relayed = admin.metrics()[2];
         }
         assert!(relayed < 2 * TOTAL as u64, "all sizes were used during the transfer");
-        assert_eq!(admin.tell("CHANGE-BUFFER 65536"), "200 OK");
+        assert_eq!(admin.command("CHANGE-BUFFER 65536"), "200 OK");
         drop((open_up, open_down));
         assert!(arrived_up.join().expect("no panic"), "what was sent up");
         assert!(arrived_down.join().expect("no panic"), "what was sent down");

@@ -162,7 +162,7 @@ fn whoever_makes_room_at_metp_has_no_second_line() {
     let stream = connect(proxy.metp_address());
     let bob = address(&stream);
     let mut guest = Metp::new(stream).logged_in("bob", "pw");
-    assert_eq!(guest.tell("GET_METRICS"), "200 OK");
+    assert_eq!(guest.command("GET_METRICS"), "200 OK");
     let stream = connect(proxy.metp_address());
     let eve = address(&stream);
     let mut refused = Metp::new(stream);
@@ -173,7 +173,7 @@ fn whoever_makes_room_at_metp_has_no_second_line() {
     let mut other = connect(proxy.metp_address());
     other.write_all(b"GET / HTTP/1.1\n").expect("taken");
     waits_for(&proxy, "metp", address(&other), "http");
-    assert_eq!(admin.tell("PING"), "200 PONG");
+    assert_eq!(admin.command("PING"), "200 PONG");
     let lines = proxy.stderr.all();
     let about = |source: SocketAddr| {
         let remote = format!("remote={source} ");

@@ -207,7 +207,7 @@ fn placeholders_are_no_blank_cheques() {
 fn the_examples_of_the_readme_run() {
     let proxy = Proxy::start();
     let port = proxy.metp_address().port().to_string();
-    assert_eq!(proxy.admin().tell("ADD-USER user pass"), "200 OK");
+    assert_eq!(proxy.admin().command("ADD-USER user pass"), "200 OK");
     // The first request of the README: 78 bytes up and 1187 down, to a name.
     let origin = Origin::new(|mut stream| {
         let mut request = Vec::new();

@@ -50,16 +50,16 @@ const ENDS: [(&str, &[&str], Act); 8] = [
     ("killed", &[], |proxy, client| {
         let mut admin = proxy.admin();
         let line = admin.connection_from(client).expect("it is open");
-        assert_eq!(admin.tell(&format!("KILL {}", value(&line, "id"))), "200 OK killed=1");
+        assert_eq!(admin.command(&format!("KILL {}", value(&line, "id"))), "200 OK killed=1");
     }),
     ("killed", &[], |proxy, _| {
-        assert_eq!(proxy.admin().tell("KILL USER alice"), "200 OK killed=1");
+        assert_eq!(proxy.admin().command("KILL USER alice"), "200 OK killed=1");
     }),
     ("user-deleted", &[], |proxy, _| {
-        assert_eq!(proxy.admin().tell("DELETE-USER alice"), "200 OK");
+        assert_eq!(proxy.admin().command("DELETE-USER alice"), "200 OK");
     }),
     ("idle-timeout", &[], |proxy, _| {
-        assert_eq!(proxy.admin().tell("CONFIG SET idle-timeout 0.1"), "200 OK");
+        assert_eq!(proxy.admin().command("CONFIG SET idle-timeout 0.1"), "200 OK");
     }),
     ("shutdown", &["--grace", "0.1"], |proxy, _| proxy.signal(libc::SIGTERM)),
     ("shutdown", &["--grace", "60"], |proxy, _| proxy.signal(libc::SIGINT)),
@@ -69,7 +69,7 @@ const ENDS: [(&str, &[&str], Act); 8] = [
         proxy.signal(libc::SIGTERM);
     }),
     ("shutdown", &["--grace", "60"], |proxy, _| {
-        assert_eq!(proxy.admin().tell("SHUTDOWN GRACE 0"), "200 OK");
+        assert_eq!(proxy.admin().command("SHUTDOWN GRACE 0"), "200 OK");
     }),
 ];
 
@@ -247,7 +247,7 @@ fn a_new_ack_timeout_acts_on_open_tunnels() {
         }
         server.write_all(b"into the void").expect("taken");
         delivered(&proxy, 13);
-        assert_eq!(proxy.admin().tell("CONFIG SET ack-timeout 1"), "200 OK");
+        assert_eq!(proxy.admin().command("CONFIG SET ack-timeout 1"), "200 OK");
         assert_eq!(read_to_reset(&mut server), b"");
         proxy.stdout.wait_for(|line| line.ends_with("\tclient-timeout"));
     }
@@ -297,7 +297,7 @@ fn a_metp_client_that_vanishes_is_found_out() {
     let stream = support::proxy::connect(proxy.metp_address());
     let mut gone = support::metp::Metp::new(stream.try_clone().expect("a descriptor"));
     gone = gone.logged_in("admin", "1234");
-    assert_eq!(gone.tell("SUBSCRIBE auth"), "200 OK");
+    assert_eq!(gone.command("SUBSCRIBE auth"), "200 OK");
     let mut admin = proxy.admin();
     assert_eq!(admin.info("subscribers"), "1");
     if !vanish(&stream) {

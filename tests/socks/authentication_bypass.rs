@@ -155,9 +155,9 @@ fn a_deleted_account_is_served_nothing_more() {
                 client.hears(heard);
             }
             wait_until_read(&client.stream);
-            assert_eq!(admin.tell("DELETE-USER alice"), "200 OK");
+            assert_eq!(admin.command("DELETE-USER alice"), "200 OK");
             if again {
-                assert_eq!(admin.tell("ADD-USER alice secret"), "200 OK");
+                assert_eq!(admin.command("ADD-USER alice secret"), "200 OK");
             }
             // The server may have closed already.
             let _ = std::io::Write::write_all(&mut client.stream, &says[cut..]);
@@ -175,7 +175,7 @@ fn a_deleted_account_is_served_nothing_more() {
             }
             drop(client);
             if !again {
-                assert_eq!(admin.tell("ADD-USER alice secret"), "200 OK");
+                assert_eq!(admin.command("ADD-USER alice secret"), "200 OK");
             }
         }
     }
@@ -231,7 +231,7 @@ fn metp_users_stay_users() {
             "SET-ROLE admin user",
             "SET-ROLE alice root",
         ] {
-            assert_eq!(alice.tell(command), expected, "{command}");
+            assert_eq!(alice.command(command), expected, "{command}");
         }
     };
     let forbidden = "403 Forbidden";
@@ -248,21 +248,21 @@ fn metp_users_stay_users() {
         "QUIT USERS",
         "",
     ] {
-        let told = alice.tell(command);
+        let told = alice.command(command);
         assert!(told.starts_with("400 Bad Request [SYNTAX] "), "{command:?}: {told}");
     }
     all(&mut alice, forbidden);
-    assert_eq!(admin.tell("SET-ROLE alice admin"), "200 OK");
+    assert_eq!(admin.command("SET-ROLE alice admin"), "200 OK");
     assert_eq!(
-        alice.tell("SET-ROLE alice admin"),
+        alice.command("SET-ROLE alice admin"),
         "400 Bad Request [SELF] not on your own account"
     );
-    assert_eq!(admin.tell("SET-ROLE alice user"), "200 OK");
+    assert_eq!(admin.command("SET-ROLE alice user"), "200 OK");
     all(&mut alice, forbidden);
     // The name comes back as an administrator: the session is the old account's.
-    assert_eq!(admin.tell("DELETE-USER alice"), "200 OK");
-    assert_eq!(admin.tell("ADD-USER alice secret"), "200 OK");
-    assert_eq!(admin.tell("SET-ROLE alice admin"), "200 OK");
+    assert_eq!(admin.command("DELETE-USER alice"), "200 OK");
+    assert_eq!(admin.command("ADD-USER alice secret"), "200 OK");
+    assert_eq!(admin.command("SET-ROLE alice admin"), "200 OK");
     alice.say("USERS\nUSERS\n").hears("401 Unauthorized\n").hears_eof();
     assert_eq!(admin.ask("USERS"), ["admin admin", "alice admin"]);
 }

@@ -97,7 +97,7 @@ fn a_session_may_end_meanwhile() {
 
     let mut client = waiting(&server, &mut admin, b"pw", b"");
     let id = value(&shown(&mut admin, &client), "id").to_owned();
-    assert_eq!(admin.tell(&format!("KILL {id}")), "200 OK killed=1");
+    assert_eq!(admin.command(&format!("KILL {id}")), "200 OK killed=1");
     read_the_end(&mut client.stream);
     assert!(gone(&mut admin));
     permits(&permit);
@@ -128,15 +128,15 @@ fn an_account_that_is_deleted_meanwhile_lets_nobody_in() {
     let mut admin = server.admin();
     for again in [false, true] {
         let mut client = waiting(&server, &mut admin, b"pw", b"");
-        assert_eq!(admin.tell("DELETE-USER slow"), "200 OK");
+        assert_eq!(admin.command("DELETE-USER slow"), "200 OK");
         if again {
-            assert_eq!(admin.tell("ADD-USER slow pw"), "200 OK");
+            assert_eq!(admin.command("ADD-USER slow pw"), "200 OK");
         }
         assert_eq!(value(&shown(&mut admin, &client), "state"), "auth", "it is nobody's yet");
         permits(&permit);
         client.hears(DENIED).hears_eof();
         if !again {
-            assert_eq!(admin.tell("ADD-USER slow pw"), "200 OK");
+            assert_eq!(admin.command("ADD-USER slow pw"), "200 OK");
         }
     }
 }

@@ -156,7 +156,7 @@ fn a_small_buffer_size_ends_splicing() {
     let (mut client, mut server) = both_ends(&proxy);
     streams((&proxy, pipes), &mut server, &mut client, 6);
     let mut admin = proxy.admin();
-    assert_eq!(admin.tell("CHANGE-BUFFER 65535"), "200 OK");
+    assert_eq!(admin.command("CHANGE-BUFFER 65535"), "200 OK");
     eventually("idle pipes are closed", || proxy.pipe_ends() == pipes);
     let sent = noise(8 * MIB, 7);
     let expected = sent.clone();
@@ -167,7 +167,7 @@ fn a_small_buffer_size_ends_splicing() {
         assert_eq!(proxy.pipe_ends(), pipes, "no pipe below 64 KiB");
     }
     writing.join().expect("sent");
-    assert_eq!(admin.tell("CHANGE-BUFFER 65536"), "200 OK");
+    assert_eq!(admin.command("CHANGE-BUFFER 65536"), "200 OK");
     streams((&proxy, pipes), &mut server, &mut client, 8);
 }
 

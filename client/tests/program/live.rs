@@ -258,10 +258,10 @@ fn a_follower_whose_account_is_deleted_is_told() {
     let proxy = Proxy::with(&["-u", "bob:pw"]);
     let port = proxy.metp_address().port().to_string();
     let mut admin = proxy.admin();
-    assert_eq!(admin.tell("SET-ROLE bob admin"), "200 OK");
+    assert_eq!(admin.command("SET-ROLE bob admin"), "200 OK");
     let follower = command(["-p", &port, "-u", "bob:pw", "-f"]).spawn().expect("it starts");
     eventually("it has subscribed", || admin.info("subscribers") == "1");
-    assert_eq!(admin.tell("DELETE-USER bob"), "200 OK");
+    assert_eq!(admin.command("DELETE-USER bob"), "200 OK");
     let outcome = support::client::outcome(follower);
     assert_eq!(outcome.code, 77, "{outcome:?}");
     assert!(outcome.stderr.ends_with("Authentication failed\n"), "{outcome:?}");

@@ -149,7 +149,7 @@ fn a_login_that_does_not_work_any_more_is_the_end() {
     subscribed(&first);
     let second = Proxy::with(&["-u", "other:x"]);
     let mut admin = second.admin();
-    assert_eq!(admin.tell("CHANGE-PASSWORD admin other"), "200 OK");
+    assert_eq!(admin.command("CHANGE-PASSWORD admin other"), "200 OK");
     place.is_now(Some(&second));
     ends(first, libc::SIGKILL);
     assert_eq!(exit_code(live), 77);

@@ -318,7 +318,7 @@ fn a_server_that_is_closing_tells_what_time_is_left() {
     let tunnel = Tunnel::open(&proxy, "alice", 1000);
     let mut watch = Watch::start(&proxy, 80, 24);
     watch.shows(&[" running "]);
-    proxy.admin().tell("SHUTDOWN GRACE 30");
+    proxy.admin().command("SHUTDOWN GRACE 30");
     watch.shows(&[" closing, ", "s left   1 of "]);
     drop(tunnel);
     assert_eq!(watch.ends().0, 69);

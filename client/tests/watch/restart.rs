@@ -79,7 +79,7 @@ fn waiting_ends_when_its_time_is_over_or_the_login_does_not_work_any_more() {
     assert_eq!(limited.ends().0, 70);
     endless.shows(&["; connecting again"]);
     let second = proxy();
-    assert_eq!(second.admin().tell("CHANGE-PASSWORD admin other"), "200 OK");
+    assert_eq!(second.admin().command("CHANGE-PASSWORD admin other"), "200 OK");
     place.is_now(Some(&second));
     let (code, text) = endless.ends();
     assert!(code == 77 && text.contains("Authentication failed"), "{text}");

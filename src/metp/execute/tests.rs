@@ -9,7 +9,7 @@ use crate::state::settings::Settings;
 use crate::state::users::Users;
 use metp_protocol::{ConnectionId, ended};
 
-/// A server with two connections, 0.7 of alice and 2.0 of nobody yet.
+/// A server with two connections, 0.7 of alice and 2.0 without an account yet.
 #[derive(Default)]
 struct FakeServer {
     alice: Option<UserId>,

@@ -1,4 +1,4 @@
-//! Endpoints over a scripted stream whose courtesies fail: options, EOF, interruptions.
+//! Endpoints over a scripted stream: options that fail, EOF, interruptions.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};

@@ -139,7 +139,7 @@ fn transfer(sent: &[u8], pool: &mut Pool, sip: usize, step: Duration) -> Vec<u8>
             }
         }
         if given == sent.len() {
-            // Again and again does no harm.
+            // It may be called repeatedly.
             let _ = source.shutdown(Shutdown::Write);
         }
         from.raise(true, false);
@@ -273,7 +273,7 @@ fn bytes_that_cannot_be_had_out_of_a_pipe_do_not_end_in_eof() {
     }
 }
 
-/// The socket tells its error once. If splice(2) has taken it, a read says EOF, and a write EPIPE, as if the
+/// The socket returns its error once. If splice(2) has taken it, a read says EOF, and a write EPIPE, as if the
 /// peer had ended before.
 #[test]
 fn a_reset_stays_one_whichever_call_takes_it() {
@@ -348,7 +348,7 @@ fn eof_that_cannot_be_passed_on_is_a_failure_and_tried_again_where_that_may_help
         };
         assert!(matches!(end, End::SinkFailed(_)), "{end:?}");
         assert_eq!(to.stream().finishes, tries);
-        // A peer that has gone cannot be told, and need not be.
+        // A peer that has gone needs no FIN.
         to.stream_mut().refuses_to_finish = Some(libc::ENOTCONN);
         let end = lane.pump(&mut from, &mut to, &mut pool, PLENTY, false).end;
         assert!(matches!(end, End::Shut), "{end:?}");

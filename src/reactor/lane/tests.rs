@@ -110,7 +110,7 @@ fn sink<const N: usize>(writes: [io::Result<usize>; N]) -> Endpoint<Script> {
     endpoint
 }
 
-/// Gives turns as long as anything moves: each is preceded by the events that the kernel would send.
+/// Gives turns while bytes move: each is preceded by the events that the kernel would send.
 fn pump(
     lane: &mut Lane,
     from: &mut Endpoint<Script>,

@@ -14,9 +14,8 @@ const METP_UNPROVEN: usize = 64;
 /// As many addresses as attackers may have for the promise to hold: fewer than a quarter of the places.
 const ADDRESSES: u32 = 55;
 
-/// One turn of the loop, and how many connections it accepts.
+/// One turn of the loop.
 const TURN: Duration = Duration::from_micros(200);
-const ACCEPTS_PER_TURN: usize = 16;
 
 /// The listener's queue in the kernel, and when a client tries again that found it full.
 const BACKLOG: usize = 4096;
@@ -28,7 +27,7 @@ const SOON: Duration = Duration::from_secs(2);
 const HONEST: u64 = 100;
 const SPACING: Duration = Duration::from_millis(20);
 
-/// What an attacker says, and then nothing more.
+/// What an attacker sends before it stays silent.
 #[derive(Clone, Copy, Debug)]
 enum Attack {
     /// Nothing, or the beginning of a message.
@@ -90,7 +89,7 @@ struct Open {
     place: Option<Place>,
 }
 
-/// What became of an honest client.
+/// The outcome for an honest client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     In(Duration),
@@ -106,7 +105,7 @@ struct Simulation {
     backlog: VecDeque<(Peer, Instant)>,
     paused: Option<Instant>,
     open: HashMap<u64, Open>,
-    /// Those who have not had a turn, and how far they will have come in it.
+    /// Sessions that wait for their turn, and the progress that they make in it.
     unheard: Vec<(u64, Progress)>,
     keys: u64,
     /// The key of each honest client that is in, and how many of its messages have come.
@@ -288,7 +287,7 @@ fn far_away() -> [Duration; 3] {
 }
 
 /// The promise: attackers from fewer addresses than a quarter of the places of unproven sessions, at any
-/// rate, whatever they say, keep out nobody with a round trip of 200 ms.
+/// rate, whatever they send, keep out no client with a round trip of 200 ms.
 #[test]
 fn few_addresses_keep_nobody_out_at_any_rate() {
     for attack in [Attack::Nothing, Attack::Greets, Attack::IsRefused, Attack::Mixed] {
@@ -312,8 +311,8 @@ fn few_addresses_keep_nobody_out_at_any_rate() {
     }
 }
 
-/// From more addresses than there are places, those who say too little push out one another alone, even if all
-/// others come from one address.
+/// Attackers from more addresses than there are places that send too little evict each other only, even if all honest
+/// clients come from one address.
 #[test]
 fn many_addresses_that_say_too_little_keep_nobody_out() {
     let alone: fn(u64) -> Ipv4Addr = own_address;
@@ -337,8 +336,8 @@ fn many_addresses_that_say_too_little_keep_nobody_out() {
     }
 }
 
-/// A crowd of addresses that is slow does not push out the one address that has two clients: sessions that have
-/// made no progress for long give way first.
+/// Many addresses with slow sessions do not evict the one address that has two clients: sessions without progress for
+/// long are evicted first.
 #[test]
 fn a_slow_crowd_of_addresses_keeps_no_pair_out() {
     for attack in [Attack::Nothing, Attack::Greets, Attack::Mixed] {

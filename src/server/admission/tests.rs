@@ -15,7 +15,7 @@ fn none(_: Key) -> Option<Evictable> {
     None
 }
 
-/// A admission and the places of its sessions.
+/// An admission control and the places of its sessions.
 #[derive(Default)]
 struct Fixture {
     admission: AdmissionControl,
@@ -98,7 +98,7 @@ fn the_time_counts_from_the_last_progress() {
     assert_eq!(fixture.decide(1, one, now + whole), Decision::Wait(Some(now + EVICT_AFTER)));
 }
 
-/// What it says has not been heard yet: it is asked about again with the next turn.
+/// What it has sent is not read yet: it is judged again after its next turn.
 #[test]
 fn who_has_not_had_a_turn_is_not_evicted() {
     let (mut fixture, now) = (Fixture::default(), Instant::now());
@@ -110,7 +110,7 @@ fn who_has_not_had_a_turn_is_not_evicted() {
 #[test]
 fn the_address_with_most_unproven_sessions_gives_way() {
     let (mut fixture, then) = (Fixture::default(), Instant::now());
-    // Who has come furthest stays, although its address has most.
+    // The session with most progress stays, although its address has most sessions.
     for (number, from) in [(1, 1), (2, 2), (3, 1), (4, 3), (8, 1)] {
         fixture.enter(number, from, then).is_silent(number, then);
     }
@@ -120,7 +120,7 @@ fn the_address_with_most_unproven_sessions_gives_way() {
     fixture.leave(3).enter(5, 3, now).is_silent(5, now);
     let now = now + EVICT_AFTER;
     assert_eq!(fixture.decide(9, allowance, now), Decision::Replace(key(4)));
-    // In the middle of a flood nobody has to wait for its time, and light addresses keep theirs.
+    // During a flood no connection has to wait for a time, and addresses with few sessions keep theirs.
     fixture.admission.flood.step = FLOOD_STEPS;
     fixture.admission.flood.last = Some(now);
     fixture.leave(4).leave(2).enter(6, 3, now).is_silent(6, now);
@@ -129,7 +129,7 @@ fn the_address_with_most_unproven_sessions_gives_way() {
     assert_eq!(fixture.decide(9, allowance, soon), Decision::Replace(key(5)));
 }
 
-/// Who has tunnels open may have as many handshakes beside them before they count.
+/// An address with open tunnels may have as many handshakes before they count.
 #[test]
 fn proven_sessions_are_set_off_against_unproven_ones() {
     let (mut fixture, then) = (Fixture::default(), Instant::now());
@@ -170,7 +170,7 @@ fn within_an_address_neither_silence_nor_speech_pushes_out_the_other() {
     }
 }
 
-/// However many they are: who comes behind them waits for 4/3 of the first time, and a little.
+/// However many there are, the next connection waits 4/3 of the first time, and a little.
 #[test]
 fn a_flood_is_gone_through_in_bounded_time() {
     for (progress, after) in
@@ -196,7 +196,7 @@ fn a_flood_is_gone_through_in_bounded_time() {
         let took = now - start;
         assert!(took >= after && took < after * 2, "{took:?} for {progress:?}");
         assert_eq!(fixture.admission.flood.step, FLOOD_STEPS);
-        // When it is quiet again, the times are what they were.
+        // After a pause the times are back at their beginning.
         let quiet = now + FLOOD_QUIET + EVICT_AFTER;
         for number in 4980..5000 {
             fixture.leave(number);
@@ -209,7 +209,7 @@ fn a_flood_is_gone_through_in_bounded_time() {
     }
 }
 
-/// As soon as nobody has to wait any more, the times grow again, although evictions go on.
+/// As soon as no connection has to wait, the times grow again, although evictions go on.
 #[test]
 fn a_flood_that_becomes_slow_is_none() {
     let (mut flood, mut now) = (Flood::default(), Instant::now());
@@ -225,7 +225,7 @@ fn a_flood_that_becomes_slow_is_none() {
     assert_eq!(flood.divisor(now), 1, "ten live for five seconds");
 }
 
-/// A generation ends with half as many evictions as there are unproven sessions. It goes up a step if somebody had
+/// A generation ends with half as many evictions as there are unproven sessions. It goes up a step if a connection had
 /// to wait, and down if it took longer than four times its fastest.
 #[test]
 fn a_flood_changes_its_step_at_the_end_of_a_generation() {
@@ -260,13 +260,14 @@ fn who_has_proved_itself_is_never_evicted() {
     fixture.prove(1, None);
     let later = now + EVICT_AFTER * 1000;
     assert_eq!(fixture.decide(1, FULL, later), Decision::Wait(None));
-    // Its old place means nothing any more, not even when it is used again.
+    // Its old place is invalid, even when it is used again.
     fixture.admission.advance(place, Progress::Nothing, later);
     fixture.leave(1);
     assert_eq!(fixture.admission.unproven.open_from(network(1)), 0);
 }
 
-/// METP: who only looks on makes room, the account with most sessions first, and strangers do not take all places.
+/// METP: sessions of role user are evicted first, beginning with the account that has most, and unproven sessions
+/// do not take all places.
 #[test]
 fn onlookers_make_room_where_there_is_none() {
     let mut users = crate::state::users::Users::default();
@@ -319,7 +320,7 @@ fn one_address_may_have_so_many() {
     assert_eq!(fixture.decide(1, allowance, now), Decision::Admit);
 }
 
-/// An IPv6 network of 64 bits is one address: who has one has addresses beyond number.
+/// An IPv6 network of 64 bits counts as one address: a client has all of its addresses.
 #[test]
 fn a_network_of_ipv6_counts_as_one_address() {
     let network = |text: &str| Network::from(text.parse::<std::net::IpAddr>().expect("a literal"));

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 
-/// Numbers that look random and are the same each time (xorshift64).
+/// Numbers without a pattern, fixed (xorshift64).
 struct Noise(u64);
 
 impl Noise {
@@ -114,7 +114,7 @@ fn the_first_candidate_is_of_those_that_weigh_most() {
     }
 }
 
-/// Also weights of which nobody is a candidate count against the limit.
+/// Weights without a candidate count against the limit, too.
 #[test]
 fn a_choice_looks_at_so_many_weights() {
     let (mut unproven, now) = (Unproven::default(), Instant::now());
@@ -126,7 +126,7 @@ fn a_choice_looks_at_so_many_weights() {
         }
         unproven.len()
     };
-    // Four that weigh 5, 4, 3 and 2, and behind them a crowd that weighs 1.
+    // Four that weigh 5, 4, 3 and 2, and behind them many that weigh 1.
     for weight in 2..=5 {
         enter(weight, weight);
     }

@@ -1,4 +1,4 @@
-//! The cache over look-ups that a test lets end one by one.
+//! The cache over look-ups that the test ends one by one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,7 +47,7 @@ fn at(port: u16) -> Addresses {
 }
 
 impl Fixture {
-    /// Lets one look-up end and waits for what comes of it.
+    /// Ends one look-up and waits for its resolutions.
     fn settle(&mut self, now: Instant) -> Vec<(Key, Addresses)> {
         self.permits.send(()).expect("the worker lives");
         let names = &mut self.names;
@@ -107,7 +107,7 @@ fn memory_is_bounded() {
     assert_eq!(fixture.names.ask(key(1), &(MAX_NAMES + 9).to_string(), 1, now), Some(at(1)));
 }
 
-/// Lifetimes may change: what is cached already keeps to the new ones.
+/// Lifetimes may change: the new ones apply to what is cached already.
 #[test]
 fn new_lifetimes_act_on_what_is_remembered() {
     let (mut fixture, now) = (fixture(), Instant::now());
@@ -147,7 +147,6 @@ fn who_has_left_gets_no_answer_and_a_name_nobody_wants_is_dropped() {
     assert_eq!(fixture.settle(now), [(key(4), at(80))]);
 }
 
-/// Whoever owns a name decides how many addresses it has; ttls must not follow.
 /// Waits until the fixture's worker has begun this number of look-ups.
 fn begun(fixture: &Fixture, count: usize) {
     let deadline = Instant::now() + Duration::from_secs(10);

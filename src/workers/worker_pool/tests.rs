@@ -12,7 +12,7 @@ const QUEUE: usize = 8;
 struct Fixture {
     waits: Loop,
     workers: Workers<String, usize>,
-    /// Dropping it lets all jobs that hang go on.
+    /// Dropping it ends all jobs that hang.
     _release: mpsc::Sender<()>,
 }
 
@@ -147,7 +147,7 @@ fn every_job_is_answered_once() {
     }
 }
 
-/// Fails as often as it is told to.
+/// Fails this number of times.
 struct Stubborn {
     waker: Waker,
     failures: Arc<AtomicUsize>,
@@ -164,7 +164,7 @@ impl Wake for Stubborn {
     }
 }
 
-/// Workers whose waker fails so often.
+/// Workers whose waker fails this number of times.
 fn hard_to_wake(failures: usize) -> (Loop, Workers<String, usize>, Arc<AtomicUsize>) {
     let (waits, waker) = Loop::new();
     let failures = Arc::new(AtomicUsize::new(failures));
@@ -186,7 +186,7 @@ fn a_worker_that_fails_to_wake_the_loop_tries_again() {
     }
 }
 
-/// The loop never hears of an answer, and asks for them as often as it is told to.
+/// The loop is never woken, and looks for answers when `check` says so.
 #[test]
 fn a_loop_that_is_never_woken_comes_by() {
     let (_waits, mut workers, _) = hard_to_wake(usize::MAX);
@@ -209,7 +209,7 @@ fn a_loop_that_is_never_woken_comes_by() {
     assert!(!workers.ready(), "all have been taken");
 }
 
-/// What the loop has done itself needs no call to wake it: it does not sleep over an answer.
+/// An answer that the loop makes itself needs no wake-up: it does not sleep before it takes it.
 #[test]
 fn an_answer_of_the_loop_itself_is_there_at_once() {
     let mut fixture = fixture(1, 1);
@@ -226,7 +226,7 @@ fn an_answer_of_the_loop_itself_is_there_at_once() {
     assert!(!fixture.workers.ready());
 }
 
-/// Workers never have to make room for what they begin.
+/// Workers never allocate for the list of running jobs.
 #[test]
 fn there_is_room_for_all_that_workers_begin() {
     let mut fixture = fixture(4, 400);
@@ -260,7 +260,7 @@ fn a_worker_that_cannot_be_started_is_a_failed_answer() {
     assert_eq!(workers.load(), (0, 0));
 }
 
-/// Another kind of job: nothing here is about names.
+/// Jobs of another kind.
 #[test]
 fn jobs_and_answers_may_be_of_any_type() {
     let (mut waits, waker) = Loop::new();

@@ -11,7 +11,7 @@ struct Excuse {
     /// At any position, or where the fault lasts.
     lasting: bool,
     kinds: &'static [Kind],
-    /// One of these is in what was found, which of a death are its last words; none: whatever it is.
+    /// Texts of which one is in the finding (of a death: in the last output); none: any finding.
     words: &'static [&'static str],
     reason: &'static str,
 }
@@ -226,7 +226,7 @@ mod tests {
         }
     }
 
-    /// Whatever fails, bytes that nobody has sent and ends that are none are found.
+    /// Bytes that were not sent, and false ends, are never excused.
     #[test]
     fn wrong_bytes_and_wrong_ends_are_never_excused() {
         let kinds = |excuse: &Excuse| excuse.kinds.to_vec();

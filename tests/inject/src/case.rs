@@ -27,15 +27,15 @@ pub enum Kind {
     Death,
     /// A client that gets neither bytes nor an end.
     Stall,
-    /// A client that comes when all is well again.
+    /// A client that comes after the fault and is not served.
     NotServed,
-    /// Work although nobody wants anything.
+    /// CPU time without work to do.
     Spin,
     /// Connections or descriptors that stay.
     Leak,
-    /// Bytes that nobody has sent.
+    /// Bytes that were not sent.
     WrongBytes,
-    /// An orderly end of what is not complete.
+    /// A FIN before the transfer is complete.
     WrongEnd,
 }
 
@@ -74,7 +74,7 @@ pub enum Phase {
     Serve,
 }
 
-/// What a case came to.
+/// The outcome of a case.
 pub struct Report {
     pub findings: Vec<Finding>,
     /// How many calls failed.
@@ -120,7 +120,7 @@ impl Worker<'_> {
                     let look = || server.descriptors();
                     let seen = workload::open_connections(server.metp, look);
                     let (_, open) = seen.ok_or(io::ErrorKind::TimedOut)?;
-                    // The session that has asked has one of them.
+                    // The session that asks has one of them.
                     server.at_rest = open.checked_sub(1);
                     Ok(server)
                 }
@@ -155,7 +155,7 @@ impl Worker<'_> {
             outcome => findings.push(finding(Kind::NotServed, format!("afterwards: {outcome:?}"))),
         }
         findings.extend(rest(&mut server));
-        // Whoever is not well does not serve for the next case.
+        // A server with a finding is not used for the next case.
         if findings.is_empty() {
             self.server = Some(server);
         }
@@ -232,7 +232,7 @@ fn death(server: &mut Server) -> Option<Finding> {
     Some(finding(Kind::Death, panic))
 }
 
-/// Works although nobody wants anything. Looked at twice: it may have been about to come to rest.
+/// Uses CPU time without work to do. Measured twice: it may have been about to come to rest.
 fn spins(server: &Server) -> bool {
     (0..2).all(|_| {
         let before = server.cpu();

@@ -13,7 +13,7 @@ const PATTERN: usize = (1 << 20) + 7;
 /// How a stream came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The orderly one.
+    /// With FIN.
     Eof,
     /// With an error: a reset above all.
     Error,
@@ -25,7 +25,7 @@ pub enum End {
 #[derive(Clone, Copy, Debug)]
 pub struct Received {
     pub bytes: u64,
-    /// They are those that were sent, as far as they go.
+    /// Whether they are a prefix of what was sent.
     pub right: bool,
     pub end: End,
 }
@@ -112,7 +112,7 @@ impl Origin {
         Ok(Origin { port, pattern, received })
     }
 
-    /// What transfer `id` came to, once it has come to its end; `None` if that is not in time.
+    /// What was received of transfer `id`, once it has ended; `None` if that is not in time.
     pub fn received(&self, id: u64, patience: Duration) -> Option<Received> {
         let (table, changed) = &*self.received;
         let deadline = Instant::now() + patience;
@@ -134,8 +134,8 @@ impl Origin {
 
 type Noted = (Mutex<HashMap<u64, Received>>, Condvar);
 
-/// The first line is `WHAT ID SIZE`. An origin that gives up resets its connection: the orderly end is the one of
-/// what is complete, so that a client that sees it before has it from the server.
+/// The first line is `WHAT ID SIZE`. An origin that gives up resets its connection, and ends with FIN only a complete
+/// transfer: a client that sees FIN before has it from the server.
 fn serve(mut stream: TcpStream, pattern: &Pattern, patience: Duration, noted: &Noted) {
     let _ = stream.set_read_timeout(Some(patience));
     let _ = stream.set_write_timeout(Some(patience));

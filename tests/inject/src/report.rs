@@ -7,7 +7,7 @@ use crate::allowed;
 use crate::case::{Kind, Phase, Report};
 use crate::strace::Fault;
 
-/// What the cases of a call came to.
+/// The outcomes of the cases of a call.
 #[derive(Default)]
 struct Row {
     cases: usize,

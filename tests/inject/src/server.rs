@@ -1,4 +1,4 @@
-//! The program under test, alone or under strace.
+//! The program under test, with or without strace.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,7 +11,7 @@ use std::{fs, io};
 
 use crate::signal;
 
-/// Options of the server: every name is looked up each time, and whoever has gone is forgotten soon.
+/// Options of the server: every name is looked up each time, and timeouts are short.
 const ARGUMENTS: [&str; 17] = [
     "-p",
     "0",
@@ -44,11 +44,11 @@ pub struct Server {
     pub at_rest: Option<usize>,
 }
 
-/// Lines that a stream has said so far.
+/// The lines of a stream so far.
 #[derive(Clone, Default)]
 pub struct Lines(Arc<Mutex<Vec<String>>>);
 
-/// Rust's last words where its allocator gets no memory.
+/// The message of Rust where its allocator gets no memory.
 const NO_MEMORY: &str = "memory allocation of ";
 
 impl Lines {
@@ -68,7 +68,7 @@ impl Lines {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().find_map(|line| wanted(line))
     }
 
-    /// What the process has said in the end, for the reader to have it whole: where its memory has run out, that.
+    /// The last output of the process; where its memory has run out, that.
     pub fn last_words(&self) -> String {
         // The thread that gathers them holds the other one until EOF.
         let deadline = Instant::now() + Duration::from_secs(1);
@@ -85,12 +85,12 @@ impl Lines {
     }
 }
 
-/// How a start came out.
+/// The outcome of a start.
 pub enum Started {
     Up(Box<Server>),
-    /// It has ended again: how, and the last that it said.
+    /// It has ended: its status and its last output.
     Ended(ExitStatus, String),
-    /// Neither.
+    /// It neither listens nor has ended.
     Hangs,
 }
 

@@ -19,7 +19,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// What strace is told.
+    /// The options of strace.
     pub fn expression(&self) -> String {
         format!("inject={}:error={}:when={}", self.call, self.errno, self.when)
     }
@@ -66,7 +66,7 @@ pub fn attach(pid: i32, options: &[String], patience: Duration) -> io::Result<At
 }
 
 impl Attached {
-    /// Lets the process go.
+    /// Detaches from the process.
     pub fn detach(mut self) {
         let pid = i32::try_from(self.child.id()).unwrap_or_default();
         signal::send(pid, libc::SIGINT);

@@ -12,23 +12,23 @@ use crate::origin::{End, Origin, Received};
 use crate::server::Server;
 use crate::signal;
 
-/// A client that has waited for so long, for a byte or an end, waits for ever.
+/// The longest wait of a client for a byte or an end: then it counts as stalled.
 pub const PATIENCE: Duration = Duration::from_secs(4);
-/// How long an origin waits: longer, so that a client that waits for ever is the first to give up.
+/// The longest wait of an origin: longer, so that the client gives up first.
 pub const ORIGIN_PATIENCE: Duration = Duration::from_secs(8);
 /// Bytes of a bulk transfer.
 const BULK: u64 = 3 << 20;
 
-/// What a client has seen.
+/// What a client has received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// All that it was to see.
+    /// All that it was to receive.
     Whole,
-    /// A refusal, or an end that looks as bad as it is.
+    /// A refusal, or a reset.
     BadEnd(String),
-    /// An orderly end of something that was not complete.
+    /// A FIN before the transfer was complete.
     WrongEnd(String),
-    /// Bytes that nobody has sent.
+    /// Bytes that were not sent.
     WrongBytes(String),
     /// Nothing at all, not even an end.
     Stalled(String),
@@ -254,8 +254,8 @@ fn at_the_origin(stage: &Stage<'_>, id: u64, size: u64, seen: Outcome) -> Outcom
     both(seen, received.map(|received| judge("at the origin", received, size)))
 }
 
-/// What both ends come to. No end hides what is wrong at the other: whoever gives up resets its connection, so
-/// an orderly end of what is not complete is the server's at either.
+/// The outcomes at both ends. The end that gives up resets its connection, so a FIN before the transfer is complete
+/// comes from the server.
 fn both(client: Outcome, origin: Option<Outcome>) -> Outcome {
     match (client, origin.unwrap_or_else(|| Stalled("no end at the origin".to_owned()))) {
         (_, origin @ (WrongEnd(_) | WrongBytes(_))) => origin,
@@ -299,7 +299,7 @@ fn upload(stage: &Stage<'_>) -> Outcome {
         Ok(on_tunnel(stream, |stream| {
             go(stream)?;
             reached = true;
-            // Where it breaks off, the read below sees the same.
+            // If it breaks off, the read below fails too.
             let sent = stage.origin.pattern.send(stream, id, BULK);
             if sent.is_ok() {
                 stream.shutdown(Shutdown::Write).map_err(|error| ended("shutdown", &error))?;
@@ -411,7 +411,7 @@ fn metp(stage: &Stage<'_>) -> Outcome {
     })
 }
 
-/// A line of METP. Whoever gets half of one knows that it is not whole.
+/// A line of METP. A part of one is recognised, since it has no LF.
 fn line(stream: &mut BufReader<TcpStream>, what: &str) -> Result<String, Outcome> {
     let mut line = String::new();
     match stream.read_line(&mut line) {

@@ -107,7 +107,7 @@ fn the_grammar_describes_each_body_of_a_running_server() {
     for key in admin.ask("CONFIG GET").iter().map(|line| value(line, "key").to_owned()) {
         for to in ["on", "error", "trace", "30.001", "90.25", "31536000", "1000000", "17"] {
             // What is no value of this setting is refused.
-            let told = admin.tell(&format!("CONFIG SET {key} {to}"));
+            let told = admin.command(&format!("CONFIG SET {key} {to}"));
             assert!(grammar.matches("status", told.as_bytes()), "{told}");
             let line = admin.ask(&format!("CONFIG GET {key}")).remove(0);
             assert!(grammar.matches("setting-line", line.as_bytes()), "{line}");
@@ -126,7 +126,7 @@ fn the_grammar_describes_each_event_of_a_running_server() {
     let (echo, (_held, closed)) = (Origin::echo(), closed_port());
     let (mut reader, mut stuck) = (proxy.admin(), proxy.narrow_admin());
     for session in [&mut reader, &mut stuck] {
-        assert_eq!(session.tell("SUBSCRIBE connections logs metrics auth EVERY 3600"), "200 OK");
+        assert_eq!(session.command("SUBSCRIBE connections logs metrics auth EVERY 3600"), "200 OK");
     }
     let login = || Client::new(proxy.socks()).logged_in("two words", "pw");
     let mut tunnel = login().connected(echo.address);
@@ -143,7 +143,7 @@ fn the_grammar_describes_each_event_of_a_running_server() {
     let events: Vec<String> = (0..13).map(|_| reader.line()).collect();
     assert!(events[12].starts_with("650 auth service=metp user=bob "), "{events:#?}");
 
-    assert_eq!(reader.tell("UNSUBSCRIBE"), "200 OK");
+    assert_eq!(reader.command("UNSUBSCRIBE"), "200 OK");
     stuck.say(&"CONFIG GET\n".repeat(BODIES));
     let guess = [&[5, 1, 2][..], &credentials(b"guess", b"no")].concat();
     for _ in 0..GUESSES {

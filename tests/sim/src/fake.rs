@@ -1,8 +1,8 @@
 //! Connections that go where a script leads them, with the readiness that a kernel would report.
 //!
 //! The [`Peer`] is the far end of a connection. It behaves like an edge-triggered socket at its strictest:
-//! an event comes when something arrives, and when there is room again after it was missed; never else. So a
-//! session that forgets what it was told, or lowers a flag too early, stalls here too.
+//! an event comes when something arrives, and when there is room again after a write was refused; never else. So a
+//! session that loses an event, or lowers a flag too early, stalls here too.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -56,7 +56,7 @@ pub struct Peer {
     pub end: Option<End>,
     /// Whether the session has read the end.
     pub end_read: bool,
-    /// Whether an event has told of the end.
+    /// Whether an event has reported the end.
     end_told: bool,
     /// Bytes that it takes now.
     room: usize,
@@ -84,11 +84,11 @@ pub struct Peer {
     pub stubborn: bool,
     /// The session's own end.
     pub near: SocketAddr,
-    /// Where it was dialled; the same as the near end before it is.
+    /// The address that was dialled; the near end before that.
     pub far: SocketAddr,
     /// There was no room when the session last asked.
     starved: bool,
-    /// There is something to tell.
+    /// An event is due.
     edge: bool,
     pub calls: u32,
 }
@@ -149,7 +149,7 @@ impl Peer {
         }
     }
 
-    /// Takes so many bytes more.
+    /// Takes `room` bytes more.
     pub fn open(&mut self, room: usize) {
         self.room = self.room.saturating_add(room);
         self.edge |= self.starved && self.room > 0;
@@ -163,7 +163,7 @@ impl Peer {
         }
     }
 
-    /// Tells again what is so already.
+    /// Repeats the event of its present state.
     pub fn repeat(&mut self) {
         self.edge |= self.making != Making::Pending;
     }
@@ -172,7 +172,7 @@ impl Peer {
         self.end == Some(End::Reset)
     }
 
-    /// The event that the kernel has for this connection, if there is something to tell.
+    /// The event that the kernel has for this connection, if one is due.
     pub fn event(&mut self) -> Option<Readiness> {
         if !std::mem::take(&mut self.edge) || self.dropped {
             return None;
@@ -278,7 +278,7 @@ impl Write for FakeStream {
         let count = bytes.len().min(peer.room).min(peer.cut);
         peer.room -= count;
         if count < bytes.len() {
-            // The kernel tells when there is room again, which may be soon.
+            // An event comes when there is room again, which may be at once.
             peer.starved = true;
             peer.edge |= peer.room > 0;
         }

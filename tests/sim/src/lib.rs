@@ -1,8 +1,8 @@
 //! What must hold whatever bytes come: one function for each fuzz target, which panics where it does not.
 //!
 //! The parsers are compared with the bytes they read, a whole SOCKS session with the RFCs as
-//! `reference.rs` reads them, a whole METP session with itself under another segmentation. `fuzz/` feeds these
-//! functions for as long as one likes; `tests/sim/tests/replay.rs` feeds them what was kept, in every test run.
+//! `reference.rs` reads them, a whole METP session with itself under another segmentation. `fuzz/` calls these
+//! functions with new bytes; `tests/sim/tests/replay.rs` calls them with the corpus, in every test run.
 
 #![allow(
     clippy::expect_used,

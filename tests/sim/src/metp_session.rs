@@ -57,7 +57,7 @@ pub fn metp_session(data: &[u8]) {
         let (segment, others) = left.split_at(cut.min(left.len()));
         segments.push(segment);
         left = others;
-        // Not the same length for ever: from one octet to a few hundred.
+        // Lengths from one octet to a few hundred.
         cut = cut * 7 % 311 + 1;
     }
     let takes = if takes == 0 { usize::MAX } else { usize::from(takes) * 256 };
@@ -73,7 +73,7 @@ pub fn metp_session(data: &[u8]) {
     outlast(&bytes, cuts & 3 == 3, cuts & 4 != 0, now);
 }
 
-/// What has to be the same however the bytes are cut: not where events stand between the replies, nor what
+/// What must not depend on how the bytes are cut: all but the place of events between the replies, and what
 /// `INFO` says of buffers in use.
 fn replies(output: &[u8]) -> Vec<&[u8]> {
     let moves = |line: &&[u8]| line.starts_with(b"650 ") || line.starts_with(b"buffers=");
@@ -101,8 +101,8 @@ fn well_formed(output: &[u8]) {
     }
 }
 
-/// The client does not close: the session does, when its time is over. `rude`: the client keeps talking, which
-/// helps only those who have logged in.
+/// The client does not close: the session does, when its deadline has passed. `rude`: the client goes on sending, which
+/// extends the deadline only after the login.
 fn outlast(bytes: &[u8], rude: bool, defers: bool, start: Instant) {
     let source: SocketAddr = "127.0.0.1:5000".parse().expect("a literal");
     let peer = Peer::new(Making::Made, source, usize::MAX);

@@ -1,6 +1,6 @@
-//! What surrounds one SOCKS session: who dials, which accounts and names there are.
+//! The surroundings of one SOCKS session: the network, the accounts and the names.
 //!
-//! The network is also the guard: it knows what the client has said, and lets nobody dial who may not.
+//! The network also checks each dial against what the client has sent: whether it has logged in, and asked for it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -34,7 +34,7 @@ pub const CACHED: (&str, [u8; 4]) = ("remembered.example", [192, 0, 2, 7]);
 /// A near end that looks like a client on this machine.
 const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 4000);
 
-/// What connect(2) may say.
+/// Errors of connect(2).
 pub const ERRORS: [i32; 8] = [111, 101, 113, 110, 13, 24, 99, 104];
 
 /// Which account is there, and which one has logged in. Each has a number of its own.
@@ -51,7 +51,7 @@ pub struct Accounts {
     pub valid: Cell<Option<bool>>,
 }
 
-/// Who opens connections.
+/// The network: opens connections as the scenario says.
 pub struct Network {
     pub client: Rc<RefCell<Peer>>,
     pub accounts: Accounts,
@@ -182,13 +182,13 @@ pub fn local(address: IpAddr) -> bool {
 pub struct Fixture {
     pub dns: DnsCache,
     pub start: Instant,
-    /// Keeps the worker busy as long as it lives.
+    /// Keeps the worker busy until it is dropped.
     _busy: mpsc::Sender<()>,
     _poll: Poll,
 }
 
 impl Fixture {
-    /// Names of which one is cached. The one worker that may look up others is busy for ever, so that
+    /// Names of which one is cached. The one worker that may look up others never ends its job, so that
     /// answers come from the scenario alone and no name reaches the system.
     pub fn new() -> Self {
         let mut poll = Poll::new().expect("a poll");
@@ -196,12 +196,12 @@ impl Fixture {
         let (busy, wait) = mpsc::channel::<()>();
         let wait = std::sync::Mutex::new(wait);
         let taken = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&taken);
+        let is_taken = Arc::clone(&taken);
         let lookup = move |name: &str, port| {
             if name == CACHED.0 {
                 return Ok(vec![SocketAddr::from((CACHED.1, port))]);
             }
-            told.store(true, Ordering::SeqCst);
+            is_taken.store(true, Ordering::SeqCst);
             let _ = wait.lock().map(|wait| wait.recv());
             Err(io::ErrorKind::NotFound.into())
         };

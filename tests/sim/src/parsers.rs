@@ -210,8 +210,8 @@ fn whole(wire: &[u8]) -> &[u8] {
     }
 }
 
-/// The same bytes give the same answer. A whole message is the same alone as with bytes behind it. No
-/// beginning of it is a message, and one is an error only if every continuation is that same error.
+/// A parser is pure: equal bytes give equal results. A whole message is read alike with and without bytes behind it. No
+/// proper prefix is a message, and a prefix is an error only if every continuation gives that error.
 fn restartable<'a, T, E>(data: &'a [u8], parse: impl Fn(&'a [u8]) -> Parsed<T, E>)
 where
     T: PartialEq + Debug + 'a,

@@ -1,4 +1,4 @@
-//! Numbers with units (METP §5.17): what is read is what school arithmetic makes of the text, or nothing is.
+//! Numbers with units (METP §5.17), compared with arithmetic on decimal digits.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub fn quantity(data: &[u8]) {
     }
 }
 
-/// `12.5` of a unit of so many nanoseconds, cut off below a nanosecond.
+/// `12.5` of a unit of `nanoseconds`, cut off below a nanosecond.
 fn exact(number: &str, nanos: u128) -> Option<Duration> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {

@@ -1,5 +1,5 @@
-//! What a SOCKS server has to say, read from RFC 1928 and RFC 1929 as plainly as can be, with none of the
-//! code under test: whole messages off the front, one after the other.
+//! What a SOCKS server has to answer by RFC 1928 and RFC 1929, without any of the code under test: whole messages
+//! off the front, one after the other.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -2,7 +2,7 @@
 //!
 //! Any bytes are a scenario, so a fuzzer can cut and splice them as it likes. A step is one byte and its
 //! argument another; the highest bit of the step gives the session its turn afterwards. So several things can
-//! happen before the session hears of any.
+//! happen before one turn.
 
 /// Steps in one scenario, at most.
 const MOST_STEPS: usize = 200;
@@ -16,7 +16,7 @@ pub enum Step<'a> {
     Hello,
     Auth,
     Request(u8),
-    /// So much payload from the client, or from the target.
+    /// Payload of this length from the client, or from the target.
     ClientSends(usize),
     TargetSends(usize),
     /// The next bytes of the client, or of the target, are in one segment with the last.
@@ -26,10 +26,10 @@ pub enum Step<'a> {
     TargetEof,
     ClientResets,
     TargetResets,
-    /// So many bytes more are taken.
+    /// The client, or the target, takes this number of bytes more.
     ClientTakes(usize),
     TargetTakes(usize),
-    /// One write takes so many bytes at most.
+    /// One write takes this number of bytes at most.
     ClientCuts(usize),
     TargetCuts(usize),
     /// Writes fail from now on.
@@ -51,7 +51,7 @@ pub enum Step<'a> {
     Verified,
     /// KILL.
     Kill,
-    /// So many milliseconds pass.
+    /// This number of milliseconds passes.
     Time(u64),
     /// CHANGE-BUFFER.
     BufferSize(usize),

@@ -1,7 +1,7 @@
 //! A whole SOCKS session, from the first byte to the access log, in surroundings that a scenario describes.
 //!
-//! After each turn all that was said is compared with RFC 1928 and RFC 1929, and with what the peers have
-//! sent. In the end either everybody lets the session finish, or nobody does and time runs out.
+//! After each turn all that was sent is compared with RFC 1928 and RFC 1929, and with what the peers have
+//! sent. In the end either the peers let the session finish, or they do not and its deadline passes.
 
 mod verdict;
 
@@ -77,7 +77,7 @@ struct Sim<'a> {
     accounts_made: u32,
     /// The largest buffer there has been.
     largest: usize,
-    /// Something has cut the conversation short.
+    /// Something has cut the exchange short.
     disturbed: bool,
     payload: u8,
 }
@@ -364,7 +364,7 @@ impl<'a> Sim<'a> {
         assert!(shown.buffered > 0 || self.pool.leased() == 0, "memory for no byte");
     }
 
-    /// Whoever waits has nothing left to do, and does not wait for ever.
+    /// A session that waits has nothing left to do, and has a deadline.
     fn waits(&mut self) {
         let before = self.progress();
         let flow = self.once();
@@ -435,7 +435,7 @@ impl<'a> Sim<'a> {
         }
     }
 
-    /// Everybody says the last word and takes all there is: the session ends, and nothing is lost.
+    /// The peers send their last bytes and read all there is: the session ends, and nothing is lost.
     fn drain(mut self) {
         for _ in 0..PATIENCE {
             let last = |peer: &mut Peer| {
@@ -455,8 +455,8 @@ impl<'a> Sim<'a> {
         panic!("a session that does not end");
     }
 
-    /// Nothing happens any more: the session asks to be closed. `rude`: except that a client to whom nothing
-    /// more is to be said keeps talking.
+    /// Nothing happens any more: the session asks to be closed. `rude`: except that a client to which nothing
+    /// more is sent goes on sending.
     fn outlast(mut self, rude: bool) {
         self.turn();
         for _ in 0..PATIENCE {

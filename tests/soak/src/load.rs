@@ -59,7 +59,7 @@ type Round = fn(&Proxy, &Shared, &Targets, u64) -> io::Result<()>;
 /// Where the clients go.
 struct Targets {
     echo: Origin,
-    /// Nobody listens there, and the socket keeps it so.
+    /// A port without a listener. The socket keeps it from being taken.
     closed: (Socket, SocketAddr),
     noise: Vec<u8>,
 }
@@ -94,7 +94,7 @@ impl Load {
                 let mut step = number as u64 * 1_000_003;
                 while shared.may_go_on() {
                     step += 1;
-                    // A connection that breaks is part of the game; corrupt bytes are counted where they are seen.
+                    // A connection that breaks is expected; corrupt bytes are counted where they are seen.
                     if round(&proxy, &shared, &targets, step).is_err() {
                         thread::sleep(Duration::from_millis(1));
                     }
@@ -182,7 +182,7 @@ fn good(proxy: &Proxy, shared: &Shared, targets: &Targets, step: u64) -> io::Res
     Ok(())
 }
 
-/// Reads in small sips, so that the proxy has to wait for it.
+/// Reads in small pieces, so that the proxy has to wait for it.
 fn slow(proxy: &Proxy, shared: &Shared, targets: &Targets, step: u64) -> io::Result<()> {
     let mut tunnel = proxy.tunnel(targets.echo.address);
     shared.tunnels.fetch_add(1, Ordering::Relaxed);
@@ -244,7 +244,7 @@ fn large(proxy: &Proxy, shared: &Shared, targets: &Targets, _: u64) -> io::Resul
     Ok(())
 }
 
-/// Breaks off, lies, knocks at closed doors.
+/// Breaks off, sends malformed messages, asks for closed ports.
 fn rude(proxy: &Proxy, shared: &Shared, targets: &Targets, step: u64) -> io::Result<()> {
     shared.rude.fetch_add(1, Ordering::Relaxed);
     let mut stream = proxy.socks();
@@ -280,7 +280,7 @@ fn rude(proxy: &Proxy, shared: &Shared, targets: &Targets, step: u64) -> io::Res
         }
         8 => stream
             .write_all(&[&login, &b"\x05\x02\x00\x01\x00\x00\x00\x00\x00\x00"[..]].concat())?,
-        // Says nothing for a while, with others like it.
+        // Silent for a while, beside others.
         _ => thread::sleep(Duration::from_millis(step % 500)),
     }
     if step.is_multiple_of(3) {
@@ -299,16 +299,16 @@ fn admin(proxy: &Proxy, shared: &Shared, targets: &Targets, step: u64) -> io::Re
         [(1, 20), (17, 50), (4096, 300), (65536, 1000), (1_048_576, 500), (65536, 1000)];
     let mut admin = proxy.admin();
     let (size, milliseconds) = SIZES[(step % SIZES.len() as u64) as usize];
-    admin.tell(&format!("CHANGE-BUFFER {size}"));
+    admin.command(&format!("CHANGE-BUFFER {size}"));
     let name = format!("guest{}", step % 100);
-    admin.tell(&format!("ADD-USER {name} secret"));
+    admin.command(&format!("ADD-USER {name} secret"));
     let guest =
         Client::new(proxy.socks()).logged_in(&name, "secret").connected(targets.echo.address);
-    admin.tell(&format!("SET-ROLE {name} admin"));
+    admin.command(&format!("SET-ROLE {name} admin"));
     admin.ask("GET_LOGS");
     admin.ask("USERS");
     admin.metrics();
-    admin.tell(&format!("DELETE-USER {name}"));
+    admin.command(&format!("DELETE-USER {name}"));
     let closed = (&guest).read(&mut [0; 1]);
     shared.check(!matches!(closed, Ok(1)), 0);
     shared.changes.fetch_add(4, Ordering::Relaxed);

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use crate::proxy::wait_for_exit;
 use crate::{PATIENCE, binary};
 
-/// What a call came to.
+/// The outcome of a call.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// The exit code; -1 if a signal ended it.
@@ -20,7 +20,7 @@ pub struct Outcome {
     pub stderr: String,
 }
 
-/// What the surroundings of a test could tell the client.
+/// Variables that change what the client does or prints.
 const SURROUNDINGS: [&str; 11] = [
     "METP_AUTH",
     "METP_HOST",
@@ -35,8 +35,8 @@ const SURROUNDINGS: [&str; 11] = [
     "LANGUAGE",
 ];
 
-/// A call that has not been made yet: nothing in the environment that tells it anything but UTF-8, nothing on
-/// stdin, stdout and stderr caught.
+/// A call that has not been made yet: no variable in its environment but UTF-8, nothing on stdin, stdout and stderr
+/// piped.
 pub fn command<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(binary("client"));
     command.args(arguments).env("LANG", "C.UTF-8").env("TERM", "xterm");

@@ -1,4 +1,4 @@
-//! Descriptors of the test's own process, which all its tests share.
+//! Descriptors of the test process, which its tests share.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ use crate::system::raise_descriptor_limit;
 static KEPT: Mutex<u64> = Mutex::new(0);
 static GIVEN_BACK: Condvar = Condvar::new();
 
-/// For the tests that run at the same time and ask for none, because a few are enough for them.
+/// Descriptors that are left to tests that reserve none.
 const OTHERS: u64 = 1000;
 
 /// Descriptors that a test may use until this is dropped.
@@ -17,10 +17,10 @@ const OTHERS: u64 = 1000;
 pub struct Descriptors(u64);
 
 impl Descriptors {
-    /// Keeps `count` descriptors for a test, once others have left as many. `None`: a process cannot have that many,
-    /// and a note says what was not tried for want of them.
+    /// Reserves `count` descriptors for a test, and waits until they are free. `None`: a process cannot have that many,
+    /// and a note says what was not tried.
     ///
-    /// A test that would take its descriptors step by step could find that the other tests have the rest.
+    /// All at once: tests that reserved them in steps could block each other.
     pub fn keep(count: u64, what: &str) -> Option<Self> {
         let most = raise_descriptor_limit();
         if most < count {
@@ -29,7 +29,7 @@ impl Descriptors {
         }
         let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
         let is_full = |kept: &mut u64| *kept > 0 && *kept + count + OTHERS > most;
-        // However long the others take: each of them has limits of its own.
+        // Without a limit: each test that holds some has its own.
         let kept = GIVEN_BACK.wait_while(kept, is_full);
         *kept.unwrap_or_else(PoisonError::into_inner) += count;
         Some(Descriptors(count))

@@ -1,5 +1,5 @@
-//! What the kernel knows of one TCP connection: sock_diag(7). /proc/net/tcp tells it too, but that is read as a
-//! whole, with the thousands of connections that other tests leave behind; so it is for kernels without the other.
+//! One TCP connection as the kernel sees it: sock_diag(7). /proc/net/tcp has it too, but is read as a whole, with the
+//! thousands of connections that other tests leave behind; so it is for kernels without sock_diag.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// A connection, seen from one of its ends.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Connection {
-    /// Bytes that nobody has read yet.
+    /// Bytes received and not yet read.
     pub unread: u32,
     /// Bytes that the peer's kernel has not acknowledged.
     pub unacknowledged: u32,
@@ -20,7 +20,7 @@ pub struct Connection {
 
 /// The socket at `local` that is connected to `remote`. `None`: there is no such socket. IPv4 alone.
 pub fn connection(local: SocketAddr, remote: SocketAddr) -> Option<Connection> {
-    // A kernel without sock_diag says the same as one without the socket: so it is asked for one that is there.
+    // A kernel without sock_diag answers as if there were no such socket: so it is asked for one that exists.
     static KNOWS: LazyLock<bool> = LazyLock::new(|| {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
         let ours = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");

@@ -1,4 +1,4 @@
-//! What the tests share: a proxy under test, peers on loopback, literal bytes.
+//! Helpers of the tests: a proxy under test, peers on loopback, literal bytes.
 //!
 //! Nothing here sleeps instead of waiting for a condition, and every wait has a limit.
 
@@ -73,7 +73,7 @@ pub fn has_ipv6(what: &str) -> bool {
     found
 }
 
-/// Says something that is shown although the test succeeds, unlike with eprintln.
+/// Writes a note that is shown although the test succeeds, unlike with eprintln.
 pub fn note(text: &str) {
     let line = format!("NOTE: {text}\n");
     std::io::stderr().write_all(line.as_bytes()).expect("somebody reads it");
@@ -127,7 +127,7 @@ pub fn read_the_end(stream: &mut TcpStream) {
     }
 }
 
-/// Bytes that look random and are the same each time.
+/// Bytes without a pattern, fixed for each seed.
 pub fn noise(count: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
     let mut next = || {

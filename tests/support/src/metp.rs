@@ -62,7 +62,7 @@ impl Metp {
     }
 
     /// Gives a command; expects one line and returns it.
-    pub fn tell(&mut self, command: &str) -> String {
+    pub fn command(&mut self, command: &str) -> String {
         self.say(&format!("{command}\n"));
         self.line()
     }
@@ -85,7 +85,7 @@ impl Metp {
         value.trim().parse().expect("a number")
     }
 
-    /// A line of INFO: what it says of this key.
+    /// The value of a key in INFO.
     pub fn info(&mut self, key: &str) -> String {
         let lines = self.ask("INFO");
         let value = lines.iter().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
@@ -101,7 +101,7 @@ impl Metp {
 
     /// Changes a setting.
     pub fn set(&mut self, key: &str, value: impl std::fmt::Display) {
-        assert_eq!(self.tell(&format!("CONFIG SET {key} {value}")), "200 OK", "{key} {value}");
+        assert_eq!(self.command(&format!("CONFIG SET {key} {value}")), "200 OK", "{key} {value}");
     }
 
     /// The connection that comes from there, as CONNECTIONS shows it now.

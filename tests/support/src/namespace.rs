@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 /// Set inside, for the test that runs again.
 const INSIDE: &str = "SOCKS5D_TEST_NAMESPACE";
 
-/// What the tests do in a namespace, of which a kernel or a container may allow a part alone.
+/// What the tests do in a namespace. A kernel or a container may allow only a part of it.
 const TRIAL: &str =
     "ip link add t0 type veth peer name t1 && ip rule add to 192.0.2.1 lookup 100 &&
     echo 0 >/proc/sys/net/ipv4/ip_nonlocal_bind &&
@@ -29,7 +29,7 @@ pub fn in_namespace(test: &str, body: impl FnOnce()) {
     assert!(output.status.success() && said.contains("1 passed"), "{test} in its namespace");
 }
 
-/// What makes a namespace, as root or as somebody who may play root.
+/// The command that makes a namespace, as root or by a user namespace.
 fn unshare() -> Option<Command> {
     let with = |flags: &[&str]| {
         let mut command = Command::new("unshare");

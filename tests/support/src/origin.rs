@@ -56,7 +56,7 @@ impl Origin {
         Origin::http_on(Ipv4Addr::LOCALHOST.into(), body)
     }
 
-    /// The same on another address.
+    /// As [`Origin::http`], on another address.
     pub fn http_on(address: IpAddr, body: Vec<u8>) -> Self {
         Origin::on(address, move |stream| {
             // The client may be gone.
@@ -65,8 +65,8 @@ impl Origin {
     }
 }
 
-/// An address on 127.0.0.1 where every connection hangs: its queue is full and nobody accepts. The
-/// sockets keep it so.
+/// An address on 127.0.0.1 where every connection hangs: its backlog is full, and none is accepted while the
+/// sockets live.
 pub fn deaf() -> (Vec<Socket>, SocketAddr) {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("loopback");
@@ -92,7 +92,7 @@ pub fn listen(address: IpAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// A port on 127.0.0.1 on which nobody listens. The socket keeps others from taking it.
+/// A port on 127.0.0.1 without a listener. The socket keeps it from being taken.
 pub fn closed_port() -> (Socket, SocketAddr) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("loopback");
@@ -107,7 +107,7 @@ pub fn unresponsive() -> (Vec<TcpStream>, TcpListener) {
     socket.listen(0).expect("bound");
     let listener = TcpListener::from(socket);
     let address = listener.local_addr().expect("bound");
-    // Nobody accepts these; once the backlog is full, the kernel ignores further ones.
+    // These are not accepted; once the backlog is full, the kernel ignores further ones.
     let connect = |_| TcpStream::connect_timeout(&address, Duration::from_millis(100)).ok();
     let waiting: Vec<TcpStream> = (0..64).map_while(connect).collect();
     assert!(waiting.len() < 64, "the backlog has no end");

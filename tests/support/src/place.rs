@@ -1,5 +1,4 @@
-//! A METP server that is restarted: it is reached through a relay that stays, so that the one before and the one
-//! after have the same address.
+//! A METP server that is restarted: it is reached through a relay that stays, so that its address does not change.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -1,5 +1,5 @@
-//! How property tests draw: always the same cases, so that `make test` says the same every time. `make fuzz`
-//! draws others.
+//! The cases of property tests: fixed ones with `make test`, so that its verdict does not change, and random ones with
+//! `make fuzz`.
 
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 
@@ -29,7 +29,7 @@ pub fn config(cases: u32) -> Config {
     }
 }
 
-/// The same cases, for a test that is not written with `proptest!`.
+/// The cases for a test that is not written with `proptest!`.
 pub fn runner(cases: u32) -> TestRunner {
     TestRunner::new(config(cases))
 }

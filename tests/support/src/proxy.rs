@@ -36,7 +36,7 @@ pub struct Proxy {
     pub stderr: Lines,
 }
 
-/// Lines that a stream has said so far.
+/// The lines of a stream so far.
 #[derive(Clone, Default)]
 pub struct Lines(Arc<Mutex<Vec<String>>>);
 
@@ -168,7 +168,7 @@ impl Proxy {
         self.metp().logged_in("admin", "1234")
     }
 
-    /// The same, of somebody whose machine takes little unread.
+    /// A METP session of the administrator with a receive buffer of 4 KiB.
     pub fn narrow_admin(&self) -> Metp {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.set_recv_buffer_size(4096).expect("a socket");

@@ -74,7 +74,7 @@ pub(crate) fn raise_descriptor_limit() -> u64 {
     limits(libc::RLIMIT_NOFILE).rlim_max
 }
 
-/// Makes the file behind a descriptor non-blocking, for all who have it.
+/// Makes the file behind a descriptor non-blocking, for all descriptors of it.
 pub fn make_non_blocking(file: &impl AsRawFd) {
     // SAFETY: fcntl takes numbers here; the descriptor is open.
     let set = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };

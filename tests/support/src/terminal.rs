@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 
 use crate::eventually;
 
-/// A terminal with nobody in front of it but the test.
+/// A terminal that the test reads and writes.
 pub struct Terminal {
     keyboard: File,
     /// The program's side, kept open so that what is on the screen survives the program.
@@ -29,7 +29,7 @@ impl Default for Terminal {
         // SAFETY: the call takes flags.
         let master = unsafe { libc::posix_openpt(flags) };
         assert!(master >= 0, "a pseudo-terminal: {}", Error::last_os_error());
-        // SAFETY: the descriptor was just opened and belongs to nobody else.
+        // SAFETY: the descriptor was just opened and has no other owner.
         let keyboard = unsafe { File::from_raw_fd(master) };
         // SAFETY: the descriptor is open.
         assert_eq!(unsafe { libc::unlockpt(master) }, 0, "{}", Error::last_os_error());
@@ -129,8 +129,8 @@ pub fn without_terminal(command: &mut Command) -> &mut Command {
     command
 }
 
-/// Signals that whoever runs the tests may have left ignored: nohup(1) one of them, a shell without job control
-/// others of what it starts in the background.
+/// Signals that may be ignored when the tests start: nohup(1) ignores one of them, a shell without job control
+/// others for what it starts in the background.
 const OF_TERMINALS: [i32; 7] = [
     libc::SIGHUP,
     libc::SIGINT,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::eventually;
 
-/// What a child came to.
+/// The outcome of a child.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Usage {
     /// The exit code; -1 if a signal ended it.
@@ -51,7 +51,7 @@ pub fn wait(mut child: Child) -> Usage {
     }
 }
 
-/// What a child came to, if it has ended.
+/// The outcome of a child, if it has ended.
 pub fn ended(child: &mut Child) -> Option<Usage> {
     wait4(child, libc::WNOHANG)
 }

@@ -8,8 +8,8 @@ use crate::network::{OWN_PORT, literal, local, possible};
 use crate::reference::{Asked, Stage, refusal};
 
 impl Sim<'_> {
-    /// The client has heard what it should, target and client each get the other's bytes, and the counters
-    /// know it.
+    /// The client has received what it should, target and client get each other's bytes, and the counters
+    /// agree.
     pub(super) fn check(&self) {
         let heard = self.network.heard();
         let client = self.client.borrow();
