@@ -16,7 +16,7 @@ const CONNECTIONS: usize = 400;
 const READERS: usize = 24;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A proxy with an account of a long name, and so many connections of it.
+/// A proxy with an account of a long name, and [`CONNECTIONS`] connections of it.
 fn crowded() -> (Proxy, Vec<Client>) {
     let name = "n".repeat(255);
     let login = format!("{name}:pw");
@@ -73,7 +73,10 @@ fn lists_that_nobody_reads_are_not_made() {
             assert_eq!(ids.len(), body.len(), "one is listed twice");
         }
     }
-    eventually("the memory is given back", || proxy.status_kib("VmRSS") < before + 2048);
+    // All of the lists has gone through the server. How much of its heap the allocator gives back to the system is not
+    // the server's affair, but it is no more than was needed at once.
+    let grown = proxy.status_kib("VmRSS").saturating_sub(before);
+    assert!(grown < most, "{grown} KiB are kept");
 }
 
 /// An event is kept once for all subscribers, and of what they do not read each costs what may be unsent.
