@@ -23,7 +23,7 @@ pub use super::errno::Transfer;
 use super::errno::{self, retry_eintr};
 use super::pipe::Pipe;
 use super::readiness::Readiness;
-pub use super::stream::{Dial, Stream};
+pub use super::stream::Stream;
 
 /// Attempts of shutdown(2) in a row while memory is short.
 const FINISH_ATTEMPTS: u32 = 4;

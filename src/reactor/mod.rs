@@ -5,11 +5,11 @@ pub mod abortive_close;
 pub mod buffer;
 pub mod endpoint;
 pub mod errno;
-
 pub mod lane;
 pub mod lingering_close;
 pub mod listener;
 pub mod liveness;
+pub mod network;
 pub mod pipe;
 pub mod process_usage;
 pub mod readiness;
@@ -33,4 +33,15 @@ pub enum Flow {
     Again,
     /// To be closed.
     Close,
+}
+
+/// What kind of work a session makes, and so with which others it shares the turns of the loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// A handshake or an interactive tunnel: short turns that must not wait.
+    Talk,
+    /// Datagrams, which are lost when they wait for long.
+    Datagrams,
+    /// A bulk transfer, which yields to the others.
+    Bulk,
 }

@@ -11,15 +11,15 @@ use mio::event::Source as EventSource;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll};
 
-use super::endpoint::Dial;
 use super::errno::MAX_INTERRUPTIONS;
+use super::network::Network;
 use super::readiness::Readiness;
 use super::route::Routes;
 use super::slab::Key;
 use super::token::{Side, Source};
 use super::waker::Waker;
 
-impl Dial<TcpStream> for Selector {
+impl Network<TcpStream> for Selector {
     fn dial(&mut self, address: SocketAddr, key: Key, side: Side) -> io::Result<TcpStream> {
         let mut stream = TcpStream::connect(address)?;
         self.register(&mut stream, Source::Session(key, side))?;

@@ -1,4 +1,4 @@
-//! Connections and who opens them, as sessions see them: a socket of the kernel, or the script of a test.
+//! Connections as sessions see them: a socket of the kernel, or the script of a test.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -9,9 +9,7 @@ use mio::net::TcpStream;
 use socket2::SockRef;
 
 use super::liveness::Liveness;
-use super::slab::Key;
 use super::tcp_state::{self, Acknowledgement};
-use super::token::Side;
 
 /// A byte stream with two directions that end separately. Tests implement it with scripts.
 pub trait Stream: Read + Write {
@@ -84,21 +82,6 @@ pub trait Stream: Read + Write {
 
     /// Why the connection could not be made, if it could not (SO_ERROR).
     fn failure(&self) -> Option<io::Error>;
-}
-
-/// Opens connections. The selector does it for real; tests do it with scripts.
-pub trait Dial<S> {
-    /// Starts to connect, and registers the connection: its events reach `side` of the session `key`.
-    ///
-    /// # Errors
-    /// Those of socket(2) and connect(2), except that it is still in progress.
-    fn dial(&mut self, address: SocketAddr, key: Key, side: Side) -> io::Result<S>;
-
-    /// Whether the kernel would deliver a connection to this address to this machine itself.
-    ///
-    /// # Errors
-    /// If there is no clear answer.
-    fn is_local_delivery(&mut self, address: SocketAddr) -> io::Result<bool>;
 }
 
 impl Stream for TcpStream {

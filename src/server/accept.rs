@@ -11,7 +11,7 @@ use super::Server;
 use super::admission::{ACCEPTS_PER_TURN, Allowance, Decision};
 use super::entry::SessionEntry;
 use super::service::{ACCEPT_ORDER, Limits, ServiceState, row};
-use super::unproven::Network;
+use super::unproven::ClientNetwork;
 use crate::reactor::endpoint::Stream;
 use crate::reactor::listener::Accepted;
 use crate::reactor::slab::Key;
@@ -64,7 +64,7 @@ impl Server {
         let allowance = self.allowance(service);
         let (sessions, users) = (&self.sessions, &self.services.shared.process.users);
         let evictable = |key| sessions.get(key).and_then(|entry| entry.evictable(users));
-        let network = Network::from(source.ip());
+        let network = ClientNetwork::from(source.ip());
         match self.table.of_mut(service).admission.decide(network, allowance, now, evictable) {
             Decision::Admit => self.admit(service, stream, source, now),
             Decision::Replace(key) => {

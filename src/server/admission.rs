@@ -26,7 +26,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::unproven::{Candidate, Network, Place, Progress, Unproven};
+use super::unproven::{Candidate, ClientNetwork, Place, Progress, Unproven};
 use crate::reactor::slab::Key;
 use crate::state::users::UserId;
 
@@ -107,7 +107,7 @@ impl AdmissionControl {
     /// evictable proven session, or an unproven one if there is none.
     pub fn decide(
         &mut self,
-        network: Network,
+        network: ClientNetwork,
         allowance: Allowance,
         now: Instant,
         evictable: impl Fn(Key) -> Option<Evictable>,
@@ -158,7 +158,7 @@ impl AdmissionControl {
     }
 
     /// Counts a session that is admitted. `None` if there are too many to count.
-    pub fn enter(&mut self, key: Key, network: Network, now: Instant) -> Option<Place> {
+    pub fn enter(&mut self, key: Key, network: ClientNetwork, now: Instant) -> Option<Place> {
         self.unproven.enter(key, network, now)
     }
 

@@ -8,6 +8,7 @@ use mio::net::TcpStream;
 
 use super::admission::Evictable;
 use super::unproven::{Place, Progress};
+use crate::reactor::Load;
 use crate::reactor::readiness::Readiness;
 use crate::reactor::selector::Selector;
 use crate::reactor::slab::Key;
@@ -101,9 +102,9 @@ pub(super) trait ServedSession {
         None
     }
 
-    /// Whether it is a bulk transfer at the moment.
-    fn is_bulk(&self) -> bool {
-        false
+    /// The kind of work that it makes at the moment.
+    fn load(&self) -> Load {
+        Load::Talk
     }
 
     /// Whether it has subscribed to events.
@@ -142,8 +143,8 @@ impl ServedSession for socks::Session<TcpStream> {
         })
     }
 
-    fn is_bulk(&self) -> bool {
-        self.is_bulk()
+    fn load(&self) -> Load {
+        self.load()
     }
 
     fn user(&self) -> Option<UserId> {
@@ -232,8 +233,8 @@ impl AnySession {
         self.served().is_some_and(ServedSession::subscribes)
     }
 
-    pub(super) fn is_bulk(&self) -> bool {
-        self.served().is_some_and(ServedSession::is_bulk)
+    pub(super) fn load(&self) -> Load {
+        self.served().map_or(Load::Talk, ServedSession::load)
     }
 
     pub(super) fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {

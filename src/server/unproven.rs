@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use super::lists::{Arena, List};
 use crate::reactor::slab::Key;
-pub use crate::state::network::Network;
+pub use crate::state::client_network::ClientNetwork;
 
 /// The progress of an unproven session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ const MANY_SHARE: usize = 4;
 #[derive(Default)]
 pub struct Unproven {
     /// Where in `open` each network is.
-    networks: HashMap<Network, u32>,
+    networks: HashMap<ClientNetwork, u32>,
     open: Arena<Open>,
     groups: Arena<Group>,
     cells: Arena<Cell>,
@@ -97,7 +97,7 @@ pub struct Unproven {
 
 /// What a network has open.
 struct Open {
-    network: Network,
+    network: ClientNetwork,
     proven: u32,
     /// Its unproven sessions, if it has any.
     group: Option<u32>,
@@ -192,7 +192,7 @@ impl Unproven {
     }
 
     /// The number of open sessions from a network, proven ones included.
-    pub fn open_from(&self, network: Network) -> usize {
+    pub fn open_from(&self, network: ClientNetwork) -> usize {
         let Some(open) = self.networks.get(&network).and_then(|at| self.open.get(*at)) else {
             return 0;
         };
@@ -202,7 +202,7 @@ impl Unproven {
     }
 
     /// Counts a session that is admitted. `None` if there are too many to count.
-    pub fn enter(&mut self, key: Key, network: Network, now: Instant) -> Option<Place> {
+    pub fn enter(&mut self, key: Key, network: ClientNetwork, now: Instant) -> Option<Place> {
         let at = match self.networks.get(&network) {
             Some(at) => *at,
             None => {

@@ -22,15 +22,16 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::proto::socks5::{LONGEST_MESSAGE, Target};
-use crate::reactor::Flow;
 use crate::reactor::abortive_close::AbortiveCloses;
 use crate::reactor::buffer::{Buffer, Pool};
-use crate::reactor::endpoint::{Dial, Endpoint, FlushError, Stream, Transfer};
+use crate::reactor::endpoint::{Endpoint, FlushError, Stream, Transfer};
 use crate::reactor::lingering_close::LingeringClose;
+use crate::reactor::network::Network;
 use crate::reactor::readiness::Readiness;
 use crate::reactor::reserve::Reserve;
 use crate::reactor::slab::Key;
 use crate::reactor::token::Side;
+use crate::reactor::{Flow, Load};
 use crate::state::Shared;
 use crate::state::connection::{Connection, id_of};
 use crate::state::diagnostics::not_let_in;
@@ -57,7 +58,7 @@ pub struct Context<'a, S: Stream> {
     /// The time of this turn.
     pub now: Instant,
     /// Opens connections to targets.
-    pub network: &'a mut dyn Dial<S>,
+    pub network: &'a mut dyn Network<S>,
     /// Looks names up.
     pub dns: &'a mut DnsCache,
     /// Verifies logins.
@@ -198,9 +199,12 @@ impl<S: Stream> Session<S> {
         self.state.request().is_some()
     }
 
-    /// Whether it is a bulk transfer, which yields to interactive sessions.
-    pub fn is_bulk(&self) -> bool {
-        matches!(&self.state, State::Relay(relay) if relay.streaming())
+    /// The kind of work that it makes at the moment.
+    pub fn load(&self) -> Load {
+        match &self.state {
+            State::Relay(relay) if relay.streaming() => Load::Bulk,
+            _ => Load::Talk,
+        }
     }
 
     /// The account, once there is one.

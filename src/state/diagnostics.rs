@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::episode::Episodes;
 
-use super::network::Network;
+use super::client_network::ClientNetwork;
 use crate::reactor::errno;
 use crate::state::service::Service;
 
@@ -26,7 +26,7 @@ pub const MAX_FAILURE_SOURCES: usize = 1024;
 #[derive(Default)]
 pub struct Diagnostics {
     failures: Failures,
-    full_addresses: Episodes<Network>,
+    full_addresses: Episodes<ClientNetwork>,
     local_errors: Episodes<Option<i32>>,
 }
 
@@ -82,16 +82,16 @@ impl Diagnostics {
 #[derive(Default)]
 struct Failures {
     /// By source: the failures since its window began, and the address of the latest.
-    counts: HashMap<Network, (u64, IpAddr)>,
+    counts: HashMap<ClientNetwork, (u64, IpAddr)>,
     /// The beginnings of the windows, oldest first.
-    windows: VecDeque<(Instant, Network)>,
+    windows: VecDeque<(Instant, ClientNetwork)>,
     /// Sources with failures that were not logged.
     counted_sources: usize,
 }
 
 impl Failures {
     fn logs(&mut self, source: IpAddr, now: Instant) -> bool {
-        let network = Network::from(source);
+        let network = ClientNetwork::from(source);
         if let Some((count, latest)) = self.counts.get_mut(&network) {
             *latest = source;
             *count = count.saturating_add(1);

@@ -5,6 +5,7 @@
 //! ([`proto::socks5`](crate::proto::socks5)), keys and escapes of METP (`metp_protocol`).
 
 pub mod access_log;
+pub mod client_network;
 pub mod connection;
 pub mod control;
 pub mod diagnostics;
@@ -12,7 +13,6 @@ pub mod events;
 pub mod histogram;
 pub mod knobs;
 pub mod metrics;
-pub mod network;
 pub mod samples;
 pub mod service;
 pub mod settings;

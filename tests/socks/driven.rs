@@ -12,7 +12,7 @@ use mio::{Events, Interest, Poll, Token};
 use socks5d::reactor::Flow;
 use socks5d::reactor::abortive_close::AbortiveCloses;
 use socks5d::reactor::buffer::Pool;
-use socks5d::reactor::endpoint::Dial;
+use socks5d::reactor::network::Network;
 use socks5d::reactor::reserve::Reserve;
 use socks5d::reactor::slab::Key;
 use socks5d::reactor::token::Side;
@@ -47,7 +47,7 @@ pub struct Fixture {
 /// Refuses every connection, after writing down where it would have gone.
 struct RecordingDialer<'a>(&'a mut Vec<SocketAddr>, &'a [IpAddr]);
 
-impl Dial<TcpStream> for RecordingDialer<'_> {
+impl Network<TcpStream> for RecordingDialer<'_> {
     fn dial(&mut self, address: SocketAddr, _: Key, _: Side) -> io::Result<TcpStream> {
         self.0.push(address);
         Err(io::Error::from_raw_os_error(libc::ECONNREFUSED))

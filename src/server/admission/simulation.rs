@@ -260,7 +260,7 @@ impl Simulation {
         self.at(self.now + self.setup.between[2], Event::Message(number));
     }
 
-    fn network(&self, peer: Peer) -> Network {
+    fn network(&self, peer: Peer) -> ClientNetwork {
         let address = match peer {
             Peer::Attacker(number) => {
                 let number = number as u32 % self.setup.addresses;
@@ -268,7 +268,7 @@ impl Simulation {
             }
             Peer::Honest(number) => (self.setup.honest)(number),
         };
-        Network::from(std::net::IpAddr::from(address))
+        ClientNetwork::from(std::net::IpAddr::from(address))
     }
 }
 

@@ -7,7 +7,7 @@ fn key(number: u64) -> Key {
     Key::unpack(number)
 }
 
-fn network(number: u8) -> Network {
+fn network(number: u8) -> ClientNetwork {
     std::net::IpAddr::from([192, 0, 2, number]).into()
 }
 
@@ -323,7 +323,8 @@ fn one_address_may_have_so_many() {
 /// An IPv6 network of 64 bits counts as one address: a client has all of its addresses.
 #[test]
 fn a_network_of_ipv6_counts_as_one_address() {
-    let network = |text: &str| Network::from(text.parse::<std::net::IpAddr>().expect("a literal"));
+    let network =
+        |text: &str| ClientNetwork::from(text.parse::<std::net::IpAddr>().expect("a literal"));
     assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:2:ffff:ffff:ffff:ffff"));
     assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
     assert_ne!(network("192.0.2.1"), network("192.0.2.2"));

@@ -17,7 +17,7 @@ impl Noise {
 #[derive(Clone, Copy)]
 struct Entry {
     number: u64,
-    network: Network,
+    network: ClientNetwork,
     place: Place,
     progress: Progress,
     since: Instant,
@@ -73,7 +73,7 @@ fn the_first_candidate_is_of_those_that_weigh_most() {
                     (entry.progress, entry.since) = (progress, now);
                 }
                 _ => {
-                    let network = Network::V4(noise.below(networks) as u32);
+                    let network = ClientNetwork::V4(noise.below(networks) as u32);
                     let place = unproven.enter(Key::unpack(number), network, now).expect("room");
                     let progress = Progress::Nothing;
                     model.push(Entry { number, network, place, progress, since: now });
@@ -81,7 +81,7 @@ fn the_first_candidate_is_of_those_that_weigh_most() {
             }
             let open = weights(&model);
             assert_eq!(unproven.len(), open.len());
-            for network in (0..networks).map(|network| Network::V4(network as u32)) {
+            for network in (0..networks).map(|network| ClientNetwork::V4(network as u32)) {
                 let here = model.iter().filter(|entry| entry.network == network).count();
                 assert_eq!(unproven.open_from(network), here);
             }
@@ -122,7 +122,7 @@ fn a_choice_looks_at_so_many_weights() {
     let mut enter = |network: u32, sessions: u32| {
         for _ in 0..sessions {
             number += 1;
-            unproven.enter(Key::unpack(number), Network::V4(network), now).expect("room");
+            unproven.enter(Key::unpack(number), ClientNetwork::V4(network), now).expect("room");
         }
         unproven.len()
     };
@@ -142,7 +142,7 @@ fn a_choice_looks_at_so_many_weights() {
 #[test]
 fn a_place_is_void_when_its_session_has_left() {
     let (mut unproven, now) = (Unproven::default(), Instant::now());
-    let network = Network::V4(1);
+    let network = ClientNetwork::V4(1);
     let place = unproven.enter(Key::unpack(1), network, now).expect("room");
     let proven = unproven.prove(place).expect("it is there");
     assert_eq!(unproven.prove(place), None);
@@ -162,7 +162,7 @@ fn a_place_is_void_when_its_session_has_left() {
 fn among_addresses_that_weigh_nothing_none_is_forgotten() {
     let (mut unproven, now) = (Unproven::default(), Instant::now());
     let enter = |unproven: &mut Unproven, number: u64, network: u32| {
-        unproven.enter(Key::unpack(number), Network::V4(network), now).expect("room")
+        unproven.enter(Key::unpack(number), ClientNetwork::V4(network), now).expect("room")
     };
     let proven = [1, 2, 3].map(|network| enter(&mut unproven, network.into(), network));
     proven.into_iter().for_each(|place| assert!(unproven.prove(place).is_some()));

@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
-use socks5d::reactor::endpoint::Dial;
+use socks5d::reactor::network::Network;
 use socks5d::reactor::slab::Key;
 use socks5d::reactor::token::Side;
 use socks5d::reactor::waker::Waker;
@@ -52,7 +52,7 @@ pub struct Accounts {
 }
 
 /// The network: opens connections as the scenario says.
-pub struct Network {
+pub struct FakeNetwork {
     pub client: Rc<RefCell<Peer>>,
     pub accounts: Accounts,
     /// What becomes of the next attempts.
@@ -68,7 +68,7 @@ pub struct Network {
     pub near: SocketAddr,
 }
 
-impl Network {
+impl FakeNetwork {
     /// What the client has said that the session has read.
     pub fn heard(&self) -> Heard {
         let client = self.client.borrow();
@@ -120,7 +120,7 @@ impl Network {
     }
 }
 
-impl Dial<FakeStream> for Network {
+impl Network<FakeStream> for FakeNetwork {
     fn dial(&mut self, address: SocketAddr, _: Key, _: Side) -> io::Result<FakeStream> {
         self.guard(address);
         let plan = self.plan.pop_front().unwrap_or(0);

@@ -27,7 +27,7 @@ use socks5d::state::verifier::Verifier;
 use socks5d::workers::dns_cache::ResolveError;
 
 use crate::fake::{End, FakeStream, Making, Peer};
-use crate::network::{Accounts, CACHED, ERRORS, Fixture, NAME, Network, OWN_PORT, PASSWORD};
+use crate::network::{Accounts, CACHED, ERRORS, FakeNetwork, Fixture, NAME, OWN_PORT, PASSWORD};
 use crate::reference::{Asked, Heard, Stage};
 use crate::script::{ANSWERS, REQUESTS, Step, steps};
 use crate::verifier::FakeVerifier;
@@ -64,7 +64,7 @@ struct Sim<'a> {
     fixture: &'a mut Fixture,
     session: Option<Session<FakeStream>>,
     client: Rc<RefCell<Peer>>,
-    network: Network,
+    network: FakeNetwork,
     verifier: FakeVerifier,
     /// The session has been given the verdict, and has its next turn with it.
     verified: bool,
@@ -100,7 +100,7 @@ impl<'a> Sim<'a> {
             ..Settings::default()
         };
         let limit = if size & 4 == 0 { usize::MAX } else { 6000 };
-        let network = Network {
+        let network = FakeNetwork {
             client: Rc::clone(&client),
             accounts: Accounts::default(),
             plan: VecDeque::new(),

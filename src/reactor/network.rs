@@ -1,0 +1,25 @@
+//! What sessions open besides their client's connection, as they see it: sockets of the kernel, or scripts of a test.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::slab::Key;
+use super::token::Side;
+
+/// Opens sockets and registers them: their events reach the given side of the session with the given key. The
+/// selector does it for real; tests do it with scripts.
+///
+/// What is rare is a trait object, so that sessions are generic over the type of connections alone.
+pub trait Network<S> {
+    /// Starts to connect to `address`.
+    ///
+    /// # Errors
+    /// Those of socket(2) and connect(2), except that it is still in progress.
+    fn dial(&mut self, address: SocketAddr, key: Key, side: Side) -> io::Result<S>;
+
+    /// Whether the kernel would deliver a connection to this address to this machine itself.
+    ///
+    /// # Errors
+    /// If there is no clear answer.
+    fn is_local_delivery(&mut self, address: SocketAddr) -> io::Result<bool>;
+}
