@@ -10,6 +10,7 @@ use common::secrets::{Takes, secrets};
 use common::usage::{OptionName, UNEXPECTED, bad_value, describe};
 use getopts::{Matches, Options};
 
+use crate::reactor::family::PerFamily;
 use crate::state::knobs::{KNOBS, Knob};
 use crate::state::settings::{LocalFor, Settings};
 use metp_protocol::quantity::is_digits;
@@ -81,7 +82,7 @@ impl fmt::Display for UsageError {
 }
 
 /// The options that are not settings.
-const PLAIN_OPTIONS: [OptionName; 7] = [
+const PLAIN_OPTIONS: [OptionName; 9] = [
     OptionName { short: "-h", long: "--help" },
     OptionName { short: "-v", long: "--version" },
     OptionName { short: "-l", long: "--listen" },
@@ -89,6 +90,8 @@ const PLAIN_OPTIONS: [OptionName; 7] = [
     OptionName { short: "-L", long: "--metp-listen" },
     OptionName { short: "-P", long: "--metp-port" },
     OptionName { short: "-u", long: "--user" },
+    OptionName { short: "", long: "--udp-ports" },
+    OptionName { short: "", long: "--udp-advertise" },
 ];
 
 fn options() -> Options {
@@ -115,10 +118,22 @@ fn options() -> Options {
             "listen for METP on this port (default 8080; 0: any free one)",
             "PORT",
         )
-        .optmulti("u", "user", "add an account of role user; may be repeated", "NAME:PASS");
+        .optmulti("u", "user", "add an account of role user; may be repeated", "NAME:PASS")
+        .optopt(
+            "",
+            "udp-ports",
+            "receive the datagrams of clients on ports of this range (default: any free one)",
+            "LOW-HIGH",
+        )
+        .optmulti(
+            "",
+            "udp-advertise",
+            "tell clients to send datagrams to this address; once for each family (default: the one they reached)",
+            "ADDR",
+        );
     let defaults = Settings::default();
     for knob in &KNOBS {
-        if knob.is_switch() {
+        if knob.is_flag() {
             options.optflag("", knob.key, knob.what);
         } else {
             options.optopt("", knob.key, &describe_knob(knob, &defaults), hint(knob));
@@ -142,7 +157,8 @@ fn hint(knob: &Knob) -> &'static str {
         "bytes" => "BYTES",
         "seconds" => "SECONDS",
         "level" => "LEVEL",
-        "clients" => "WHO",
+        "clients" | "senders" => "WHO",
+        "switch" => "on|off",
         _ => "N",
     }
 }
@@ -152,12 +168,11 @@ pub fn passwords(arguments: &[OsString]) -> Vec<Range<usize>> {
     let option = |name: &str| match name {
         "-u" | "--user" => Some(Takes::Account),
         "-h" | "--help" | "-v" | "--version" => Some(Takes::Nothing),
-        "-l" | "--listen" | "-p" | "--port" | "-L" | "--metp-listen" | "-P" | "--metp-port" => {
-            Some(Takes::Plain)
-        }
+        "-l" | "--listen" | "-p" | "--port" | "-L" | "--metp-listen" | "-P" | "--metp-port"
+        | "--udp-ports" | "--udp-advertise" => Some(Takes::Plain),
         name => {
             let knob = Knob::find(name.strip_prefix("--")?.as_bytes())?;
-            Some(if knob.is_switch() { Takes::Nothing } else { Takes::Plain })
+            Some(if knob.is_flag() { Takes::Nothing } else { Takes::Plain })
         }
     };
     secrets(arguments, option, |_| false)
@@ -207,7 +222,7 @@ fn serve(given: &Matches, superuser: Option<&OsStr>) -> Result<Args, UsageError>
     users.retain(|user| superuser.as_ref().is_none_or(|superuser| superuser.name != user.name));
     let mut settings = Settings::default();
     for knob in &KNOBS {
-        if knob.is_switch() {
+        if knob.is_flag() {
             let value = if given.opt_present(knob.key) { "on" } else { continue };
             let _ = knob.set(&mut settings, value);
         } else if let Some(text) = given.opt_str(knob.key) {
@@ -219,6 +234,8 @@ fn serve(given: &Matches, superuser: Option<&OsStr>) -> Result<Args, UsageError>
         let word = settings.local_for.word();
         return Err(UsageError(format!("--allow-local: means --local-for all, not {word}")));
     }
+    settings.udp.ports = ports(given, "udp-ports")?;
+    settings.udp.advertise = addresses(given, "udp-advertise")?;
     Ok(Args {
         listen: address(given, "listen")?,
         port: number(given, "port", 0..=65535)?.unwrap_or(1080),
@@ -274,6 +291,32 @@ fn address(given: &Matches, name: &str) -> Result<Option<IpAddr>, UsageError> {
     match ip_literal(&text) {
         Some(address) => Ok(Some(address)),
         None => Err(bad(name, &text, &"an IP address")),
+    }
+}
+
+/// One address for each family at most.
+fn addresses(given: &Matches, name: &str) -> Result<PerFamily<Option<IpAddr>>, UsageError> {
+    let mut addresses = PerFamily::<Option<IpAddr>>::default();
+    for text in given.opt_strs(name) {
+        let Some(address) = ip_literal(&text) else {
+            return Err(bad(name, &text, &"an IP address"));
+        };
+        if addresses.of_mut(address).replace(address).is_some() {
+            return Err(bad(name, &text, &"one address of each family"));
+        }
+    }
+    Ok(addresses)
+}
+
+/// A range of ports: the lowest and the highest.
+fn ports(given: &Matches, name: &str) -> Result<Option<RangeInclusive<u16>>, UsageError> {
+    let Some(text) = given.opt_str(name) else { return Ok(None) };
+    let port =
+        |text: &str| text.parse().ok().filter(|port| *port > 0 && is_digits(text.as_bytes()));
+    let ends = text.split_once('-').map(|(low, high)| (port(low), port(high)));
+    match ends {
+        Some((Some(low), Some(high))) if low <= high => Ok(Some(low..=high)),
+        _ => Err(bad(name, &text, &"LOW-HIGH, ports from 1 to 65535")),
     }
 }
 

@@ -71,11 +71,13 @@ pub enum Stage {
     Relay,
     /// Waits until the client has read the last reply and closes.
     Linger,
+    /// Relays datagrams (RFC 1928 §7).
+    Associate,
 }
 
 impl Stage {
     /// All stages, in order.
-    pub const ALL: [Stage; 7] = [
+    pub const ALL: [Stage; 8] = [
         Stage::Hello,
         Stage::Auth,
         Stage::Request,
@@ -83,6 +85,7 @@ impl Stage {
         Stage::Connect,
         Stage::Relay,
         Stage::Linger,
+        Stage::Associate,
     ];
 
     /// The word on the wire.
@@ -95,6 +98,7 @@ impl Stage {
             Stage::Connect => "connect",
             Stage::Relay => "relay",
             Stage::Linger => "linger",
+            Stage::Associate => "associate",
         }
     }
 }

@@ -150,6 +150,7 @@ keys! { ALL:
     LOOP_P99 = "loop-p99" Micros;
     LOG_LINES_DROPPED = "log-lines-dropped" Count;
     CLOSING_IN = "closing-in" Millis;
+    CONNECTIONS_ASSOCIATE = "connections-associate" Count;
     // USER-METRICS (§5.13), CONNECTIONS (§5.15), KILL (§5.16) and events (§5.18)
     USER = "user" Text;
     ROLE = "role" Text;
@@ -165,6 +166,9 @@ keys! { ALL:
     AGE = "age" Millis;
     IDLE = "idle" Millis;
     BUFFERED = "buffered" Octets;
+    TARGETS = "targets" Count;
+    DATAGRAMS = "datagrams" Count;
+    DROPPED = "dropped" Count;
     KILLED = "killed" Count;
     EVENT = "event" Text;
     TIME = "time" Text;
@@ -227,6 +231,20 @@ pub mod figure {
         LOG_LINES_DROPPED = "LOG_LINES_DROPPED" Count;
         PANICS = "PANICS" Count;
         CONNECTIONS_KILLED = "CONNECTIONS_KILLED" Count;
+        UDP_ASSOCIATIONS = "UDP_ASSOCIATIONS" Count;
+        UDP_ASSOCIATIONS_OPEN = "UDP_ASSOCIATIONS_OPEN" Count;
+        UDP_DATAGRAMS_UP = "UDP_DATAGRAMS_UP" Count;
+        UDP_DATAGRAMS_DOWN = "UDP_DATAGRAMS_DOWN" Count;
+        UDP_DROPPED_STRANGER = "UDP_DROPPED_STRANGER" Count;
+        UDP_DROPPED_FRAGMENT = "UDP_DROPPED_FRAGMENT" Count;
+        UDP_DROPPED_MALFORMED = "UDP_DROPPED_MALFORMED" Count;
+        UDP_DROPPED_RULES = "UDP_DROPPED_RULES" Count;
+        UDP_DROPPED_FILTERED = "UDP_DROPPED_FILTERED" Count;
+        UDP_DROPPED_NAME = "UDP_DROPPED_NAME" Count;
+        UDP_DROPPED_SIZE = "UDP_DROPPED_SIZE" Count;
+        UDP_DROPPED_BUSY = "UDP_DROPPED_BUSY" Count;
+        UDP_DROPPED_ERROR = "UDP_DROPPED_ERROR" Count;
+        UDP_KERNEL_DROPS = "UDP_KERNEL_DROPS" Count;
     }
 }
 

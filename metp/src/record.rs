@@ -183,6 +183,7 @@ body! {
         LOOP_P99 loop_p99: Duration,
         LOG_LINES_DROPPED log_lines_dropped: u64,
         CLOSING_IN closing_in: Option<Duration>,
+        CONNECTIONS_ASSOCIATE connections_associate: u64,
     }
 }
 
@@ -232,6 +233,9 @@ line! {
         UP up: u64,
         DOWN down: u64,
         BUFFERED buffered: u64,
+        TARGETS targets: Option<u64>,
+        DATAGRAMS datagrams: Option<u64>,
+        DROPPED dropped: Option<u64>,
     }
 }
 

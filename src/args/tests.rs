@@ -233,7 +233,7 @@ fn help_and_version_win_over_bad_values() {
 #[test]
 fn the_help_tells_the_real_defaults() {
     let help = args(&["-h"]).expect_err("shows");
-    for knob in KNOBS.iter().filter(|knob| knob.key != "max-connections" && !knob.is_switch()) {
+    for knob in KNOBS.iter().filter(|knob| knob.key != "max-connections" && !knob.is_flag()) {
         let line = help.lines().position(|line| line.contains(&format!("--{} ", knob.key)));
         let told = help.lines().skip(line.expect("a line")).take(3).collect::<Vec<_>>().join(" ");
         let told = told.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -8,6 +8,7 @@ use crate::state::Shared;
 use crate::state::control::{ProcessUsage, ServerInfo};
 use crate::state::events::SUBSCRIBERS;
 use crate::state::knobs::Knob;
+use crate::state::metrics::Stage;
 use crate::state::samples::{self, Label, Metric, MetricSample, SampleSources, SampleValue};
 use crate::state::settings::Settings;
 use crate::state::users::Account;
@@ -44,7 +45,7 @@ pub fn info(view: &View<'_>, status: &ServerInfo, process_usage: &ProcessUsage) 
     let View { now, pool, shared } = *view;
     let Shared { process, metrics, events, .. } = shared;
     let settings = &process.settings;
-    let [hello, auth, request, resolve, connect, relay, linger] = metrics.stages;
+    let [hello, auth, request, resolve, connect, relay, linger, associate] = metrics.stages;
     let admitted = settings.max_connections.min(status.connections_affordable);
     let turns = |share| metrics.turns.quantile(share).unwrap_or_default();
     let info = Info {
@@ -79,6 +80,7 @@ pub fn info(view: &View<'_>, status: &ServerInfo, process_usage: &ProcessUsage) 
         loop_p99: turns(0.99),
         log_lines_dropped: status.lines_dropped,
         closing_in: status.closing,
+        connections_associate: associate as u64,
     };
     info.lines()
 }
@@ -118,7 +120,7 @@ impl Figure {
 }
 
 /// The figures of `GET_METRICS ALL` behind those of `GET_METRICS`, in their order (METP §5.2).
-const FIGURES: [(MetpKey, Figure); 34] = {
+const FIGURES: [(MetpKey, Figure); 48] = {
     use Figure::{Count, Sum, Within};
     const { assert!(ReplyCode::NotAllowed as usize == 2) };
     use samples::{AUTH, DOWN, HANDSHAKE, LIMIT, METP, SOCKS, UP};
@@ -157,6 +159,26 @@ const FIGURES: [(MetpKey, Figure); 34] = {
         (figure::LOG_LINES_DROPPED, Sum(&samples::LOG_LINES_DROPPED, &[])),
         (figure::PANICS, Sum(&samples::PANICS, &[])),
         (figure::CONNECTIONS_KILLED, Sum(&samples::KILLED, &[])),
+        (figure::UDP_ASSOCIATIONS, Sum(&samples::ASSOCIATIONS, &[])),
+        (
+            figure::UDP_ASSOCIATIONS_OPEN,
+            Sum(&samples::CONNECTIONS, &[("stage", Stage::Associate.word())]),
+        ),
+        (figure::UDP_DATAGRAMS_UP, Sum(&samples::DATAGRAMS, &[UP])),
+        (figure::UDP_DATAGRAMS_DOWN, Sum(&samples::DATAGRAMS, &[DOWN])),
+        (figure::UDP_DROPPED_STRANGER, Sum(&samples::DATAGRAMS_DROPPED, &[("cause", "stranger")])),
+        (figure::UDP_DROPPED_FRAGMENT, Sum(&samples::DATAGRAMS_DROPPED, &[("cause", "fragment")])),
+        (
+            figure::UDP_DROPPED_MALFORMED,
+            Sum(&samples::DATAGRAMS_DROPPED, &[("cause", "malformed")]),
+        ),
+        (figure::UDP_DROPPED_RULES, Sum(&samples::DATAGRAMS_DROPPED, &[("cause", "rules")])),
+        (figure::UDP_DROPPED_FILTERED, Sum(&samples::DATAGRAMS_DROPPED, &[("cause", "filtered")])),
+        (figure::UDP_DROPPED_NAME, Sum(&samples::DATAGRAMS_DROPPED, &[("cause", "name")])),
+        (figure::UDP_DROPPED_SIZE, Sum(&samples::DATAGRAMS_DROPPED, &[("cause", "size")])),
+        (figure::UDP_DROPPED_BUSY, Sum(&samples::DATAGRAMS_DROPPED, &[("cause", "busy")])),
+        (figure::UDP_DROPPED_ERROR, Sum(&samples::DATAGRAMS_DROPPED, &[("cause", "error")])),
+        (figure::UDP_KERNEL_DROPS, Sum(&samples::DATAGRAMS_DROPPED_BY_KERNEL, &[])),
     ]
 };
 

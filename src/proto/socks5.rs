@@ -4,6 +4,8 @@
 //! sub-negotiation status, [`Request`], [`Reply`]. This module knows the bytes and no policy: which accounts may
 //! log in and where they may connect is decided in `socks/`.
 
+pub mod datagram;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

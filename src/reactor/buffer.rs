@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use super::datagram::{OpenPorts, Scratch};
 use super::pipe::Pipes;
 
 /// Storage of one size, used again and again. The piece returned last is leased first: it is still in the cache.
@@ -21,6 +22,10 @@ pub struct Pool {
     free: Vec<Box<Storage>>,
     /// What streaming lanes use in place of storage.
     pub pipes: Pipes,
+    /// The ports of sockets for datagrams.
+    pub ports: OpenPorts,
+    /// Space for a batch of datagrams, while no association has its turn.
+    scratch: Option<Box<Scratch>>,
 }
 
 /// Bytes of free storage that are kept for the next leases; the rest goes back to the allocator.
@@ -38,6 +43,8 @@ impl Pool {
             leased: Rc::default(),
             free: Vec::new(),
             pipes: Pipes::default(),
+            ports: OpenPorts::default(),
+            scratch: None,
         }
     }
 
@@ -62,6 +69,16 @@ impl Pool {
     /// Bytes that are leased now.
     pub fn leased(&self) -> usize {
         self.leased.get()
+    }
+
+    /// Space for a batch of datagrams; to be returned by [`Pool::keep_scratch`]. What a panic has lost is made anew.
+    pub fn take_scratch(&mut self) -> Box<Scratch> {
+        self.scratch.take().unwrap_or_default()
+    }
+
+    /// Keeps the space for the next batch.
+    pub fn keep_scratch(&mut self, scratch: Box<Scratch>) {
+        self.scratch = Some(scratch);
     }
 
     fn lease(&mut self, capacity: usize) -> Box<Storage> {

@@ -3,8 +3,10 @@
 
 pub mod abortive_close;
 pub mod buffer;
+pub mod datagram;
 pub mod endpoint;
 pub mod errno;
+pub mod family;
 pub mod lane;
 pub mod lingering_close;
 pub mod listener;

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use super::datagram::{DatagramConfig, Datagrams};
 use super::slab::Key;
 use super::token::Side;
 
@@ -16,6 +17,17 @@ pub trait Network<S> {
     /// # Errors
     /// Those of socket(2) and connect(2), except that it is still in progress.
     fn dial(&mut self, address: SocketAddr, key: Key, side: Side) -> io::Result<S>;
+
+    /// Opens a socket for datagrams.
+    ///
+    /// # Errors
+    /// Those of socket(2), bind(2) and connect(2).
+    fn open_datagrams(
+        &mut self,
+        config: &DatagramConfig,
+        key: Key,
+        side: Side,
+    ) -> io::Result<Box<dyn Datagrams>>;
 
     /// Whether the kernel would deliver a connection to this address to this machine itself.
     ///

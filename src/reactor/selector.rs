@@ -11,6 +11,8 @@ use mio::event::Source as EventSource;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll};
 
+use super::datagram::socket::UdpSocket;
+use super::datagram::{DatagramConfig, Datagrams};
 use super::errno::MAX_INTERRUPTIONS;
 use super::network::Network;
 use super::readiness::Readiness;
@@ -24,6 +26,17 @@ impl Network<TcpStream> for Selector {
         let mut stream = TcpStream::connect(address)?;
         self.register(&mut stream, Source::Session(key, side))?;
         Ok(stream)
+    }
+
+    fn open_datagrams(
+        &mut self,
+        config: &DatagramConfig,
+        key: Key,
+        side: Side,
+    ) -> io::Result<Box<dyn Datagrams>> {
+        let mut socket = UdpSocket::open(config)?;
+        self.register_readable(socket.source(), Source::Session(key, side))?;
+        Ok(Box::new(socket))
     }
 
     fn is_local_delivery(&mut self, address: SocketAddr) -> io::Result<bool> {

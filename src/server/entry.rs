@@ -138,7 +138,9 @@ impl ServedSession for socks::Session<TcpStream> {
         Some(match self.stage() {
             Stage::Hello => Progress::Nothing,
             Stage::Auth => Progress::Greeted,
-            Stage::Request | Stage::Resolve | Stage::Connect | Stage::Relay => Progress::LoggedIn,
+            Stage::Request | Stage::Resolve | Stage::Connect | Stage::Relay | Stage::Associate => {
+                Progress::LoggedIn
+            }
             Stage::Linger => Progress::Refused,
         })
     }

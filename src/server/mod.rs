@@ -295,7 +295,7 @@ impl Server {
             if let Some(entry) = self.sessions.get_mut(reply.key)
                 && let Some(session) = entry.session.as_socks_mut()
             {
-                session.resolved(reply.addresses);
+                session.resolved(&reply.name, reply.addresses, now);
                 self.queues.put(reply.key, entry);
             }
         }

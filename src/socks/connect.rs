@@ -66,7 +66,7 @@ pub fn begin<S: Stream>(
 
 /// A name that may be looked up. Names are bytes from the wire: an empty one, a `*`, and those with
 /// blanks, control characters or broken UTF-8 exist nowhere.
-fn hostname(name: &[u8]) -> Option<&str> {
+pub fn hostname(name: &[u8]) -> Option<&str> {
     let bad = name.is_empty() || name == b"*" || name.iter().any(|b| *b <= 0x20 || *b == 0x7f);
     if bad { None } else { std::str::from_utf8(name).ok() }
 }
@@ -298,7 +298,7 @@ impl<S: Stream> Connect<S> {
 }
 
 /// The reply code of an error of connect(2) (RFC 1928 §6).
-fn reply_code(error: &io::Error) -> ReplyCode {
+pub fn reply_code(error: &io::Error) -> ReplyCode {
     match error.raw_os_error() {
         Some(libc::ECONNREFUSED) => ReplyCode::ConnectionRefused,
         Some(libc::ENETUNREACH | libc::ENETDOWN) => ReplyCode::NetworkUnreachable,

@@ -7,16 +7,16 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::close_reason::CloseReason;
-use super::connect;
 use super::request::{ActiveRequest, refuse};
 use super::{Context, Next, State};
+use super::{associate, connect};
 use crate::proto::foreign::protocol;
 use crate::proto::socks5::{
     Command, Credentials, Error, Hello, METHOD_NO_ACCEPTABLE, METHOD_PASSWORD, Reply, ReplyCode,
     Request, auth_status, method_choice,
 };
 use crate::reactor::buffer::Buffer;
-use crate::reactor::endpoint::Stream;
+use crate::reactor::endpoint::{Endpoint, Stream};
 use crate::state::diagnostics::not_let_in;
 use crate::state::service::Service;
 use crate::state::users::SessionGuard;
@@ -109,6 +109,7 @@ fn decided<S: Stream>(
 pub fn request<S: Stream>(
     source: SocketAddr,
     guard: SessionGuard,
+    client: &Endpoint<S>,
     input: &mut Buffer,
     output: &mut Buffer,
     cx: &mut Context<'_, S>,
@@ -132,10 +133,14 @@ pub fn request<S: Stream>(
         return Next::end(None, CloseReason::UserDeleted);
     };
     let name = Rc::clone(&account.name);
+    if command == Command::UdpAssociate {
+        let request = ActiveRequest::new(guard, name, associate::destination(), cx.now);
+        return associate::begin(Box::new(request), &target, source, client, output, cx);
+    }
     let request = Box::new(ActiveRequest::new(guard, name, target, cx.now));
     match command {
         Command::Connect => connect::begin(request, output, cx),
-        Command::Bind | Command::UdpAssociate | Command::Unknown(_) => {
+        Command::UdpAssociate | Command::Bind | Command::Unknown(_) => {
             refuse(request, ReplyCode::CommandNotSupported, output, cx)
         }
     }

@@ -2,14 +2,18 @@
 //!
 //! ```text
 //! Hello -> Auth -> Verify -> Request -> Resolve -> Connect -> Relay -> Ended
-//!    \       \        \         \          \          \         \
-//!     +-------+--------+---------+----------+----------+---------+--> Linger -> Ended
+//!    \       \        \       |  \          \          \         \
+//!    |       |        |       |   |          |          |         |
+//!    |       |        |       +-> Associate -----------------------> Ended
+//!     \       \        \          \          \          \         \
+//!      +-------+--------+---------+----------+----------+---------+-> Linger -> Ended
 //! ```
 //!
 //! A transition consumes the state it leaves, so that nothing stale can be read: `Hello` cannot hold a
 //! socket to a target, `Relay` cannot lack one, and an account is there from `Request` on, so that a
 //! request without a login cannot be expressed. Handshake states see buffers, never sockets.
 
+mod associate;
 mod close_reason;
 mod connect;
 mod handshake;
@@ -41,6 +45,7 @@ use crate::state::settings::Timeouts;
 use crate::state::users::{SessionGuard, UserId, Users};
 use crate::state::verifier::{PendingLogin, Verdict, Verifier};
 use crate::workers::dns_cache::{Addresses, DnsCache};
+use associate::Association;
 pub use close_reason::CloseReason;
 use connect::{Connect, Resolve};
 use relay::Relay;
@@ -110,6 +115,8 @@ enum State<S: Stream> {
     Connect(Box<Connect<S>>),
     /// The tunnel is open.
     Relay(Box<Relay<S>>),
+    /// The association is open.
+    Associate(Box<Association>),
     /// Sends the final reply and waits for the client to close.
     Linger(LingeringClose, Option<Box<ActiveRequest>>, CloseReason),
     /// Nothing is left to do.
@@ -171,6 +178,7 @@ impl<S: Stream> Session<S> {
             (Side::First | Side::Second | Side::Third, State::Relay(relay)) => {
                 relay.on_event(readiness);
             }
+            (side, State::Associate(association)) => association.on_event(side, readiness),
             // A late event for a descriptor of an earlier state, or a side that no state uses.
             (Side::First | Side::Second | Side::Third, _) => {}
         }
@@ -183,10 +191,12 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// The addresses of the name have come, or the reason why there are none.
-    pub fn resolved(&mut self, addresses: Addresses) {
-        if let State::Resolve(resolve) = &mut self.state {
-            resolve.answer(addresses);
+    /// The addresses of a name have come, or the reason why there are none.
+    pub fn resolved(&mut self, name: &str, addresses: Addresses, now: Instant) {
+        match &mut self.state {
+            State::Resolve(resolve) => resolve.answer(addresses),
+            State::Associate(association) => association.resolved(name, addresses, now),
+            _ => {}
         }
     }
 
@@ -206,6 +216,7 @@ impl<S: Stream> Session<S> {
     pub fn load(&self) -> Load {
         match &self.state {
             State::Relay(relay) if relay.streaming() => Load::Bulk,
+            State::Associate(_) => Load::Datagrams,
             _ => Load::Talk,
         }
     }
@@ -228,6 +239,7 @@ impl<S: Stream> Session<S> {
             State::Resolve(resolve) => (resolve.began(), timeouts.resolve),
             State::Connect(connect) => return connect.deadline(timeouts),
             State::Relay(relay) => return relay.deadline(timeouts),
+            State::Associate(association) => return association.deadline(timeouts),
             State::Linger(linger, ..) => (linger.began(), timeouts.linger),
             State::Ended(..) => return None,
         };
@@ -298,7 +310,12 @@ impl<S: Stream> Session<S> {
         let since = |earlier| now.saturating_duration_since(earlier);
         let (last, peer, waiting) = match &self.state {
             State::Relay(relay) => (relay.last_byte(), relay.peer(), relay.waiting()),
+            State::Associate(association) => (association.last(), association.peer(), 0),
             _ => (self.began, None, 0),
+        };
+        let datagrams = match &self.state {
+            State::Associate(association) => Some(association.datagrams()),
+            _ => None,
         };
         let account = self.user().and_then(|user| users.get(user));
         Connection {
@@ -316,6 +333,7 @@ impl<S: Stream> Session<S> {
             up: request.map_or(0, |request| request.traffic.up),
             down: request.map_or(0, |request| request.traffic.down),
             buffered: waiting + self.input.bytes().len() + self.output.bytes().len(),
+            datagrams,
         }
     }
 
@@ -328,6 +346,7 @@ impl<S: Stream> Session<S> {
             State::Resolve(_) => Stage::Resolve,
             State::Connect(_) => Stage::Connect,
             State::Relay(_) => Stage::Relay,
+            State::Associate(_) => Stage::Associate,
             State::Linger(..) | State::Ended(..) => Stage::Linger,
         }
     }
@@ -364,7 +383,8 @@ impl<S: Stream> Session<S> {
                 self.flush_replies(next, cx)
             }
             State::Request(guard) => {
-                let next = handshake::request(self.source, guard, input, output, cx);
+                let (source, client) = (self.source, &self.client);
+                let next = handshake::request(source, guard, client, input, output, cx);
                 self.read_more(next, cx)
             }
             State::Resolve(resolve) => {
@@ -376,6 +396,11 @@ impl<S: Stream> Session<S> {
                 self.flush_replies(next, cx)
             }
             State::Relay(relay) => relay.step(&mut self.client, output, cx),
+            State::Associate(association) => {
+                // What the client has sent behind its request has no meaning.
+                input.release(cx.pool);
+                association.step(&mut self.client, output, cx)
+            }
             State::Linger(mut linger, request, reason) => {
                 match linger.turn(&mut self.client, output, cx.pool) {
                     Flow::Wait => Next::Wait(State::Linger(linger, request, reason)),
@@ -430,6 +455,9 @@ impl<S: Stream> Session<S> {
             State::Resolve(resolve) => resolve.expire(&mut self.output, cx),
             State::Connect(connect) => Next::Go(State::Connect(connect.expire(cx))),
             State::Relay(relay) => relay.expire(&mut self.client, &mut self.output, cx),
+            State::Associate(association) => {
+                Next::end(Some(association.into_request(cx)), CloseReason::IdleTimeout)
+            }
             State::Linger(_, request, reason) | State::Ended(request, reason) => {
                 Next::end(request, reason)
             }
@@ -446,6 +474,7 @@ impl<S: Stream> State<S> {
             State::Resolve(resolve) => Some(resolve.request()),
             State::Connect(connect) => Some(connect.request()),
             State::Relay(relay) => Some(relay.request()),
+            State::Associate(association) => Some(association.request()),
             State::Linger(_, request, _) | State::Ended(request, _) => request.as_deref(),
         }
     }
@@ -456,6 +485,7 @@ impl<S: Stream> State<S> {
             State::Resolve(resolve) => Some(resolve.into_request(cx)),
             State::Connect(connect) => Some(connect.into_request(cx)),
             State::Relay(relay) => Some(relay.abort(cx)),
+            State::Associate(association) => Some(association.into_request(cx)),
             State::Linger(_, request, _) | State::Ended(request, _) => request,
         }
     }

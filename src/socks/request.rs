@@ -87,6 +87,7 @@ impl ActiveRequest {
             traffic: self.traffic,
             duration: now.saturating_duration_since(self.began),
             reason: reason.word(),
+            is_datagram_target: false,
         });
     }
 }

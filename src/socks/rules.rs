@@ -21,6 +21,28 @@ pub fn permitted(
     !own && (may_use_local(source, settings) || !is_local(candidate.ip()))
 }
 
+/// Whether a client at `source` may send a datagram to `target`, which is canonical: as [`permitted`], and it is the
+/// address of one machine.
+pub fn datagram_permitted(
+    source: IpAddr,
+    target: SocketAddr,
+    settings: &Settings,
+    is_local_delivery: impl FnMut(SocketAddr) -> io::Result<bool>,
+) -> bool {
+    let ip = target.ip();
+    let is_one = match ip {
+        IpAddr::V4(v4) => !v4.is_broadcast(),
+        IpAddr::V6(_) => true,
+    };
+    let possible = target.port() != 0 && is_one && !ip.is_multicast() && !ip.is_unspecified();
+    possible && permitted(source, target, settings, is_local_delivery)
+}
+
+/// Whether a client at `source` may hear of `address`, which is canonical.
+pub fn may_use_local_address(source: IpAddr, address: IpAddr, settings: &Settings) -> bool {
+    may_use_local(source, settings) || !is_local(address)
+}
+
 /// Whether a client at `source` may use a connection whose near end is `bound`. A connection from a loopback
 /// address looks to its target like a client on this machine, whatever the target's address is: an IPv6 route of
 /// type local is enough for that, on a machine without another IPv6 address.

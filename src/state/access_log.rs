@@ -70,6 +70,8 @@ pub struct FinishedRequest<'a> {
     pub duration: Duration,
     /// The close reason in one word.
     pub reason: &'a str,
+    /// Whether it is no request, but a target that an association sends to for the first time.
+    pub is_datagram_target: bool,
 }
 
 impl FinishedRequest<'_> {
@@ -173,11 +175,13 @@ impl AccessLog {
             traffic,
             duration,
             reason,
+            is_datagram_target: _,
             id: _,
         } = outcome;
+        let kind = if outcome.is_datagram_target { 'U' } else { 'A' };
         let written = writeln!(
             self.lines,
-            "{time}\t{}\tA\t{}\t{}\t{}\t{}\t{status}\t{}\t{}\t{}\t{reason}",
+            "{time}\t{}\t{kind}\t{}\t{}\t{}\t{}\t{status}\t{}\t{}\t{}\t{reason}",
             Escaped(user),
             source.ip(),
             source.port(),
@@ -266,6 +270,7 @@ mod tests {
             traffic: Traffic { up: 1, down: 2, record: None },
             duration: Duration::from_micros(3999),
             reason: "refused",
+            is_datagram_target: false,
         });
         assert_eq!(
             log.take_lines(),

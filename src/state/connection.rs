@@ -44,6 +44,19 @@ pub struct Connection {
     pub down: u64,
     /// Bytes received and not yet delivered.
     pub buffered: usize,
+    /// The datagrams of an association.
+    pub datagrams: Option<Datagrams>,
+}
+
+/// The datagrams of an association as METP shows them.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagrams {
+    /// Targets that may answer now.
+    pub targets: usize,
+    /// Datagrams relayed, both directions.
+    pub relayed: u64,
+    /// Datagrams dropped.
+    pub dropped: u64,
 }
 
 impl fmt::Display for Connection {
@@ -60,6 +73,9 @@ impl fmt::Display for Connection {
             up: self.up,
             down: self.down,
             buffered: self.buffered as u64,
+            targets: self.datagrams.map(|datagrams| datagrams.targets as u64),
+            datagrams: self.datagrams.map(|datagrams| datagrams.relayed),
+            dropped: self.datagrams.map(|datagrams| datagrams.dropped),
         };
         line.fmt(f)
     }

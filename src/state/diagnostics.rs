@@ -28,6 +28,7 @@ pub struct Diagnostics {
     failures: Failures,
     full_addresses: Episodes<ClientNetwork>,
     local_errors: Episodes<Option<i32>>,
+    datagram_errors: Episodes<Option<i32>>,
 }
 
 /// Logs at level debug that a client was refused or left before its request, and why.
@@ -74,6 +75,14 @@ impl Diagnostics {
         };
         if self.local_errors.begins(code, now) {
             log::info!("{what} to {target}: {error}");
+        }
+    }
+
+    /// A socket for datagrams could not be opened. It is logged once in an episode, since the client gets no more than
+    /// `general failure`.
+    pub fn cannot_open_datagrams(&mut self, error: &std::io::Error, now: Instant) {
+        if self.datagram_errors.begins(error.raw_os_error(), now) {
+            log::info!("cannot open a socket for datagrams: {error}");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::settings::{LocalFor, Settings};
+use super::settings::{LocalFor, Settings, UdpFilter};
 use metp_protocol::BUFFER_SIZES;
 use metp_protocol::quantity;
 use metp_protocol::text::Seconds;
@@ -63,6 +63,7 @@ enum Access {
     Switch(fn(&Settings) -> bool, fn(&mut Settings, bool)),
     Level(Place<LevelFilter>),
     Local(Place<LocalFor>),
+    Filter(Place<UdpFilter>),
 }
 
 /// A value outside the range of its setting; displays as what is in range.
@@ -96,8 +97,8 @@ const fn timeout(key: &'static str, place: Place<Option<Duration>>, what: &'stat
 }
 
 /// All settings, in the order in which they are listed.
-pub const KNOBS: [Knob; 26] = {
-    use Access::{Level, Limit, Local, Number, Switch, Time, Timeout};
+pub const KNOBS: [Knob; 31] = {
+    use Access::{Filter, Level, Limit, Local, Number, Switch, Time, Timeout};
     [
         knob(
             "buffer-size",
@@ -260,6 +261,39 @@ pub const KNOBS: [Knob; 26] = {
             Applies::New,
             "cache for this many seconds that a name has no address",
         ),
+        knob(
+            "udp",
+            Switch(|settings| settings.udp.enabled, |settings, on| settings.udp.enabled = on),
+            "switch",
+            Applies::New,
+            "relay datagrams for clients (UDP ASSOCIATE)",
+        ),
+        knob(
+            "udp-filter",
+            Filter(place!(udp.filter)),
+            "senders",
+            Applies::Now,
+            "pass datagrams on to a client from: any address, an address, or a port that it has sent to: any, address, port",
+        ),
+        timeout(
+            "udp-idle-timeout",
+            place!(timeouts.udp_idle),
+            "close an association after this many seconds without a datagram",
+        ),
+        knob(
+            "udp-log",
+            Number(0..=1000, place!(udp.log)),
+            "targets",
+            Applies::Now,
+            "write a line of the access log for this many targets of an association",
+        ),
+        knob(
+            "max-associations",
+            Limit(0..=MAX_COUNT, place!(udp.max_associations)),
+            "associations",
+            Applies::New,
+            "serve at most this many associations of one account at once",
+        ),
     ]
 };
 
@@ -270,9 +304,9 @@ impl Knob {
         ALL.iter().find(|knob| knob.key.as_bytes() == key)
     }
 
-    /// Whether it is on or off.
-    pub fn is_switch(&self) -> bool {
-        matches!(self.access, Access::Switch(..))
+    /// Whether it is off unless it is named: its option takes no value.
+    pub fn is_flag(&self) -> bool {
+        matches!(self.access, Access::Switch(get, _) if !get(&Settings::default()))
     }
 
     /// Whether zero turns it off.
@@ -287,7 +321,7 @@ impl Knob {
                 Some((*range.start(), *range.end()))
             }
             Access::Timeout(_) | Access::Time(_) => Some((0, LONGEST_SECONDS as usize)),
-            Access::Switch(..) | Access::Level(_) | Access::Local(_) => None,
+            Access::Switch(..) | Access::Level(_) | Access::Local(_) | Access::Filter(_) => None,
         }
     }
 
@@ -303,6 +337,7 @@ impl Knob {
             Access::Switch(get, _) => if get(settings) { "on" } else { "off" }.to_owned(),
             Access::Level(Place(get, _)) => get(settings).as_str().to_ascii_lowercase(),
             Access::Local(Place(get, _)) => get(settings).word().to_owned(),
+            Access::Filter(Place(get, _)) => get(settings).word().to_owned(),
         }
     }
 
@@ -333,6 +368,7 @@ impl Knob {
             },
             Access::Level(Place(_, place)) => *place(settings) = level(value)?,
             Access::Local(Place(_, place)) => *place(settings) = local_for(value)?,
+            Access::Filter(Place(_, place)) => *place(settings) = udp_filter(value)?,
         }
         Some(())
     }
@@ -363,6 +399,7 @@ impl Knob {
             }
             (_, Some((least, most))) => format!("{least} to {most}"),
             (Access::Level(_), None) => "off, error, warn, info, debug, trace".to_owned(),
+            (Access::Filter(_), None) => UdpFilter::ALL.map(UdpFilter::word).join(", "),
             (Access::Local(_), None) => LocalFor::ALL.map(LocalFor::word).join(", "),
             (_, None) => "on, off".to_owned(),
         }
@@ -393,6 +430,10 @@ fn allows_local(settings: &Settings) -> bool {
 
 fn local_for(word: &str) -> Option<LocalFor> {
     LocalFor::ALL.into_iter().find(|choice| choice.word() == word)
+}
+
+fn udp_filter(word: &str) -> Option<UdpFilter> {
+    UdpFilter::ALL.into_iter().find(|choice| choice.word() == word)
 }
 
 fn level(word: &str) -> Option<LevelFilter> {

@@ -40,12 +40,91 @@ pub struct Metrics {
     pub killed: u64,
     /// The durations of successful connects to targets.
     pub connects: Histogram,
+    /// Datagrams of associations.
+    pub datagrams: DatagramCounts,
     /// Turns of sessions that ended in a panic.
     pub panics: u64,
     /// The durations of turns of the loop, from the end of one wait to the beginning of the next.
     pub turns: Histogram,
     /// The longest turn of the last second.
     pub lag: Lag,
+}
+
+/// Datagrams of associations since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DatagramCounts {
+    /// Associations that were opened.
+    pub associations: u64,
+    /// Datagrams sent to targets.
+    pub up: u64,
+    /// Datagrams sent to clients.
+    pub down: u64,
+    /// Datagrams dropped, by cause, in the order of [`DropCause::ALL`].
+    pub dropped: [u64; DropCause::ALL.len()],
+    /// Datagrams that the kernel dropped because a socket's buffer was full; counted when the association ends.
+    pub dropped_by_kernel: u64,
+}
+
+impl DatagramCounts {
+    /// Datagrams are dropped.
+    pub fn drop(&mut self, cause: DropCause, count: u64) {
+        if let Some(dropped) = self.dropped.get_mut(cause as usize) {
+            *dropped += count;
+        }
+    }
+}
+
+/// Why a datagram is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropCause {
+    /// It came to the client's side, and not from the client.
+    Stranger,
+    /// It is a fragment (FRAG is not 0).
+    Fragment,
+    /// It has no complete header.
+    Malformed,
+    /// A rule of this server forbids its target.
+    Rules,
+    /// It came from where the client has sent nothing.
+    Filtered,
+    /// Its name has no address, or too many datagrams wait for look-ups.
+    Name,
+    /// It is longer than a datagram can be, or than the way allows.
+    Size,
+    /// A buffer of the kernel is full.
+    Busy,
+    /// Another error of the kernel: no route, a firewall.
+    Error,
+}
+
+impl DropCause {
+    /// All causes, in the order of figures.
+    pub const ALL: [DropCause; 9] = [
+        DropCause::Stranger,
+        DropCause::Fragment,
+        DropCause::Malformed,
+        DropCause::Rules,
+        DropCause::Filtered,
+        DropCause::Name,
+        DropCause::Size,
+        DropCause::Busy,
+        DropCause::Error,
+    ];
+
+    /// The word of the label.
+    pub const fn word(self) -> &'static str {
+        match self {
+            DropCause::Stranger => "stranger",
+            DropCause::Fragment => "fragment",
+            DropCause::Malformed => "malformed",
+            DropCause::Rules => "rules",
+            DropCause::Filtered => "filtered",
+            DropCause::Name => "name",
+            DropCause::Size => "size",
+            DropCause::Busy => "busy",
+            DropCause::Error => "error",
+        }
+    }
 }
 
 impl Metrics {
@@ -142,9 +221,9 @@ mod tests {
         let mut metrics = Metrics::default();
         metrics.step(None, Some(Stage::Hello));
         metrics.step(Some(Stage::Hello), Some(Stage::Relay));
-        assert_eq!(metrics.stages, [0, 0, 0, 0, 0, 1, 0]);
+        assert_eq!(metrics.stages, [0, 0, 0, 0, 0, 1, 0, 0]);
         metrics.step(Some(Stage::Relay), None);
-        assert_eq!(metrics.stages, [0; 7]);
+        assert_eq!(metrics.stages, [0; 8]);
         metrics.count_reply(ReplyCode::ConnectionRefused);
         assert_eq!(metrics.replies, [0, 0, 0, 0, 0, 1, 0, 0, 0]);
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::Shared;
 use super::control::{ProcessUsage, ServerInfo};
 use super::histogram::Histogram;
-use super::metrics::Stage;
+use super::metrics::{DropCause, Stage};
 use super::service::Service;
 use crate::reactor::buffer::Pool;
 
@@ -92,6 +92,13 @@ metrics! {
     KILLED = Counter "socks5d_killed_total" "Connections closed by administrators.";
     PAYLOAD = Counter "socks5d_payload_bytes_total"
         "Payload delivered by tunnels, up to targets and down to clients.";
+    ASSOCIATIONS = Counter "socks5d_associations_total" "Associations for datagrams opened.";
+    DATAGRAMS = Counter "socks5d_datagrams_total"
+        "Datagrams sent by associations, up to targets and down to clients.";
+    DATAGRAMS_DROPPED = Counter "socks5d_datagrams_dropped_total"
+        "Datagrams dropped by associations, by cause.";
+    DATAGRAMS_DROPPED_BY_KERNEL = Counter "socks5d_datagrams_dropped_by_kernel_total"
+        "Datagrams that full socket buffers of ended associations dropped.";
     CONNECT_TIME = Histogram "socks5d_connect_seconds"
         "Time that successful connects to targets took.";
     DNS_QUERIES = Counter "socks5d_dns_queries_total" "Names that had to be looked up.";
@@ -240,6 +247,14 @@ fn requests(samples: &mut Samples, shared: &Shared, status: &ServerInfo) {
     samples.number(&KILLED, &[], metrics.killed);
     samples.number(&PAYLOAD, &[UP], metrics.up);
     samples.number(&PAYLOAD, &[DOWN], metrics.down);
+    let datagrams = &metrics.datagrams;
+    samples.number(&ASSOCIATIONS, &[], datagrams.associations);
+    samples.number(&DATAGRAMS, &[UP], datagrams.up);
+    samples.number(&DATAGRAMS, &[DOWN], datagrams.down);
+    for (cause, count) in DropCause::ALL.into_iter().zip(datagrams.dropped) {
+        samples.number(&DATAGRAMS_DROPPED, &[("cause", cause.word())], count);
+    }
+    samples.number(&DATAGRAMS_DROPPED_BY_KERNEL, &[], datagrams.dropped_by_kernel);
     samples.put(&CONNECT_TIME, &[], SampleValue::Histogram(metrics.connects));
     samples.number(&DNS_QUERIES, &[], names.queries);
     samples.number(&DNS_FAILURES, &[], names.failures);

@@ -1,9 +1,12 @@
 //! The settings of the server.
 
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use log::LevelFilter;
 
+use crate::reactor::family::PerFamily;
 use crate::reactor::liveness::Liveness;
 use crate::workers::dns_cache::Ttls;
 
@@ -34,6 +37,8 @@ pub struct Settings {
     pub local_for: LocalFor,
     /// How long the answers of look-ups are cached.
     pub names: Ttls,
+    /// UDP ASSOCIATE.
+    pub udp: UdpSettings,
     /// The deadlines.
     pub timeouts: Timeouts,
     /// The ports of this server itself, to which no client may connect.
@@ -81,8 +86,64 @@ impl Default for Settings {
             grace: Duration::from_secs(3),
             local_for: LocalFor::Loopback,
             names: Ttls { found: seconds(30), failed: seconds(5) },
+            udp: UdpSettings::default(),
             timeouts: Timeouts::default(),
             own_ports: Vec::new(),
+        }
+    }
+}
+
+/// UDP ASSOCIATE (RFC 1928 §7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UdpSettings {
+    /// Whether associations are opened at all.
+    pub enabled: bool,
+    /// Whose datagrams reach the client.
+    pub filter: UdpFilter,
+    /// Targets of an association that get a line in the access log.
+    pub log: usize,
+    /// Associations of one account that may be open at once; `None`: no limit.
+    pub max_associations: Option<usize>,
+    /// The ports towards clients; `None`: the kernel chooses. Set at the start.
+    pub ports: Option<RangeInclusive<u16>>,
+    /// The addresses that replies name instead of the one that the client reached. Set at the start.
+    pub advertise: PerFamily<Option<IpAddr>>,
+}
+
+impl Default for UdpSettings {
+    fn default() -> Self {
+        UdpSettings {
+            enabled: true,
+            filter: UdpFilter::Address,
+            log: 16,
+            max_associations: None,
+            ports: None,
+            advertise: PerFamily::default(),
+        }
+    }
+}
+
+/// Whose datagrams reach the client of an association (RFC 4787 §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UdpFilter {
+    /// Anybody's: endpoint-independent filtering.
+    Any,
+    /// Those from addresses that the client has sent to: address-dependent filtering.
+    Address,
+    /// Those from addresses and ports that the client has sent to.
+    Port,
+}
+
+impl UdpFilter {
+    /// All values, in the order of listings.
+    pub const ALL: [UdpFilter; 3] = [UdpFilter::Any, UdpFilter::Address, UdpFilter::Port];
+
+    /// The value on the command line and in METP.
+    pub fn word(self) -> &'static str {
+        match self {
+            UdpFilter::Any => "any",
+            UdpFilter::Address => "address",
+            UdpFilter::Port => "port",
         }
     }
 }
@@ -100,6 +161,8 @@ pub struct Timeouts {
     pub connect_total: Option<Duration>,
     /// Without a byte in a tunnel, until it is closed.
     pub idle: Option<Duration>,
+    /// Without a datagram in an association, until it is closed.
+    pub udp_idle: Option<Duration>,
     /// Without a byte in a half-closed tunnel, until it is closed.
     pub half_close: Option<Duration>,
     /// Without a byte in a tunnel, until the kernel probes the peers (SO_KEEPALIVE).
@@ -125,6 +188,7 @@ impl Default for Timeouts {
             connect: seconds(10),
             connect_total: seconds(30),
             idle: seconds(3600),
+            udp_idle: seconds(300),
             half_close: seconds(300),
             keepalive: seconds(60),
             ack: seconds(120),

@@ -39,6 +39,8 @@ pub struct Usage {
     pub open: Cell<u64>,
     /// Connections that have logged in so far.
     pub total: Cell<u64>,
+    /// Associations of this account that are open.
+    pub associations: Cell<u64>,
     /// Payload bytes delivered to targets.
     pub up: Cell<u64>,
     /// Payload bytes delivered to clients.
@@ -59,6 +61,28 @@ impl SessionGuard {
     /// The account's counters.
     pub fn usage(&self) -> &Usage {
         &self.usage
+    }
+
+    /// Counts an association of the account. `None` if it has `limit` already.
+    pub fn open_association(&self, limit: Option<usize>) -> Option<AssociationGuard> {
+        let open = self.usage.associations.get();
+        if limit.is_some_and(|limit| open >= limit as u64) {
+            return None;
+        }
+        self.usage.associations.set(open + 1);
+        Some(AssociationGuard { usage: Rc::clone(&self.usage) })
+    }
+}
+
+/// Counts one open association of an account; dropping it counts the association off.
+#[derive(Debug)]
+pub struct AssociationGuard {
+    usage: Rc<Usage>,
+}
+
+impl Drop for AssociationGuard {
+    fn drop(&mut self) {
+        self.usage.associations.set(self.usage.associations.get().saturating_sub(1));
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::resolver::{Outcome, Resolver};
@@ -82,6 +83,8 @@ struct Waiter {
 pub struct Resolution {
     /// The session that asked.
     pub key: Key,
+    /// The name in lower case: a session may ask for several at once.
+    pub name: Rc<str>,
     /// The addresses with the port it asked for.
     pub addresses: Addresses,
 }
@@ -162,9 +165,11 @@ impl DnsCache {
                 Outcome::Failed(_) | Outcome::NoWorker => (Err(ResolveError::Failed), false),
             };
             let waiters = self.pending.remove(&answer.name).unwrap_or_default();
+            let name: Rc<str> = answer.name.as_str().into();
             self.orphans -= usize::from(waiters.is_empty());
             resolutions.extend(waiters.into_iter().map(|Waiter { key, port }| Resolution {
                 key,
+                name: Rc::clone(&name),
                 addresses: with_port(&addresses, port),
             }));
             self.stats.failures += u64::from(addresses.is_err());

@@ -12,6 +12,7 @@ use mio::{Events, Interest, Poll, Token};
 use socks5d::reactor::Flow;
 use socks5d::reactor::abortive_close::AbortiveCloses;
 use socks5d::reactor::buffer::Pool;
+use socks5d::reactor::datagram::{DatagramConfig, Datagrams};
 use socks5d::reactor::network::Network;
 use socks5d::reactor::reserve::Reserve;
 use socks5d::reactor::slab::Key;
@@ -51,6 +52,15 @@ impl Network<TcpStream> for RecordingDialer<'_> {
     fn dial(&mut self, address: SocketAddr, _: Key, _: Side) -> io::Result<TcpStream> {
         self.0.push(address);
         Err(io::Error::from_raw_os_error(libc::ECONNREFUSED))
+    }
+
+    fn open_datagrams(
+        &mut self,
+        _: &DatagramConfig,
+        _: Key,
+        _: Side,
+    ) -> io::Result<Box<dyn Datagrams>> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn is_local_delivery(&mut self, address: SocketAddr) -> io::Result<bool> {
@@ -102,7 +112,7 @@ impl Fixture {
             let now = Instant::now();
             for reply in self.dns.resolutions(now) {
                 if reply.key == key {
-                    session.resolved(reply.addresses);
+                    session.resolved(&reply.name, reply.addresses, now);
                 }
             }
             let mut network = RecordingDialer(&mut self.dialled, &self.here);

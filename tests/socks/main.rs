@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod abortive_close;
+mod associate;
 mod authentication;
 mod authentication_bypass;
 mod connect;

@@ -37,6 +37,7 @@ impl FakeServer {
             up: 1,
             down: 2,
             buffered: 3,
+            datagrams: None,
         })
     }
 

@@ -318,6 +318,7 @@ impl FakeServer {
             up: u64::MAX,
             down: 0,
             buffered: usize::MAX,
+            datagrams: None,
         })
     }
 

@@ -13,6 +13,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
+use socks5d::reactor::datagram::{DatagramConfig, Datagrams};
 use socks5d::reactor::network::Network;
 use socks5d::reactor::slab::Key;
 use socks5d::reactor::token::Side;
@@ -142,6 +143,15 @@ impl Network<FakeStream> for FakeNetwork {
         }
         self.targets.push(Rc::clone(&peer));
         Ok(FakeStream::to(&peer))
+    }
+
+    fn open_datagrams(
+        &mut self,
+        _: &DatagramConfig,
+        _: Key,
+        _: Side,
+    ) -> io::Result<Box<dyn Datagrams>> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn is_local_delivery(&mut self, address: SocketAddr) -> io::Result<bool> {

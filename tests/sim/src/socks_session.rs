@@ -258,7 +258,8 @@ impl<'a> Sim<'a> {
         self.network.offered.extend(&addresses);
         let answer = if addresses.is_empty() { Err(ResolveError::NotFound) } else { Ok(addresses) };
         if let Some(session) = &mut self.session {
-            session.resolved(answer);
+            let lower = String::from_utf8_lossy(&name).to_ascii_lowercase();
+            session.resolved(&lower, answer, self.now);
             // Nothing is pending any more once there is an answer.
             self.fixture.dns.cancel(Key::unpack(0), &String::from_utf8_lossy(&name));
         }

@@ -25,6 +25,7 @@ pub mod socks;
 pub mod strace;
 pub mod system;
 pub mod terminal;
+pub mod udp;
 pub mod usage;
 
 use std::io::{ErrorKind, Read, Write};

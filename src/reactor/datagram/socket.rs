@@ -1,0 +1,228 @@
+//! A UDP socket of the kernel.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, UdpSocket as StdSocket};
+use std::ops::RangeInclusive;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use mio::net::UdpSocket as MioSocket;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::message::{self, Calls, Group, Kernel};
+use super::scratch::{MESSAGES, Scratch};
+use super::{DatagramConfig, Datagrams, LONGEST_PAYLOAD, Received, Sent};
+use crate::reactor::readiness::Readiness;
+
+/// Receive buffer that is asked for. The kernel gives what net.core.rmem_max allows, and counts its own overhead twice.
+const RECEIVE_BUFFER: usize = 1 << 20;
+/// Ports of a range that are tried at most.
+const PORT_ATTEMPTS: u16 = 64;
+/// Messages that are asked for at least.
+const FEWEST_MESSAGES: usize = 4;
+
+/// A UDP socket, which joins datagrams on their way in and out where the kernel can.
+pub struct UdpSocket<C: Calls = Kernel> {
+    socket: MioSocket,
+    calls: C,
+    readable: bool,
+    /// Messages that are asked for next: twice those that came last, so that a quiet socket costs little.
+    ask: usize,
+    /// The longest datagram that may be joined with others (UDP_SEGMENT); 0: none.
+    longest_joined: usize,
+}
+
+impl UdpSocket {
+    /// Opens and binds a socket.
+    ///
+    /// # Errors
+    /// Those of socket(2), bind(2) and connect(2). EADDRINUSE: no port of the range is free.
+    pub fn open(config: &DatagramConfig) -> io::Result<Self> {
+        UdpSocket::with_calls(config, Kernel)
+    }
+}
+
+impl<C: Calls> UdpSocket<C> {
+    fn with_calls(config: &DatagramConfig, calls: C) -> io::Result<Self> {
+        let DatagramConfig { bind: address, ports, only_from } = config;
+        let socket = Socket::new(Domain::for_address(*address), Type::DGRAM.nonblocking(), None)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        // Without these it serves, and loses or works a little more.
+        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+        let _ = message::join_received(socket.as_fd());
+        match ports {
+            None => socket.bind(&(*address).into())?,
+            Some(ports) => bind_in(&socket, *address, ports)?,
+        }
+        if let Some(source) = only_from {
+            // With port 0 the kernel compares the address alone. The scope is that of the socket.
+            let mut source = *source;
+            source.set_port(0);
+            socket.connect(&SockAddr::from(source))?;
+        }
+        let socket = MioSocket::from_std(StdSocket::from(socket));
+        let longest_joined = LONGEST_PAYLOAD;
+        Ok(UdpSocket { socket, calls, readable: false, ask: FEWEST_MESSAGES, longest_joined })
+    }
+
+    /// The socket, to be registered.
+    pub fn source(&mut self) -> &mut MioSocket {
+        &mut self.socket
+    }
+
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Sends a group whose joining the kernel has refused with this error, one datagram after the other. If it takes
+    /// them so, joining is what it refuses: datagrams that are too long for the way are not joined from now on, or none
+    /// is if device or kernel cannot.
+    fn send_apart(
+        &mut self,
+        group: &Group,
+        refusal: &io::Error,
+        scratch: &mut Scratch,
+        tally: &mut Tally,
+    ) {
+        let before = tally.sent.datagrams;
+        let entries = group.entries.clone();
+        let (socket, calls) = (self.socket.as_fd(), &mut self.calls);
+        let mut each = Vec::new();
+        message::send(calls, socket, scratch, entries, 0, |group, result| {
+            each.push((group, result))
+        });
+        each.into_iter().for_each(|(group, result)| tally.add(&group, result, scratch));
+        if tally.sent.datagrams > before {
+            self.longest_joined = match refusal.raw_os_error() {
+                Some(libc::EINVAL) => self.longest_joined.min(group.segment.saturating_sub(1)),
+                _ => 0,
+            };
+        }
+    }
+}
+
+/// What has been sent, and what has not.
+#[derive(Default)]
+struct Tally {
+    sent: Sent,
+    failures: Vec<(SocketAddr, i32)>,
+}
+
+impl Tally {
+    fn add(&mut self, group: &Group, result: io::Result<()>, scratch: &Scratch) {
+        let count = group.entries.len();
+        match result {
+            Ok(()) => {
+                self.sent.datagrams += count as u64;
+                self.sent.payload += group.payload;
+            }
+            Err(error) => {
+                let errno = match error.kind() {
+                    ErrorKind::WouldBlock => libc::EAGAIN,
+                    _ => error.raw_os_error().unwrap_or(libc::EIO),
+                };
+                if let Some(to) = scratch.destination(group.entries.start).decode() {
+                    self.failures.extend(std::iter::repeat_n((to, errno), count));
+                }
+            }
+        }
+    }
+}
+
+impl<C: Calls> Datagrams for UdpSocket<C> {
+    fn on_event(&mut self, readiness: Readiness) {
+        self.readable |= readiness.readable || readiness.read_closed || readiness.error;
+    }
+
+    fn readable(&self) -> bool {
+        self.readable
+    }
+
+    fn receive(&mut self, scratch: &mut Scratch) -> Received {
+        scratch.clear();
+        if !self.readable {
+            return Received::Blocked;
+        }
+        match message::receive(&mut self.calls, self.socket.as_fd(), scratch, self.ask) {
+            Ok(count) => {
+                self.readable = count >= self.ask;
+                self.ask = (count * 2).clamp(FEWEST_MESSAGES, MESSAGES);
+                Received::Messages
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.readable = false;
+                self.ask = FEWEST_MESSAGES;
+                Received::Blocked
+            }
+            Err(error) => Received::Failed(error),
+        }
+    }
+
+    fn send(&mut self, scratch: &mut Scratch) -> Sent {
+        let entries = 0..scratch.outgoing().count();
+        let mut tally = Tally::default();
+        let mut refused = Vec::new();
+        let most = self.longest_joined;
+        let (socket, calls) = (self.socket.as_fd(), &mut self.calls);
+        let mut failed = Vec::new();
+        let sent = &mut tally.sent;
+        message::send(calls, socket, scratch, entries, most, |group, result| match result {
+            Ok(()) => {
+                sent.datagrams += group.entries.len() as u64;
+                sent.payload += group.payload;
+            }
+            Err(error) if group.entries.len() > 1 && refuses_joining(&error) => {
+                refused.push((group, error))
+            }
+            Err(error) => failed.push((group, error)),
+        });
+        failed.into_iter().for_each(|(group, error)| tally.add(&group, Err(error), scratch));
+        for (group, refusal) in refused {
+            self.send_apart(&group, &refusal, scratch, &mut tally);
+        }
+        let Tally { sent, failures } = tally;
+        scratch.sent(failures);
+        sent
+    }
+
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    fn kernel_drops(&self) -> u64 {
+        message::drops(self.descriptor()).unwrap_or_default().into()
+    }
+}
+
+/// Whether the kernel may have refused a message because it was to be cut: device or kernel cannot, or the datagrams
+/// are too long for the way.
+fn refuses_joining(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::EIO | libc::EOPNOTSUPP | libc::ENOPROTOOPT | libc::EMSGSIZE)
+    )
+}
+
+/// Binds to a free port of the range, beginning at random.
+fn bind_in(socket: &Socket, address: SocketAddr, ports: &RangeInclusive<u16>) -> io::Result<()> {
+    let (low, high) = (u32::from(*ports.start()), u32::from(*ports.end()));
+    let count = (high + 1).saturating_sub(low).max(1);
+    let start = RandomState::new().hash_one(low) % u64::from(count);
+    let mut result = Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
+    for attempt in 0..count.min(PORT_ATTEMPTS.into()) {
+        let offset = (start + u64::from(attempt)) % u64::from(count);
+        let port = u16::try_from(u64::from(low) + offset).unwrap_or(*ports.end());
+        let mut address = address;
+        address.set_port(port);
+        result = socket.bind(&address.into());
+        if !matches!(&result, Err(error) if error.kind() == ErrorKind::AddrInUse) {
+            break;
+        }
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests;

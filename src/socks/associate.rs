@@ -1,0 +1,330 @@
+//! UDP ASSOCIATE (RFC 1928 §4, §7): datagrams between a client and any number of targets.
+//!
+//! ```text
+//!            control connection (TCP)
+//!  client ========================== socks5d           one target socket for each family: every
+//!    |                                  |              target sees the same port (RFC 4787 REQ-1)
+//!    +-- header, payload --> [client socket] -> rules -> [target socket IPv4] -- payload --> targets
+//!    <-- header, payload --- [client socket] <- filter <- [target socket IPv6] <-- payload ---
+//! ```
+//!
+//! The client socket is bound to the address that the control connection reached. A datagram from another address than
+//! the control connection's peer is dropped, and so is one from another port than [`ClientAddress`] has learned. Every
+//! datagram passes the rules of a CONNECT. What cannot be relayed is dropped and counted; no datagram ends an
+//! association. The control connection does, or the idle timeout.
+
+mod client_address;
+mod known_targets;
+mod name_book;
+mod relay;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Instant, SystemTime};
+
+use super::close_reason::CloseReason;
+use super::connect::reply_code;
+use super::request::{ActiveRequest, refuse};
+use super::{Context, Next, State};
+use crate::proto::socks5::{Host, Reply, ReplyCode, Target};
+use crate::reactor::buffer::Buffer;
+use crate::reactor::datagram::{DatagramConfig, Datagrams, OpenPort};
+use crate::reactor::endpoint::{Endpoint, FlushError, Stream, Transfer};
+use crate::reactor::family::PerFamily;
+use crate::reactor::listener::canonical;
+use crate::reactor::readiness::Readiness;
+use crate::reactor::reserve::Promise;
+use crate::reactor::token::Side;
+use crate::state::access_log::FinishedRequest;
+use crate::state::connection::{self, id_of};
+use crate::state::metrics::DropCause;
+use crate::state::settings::Timeouts;
+use crate::state::users::AssociationGuard;
+use crate::workers::dns_cache::Addresses;
+use client_address::ClientAddress;
+use known_targets::KnownTargets;
+use name_book::NameBook;
+
+/// Descriptors beyond those that admission has promised: the target sockets.
+const MORE_DESCRIPTORS: usize = 2;
+/// Bytes of the control connection that are read and thrown away in one turn.
+const CONTROL_BUDGET: usize = 4096;
+
+/// An open association.
+pub struct Association {
+    request: Box<ActiveRequest>,
+    client: ClientAddress,
+    /// Towards the client.
+    client_socket: OpenSocket,
+    /// Towards targets, each opened with the first datagram of its family.
+    target_sockets: PerFamily<Option<OpenSocket>>,
+    known: KnownTargets,
+    /// Made for the first name.
+    names: Option<Box<NameBook>>,
+    /// The target of the last datagram.
+    latest: Option<SocketAddr>,
+    /// Targets that have a line of the access log.
+    logged: Vec<SocketAddr>,
+    /// When a datagram was last relayed.
+    last: Instant,
+    relayed: u64,
+    dropped: u64,
+    /// Which family's targets are served first in the next turn.
+    v6_first: bool,
+    _promise: Promise,
+    _guard: AssociationGuard,
+}
+
+/// A socket for datagrams, whose port never counts as a client's.
+struct OpenSocket {
+    datagrams: Box<dyn Datagrams>,
+    _port: OpenPort,
+}
+
+/// What logs and METP show as the destination of an association, which has none: `udp:0`.
+pub fn destination() -> Target {
+    Target { host: Host::Name((*b"udp").into()), port: 0 }
+}
+
+/// Opens an association for the client at `source`, whose control connection is `client`. `announced` is DST: the
+/// address from which the client is going to send, if it knows.
+pub fn begin<S: Stream>(
+    request: Box<ActiveRequest>,
+    announced: &Target,
+    source: SocketAddr,
+    client: &Endpoint<S>,
+    output: &mut Buffer,
+    cx: &mut Context<'_, S>,
+) -> Next<S> {
+    match Association::open(request, announced, source, client, output, cx) {
+        Ok(association) => Next::Go(State::Associate(Box::new(association))),
+        Err((request, code)) => refuse(request, code, output, cx),
+    }
+}
+
+impl Association {
+    fn open<S: Stream>(
+        mut request: Box<ActiveRequest>,
+        announced: &Target,
+        source: SocketAddr,
+        client: &Endpoint<S>,
+        output: &mut Buffer,
+        cx: &mut Context<'_, S>,
+    ) -> Result<Self, (Box<ActiveRequest>, ReplyCode)> {
+        let settings = &cx.shared.process.settings.udp;
+        if !settings.enabled {
+            return Err((request, ReplyCode::CommandNotSupported));
+        }
+        let Some(guard) = request.guard.open_association(settings.max_associations) else {
+            return Err((request, ReplyCode::NotAllowed));
+        };
+        let Some(promise) = cx.reserve.take(MORE_DESCRIPTORS) else {
+            return Err((request, ReplyCode::GeneralFailure));
+        };
+        let opened = client.stream().local_address().and_then(|local| {
+            let mut bind = canonical(local);
+            bind.set_port(0);
+            let socket =
+                DatagramConfig { bind, ports: settings.ports.clone(), only_from: Some(source) };
+            let datagrams = cx.network.open_datagrams(&socket, cx.key, Side::First)?;
+            let bound = datagrams.local_address()?;
+            Ok((OpenSocket { _port: cx.pool.ports.open(bound.port()), datagrams }, bound))
+        });
+        let (client_socket, bound) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                cx.shared.diagnostics.cannot_open_datagrams(&error, cx.now);
+                return Err((request, reply_code(&error)));
+            }
+        };
+        let advertised = settings.advertise.of(bound.ip()).unwrap_or(bound.ip());
+        let reply =
+            Reply { code: ReplyCode::Succeeded, bound: SocketAddr::new(advertised, bound.port()) };
+        cx.shared.metrics.count_reply(reply.code);
+        cx.shared.metrics.datagrams.associations += 1;
+        output.append(&reply.encode());
+        request.open(cx.key, source, cx.shared);
+        let announced = match announced.host {
+            Host::Ip(address) => Some((address, announced.port)),
+            Host::Name(_) => None,
+        };
+        Ok(Association {
+            request,
+            client: ClientAddress::new(source, announced, cx.now),
+            client_socket,
+            target_sockets: PerFamily::default(),
+            known: KnownTargets::new(cx.now),
+            names: None,
+            latest: None,
+            logged: Vec::new(),
+            last: cx.now,
+            relayed: 0,
+            dropped: 0,
+            v6_first: false,
+            _promise: promise,
+            _guard: guard,
+        })
+    }
+
+    /// An event has come for a socket of the association.
+    pub fn on_event(&mut self, side: Side, readiness: Readiness) {
+        let socket = match side {
+            Side::Client => None,
+            Side::First => Some(&mut self.client_socket),
+            Side::Second => self.target_sockets.v4.as_mut(),
+            Side::Third => self.target_sockets.v6.as_mut(),
+        };
+        if let Some(socket) = socket {
+            socket.datagrams.on_event(readiness);
+        }
+    }
+
+    /// The addresses of a name have come, or the reason why there are none.
+    pub fn resolved(&mut self, name: &str, addresses: Addresses, now: Instant) {
+        if let Some(names) = &mut self.names {
+            names.answer(name, addresses, now);
+        }
+    }
+
+    pub fn request(&self) -> &ActiveRequest {
+        &self.request
+    }
+
+    /// When a datagram was last relayed.
+    pub fn last(&self) -> Instant {
+        self.last
+    }
+
+    /// The target of the last datagram.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.latest
+    }
+
+    /// The counts that METP shows.
+    pub fn datagrams(&self) -> connection::Datagrams {
+        connection::Datagrams {
+            targets: self.known.len(),
+            relayed: self.relayed,
+            dropped: self.dropped,
+        }
+    }
+
+    /// When the association ends if no datagram is relayed before.
+    pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
+        self.last.checked_add(timeouts.udp_idle?)
+    }
+
+    /// Closes the sockets.
+    pub fn into_request<S: Stream>(mut self, cx: &mut Context<'_, S>) -> Box<ActiveRequest> {
+        if let Some(names) = &mut self.names {
+            let lost = names.cancel(cx.key, cx.dns);
+            self.drop_datagrams(DropCause::Name, lost, cx);
+        }
+        let PerFamily { v4, v6 } = &self.target_sockets;
+        let sockets = [Some(&self.client_socket), v4.as_ref(), v6.as_ref()];
+        let dropped = sockets.into_iter().flatten().map(|socket| socket.datagrams.kernel_drops());
+        cx.shared.metrics.datagrams.dropped_by_kernel += dropped.sum::<u64>();
+        self.request
+    }
+
+    /// Relays what has come, within the budgets of a turn.
+    pub fn step<S: Stream>(
+        mut self: Box<Self>,
+        client: &mut Endpoint<S>,
+        reply: &mut Buffer,
+        cx: &mut Context<'_, S>,
+    ) -> Next<S> {
+        if let Err(FlushError::Failed(error)) = client.flush(reply, cx.pool, &mut 0) {
+            return self.end(CloseReason::of(&error, CloseReason::ClientReset), cx);
+        }
+        let control = match read_control(client) {
+            Ok(spent) => spent,
+            Err(reason) => return self.end(reason, cx),
+        };
+        self.send_waiting(cx);
+        let up = self.relay_up(cx);
+        let down = self.relay_down(cx);
+        if control || up || down {
+            Next::Again(State::Associate(self))
+        } else {
+            Next::Wait(State::Associate(self))
+        }
+    }
+
+    fn end<S: Stream>(self: Box<Self>, reason: CloseReason, cx: &mut Context<'_, S>) -> Next<S> {
+        Next::end(Some(self.into_request(cx)), reason)
+    }
+
+    /// Counts datagrams that are dropped.
+    fn drop_datagrams<S: Stream>(&mut self, cause: DropCause, count: u64, cx: &mut Context<'_, S>) {
+        self.dropped += count;
+        cx.shared.metrics.datagrams.drop(cause, count);
+    }
+
+    /// Writes a line of the access log for a target that is used, or refused, for the first time, up to `udp-log`
+    /// of them.
+    fn log_target<S: Stream>(
+        &mut self,
+        target: SocketAddr,
+        code: ReplyCode,
+        cx: &mut Context<'_, S>,
+    ) {
+        let most = cx.shared.process.settings.udp.log;
+        if self.logged.len() >= most || self.logged.contains(&target) {
+            return;
+        }
+        self.logged.push(target);
+        let Some(source) = self.client.get() else { return };
+        let line = FinishedRequest {
+            id: id_of(cx.key),
+            time: SystemTime::now().into(),
+            user: self.request.name(),
+            source,
+            target: &Target { host: Host::Ip(target.ip()), port: target.port() },
+            status: code,
+            traffic: crate::state::Traffic::default(),
+            duration: cx.now.saturating_duration_since(self.request.began()),
+            reason: if code == ReplyCode::Succeeded { "datagram" } else { "refused" },
+            is_datagram_target: true,
+        };
+        cx.shared.access_log.close(&line);
+    }
+
+    /// The socket for targets of this family, opened if it is not. `None`: this machine cannot send there.
+    fn target_socket<S: Stream>(
+        &mut self,
+        family: IpAddr,
+        cx: &mut Context<'_, S>,
+    ) -> Option<&mut OpenSocket> {
+        let place = self.target_sockets.of_mut(family);
+        if place.is_none() {
+            let (unspecified, side) = match family {
+                IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), Side::Second),
+                IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED.into(), Side::Third),
+            };
+            let bind = SocketAddr::new(unspecified, 0);
+            let socket = DatagramConfig { bind, ports: None, only_from: None };
+            let datagrams = cx.network.open_datagrams(&socket, cx.key, side).ok()?;
+            let port = datagrams.local_address().ok()?.port();
+            *place = Some(OpenSocket { datagrams, _port: cx.pool.ports.open(port) });
+        }
+        place.as_mut()
+    }
+}
+
+/// Reads and throws away what the client sends on the control connection: it has no meaning there. Returns whether
+/// there may be more.
+///
+/// # Errors
+/// The reason if the connection has ended, and with it the association (RFC 1928 §7).
+fn read_control<S: Stream>(client: &mut Endpoint<S>) -> Result<bool, CloseReason> {
+    if !client.readable() {
+        return Ok(false);
+    }
+    let mut space = [0; CONTROL_BUDGET];
+    match client.read(&mut space) {
+        Transfer::Moved(_) => Ok(client.readable()),
+        Transfer::Blocked => Ok(false),
+        Transfer::Ended => Err(CloseReason::Finished),
+        Transfer::Failed(error) => Err(CloseReason::of(&error, CloseReason::ClientReset)),
+    }
+}

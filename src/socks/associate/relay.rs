@@ -1,0 +1,329 @@
+//! The datagrams' way through an association, in both directions.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::Association;
+use super::name_book::Named;
+use crate::proto::socks5::ReplyCode;
+use crate::proto::socks5::datagram::{Datagram, DatagramError, Destination, Header};
+use crate::reactor::datagram::{Received, Run, Scratch, Sent};
+use crate::reactor::endpoint::Stream;
+use crate::reactor::listener::canonical;
+use crate::socks::Context;
+use crate::socks::connect::hostname;
+use crate::socks::rules::{datagram_permitted, may_use_local_address};
+use crate::state::metrics::DropCause;
+use crate::state::{Direction, Transferred};
+use metp_protocol::text::ip_literal;
+
+/// What becomes of a datagram of the client.
+enum Fate {
+    /// Its payload goes to this target.
+    Send(SocketAddr),
+    /// It waits until its name has been looked up.
+    Waits,
+    /// It is dropped.
+    Drop(DropCause),
+}
+
+/// The header of the last datagram of a batch, and where it leads. A client mostly sends to one target, so that its
+/// datagrams begin with equal bytes, and the rules need not be asked again.
+#[derive(Default)]
+struct LastHeader {
+    bytes: Vec<u8>,
+    target: Option<SocketAddr>,
+}
+
+impl Association {
+    /// Relays a batch from the client to targets. Returns whether there may be more.
+    pub(super) fn relay_up<S: Stream>(&mut self, cx: &mut Context<'_, S>) -> bool {
+        if !self.client_socket.datagrams.readable() {
+            return false;
+        }
+        let mut scratch = cx.pool.take_scratch();
+        // An error is about a datagram that was sent earlier: nobody listens at the client's port.
+        if let Received::Messages = self.client_socket.datagrams.receive(&mut scratch) {
+            let mut last = LastHeader::default();
+            for slot in 0..scratch.runs() {
+                if let Some(run) = scratch.run(slot) {
+                    self.relay_run_up(slot, &run, &mut last, &mut scratch, cx);
+                }
+            }
+            self.send_up(&mut scratch, last.target, cx);
+        }
+        cx.pool.keep_scratch(scratch);
+        self.client_socket.datagrams.readable()
+    }
+
+    /// Puts what a slot holds into the outbox, if it is the client's.
+    fn relay_run_up<S: Stream>(
+        &mut self,
+        slot: usize,
+        run: &Run,
+        last: &mut LastHeader,
+        scratch: &mut Scratch,
+        cx: &mut Context<'_, S>,
+    ) {
+        if !self.client.accepts(canonical(run.source), cx.now, |port| cx.pool.ports.is_open(port)) {
+            return self.drop_datagrams(DropCause::Stranger, run.datagrams(), cx);
+        }
+        if run.truncated {
+            return self.drop_datagrams(DropCause::Size, 1, cx);
+        }
+        for range in run.segments() {
+            let bytes = scratch.bytes(slot, range.clone());
+            if let Some(target) = last.target
+                && bytes.starts_with(&last.bytes)
+            {
+                scratch.push(None, slot, range.start + last.bytes.len()..range.end, target);
+                continue;
+            }
+            let (header, fate) = self.judge(bytes, cx);
+            match fate {
+                Fate::Send(target) => {
+                    let header = bytes.get(..header).unwrap_or_default();
+                    let payload = range.start + header.len()..range.end;
+                    last.bytes.clear();
+                    last.bytes.extend_from_slice(header);
+                    if last.target.is_some_and(|last| last.is_ipv4() != target.is_ipv4()) {
+                        self.send_up(scratch, last.target, cx);
+                    }
+                    last.target = Some(target);
+                    scratch.push(None, slot, payload, target);
+                }
+                Fate::Waits => {}
+                Fate::Drop(cause) => self.drop_datagrams(cause, 1, cx),
+            }
+        }
+    }
+
+    /// Reads the header of a datagram and asks the rules. Returns the header's length as well.
+    fn judge<S: Stream>(&mut self, bytes: &[u8], cx: &mut Context<'_, S>) -> (usize, Fate) {
+        let datagram = match Datagram::parse(bytes) {
+            Ok(datagram) => datagram,
+            Err(DatagramError::Fragment(_)) => return (0, Fate::Drop(DropCause::Fragment)),
+            Err(DatagramError::Malformed) => return (0, Fate::Drop(DropCause::Malformed)),
+        };
+        let fate = match datagram.destination {
+            Destination::Address(target) => self.judge_target(canonical(target), cx),
+            Destination::Name(name, port) => match hostname(name) {
+                None => Fate::Drop(DropCause::Name),
+                Some(name) => match ip_literal(name) {
+                    Some(ip) => self.judge_target(canonical(SocketAddr::new(ip, port)), cx),
+                    None => {
+                        let payload = bytes.get(datagram.header..).unwrap_or_default();
+                        self.judge_name(name, port, payload, cx)
+                    }
+                },
+            },
+        };
+        (datagram.header, fate)
+    }
+
+    /// Whether the client may send to `target`, which is canonical. If so, it may answer.
+    fn judge_target<S: Stream>(&mut self, target: SocketAddr, cx: &mut Context<'_, S>) -> Fate {
+        if !self.permits(target, cx) {
+            self.log_target(target, ReplyCode::NotAllowed, cx);
+            return Fate::Drop(DropCause::Rules);
+        }
+        if self.target_socket(target.ip(), cx).is_none() {
+            return Fate::Drop(DropCause::Error);
+        }
+        self.known.add(target, cx.shared.process.settings.udp.filter, cx.now);
+        self.log_target(target, ReplyCode::Succeeded, cx);
+        self.latest = Some(target);
+        Fate::Send(target)
+    }
+
+    fn permits<S: Stream>(&self, target: SocketAddr, cx: &mut Context<'_, S>) -> bool {
+        let (network, settings) = (&mut *cx.network, &cx.shared.process.settings);
+        let is_local_delivery = |address| network.is_local_delivery(address);
+        datagram_permitted(self.client.ip(), target, settings, is_local_delivery)
+    }
+
+    fn judge_name<S: Stream>(
+        &mut self,
+        name: &str,
+        port: u16,
+        payload: &[u8],
+        cx: &mut Context<'_, S>,
+    ) -> Fate {
+        let failed = cx.shared.process.settings.names.failed;
+        let names = self.names.get_or_insert_default();
+        match names.look_up(name, cx.key, cx.dns, cx.now, failed) {
+            Named::Addresses(addresses) => {
+                let addresses = addresses.to_vec();
+                self.judge_addresses(&addresses, port, cx)
+            }
+            Named::Pending => {
+                let dropped = names.hold(name, port, payload);
+                self.drop_datagrams(DropCause::Name, dropped, cx);
+                Fate::Waits
+            }
+            Named::Nothing => Fate::Drop(DropCause::Name),
+        }
+    }
+
+    /// The first address of a name that the client may send to, and that this machine can send to.
+    fn judge_addresses<S: Stream>(
+        &mut self,
+        addresses: &[IpAddr],
+        port: u16,
+        cx: &mut Context<'_, S>,
+    ) -> Fate {
+        let mut fate = Fate::Drop(DropCause::Name);
+        for ip in addresses {
+            fate = self.judge_target(SocketAddr::new(*ip, port), cx);
+            if matches!(fate, Fate::Send(_)) {
+                break;
+            }
+        }
+        fate
+    }
+
+    /// Sends datagrams that have waited for their names.
+    pub(super) fn send_waiting<S: Stream>(&mut self, cx: &mut Context<'_, S>) {
+        while let Some((datagram, addresses)) =
+            self.names.as_mut().and_then(|names| names.take_ready())
+        {
+            match self.judge_addresses(&addresses, datagram.port, cx) {
+                Fate::Send(target) => {
+                    let mut scratch = cx.pool.take_scratch();
+                    scratch.push_copy(&datagram.payload, target);
+                    self.send_up(&mut scratch, Some(target), cx);
+                    cx.pool.keep_scratch(scratch);
+                }
+                Fate::Drop(cause) => self.drop_datagrams(cause, 1, cx),
+                Fate::Waits => {}
+            }
+        }
+    }
+
+    /// Sends the outbox through the socket for the family of `to`.
+    fn send_up<S: Stream>(
+        &mut self,
+        scratch: &mut Scratch,
+        to: Option<SocketAddr>,
+        cx: &mut Context<'_, S>,
+    ) {
+        let Some(to) = to else { return };
+        let Some(socket) = self.target_sockets.of_mut(to.ip()) else { return };
+        let sent = socket.datagrams.send(scratch);
+        self.count(Direction::Up, sent, scratch, cx);
+        for (target, errno) in scratch.failures() {
+            if matches!(*errno, libc::ENETUNREACH | libc::EHOSTUNREACH)
+                && let Some(names) = &mut self.names
+            {
+                names.unreachable(target.ip());
+            }
+        }
+    }
+
+    /// Relays a batch of each family from targets to the client. Returns whether there may be more.
+    pub(super) fn relay_down<S: Stream>(&mut self, cx: &mut Context<'_, S>) -> bool {
+        self.v6_first = !self.v6_first;
+        let order = if self.v6_first { [Family::V6, Family::V4] } else { [Family::V4, Family::V6] };
+        let mut more = false;
+        for family in order {
+            more |= self.relay_family_down(family, cx);
+        }
+        more
+    }
+
+    fn relay_family_down<S: Stream>(&mut self, family: Family, cx: &mut Context<'_, S>) -> bool {
+        let socket = match family {
+            Family::V4 => &mut self.target_sockets.v4,
+            Family::V6 => &mut self.target_sockets.v6,
+        };
+        let Some(socket) = socket.as_mut().filter(|socket| socket.datagrams.readable()) else {
+            return false;
+        };
+        let mut scratch = cx.pool.take_scratch();
+        let received = socket.datagrams.receive(&mut scratch);
+        let more = socket.datagrams.readable();
+        if let Received::Messages = received {
+            let mut last = None;
+            for slot in 0..scratch.runs() {
+                if let Some(run) = scratch.run(slot) {
+                    self.relay_run_down(slot, &run, &mut last, &mut scratch, cx);
+                }
+            }
+            let sent = self.client_socket.datagrams.send(&mut scratch);
+            self.count(Direction::Down, sent, &scratch, cx);
+        }
+        cx.pool.keep_scratch(scratch);
+        more
+    }
+
+    /// Puts what a slot holds into the outbox, each datagram with the header of its source, if that may answer. `last`
+    /// is the source of the run before, and whether it may.
+    fn relay_run_down<S: Stream>(
+        &mut self,
+        slot: usize,
+        run: &Run,
+        last: &mut Option<(SocketAddr, bool)>,
+        scratch: &mut Scratch,
+        cx: &mut Context<'_, S>,
+    ) {
+        let source = canonical(run.source);
+        let passes = match *last {
+            Some((known, passes)) if known == source => passes,
+            _ => self.may_answer(source, cx),
+        };
+        *last = Some((source, passes));
+        let Some(client) = self.client.get().filter(|_| passes) else {
+            return self.drop_datagrams(DropCause::Filtered, run.datagrams(), cx);
+        };
+        if run.truncated {
+            return self.drop_datagrams(DropCause::Size, 1, cx);
+        }
+        let header = scratch.add_header(Header::new(source).bytes());
+        for range in run.segments() {
+            scratch.push(Some(header), slot, range, client);
+        }
+    }
+
+    fn may_answer<S: Stream>(&mut self, source: SocketAddr, cx: &mut Context<'_, S>) -> bool {
+        let settings = &cx.shared.process.settings;
+        self.known.may_answer(source, settings.udp.filter, cx.now)
+            && may_use_local_address(self.client.ip(), source.ip(), settings)
+    }
+
+    /// Counts what has been sent of an outbox, and what has not.
+    fn count<S: Stream>(
+        &mut self,
+        direction: Direction,
+        sent: Sent,
+        scratch: &Scratch,
+        cx: &mut Context<'_, S>,
+    ) {
+        for (_, errno) in scratch.failures() {
+            let cause = match *errno {
+                libc::EMSGSIZE => DropCause::Size,
+                libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM => DropCause::Busy,
+                _ => DropCause::Error,
+            };
+            self.drop_datagrams(cause, 1, cx);
+        }
+        if sent.datagrams == 0 {
+            return;
+        }
+        self.last = cx.now;
+        self.relayed += sent.datagrams;
+        let counts = &mut cx.shared.metrics.datagrams;
+        *match direction {
+            Direction::Up => &mut counts.up,
+            Direction::Down => &mut counts.down,
+        } += sent.datagrams;
+        let moved = Transferred { direction, bytes: sent.payload, now: cx.now };
+        let request = &mut *self.request;
+        cx.shared.count(&mut request.traffic, request.guard.usage(), moved);
+    }
+}
+
+/// A family of addresses.
+#[derive(Clone, Copy)]
+enum Family {
+    V4,
+    V6,
+}
