@@ -122,8 +122,8 @@ fn options() -> Options {
         .optopt(
             "",
             "udp-ports",
-            "receive the datagrams of clients on ports of this range (default: any free one)",
-            "LOW-HIGH",
+            "receive the datagrams of clients on these ports, LOW-HIGH (default: any free one)",
+            "PORTS",
         )
         .optmulti(
             "",
@@ -158,7 +158,7 @@ fn hint(knob: &Knob) -> &'static str {
         "seconds" => "SECONDS",
         "level" => "LEVEL",
         "clients" | "senders" => "WHO",
-        "switch" => "on|off",
+        "switch" => "SWITCH",
         _ => "N",
     }
 }

@@ -1,5 +1,5 @@
 //! Answers as aligned columns, for people and for scripts that split lines. On a terminal, sizes and times are
-//! short and columns that do not fit are left out; elsewhere every column is there, with exact values.
+//! short and columns that do not fit are left out; elsewhere every column that has a value is there, with exact values.
 
 use std::io::{self, IsTerminal};
 
@@ -35,6 +35,10 @@ const MAX_COLUMNS: usize = 64;
 /// Columns that are left out, one after the other, until the table fits the terminal.
 const OPTIONAL_COLUMNS: [MetpKey; 6] =
     [key::BUFFERED, key::PEER, key::IDLE, key::APPLIES, key::UNIT, key::LAST_SEEN];
+
+/// Columns that are left out, wherever the table goes, where no line has a value for them: those of associations, which
+/// are the last of their lines.
+const RARE_COLUMNS: [MetpKey; 3] = [key::TARGETS, key::DATAGRAMS, key::DROPPED];
 
 /// Formats an answer that is no list.
 ///
@@ -131,8 +135,11 @@ impl Table {
             Some(line) => key::pairs(line).map(|(key, _)| key).take(MAX_COLUMNS).collect(),
             None => self.empty.iter().map(|key| key.name).collect(),
         };
+        let has_value = |key: &str| first.iter().any(|line| key::value(line, key).is_some());
+        let is_rare = |key: &str| RARE_COLUMNS.iter().any(|rare| rare.name == key);
         let mut columns: Vec<Column> = keys
             .into_iter()
+            .filter(|key| !is_rare(key) || has_value(key))
             .map(|key| {
                 let mut column = Column { key: key.to_owned(), form: form(key), width: 0 };
                 let widths = first.iter().map(|line| column.cell(line, self.style).len());
@@ -284,6 +291,17 @@ mod tests {
         );
         let pairs = list(&owned(&[&long, "a=2"]), '=', TableStyle::default());
         assert_eq!(pairs.lines().last().map(str::len), Some(MAX_COLUMN_WIDTH + COLUMN_GAP + 1));
+    }
+
+    #[test]
+    fn columns_of_associations_are_there_where_there_is_one() {
+        let tunnel = "id=1.0 up=1 buffered=0 targets=- datagrams=- dropped=-";
+        let association = "id=2.0 up=1 buffered=0 targets=3 datagrams=7 dropped=0";
+        let text = rows(&[tunnel, tunnel], None, TableStyle::default());
+        assert!(text.starts_with("ID   UP  BUFFERED\n"), "{text}");
+        let text = rows(&[tunnel, association], None, TableStyle::default());
+        assert!(text.starts_with("ID   UP  BUFFERED  TARGETS  DATAGRAMS  DROPPED\n"), "{text}");
+        assert!(text.ends_with("2.0   1         0        3          7        0\n"), "{text}");
     }
 
     #[test]

@@ -13,7 +13,8 @@ _client() {
         dns-threads dns-queue allow-local local-for log-entries log-level grace
         handshake-timeout resolve-timeout connect-timeout connect-total-timeout idle-timeout
         half-close-timeout keepalive ack-timeout linger-timeout metp-login-timeout metp-idle-timeout
-        subscriber-timeout dns-cache dns-negative-cache'
+        subscriber-timeout dns-cache dns-negative-cache udp udp-filter udp-idle-timeout udp-log
+        max-associations'
     local levels='off error warn info debug trace'
     local verbs='
         GET_METRICS GET_LOGS USERS CHANGE-BUFFER ADD-USER DELETE-USER SET-ROLE QUIT
@@ -73,8 +74,9 @@ _client() {
         setting)
             case $cur in
                 log-level=*) offer=(-W "$levels") cur=${cur#*=} ;;
-                allow-local=*) offer=(-W 'on off') cur=${cur#*=} ;;
+                allow-local=* | udp=*) offer=(-W 'on off') cur=${cur#*=} ;;
                 local-for=*) offer=(-W 'loopback nobody all') cur=${cur#*=} ;;
+                udp-filter=*) offer=(-W 'any address port') cur=${cur#*=} ;;
                 *=*) ;;
                 *)
                     offer=(-W "$(compgen -S = -W "$keys")")

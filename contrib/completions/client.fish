@@ -4,14 +4,15 @@ set -l keys buffer-size buffer-memory max-connections max-connections-per-ip max
     dns-threads dns-queue allow-local local-for log-entries log-level grace \
     handshake-timeout resolve-timeout connect-timeout connect-total-timeout idle-timeout \
     half-close-timeout keepalive ack-timeout linger-timeout metp-login-timeout metp-idle-timeout \
-    subscriber-timeout dns-cache dns-negative-cache
+    subscriber-timeout dns-cache dns-negative-cache udp udp-filter udp-idle-timeout udp-log \
+    max-associations
 set -l levels off error warn info debug trace
 set -l verbs GET_METRICS GET_LOGS USERS CHANGE-BUFFER ADD-USER DELETE-USER SET-ROLE QUIT \
     CAPA PING INFO USER-METRICS CHANGE-PASSWORD CONNECTIONS KILL CONFIG SUBSCRIBE UNSUBSCRIBE \
     SHUTDOWN
-# What --set takes: a key and =, and behind it the words that two of the keys take.
+# What --set takes: a key and =, and behind it the words that some of the keys take.
 set -l settings $keys= log-level=$levels allow-local={on,off} \
-    local-for={loopback,nobody,all}
+    local-for={loopback,nobody,all} udp={on,off} udp-filter={any,address,port}
 
 complete -c client -f
 complete -c client -s h -l help -d 'show this help and exit'

@@ -3,12 +3,14 @@
 _socks5d() {
     local options='
         -h --help -v --version -l --listen -p --port -L --metp-listen -P --metp-port -u --user
+        --udp-ports --udp-advertise
         --buffer-size --buffer-memory --max-connections --max-connections-per-ip --max-metp-sessions
         --dns-threads --dns-queue --allow-local --local-for --log-entries --log-level --grace
         --handshake-timeout --resolve-timeout --connect-timeout --connect-total-timeout
         --idle-timeout --half-close-timeout --keepalive --ack-timeout --linger-timeout
         --metp-login-timeout --metp-idle-timeout --subscriber-timeout
-        --dns-cache --dns-negative-cache'
+        --dns-cache --dns-negative-cache --udp --udp-filter --udp-idle-timeout --udp-log
+        --max-associations'
     local levels='off error warn info debug trace'
 
     # COMP_WORDS is split at = and : too, as COMP_WORDBREAKS says. Here only blanks part words.
@@ -25,6 +27,8 @@ _socks5d() {
     case $before in
         --log-level) choice=$levels ;;
         --local-for) choice='loopback nobody all' ;;
+        --udp) choice='on off' ;;
+        --udp-filter) choice='any address port' ;;
         -h | --help | -v | --version | --allow-local) [[ $cur == "$typed" ]] && choice=$options ;;
         # What follows is a value that nobody can guess.
         -*) ;;

@@ -15,6 +15,7 @@ mod message;
 pub mod open_ports;
 pub mod scratch;
 pub mod socket;
+mod space;
 
 use std::io;
 use std::net::SocketAddr;

@@ -266,14 +266,14 @@ pub const KNOBS: [Knob; 31] = {
             Switch(|settings| settings.udp.enabled, |settings, on| settings.udp.enabled = on),
             "switch",
             Applies::New,
-            "relay datagrams for clients (UDP ASSOCIATE)",
+            "relay datagrams for clients (UDP ASSOCIATE): on, off",
         ),
         knob(
             "udp-filter",
             Filter(place!(udp.filter)),
             "senders",
             Applies::Now,
-            "pass datagrams on to a client from: any address, an address, or a port that it has sent to: any, address, port",
+            "pass datagrams on to a client from these senders: any, address, port",
         ),
         timeout(
             "udp-idle-timeout",

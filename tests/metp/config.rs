@@ -17,8 +17,17 @@ const OK: &str = "200 OK";
 const SYNTAX: &str = "400 Bad Request [SYNTAX] wrong arguments";
 
 /// Options that are no settings: they act at the start, or not on the server.
-const NO_SETTINGS: [&str; 7] =
-    ["help", "version", "listen", "port", "metp-listen", "metp-port", "user"];
+const NO_SETTINGS: [&str; 9] = [
+    "help",
+    "version",
+    "listen",
+    "port",
+    "metp-listen",
+    "metp-port",
+    "user",
+    "udp-ports",
+    "udp-advertise",
+];
 
 /// The long options of `socks5d -h`.
 fn options() -> Vec<String> {
@@ -57,6 +66,8 @@ fn the_settings_are_the_options_in_their_order() {
             "keepalive",
             "dns-cache",
             "dns-negative-cache",
+            "udp",
+            "max-associations",
         ];
         let applies = if new.contains(&value(line, "key")) { "new" } else { "now" };
         assert_eq!(value(line, "applies"), applies, "{line}");
@@ -391,7 +402,7 @@ fn each_setting_takes_its_whole_range_and_nothing_else() {
         let beyond = match (value(line, "min"), value(line, "max"), value(line, "unit")) {
             ("-", "-", "switch") => vec!["yes".to_owned(), "1".to_owned()],
             ("-", "-", "level") => vec!["loud".to_owned(), "INFO".to_owned()],
-            ("-", "-", "clients") => vec!["me".to_owned(), "All".to_owned()],
+            ("-", "-", "clients" | "senders") => vec!["me".to_owned(), "All".to_owned()],
             (least, most, unit) => {
                 for end in [least, most] {
                     // Nobody is to be shut out by what this test sets.

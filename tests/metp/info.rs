@@ -145,7 +145,7 @@ fn info_tells_the_truth() {
     let keys: Vec<&str> =
         lines.iter().map(|line| line.split_once('=').expect("a pair").0).collect();
     assert_eq!(keys[..29], INFO);
-    assert_eq!(keys[29..], ["log-lines-dropped", "closing-in"]);
+    assert_eq!(keys[29..], ["log-lines-dropped", "closing-in", "connections-associate"]);
     for (key, value) in [
         ("implementation", "socks5d"),
         ("version", env!("CARGO_PKG_VERSION")),

@@ -13,7 +13,7 @@ use support::{eventually, exchange, read_to_end};
 
 use crate::inprocess::{Builder, Inprocess};
 
-const KEYS: [&str; 37] = [
+const KEYS: [&str; 51] = [
     "HISTORICAL_CONNECTIONS",
     "CURRENT_CONNECTIONS",
     "BYTES_TRANSFERRED",
@@ -51,6 +51,20 @@ const KEYS: [&str; 37] = [
     "LOG_LINES_DROPPED",
     "PANICS",
     "CONNECTIONS_KILLED",
+    "UDP_ASSOCIATIONS",
+    "UDP_ASSOCIATIONS_OPEN",
+    "UDP_DATAGRAMS_UP",
+    "UDP_DATAGRAMS_DOWN",
+    "UDP_DROPPED_STRANGER",
+    "UDP_DROPPED_FRAGMENT",
+    "UDP_DROPPED_MALFORMED",
+    "UDP_DROPPED_RULES",
+    "UDP_DROPPED_FILTERED",
+    "UDP_DROPPED_NAME",
+    "UDP_DROPPED_SIZE",
+    "UDP_DROPPED_BUSY",
+    "UDP_DROPPED_ERROR",
+    "UDP_KERNEL_DROPS",
 ];
 
 type Figures = BTreeMap<String, u64>;
@@ -119,7 +133,8 @@ fn replies_are_counted_by_code() {
     assert_eq!(ask(&connect_request(closed), 5), "REPLY_5+1");
     assert_eq!(ask(&connect_request(silent), 6), "REPLY_6+1");
     assert_eq!(ask(b"\x05\x02\x00\x01\x7f\0\0\x01\0\x50", 7), "REPLY_7+1");
-    assert_eq!(ask(b"\x05\x03\x00\x01\x7f\0\0\x01\0\x50", 7), "REPLY_7+1");
+    let associated = ask(b"\x05\x03\x00\x01\x7f\0\0\x01\0\x50", 0);
+    assert!(associated.starts_with("REPLY_0+1 UDP_ASSOCIATIONS+1"), "{associated}");
     assert_eq!(ask(&name_request(b"found.test", 1), 0), "REPLY_0+1 DNS_QUERIES+1");
     assert_eq!(ask(&name_request(b"found.test", 1), 0), "REPLY_0+1 DNS_CACHE_HITS+1");
     assert_eq!(ask(&name_request(b"127.0.0.1", echo.address.port()), 0), "REPLY_0+1");
@@ -128,7 +143,8 @@ fn replies_are_counted_by_code() {
     let mut admin = server.admin();
     let all = figures(&mut admin);
     assert_eq!(
-        all["CONNECT_TIME_LE_INF"], all["REPLY_0"],
+        all["CONNECT_TIME_LE_INF"] + all["UDP_ASSOCIATIONS"],
+        all["REPLY_0"],
         "each connect that succeeded has a time"
     );
     let times: Vec<u64> = KEYS[22..30].iter().map(|key| all[*key]).collect();

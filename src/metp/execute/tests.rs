@@ -180,9 +180,9 @@ fn change_buffer_and_metrics() {
 fn connections_and_their_end() {
     let (mut shared, root) = shared();
     let alice = "id=0.7 user=alice source=192.0.2.1:5000 destination=- peer=- state=request age=1.500 \
-                 idle=0.020 up=1 down=2 buffered=3\n";
+                 idle=0.020 up=1 down=2 buffered=3 targets=- datagrams=- dropped=-\n";
     let nobody = "id=2.0 user=- source=192.0.2.1:5000 destination=- peer=- state=hello age=1.500 \
-                  idle=0.020 up=1 down=2 buffered=3\n";
+                  idle=0.020 up=1 down=2 buffered=3 targets=- datagrams=- dropped=-\n";
     let mut says = |line| says(line, root, &mut shared);
     assert_eq!(says("CONNECTIONS"), format!("200 OK\n{alice}{nobody}.\n"));
     assert_eq!(says("CONNECTIONS USER alice"), format!("200 OK\n{alice}.\n"));

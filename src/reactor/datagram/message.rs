@@ -13,42 +13,10 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use super::LONGEST_PAYLOAD;
 use super::address::RawAddress;
 use super::scratch::{MESSAGES, Run, SLOT_BYTES, Scratch};
+use super::space::{CONTROL_BYTES, CONTROL_DATA, Control, Group, Space};
 
 /// Datagrams of a message that the kernel cuts (UDP_MAX_SEGMENTS of older kernels).
 const SEGMENTS: usize = 64;
-/// Bytes of a control message with a number: its header, the number, and what fills it up.
-const CONTROL_BYTES: usize = 24;
-/// Where the number of a control message is.
-const CONTROL_DATA: usize = size_of::<libc::cmsghdr>();
-const _: () = assert!(CONTROL_DATA + size_of::<libc::c_int>() <= CONTROL_BYTES);
-
-/// The control message of one message.
-#[derive(Clone, Copy)]
-#[repr(C, align(8))]
-struct Control([u8; CONTROL_BYTES]);
-
-/// Space for the structures of one call. Between calls nothing in it points anywhere.
-#[derive(Default)]
-pub struct Space {
-    messages: Vec<libc::mmsghdr>,
-    parts: Vec<libc::iovec>,
-    names: Vec<RawAddress>,
-    controls: Vec<Control>,
-    /// Which entries of the outbox each message holds.
-    groups: Vec<Group>,
-}
-
-/// Entries of the outbox that travel in one message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Group {
-    /// The entries.
-    pub entries: Range<usize>,
-    /// Bytes of each datagram but the last, headers included.
-    pub segment: usize,
-    /// Their payload, without headers.
-    pub payload: u64,
-}
-
 /// The two calls. Tests refuse some of them.
 pub trait Calls {
     /// recvmmsg(2). Returns how many messages were received, at least one.
@@ -180,7 +148,7 @@ pub fn send(
 ) {
     let mut space = std::mem::take(&mut scratch.space);
     space.clear();
-    space.fill(scratch, entries, most);
+    fill(&mut space, scratch, entries, most);
     let Space { messages, groups, .. } = &mut space;
     let mut groups = groups.drain(..);
     let (mut first, mut repeated) = (0, false);
@@ -224,85 +192,49 @@ fn empty_message() -> libc::mmsghdr {
     unsafe { std::mem::zeroed() }
 }
 
-impl Control {
-    /// A control message that carries a number.
-    fn with_number(level: libc::c_int, kind: libc::c_int, number: u16) -> Self {
-        let mut bytes = [0; CONTROL_BYTES];
-        let length = CONTROL_DATA + size_of::<u16>();
-        let fields = [
-            &length.to_ne_bytes()[..],
-            &level.to_ne_bytes(),
-            &kind.to_ne_bytes(),
-            &number.to_ne_bytes(),
-        ];
-        bytes.iter_mut().zip(fields.into_iter().flatten()).for_each(|(place, byte)| *place = *byte);
-        Control(bytes)
+/// Makes the messages for these entries. They point into `scratch`, which must not change before they are sent.
+fn fill(space: &mut Space, scratch: &Scratch, entries: Range<usize>, most: usize) {
+    let mut next = entries.start;
+    while next < entries.end
+        && let Some(group) = scratch.group(next..entries.end, most)
+    {
+        next = group.entries.end;
+        space.groups.push(group);
     }
-
-    /// The number, if it is a message of this level and kind.
-    fn number(&self, level: libc::c_int, kind: libc::c_int) -> Option<libc::c_int> {
-        let number =
-            |at: usize| self.0.get(at..at + 4)?.try_into().ok().map(libc::c_int::from_ne_bytes);
-        let [found_level, found_kind] = [CONTROL_DATA - 8, CONTROL_DATA - 4].map(number);
-        ((found_level, found_kind) == (Some(level), Some(kind)))
-            .then(|| number(CONTROL_DATA))
-            .flatten()
-    }
-}
-
-impl Space {
-    fn clear(&mut self) {
-        self.messages.clear();
-        self.parts.clear();
-        self.names.clear();
-        self.controls.clear();
-        self.groups.clear();
-    }
-
-    /// Makes the messages for these entries. They point into `scratch`, which must not change before they are sent.
-    fn fill(&mut self, scratch: &Scratch, entries: Range<usize>, most: usize) {
-        let mut next = entries.start;
-        while next < entries.end
-            && let Some(group) = scratch.group(next..entries.end, most)
-        {
-            next = group.entries.end;
-            self.groups.push(group);
-        }
-        // All parts and controls first, so that they stay where they are.
-        for group in &self.groups {
-            for (header, payload) in scratch.contents(group.entries.clone()) {
-                for bytes in [header, payload] {
-                    if !bytes.is_empty() {
-                        let base = bytes.as_ptr().cast_mut().cast();
-                        self.parts.push(libc::iovec { iov_base: base, iov_len: bytes.len() });
-                    }
+    // All parts and controls first, so that they stay where they are.
+    for group in &space.groups {
+        for (header, payload) in scratch.contents(group.entries.clone()) {
+            for bytes in [header, payload] {
+                if !bytes.is_empty() {
+                    let base = bytes.as_ptr().cast_mut().cast();
+                    space.parts.push(libc::iovec { iov_base: base, iov_len: bytes.len() });
                 }
             }
-            let segment = u16::try_from(group.segment).unwrap_or_default();
-            self.controls.push(Control::with_number(libc::SOL_UDP, libc::UDP_SEGMENT, segment));
         }
-        let mut parts = self.parts.as_mut_slice();
-        for (group, control) in self.groups.iter().zip(&mut self.controls) {
-            let contents = scratch.contents(group.entries.clone());
-            let count: usize = contents
-                .map(|(header, payload)| {
-                    usize::from(!header.is_empty()) + usize::from(!payload.is_empty())
-                })
-                .sum();
-            let (own, rest) = parts.split_at_mut_checked(count).unwrap_or_default();
-            parts = rest;
-            let mut message = empty_message();
-            let fields = &mut message.msg_hdr;
-            let name = scratch.destination(group.entries.start).bytes();
-            fields.msg_name = name.as_ptr().cast_mut().cast();
-            fields.msg_namelen = name.len() as libc::socklen_t;
-            (fields.msg_iov, fields.msg_iovlen) = (own.as_mut_ptr(), own.len() as _);
-            if group.entries.len() > 1 {
-                fields.msg_control = control.0.as_mut_ptr().cast();
-                fields.msg_controllen = CONTROL_BYTES as _;
-            }
-            self.messages.push(message);
+        let segment = u16::try_from(group.segment).unwrap_or_default();
+        space.controls.push(Control::with_number(libc::SOL_UDP, libc::UDP_SEGMENT, segment));
+    }
+    let mut parts = space.parts.as_mut_slice();
+    for (group, control) in space.groups.iter().zip(&mut space.controls) {
+        let contents = scratch.contents(group.entries.clone());
+        let count: usize = contents
+            .map(|(header, payload)| {
+                usize::from(!header.is_empty()) + usize::from(!payload.is_empty())
+            })
+            .sum();
+        let (own, rest) = parts.split_at_mut_checked(count).unwrap_or_default();
+        parts = rest;
+        let mut message = empty_message();
+        let fields = &mut message.msg_hdr;
+        let name = scratch.destination(group.entries.start).bytes();
+        fields.msg_name = name.as_ptr().cast_mut().cast();
+        fields.msg_namelen = name.len() as libc::socklen_t;
+        (fields.msg_iov, fields.msg_iovlen) = (own.as_mut_ptr(), own.len() as _);
+        if group.entries.len() > 1 {
+            fields.msg_control = control.0.as_mut_ptr().cast();
+            fields.msg_controllen = CONTROL_BYTES as _;
         }
+        space.messages.push(message);
     }
 }
 

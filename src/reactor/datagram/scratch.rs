@@ -26,7 +26,7 @@ pub struct Scratch {
     pub(super) outbox: Outbox,
     /// Entries of the last outbox that were not sent, and why (errno).
     failures: Vec<(SocketAddr, i32)>,
-    pub(super) space: super::message::Space,
+    pub(super) space: super::space::Space,
 }
 
 /// What a slot holds: one datagram, or several of one source and length, of which the last may be shorter.
@@ -87,7 +87,7 @@ impl Default for Scratch {
             runs: Vec::with_capacity(MESSAGES),
             outbox: Outbox::default(),
             failures: Vec::new(),
-            space: super::message::Space::default(),
+            space: super::space::Space::default(),
         }
     }
 }
@@ -180,7 +180,7 @@ impl Scratch {
     }
 
     /// The slots, and the space for the structures of a call.
-    pub(super) fn parts(&mut self) -> (&mut [u8], &mut super::message::Space) {
+    pub(super) fn parts(&mut self) -> (&mut [u8], &mut super::space::Space) {
         (&mut self.slots, &mut self.space)
     }
 

@@ -9,8 +9,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use mio::net::UdpSocket as MioSocket;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::message::{self, Calls, Group, Kernel};
+use super::message::{self, Calls, Kernel};
 use super::scratch::{MESSAGES, Scratch};
+use super::space::Group;
 use super::{DatagramConfig, Datagrams, LONGEST_PAYLOAD, Received, Sent};
 use crate::reactor::readiness::Readiness;
 

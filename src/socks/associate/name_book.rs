@@ -10,6 +10,8 @@ use crate::workers::dns_cache::{Addresses, DnsCache};
 /// Names that an association keeps. One that is in use keeps its address when the DNS cache has another one: a flow
 /// must not change servers.
 const MOST_NAMES: usize = 64;
+/// Addresses of a name that are kept: a datagram is sent to one, and only a missing route leads to the next.
+const MOST_ADDRESSES: usize = 8;
 /// Names of an association that may be looked up at once.
 const MOST_PENDING: usize = 4;
 /// Datagrams of an association that may wait for look-ups, and their payload in bytes.
@@ -140,9 +142,17 @@ impl NameBook {
         let found =
             addresses.unwrap_or_default().into_iter().map(|address| address.ip().to_canonical());
         match answer {
-            Answer::Found(known, _) => known.extend(found),
+            Answer::Found(known, _) => {
+                let room = MOST_ADDRESSES.saturating_sub(known.len());
+                known.extend(found.take(room));
+            }
             Answer::Pending | Answer::Failed(_) => {
-                let found: Vec<IpAddr> = found.collect();
+                let mut found: Vec<IpAddr> = found.take(MOST_ADDRESSES).collect();
+                // Nothing says that a service on this machine is not on ::1, and so the second address would never be
+                // tried. Most are on 127.0.0.1.
+                if found.iter().all(IpAddr::is_loopback) {
+                    found.sort_by_key(IpAddr::is_ipv6);
+                }
                 *answer =
                     if found.is_empty() { Answer::Failed(now) } else { Answer::Found(found, 0) };
             }

@@ -116,11 +116,11 @@ fn allow_local_is_another_name_of_local_for_all() {
 fn zero_turns_off_what_the_protocol_says() {
     for knob in &KNOBS {
         let off = match knob.key {
-            "max-connections-per-ip" => true,
+            "max-connections-per-ip" | "max-associations" => true,
             key => knob.unit == "seconds" && key != "grace",
         };
         assert_eq!(knob.has_off(), off, "{}", knob.key);
-        let number = matches!(knob.key, "grace" | "buffer-memory" | "log-entries");
+        let number = matches!(knob.key, "grace" | "buffer-memory" | "log-entries" | "udp-log");
         let from_zero = knob.range().is_some_and(|(least, _)| least == 0);
         assert_eq!(off || number, from_zero, "{}", knob.key);
     }

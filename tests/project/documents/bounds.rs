@@ -29,7 +29,8 @@ fn flowing(name: &str) -> String {
 #[test]
 fn the_formula_of_memory_covers_what_the_sources_allow() {
     let (kib, mib) = (1024, 1024 * 1024);
-    let formula = " + C x 10 KiB + M x 78 KiB + D x 512 KiB + L x 1 KiB + A x 1 KiB + 29 MiB\n";
+    let formula =
+        " + C x 10 KiB + M x 78 KiB + D x 512 KiB + L x 1 KiB + A x 1 KiB + U x 112 KiB + 31 MiB\n";
     assert!(read(SECURITY).contains(&format!("    B{formula}")));
     assert!(read(SERVER_MANUAL).contains(&format!("buffer-memory{formula}")));
     assert!(10 * kib >= 2 * SMALL_LEASE + 2 * kib);
@@ -47,6 +48,14 @@ fn the_formula_of_memory_covers_what_the_sources_allow() {
         let margin = constant("common/src/thread.rs", "MARGIN_BYTES") / mib;
         assert!(flowing(name).contains(&format!("{margin} MiB")), "{name}");
     }
+    let known = 2 * constant("src/socks/associate/known_targets.rs", "GENERATION");
+    let book = "src/socks/associate/name_book.rs";
+    let addresses = constant(book, "MOST_ADDRESSES") * size_of::<std::net::IpAddr>();
+    let names = constant(book, "MOST_NAMES") * (addresses + 255);
+    assert!(64 * kib >= known * (size_of::<std::net::SocketAddr>() + 1) * 8 / 7);
+    assert!(26 * kib >= names && 16 * kib == constant(book, "MOST_WAITING_BYTES"));
+    let slots = constant("src/reactor/datagram/scratch.rs", "MESSAGES");
+    assert_eq!(slots * constant("src/reactor/datagram/scratch.rs", "SLOT_BYTES"), 2 * mib);
     // A name stands in the table and in the order, with its addresses in the former.
     let address = size_of::<std::net::SocketAddr>();
     assert!(8 * mib >= MAX_NAMES * (2 * 255 + MAX_ADDRESSES * address + 512));

@@ -72,7 +72,8 @@ fn fault(source: &str) -> Option<String> {
 fn every_property_test_draws_the_same_cases_each_time() {
     for (name, mut source) in all() {
         // The accounts hash names with a key of the process, on which no result depends.
-        if name == "src/state/users.rs" {
+        // A range of ports is searched from a random one on, and any free one will do.
+        if ["src/state/users.rs", "src/reactor/datagram/socket.rs"].contains(&name.as_str()) {
             source = source.replace("RandomState", "");
         }
         assert_eq!(fault(&source), None, "{name}");

@@ -21,7 +21,7 @@ use socks5d::reactor::slab::Key;
 use socks5d::reactor::token::Side;
 use socks5d::socks::{CloseReason, Context, Session};
 use socks5d::state::Shared;
-use socks5d::state::settings::{LocalFor, Settings};
+use socks5d::state::settings::{LocalFor, Settings, UdpSettings};
 use socks5d::state::users::{UserId, Users};
 use socks5d::state::verifier::Verifier;
 use socks5d::workers::dns_cache::ResolveError;
@@ -97,6 +97,8 @@ impl<'a> Sim<'a> {
             buffer_size,
             local_for: if kind & 2 != 0 { LocalFor::All } else { LocalFor::Loopback },
             own_ports: vec![OWN_PORT],
+            // Associations have a simulation of their own.
+            udp: UdpSettings { enabled: false, ..UdpSettings::default() },
             ..Settings::default()
         };
         let limit = if size & 4 == 0 { usize::MAX } else { 6000 };

@@ -73,7 +73,7 @@ fn a_line_for_each_target_up_to_a_limit() {
 fn subscribers_are_told() {
     let proxy = Proxy::start();
     let mut admin = proxy.admin();
-    admin.tell("SUBSCRIBE connections");
+    admin.command("SUBSCRIBE connections");
     let association = Association::open(&proxy);
     association.exchanges(&socket(), b"four");
     let open = admin.line();

@@ -101,13 +101,13 @@ fn administrators_end_it() {
     association.exchanges(&socket(), b"open");
     let line = admin.connection_from(&association.control).expect("it is listed");
     let id = support::metp::value(&line, "id").to_owned();
-    admin.tell(&format!("KILL {id}"));
+    admin.command(&format!("KILL {id}"));
     proxy.stdout.wait_for(|line| line.ends_with("killed"));
 
     let client = support::socks::Client::new(proxy.socks()).logged_in("alice", "pw");
     let association = Association::of(client);
     association.exchanges(&socket(), b"open");
-    admin.tell("DELETE-USER alice");
+    admin.command("DELETE-USER alice");
     proxy.stdout.wait_for(|line| line.ends_with("user-deleted"));
     drop(admin);
     ends(&proxy, before);

@@ -38,6 +38,17 @@ fn a_literal_in_a_name_is_not_looked_up() {
     assert!(server.names().asked().is_empty());
 }
 
+/// `localhost` is 127.0.0.1 for datagrams: unlike with a connection, no refusal leads to the second address.
+#[test]
+fn localhost_is_ipv4() {
+    let (server, target) = (Inprocess::start(), socket());
+    let association = associate(&server);
+    let port = target.local_addr().expect("bound").port();
+    association.send_bytes(&[&name_header(b"localhost", port)[..], b"here"].concat());
+    assert_eq!(received(&target).0, b"here");
+    assert!(server.names().asked().is_empty());
+}
+
 /// Names that cannot exist, and those that do not, cost their datagrams and nothing else.
 #[test]
 fn unknown_names_end_nothing() {
