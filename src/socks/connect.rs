@@ -267,7 +267,7 @@ impl<S: Stream> Connect<S> {
         output.append(&Reply { code: ReplyCode::Succeeded, bound }.encode());
         let timeouts = &cx.shared.process.settings.timeouts;
         let received = std::mem::take(input);
-        let relay = Relay::new(self.request, target, received, cx.now, timeouts);
+        let relay = Relay::new(self.request, (Side::First, target), received, cx.now, timeouts);
         Next::Go(State::Relay(Box::new(relay)))
     }
 

@@ -174,10 +174,7 @@ impl<S: Stream> Session<S> {
         match (side, &mut self.state) {
             (Side::Client, _) => self.client.on_event(readiness),
             (Side::First, State::Connect(connect)) => connect.on_event(readiness),
-            // The target is on the side on which it was connected or accepted, and alone by now.
-            (Side::First | Side::Second | Side::Third, State::Relay(relay)) => {
-                relay.on_event(readiness);
-            }
+            (side, State::Relay(relay)) => relay.on_event(side, readiness),
             (side, State::Associate(association)) => association.on_event(side, readiness),
             // A late event for a descriptor of an earlier state, or a side that no state uses.
             (Side::First | Side::Second | Side::Third, _) => {}

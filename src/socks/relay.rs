@@ -19,6 +19,7 @@ use crate::reactor::errno::is_of_the_peer;
 use crate::reactor::lane::{Budget, End, Lane, Phase};
 use crate::reactor::readiness::Readiness;
 use crate::reactor::tcp_state::Acknowledgement::Complete;
+use crate::reactor::token::Side;
 use crate::state::settings::Timeouts;
 use crate::state::{Direction, Transferred};
 
@@ -29,6 +30,8 @@ const LANE_BUDGET: Budget = Budget { bytes: 256 * 1024, reads: 16 };
 pub struct Relay<S: Stream> {
     request: Box<ActiveRequest>,
     target: Endpoint<S>,
+    /// The side of the target's descriptor.
+    side: Side,
     up: Lane,
     down: Lane,
     /// Nanoseconds from the request to the last byte.
@@ -43,10 +46,10 @@ pub struct Relay<S: Stream> {
 }
 
 impl<S: Stream> Relay<S> {
-    /// A tunnel to `target`; `received` is payload that the client has sent already.
+    /// A tunnel to `target`, registered on `side`; `received` is payload that the client has sent already.
     pub fn new(
         request: Box<ActiveRequest>,
-        mut target: Endpoint<S>,
+        (side, mut target): (Side, Endpoint<S>),
         received: Buffer,
         now: Instant,
         timeouts: &Timeouts,
@@ -56,6 +59,7 @@ impl<S: Stream> Relay<S> {
         let mut relay = Relay {
             request,
             target,
+            side,
             up,
             down,
             last_byte: 0,
@@ -70,9 +74,12 @@ impl<S: Stream> Relay<S> {
         relay
     }
 
-    /// An event has come for the target.
-    pub fn on_event(&mut self, readiness: Readiness) {
-        self.target.on_event(readiness);
+    /// An event has come for the descriptor on `side`. One that is not the target's may be left over from an attempt
+    /// to connect that was given up.
+    pub fn on_event(&mut self, side: Side, readiness: Readiness) {
+        if side == self.side {
+            self.target.on_event(readiness);
+        }
     }
 
     pub fn request(&self) -> &ActiveRequest {
