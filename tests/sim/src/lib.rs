@@ -12,6 +12,8 @@
     reason = "to panic is what a check is for"
 )]
 
+mod associate;
+mod datagrams;
 mod fake;
 mod metp_session;
 mod network;
@@ -23,8 +25,9 @@ mod script;
 mod socks_session;
 mod verifier;
 
+pub use associate::associate;
 pub use metp_session::metp_session;
-pub use parsers::{credentials, hello, metp_line, request};
+pub use parsers::{credentials, datagram, hello, metp_line, request};
 pub use quantity::quantity;
 pub use records::metp_records;
 pub use socks_session::socks_session;
@@ -33,13 +36,15 @@ pub use socks_session::socks_session;
 pub type Check = fn(&[u8]);
 
 /// The checks, by the names of their fuzz targets.
-pub const TARGETS: [(&str, Check); 8] = [
+pub const TARGETS: [(&str, Check); 10] = [
     ("hello", hello),
     ("credentials", credentials),
     ("request", request),
     ("metp_line", metp_line),
     ("metp_records", metp_records),
     ("quantity", quantity),
+    ("datagram", datagram),
+    ("associate", associate),
     ("socks_session", socks_session),
     ("metp_session", metp_session),
 ];

@@ -8,9 +8,12 @@ use metp_protocol::{
     PreAuthCommand, Response, Role, Status, line,
 };
 use socks5d::proto::Parsed;
+use socks5d::proto::socks5::datagram::{Datagram, Destination, Header};
 use socks5d::proto::socks5::{
     AUTH_VERSION, Credentials, Error, Hello, Host, LONGEST_MESSAGE, Request, VERSION,
 };
+
+use crate::reference::read_datagram;
 
 /// RFC 1928 §3: version and methods.
 pub fn hello(data: &[u8]) {
@@ -62,6 +65,24 @@ pub fn request(data: &[u8]) {
         Ok(None) => {}
         Err(Error::Version(byte)) => assert!(byte == data[0] && byte != VERSION),
         Err(Error::AddressType(byte)) => assert!(byte == data[3] && !matches!(byte, 1 | 3 | 4)),
+    }
+}
+
+/// RFC 1928 §7: the header of a datagram, against an independent reading.
+pub fn datagram(bytes: &[u8]) {
+    let expected = read_datagram(bytes);
+    let Ok(datagram) = Datagram::parse(bytes) else { return assert_eq!(expected, None) };
+    let expected = expected.expect("a datagram by RFC 1928");
+    assert_eq!(bytes.len() - datagram.header, expected.payload);
+    match datagram.destination {
+        Destination::Address(address) => {
+            assert_eq!((Ok(address.ip()), address.port()), (expected.host, expected.port));
+            let header = Header::new(address);
+            assert_eq!(header.bytes()[3..], bytes[3..datagram.header], "written as it was read");
+        }
+        Destination::Name(name, port) => {
+            assert_eq!((Err(name.to_vec()), port), (expected.host, expected.port));
+        }
     }
 }
 

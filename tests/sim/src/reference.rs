@@ -110,3 +110,42 @@ fn counted(bytes: &[u8], at: usize) -> Option<&[u8]> {
     let length = usize::from(*bytes.get(at)?);
     bytes.get(at + 1..at + 1 + length)
 }
+
+/// What a datagram of RFC 1928 §7 says.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Sending {
+    /// An address, or a name.
+    pub host: Result<IpAddr, Vec<u8>>,
+    pub port: u16,
+    /// Bytes of the payload: all that is behind the header.
+    pub payload: usize,
+}
+
+/// Reads a datagram. `None`: it has to be dropped.
+pub fn read_datagram(bytes: &[u8]) -> Option<Sending> {
+    let fragment = *bytes.get(2)?;
+    if fragment > 0 {
+        return None;
+    }
+    let (host, rest) = match bytes.get(3)? {
+        1 => {
+            let ip: [u8; 4] = bytes.get(4..8)?.try_into().ok()?;
+            (Ok(IpAddr::from(ip)), bytes.get(8..)?)
+        }
+        3 => {
+            let end = 5 + usize::from(*bytes.get(4)?);
+            let name = bytes.get(5..end)?;
+            if name.is_empty() {
+                return None;
+            }
+            (Err(name.to_vec()), bytes.get(end..)?)
+        }
+        4 => {
+            let ip: [u8; 16] = bytes.get(4..20)?.try_into().ok()?;
+            (Ok(IpAddr::from(ip)), bytes.get(20..)?)
+        }
+        _ => return None,
+    };
+    let port = u16::from(*rest.first()?) * 256 + u16::from(*rest.get(1)?);
+    Some(Sending { host, port, payload: rest.len() - 2 })
+}

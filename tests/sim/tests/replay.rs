@@ -55,6 +55,16 @@ fn quantity() {
 }
 
 #[test]
+fn datagram() {
+    replay("datagram");
+}
+
+#[test]
+fn associate() {
+    replay("associate");
+}
+
+#[test]
 fn socks_session() {
     replay("socks_session");
 }
