@@ -216,6 +216,7 @@ impl Server {
         let dns = lookup_limits(threads, queue, self.descriptors, self.address_space);
         self.services.dns.limit(dns);
         self.services.dns.set_ttls(settings.names, now);
+        self.services.dns.set_prefer(settings.prefer);
         self.services.pool.limit(settings.buffer_memory);
         self.services.shared.access_log.resize(settings.log_entries);
         for service in Service::ALL {

@@ -134,7 +134,7 @@ impl Server {
         let limits = lookup_limits(threads, queue, descriptors, config.address_space);
         let waker = selector.waker().map_err(cannot("create the waker for look-ups"))?;
         let resolver = Resolver::new(limits, waker, config.lookup);
-        let dns = DnsCache::new(resolver, settings.names);
+        let dns = DnsCache::new(resolver, settings.names, settings.prefer);
         let verifier: Box<dyn Verifier> = match config.verifier {
             None => Box::new(InPlace),
             Some(make) => make(selector.waker().map_err(cannot("create the waker for logins"))?),
@@ -282,7 +282,7 @@ impl Server {
             }
         }
         // The call that wakes the loop may have failed.
-        if woken || self.services.dns.ready() || self.services.verifier.ready() {
+        if woken || self.services.dns.ready(now) || self.services.verifier.ready() {
             self.take_answers(now);
         }
         if self.signalled {
@@ -292,11 +292,12 @@ impl Server {
 
     fn take_answers(&mut self, now: Instant) {
         for reply in self.services.dns.resolutions(now) {
-            if let Some(entry) = self.sessions.get_mut(reply.key)
+            let key = reply.key;
+            if let Some(entry) = self.sessions.get_mut(key)
                 && let Some(session) = entry.session.as_socks_mut()
             {
-                session.resolved(&reply.name, reply.addresses, now);
-                self.queues.put(reply.key, entry);
+                session.resolved(reply, now);
+                self.queues.put(key, entry);
             }
         }
         for (key, verdict) in self.services.verifier.verdicts() {

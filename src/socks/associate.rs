@@ -39,7 +39,7 @@ use crate::state::connection::{self, id_of};
 use crate::state::metrics::DropCause;
 use crate::state::settings::Timeouts;
 use crate::state::users::AssociationGuard;
-use crate::workers::dns_cache::Addresses;
+use crate::workers::dns_cache::Resolution;
 use client_address::ClientAddress;
 use known_targets::KnownTargets;
 use name_book::NameBook;
@@ -179,9 +179,9 @@ impl Association {
     }
 
     /// The addresses of a name have come, or the reason why there are none.
-    pub fn resolved(&mut self, name: &str, addresses: Addresses, now: Instant) {
+    pub fn resolved(&mut self, resolution: Resolution, now: Instant) {
         if let Some(names) = &mut self.names {
-            names.answer(name, addresses, now);
+            names.answer(&resolution.name, resolution.addresses, resolution.more, now);
         }
     }
 

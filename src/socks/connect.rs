@@ -16,13 +16,14 @@ use crate::reactor::listener::canonical;
 use crate::reactor::readiness::Readiness;
 use crate::reactor::token::Side;
 use crate::state::settings::Timeouts;
-use crate::workers::dns_cache::{Addresses, ResolveError};
+use crate::workers::dns_cache::{Resolution, ResolveError};
+use crate::workers::families::interleave;
 use metp_protocol::text::ip_literal;
 
 /// A request whose name is being looked up.
 pub struct Resolve {
     request: Box<ActiveRequest>,
-    answer: Option<Addresses>,
+    answer: Option<Resolution>,
 }
 
 /// A request whose addresses are being tried, in order, one after the other.
@@ -36,6 +37,8 @@ pub struct Connect<S: Stream> {
     began: Instant,
     /// The most telling failure so far.
     failure: Option<ReplyCode>,
+    /// Whether the addresses of the other family may still come.
+    more: bool,
 }
 
 /// Starts a CONNECT: connects to an address at once, looks a name up first.
@@ -55,7 +58,7 @@ pub fn begin<S: Stream>(
     match name {
         Ok(address) => {
             let candidates = vec![SocketAddr::new(address, port)];
-            Next::Go(State::Connect(Connect::new(request, candidates, cx.now)))
+            Next::Go(State::Connect(Connect::new(request, candidates, false, cx.now)))
         }
         Err(name) => {
             let answer = cx.dns.ask(cx.key, name, port, cx.now);
@@ -71,15 +74,32 @@ pub fn hostname(name: &[u8]) -> Option<&str> {
     if bad { None } else { std::str::from_utf8(name).ok() }
 }
 
+/// The session waits for the name of this request no longer.
+fn withdraw<S: Stream>(request: &ActiveRequest, cx: &mut Context<'_, S>) {
+    if let Host::Name(name) = &request.target.host
+        && let Some(name) = hostname(name)
+    {
+        cx.dns.cancel(cx.key, name);
+    }
+}
+
 impl Resolve {
     /// When the request was complete.
     pub fn began(&self) -> Instant {
         self.request.began()
     }
 
-    /// The addresses have come, or the reason why there are none.
-    pub fn answer(&mut self, answer: Addresses) {
-        self.answer = Some(answer);
+    /// The addresses have come, or the reason why there are none. The other family may come before the next turn.
+    pub fn answer(&mut self, later: Resolution) {
+        match &mut self.answer {
+            Some(answer) => {
+                answer.more = later.more;
+                if let (Ok(addresses), Ok(others)) = (&mut answer.addresses, later.addresses) {
+                    *addresses = interleave(addresses, &others);
+                }
+            }
+            None => self.answer = Some(later),
+        }
     }
 
     pub fn request(&self) -> &ActiveRequest {
@@ -88,21 +108,20 @@ impl Resolve {
 
     /// Withdraws the question and returns the request.
     pub fn into_request<S: Stream>(self, cx: &mut Context<'_, S>) -> Box<ActiveRequest> {
-        if let Host::Name(name) = &self.request.target.host
-            && let Some(name) = hostname(name)
-        {
-            cx.dns.cancel(cx.key, name);
-        }
+        withdraw(&self.request, cx);
         self.request
     }
 
     pub fn step<S: Stream>(mut self, output: &mut Buffer, cx: &mut Context<'_, S>) -> Next<S> {
-        match self.answer.take() {
-            None => Next::Wait(State::Resolve(self)),
-            Some(Ok(candidates)) => {
-                Next::Go(State::Connect(Connect::new(self.request, candidates, cx.now)))
+        let Some(Resolution { addresses, more, .. }) = self.answer.take() else {
+            return Next::Wait(State::Resolve(self));
+        };
+        match addresses {
+            Ok(candidates) => {
+                let connect = Connect::new(self.request, candidates, more, cx.now);
+                Next::Go(State::Connect(connect))
             }
-            Some(Err(error)) => {
+            Err(error) => {
                 let code = match error {
                     ResolveError::NotFound => ReplyCode::HostUnreachable,
                     ResolveError::Failed => ReplyCode::GeneralFailure,
@@ -119,7 +138,12 @@ impl Resolve {
 }
 
 impl<S: Stream> Connect<S> {
-    fn new(request: Box<ActiveRequest>, candidates: Vec<SocketAddr>, now: Instant) -> Box<Self> {
+    fn new(
+        request: Box<ActiveRequest>,
+        candidates: Vec<SocketAddr>,
+        more: bool,
+        now: Instant,
+    ) -> Box<Self> {
         let candidates = candidates.into_iter();
         Box::new(Connect {
             request,
@@ -129,7 +153,24 @@ impl<S: Stream> Connect<S> {
             attempt_began: now,
             began: now,
             failure: None,
+            more,
         })
+    }
+
+    /// The other family has come: its addresses take turns with those that are left. One of them is next if an address
+    /// of the first family has been tried. Ignored unless it may still come.
+    pub fn add(&mut self, later: Resolution) {
+        if !self.more {
+            return;
+        }
+        self.more = later.more;
+        if let Ok(others) = later.addresses {
+            let tried = self.attempt.is_some() || self.failure.is_some();
+            let left = self.candidates.as_slice();
+            let candidates =
+                if tried { interleave(&others, left) } else { interleave(left, &others) };
+            self.candidates = candidates.into_iter();
+        }
     }
 
     /// An event has come for the connection that is being made.
@@ -145,22 +186,43 @@ impl<S: Stream> Connect<S> {
 
     /// Returns the request. The attempt is reset: it may have succeeded meanwhile, and must not look like an empty
     /// tunnel.
-    pub fn into_request(self, cx: &mut Context<'_, S>) -> Box<ActiveRequest> {
+    pub fn into_request(mut self, cx: &mut Context<'_, S>) -> Box<ActiveRequest> {
+        self.want_no_more(cx);
         if let Some(attempt) = self.attempt {
             cx.abort(attempt);
         }
         self.request
     }
 
-    /// The deadline of this attempt, or of all attempts if that is earlier.
+    /// The deadline of this attempt, or that of the look-up while there is none, or of all attempts if that is earlier.
     pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
-        let attempt = timeouts.connect.and_then(|timeout| self.attempt_began.checked_add(timeout));
+        let (since, timeout) = match self.waits_for_more() {
+            true => (self.request.began(), timeouts.resolve),
+            false => (self.attempt_began, timeouts.connect),
+        };
+        let attempt = timeout.and_then(|timeout| since.checked_add(timeout));
         let total = timeouts.connect_total.and_then(|timeout| self.began.checked_add(timeout));
         attempt.into_iter().chain(total).min()
     }
 
+    /// Whether all addresses have been tried, and those of the other family may still come.
+    fn waits_for_more(&self) -> bool {
+        self.more && self.attempt.is_none() && self.candidates.as_slice().is_empty()
+    }
+
+    /// Withdraws the question for the other family if it has not been answered.
+    fn want_no_more(&mut self, cx: &mut Context<'_, S>) {
+        if std::mem::take(&mut self.more) {
+            withdraw(&self.request, cx);
+        }
+    }
+
     /// Gives this attempt up, and the addresses not yet tried too if no time is left for them.
     pub fn expire(mut self: Box<Self>, cx: &mut Context<'_, S>) -> Box<Self> {
+        if self.waits_for_more() {
+            self.want_no_more(cx);
+            return self;
+        }
         // It may have succeeded meanwhile.
         if let Some(attempt) = self.attempt.take() {
             cx.abort(attempt);
@@ -169,6 +231,7 @@ impl<S: Stream> Connect<S> {
         let total = cx.shared.process.settings.timeouts.connect_total;
         if total.is_some_and(|timeout| cx.now.saturating_duration_since(self.began) >= timeout) {
             self.candidates = Vec::new().into_iter();
+            self.want_no_more(cx);
         }
         self
     }
@@ -196,6 +259,7 @@ impl<S: Stream> Connect<S> {
                 }
                 None => match self.candidates.next() {
                     Some(candidate) => self.try_candidate(candidate, source, cx),
+                    None if self.more => return Next::Wait(State::Connect(self)),
                     None => {
                         let code = self.failure.unwrap_or(ReplyCode::HostUnreachable);
                         return refuse(self.request, code, output, cx);
@@ -234,7 +298,7 @@ impl<S: Stream> Connect<S> {
             }
             Err(error) => {
                 // A failure before the last address is usual: ::1 on a machine without IPv6.
-                if self.candidates.as_slice().is_empty() {
+                if self.candidates.as_slice().is_empty() && !self.more {
                     cx.shared.diagnostics.cannot_connect(candidate, &error, cx.now);
                 }
                 self.failed(reply_code(&error));
@@ -260,6 +324,7 @@ impl<S: Stream> Connect<S> {
         if !may_come_from(source.ip(), bound, &cx.shared.process.settings) {
             return self.give_up(target, ReplyCode::NotAllowed);
         }
+        self.want_no_more(cx);
         let took = cx.now.saturating_duration_since(self.attempt_began);
         cx.shared.metrics.connects.record(took);
         cx.shared.metrics.count_reply(ReplyCode::Succeeded);

@@ -44,7 +44,7 @@ use crate::state::service::Service;
 use crate::state::settings::Timeouts;
 use crate::state::users::{SessionGuard, UserId, Users};
 use crate::state::verifier::{PendingLogin, Verdict, Verifier};
-use crate::workers::dns_cache::{Addresses, DnsCache};
+use crate::workers::dns_cache::{DnsCache, Resolution};
 use associate::Association;
 pub use close_reason::CloseReason;
 use connect::{Connect, Resolve};
@@ -188,11 +188,12 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// The addresses of a name have come, or the reason why there are none.
-    pub fn resolved(&mut self, name: &str, addresses: Addresses, now: Instant) {
+    /// The addresses of the name have come, or those of one family, or the reason why there are none.
+    pub fn resolved(&mut self, resolution: Resolution, now: Instant) {
         match &mut self.state {
-            State::Resolve(resolve) => resolve.answer(addresses),
-            State::Associate(association) => association.resolved(name, addresses, now),
+            State::Resolve(resolve) => resolve.answer(resolution),
+            State::Connect(connect) => connect.add(resolution),
+            State::Associate(association) => association.resolved(resolution, now),
             _ => {}
         }
     }

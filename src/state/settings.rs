@@ -9,6 +9,7 @@ use log::LevelFilter;
 use crate::reactor::family::PerFamily;
 use crate::reactor::liveness::Liveness;
 use crate::workers::dns_cache::Ttls;
+use crate::workers::families::Prefer;
 
 /// The settings in force. Their names, ranges and descriptions are in [`super::knobs`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct Settings {
     pub names: Ttls,
     /// UDP ASSOCIATE.
     pub udp: UdpSettings,
+    /// Which family of the addresses of a name goes first.
+    pub prefer: Prefer,
     /// The deadlines.
     pub timeouts: Timeouts,
     /// The ports of this server itself, to which no client may connect.
@@ -87,6 +90,7 @@ impl Default for Settings {
             local_for: LocalFor::Loopback,
             names: Ttls { found: seconds(30), failed: seconds(5) },
             udp: UdpSettings::default(),
+            prefer: Prefer::default(),
             timeouts: Timeouts::default(),
             own_ports: Vec::new(),
         }

@@ -1,23 +1,40 @@
-//! The DNS cache: cached names, and one look-up for all sessions that need the same name.
+//! The DNS cache: cached names, and one question for all sessions that need the same name.
 //!
 //! It is the loop's side of name resolution. The [`Resolver`] behind it knows names only; which sessions wait for
 //! them is known here. Addresses and failures are cached for the times of [`Ttls`], and the number of cached names
 //! is bounded.
+//!
+//! A question is two look-ups, one for each family, so that neither waits for the other (RFC 8305 §3). What the sessions
+//! are told when one of them has ended, with the other still running:
+//!
+//! | that one | sessions are told |
+//! |---|---|
+//! | has addresses, which go first in any case, or no address of the other family can be reached | at once |
+//! | has addresses otherwise | when the other one has ended, but after 50 ms at the latest |
+//! | has none, for whatever reason | when the other one has ended |
+//!
+//! Those who were told of one family get a second [`Resolution`] with the other one. When both have ended without an
+//! address, it is [`ResolveError::Failed`] if this machine could not ask for one of them, else `NotFound`; the latter is
+//! cached if both are answers. Addresses are cached, whatever became of the other family: it has no addresses then for
+//! that time. So a family that is never answered delays one request in that time, not all.
+
+mod pending;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::resolver::{Outcome, Resolver};
+use super::families::{Family, Prefer};
+use super::resolver::{LookupDone, Resolver};
 use super::worker_pool::Limits;
 use crate::reactor::slab::Key;
+use pending::{Pending, Stage, Waiter};
 
 /// The limit of cached names; the oldest is dropped first.
 pub const MAX_NAMES: usize = 4096;
 
-/// Addresses of a name that are kept at most. An answer can hold thousands, so the owner of a zone could fill the
-/// memory, or turn one request into a flood of connections.
+/// Addresses of an answer that are kept at most, be it of one family or of both. An answer can hold thousands, so the
+/// owner of a zone could fill the memory, or turn one request into a flood of connections.
 pub const MAX_ADDRESSES: usize = 32;
 
 /// The times for which answers are cached; `None`: not at all.
@@ -44,25 +61,36 @@ pub enum ResolveError {
 /// Names that are being looked up, and names that are cached.
 pub struct DnsCache {
     resolver: Resolver,
-    /// The sessions that wait for each name that is being looked up. A look-up goes on even without one.
-    pending: HashMap<String, Vec<Waiter>>,
-    /// Answers, and when they came.
-    cached: HashMap<String, (Instant, Addresses)>,
+    /// The names that are being looked up, also those for which no session waits any more.
+    pending: HashMap<String, Pending>,
+    /// The names of which one family waits for the other, and until when, earliest first.
+    delayed: VecDeque<(Instant, String)>,
+    cached: HashMap<String, Cached>,
     /// The cached names and when they were cached, oldest first.
     order: VecDeque<(Instant, String)>,
     ttls: Ttls,
+    prefer: Prefer,
     /// Counters, and what is not known before it is asked for.
     stats: DnsStats,
-    /// Pending names for which no session waits.
-    orphans: usize,
+    /// Look-ups whose descriptor is promised to no session.
+    uncovered: usize,
+}
+
+/// A cached answer.
+struct Cached {
+    /// When it came.
+    since: Instant,
+    addresses: Addresses,
+    /// The address that is to be first, by [`DnsCache::prefer_first`].
+    winner: Option<SocketAddr>,
 }
 
 /// Counters of the cache and the look-ups.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DnsStats {
-    /// Names that wait to be looked up.
+    /// Look-ups that wait for a worker; a name takes two.
     pub queued: usize,
-    /// Names that are being looked up.
+    /// Look-ups that are being made; a name takes two.
     pub running: usize,
     /// Names that are cached.
     pub cached: usize,
@@ -74,59 +102,66 @@ pub struct DnsStats {
     pub hits: u64,
 }
 
-struct Waiter {
-    key: Key,
-    port: u16,
-}
-
-/// The answer to a session's question.
+/// The answer to a session's question, or to the half of it that has come later.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolution {
     /// The session that asked.
     pub key: Key,
-    /// The name in lower case: a session may ask for several at once.
-    pub name: Rc<str>,
-    /// The addresses with the port it asked for.
+    /// The name as it was asked for.
+    pub name: Box<str>,
+    /// The port that was asked for.
+    pub port: u16,
+    /// The addresses with this port. In a second resolution, those of the other family.
     pub addresses: Addresses,
+    /// Whether another resolution follows, with the addresses of the other family or an error.
+    pub more: bool,
 }
 
 impl DnsCache {
     /// An empty cache in front of `resolver`.
-    pub fn new(resolver: Resolver, ttls: Ttls) -> Self {
+    pub fn new(resolver: Resolver, ttls: Ttls, prefer: Prefer) -> Self {
         DnsCache {
             resolver,
             pending: HashMap::new(),
+            delayed: VecDeque::new(),
             cached: HashMap::new(),
             order: VecDeque::new(),
             ttls,
+            prefer,
             stats: DnsStats::default(),
-            orphans: 0,
+            uncovered: 0,
         }
     }
 
     /// Asks for a name. A cached name is answered at once; otherwise the answer comes with
-    /// [`DnsCache::resolutions`].
-    pub fn ask(&mut self, key: Key, name: &str, port: u16, now: Instant) -> Option<Addresses> {
+    /// [`DnsCache::resolutions`]. Either way another one comes there if [`Resolution::more`] says so, unless
+    /// [`DnsCache::cancel`] is called.
+    pub fn ask(&mut self, key: Key, name: &str, port: u16, now: Instant) -> Option<Resolution> {
+        let mut waiter = Waiter { key, name: name.into(), port, served: None };
         let name = name.to_ascii_lowercase();
         if is_localhost(&name) {
-            return Some(Ok(loopback(port)));
+            return Some(waiter.resolution(&Ok(loopback()), false));
         }
         let known = self.cached.get(&name);
-        let good = |(since, addresses): &&_| self.ttls.is_fresh(*since, addresses, now);
-        if let Some((_, addresses)) = known.filter(good) {
+        let good = |cached: &&Cached| self.ttls.is_fresh(cached.since, &cached.addresses, now);
+        if let Some(cached) = known.filter(good) {
             self.stats.hits += 1;
-            return Some(with_port(addresses, port));
+            let pending = self.pending.get_mut(&name);
+            let late = pending.and_then(|pending| Some((pending.late()?, pending)));
+            let resolution = waiter.resolution(&cached.addresses, late.is_some());
+            if let Some((late, pending)) = late {
+                waiter.served = Some(late.other());
+                pending.waiters.push(waiter);
+            }
+            return Some(resolution);
         }
-        let waiter = Waiter { key, port };
-        match self.pending.get_mut(&name) {
-            Some(waiters) => {
-                self.orphans -= usize::from(waiters.is_empty());
-                waiters.push(waiter);
-            }
-            None => {
-                self.pending.insert(name.clone(), vec![waiter]);
-                self.stats.queries += 1;
-                self.resolver.submit(name);
-            }
+        let mut pending = self.take_pending(&name).unwrap_or_default();
+        pending.waiters.push(waiter);
+        let families = pending.begin();
+        self.put_pending(name.clone(), pending);
+        if !families.is_empty() {
+            self.stats.queries += 1;
+            self.resolver.submit(&name, &families);
         }
         None
     }
@@ -135,66 +170,141 @@ impl DnsCache {
     /// looked up.
     pub fn cancel(&mut self, key: Key, name: &str) {
         let name = name.to_ascii_lowercase();
-        if let Some(waiters) = self.pending.get_mut(&name) {
-            let before = waiters.len();
-            waiters.retain(|waiter| waiter.key != key);
-            if !waiters.is_empty() || before == 0 {
+        let Some(mut pending) = self.take_pending(&name) else { return };
+        let before = pending.waiters.len();
+        pending.waiters.retain(|waiter| waiter.key != key);
+        if pending.waiters.is_empty() && before > 0 {
+            // IPv4 is taken first. Once it has been taken, both go on, so that the answer can be cached.
+            for family in Family::ALL {
+                if !pending.is_asked_for(family) {
+                    continue;
+                }
+                if !self.resolver.cancel(&name, family) {
+                    break;
+                }
+                pending.withdraw(family);
+            }
+            if !pending.is_asked() {
                 return;
             }
-            if self.resolver.cancel(&name) {
-                self.pending.remove(&name);
-            } else {
-                self.orphans += 1;
-            }
+        }
+        self.put_pending(name, pending);
+    }
+
+    /// Moves an address to the front of the cached answer for the rest of its lifetime: a connection to it has been made,
+    /// and not to those before it. Does nothing if the name or the address is not cached.
+    pub fn prefer_first(&mut self, name: &str, address: SocketAddr) {
+        if let Some(cached) = self.cached.get_mut(&name.to_ascii_lowercase()) {
+            cached.put_first(address);
         }
     }
 
     /// Takes the answers that have come, one for each session that waits, and caches them.
     pub fn resolutions(&mut self, now: Instant) -> Vec<Resolution> {
         let mut resolutions = Vec::new();
-        for answer in self.resolver.answers() {
-            // Only answers about the name are cached, not failures of this machine.
-            let (addresses, answered) = match answer.outcome {
-                Outcome::Found(mut addresses) => {
-                    addresses.truncate(MAX_ADDRESSES);
-                    addresses.shrink_to_fit();
-                    (Ok(addresses), true)
-                }
-                Outcome::NotFound => (Err(ResolveError::NotFound), true),
-                Outcome::Unanswered | Outcome::Overflow => (Err(ResolveError::NotFound), false),
-                Outcome::Failed(_) | Outcome::NoWorker => (Err(ResolveError::Failed), false),
-            };
-            let waiters = self.pending.remove(&answer.name).unwrap_or_default();
-            let name: Rc<str> = answer.name.as_str().into();
-            self.orphans -= usize::from(waiters.is_empty());
-            resolutions.extend(waiters.into_iter().map(|Waiter { key, port }| Resolution {
-                key,
-                name: Rc::clone(&name),
-                addresses: with_port(&addresses, port),
-            }));
-            self.stats.failures += u64::from(addresses.is_err());
-            if answered {
-                self.store(answer.name, addresses, now);
+        let done = self.resolver.answers();
+        self.take_answers(done, now, &mut resolutions);
+        while self.delayed.front().is_some_and(|(due, _)| *due <= now)
+            && let Some((_, name)) = self.delayed.pop_front()
+        {
+            if let Some(pending) = self.take_pending(&name) {
+                self.hand_out(name, pending, now, &mut resolutions);
             }
         }
         resolutions
     }
 
+    /// All are taken before anything goes out, so that both families go together if both have come.
+    fn take_answers(
+        &mut self,
+        done: Vec<LookupDone>,
+        now: Instant,
+        resolutions: &mut Vec<Resolution>,
+    ) {
+        let mut names = Vec::new();
+        for LookupDone { name, family, outcome } in done {
+            if let Some(mut pending) = self.take_pending(&name) {
+                pending.answered(family, outcome, now);
+                self.put_pending(name.clone(), pending);
+                names.push(name);
+            }
+        }
+        for name in names {
+            if let Some(pending) = self.take_pending(&name) {
+                self.hand_out(name, pending, now, resolutions);
+            }
+        }
+    }
+
+    /// Gives the sessions what may go out now.
+    fn hand_out(
+        &mut self,
+        name: String,
+        mut pending: Pending,
+        now: Instant,
+        resolutions: &mut Vec<Resolution>,
+    ) {
+        pending.complete_served(resolutions);
+        match pending.stage(self.prefer, now) {
+            Stage::Nothing => {}
+            Stage::Partial(family) => {
+                pending.serve(family, resolutions);
+                self.store(
+                    name.clone(),
+                    pending.addresses(self.prefer),
+                    pending.since.unwrap_or(now),
+                );
+            }
+            Stage::Delayed(due) => {
+                if self.delayed.back().is_none_or(|(last, known)| (*last, known) != (due, &name)) {
+                    self.delayed.push_back((due, name.clone()));
+                }
+            }
+            Stage::Complete => {
+                let addresses = pending.addresses(self.prefer);
+                for waiter in &pending.waiters {
+                    resolutions.push(waiter.resolution(&addresses, false));
+                }
+                self.stats.failures += u64::from(addresses.is_err());
+                if pending.is_answered() {
+                    self.store(name, addresses, pending.since.unwrap_or(now));
+                }
+                return;
+            }
+        }
+        self.put_pending(name, pending);
+    }
+
+    fn take_pending(&mut self, name: &str) -> Option<Pending> {
+        let pending = self.pending.remove(name)?;
+        self.uncovered = self.uncovered.saturating_sub(pending.uncovered());
+        Some(pending)
+    }
+
+    fn put_pending(&mut self, name: String, pending: Pending) {
+        self.uncovered += pending.uncovered();
+        self.pending.insert(name, pending);
+    }
+
     /// Whether there may be resolutions, although the loop was not woken for them.
-    pub fn ready(&self) -> bool {
-        self.resolver.ready()
+    pub fn ready(&self, now: Instant) -> bool {
+        self.resolver.ready() || self.delayed.front().is_some_and(|(due, _)| *due <= now)
     }
 
     /// Starts queued look-ups whose slots are held by slow ones. Returns when to call again, and to look for
-    /// resolutions;
-    /// `None` if no name is being looked up.
+    /// resolutions; `None` if no name is being looked up.
     pub fn check(&mut self, now: Instant) -> Option<Instant> {
-        (!self.pending.is_empty()).then(|| self.resolver.check(now))
+        if self.pending.is_empty() {
+            return None;
+        }
+        let next = self.resolver.check(now);
+        Some(self.delayed.front().map_or(next, |(due, _)| next.min(*due)))
     }
 
-    /// Look-ups that go on without a session that waits. Each may hold a descriptor.
+    /// Look-ups that may hold a descriptor which no session has been promised: those that go on without a session that
+    /// waits for its first addresses, and the second one of each name. They are never more than there may be workers.
     pub fn orphans(&self) -> usize {
-        self.orphans
+        self.uncovered.min(self.resolver.most_workers())
     }
 
     /// Counters of the cache and the look-ups.
@@ -211,22 +321,55 @@ impl DnsCache {
     /// Changes the times, also for what is cached already.
     pub fn set_ttls(&mut self, ttls: Ttls, now: Instant) {
         self.ttls = ttls;
-        self.cached.retain(|_, (since, addresses)| ttls.is_fresh(*since, addresses, now));
+        self.cached.retain(|_, cached| ttls.is_fresh(cached.since, &cached.addresses, now));
         self.order.retain(|(since, name)| is_of(*since, self.cached.get(name)));
     }
 
-    fn store(&mut self, name: String, addresses: Addresses, now: Instant) {
+    /// Changes which family goes first. What is cached is forgotten then.
+    pub fn set_prefer(&mut self, prefer: Prefer) {
+        if self.prefer != prefer {
+            self.prefer = prefer;
+            self.cached.clear();
+            self.order.clear();
+        }
+    }
+
+    fn store(&mut self, name: String, addresses: Addresses, since: Instant) {
         if self.ttls.lifetime(&addresses).is_none() {
             return;
         }
-        self.cached.insert(name.clone(), (now, addresses));
-        self.order.push_back((now, name));
+        let mut cached = Cached { since, addresses, winner: None };
+        if let Some(known) = self.cached.get_mut(&name).filter(|known| known.since == since) {
+            // The other family of the same answer.
+            if let Some(winner) = known.winner {
+                cached.put_first(winner);
+            }
+            *known = cached;
+            return;
+        }
+        self.cached.insert(name.clone(), cached);
+        self.order.push_back((since, name));
         while self.order.len() > MAX_NAMES
             && let Some((since, name)) = self.order.pop_front()
         {
             if is_of(since, self.cached.get(&name)) {
                 self.cached.remove(&name);
             }
+        }
+    }
+}
+
+impl Cached {
+    fn put_first(&mut self, address: SocketAddr) {
+        let Ok(addresses) = &mut self.addresses else { return };
+        let same = |known: &SocketAddr| {
+            let port = known.port() == 0 || known.port() == address.port();
+            port && known.ip().to_canonical() == address.ip().to_canonical()
+        };
+        let Some(position) = addresses.iter().position(same) else { return };
+        if let Some(front) = addresses.get_mut(..=position) {
+            front.rotate_right(1);
+            self.winner = Some(address);
         }
     }
 }
@@ -244,8 +387,8 @@ impl Ttls {
 }
 
 /// Whether a name was cached at `since`, and not anew later.
-fn is_of(since: Instant, cached: Option<&(Instant, Addresses)>) -> bool {
-    cached.is_some_and(|(newest, _)| *newest == since)
+fn is_of(since: Instant, cached: Option<&Cached>) -> bool {
+    cached.is_some_and(|cached| cached.since == since)
 }
 
 /// `localhost` and all names below it mean this machine and are not looked up (RFC 6761 §6.3). `name` is in lower
@@ -257,8 +400,8 @@ fn is_localhost(name: &str) -> bool {
 
 /// In the order of getaddrinfo (RFC 6724 §2.1: ::1 has the highest precedence). A service that listens on
 /// one of the two only is found by the second attempt, since loopback refuses at once.
-fn loopback(port: u16) -> Vec<SocketAddr> {
-    vec![(Ipv6Addr::LOCALHOST, port).into(), (Ipv4Addr::LOCALHOST, port).into()]
+fn loopback() -> Vec<SocketAddr> {
+    vec![(Ipv6Addr::LOCALHOST, 0).into(), (Ipv4Addr::LOCALHOST, 0).into()]
 }
 
 /// Names are looked up with port 0, which is replaced by the port of the request.

@@ -10,19 +10,23 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ptr;
 
+use super::families::Family;
 use crate::reactor::errno;
 
 /// Bytes of a name and its NUL, at most: a longer one is not a name.
 const NAME_BYTES: usize = 256;
 
-/// All addresses of a name for TCP, in order of preference, with port 0. Blocks, possibly for many seconds.
-/// Allocates nothing in Rust but the list, so that want of memory is an error and no abort.
+/// All addresses of a name in one family for TCP, in order of preference, with port 0. Blocks, possibly for many
+/// seconds. Allocates nothing in Rust but the list, so that want of memory is an error and no abort.
+///
+/// Not with AI_ADDRCONFIG: glibc then returns EAI_NONAME, also for what /etc/hosts has, unless an interface has an
+/// address of the family that is not a loopback address; and a link-local one is enough for it to ask for AAAA records.
 ///
 /// # Errors
-/// - `NotFound`: there is no such name, or it has no address (EAI_NONAME and the like).
+/// - `NotFound`: there is no such name, or it has no address of the family (EAI_NONAME and the like).
 /// - `TimedOut`: no name server has given an answer (EAI_AGAIN, EAI_FAIL).
 /// - All others are failures of this machine, such as EMFILE and ENOMEM, and say nothing about the name.
-pub fn look_up(name: &str) -> io::Result<Vec<SocketAddr>> {
+pub fn look_up(name: &str, family: Family) -> io::Result<Vec<SocketAddr>> {
     let mut text = [0_u8; NAME_BYTES];
     let bytes = name.as_bytes();
     match text.get_mut(..bytes.len()) {
@@ -33,6 +37,10 @@ pub fn look_up(name: &str) -> io::Result<Vec<SocketAddr>> {
     }
     // SAFETY: addrinfo is plain data; all zeros, and null pointers, is how hints are to begin.
     let mut hints: libc::addrinfo = unsafe { std::mem::zeroed() };
+    hints.ai_family = match family {
+        Family::V4 => libc::AF_INET,
+        Family::V6 => libc::AF_INET6,
+    };
     hints.ai_socktype = libc::SOCK_STREAM;
     let mut list = List(ptr::null_mut());
     set_errno(0);
@@ -128,6 +136,7 @@ mod tests {
 
     #[test]
     fn addresses_come_as_they_are_spelt() {
+        let v4 = SocketAddr::from(([192, 0, 2, 7], 0));
         for (name, address) in [
             ("192.0.2.7", "192.0.2.7:0"),
             ("127.1", "127.0.0.1:0"),
@@ -135,8 +144,14 @@ mod tests {
             ("2001:db8::7", "[2001:db8::7]:0"),
             ("::ffff:192.0.2.7", "[::ffff:192.0.2.7]:0"),
         ] {
-            let found = look_up(name).expect(name);
-            assert_eq!(found, [address.parse().expect("an address")], "{name}");
+            let address: SocketAddr = address.parse().expect("an address");
+            let family = Family::of(address);
+            assert_eq!(look_up(name, family).expect(name), [address], "{name}");
+            match look_up(name, family.other()) {
+                // The C library takes off what is mapped.
+                Ok(found) => assert_eq!((name, found), ("::ffff:192.0.2.7", vec![v4])),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::NotFound, "{name}"),
+            }
         }
     }
 
@@ -144,8 +159,10 @@ mod tests {
     #[test]
     fn what_cannot_be_a_name_is_not_found() {
         for name in ["127.0.0.1\0", "\0", &"1".repeat(256), &"1".repeat(100_000)] {
-            let error = look_up(name).expect_err("no name");
-            assert_eq!(error.kind(), io::ErrorKind::NotFound, "{}", name.len());
+            for family in Family::ALL {
+                let error = look_up(name, family).expect_err("no name");
+                assert_eq!(error.kind(), io::ErrorKind::NotFound, "{}", name.len());
+            }
         }
     }
 

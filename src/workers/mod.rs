@@ -2,6 +2,7 @@
 //! queues. The reactor does not import it; it imports the reactor's waker, keys and classes of errors.
 
 pub mod dns_cache;
+pub mod families;
 #[cfg(test)]
 mod fixture;
 pub mod getaddrinfo;

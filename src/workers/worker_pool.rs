@@ -198,9 +198,14 @@ impl<Job: Send + 'static, Answer: Send + 'static> Workers<Job, Answer> {
 
     /// Puts a job into the queue. Its answer comes with [`Workers::answers`], unless it is cancelled.
     pub fn submit(&mut self, job: Job) {
+        self.submit_all([job]);
+    }
+
+    /// Puts several jobs into the queue before a worker takes one of them, which is then the last.
+    pub fn submit_all(&mut self, jobs: impl IntoIterator<Item = Job>) {
         let mut state = self.shared.lock();
-        state.queue.push_back(job);
-        if state.queue.len() > state.limits.queue
+        state.queue.extend(jobs);
+        while state.queue.len() > state.limits.queue
             && let Some(job) = state.queue.pop_front()
         {
             self.shared.answer(&mut state, Done { job, outcome: Err(Failure::Overflow) });

@@ -21,6 +21,7 @@ use socks5d::server::{Config, MakeVerifier, Server};
 use socks5d::state::service::Service;
 use socks5d::state::settings::{Settings, Timeouts};
 use socks5d::state::users::Users;
+use socks5d::workers::families::Family;
 use socks5d::workers::log_writer::{LogWriter, Sink};
 use support::PATIENCE;
 use support::metp::Metp;
@@ -81,12 +82,14 @@ impl Written {
 #[derive(Clone, Default)]
 pub struct DnsCache(Arc<Mutex<Directory>>);
 
+type Gate = Arc<Mutex<Receiver<()>>>;
+
 #[derive(Default)]
 struct Directory {
     addresses: HashMap<String, Vec<IpAddrs>>,
     asked: Vec<String>,
-    /// Look-ups of these names wait for the channel.
-    hanging: HashMap<String, Arc<Mutex<Receiver<()>>>>,
+    /// Look-ups of these names, or of one family of them, wait for the channel.
+    hanging: HashMap<String, (Option<Family>, Gate)>,
     /// The next look-up of these names fails.
     failing: HashMap<String, io::Error>,
 }
@@ -192,7 +195,7 @@ impl Builder {
                 users,
                 settings: self.settings,
                 address_space: self.address_space,
-                lookup: Box::new(move |name, port| directory.look_up(name, port)),
+                lookup: Box::new(move |name, family, port| directory.look_up(name, family, port)),
                 signals: Some(signals),
                 ..Config::default()
             })?;
@@ -275,8 +278,17 @@ impl DnsCache {
 
     /// Lets look-ups of a name hang: each ends with one message, and all when the sender is dropped.
     pub fn hang(&self, name: &str) -> mpsc::Sender<()> {
+        self.hang_in(name, None)
+    }
+
+    /// Lets look-ups of a name hang in one family alone.
+    pub fn hang_family(&self, name: &str, family: Family) -> mpsc::Sender<()> {
+        self.hang_in(name, Some(family))
+    }
+
+    fn hang_in(&self, name: &str, family: Option<Family>) -> mpsc::Sender<()> {
         let (release, wait) = mpsc::channel();
-        let wait = Arc::new(Mutex::new(wait));
+        let wait = (family, Arc::new(Mutex::new(wait)));
         self.lock(|directory| directory.hanging.insert(name.to_owned(), wait));
         release
     }
@@ -286,7 +298,7 @@ impl DnsCache {
         self.lock(|directory| directory.failing.insert(name.to_owned(), error));
     }
 
-    /// What has been asked for, in order.
+    /// What has been asked for, in order. A name counts once, when its IPv4 addresses are asked for.
     pub fn asked(&self) -> Vec<String> {
         self.lock(|directory| directory.asked.clone())
     }
@@ -296,12 +308,16 @@ impl DnsCache {
         self.lock(|directory| directory.asked.clear());
     }
 
-    fn look_up(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    fn look_up(&self, name: &str, family: Family, port: u16) -> io::Result<Vec<SocketAddr>> {
         let wait = self.lock(|directory| {
-            directory.asked.push(name.to_owned());
+            if family == Family::V4 {
+                directory.asked.push(name.to_owned());
+            }
             directory.hanging.get(name).cloned()
         });
-        if let Some(wait) = wait {
+        if let Some((hanging, wait)) = wait
+            && hanging.is_none_or(|hanging| hanging == family)
+        {
             let _ = wait.lock().map(|wait| wait.recv());
         }
         if let Some(error) = self.lock(|directory| directory.failing.remove(name)) {
@@ -313,7 +329,8 @@ impl DnsCache {
             IpAddrs::At(address) => address,
             IpAddrs::Asked(ip) => SocketAddr::new(ip, port),
         };
-        Ok(addresses.ok_or_else(unknown)?.into_iter().map(at).collect())
+        let addresses = addresses.ok_or_else(unknown)?.into_iter().map(at);
+        Ok(addresses.filter(|address| Family::of(*address) == family).collect())
     }
 
     fn lock<R>(&self, look: impl FnOnce(&mut Directory) -> R) -> R {

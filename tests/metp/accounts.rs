@@ -217,7 +217,7 @@ fn server_without_names() -> [SocketAddr; 2] {
         let server = Server::bind(Config {
             users,
             settings: Settings { timeouts, ..Settings::default() },
-            lookup: Box::new(|_, _| {
+            lookup: Box::new(|_, _, _| {
                 loop {
                     std::thread::park();
                 }

@@ -16,6 +16,7 @@ use common::thread::MARGIN_BYTES;
 use log::{LevelFilter, Log, Metadata, Record};
 use socks5d::state::settings::Settings;
 use socks5d::workers::dns_cache::Ttls;
+use socks5d::workers::families::Family;
 use socks5d::workers::resolver::system_lookup;
 use support::alone::{alone, alone_in, is_alone};
 use support::origin::Origin;
@@ -156,8 +157,10 @@ fn a_look_up_without_descriptors_says_nothing_about_the_name() {
         let lowest = u64::try_from(lowest).expect("not negative");
         let before = set_limit(libc::RLIMIT_NOFILE, lowest);
         for name in ["shortage.invalid", "localhost", "shortage.invalid"] {
-            let error = system_lookup(name, 80).expect_err("nothing could be asked");
-            assert_ne!(error.kind(), ErrorKind::NotFound, "{name}: {error}");
+            for family in Family::ALL {
+                let error = system_lookup(name, family, 80).expect_err("nothing could be asked");
+                assert_ne!(error.kind(), ErrorKind::NotFound, "{name} {family:?}: {error}");
+            }
         }
         set_limit(libc::RLIMIT_NOFILE, before);
     });

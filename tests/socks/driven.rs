@@ -24,6 +24,7 @@ use socks5d::state::settings::Settings;
 use socks5d::state::users::Users;
 use socks5d::state::verifier::InPlace;
 use socks5d::workers::dns_cache::DnsCache;
+use socks5d::workers::families::Family;
 use socks5d::workers::resolver::Resolver;
 use socks5d::workers::worker_pool::Limits;
 use support::proxy::connect;
@@ -74,11 +75,14 @@ impl Fixture {
     pub fn new(settings: Settings, directory: HashMap<String, Vec<SocketAddr>>) -> Self {
         let poll = Poll::new().expect("a poll");
         let waker = Waker::new(poll.registry(), WAKE).expect("a waker");
-        let lookup = move |name: &str, _| {
-            directory.get(name).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+        let lookup = move |name: &str, family, _| {
+            let addresses = directory.get(name).into_iter().flatten().copied();
+            Ok(addresses.filter(|address| Family::of(*address) == family).collect())
         };
         let limits = Limits { threads: 1, threads_in_all: 1, queue: 8 };
-        let dns = DnsCache::new(Resolver::new(limits, waker, Box::new(lookup)), settings.names);
+        let has_route = Box::new(|_| true);
+        let resolver = Resolver::with_routes(limits, waker, Box::new(lookup), has_route);
+        let dns = DnsCache::new(resolver, settings.names, settings.prefer);
         let mut users = Users::default();
         users.add(b"admin", b"1234", Role::Admin).expect("new");
         let pool = Pool::new(settings.buffer_size, settings.buffer_memory);
@@ -112,7 +116,7 @@ impl Fixture {
             let now = Instant::now();
             for reply in self.dns.resolutions(now) {
                 if reply.key == key {
-                    session.resolved(&reply.name, reply.addresses, now);
+                    session.resolved(reply, now);
                 }
             }
             let mut network = RecordingDialer(&mut self.dialled, &self.here);

@@ -9,6 +9,7 @@ mod authentication_bypass;
 mod connect;
 mod dns;
 mod dns_cache;
+mod dns_families;
 mod dns_shortage;
 mod driven;
 mod handshake;

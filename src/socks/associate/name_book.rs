@@ -32,6 +32,8 @@ struct Entry {
     /// In lower case.
     name: Box<str>,
     answer: Answer,
+    /// Whether a resolution is outstanding: the first, or that of the other family.
+    asked: bool,
     /// The number of its last use.
     used: u64,
 }
@@ -95,9 +97,14 @@ impl NameBook {
             // Port 0: the datagrams of one name may go to different ports.
             let known = dns.ask(key, &name, 0, now);
             self.make_room();
-            self.names.push(Entry { name: name.as_str().into(), answer: Answer::Pending, used: 0 });
-            if let Some(addresses) = known {
-                self.answer(&name, addresses, now);
+            self.names.push(Entry {
+                name: name.as_str().into(),
+                answer: Answer::Pending,
+                asked: true,
+                used: 0,
+            });
+            if let Some(known) = known {
+                self.answer(&name, known.addresses, known.more, now);
             }
         }
         self.uses += 1;
@@ -135,10 +142,11 @@ impl NameBook {
     }
 
     /// Addresses of `name` have come, or the reason why there are none. Later addresses of a name that has some come
-    /// behind them.
-    pub fn answer(&mut self, name: &str, addresses: Addresses, now: Instant) {
+    /// behind them. `more`: they may follow.
+    pub fn answer(&mut self, name: &str, addresses: Addresses, more: bool, now: Instant) {
         let Some(index) = self.position(&name.to_ascii_lowercase()) else { return };
-        let Some(Entry { answer, .. }) = self.names.get_mut(index) else { return };
+        let Some(Entry { answer, asked, .. }) = self.names.get_mut(index) else { return };
+        *asked = more;
         let found =
             addresses.unwrap_or_default().into_iter().map(|address| address.ip().to_canonical());
         match answer {
@@ -194,7 +202,7 @@ impl NameBook {
     /// Withdraws the questions that are open. Returns how many datagrams are lost with them.
     pub fn cancel(&mut self, key: Key, dns: &mut DnsCache) -> u64 {
         for entry in &self.names {
-            if matches!(entry.answer, Answer::Pending) {
+            if entry.asked {
                 dns.cancel(key, &entry.name);
             }
         }
@@ -216,7 +224,7 @@ impl NameBook {
         if self.names.len() < MOST_NAMES {
             return;
         }
-        let answered = |(_, entry): &(usize, &Entry)| !matches!(entry.answer, Answer::Pending);
+        let answered = |(_, entry): &(usize, &Entry)| !entry.asked;
         let oldest =
             self.names.iter().enumerate().filter(answered).min_by_key(|(_, entry)| entry.used);
         if let Some(index) = oldest.map(|(index, _)| index) {

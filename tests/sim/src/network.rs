@@ -19,6 +19,7 @@ use socks5d::reactor::slab::Key;
 use socks5d::reactor::token::Side;
 use socks5d::reactor::waker::Waker;
 use socks5d::workers::dns_cache::{DnsCache, Ttls};
+use socks5d::workers::families::{Family, Prefer};
 use socks5d::workers::resolver::Resolver;
 use socks5d::workers::worker_pool::Limits;
 
@@ -207,17 +208,23 @@ impl Fixture {
         let wait = std::sync::Mutex::new(wait);
         let taken = Arc::new(AtomicBool::new(false));
         let is_taken = Arc::clone(&taken);
-        let lookup = move |name: &str, port| {
-            if name == CACHED.0 {
-                return Ok(vec![SocketAddr::from((CACHED.1, port))]);
+        let lookup = move |name: &str, family: Family, port| {
+            match (name == CACHED.0, family) {
+                (true, Family::V4) => return Ok(vec![SocketAddr::from((CACHED.1, port))]),
+                // The look-up of IPv4 is the first one.
+                (true, Family::V6) | (false, Family::V4) => {
+                    return Err(io::ErrorKind::NotFound.into());
+                }
+                (false, Family::V6) => {}
             }
             is_taken.store(true, Ordering::SeqCst);
             let _ = wait.lock().map(|wait| wait.recv());
             Err(io::ErrorKind::NotFound.into())
         };
-        let limits = Limits { threads: 1, threads_in_all: 1, queue: 1 };
+        let limits = Limits { threads: 1, threads_in_all: 1, queue: 2 };
         let ages = Ttls { found: Some(Duration::from_secs(1 << 30)), failed: None };
-        let mut dns = DnsCache::new(Resolver::new(limits, waker, Box::new(lookup)), ages);
+        let mut dns =
+            DnsCache::new(Resolver::new(limits, waker, Box::new(lookup)), ages, Prefer::System);
         let (start, key) = (Instant::now(), Key::unpack(u64::MAX));
         let timeout = start + Duration::from_secs(20);
         dns.ask(key, CACHED.0, 0, start);
@@ -230,6 +237,8 @@ impl Fixture {
             assert!(Instant::now() < timeout, "the worker does not come");
             std::thread::yield_now();
         }
+        // The other half, which has been answered before.
+        assert!(dns.resolutions(start).is_empty(), "busy");
         Fixture { dns, start, _busy: busy, _poll: poll }
     }
 }

@@ -24,7 +24,7 @@ use socks5d::state::Shared;
 use socks5d::state::settings::{LocalFor, Settings, UdpSettings};
 use socks5d::state::users::{UserId, Users};
 use socks5d::state::verifier::Verifier;
-use socks5d::workers::dns_cache::ResolveError;
+use socks5d::workers::dns_cache::{Resolution, ResolveError};
 
 use crate::fake::{End, FakeStream, Making, Peer};
 use crate::network::{Accounts, CACHED, ERRORS, FakeNetwork, Fixture, NAME, OWN_PORT, PASSWORD};
@@ -32,6 +32,8 @@ use crate::reference::{Asked, Heard, Stage};
 use crate::script::{ANSWERS, REQUESTS, Step, steps};
 use crate::verifier::FakeVerifier;
 
+/// In the argument of an answer: the other family may follow.
+const MORE: u8 = 0x80;
 /// Turns and alarms that a session may need to come to its end: each may deliver a single byte of 64 KiB.
 const PATIENCE: usize = 100_000;
 
@@ -259,11 +261,16 @@ impl<'a> Sim<'a> {
             .collect();
         self.network.offered.extend(&addresses);
         let answer = if addresses.is_empty() { Err(ResolveError::NotFound) } else { Ok(addresses) };
+        let more = which & MORE != 0 && answer.is_ok();
         if let Some(session) = &mut self.session {
-            let lower = String::from_utf8_lossy(&name).to_ascii_lowercase();
-            session.resolved(&lower, answer, self.now);
-            // Nothing is pending any more once there is an answer.
-            self.fixture.dns.cancel(Key::unpack(0), &String::from_utf8_lossy(&name));
+            let (key, name) = (Key::unpack(0), String::from_utf8_lossy(&name));
+            if !more {
+                // Nothing is pending any more once there is an answer.
+                self.fixture.dns.cancel(key, &name);
+            }
+            let name = (*name).into();
+            let resolution = Resolution { key, name, port, addresses: answer, more };
+            session.resolved(resolution, self.now);
         }
     }
 
