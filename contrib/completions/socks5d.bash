@@ -9,7 +9,7 @@ _socks5d() {
         --handshake-timeout --resolve-timeout --connect-timeout --connect-total-timeout
         --idle-timeout --half-close-timeout --keepalive --ack-timeout --linger-timeout
         --metp-login-timeout --metp-idle-timeout --subscriber-timeout
-        --dns-cache --dns-negative-cache --udp --udp-filter --udp-idle-timeout --udp-log
+        --dns-cache --dns-negative-cache --prefer --udp --udp-filter --udp-idle-timeout --udp-log
         --max-associations'
     local levels='off error warn info debug trace'
 
@@ -27,6 +27,7 @@ _socks5d() {
     case $before in
         --log-level) choice=$levels ;;
         --local-for) choice='loopback nobody all' ;;
+        --prefer) choice='ipv4 ipv6 system' ;;
         --udp) choice='on off' ;;
         --udp-filter) choice='any address port' ;;
         -h | --help | -v | --version | --allow-local) [[ $cur == "$typed" ]] && choice=$options ;;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::settings::{LocalFor, Settings, UdpFilter};
+use crate::workers::families::Prefer;
 use metp_protocol::BUFFER_SIZES;
 use metp_protocol::quantity;
 use metp_protocol::text::Seconds;
@@ -50,6 +51,13 @@ impl fmt::Display for Applies {
 /// A place in the settings, found in one to read it and in one to change it.
 struct Place<T>(fn(&Settings) -> &T, fn(&mut Settings) -> &mut T);
 
+/// One of a list of words: the list, how it is read, and how it is changed.
+struct Words {
+    list: fn() -> String,
+    get: fn(&Settings) -> &'static str,
+    set: fn(&mut Settings, &str) -> Option<()>,
+}
+
 /// What kind of value a setting has.
 enum Access {
     Number(RangeInclusive<usize>, Place<usize>),
@@ -62,8 +70,7 @@ enum Access {
     /// no place of its own.
     Switch(fn(&Settings) -> bool, fn(&mut Settings, bool)),
     Level(Place<LevelFilter>),
-    Local(Place<LocalFor>),
-    Filter(Place<UdpFilter>),
+    Word(Words),
 }
 
 /// A value outside the range of its setting; displays as what is in range.
@@ -82,6 +89,21 @@ macro_rules! place {
     };
 }
 
+/// A place whose type lists its values in `ALL` and has a `word` for each.
+macro_rules! words {
+    ($type:ident, $($path:ident).+) => {
+        Words {
+            list: || $type::ALL.map($type::word).join(", "),
+            get: |settings| settings.$($path).+.word(),
+            set: |settings, word| {
+                let choice = $type::ALL.into_iter().find(|choice| choice.word() == word)?;
+                settings.$($path).+ = choice;
+                Some(())
+            },
+        }
+    };
+}
+
 const fn knob(
     key: &'static str,
     access: Access,
@@ -97,8 +119,8 @@ const fn timeout(key: &'static str, place: Place<Option<Duration>>, what: &'stat
 }
 
 /// All settings, in the order in which they are listed.
-pub const KNOBS: [Knob; 31] = {
-    use Access::{Filter, Level, Limit, Local, Number, Switch, Time, Timeout};
+pub const KNOBS: [Knob; 32] = {
+    use Access::{Level, Limit, Number, Switch, Time, Timeout, Word};
     [
         knob(
             "buffer-size",
@@ -140,7 +162,7 @@ pub const KNOBS: [Knob; 31] = {
             Number(1..=1024, place!(dns_threads)),
             "threads",
             Applies::Now,
-            "look up at most this many names at once",
+            "run at most this many look-ups at once, of which a name takes two",
         ),
         knob(
             "dns-queue",
@@ -158,7 +180,7 @@ pub const KNOBS: [Knob; 31] = {
         ),
         knob(
             "local-for",
-            Local(place!(local_for)),
+            Word(words!(LocalFor, local_for)),
             "clients",
             Applies::New,
             "let these clients connect to loopback and link-local addresses: loopback, nobody, all",
@@ -262,6 +284,13 @@ pub const KNOBS: [Knob; 31] = {
             "cache for this many seconds that a name has no address",
         ),
         knob(
+            "prefer",
+            Word(words!(Prefer, prefer)),
+            "family",
+            Applies::New,
+            "try the addresses of this family first: ipv4, ipv6, system (as RFC 6724 orders them)",
+        ),
+        knob(
             "udp",
             Switch(|settings| settings.udp.enabled, |settings, on| settings.udp.enabled = on),
             "switch",
@@ -270,7 +299,7 @@ pub const KNOBS: [Knob; 31] = {
         ),
         knob(
             "udp-filter",
-            Filter(place!(udp.filter)),
+            Word(words!(UdpFilter, udp.filter)),
             "senders",
             Applies::Now,
             "pass datagrams on to a client from these senders: any, address, port",
@@ -321,7 +350,7 @@ impl Knob {
                 Some((*range.start(), *range.end()))
             }
             Access::Timeout(_) | Access::Time(_) => Some((0, LONGEST_SECONDS as usize)),
-            Access::Switch(..) | Access::Level(_) | Access::Local(_) | Access::Filter(_) => None,
+            Access::Switch(..) | Access::Level(_) | Access::Word(_) => None,
         }
     }
 
@@ -336,8 +365,7 @@ impl Knob {
             Access::Time(Place(get, _)) => Seconds(*get(settings)).to_string(),
             Access::Switch(get, _) => if get(settings) { "on" } else { "off" }.to_owned(),
             Access::Level(Place(get, _)) => get(settings).as_str().to_ascii_lowercase(),
-            Access::Local(Place(get, _)) => get(settings).word().to_owned(),
-            Access::Filter(Place(get, _)) => get(settings).word().to_owned(),
+            Access::Word(words) => (words.get)(settings).to_owned(),
         }
     }
 
@@ -367,8 +395,7 @@ impl Knob {
                 _ => return None,
             },
             Access::Level(Place(_, place)) => *place(settings) = level(value)?,
-            Access::Local(Place(_, place)) => *place(settings) = local_for(value)?,
-            Access::Filter(Place(_, place)) => *place(settings) = udp_filter(value)?,
+            Access::Word(words) => (words.set)(settings, value)?,
         }
         Some(())
     }
@@ -399,8 +426,7 @@ impl Knob {
             }
             (_, Some((least, most))) => format!("{least} to {most}"),
             (Access::Level(_), None) => "off, error, warn, info, debug, trace".to_owned(),
-            (Access::Filter(_), None) => UdpFilter::ALL.map(UdpFilter::word).join(", "),
-            (Access::Local(_), None) => LocalFor::ALL.map(LocalFor::word).join(", "),
+            (Access::Word(words), None) => (words.list)(),
             (_, None) => "on, off".to_owned(),
         }
     }
@@ -426,14 +452,6 @@ fn allow_local(settings: &mut Settings, on: bool) {
 
 fn allows_local(settings: &Settings) -> bool {
     settings.local_for == LocalFor::All
-}
-
-fn local_for(word: &str) -> Option<LocalFor> {
-    LocalFor::ALL.into_iter().find(|choice| choice.word() == word)
-}
-
-fn udp_filter(word: &str) -> Option<UdpFilter> {
-    UdpFilter::ALL.into_iter().find(|choice| choice.word() == word)
 }
 
 fn level(word: &str) -> Option<LevelFilter> {

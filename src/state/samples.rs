@@ -104,8 +104,8 @@ metrics! {
     DNS_QUERIES = Counter "socks5d_dns_queries_total" "Names that had to be looked up.";
     DNS_FAILURES = Counter "socks5d_dns_failures_total" "Names that were not found.";
     DNS_CACHE_HITS = Counter "socks5d_dns_cache_hits_total" "Names answered from the cache.";
-    DNS_QUEUED = Gauge "socks5d_dns_queued" "Names that wait for a look-up.";
-    DNS_RUNNING = Gauge "socks5d_dns_running" "Names that are being looked up.";
+    DNS_QUEUED = Gauge "socks5d_dns_queued" "Look-ups that wait, of which a name takes two.";
+    DNS_RUNNING = Gauge "socks5d_dns_running" "Look-ups that are being made.";
     DNS_CACHED = Gauge "socks5d_dns_cached" "Names in the cache.";
     TURN_TIME = Histogram "socks5d_turn_seconds" "Time that turns of the event loop took.";
     LOOP_LAG = Gauge "socks5d_loop_lag_seconds"

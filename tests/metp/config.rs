@@ -66,6 +66,7 @@ fn the_settings_are_the_options_in_their_order() {
             "keepalive",
             "dns-cache",
             "dns-negative-cache",
+            "prefer",
             "udp",
             "max-associations",
         ];
@@ -95,6 +96,7 @@ fn values_are_those_of_the_command_line() {
         ("subscriber-timeout", "0.001"),
         ("dns-cache", "2"),
         ("dns-negative-cache", "0"),
+        ("prefer", "ipv4"),
     ];
     let arguments: Vec<String> =
         given.iter().map(|(key, value)| format!("--{key}={value}")).collect();
@@ -146,6 +148,7 @@ fn refusals_name_the_range() {
             "400 Bad Request [RANGE] log-level takes off, error, warn, info, debug, trace",
         ),
         ("SET local-for me", "400 Bad Request [RANGE] local-for takes loopback, nobody, all"),
+        ("SET prefer IPv4", "400 Bad Request [RANGE] prefer takes ipv4, ipv6, system"),
         ("SET allow-local yes", "400 Bad Request [RANGE] allow-local takes on, off"),
         ("SET allow-local 1", "400 Bad Request [RANGE] allow-local takes on, off"),
         (
@@ -402,6 +405,7 @@ fn each_setting_takes_its_whole_range_and_nothing_else() {
         let beyond = match (value(line, "min"), value(line, "max"), value(line, "unit")) {
             ("-", "-", "switch") => vec!["yes".to_owned(), "1".to_owned()],
             ("-", "-", "level") => vec!["loud".to_owned(), "INFO".to_owned()],
+            ("-", "-", "family") => vec!["v4".to_owned(), "IPv4".to_owned()],
             ("-", "-", "clients" | "senders") => vec!["me".to_owned(), "All".to_owned()],
             (least, most, unit) => {
                 for end in [least, most] {

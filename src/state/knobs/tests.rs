@@ -87,6 +87,7 @@ fn what_is_in_range_is_told() {
     );
     assert_eq!(says("allow-local", "yes"), "on, off");
     assert_eq!(says("local-for", "Nobody"), "loopback, nobody, all");
+    assert_eq!(says("prefer", "V4"), "ipv4, ipv6, system");
     assert_eq!(says("log-level", "loud"), "off, error, warn, info, debug, trace");
     assert!(Knob::find(b"no-such-setting").is_none());
 }
