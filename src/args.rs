@@ -159,6 +159,7 @@ fn hint(knob: &Knob) -> &'static str {
         "level" => "LEVEL",
         "clients" | "senders" => "WHO",
         "switch" => "SWITCH",
+        "family" => "FAMILY",
         _ => "N",
     }
 }

@@ -1,13 +1,14 @@
 //! Names of which one family is answered late, or not at all. Addresses of IPv6 are v4-mapped ones, so that they lead to
 //! 127.0.0.1 on every machine.
 
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use socks5d::workers::families::{Family, Prefer};
-use support::eventually;
 use support::origin::{Origin, closed_port};
 use support::socks::{name_request, reset};
+use support::{eventually, read_to_end};
 
 use crate::inprocess::{Builder, Inprocess};
 
@@ -37,7 +38,25 @@ fn a_family_that_is_never_answered_costs_less_than_a_second() {
     }
 }
 
-/// The same with one thread, in the order in which it looks families up.
+/// `prefer` acts on the next question, also on a cached name.
+#[test]
+fn the_preferred_family_is_tried_first() {
+    let saying = |word: &'static [u8]| Origin::new(move |mut stream| drop(stream.write_all(word)));
+    let (server, four, six) = (Inprocess::start(), saying(b"four"), saying(b"six"));
+    server.names().add("both.test", &[four.address, mapped(six.address)]);
+    let mut admin = server.admin();
+    for (family, word) in [("ipv4", "four"), ("ipv6", "six")].repeat(2) {
+        admin.set("prefer", family);
+        for _ in 0..2 {
+            let mut client = server.client();
+            assert_eq!(client.say(&name_request(b"both.test", 80)).reply().0, 0);
+            assert_eq!(read_to_end(&mut client.stream), word.as_bytes(), "{family}");
+        }
+    }
+    assert_eq!(server.names().asked().len(), 4, "once for each change");
+}
+
+/// With one thread, in the order in which it looks families up.
 #[test]
 fn one_thread_looks_up_ipv4_first() {
     let server = Builder::default().settings(|settings| settings.dns_threads = 1).start();
