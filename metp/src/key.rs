@@ -245,6 +245,9 @@ pub mod figure {
         UDP_DROPPED_BUSY = "UDP_DROPPED_BUSY" Count;
         UDP_DROPPED_ERROR = "UDP_DROPPED_ERROR" Count;
         UDP_KERNEL_DROPS = "UDP_KERNEL_DROPS" Count;
+        CONNECT_ATTEMPTS = "CONNECT_ATTEMPTS" Count;
+        CONNECT_RACES = "CONNECT_RACES" Count;
+        CONNECT_LOST = "CONNECT_LOST" Count;
     }
 }
 

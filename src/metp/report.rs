@@ -120,7 +120,7 @@ impl Figure {
 }
 
 /// The figures of `GET_METRICS ALL` behind those of `GET_METRICS`, in their order (METP §5.2).
-const FIGURES: [(MetpKey, Figure); 48] = {
+const FIGURES: [(MetpKey, Figure); 51] = {
     use Figure::{Count, Sum, Within};
     const { assert!(ReplyCode::NotAllowed as usize == 2) };
     use samples::{AUTH, DOWN, HANDSHAKE, LIMIT, METP, SOCKS, UP};
@@ -179,6 +179,9 @@ const FIGURES: [(MetpKey, Figure); 48] = {
         (figure::UDP_DROPPED_BUSY, Sum(&samples::DATAGRAMS_DROPPED, &[("cause", "busy")])),
         (figure::UDP_DROPPED_ERROR, Sum(&samples::DATAGRAMS_DROPPED, &[("cause", "error")])),
         (figure::UDP_KERNEL_DROPS, Sum(&samples::DATAGRAMS_DROPPED_BY_KERNEL, &[])),
+        (figure::CONNECT_ATTEMPTS, Sum(&samples::CONNECT_ATTEMPTS, &[])),
+        (figure::CONNECT_RACES, Sum(&samples::CONNECT_RACES, &[])),
+        (figure::CONNECT_LOST, Sum(&samples::CONNECT_LOST, &[])),
     ]
 };
 

@@ -1,10 +1,11 @@
 //! Resolve and Connect: from a target to an open connection, or to the reply with the reason of the failure.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
-use std::vec;
 
+use super::race::{Attempt, Place, Race};
 use super::relay::Relay;
 use super::request::{ActiveRequest, refuse};
 use super::rules::{is_itself, is_own_port, may_come_from, permitted};
@@ -20,21 +21,23 @@ use crate::workers::dns_cache::{Resolution, ResolveError};
 use crate::workers::families::interleave;
 use metp_protocol::text::ip_literal;
 
+/// Addresses of one request that are tried at most. Each family of a name has 32 at most.
+const MAX_CANDIDATES: usize = 32;
+
 /// A request whose name is being looked up.
 pub struct Resolve {
     request: Box<ActiveRequest>,
     answer: Option<Resolution>,
 }
 
-/// A request whose addresses are being tried, in order, one after the other.
+/// A request whose addresses are being tried.
 pub struct Connect<S: Stream> {
     request: Box<ActiveRequest>,
-    candidates: vec::IntoIter<SocketAddr>,
-    attempt: Option<Endpoint<S>>,
-    /// The address of the attempt; the unspecified address before the first.
-    candidate: SocketAddr,
-    attempt_began: Instant,
+    candidates: VecDeque<SocketAddr>,
+    race: Race<S>,
     began: Instant,
+    /// Addresses that were tried, or refused by a rule.
+    tried: usize,
     /// The most telling failure so far.
     failure: Option<ReplyCode>,
     /// Whether the addresses of the other family may still come.
@@ -144,17 +147,8 @@ impl<S: Stream> Connect<S> {
         more: bool,
         now: Instant,
     ) -> Box<Self> {
-        let candidates = candidates.into_iter();
-        Box::new(Connect {
-            request,
-            candidates,
-            attempt: None,
-            candidate: SocketAddr::from(([0, 0, 0, 0], 0)),
-            attempt_began: now,
-            began: now,
-            failure: None,
-            more,
-        })
+        let (candidates, race) = (candidates.into(), Race::new(now));
+        Box::new(Connect { request, candidates, race, began: now, tried: 0, failure: None, more })
     }
 
     /// The other family has come: its addresses take turns with those that are left. One of them is next if an address
@@ -165,49 +159,44 @@ impl<S: Stream> Connect<S> {
         }
         self.more = later.more;
         if let Ok(others) = later.addresses {
-            let tried = self.attempt.is_some() || self.failure.is_some();
-            let left = self.candidates.as_slice();
-            let candidates =
-                if tried { interleave(&others, left) } else { interleave(left, &others) };
-            self.candidates = candidates.into_iter();
+            let left = self.candidates.make_contiguous();
+            let mut candidates =
+                if self.tried > 0 { interleave(&others, left) } else { interleave(left, &others) };
+            candidates.truncate(MAX_CANDIDATES.saturating_sub(self.tried));
+            self.candidates = candidates.into();
         }
     }
 
-    /// An event has come for the connection that is being made.
-    pub fn on_event(&mut self, readiness: Readiness) {
-        if let Some(attempt) = &mut self.attempt {
-            attempt.on_event(readiness);
-        }
+    /// An event has come for an attempt.
+    pub fn on_event(&mut self, side: Side, readiness: Readiness) {
+        self.race.on_event(side, readiness);
     }
 
     pub fn request(&self) -> &ActiveRequest {
         &self.request
     }
 
-    /// Returns the request. The attempt is reset: it may have succeeded meanwhile, and must not look like an empty
-    /// tunnel.
+    /// Returns the request. The attempts are reset.
     pub fn into_request(mut self, cx: &mut Context<'_, S>) -> Box<ActiveRequest> {
-        self.want_no_more(cx);
-        if let Some(attempt) = self.attempt {
-            cx.abort(attempt);
-        }
+        self.abandon(cx);
         self.request
     }
 
-    /// The deadline of this attempt, or that of the look-up while there is none, or of all attempts if that is earlier.
+    /// The deadline of the oldest attempt, or the time when another may start, or the deadline of the look-up while
+    /// there is no attempt, or that of all attempts: whichever is first.
     pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
-        let (since, timeout) = match self.waits_for_more() {
-            true => (self.request.began(), timeouts.resolve),
-            false => (self.attempt_began, timeouts.connect),
-        };
-        let attempt = timeout.and_then(|timeout| since.checked_add(timeout));
+        let look_up = timeouts.resolve.filter(|_| self.waits_for_more());
+        let look_up = look_up.and_then(|timeout| self.request.began().checked_add(timeout));
+        let oldest = self.race.oldest();
+        let attempt = oldest.and_then(|began| began.checked_add(timeouts.connect?));
+        let next = self.race.due().filter(|_| !self.candidates.is_empty());
         let total = timeouts.connect_total.and_then(|timeout| self.began.checked_add(timeout));
-        attempt.into_iter().chain(total).min()
+        [look_up, attempt, next, total].into_iter().flatten().min()
     }
 
     /// Whether all addresses have been tried, and those of the other family may still come.
     fn waits_for_more(&self) -> bool {
-        self.more && self.attempt.is_none() && self.candidates.as_slice().is_empty()
+        self.more && self.race.is_empty() && self.candidates.is_empty()
     }
 
     /// Withdraws the question for the other family if it has not been answered.
@@ -217,26 +206,36 @@ impl<S: Stream> Connect<S> {
         }
     }
 
-    /// Gives this attempt up, and the addresses not yet tried too if no time is left for them.
+    /// Gives up all attempts, and the addresses not yet tried.
+    fn abandon(&mut self, cx: &mut Context<'_, S>) {
+        self.want_no_more(cx);
+        self.candidates.clear();
+        while let Some(attempt) = self.race.take() {
+            self.give_up(attempt, cx);
+        }
+    }
+
+    /// A deadline has passed: gives up the attempts that are late, and all if no time is left.
     pub fn expire(mut self: Box<Self>, cx: &mut Context<'_, S>) -> Box<Self> {
+        let timeouts = cx.shared.process.settings.timeouts;
         if self.waits_for_more() {
             self.want_no_more(cx);
             return self;
         }
-        // It may have succeeded meanwhile.
-        if let Some(attempt) = self.attempt.take() {
-            cx.abort(attempt);
+        while let Some(attempt) = self.race.take_late(cx.now, timeouts.connect) {
+            self.give_up(attempt, cx);
+            self.failed(ReplyCode::TimedOut);
+            self.race.hurry(cx.now);
         }
-        self.failed(ReplyCode::TimedOut);
-        let total = cx.shared.process.settings.timeouts.connect_total;
-        if total.is_some_and(|timeout| cx.now.saturating_duration_since(self.began) >= timeout) {
-            self.candidates = Vec::new().into_iter();
-            self.want_no_more(cx);
+        let age = cx.now.saturating_duration_since(self.began);
+        if timeouts.connect_total.is_some_and(|timeout| age >= timeout) {
+            self.abandon(cx);
+            self.failed(ReplyCode::TimedOut);
         }
         self
     }
 
-    /// Tries one address after the other. Payload that the client has sent already goes into the tunnel.
+    /// Tries the addresses. Payload that the client has sent already goes into the tunnel.
     pub fn step(
         mut self: Box<Self>,
         source: SocketAddr,
@@ -245,61 +244,83 @@ impl<S: Stream> Connect<S> {
         cx: &mut Context<'_, S>,
     ) -> Next<S> {
         loop {
-            match self.attempt.take() {
-                Some(target) if target.broken() => {
-                    let error = target.stream().failure();
-                    self.failed(error.as_ref().map_or(ReplyCode::GeneralFailure, reply_code));
-                }
-                Some(target) if target.writable() => {
-                    return self.connected(target, source, input, output, cx);
-                }
-                Some(target) => {
-                    self.attempt = Some(target);
-                    return Next::Wait(State::Connect(self));
-                }
-                None => match self.candidates.next() {
-                    Some(candidate) => self.try_candidate(candidate, source, cx),
-                    None if self.more => return Next::Wait(State::Connect(self)),
-                    None => {
+            match self.race.take_done() {
+                Some(attempt) if attempt.endpoint.broken() => self.attempt_failed(attempt, cx),
+                Some(attempt) => return self.connected(attempt, source, input, output, cx),
+                None if self.candidates.is_empty() => {
+                    if self.race.is_empty() && !self.more {
                         let code = self.failure.unwrap_or(ReplyCode::HostUnreachable);
                         return refuse(self.request, code, output, cx);
                     }
-                },
+                    return Next::Wait(State::Connect(self));
+                }
+                None => {
+                    if let Some(attempt) = self.race.take_superseded(cx.now) {
+                        self.give_up(attempt, cx);
+                        self.failed(ReplyCode::TimedOut);
+                    }
+                    let Some(place) = self.race.place(cx.reserve, cx.now) else {
+                        return Next::Wait(State::Connect(self));
+                    };
+                    if let Some(candidate) = self.candidates.pop_front() {
+                        self.try_candidate(candidate, place, source, cx);
+                    }
+                }
             }
         }
+    }
+
+    /// An attempt has come to nothing, by an error of the network or the target.
+    fn attempt_failed(&mut self, attempt: Attempt<S>, cx: &mut Context<'_, S>) {
+        let error = attempt.endpoint.stream().failure();
+        if let Some(error) = &error {
+            log::debug!("cannot connect to {}: {error}", attempt.address);
+        }
+        self.failed(error.as_ref().map_or(ReplyCode::GeneralFailure, reply_code));
+        self.race.hurry(cx.now);
+        self.give_up(attempt, cx);
+    }
+
+    /// Closes an attempt.
+    fn give_up(&mut self, attempt: Attempt<S>, cx: &mut Context<'_, S>) {
+        if let Some(near) = attempt.near {
+            cx.shared.process.to_own_ports.remove(&near);
+        }
+        attempt.give_up();
     }
 
     fn try_candidate(
         &mut self,
         candidate: SocketAddr,
+        place: Place,
         source: SocketAddr,
         cx: &mut Context<'_, S>,
     ) {
-        let candidate = canonical(candidate);
+        self.tried += 1;
+        let address = canonical(candidate);
         let (network, settings) = (&mut *cx.network, &cx.shared.process.settings);
         let is_local_delivery = |address| network.is_local_delivery(address);
-        if !permitted(source.ip(), candidate, settings, is_local_delivery) {
+        if !permitted(source.ip(), address, settings, is_local_delivery) {
             return self.failed(ReplyCode::NotAllowed);
         }
-        match cx.network.dial(candidate, cx.key, Side::First) {
+        let attempts = &mut cx.shared.metrics.attempts;
+        attempts.started += 1;
+        attempts.races += u64::from(self.race.becomes_one());
+        match cx.network.dial(address, cx.key, place.side) {
             Ok(stream) => {
-                if is_own_port(candidate, settings)
-                    && let Ok(bound) = stream.local_address()
-                {
-                    if self.failure.is_some() {
-                        // One near end for each session: that of the attempt before is closed.
-                        cx.shared.process.to_own_ports.retain(|_, key| *key != cx.key);
-                    }
-                    cx.shared.process.to_own_ports.insert(canonical(bound), cx.key);
+                let is_own = is_own_port(address, settings);
+                let near = is_own.then(|| stream.local_address().ok()).flatten().map(canonical);
+                if let Some(near) = near {
+                    cx.shared.process.to_own_ports.insert(near, cx.key);
                 }
-                self.candidate = candidate;
-                self.attempt = Some(Endpoint::with_lazy_nodelay(stream));
-                self.attempt_began = cx.now;
+                let endpoint = Endpoint::with_lazy_nodelay(stream);
+                self.race.start(Attempt { endpoint, address, began: cx.now, near, place });
             }
             Err(error) => {
+                log::debug!("cannot connect to {address}: {error}");
                 // A failure before the last address is usual: ::1 on a machine without IPv6.
-                if self.candidates.as_slice().is_empty() && !self.more {
-                    cx.shared.diagnostics.cannot_connect(candidate, &error, cx.now);
+                if self.candidates.is_empty() && self.race.is_empty() && !self.more {
+                    cx.shared.diagnostics.cannot_connect(address, &error, cx.now);
                 }
                 self.failed(reply_code(&error));
             }
@@ -308,40 +329,50 @@ impl<S: Stream> Connect<S> {
 
     fn connected(
         mut self: Box<Self>,
-        target: Endpoint<S>,
+        attempt: Attempt<S>,
         source: SocketAddr,
         input: &mut Buffer,
         output: &mut Buffer,
         cx: &mut Context<'_, S>,
     ) -> Next<S> {
-        let bound = match target.stream().local_address() {
-            Ok(bound) => canonical(bound),
-            Err(error) => return self.give_up(target, reply_code(&error)),
+        let settings = &cx.shared.process.settings;
+        let bound = attempt.endpoint.stream().local_address().map(canonical);
+        let unusable = match &bound {
+            Err(error) => Some(reply_code(error)),
+            Ok(bound) if is_itself(attempt.address, *bound) => Some(ReplyCode::ConnectionRefused),
+            Ok(bound) => {
+                (!may_come_from(source.ip(), *bound, settings)).then_some(ReplyCode::NotAllowed)
+            }
         };
-        if is_itself(self.candidate, bound) {
-            return self.give_up(target, ReplyCode::ConnectionRefused);
-        }
-        if !may_come_from(source.ip(), bound, &cx.shared.process.settings) {
-            return self.give_up(target, ReplyCode::NotAllowed);
-        }
-        self.want_no_more(cx);
-        let took = cx.now.saturating_duration_since(self.attempt_began);
+        let bound = match (unusable, bound) {
+            (None, Ok(bound)) => bound,
+            (code, _) => {
+                // It is reset, so that its port is free at once: a connection of a socket to itself would otherwise
+                // hold the port of a service in TIME-WAIT.
+                self.give_up(attempt, cx);
+                self.failed(code.unwrap_or(ReplyCode::GeneralFailure));
+                self.race.hurry(cx.now);
+                return Next::Go(State::Connect(self));
+            }
+        };
+        let took = cx.now.saturating_duration_since(attempt.began);
         cx.shared.metrics.connects.record(took);
+        cx.shared.metrics.attempts.lost += self.race.len() as u64;
         cx.shared.metrics.count_reply(ReplyCode::Succeeded);
+        if self.tried > 1
+            && let Host::Name(name) = &self.request.target.host
+            && let Some(name) = hostname(name)
+        {
+            cx.dns.prefer_first(name, attempt.address);
+        }
+        self.abandon(cx);
         self.request.open(cx.key, source, cx.shared);
         output.append(&Reply { code: ReplyCode::Succeeded, bound }.encode());
         let timeouts = &cx.shared.process.settings.timeouts;
         let received = std::mem::take(input);
-        let relay = Relay::new(self.request, (Side::First, target), received, cx.now, timeouts);
+        let target = (attempt.place.side, attempt.endpoint);
+        let relay = Relay::new(self.request, target, received, cx.now, timeouts);
         Next::Go(State::Relay(Box::new(relay)))
-    }
-
-    /// Gives up a connection that may not be used. It is reset, so that its port is free at once: a connection of a
-    /// socket to itself would otherwise hold the port of a service in TIME-WAIT.
-    fn give_up(mut self: Box<Self>, mut target: Endpoint<S>, code: ReplyCode) -> Next<S> {
-        target.reset_on_close();
-        self.failed(code);
-        Next::Go(State::Connect(self))
     }
 
     /// Keeps a failure unless an earlier one says more about the target. A refusal proves that the machine is
@@ -366,7 +397,10 @@ impl<S: Stream> Connect<S> {
 pub fn reply_code(error: &io::Error) -> ReplyCode {
     match error.raw_os_error() {
         Some(libc::ECONNREFUSED) => ReplyCode::ConnectionRefused,
-        Some(libc::ENETUNREACH | libc::ENETDOWN) => ReplyCode::NetworkUnreachable,
+        // EAFNOSUPPORT: the machine has no IPv6 at all. EINVAL: a link-local address without its zone.
+        Some(libc::ENETUNREACH | libc::ENETDOWN | libc::EAFNOSUPPORT | libc::EINVAL) => {
+            ReplyCode::NetworkUnreachable
+        }
         Some(libc::EHOSTUNREACH | libc::EHOSTDOWN) => ReplyCode::HostUnreachable,
         Some(libc::ETIMEDOUT) => ReplyCode::TimedOut,
         Some(libc::EACCES | libc::EPERM) => ReplyCode::NotAllowed,
@@ -405,6 +439,7 @@ mod tests {
         assert_eq!(code(libc::ENETUNREACH), 3);
         assert_eq!(code(libc::EHOSTUNREACH), 4);
         assert_eq!(code(libc::ETIMEDOUT), 6);
-        assert_eq!(code(libc::EMFILE), 1);
+        assert_eq!((code(libc::EAFNOSUPPORT), code(libc::EINVAL)), (3, 3));
+        assert_eq!((code(libc::EMFILE), code(libc::EADDRNOTAVAIL)), (1, 1));
     }
 }

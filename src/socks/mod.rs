@@ -17,6 +17,7 @@ mod associate;
 mod close_reason;
 mod connect;
 mod handshake;
+mod race;
 mod relay;
 mod request;
 mod rules;
@@ -173,7 +174,7 @@ impl<S: Stream> Session<S> {
     pub fn on_event(&mut self, side: Side, readiness: Readiness) {
         match (side, &mut self.state) {
             (Side::Client, _) => self.client.on_event(readiness),
-            (Side::First, State::Connect(connect)) => connect.on_event(readiness),
+            (side, State::Connect(connect)) => connect.on_event(side, readiness),
             (side, State::Relay(relay)) => relay.on_event(side, readiness),
             (side, State::Associate(association)) => association.on_event(side, readiness),
             // A late event for a descriptor of an earlier state, or a side that no state uses.

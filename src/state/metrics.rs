@@ -40,6 +40,8 @@ pub struct Metrics {
     pub killed: u64,
     /// The durations of successful connects to targets.
     pub connects: Histogram,
+    /// Attempts to connect to targets.
+    pub attempts: AttemptCounts,
     /// Datagrams of associations.
     pub datagrams: DatagramCounts,
     /// Turns of sessions that ended in a panic.
@@ -48,6 +50,17 @@ pub struct Metrics {
     pub turns: Histogram,
     /// The longest turn of the last second.
     pub lag: Lag,
+}
+
+/// Attempts to connect to targets since the start (RFC 8305 §5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AttemptCounts {
+    /// Attempts that were started.
+    pub started: u64,
+    /// Requests of which a second attempt was started beside the first.
+    pub races: u64,
+    /// Attempts that were given up because another one had succeeded.
+    pub lost: u64,
 }
 
 /// Datagrams of associations since the start.

@@ -92,6 +92,12 @@ metrics! {
     KILLED = Counter "socks5d_killed_total" "Connections closed by administrators.";
     PAYLOAD = Counter "socks5d_payload_bytes_total"
         "Payload delivered by tunnels, up to targets and down to clients.";
+    CONNECT_ATTEMPTS = Counter "socks5d_connect_attempts_total"
+        "Attempts to connect to addresses of targets.";
+    CONNECT_RACES = Counter "socks5d_connect_races_total"
+        "Requests with several attempts to connect at once.";
+    CONNECT_LOST = Counter "socks5d_connect_lost_total"
+        "Attempts to connect given up because another one had succeeded.";
     ASSOCIATIONS = Counter "socks5d_associations_total" "Associations for datagrams opened.";
     DATAGRAMS = Counter "socks5d_datagrams_total"
         "Datagrams sent by associations, up to targets and down to clients.";
@@ -247,6 +253,10 @@ fn requests(samples: &mut Samples, shared: &Shared, status: &ServerInfo) {
     samples.number(&KILLED, &[], metrics.killed);
     samples.number(&PAYLOAD, &[UP], metrics.up);
     samples.number(&PAYLOAD, &[DOWN], metrics.down);
+    let attempts = &metrics.attempts;
+    samples.number(&CONNECT_ATTEMPTS, &[], attempts.started);
+    samples.number(&CONNECT_RACES, &[], attempts.races);
+    samples.number(&CONNECT_LOST, &[], attempts.lost);
     let datagrams = &metrics.datagrams;
     samples.number(&ASSOCIATIONS, &[], datagrams.associations);
     samples.number(&DATAGRAMS, &[UP], datagrams.up);

@@ -13,7 +13,7 @@ use support::{eventually, exchange, read_to_end};
 
 use crate::inprocess::{Builder, Inprocess};
 
-const KEYS: [&str; 51] = [
+const KEYS: [&str; 54] = [
     "HISTORICAL_CONNECTIONS",
     "CURRENT_CONNECTIONS",
     "BYTES_TRANSFERRED",
@@ -65,6 +65,9 @@ const KEYS: [&str; 51] = [
     "UDP_DROPPED_BUSY",
     "UDP_DROPPED_ERROR",
     "UDP_KERNEL_DROPS",
+    "CONNECT_ATTEMPTS",
+    "CONNECT_RACES",
+    "CONNECT_LOST",
 ];
 
 type Figures = BTreeMap<String, u64>;

@@ -17,6 +17,7 @@ mod handshake;
 mod inprocess;
 mod keepalive;
 mod local_addresses;
+mod race;
 mod routes;
 mod seccomp;
 mod slow_logins;

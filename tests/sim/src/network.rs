@@ -60,6 +60,16 @@ pub struct FakeNetwork {
     /// What becomes of the next attempts.
     pub plan: VecDeque<u8>,
     pub targets: Vec<Rc<RefCell<Peer>>>,
+    /// The side of each target.
+    pub sides: Vec<Side>,
+    /// Which of several attempts the scenario acts on.
+    pub picked: usize,
+    /// The time.
+    pub now: Instant,
+    /// When the last attempt started, and how many there were then.
+    started: (Instant, usize),
+    /// Whether an attempt has failed at once since then.
+    failed: bool,
     /// Addresses that were given for the name.
     pub offered: Vec<SocketAddr>,
     /// Whether local addresses are open to this client.
@@ -94,9 +104,56 @@ impl FakeNetwork {
         heard
     }
 
-    /// The target that is being dialled, or at the other end of the tunnel.
+    /// A network without a connection yet.
+    pub fn new(
+        client: &Rc<RefCell<Peer>>,
+        near: SocketAddr,
+        room: usize,
+        open: bool,
+        now: Instant,
+    ) -> Self {
+        FakeNetwork {
+            client: Rc::clone(client),
+            accounts: Accounts::default(),
+            plan: VecDeque::new(),
+            targets: Vec::new(),
+            sides: Vec::new(),
+            picked: 0,
+            now,
+            started: (now, 0),
+            failed: false,
+            offered: vec![SocketAddr::from((CACHED.1, 0))],
+            open,
+            room,
+            near,
+        }
+    }
+
+    /// The target at the other end of the tunnel, or one of those that are being dialled.
     pub fn target(&self) -> Option<&Rc<RefCell<Peer>>> {
-        self.targets.last()
+        let is_used = |target: &&Rc<RefCell<Peer>>| target.borrow().calls > 0;
+        let is_won = |target: &&Rc<RefCell<Peer>>| {
+            let target = target.borrow();
+            target.making == Making::Made && target.dropped && !target.aborted
+        };
+        let live: Vec<_> = self.live().collect();
+        let picked = live.get(self.picked % live.len().max(1)).copied();
+        let all = || self.targets.iter();
+        all().find(is_used).or(all().find(is_won)).or(picked).or(self.targets.last())
+    }
+
+    /// The targets whose connections are open, or being made.
+    pub fn live(&self) -> impl Iterator<Item = &Rc<RefCell<Peer>>> {
+        self.targets.iter().filter(|target| !target.borrow().dropped)
+    }
+
+    /// RFC 8305 §5: three attempts at most, the next one after 250 ms or a failure.
+    fn guard_race(&self) {
+        let (live, (last, before)) = (self.live().count(), self.started);
+        assert!(live < 3, "{live} attempts at once");
+        let waited = self.now.saturating_duration_since(last) >= Duration::from_millis(250);
+        let due = live == 0 || live < before || waited || self.failed;
+        assert!(due, "an attempt beside another one, too early");
     }
 
     fn guard(&self, address: SocketAddr) {
@@ -116,20 +173,27 @@ impl FakeNetwork {
         assert!(self.open || !local(address.ip()), "{address} is closed to this client");
         let own = address.port() == OWN_PORT && address.ip().is_loopback() && address.is_ipv4();
         assert!(!own, "the server's own port");
-        for target in &self.targets {
-            assert!(target.borrow().dropped, "two connections at once");
-        }
+        self.guard_race();
     }
 }
 
 impl Network<FakeStream> for FakeNetwork {
-    fn dial(&mut self, address: SocketAddr, _: Key, _: Side) -> io::Result<FakeStream> {
+    fn dial(&mut self, address: SocketAddr, _: Key, side: Side) -> io::Result<FakeStream> {
         self.guard(address);
         let plan = self.plan.pop_front().unwrap_or(0);
+        self.failed = plan >= 0x80;
         if plan >= 0x80 {
             return Err(io::Error::from_raw_os_error(ERRORS[usize::from(plan) % ERRORS.len()]));
         }
-        let peer = Peer::new(Making::Pending, self.near, self.room);
+        let taken = self
+            .targets
+            .iter()
+            .zip(&self.sides)
+            .any(|(target, other)| *other == side && !target.borrow().dropped);
+        assert!(!taken, "two attempts on {side:?}");
+        let mut near = self.near;
+        near.set_port(near.port() + self.targets.len() as u16);
+        let peer = Peer::new(Making::Pending, near, self.room);
         peer.borrow_mut().stubborn = plan & 1 == 1;
         peer.borrow_mut().far = address;
         // The system chooses the near end: the port may be the one that was dialled, and the address may be a
@@ -143,6 +207,8 @@ impl Network<FakeStream> for FakeNetwork {
             peer.borrow_mut().complete(Making::Made);
         }
         self.targets.push(Rc::clone(&peer));
+        self.sides.push(side);
+        self.started = (self.now, self.live().count());
         Ok(FakeStream::to(&peer))
     }
 

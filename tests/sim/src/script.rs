@@ -41,7 +41,7 @@ pub enum Step<'a> {
     /// Calls are interrupted.
     Interruptions(u8),
     /// The target's port answers, or refuses with this choice of errno.
-    Connects,
+    Connects(u8),
     Refuses(u8),
     /// What becomes of the next attempt to connect, at once.
     NextDial(u8),
@@ -99,7 +99,7 @@ pub fn steps(mut data: &[u8]) -> Vec<(Step<'_>, bool)> {
             16 => Step::ClientDeaf,
             17 => Step::TargetDeaf,
             18 => Step::Interruptions(argument % 8),
-            19 => Step::Connects,
+            19 => Step::Connects(argument),
             20 => Step::Refuses(argument),
             21 => Step::NextDial(argument),
             22 => Step::Resolved(argument),

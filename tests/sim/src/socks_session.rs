@@ -6,7 +6,6 @@
 mod verdict;
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -27,7 +26,7 @@ use socks5d::state::verifier::Verifier;
 use socks5d::workers::dns_cache::{Resolution, ResolveError};
 
 use crate::fake::{End, FakeStream, Making, Peer};
-use crate::network::{Accounts, CACHED, ERRORS, FakeNetwork, Fixture, NAME, OWN_PORT, PASSWORD};
+use crate::network::{ERRORS, FakeNetwork, Fixture, NAME, OWN_PORT, PASSWORD};
 use crate::reference::{Asked, Heard, Stage};
 use crate::script::{ANSWERS, REQUESTS, Step, steps};
 use crate::verifier::FakeVerifier;
@@ -104,16 +103,8 @@ impl<'a> Sim<'a> {
             ..Settings::default()
         };
         let limit = if size & 4 == 0 { usize::MAX } else { 6000 };
-        let network = FakeNetwork {
-            client: Rc::clone(&client),
-            accounts: Accounts::default(),
-            plan: VecDeque::new(),
-            targets: Vec::new(),
-            offered: vec![SocketAddr::from((CACHED.1, 0))],
-            open: settings.local_for == LocalFor::All || source.ip().is_loopback(),
-            room: room(0x20),
-            near,
-        };
+        let open = settings.local_for == LocalFor::All || source.ip().is_loopback();
+        let network = FakeNetwork::new(&client, near, room(0x20), open, fixture.start);
         network.accounts.present.set(Some(0));
         let verifier = FakeVerifier::new(kind & 0x40 != 0);
         network.accounts.undecided.set(kind & 0x40 != 0);
@@ -204,9 +195,13 @@ impl<'a> Sim<'a> {
                 self.client.borrow_mut().interruptions = count;
                 self.at_target(|target| target.interruptions = count);
             }
-            Step::Connects => self.at_target(|target| target.complete(Making::Made)),
+            Step::Connects(which) => {
+                self.network.picked = usize::from(which);
+                self.at_target(|target| target.complete(Making::Made));
+            }
             Step::Refuses(which) => {
                 let errno = ERRORS[usize::from(which) % ERRORS.len()];
+                self.network.picked = usize::from(which) / ERRORS.len();
                 self.at_target(|target| target.complete(Making::Failed(errno)));
             }
             Step::NextDial(plan) => self.network.plan.push_back(plan),
@@ -309,17 +304,19 @@ impl<'a> Sim<'a> {
             session.on_event(Side::Client, event);
         }
         let failed = Readiness { error: true, read_closed: true, ..Readiness::default() };
-        match self.network.target() {
-            Some(target) => {
-                if let Some(event) = target.borrow_mut().event() {
-                    session.on_event(Side::First, event);
+        for side in [Side::First, Side::Second, Side::Third] {
+            let targets = self.network.targets.iter().zip(&self.network.sides);
+            let mut live = targets.filter(|(target, of)| **of == side && !target.borrow().dropped);
+            match live.next() {
+                Some((target, _)) => {
+                    if let Some(event) = target.borrow_mut().event() {
+                        session.on_event(side, event);
+                    }
                 }
+                // What comes for a descriptor that the state does not have changes nothing.
+                None => session.on_event(side, failed),
             }
-            // What comes for a descriptor that the state does not have changes nothing.
-            None => session.on_event(Side::First, failed),
         }
-        session.on_event(Side::Second, failed);
-        session.on_event(Side::Third, failed);
         for _ in 0..PATIENCE {
             let before = self.progress();
             match self.once() {
@@ -392,6 +389,7 @@ impl<'a> Sim<'a> {
     }
 
     fn context(&mut self) -> Context<'_, FakeStream> {
+        self.network.now = self.now;
         Context {
             key: Key::unpack(0),
             now: self.now,
@@ -454,6 +452,7 @@ impl<'a> Sim<'a> {
                 peer.ends(End::Eof);
             };
             last(&mut self.client.borrow_mut());
+            self.network.picked = 0;
             self.at_target(last);
             self.turn();
             if self.session.is_none() {

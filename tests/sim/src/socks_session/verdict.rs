@@ -41,9 +41,7 @@ impl Sim<'_> {
             }
         }
         assert_eq!(self.shared.metrics.bytes(), (to_target + to_client) as u64, "miscounted");
-        if let Some(target) = self.network.target().map(|target| target.borrow())
-            && !target.dropped
-        {
+        for target in self.network.live().map(|target| target.borrow()) {
             let known = self.shared.process.to_own_ports.contains_key(&target.near);
             assert_eq!(known, target.far.port() == OWN_PORT, "near ends to own ports are known");
         }
