@@ -88,7 +88,8 @@ fn raised(server: &Inprocess, what: impl FnOnce()) -> String {
     what();
     eventually("no connection is open", || admin.metrics()[1] == 0);
     let after = figures(&mut admin);
-    let usual = ["HISTORICAL", "ACCEPTED", "BYTES", "CONNECT_TIME", "METP_SESSIONS"];
+    let usual =
+        ["HISTORICAL", "ACCEPTED", "BYTES", "CONNECT_TIME", "CONNECT_ATTEMPTS", "METP_SESSIONS"];
     let grown = KEYS.iter().filter(|key| !usual.iter().any(|usual| key.starts_with(usual)));
     let grown = grown.map(|key| (*key, after[*key] - before[*key])).filter(|(_, by)| *by > 0);
     grown.map(|(key, by)| format!("{key}+{by}")).collect::<Vec<_>>().join(" ")

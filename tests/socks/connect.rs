@@ -116,13 +116,13 @@ fn a_refused_connection_is_told() {
 }
 
 /// TCP has no broadcast: the kernel knows no way to such an address. Nor to a link-local address
-/// without a link, for which it has no word of its own. Nothing is sent to either.
+/// without a link (EINVAL). Nothing is sent to either.
 #[test]
 fn unreachable_targets_are_told() {
     let proxy = proxy();
     proxy.client().say(&connect_request(([127, 255, 255, 255], 9).into())).refused(3);
     let nowhere: Ipv6Addr = "fe80::1".parse().expect("a literal");
-    proxy.client().say(&connect_request((nowhere, 9).into())).refused(1);
+    proxy.client().say(&connect_request((nowhere, 9).into())).refused(3);
 }
 
 #[test]

@@ -30,13 +30,13 @@ pub use metp_session::metp_session;
 pub use parsers::{credentials, datagram, hello, metp_line, request};
 pub use quantity::quantity;
 pub use records::metp_records;
-pub use socks_session::socks_session;
+pub use socks_session::{race, socks_session};
 
 /// A check: any bytes are a case.
 pub type Check = fn(&[u8]);
 
 /// The checks, by the names of their fuzz targets.
-pub const TARGETS: [(&str, Check); 10] = [
+pub const TARGETS: [(&str, Check); 11] = [
     ("hello", hello),
     ("credentials", credentials),
     ("request", request),
@@ -45,6 +45,7 @@ pub const TARGETS: [(&str, Check); 10] = [
     ("quantity", quantity),
     ("datagram", datagram),
     ("associate", associate),
+    ("race", race),
     ("socks_session", socks_session),
     ("metp_session", metp_session),
 ];

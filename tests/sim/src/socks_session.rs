@@ -40,6 +40,27 @@ thread_local! {
     static FIXTURE: RefCell<Fixture> = RefCell::new(Fixture::new());
 }
 
+/// A request for a name with several addresses, and what becomes of the attempts to connect to them: each byte is an
+/// answer, an end of an attempt, the plan for the next one, or time that passes.
+pub fn race(bytes: &[u8]) {
+    let [surroundings, answer, rest @ ..] = bytes else { return };
+    // Greeting, login, a name that is looked up, and its addresses.
+    let mut scenario = vec![surroundings & 0x0b, 0, 1, 0, 2, 0, 0x83, 2, 0x80 | 22, *answer];
+    for byte in rest {
+        let (what, argument) = (byte & 7, byte >> 3);
+        scenario.extend(match what {
+            0 | 1 => [0x80 | 23, argument],
+            2 => [0x80 | 23, 25],
+            3 => [0x80 | 19, argument],
+            4 => [0x80 | 20, argument * 8 + 1],
+            5 => [21, argument * 8 + 3],
+            6 => [0x80 | 22, argument],
+            _ => [19, argument],
+        });
+    }
+    socks_session(&scenario);
+}
+
 /// A scenario: two bytes choose the surroundings, the others say what happens in them.
 pub fn socks_session(data: &[u8]) {
     let Some((&[kind, size], scenario)) = data.split_first_chunk::<2>() else { return };

@@ -65,6 +65,11 @@ fn associate() {
 }
 
 #[test]
+fn race() {
+    replay("race");
+}
+
+#[test]
 fn socks_session() {
     replay("socks_session");
 }

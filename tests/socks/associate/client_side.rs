@@ -264,9 +264,11 @@ fn another_address_can_be_advertised() {
 /// has become free is used at once.
 #[test]
 fn ports_can_be_confined() {
-    let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+    // An address of its own: no other test takes the port while it is free.
+    let free = UdpSocket::bind(("127.77.0.1", 0)).expect("loopback");
     let port = free.local_addr().expect("bound").port();
-    let proxy = Proxy::with(&["--udp-ports", &format!("{port}-{port}")]);
+    let builder = Builder::default().listen(Some("127.77.0.1"));
+    let proxy = builder.args(["--udp-ports", &format!("{port}-{port}")]).start();
     proxy.client().say(&associate_request(at("0.0.0.0:0"))).refused(1);
     drop(free);
     let association = Association::open(&proxy);
