@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use socks5d::reactor::datagram::{Datagrams, Received, Run, Scratch, Sent};
+use socks5d::reactor::datagram::{Datagrams, LONGEST_PAYLOAD, Received, Run, Scratch, Sent};
 use socks5d::reactor::readiness::Readiness;
 
 /// What there is behind a socket of the session.
@@ -119,6 +119,7 @@ impl Datagrams for FakeDatagrams {
                 && let Some((next, from)) = peer.queue.front()
                 && *from == source
                 && (1..=segment).contains(&next.len())
+                && length + next.len() <= LONGEST_PAYLOAD
             {
                 scratch.slot_mut(slot)[length..length + next.len()].copy_from_slice(next);
                 length += next.len();
