@@ -82,7 +82,7 @@ impl fmt::Display for UsageError {
 }
 
 /// The options that are not settings.
-const PLAIN_OPTIONS: [OptionName; 9] = [
+const PLAIN_OPTIONS: [OptionName; 12] = [
     OptionName { short: "-h", long: "--help" },
     OptionName { short: "-v", long: "--version" },
     OptionName { short: "-l", long: "--listen" },
@@ -90,6 +90,9 @@ const PLAIN_OPTIONS: [OptionName; 9] = [
     OptionName { short: "-L", long: "--metp-listen" },
     OptionName { short: "-P", long: "--metp-port" },
     OptionName { short: "-u", long: "--user" },
+    OptionName { short: "", long: "--bind-out" },
+    OptionName { short: "", long: "--bind-ports" },
+    OptionName { short: "", long: "--bind-advertise" },
     OptionName { short: "", long: "--udp-ports" },
     OptionName { short: "", long: "--udp-advertise" },
 ];
@@ -119,6 +122,24 @@ fn options() -> Options {
             "PORT",
         )
         .optmulti("u", "user", "add an account of role user; may be repeated", "NAME:PASS")
+        .optmulti(
+            "",
+            "bind-out",
+            "connect and send to targets from this address; once for each family (default: by route)",
+            "ADDR",
+        )
+        .optopt(
+            "",
+            "bind-ports",
+            "accept connections for clients (BIND) on these ports, LOW-HIGH (default: any free one)",
+            "PORTS",
+        )
+        .optmulti(
+            "",
+            "bind-advertise",
+            "tell clients that this address accepts for them (BIND); once for each family (default: the one that does)",
+            "ADDR",
+        )
         .optopt(
             "",
             "udp-ports",
@@ -170,7 +191,8 @@ pub fn passwords(arguments: &[OsString]) -> Vec<Range<usize>> {
         "-u" | "--user" => Some(Takes::Account),
         "-h" | "--help" | "-v" | "--version" => Some(Takes::Nothing),
         "-l" | "--listen" | "-p" | "--port" | "-L" | "--metp-listen" | "-P" | "--metp-port"
-        | "--udp-ports" | "--udp-advertise" => Some(Takes::Plain),
+        | "--bind-out" | "--bind-ports" | "--bind-advertise" | "--udp-ports"
+        | "--udp-advertise" => Some(Takes::Plain),
         name => {
             let knob = Knob::find(name.strip_prefix("--")?.as_bytes())?;
             Some(if knob.is_flag() { Takes::Nothing } else { Takes::Plain })
@@ -235,6 +257,9 @@ fn serve(given: &Matches, superuser: Option<&OsStr>) -> Result<Args, UsageError>
         let word = settings.local_for.word();
         return Err(UsageError(format!("--allow-local: means --local-for all, not {word}")));
     }
+    settings.bind_out = addresses(given, "bind-out")?;
+    settings.bind.ports = ports(given, "bind-ports")?;
+    settings.bind.advertise = addresses(given, "bind-advertise")?;
     settings.udp.ports = ports(given, "udp-ports")?;
     settings.udp.advertise = addresses(given, "udp-advertise")?;
     Ok(Args {

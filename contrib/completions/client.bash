@@ -13,7 +13,7 @@ _client() {
         dns-threads dns-queue allow-local local-for log-entries log-level grace
         handshake-timeout resolve-timeout connect-timeout connect-total-timeout idle-timeout
         half-close-timeout keepalive ack-timeout linger-timeout metp-login-timeout metp-idle-timeout
-        subscriber-timeout dns-cache dns-negative-cache prefer udp udp-filter udp-idle-timeout udp-log
+        subscriber-timeout dns-cache dns-negative-cache prefer allow-bind bind-timeout udp udp-filter udp-idle-timeout udp-log
         max-associations'
     local levels='off error warn info debug trace'
     local verbs='
@@ -74,7 +74,7 @@ _client() {
         setting)
             case $cur in
                 log-level=*) offer=(-W "$levels") cur=${cur#*=} ;;
-                allow-local=* | udp=*) offer=(-W 'on off') cur=${cur#*=} ;;
+                allow-local=* | allow-bind=* | udp=*) offer=(-W 'on off') cur=${cur#*=} ;;
                 local-for=*) offer=(-W 'loopback nobody all') cur=${cur#*=} ;;
                 prefer=*) offer=(-W 'ipv4 ipv6 system') cur=${cur#*=} ;;
                 udp-filter=*) offer=(-W 'any address port') cur=${cur#*=} ;;

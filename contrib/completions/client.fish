@@ -4,7 +4,7 @@ set -l keys buffer-size buffer-memory max-connections max-connections-per-ip max
     dns-threads dns-queue allow-local local-for log-entries log-level grace \
     handshake-timeout resolve-timeout connect-timeout connect-total-timeout idle-timeout \
     half-close-timeout keepalive ack-timeout linger-timeout metp-login-timeout metp-idle-timeout \
-    subscriber-timeout dns-cache dns-negative-cache prefer udp udp-filter udp-idle-timeout udp-log \
+    subscriber-timeout dns-cache dns-negative-cache prefer allow-bind bind-timeout udp udp-filter udp-idle-timeout udp-log \
     max-associations
 set -l levels off error warn info debug trace
 set -l verbs GET_METRICS GET_LOGS USERS CHANGE-BUFFER ADD-USER DELETE-USER SET-ROLE QUIT \
@@ -12,7 +12,7 @@ set -l verbs GET_METRICS GET_LOGS USERS CHANGE-BUFFER ADD-USER DELETE-USER SET-R
     SHUTDOWN
 # What --set takes: a key and =, and behind it the words that some of the keys take.
 set -l settings $keys= log-level=$levels allow-local={on,off} \
-    local-for={loopback,nobody,all} udp={on,off} udp-filter={any,address,port} prefer={ipv4,ipv6,system}
+    local-for={loopback,nobody,all} allow-bind={on,off} udp={on,off} udp-filter={any,address,port} prefer={ipv4,ipv6,system}
 
 complete -c client -f
 complete -c client -s h -l help -d 'show this help and exit'

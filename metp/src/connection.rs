@@ -73,11 +73,13 @@ pub enum Stage {
     Linger,
     /// Relays datagrams (RFC 1928 §7).
     Associate,
+    /// Waits for the connection of a peer (BIND, RFC 1928 §4).
+    Bind,
 }
 
 impl Stage {
     /// All stages, in order.
-    pub const ALL: [Stage; 8] = [
+    pub const ALL: [Stage; 9] = [
         Stage::Hello,
         Stage::Auth,
         Stage::Request,
@@ -86,6 +88,7 @@ impl Stage {
         Stage::Relay,
         Stage::Linger,
         Stage::Associate,
+        Stage::Bind,
     ];
 
     /// The word on the wire.
@@ -99,6 +102,7 @@ impl Stage {
             Stage::Relay => "relay",
             Stage::Linger => "linger",
             Stage::Associate => "associate",
+            Stage::Bind => "bind",
         }
     }
 }

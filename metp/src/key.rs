@@ -151,6 +151,7 @@ keys! { ALL:
     LOG_LINES_DROPPED = "log-lines-dropped" Count;
     CLOSING_IN = "closing-in" Millis;
     CONNECTIONS_ASSOCIATE = "connections-associate" Count;
+    CONNECTIONS_BIND = "connections-bind" Count;
     // USER-METRICS (§5.13), CONNECTIONS (§5.15), KILL (§5.16) and events (§5.18)
     USER = "user" Text;
     ROLE = "role" Text;
@@ -248,6 +249,8 @@ pub mod figure {
         CONNECT_ATTEMPTS = "CONNECT_ATTEMPTS" Count;
         CONNECT_RACES = "CONNECT_RACES" Count;
         CONNECT_LOST = "CONNECT_LOST" Count;
+        BINDS = "BINDS" Count;
+        BIND_STRANGERS = "BIND_STRANGERS" Count;
     }
 }
 

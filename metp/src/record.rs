@@ -184,6 +184,7 @@ body! {
         LOG_LINES_DROPPED log_lines_dropped: u64,
         CLOSING_IN closing_in: Option<Duration>,
         CONNECTIONS_ASSOCIATE connections_associate: u64,
+        CONNECTIONS_BIND connections_bind: u64,
     }
 }
 

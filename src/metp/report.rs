@@ -45,7 +45,7 @@ pub fn info(view: &View<'_>, status: &ServerInfo, process_usage: &ProcessUsage) 
     let View { now, pool, shared } = *view;
     let Shared { process, metrics, events, .. } = shared;
     let settings = &process.settings;
-    let [hello, auth, request, resolve, connect, relay, linger, associate] = metrics.stages;
+    let [hello, auth, request, resolve, connect, relay, linger, associate, bind] = metrics.stages;
     let admitted = settings.max_connections.min(status.connections_affordable);
     let turns = |share| metrics.turns.quantile(share).unwrap_or_default();
     let info = Info {
@@ -81,6 +81,7 @@ pub fn info(view: &View<'_>, status: &ServerInfo, process_usage: &ProcessUsage) 
         log_lines_dropped: status.lines_dropped,
         closing_in: status.closing,
         connections_associate: associate as u64,
+        connections_bind: bind as u64,
     };
     info.lines()
 }
@@ -120,7 +121,7 @@ impl Figure {
 }
 
 /// The figures of `GET_METRICS ALL` behind those of `GET_METRICS`, in their order (METP §5.2).
-const FIGURES: [(MetpKey, Figure); 51] = {
+const FIGURES: [(MetpKey, Figure); 53] = {
     use Figure::{Count, Sum, Within};
     const { assert!(ReplyCode::NotAllowed as usize == 2) };
     use samples::{AUTH, DOWN, HANDSHAKE, LIMIT, METP, SOCKS, UP};
@@ -182,6 +183,8 @@ const FIGURES: [(MetpKey, Figure); 51] = {
         (figure::CONNECT_ATTEMPTS, Sum(&samples::CONNECT_ATTEMPTS, &[])),
         (figure::CONNECT_RACES, Sum(&samples::CONNECT_RACES, &[])),
         (figure::CONNECT_LOST, Sum(&samples::CONNECT_LOST, &[])),
+        (figure::BINDS, Sum(&samples::BINDS, &[])),
+        (figure::BIND_STRANGERS, Sum(&samples::BIND_STRANGERS, &[])),
     ]
 };
 

@@ -242,7 +242,7 @@ fn no_ipv6(error: &io::Error) -> bool {
 
 /// Errors of one connection, which was lost before it was accepted. accept(2) passes pending network
 /// errors on to the caller; the next connection has nothing to do with them.
-fn concerns_one_connection(error: &io::Error) -> bool {
+pub fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(

@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 
 use super::datagram::{DatagramConfig, Datagrams};
+use super::peer_listener::PeerListener;
 use super::slab::Key;
 use super::token::Side;
 
@@ -28,6 +30,30 @@ pub trait Network<S> {
         key: Key,
         side: Side,
     ) -> io::Result<Box<dyn Datagrams>>;
+
+    /// Listens for one peer on a port of `address`, or one of `ports` there.
+    ///
+    /// # Errors
+    /// Those of socket(2), bind(2) and listen(2).
+    fn listen(
+        &mut self,
+        address: SocketAddr,
+        ports: Option<&RangeInclusive<u16>>,
+        key: Key,
+        side: Side,
+    ) -> io::Result<Box<dyn PeerListener<S>>>;
+
+    /// Registers a connection that such a listener has accepted.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2).
+    fn adopt(&mut self, stream: &mut S, key: Key, side: Side) -> io::Result<()>;
+
+    /// The address from which a connection to `target` would leave, with any port. No packet is sent.
+    ///
+    /// # Errors
+    /// There is no route: those of connect(2).
+    fn source_for(&mut self, target: SocketAddr) -> io::Result<SocketAddr>;
 
     /// Whether the kernel would deliver a connection to this address to this machine itself.
     ///

@@ -18,6 +18,25 @@ pub enum Acknowledgement {
     Unanswered(Duration),
 }
 
+/// Lets the port of an address that is bound be chosen with the destination (IP_BIND_ADDRESS_NO_PORT, ip(7)).
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn choose_port_late(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the option is a number, which is read from `on`.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Bytes in the send queue of a connection that the peer has not acknowledged; a FIN counts as one (tcp(7),
 /// SIOCOUTQ). None if the connection is closed, since then nothing is sent any more.
 ///

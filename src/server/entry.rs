@@ -138,9 +138,12 @@ impl ServedSession for socks::Session<TcpStream> {
         Some(match self.stage() {
             Stage::Hello => Progress::Nothing,
             Stage::Auth => Progress::Greeted,
-            Stage::Request | Stage::Resolve | Stage::Connect | Stage::Relay | Stage::Associate => {
-                Progress::LoggedIn
-            }
+            Stage::Request
+            | Stage::Resolve
+            | Stage::Connect
+            | Stage::Relay
+            | Stage::Associate
+            | Stage::Bind => Progress::LoggedIn,
             Stage::Linger => Progress::Refused,
         })
     }

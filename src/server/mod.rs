@@ -115,7 +115,9 @@ impl Server {
     /// # Errors
     /// If a port cannot be bound, naming it; or if the system is out of descriptors or memory.
     pub fn bind(config: Config) -> io::Result<Self> {
-        let selector = Selector::new().map_err(cannot("create the poll"))?;
+        let mut selector = Selector::new().map_err(cannot("create the poll"))?;
+        let outgoing = selector.set_outgoing(config.settings.bind_out);
+        outgoing.map_err(cannot("use the address of --bind-out"))?;
         let table = PerService {
             socks: listen(Service::Socks, &config, &selector)?,
             metp: listen(Service::Metp, &config, &selector)?,

@@ -301,7 +301,8 @@ impl Association {
                 IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), Side::Second),
                 IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED.into(), Side::Third),
             };
-            let bind = SocketAddr::new(unspecified, 0);
+            let source = cx.shared.process.settings.bind_out.of(family).unwrap_or(unspecified);
+            let bind = SocketAddr::new(source, 0);
             let socket = DatagramConfig { bind, ports: None, only_from: None };
             let datagrams = cx.network.open_datagrams(&socket, cx.key, side).ok()?;
             let port = datagrams.local_address().ok()?.port();

@@ -1,10 +1,11 @@
-//! Resolve and Connect: from a target to an open connection, or to the reply with the reason of the failure.
+//! Connect: from the addresses of a target to an open connection, or to the reply with the reason of the failure.
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::name::{hostname, withdraw};
 use super::race::{Attempt, Place, Race};
 use super::relay::Relay;
 use super::request::{ActiveRequest, refuse};
@@ -17,18 +18,11 @@ use crate::reactor::listener::canonical;
 use crate::reactor::readiness::Readiness;
 use crate::reactor::token::Side;
 use crate::state::settings::Timeouts;
-use crate::workers::dns_cache::{Resolution, ResolveError};
+use crate::workers::dns_cache::Resolution;
 use crate::workers::families::interleave;
-use metp_protocol::text::ip_literal;
 
 /// Addresses of one request that are tried at most. Each family of a name has 32 at most.
 const MAX_CANDIDATES: usize = 32;
-
-/// A request whose name is being looked up.
-pub struct Resolve {
-    request: Box<ActiveRequest>,
-    answer: Option<Resolution>,
-}
 
 /// A request whose addresses are being tried.
 pub struct Connect<S: Stream> {
@@ -44,104 +38,9 @@ pub struct Connect<S: Stream> {
     more: bool,
 }
 
-/// Starts a CONNECT: connects to an address at once, looks a name up first.
-pub fn begin<S: Stream>(
-    request: Box<ActiveRequest>,
-    output: &mut Buffer,
-    cx: &mut Context<'_, S>,
-) -> Next<S> {
-    let port = request.target.port;
-    let name = match &request.target.host {
-        Host::Ip(address) => Ok(*address),
-        Host::Name(name) => match hostname(name) {
-            Some(name) => ip_literal(name).ok_or(name),
-            None => return refuse(request, ReplyCode::HostUnreachable, output, cx),
-        },
-    };
-    match name {
-        Ok(address) => {
-            let candidates = vec![SocketAddr::new(address, port)];
-            Next::Go(State::Connect(Connect::new(request, candidates, false, cx.now)))
-        }
-        Err(name) => {
-            let answer = cx.dns.ask(cx.key, name, port, cx.now);
-            Next::Go(State::Resolve(Resolve { request, answer }))
-        }
-    }
-}
-
-/// A name that may be looked up. Names are bytes from the wire: an empty one, a `*`, and those with
-/// blanks, control characters or broken UTF-8 exist nowhere.
-pub fn hostname(name: &[u8]) -> Option<&str> {
-    let bad = name.is_empty() || name == b"*" || name.iter().any(|b| *b <= 0x20 || *b == 0x7f);
-    if bad { None } else { std::str::from_utf8(name).ok() }
-}
-
-/// The session waits for the name of this request no longer.
-fn withdraw<S: Stream>(request: &ActiveRequest, cx: &mut Context<'_, S>) {
-    if let Host::Name(name) = &request.target.host
-        && let Some(name) = hostname(name)
-    {
-        cx.dns.cancel(cx.key, name);
-    }
-}
-
-impl Resolve {
-    /// When the request was complete.
-    pub fn began(&self) -> Instant {
-        self.request.began()
-    }
-
-    /// The addresses have come, or the reason why there are none. The other family may come before the next turn.
-    pub fn answer(&mut self, later: Resolution) {
-        match &mut self.answer {
-            Some(answer) => {
-                answer.more = later.more;
-                if let (Ok(addresses), Ok(others)) = (&mut answer.addresses, later.addresses) {
-                    *addresses = interleave(addresses, &others);
-                }
-            }
-            None => self.answer = Some(later),
-        }
-    }
-
-    pub fn request(&self) -> &ActiveRequest {
-        &self.request
-    }
-
-    /// Withdraws the question and returns the request.
-    pub fn into_request<S: Stream>(self, cx: &mut Context<'_, S>) -> Box<ActiveRequest> {
-        withdraw(&self.request, cx);
-        self.request
-    }
-
-    pub fn step<S: Stream>(mut self, output: &mut Buffer, cx: &mut Context<'_, S>) -> Next<S> {
-        let Some(Resolution { addresses, more, .. }) = self.answer.take() else {
-            return Next::Wait(State::Resolve(self));
-        };
-        match addresses {
-            Ok(candidates) => {
-                let connect = Connect::new(self.request, candidates, more, cx.now);
-                Next::Go(State::Connect(connect))
-            }
-            Err(error) => {
-                let code = match error {
-                    ResolveError::NotFound => ReplyCode::HostUnreachable,
-                    ResolveError::Failed => ReplyCode::GeneralFailure,
-                };
-                refuse(self.request, code, output, cx)
-            }
-        }
-    }
-
-    /// The name was not found in time.
-    pub fn expire<S: Stream>(self, output: &mut Buffer, cx: &mut Context<'_, S>) -> Next<S> {
-        refuse(self.into_request(cx), ReplyCode::HostUnreachable, output, cx)
-    }
-}
-
 impl<S: Stream> Connect<S> {
-    fn new(
+    /// Tries these addresses in their order. `more`: those of the other family may follow.
+    pub fn new(
         request: Box<ActiveRequest>,
         candidates: Vec<SocketAddr>,
         more: bool,
@@ -411,26 +310,6 @@ pub fn reply_code(error: &io::Error) -> ReplyCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_that_cannot_exist_are_not_looked_up() {
-        for name in [&b""[..], b"*", b"a b", b"a\0b", b"a\n", b"\x7f", b"\xff\xfe", b"\t"] {
-            assert_eq!(hostname(name), None, "{name:?}");
-        }
-        for name in ["localhost", "*.example", "xn--bcher-kva.example", "b\u{fc}cher.example"] {
-            assert_eq!(hostname(name.as_bytes()), Some(name));
-        }
-    }
-
-    #[test]
-    fn literals_are_no_names() {
-        assert_eq!(ip_literal("127.0.0.1"), Some([127, 0, 0, 1].into()));
-        assert_eq!(ip_literal("::1"), "::1".parse().ok());
-        assert_eq!(ip_literal("[::1]"), "::1".parse().ok());
-        for name in ["localhost", "[::1", "1.2.3", "127.0.0.1.", ""] {
-            assert_eq!(ip_literal(name), None, "{name}");
-        }
-    }
 
     #[test]
     fn errors_have_their_reply_codes() {

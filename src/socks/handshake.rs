@@ -6,10 +6,11 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use super::associate;
 use super::close_reason::CloseReason;
 use super::request::{ActiveRequest, refuse};
+use super::resolve::{self, Purpose};
 use super::{Context, Next, State};
-use super::{associate, connect};
 use crate::proto::foreign::protocol;
 use crate::proto::socks5::{
     Command, Credentials, Error, Hello, METHOD_NO_ACCEPTABLE, METHOD_PASSWORD, Reply, ReplyCode,
@@ -138,10 +139,12 @@ pub fn request<S: Stream>(
         return associate::begin(Box::new(request), &target, source, client, output, cx);
     }
     let request = Box::new(ActiveRequest::new(guard, name, target, cx.now));
-    match command {
-        Command::Connect => connect::begin(request, output, cx),
+    let purpose = match command {
+        Command::Connect => Purpose::Connect,
+        Command::Bind if cx.shared.process.settings.bind.enabled => Purpose::Bind,
         Command::UdpAssociate | Command::Bind | Command::Unknown(_) => {
-            refuse(request, ReplyCode::CommandNotSupported, output, cx)
+            return refuse(request, ReplyCode::CommandNotSupported, output, cx);
         }
-    }
+    };
+    resolve::begin(request, purpose, source, client, output, cx)
 }

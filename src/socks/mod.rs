@@ -14,12 +14,15 @@
 //! request without a login cannot be expressed. Handshake states see buffers, never sockets.
 
 mod associate;
+mod bind;
 mod close_reason;
 mod connect;
 mod handshake;
+mod name;
 mod race;
 mod relay;
 mod request;
+mod resolve;
 mod rules;
 mod stall;
 
@@ -47,10 +50,12 @@ use crate::state::users::{SessionGuard, UserId, Users};
 use crate::state::verifier::{PendingLogin, Verdict, Verifier};
 use crate::workers::dns_cache::{DnsCache, Resolution};
 use associate::Association;
+use bind::Bind;
 pub use close_reason::CloseReason;
-use connect::{Connect, Resolve};
+use connect::Connect;
 use relay::Relay;
 use request::ActiveRequest;
+use resolve::Resolve;
 
 /// Capacity of a client's input until its tunnel opens, in bytes: room for the longest message and some
 /// payload behind it, whatever the buffer size of tunnels is.
@@ -114,6 +119,8 @@ enum State<S: Stream> {
     Resolve(Resolve),
     /// Connects to one address after the other.
     Connect(Box<Connect<S>>),
+    /// Waits for a peer to connect.
+    Bind(Box<Bind<S>>),
     /// The tunnel is open.
     Relay(Box<Relay<S>>),
     /// The association is open.
@@ -176,6 +183,7 @@ impl<S: Stream> Session<S> {
             (Side::Client, _) => self.client.on_event(readiness),
             (side, State::Connect(connect)) => connect.on_event(side, readiness),
             (side, State::Relay(relay)) => relay.on_event(side, readiness),
+            (side, State::Bind(bind)) => bind.on_event(side),
             (side, State::Associate(association)) => association.on_event(side, readiness),
             // A late event for a descriptor of an earlier state, or a side that no state uses.
             (Side::First | Side::Second | Side::Third, _) => {}
@@ -194,6 +202,7 @@ impl<S: Stream> Session<S> {
         match &mut self.state {
             State::Resolve(resolve) => resolve.answer(resolution),
             State::Connect(connect) => connect.add(resolution),
+            State::Bind(bind) => bind.add(resolution),
             State::Associate(association) => association.resolved(resolution, now),
             _ => {}
         }
@@ -237,6 +246,7 @@ impl<S: Stream> Session<S> {
             }
             State::Resolve(resolve) => (resolve.began(), timeouts.resolve),
             State::Connect(connect) => return connect.deadline(timeouts),
+            State::Bind(bind) => return bind.deadline(timeouts),
             State::Relay(relay) => return relay.deadline(timeouts),
             State::Associate(association) => return association.deadline(timeouts),
             State::Linger(linger, ..) => (linger.began(), timeouts.linger),
@@ -344,6 +354,7 @@ impl<S: Stream> Session<S> {
             State::Request(_) => Stage::Request,
             State::Resolve(_) => Stage::Resolve,
             State::Connect(_) => Stage::Connect,
+            State::Bind(_) => Stage::Bind,
             State::Relay(_) => Stage::Relay,
             State::Associate(_) => Stage::Associate,
             State::Linger(..) | State::Ended(..) => Stage::Linger,
@@ -387,12 +398,16 @@ impl<S: Stream> Session<S> {
                 self.read_more(next, cx)
             }
             State::Resolve(resolve) => {
-                let next = resolve.step(output, cx);
+                let next = resolve.step(self.source, &self.client, output, cx);
                 self.flush_replies(next, cx)
             }
             State::Connect(connect) => {
                 let next = connect.step(self.source, input, output, cx);
                 self.flush_replies(next, cx)
+            }
+            State::Bind(bind) => {
+                let next = bind.step(self.source, input, output, cx);
+                self.watch_client(next, cx)
             }
             State::Relay(relay) => relay.step(&mut self.client, output, cx),
             State::Associate(association) => {
@@ -439,6 +454,24 @@ impl<S: Stream> Session<S> {
         }
     }
 
+    /// Sends the first reply of a BIND, and reads on: what comes goes into the tunnel. A client that leaves must not
+    /// leave its listener behind, so EOF ends the session, unlike while it waits for its own connection.
+    fn watch_client(&mut self, next: Next<S>, cx: &mut Context<'_, S>) -> Next<S> {
+        let state = match self.flush_replies(next, cx) {
+            Next::Wait(state) => state,
+            other => return other,
+        };
+        loop {
+            let reason = match self.client.fill(&mut self.input, cx.pool, HANDSHAKE_BUFFER) {
+                Transfer::Moved(_) => continue,
+                Transfer::Blocked => return Next::Wait(state),
+                Transfer::Ended => CloseReason::Left,
+                Transfer::Failed(error) => CloseReason::of(&error, CloseReason::ClientReset),
+            };
+            return Next::end(state.into_request(cx), reason);
+        }
+    }
+
     fn overdue(&self, cx: &Context<'_, S>) -> bool {
         let deadline = self.deadline(&cx.shared.process.settings.timeouts);
         deadline.is_some_and(|deadline| deadline <= cx.now)
@@ -453,6 +486,7 @@ impl<S: Stream> Session<S> {
             }
             State::Resolve(resolve) => resolve.expire(&mut self.output, cx),
             State::Connect(connect) => Next::Go(State::Connect(connect.expire(cx))),
+            State::Bind(bind) => bind.expire(&mut self.output, cx),
             State::Relay(relay) => relay.expire(&mut self.client, &mut self.output, cx),
             State::Associate(association) => {
                 Next::end(Some(association.into_request(cx)), CloseReason::IdleTimeout)
@@ -472,6 +506,7 @@ impl<S: Stream> State<S> {
             State::Hello | State::Auth | State::Verify(_) | State::Request(_) => None,
             State::Resolve(resolve) => Some(resolve.request()),
             State::Connect(connect) => Some(connect.request()),
+            State::Bind(bind) => Some(bind.request()),
             State::Relay(relay) => Some(relay.request()),
             State::Associate(association) => Some(association.request()),
             State::Linger(_, request, _) | State::Ended(request, _) => request.as_deref(),
@@ -483,6 +518,7 @@ impl<S: Stream> State<S> {
             State::Hello | State::Auth | State::Verify(_) | State::Request(_) => None,
             State::Resolve(resolve) => Some(resolve.into_request(cx)),
             State::Connect(connect) => Some(connect.into_request(cx)),
+            State::Bind(bind) => Some(bind.into_request(cx)),
             State::Relay(relay) => Some(relay.abort(cx)),
             State::Associate(association) => Some(association.into_request(cx)),
             State::Linger(_, request, _) | State::Ended(request, _) => request,

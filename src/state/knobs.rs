@@ -119,7 +119,7 @@ const fn timeout(key: &'static str, place: Place<Option<Duration>>, what: &'stat
 }
 
 /// All settings, in the order in which they are listed.
-pub const KNOBS: [Knob; 32] = {
+pub const KNOBS: [Knob; 34] = {
     use Access::{Level, Limit, Number, Switch, Time, Timeout, Word};
     [
         knob(
@@ -289,6 +289,18 @@ pub const KNOBS: [Knob; 32] = {
             "family",
             Applies::New,
             "try the addresses of this family first: ipv4, ipv6, system (as RFC 6724 orders them)",
+        ),
+        knob(
+            "allow-bind",
+            Switch(|settings| settings.bind.enabled, |settings, on| settings.bind.enabled = on),
+            "switch",
+            Applies::New,
+            "let clients accept connections from their targets (BIND): on, off",
+        ),
+        timeout(
+            "bind-timeout",
+            place!(timeouts.bind),
+            "give up waiting for the connection of a target (BIND) after this many seconds",
         ),
         knob(
             "udp",

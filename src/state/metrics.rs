@@ -42,6 +42,8 @@ pub struct Metrics {
     pub connects: Histogram,
     /// Attempts to connect to targets.
     pub attempts: AttemptCounts,
+    /// Requests to accept a connection.
+    pub binds: BindCounts,
     /// Datagrams of associations.
     pub datagrams: DatagramCounts,
     /// Turns of sessions that ended in a panic.
@@ -61,6 +63,15 @@ pub struct AttemptCounts {
     pub races: u64,
     /// Attempts that were given up because another one had succeeded.
     pub lost: u64,
+}
+
+/// BIND since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BindCounts {
+    /// Listeners that were opened.
+    pub started: u64,
+    /// Connections to them from other addresses than the request names.
+    pub strangers: u64,
 }
 
 /// Datagrams of associations since the start.
@@ -234,9 +245,9 @@ mod tests {
         let mut metrics = Metrics::default();
         metrics.step(None, Some(Stage::Hello));
         metrics.step(Some(Stage::Hello), Some(Stage::Relay));
-        assert_eq!(metrics.stages, [0, 0, 0, 0, 0, 1, 0, 0]);
+        assert_eq!(metrics.stages, [0, 0, 0, 0, 0, 1, 0, 0, 0]);
         metrics.step(Some(Stage::Relay), None);
-        assert_eq!(metrics.stages, [0; 8]);
+        assert_eq!(metrics.stages, [0; 9]);
         metrics.count_reply(ReplyCode::ConnectionRefused);
         assert_eq!(metrics.replies, [0, 0, 0, 0, 0, 1, 0, 0, 0]);
     }

@@ -98,6 +98,9 @@ metrics! {
         "Requests with several attempts to connect at once.";
     CONNECT_LOST = Counter "socks5d_connect_lost_total"
         "Attempts to connect given up because another one had succeeded.";
+    BINDS = Counter "socks5d_binds_total" "Listeners opened for the targets of clients.";
+    BIND_STRANGERS = Counter "socks5d_bind_strangers_total"
+        "Connections to such listeners from another address than the client has named.";
     ASSOCIATIONS = Counter "socks5d_associations_total" "Associations for datagrams opened.";
     DATAGRAMS = Counter "socks5d_datagrams_total"
         "Datagrams sent by associations, up to targets and down to clients.";
@@ -257,6 +260,8 @@ fn requests(samples: &mut Samples, shared: &Shared, status: &ServerInfo) {
     samples.number(&CONNECT_ATTEMPTS, &[], attempts.started);
     samples.number(&CONNECT_RACES, &[], attempts.races);
     samples.number(&CONNECT_LOST, &[], attempts.lost);
+    samples.number(&BINDS, &[], metrics.binds.started);
+    samples.number(&BIND_STRANGERS, &[], metrics.binds.strangers);
     let datagrams = &metrics.datagrams;
     samples.number(&ASSOCIATIONS, &[], datagrams.associations);
     samples.number(&DATAGRAMS, &[UP], datagrams.up);

@@ -38,8 +38,13 @@ pub struct Settings {
     pub local_for: LocalFor,
     /// How long the answers of look-ups are cached.
     pub names: Ttls,
+    /// BIND.
+    pub bind: BindSettings,
     /// UDP ASSOCIATE.
     pub udp: UdpSettings,
+    /// The addresses that connections and datagrams to targets leave from; `None`: the system chooses. Set at the
+    /// start.
+    pub bind_out: PerFamily<Option<IpAddr>>,
     /// Which family of the addresses of a name goes first.
     pub prefer: Prefer,
     /// The deadlines.
@@ -89,11 +94,30 @@ impl Default for Settings {
             grace: Duration::from_secs(3),
             local_for: LocalFor::Loopback,
             names: Ttls { found: seconds(30), failed: seconds(5) },
+            bind: BindSettings::default(),
             udp: UdpSettings::default(),
+            bind_out: PerFamily::default(),
             prefer: Prefer::default(),
             timeouts: Timeouts::default(),
             own_ports: Vec::new(),
         }
+    }
+}
+
+/// BIND (RFC 1928 §4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BindSettings {
+    /// Whether clients may accept connections at all.
+    pub enabled: bool,
+    /// The ports of listeners; `None`: the kernel chooses. Set at the start.
+    pub ports: Option<RangeInclusive<u16>>,
+    /// The addresses that replies name instead of the one that is listened on. Set at the start.
+    pub advertise: PerFamily<Option<IpAddr>>,
+}
+
+impl Default for BindSettings {
+    fn default() -> Self {
+        BindSettings { enabled: true, ports: None, advertise: PerFamily::default() }
     }
 }
 
@@ -165,6 +189,8 @@ pub struct Timeouts {
     pub connect_total: Option<Duration>,
     /// Without a byte in a tunnel, until it is closed.
     pub idle: Option<Duration>,
+    /// From a BIND to the connection of its peer.
+    pub bind: Option<Duration>,
     /// Without a datagram in an association, until it is closed.
     pub udp_idle: Option<Duration>,
     /// Without a byte in a half-closed tunnel, until it is closed.
@@ -192,6 +218,7 @@ impl Default for Timeouts {
             connect: seconds(10),
             connect_total: seconds(30),
             idle: seconds(3600),
+            bind: seconds(60),
             udp_idle: seconds(300),
             half_close: seconds(300),
             keepalive: seconds(60),

@@ -213,7 +213,7 @@ fn nothing_is_left_after_any_ending() {
                 _ => drop(client),
             }
             proxy.client().say(&connect_request(closed)).refused(5);
-            proxy.client().say(b"\x05\x02\x00\x01\x7f\x00\x00\x01\x00\x50").refused(7);
+            proxy.client().say(b"\x05\x09\x00\x01\x7f\x00\x00\x01\x00\x50").refused(7);
             let mut wrong = Client::new(proxy.socks());
             wrong.say(HELLO).hears(b"\x05\x02");
             wrong.say(&credentials(b"admin", b"wrong")).hears(b"\x01\x01");

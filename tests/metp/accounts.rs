@@ -245,7 +245,7 @@ fn in_every_state(
     partial.say(b"\x05\x01\x00");
     resolving.say(&name_request(b"never.invalid", 80));
     connecting.say(&connect_request(deaf));
-    refused.say(b"\x05\x02\x00\x01\0\0\0\0\0\0").hears(b"\x05\x07\x00\x01\0\0\0\0\0\0");
+    refused.say(b"\x05\x09\x00\x01\0\0\0\0\0\0").hears(b"\x05\x07\x00\x01\0\0\0\0\0\0");
     let half_closed = Client::new(client().connected(echo_holding()));
     half_close(&half_closed.stream);
     let tunnel = Client::new(client().connected(echo));

@@ -17,7 +17,7 @@ const OK: &str = "200 OK";
 const SYNTAX: &str = "400 Bad Request [SYNTAX] wrong arguments";
 
 /// Options that are no settings: they act at the start, or not on the server.
-const NO_SETTINGS: [&str; 9] = [
+const NO_SETTINGS: [&str; 12] = [
     "help",
     "version",
     "listen",
@@ -25,6 +25,9 @@ const NO_SETTINGS: [&str; 9] = [
     "metp-listen",
     "metp-port",
     "user",
+    "bind-out",
+    "bind-ports",
+    "bind-advertise",
     "udp-ports",
     "udp-advertise",
 ];
@@ -67,6 +70,7 @@ fn the_settings_are_the_options_in_their_order() {
             "dns-cache",
             "dns-negative-cache",
             "prefer",
+            "allow-bind",
             "udp",
             "max-associations",
         ];
@@ -274,7 +278,7 @@ fn shorter_times_end_what_is_open() {
     let mut dialling = proxy.client();
     dialling.say(&connect_request(deaf));
     let mut refused = proxy.client();
-    refused.say(b"\x05\x02\x00\x01\0\0\0\0\0\0");
+    refused.say(b"\x05\x09\x00\x01\0\0\0\0\0\0");
     assert_eq!(refused.reply().0, 7);
     eventually("all are there", || admin.metrics()[1] == 5);
 

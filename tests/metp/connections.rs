@@ -47,7 +47,7 @@ fn in_each_state(
     let [mut resolve, mut connect, mut linger] = std::array::from_fn(|_| server.client());
     resolve.say(&name_request(b"Slow.Test", 4321));
     connect.say(&connect_request(deaf));
-    linger.say(b"\x05\x02\x00\x01\x7f\0\0\x01\0\x50");
+    linger.say(b"\x05\x09\x00\x01\x7f\0\0\x01\0\x50");
     assert_eq!(linger.reply().0, 7);
     let relay = Client::new(server.client().connected(echo));
     vec![

@@ -145,7 +145,10 @@ fn info_tells_the_truth() {
     let keys: Vec<&str> =
         lines.iter().map(|line| line.split_once('=').expect("a pair").0).collect();
     assert_eq!(keys[..29], INFO);
-    assert_eq!(keys[29..], ["log-lines-dropped", "closing-in", "connections-associate"]);
+    assert_eq!(
+        keys[29..],
+        ["log-lines-dropped", "closing-in", "connections-associate", "connections-bind"]
+    );
     for (key, value) in [
         ("implementation", "socks5d"),
         ("version", env!("CARGO_PKG_VERSION")),
@@ -206,7 +209,7 @@ fn info_counts_connections_by_state() {
     let mut connect = proxy.client();
     connect.say(&connect_request(deaf));
     let mut linger = proxy.client();
-    linger.say(b"\x05\x02\x00\x01\0\0\0\0\0\0");
+    linger.say(b"\x05\x09\x00\x01\0\0\0\0\0\0");
     assert_eq!(linger.reply().0, 7);
     let relays = [proxy.tunnel(origin.address), proxy.tunnel(origin.address)];
     let expected = [("hello", 3), ("auth", 1), ("request", 1), ("resolve", 0), ("connect", 1)];

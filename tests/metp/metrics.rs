@@ -13,7 +13,7 @@ use support::{eventually, exchange, read_to_end};
 
 use crate::inprocess::{Builder, Inprocess};
 
-const KEYS: [&str; 54] = [
+const KEYS: [&str; 56] = [
     "HISTORICAL_CONNECTIONS",
     "CURRENT_CONNECTIONS",
     "BYTES_TRANSFERRED",
@@ -68,6 +68,8 @@ const KEYS: [&str; 54] = [
     "CONNECT_ATTEMPTS",
     "CONNECT_RACES",
     "CONNECT_LOST",
+    "BINDS",
+    "BIND_STRANGERS",
 ];
 
 type Figures = BTreeMap<String, u64>;
@@ -136,7 +138,7 @@ fn replies_are_counted_by_code() {
     assert_eq!(ask(&name_request(b"*", 80), 4), "REPLY_4+1");
     assert_eq!(ask(&connect_request(closed), 5), "REPLY_5+1");
     assert_eq!(ask(&connect_request(silent), 6), "REPLY_6+1");
-    assert_eq!(ask(b"\x05\x02\x00\x01\x7f\0\0\x01\0\x50", 7), "REPLY_7+1");
+    assert_eq!(ask(b"\x05\x09\x00\x01\x7f\0\0\x01\0\x50", 7), "REPLY_7+1");
     let associated = ask(b"\x05\x03\x00\x01\x7f\0\0\x01\0\x50", 0);
     assert!(associated.starts_with("REPLY_0+1 UDP_ASSOCIATIONS+1"), "{associated}");
     assert_eq!(ask(&name_request(b"found.test", 1), 0), "REPLY_0+1 DNS_QUERIES+1");

@@ -136,7 +136,7 @@ fn refused_requests_have_a_line_and_lost_handshakes_none() {
         proxy.stdout.wait_for(|line| line.contains(&wanted) && line.ends_with("\trefused"))
     };
     ends(&format!("127.0.0.1\t{}\t5", closed.port()));
-    proxy.client().say(b"\x05\x02\x00\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x00\x50").refused(7);
+    proxy.client().say(b"\x05\x09\x00\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x00\x50").refused(7);
     ends("::1\t80\t7");
     proxy.client().say(&name_request(b"*", 443)).refused(4);
     ends("*\t443\t4");

@@ -200,7 +200,7 @@ fn no_password_is_ever_told() {
         witness.socks(&[HELLO, &login, &open, b"payload"]);
         witness.socks(&[HELLO, &login, &connect_request(closed)]);
         witness.socks(&[HELLO, &login, &name_request(b"*", 80)]);
-        witness.socks(&[HELLO, &login, b"\x05\x02\x00\x01\x7f\x00\x00\x01\x00\x50"]);
+        witness.socks(&[HELLO, &login, b"\x05\x09\x00\x01\x7f\x00\x00\x01\x00\x50"]);
         witness.socks(&[HELLO, &login, b"\x05\x01\x00\x09"]);
         // Out of place, cut off, of another version, twice.
         witness.socks(&[&login]);

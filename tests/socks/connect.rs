@@ -79,7 +79,7 @@ fn rsv_may_be_anything() {
 #[test]
 fn other_commands_are_refused() {
     let (proxy, origin) = (proxy(), Origin::echo());
-    for command in [0x02, 0x00, 0x04, 0xf0, 0xff] {
+    for command in [0x00, 0x04, 0xf0, 0xff] {
         for mut request in
             [connect_request(origin.address), name_request(b"*", 80), name_request(b"", 0)]
         {
@@ -146,7 +146,7 @@ fn a_refusal_survives_what_the_client_still_sends() {
     for (request, code) in [
         (connect_request(closed), 5),
         (name_request(b"*", 80), 4),
-        (b"\x05\x02\x00\x01\x7f\x00\x00\x01\x00\x50".to_vec(), 7),
+        (b"\x05\x09\x00\x01\x7f\x00\x00\x01\x00\x50".to_vec(), 7),
         (b"\x05\x01\x00\x99".to_vec(), 8),
         (b"\x04".to_vec(), 1),
     ] {
@@ -298,7 +298,7 @@ fn each_request_has_its_line_in_the_access_log() {
         (connect_request(([127, 255, 255, 255], 9).into()), 3, "127.255.255.255 9".to_owned()),
         (name_request(b"a\tb\n\xff", 80), 4, "a\\x09b\\x0a\\xff 80".to_owned()),
         (
-            b"\x05\x02\x00\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x01\xbb".to_vec(),
+            b"\x05\x09\x00\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x01\xbb".to_vec(),
             7,
             "::1 443".into(),
         ),

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use metp_protocol::Role;
@@ -14,6 +15,7 @@ use socks5d::reactor::abortive_close::AbortiveCloses;
 use socks5d::reactor::buffer::Pool;
 use socks5d::reactor::datagram::{DatagramConfig, Datagrams};
 use socks5d::reactor::network::Network;
+use socks5d::reactor::peer_listener::PeerListener;
 use socks5d::reactor::reserve::Reserve;
 use socks5d::reactor::slab::Key;
 use socks5d::reactor::token::Side;
@@ -61,6 +63,24 @@ impl Network<TcpStream> for RecordingDialer<'_> {
         _: Key,
         _: Side,
     ) -> io::Result<Box<dyn Datagrams>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn listen(
+        &mut self,
+        _: SocketAddr,
+        _: Option<&RangeInclusive<u16>>,
+        _: Key,
+        _: Side,
+    ) -> io::Result<Box<dyn PeerListener<TcpStream>>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn adopt(&mut self, _: &mut TcpStream, _: Key, _: Side) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn source_for(&mut self, _: SocketAddr) -> io::Result<SocketAddr> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

@@ -6,6 +6,7 @@ mod abortive_close;
 mod associate;
 mod authentication;
 mod authentication_bypass;
+mod bind;
 mod connect;
 mod dns;
 mod dns_cache;

@@ -262,12 +262,12 @@ fn a_client_that_stays_after_its_refusal_is_closed() {
     let proxy = Proxy::with(&["--linger-timeout", "0.3"]);
     let before = proxy.descriptors();
     let mut silent = proxy.client();
-    silent.say(b"\x05\x02\x00\x01\x7f\x00\x00\x01\x00\x50").refused(7);
+    silent.say(b"\x05\x09\x00\x01\x7f\x00\x00\x01\x00\x50").refused(7);
     let mut denied = Client::new(proxy.socks());
     denied.say(b"\x05\x01\x00").hears(b"\x05\xff").hears_eof();
     let talking = proxy.client();
     let mut writer = talking.stream.try_clone().expect("a descriptor");
-    writer.write_all(b"\x05\x02\x00\x01\x7f\x00\x00\x01\x00\x50").expect("taken");
+    writer.write_all(b"\x05\x09\x00\x01\x7f\x00\x00\x01\x00\x50").expect("taken");
     let talk = move || {
         let start = Instant::now();
         while start.elapsed() < PATIENCE && writer.write_all(&[b'x'; 4096]).is_ok() {}
@@ -299,7 +299,7 @@ fn zero_is_never() {
     half_close(&half);
     assert_eq!(read_to_end(&mut far), b"");
     let mut refused = proxy.client();
-    refused.say(b"\x05\x02\x00\x01\x7f\x00\x00\x01\x00\x50").refused(7);
+    refused.say(b"\x05\x09\x00\x01\x7f\x00\x00\x01\x00\x50").refused(7);
     // Longer than several ticks of the alarm clock.
     waiting.stream.set_read_timeout(Some(Duration::from_millis(300))).expect("a socket");
     let nothing = waiting.stream.read(&mut [0]).expect_err("there is no answer");

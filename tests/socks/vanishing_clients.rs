@@ -59,7 +59,7 @@ fn whoever_vanishes_leaves_nothing_behind() {
     vanish(proxy.socks_address(), &tunnel);
     vanish(
         proxy.socks_address(),
-        &[&login[..], b"\x05\x02\x00\x01\x7f\x00\x00\x01\x00\x50"].concat(),
+        &[&login[..], b"\x05\x09\x00\x01\x7f\x00\x00\x01\x00\x50"].concat(),
     );
     vanish(proxy.socks_address(), &[HELLO, &credentials(b"admin", b"wrong"), b"more"].concat());
     vanish(proxy.socks_address(), b"GET / HTTP/1.1\r\n");

@@ -1,9 +1,7 @@
 //! A UDP socket of the kernel.
 
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket as StdSocket};
-use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::net::UdpSocket as MioSocket;
@@ -13,12 +11,11 @@ use super::message::{self, Calls, Kernel};
 use super::scratch::{MESSAGES, Scratch};
 use super::space::Group;
 use super::{DatagramConfig, Datagrams, LONGEST_PAYLOAD, Received, Sent};
+use crate::reactor::ports;
 use crate::reactor::readiness::Readiness;
 
 /// Receive buffer that is asked for. The kernel gives what net.core.rmem_max allows, and counts its own overhead twice.
 const RECEIVE_BUFFER: usize = 1 << 20;
-/// Ports of a range that are tried at most.
-const PORT_ATTEMPTS: u16 = 64;
 /// Messages that are asked for at least.
 const FEWEST_MESSAGES: usize = 4;
 
@@ -45,7 +42,7 @@ impl UdpSocket {
 
 impl<C: Calls> UdpSocket<C> {
     fn with_calls(config: &DatagramConfig, calls: C) -> io::Result<Self> {
-        let DatagramConfig { bind: address, ports, only_from } = config;
+        let DatagramConfig { bind: address, ports: range, only_from } = config;
         let socket = Socket::new(Domain::for_address(*address), Type::DGRAM.nonblocking(), None)?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
@@ -53,10 +50,7 @@ impl<C: Calls> UdpSocket<C> {
         // Without these it serves, and loses or works a little more.
         let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
         let _ = message::join_received(socket.as_fd());
-        match ports {
-            None => socket.bind(&(*address).into())?,
-            Some(ports) => bind_in(&socket, *address, ports)?,
-        }
+        ports::bind(&socket, *address, range.as_ref())?;
         if let Some(source) = only_from {
             // With port 0 the kernel compares the address alone. The scope is that of the socket.
             let mut source = *source;
@@ -204,25 +198,6 @@ fn refuses_joining(error: &io::Error) -> bool {
         error.raw_os_error(),
         Some(libc::EINVAL | libc::EIO | libc::EOPNOTSUPP | libc::ENOPROTOOPT | libc::EMSGSIZE)
     )
-}
-
-/// Binds to a free port of the range, beginning at random.
-fn bind_in(socket: &Socket, address: SocketAddr, ports: &RangeInclusive<u16>) -> io::Result<()> {
-    let (low, high) = (u32::from(*ports.start()), u32::from(*ports.end()));
-    let count = (high + 1).saturating_sub(low).max(1);
-    let start = RandomState::new().hash_one(low) % u64::from(count);
-    let mut result = Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
-    for attempt in 0..count.min(PORT_ATTEMPTS.into()) {
-        let offset = (start + u64::from(attempt)) % u64::from(count);
-        let port = u16::try_from(u64::from(low) + offset).unwrap_or(*ports.end());
-        let mut address = address;
-        address.set_port(port);
-        result = socket.bind(&address.into());
-        if !matches!(&result, Err(error) if error.kind() == ErrorKind::AddrInUse) {
-            break;
-        }
-    }
-    result
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::reactor::datagram::{Received, Run, Scratch, Sent};
 use crate::reactor::endpoint::Stream;
 use crate::reactor::listener::canonical;
 use crate::socks::Context;
-use crate::socks::connect::hostname;
+use crate::socks::name::hostname;
 use crate::socks::rules::{datagram_permitted, may_use_local_address};
 use crate::state::metrics::DropCause;
 use crate::state::{Direction, Transferred};

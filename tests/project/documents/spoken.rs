@@ -141,7 +141,9 @@ fn the_grammar_describes_each_event_of_a_running_server() {
     }
     proxy.metp().say("HELLO METP/1.0\nAUTH bob no\n").hears("200 Welcome to METP/1.0\n401 ");
     let events: Vec<String> = (0..13).map(|_| reader.line()).collect();
-    assert!(events[12].starts_with("650 auth service=metp user=bob "), "{events:#?}");
+    // A session that was refused ends when its client closes, so the order is not fixed.
+    let told = |start: &str| events.iter().any(|event| event.starts_with(start));
+    assert!(told("650 auth service=metp user=bob "), "{events:#?}");
 
     assert_eq!(reader.command("UNSUBSCRIBE"), "200 OK");
     stuck.say(&"CONFIG GET\n".repeat(BODIES));

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use socks5d::reactor::abortive_close::AbortiveCloses;
 use socks5d::reactor::buffer::Pool;
 use socks5d::reactor::datagram::{DatagramConfig, Datagrams};
 use socks5d::reactor::network::Network;
+use socks5d::reactor::peer_listener::PeerListener;
 use socks5d::reactor::reserve::Reserve;
 use socks5d::reactor::slab::Key;
 use socks5d::reactor::token::Side;
@@ -93,6 +95,24 @@ impl Network<FakeStream> for UdpNetwork {
         socket.borrow_mut().joins = self.joins;
         *place = Some(Rc::clone(&socket));
         Ok(Box::new(FakeDatagrams::to(&socket)))
+    }
+
+    fn listen(
+        &mut self,
+        _: SocketAddr,
+        _: Option<&RangeInclusive<u16>>,
+        _: Key,
+        _: Side,
+    ) -> io::Result<Box<dyn PeerListener<FakeStream>>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn adopt(&mut self, _: &mut FakeStream, _: Key, _: Side) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn source_for(&mut self, _: SocketAddr) -> io::Result<SocketAddr> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn is_local_delivery(&mut self, address: SocketAddr) -> io::Result<bool> {

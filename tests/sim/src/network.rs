@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 use socks5d::reactor::datagram::{DatagramConfig, Datagrams};
 use socks5d::reactor::network::Network;
+use socks5d::reactor::peer_listener::PeerListener;
 use socks5d::reactor::slab::Key;
 use socks5d::reactor::token::Side;
 use socks5d::reactor::waker::Waker;
@@ -218,6 +220,24 @@ impl Network<FakeStream> for FakeNetwork {
         _: Key,
         _: Side,
     ) -> io::Result<Box<dyn Datagrams>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn listen(
+        &mut self,
+        _: SocketAddr,
+        _: Option<&RangeInclusive<u16>>,
+        _: Key,
+        _: Side,
+    ) -> io::Result<Box<dyn PeerListener<FakeStream>>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn adopt(&mut self, _: &mut FakeStream, _: Key, _: Side) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn source_for(&mut self, _: SocketAddr) -> io::Result<SocketAddr> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

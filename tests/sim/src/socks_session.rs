@@ -20,7 +20,7 @@ use socks5d::reactor::slab::Key;
 use socks5d::reactor::token::Side;
 use socks5d::socks::{CloseReason, Context, Session};
 use socks5d::state::Shared;
-use socks5d::state::settings::{LocalFor, Settings, UdpSettings};
+use socks5d::state::settings::{BindSettings, LocalFor, Settings, UdpSettings};
 use socks5d::state::users::{UserId, Users};
 use socks5d::state::verifier::Verifier;
 use socks5d::workers::dns_cache::{Resolution, ResolveError};
@@ -119,7 +119,8 @@ impl<'a> Sim<'a> {
             buffer_size,
             local_for: if kind & 2 != 0 { LocalFor::All } else { LocalFor::Loopback },
             own_ports: vec![OWN_PORT],
-            // Associations have a simulation of their own.
+            // Associations have a simulation of their own, and listeners real sockets (tests/socks/bind.rs).
+            bind: BindSettings { enabled: false, ..BindSettings::default() },
             udp: UdpSettings { enabled: false, ..UdpSettings::default() },
             ..Settings::default()
         };

@@ -1,0 +1,140 @@
+//! Resolve: from the target of a request to its addresses.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::connect::Connect;
+use super::name::{hostname, withdraw};
+use super::request::{ActiveRequest, refuse};
+use super::{Context, Next, State, bind};
+use crate::proto::socks5::{Host, ReplyCode};
+use crate::reactor::buffer::Buffer;
+use crate::reactor::endpoint::{Endpoint, Stream};
+use crate::workers::dns_cache::{Resolution, ResolveError};
+use crate::workers::families::interleave;
+use metp_protocol::text::ip_literal;
+
+/// What the addresses are for.
+#[derive(Clone, Copy, Debug)]
+pub enum Purpose {
+    /// To connect to one of them.
+    Connect,
+    /// To accept a connection from one of them.
+    Bind,
+}
+
+impl Purpose {
+    /// The next state: the addresses are known, and whether more may come.
+    fn go_on<S: Stream>(
+        self,
+        request: Box<ActiveRequest>,
+        (addresses, more): (Vec<SocketAddr>, bool),
+        source: SocketAddr,
+        client: &Endpoint<S>,
+        output: &mut Buffer,
+        cx: &mut Context<'_, S>,
+    ) -> Next<S> {
+        match self {
+            Purpose::Connect => {
+                Next::Go(State::Connect(Connect::new(request, addresses, more, cx.now)))
+            }
+            Purpose::Bind => bind::begin(request, (addresses, more), source, client, output, cx),
+        }
+    }
+}
+
+/// A request whose name is being looked up.
+pub struct Resolve {
+    request: Box<ActiveRequest>,
+    purpose: Purpose,
+    answer: Option<Resolution>,
+}
+
+/// Starts a CONNECT or a BIND: a name is looked up first.
+pub fn begin<S: Stream>(
+    request: Box<ActiveRequest>,
+    purpose: Purpose,
+    source: SocketAddr,
+    client: &Endpoint<S>,
+    output: &mut Buffer,
+    cx: &mut Context<'_, S>,
+) -> Next<S> {
+    let port = request.target.port;
+    let name = match &request.target.host {
+        Host::Ip(address) => Ok(*address),
+        Host::Name(name) => match hostname(name) {
+            Some(name) => ip_literal(name).ok_or(name),
+            None => return refuse(request, ReplyCode::HostUnreachable, output, cx),
+        },
+    };
+    match name {
+        Ok(address) => {
+            let addresses = (vec![SocketAddr::new(address, port)], false);
+            purpose.go_on(request, addresses, source, client, output, cx)
+        }
+        Err(name) => {
+            let answer = cx.dns.ask(cx.key, name, port, cx.now);
+            Next::Go(State::Resolve(Resolve { request, purpose, answer }))
+        }
+    }
+}
+
+impl Resolve {
+    /// When the request was complete.
+    pub fn began(&self) -> Instant {
+        self.request.began()
+    }
+
+    /// The addresses have come, or the reason why there are none. The other family may come before the next turn.
+    pub fn answer(&mut self, later: Resolution) {
+        match &mut self.answer {
+            Some(answer) => {
+                answer.more = later.more;
+                if let (Ok(addresses), Ok(others)) = (&mut answer.addresses, later.addresses) {
+                    *addresses = interleave(addresses, &others);
+                }
+            }
+            None => self.answer = Some(later),
+        }
+    }
+
+    pub fn request(&self) -> &ActiveRequest {
+        &self.request
+    }
+
+    /// Withdraws the question and returns the request.
+    pub fn into_request<S: Stream>(self, cx: &mut Context<'_, S>) -> Box<ActiveRequest> {
+        withdraw(&self.request, cx);
+        self.request
+    }
+
+    pub fn step<S: Stream>(
+        mut self,
+        source: SocketAddr,
+        client: &Endpoint<S>,
+        output: &mut Buffer,
+        cx: &mut Context<'_, S>,
+    ) -> Next<S> {
+        let Some(Resolution { addresses, more, .. }) = self.answer.take() else {
+            return Next::Wait(State::Resolve(self));
+        };
+        match addresses {
+            Ok(addresses) => {
+                let Resolve { request, purpose, .. } = self;
+                purpose.go_on(request, (addresses, more), source, client, output, cx)
+            }
+            Err(error) => {
+                let code = match error {
+                    ResolveError::NotFound => ReplyCode::HostUnreachable,
+                    ResolveError::Failed => ReplyCode::GeneralFailure,
+                };
+                refuse(self.request, code, output, cx)
+            }
+        }
+    }
+
+    /// The name was not found in time.
+    pub fn expire<S: Stream>(self, output: &mut Buffer, cx: &mut Context<'_, S>) -> Next<S> {
+        refuse(self.into_request(cx), ReplyCode::HostUnreachable, output, cx)
+    }
+}
