@@ -19,7 +19,7 @@ THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); echo $$((n > 8 ? n : 8)))
 MINIMUM := $(shell sed -n 's/^rust-version = "\([0-9.]*\)"/\1/p' Cargo.toml)
 
 .DEFAULT_GOAL := all
-.PHONY: all test quick check deny advisories soak inject bench bench-micro fuzz install clean help rust
+.PHONY: all test quick check deny advisories soak inject test-peers bench bench-micro fuzz install clean help rust
 
 all: rust ## build the release binaries: bin/socks5d and bin/client
 	$(CARGO) build --release --locked --bins
@@ -64,6 +64,9 @@ soak: all ## a mixed load for MINUTES (default 5) that checks every byte, descri
 	$(CARGO) run --release --locked --package soak -- $(MINUTES)
 
 # It needs strace, which is not part of what `make test` may ask for.
+test-peers: all ## real SOCKS5 clients, where they can be installed: PySocks, dnspython, npm socks, dante-client
+	python3 tests/peers/run.py $(TARGET)/release
+
 inject: all ## make system calls fail under load, with strace; QUICK=1: a subset; CALLS=splice,accept4: only these
 	$(CARGO) run --release --locked --package inject -- $(if $(QUICK),--quick) $(if $(CALLS),--calls $(CALLS))
 

@@ -212,3 +212,34 @@ fn the_client_administers_a_proxy_that_curl_uses() {
     assert_eq!(read_to_reset(&mut held.stream), b"");
     alice.say("GET_METRICS\n").hears("401 Unauthorized\n").hears_eof();
 }
+
+/// The README's example: a question to a DNS server by UDP through the proxy, by a program that needs nothing but Python.
+#[test]
+fn a_dns_server_is_asked_through_the_proxy() {
+    let (proxy, server) = (Proxy::with(&["-u", "alice:secret"]), support::udp::socket());
+    let address = server.local_addr().expect("bound");
+    let answering = thread::spawn(move || {
+        let (question, from) = support::udp::received(&server);
+        // RFC 1035 section 4: one question, one answer: its name by a pointer, A, IN, 60 s, 4 octets.
+        let mut answer = question.clone();
+        answer[2..4].copy_from_slice(&[0x81, 0x80]);
+        answer[7] = 1;
+        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 55]);
+        server.send_to(&answer, from).expect("sent");
+        question
+    });
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/socks-dns.py");
+    let login = format!("alice:secret@{}", proxy.socks_address());
+    let mut python = Command::new("python3");
+    python.args([script, &login, &address.to_string(), "host.test"]);
+    let done = python.output().expect("python3 is installed");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(String::from_utf8_lossy(&done.stdout), "192.0.2.55\n");
+    let question = answering.join().expect("asked");
+    assert!(question.ends_with(b"\x04host\x04test\x00\x00\x01\x00\x01"), "{question:x?}");
+    let refused = Command::new("python3")
+        .args([script, &format!("alice:wrong@{}", proxy.socks_address()), "127.0.0.1", "host.test"])
+        .output()
+        .expect("python3 is installed");
+    assert_eq!(String::from_utf8_lossy(&refused.stderr), "the login failed\n");
+}
