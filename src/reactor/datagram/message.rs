@@ -74,7 +74,7 @@ impl Calls for Kernel {
     }
 }
 
-/// Receives up to `count` messages into the slots of the scratch. Returns how many have come.
+/// Receives up to [`MESSAGES`] messages into the slots of the scratch. Returns how many have come.
 ///
 /// # Errors
 /// Those of recvmmsg(2) for the first message.
@@ -82,15 +82,13 @@ pub fn receive(
     calls: &mut impl Calls,
     socket: BorrowedFd<'_>,
     scratch: &mut Scratch,
-    count: usize,
 ) -> io::Result<usize> {
     scratch.clear();
     let (slots, space) = scratch.parts();
     space.clear();
-    let count = count.clamp(1, MESSAGES);
-    space.names.resize(count, RawAddress::SPACE);
-    space.controls.resize(count, Control([0; CONTROL_BYTES]));
-    for slot in slots.chunks_exact_mut(SLOT_BYTES).take(count) {
+    space.names.resize(MESSAGES, RawAddress::SPACE);
+    space.controls.resize(MESSAGES, Control([0; CONTROL_BYTES]));
+    for slot in slots.chunks_exact_mut(SLOT_BYTES).take(MESSAGES) {
         space.parts.push(libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: SLOT_BYTES });
     }
     let Space { messages, parts, names, controls, .. } = &mut *space;

@@ -16,16 +16,12 @@ use crate::reactor::readiness::Readiness;
 
 /// Receive buffer that is asked for. The kernel gives what net.core.rmem_max allows, and counts its own overhead twice.
 const RECEIVE_BUFFER: usize = 1 << 20;
-/// Messages that are asked for at least.
-const FEWEST_MESSAGES: usize = 4;
 
 /// A UDP socket, which joins datagrams on their way in and out where the kernel can.
 pub struct UdpSocket<C: Calls = Kernel> {
     socket: MioSocket,
     calls: C,
     readable: bool,
-    /// Messages that are asked for next: twice those that came last, so that a quiet socket costs little.
-    ask: usize,
     /// The longest datagram that may be joined with others (UDP_SEGMENT); 0: none.
     longest_joined: usize,
 }
@@ -59,7 +55,7 @@ impl<C: Calls> UdpSocket<C> {
         }
         let socket = MioSocket::from_std(StdSocket::from(socket));
         let longest_joined = LONGEST_PAYLOAD;
-        Ok(UdpSocket { socket, calls, readable: false, ask: FEWEST_MESSAGES, longest_joined })
+        Ok(UdpSocket { socket, calls, readable: false, longest_joined })
     }
 
     /// The socket, to be registered.
@@ -140,15 +136,13 @@ impl<C: Calls> Datagrams for UdpSocket<C> {
         if !self.readable {
             return Received::Blocked;
         }
-        match message::receive(&mut self.calls, self.socket.as_fd(), scratch, self.ask) {
+        match message::receive(&mut self.calls, self.socket.as_fd(), scratch) {
             Ok(count) => {
-                self.readable = count >= self.ask;
-                self.ask = (count * 2).clamp(FEWEST_MESSAGES, MESSAGES);
+                self.readable = count >= MESSAGES;
                 Received::Messages
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.readable = false;
-                self.ask = FEWEST_MESSAGES;
                 Received::Blocked
             }
             Err(error) => Received::Failed(error),
