@@ -127,7 +127,7 @@ impl Association {
                 DatagramConfig { bind, ports: settings.ports.clone(), only_from: Some(source) };
             let datagrams = cx.network.open_datagrams(&socket, cx.key, Side::First)?;
             let bound = datagrams.local_address()?;
-            Ok((OpenSocket { _port: cx.pool.ports.open(bound.port()), datagrams }, bound))
+            Ok((OpenSocket { _port: cx.pool.ports.open(bound), datagrams }, bound))
         });
         let (client_socket, bound) = match opened {
             Ok(opened) => opened,
@@ -305,8 +305,8 @@ impl Association {
             let bind = SocketAddr::new(source, 0);
             let socket = DatagramConfig { bind, ports: None, only_from: None };
             let datagrams = cx.network.open_datagrams(&socket, cx.key, side).ok()?;
-            let port = datagrams.local_address().ok()?.port();
-            *place = Some(OpenSocket { datagrams, _port: cx.pool.ports.open(port) });
+            let bound = datagrams.local_address().ok()?;
+            *place = Some(OpenSocket { datagrams, _port: cx.pool.ports.open(bound) });
         }
         place.as_mut()
     }

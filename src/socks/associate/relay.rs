@@ -64,7 +64,14 @@ impl Association {
         scratch: &mut Scratch,
         cx: &mut Context<'_, S>,
     ) {
-        if !self.client.accepts(canonical(run.source), cx.now, |port| cx.pool.ports.is_open(port)) {
+        let (source, ports, network) = (canonical(run.source), &cx.pool.ports, &mut *cx.network);
+        // Whether an address is this machine's is asked only for a port that a socket for targets has: a client elsewhere
+        // may have any.
+        let is_own = || {
+            let perhaps = ports.is_open_everywhere(source);
+            ports.is_open(source) || (perhaps && network.is_local_delivery(source).unwrap_or(true))
+        };
+        if !self.client.accepts(source, cx.now, is_own) {
             return self.drop_datagrams(DropCause::Stranger, run.datagrams(), cx);
         }
         if run.truncated {

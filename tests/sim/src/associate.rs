@@ -116,7 +116,8 @@ impl Network<FakeStream> for UdpNetwork {
     }
 
     fn is_local_delivery(&mut self, address: SocketAddr) -> io::Result<bool> {
-        assert_eq!(address.port(), OWN_PORT, "asked for an ordinary target");
+        let own = [OWN_PORT, 40_002, 40_003].contains(&address.port());
+        assert!(own, "asked for an ordinary target");
         Ok(address.ip().is_loopback())
     }
 }

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use support::has_ipv6;
-use support::proxy::{Builder, Proxy};
+use support::proxy::{Builder, Proxy, connect_from};
 use support::udp::{
     Association, associate_request, header, name_header, received, socket, socket_on,
 };
@@ -203,6 +203,27 @@ fn an_association_cannot_take_another_over() {
     let mut admin = proxy.admin();
     support::eventually("it is dropped", || admin.figure("UDP_DROPPED_STRANGER") == 1);
     victim.exchanges(&target, b"mine");
+}
+
+/// A client elsewhere may have the port number of one of the server's sockets: only the whole address counts.
+#[test]
+fn a_port_number_of_the_server_is_no_reason() {
+    let (proxy, target) = (Proxy::start(), socket());
+    let first = Association::open(&proxy);
+    let mapped = first.exchanges(&target, b"its target socket is open");
+    for port in [first.relay.port(), mapped.port()] {
+        let control = connect_from([127, 0, 0, 2].into(), proxy.socks_address());
+        let client = support::socks::Client::new(control).logged_in("admin", "1234");
+        let mut second = Association::of(client);
+        let Ok(socket) = UdpSocket::bind(("127.0.0.2", port)) else {
+            // The target socket has this port of all addresses.
+            assert_eq!(port, mapped.port());
+            continue;
+        };
+        socket.set_read_timeout(Some(support::PATIENCE)).expect("a socket");
+        second.socket = socket;
+        second.exchanges(&target, b"elsewhere");
+    }
 }
 
 /// An IPv4 client of a listener for both families: the relay is on IPv4, and BND has ATYP 01.
