@@ -174,7 +174,9 @@ fn it_can_be_switched_off() {
 /// `--bind-ports` and `--bind-advertise`.
 #[test]
 fn ports_and_the_advertised_address() {
-    let free = TcpListener::bind("127.78.0.1:0").expect("loopback");
+    // Below the ports that the kernel chooses: nothing else takes it while it is free.
+    let free = (20_200..20_300).find_map(|port| TcpListener::bind(("0.0.0.0", port)).ok());
+    let free = free.expect("one of them is free");
     let port = free.local_addr().expect("bound").port();
     let (range, peer) = (format!("{port}-{port}"), SocketAddr::from(([0, 0, 0, 0], 0)));
     let arguments = ["--bind-ports", &range, "--bind-advertise", "203.0.113.7"];

@@ -1,7 +1,7 @@
 //! The load: threads that each play one kind of client until they are told to rest or to stop.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
@@ -14,6 +14,7 @@ use support::proxy::Proxy;
 use support::socks::{
     Client, HELLO, connect_request, credentials, half_close, name_request, reset,
 };
+use support::udp::{associate_request, header, parse};
 
 /// What one large transfer carries, in bytes.
 const LARGE: u64 = 256 << 20;
@@ -27,6 +28,8 @@ pub struct Shared {
     pub verified: AtomicU64,
     large: AtomicU64,
     rude: AtomicU64,
+    datagrams: AtomicU64,
+    accepted: AtomicU64,
     changes: AtomicU64,
     stop: AtomicBool,
     pause: Mutex<Pause>,
@@ -59,6 +62,8 @@ type Round = fn(&Proxy, &Shared, &Targets, u64) -> io::Result<()>;
 /// Where the clients go.
 struct Targets {
     echo: Origin,
+    /// A server that sends datagrams back.
+    datagram_echo: SocketAddr,
     /// A port without a listener. The socket keeps it from being taken.
     closed: (Socket, SocketAddr),
     noise: Vec<u8>,
@@ -73,6 +78,8 @@ impl Load {
             verified: AtomicU64::new(0),
             large: AtomicU64::new(0),
             rude: AtomicU64::new(0),
+            datagrams: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             pause: Mutex::default(),
@@ -80,10 +87,19 @@ impl Load {
         });
         let targets = Arc::new(Targets {
             echo: Origin::echo(),
+            datagram_echo: datagram_echo(),
             closed: closed_port(),
             noise: noise(PERIOD, 99),
         });
-        let kinds: [(Round, usize); 5] = [(good, 8), (slow, 4), (rude, 6), (large, 2), (admin, 1)];
+        let kinds: [(Round, usize); 7] = [
+            (good, 8),
+            (slow, 4),
+            (rude, 6),
+            (large, 2),
+            (datagrams, 4),
+            (accepting, 2),
+            (admin, 1),
+        ];
         let mut threads = Vec::new();
         for (number, round) in
             kinds.iter().flat_map(|(round, count)| vec![*round; *count]).enumerate()
@@ -130,13 +146,15 @@ impl Load {
     }
 
     /// What has been done.
-    pub fn figures(&self) -> [(&'static str, u64); 5] {
+    pub fn figures(&self) -> [(&'static str, u64); 7] {
         let read = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
         [
             ("tunnels", read(&self.tunnels)),
             ("MiB verified", read(&self.verified) >> 20),
             ("transfers of 256 MiB", read(&self.large)),
             ("rude clients", read(&self.rude)),
+            ("datagrams there and back", read(&self.datagrams)),
+            ("accepted connections", read(&self.accepted)),
             ("changes by METP", read(&self.changes)),
         ]
     }
@@ -161,6 +179,80 @@ impl Shared {
             false => self.corrupt.fetch_add(1, Ordering::SeqCst),
         };
     }
+}
+
+/// Sends datagrams back, for as long as the process lives.
+fn datagram_echo() -> SocketAddr {
+    let socket = support::udp::socket();
+    let address = socket.local_addr().expect("bound");
+    thread::spawn(move || {
+        let mut space = vec![0; 65_536];
+        loop {
+            if let Ok((count, from)) = socket.recv_from(&mut space) {
+                let _ = socket.send_to(&space[..count], from);
+            }
+        }
+    });
+    address
+}
+
+/// An association: datagrams there and back, one at a time. One may be lost; what comes is what was sent.
+fn datagrams(proxy: &Proxy, shared: &Shared, targets: &Targets, step: u64) -> io::Result<()> {
+    let mut client = proxy.client();
+    let request = associate_request(SocketAddr::from(([0, 0, 0, 0], 0)));
+    let (code, relay) = client.say(&request).reply();
+    if code != 0 {
+        return Err(io::ErrorKind::Other.into());
+    }
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.set_read_timeout(Some(Duration::from_millis(500)))?;
+    let mut space = vec![0; 65_536];
+    for number in 0..step % 100 {
+        let sent = noise((step * 31 + number * 977) as usize % 9000, step + number);
+        let malformed = number % 7 == 6;
+        let to = header(targets.datagram_echo);
+        socket.send_to(&[if malformed { &to[..5] } else { &to[..] }, &sent].concat(), relay)?;
+        // Only the next one shows that a malformed one was dropped.
+        if !malformed {
+            // What comes from elsewhere was for an earlier client with this port.
+            let count = loop {
+                match socket.recv_from(&mut space) {
+                    Ok((count, from)) if from == relay => break count,
+                    Ok(_) => {}
+                    Err(_) => return Ok(()),
+                }
+            };
+            shared.check(parse(&space[..count]).1 == sent, sent.len());
+            shared.datagrams.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    if step.is_multiple_of(3) {
+        reset(client.stream);
+    }
+    Ok(())
+}
+
+/// Has the proxy accept a connection, and sends through it.
+fn accepting(proxy: &Proxy, shared: &Shared, _: &Targets, step: u64) -> io::Result<()> {
+    let mut client = proxy.client();
+    let mut request = connect_request(SocketAddr::from(([127, 0, 0, 1], 0)));
+    request[1] = 2;
+    let (code, listener) = client.say(&request).reply();
+    if code != 0 || step.is_multiple_of(5) {
+        return Ok(());
+    }
+    let mut peer = TcpStream::connect(listener)?;
+    if client.reply().0 != 0 {
+        return Err(io::ErrorKind::Other.into());
+    }
+    let sent = noise(1 + (step * 7919 % 50_000) as usize, step);
+    peer.write_all(&sent)?;
+    peer.shutdown(Shutdown::Write)?;
+    let mut got = Vec::new();
+    client.stream.read_to_end(&mut got)?;
+    shared.check(got == sent, sent.len());
+    shared.accepted.fetch_add(1, Ordering::Relaxed);
+    Ok(())
 }
 
 /// Sends some, gets it back, and closes in one of several ways.

@@ -285,8 +285,9 @@ fn another_address_can_be_advertised() {
 /// has become free is used at once.
 #[test]
 fn ports_can_be_confined() {
-    // An address of its own: no other test takes the port while it is free.
-    let free = UdpSocket::bind(("127.77.0.1", 0)).expect("loopback");
+    // Below the ports that the kernel chooses: nothing else takes it while it is free.
+    let free = (20_100..20_200).find_map(|port| UdpSocket::bind(("0.0.0.0", port)).ok());
+    let free = free.expect("one of them is free");
     let port = free.local_addr().expect("bound").port();
     let builder = Builder::default().listen(Some("127.77.0.1"));
     let proxy = builder.args(["--udp-ports", &format!("{port}-{port}")]).start();
