@@ -214,10 +214,15 @@ fn datagrams(proxy: &Proxy, shared: &Shared, targets: &Targets, step: u64) -> io
         socket.send_to(&[if malformed { &to[..5] } else { &to[..] }, &sent].concat(), relay)?;
         // Only the next one shows that a malformed one was dropped.
         if !malformed {
-            // What comes from elsewhere was for an earlier client with this port.
+            // What comes from elsewhere was for an earlier client with this port, or is a malformed datagram of another
+            // client whose first bytes were taken for the address of this association.
             let count = loop {
                 match socket.recv_from(&mut space) {
-                    Ok((count, from)) if from == relay => break count,
+                    Ok((count, from))
+                        if from == relay && parse(&space[..count]).0 == targets.datagram_echo =>
+                    {
+                        break count;
+                    }
                     Ok(_) => {}
                     Err(_) => return Ok(()),
                 }
