@@ -118,6 +118,25 @@ fn anybody_may_be_the_peer_and_only_one() {
     assert_eq!(read_exactly(&mut first, 3), b"one");
 }
 
+/// Two peers that have both connected before the server looks: one tunnel, and the other one is reset.
+#[test]
+fn of_two_peers_at_once_one_is_reset() {
+    let proxy = Proxy::start();
+    let (mut client, listener) = waiting(&proxy, SocketAddr::from(([0, 0, 0, 0], 0)));
+    proxy.signal(libc::SIGSTOP);
+    let peers = [5, 6].map(|last| connect_from([127, 0, 0, last].into(), listener));
+    proxy.signal(libc::SIGCONT);
+    let (code, accepted) = client.reply();
+    assert_eq!(code, 0);
+    let is_accepted = |peer: &TcpStream| peer.local_addr().expect("connected") == accepted;
+    let (mut met, mut other): (Vec<_>, Vec<_>) = peers.into_iter().partition(is_accepted);
+    assert_eq!((met.len(), other.len()), (1, 1));
+    client.say(b"one");
+    assert_eq!(read_exactly(&mut met[0], 3), b"one");
+    assert_eq!(read_to_reset(&mut other[0]), b"");
+    is_closed(listener);
+}
+
 /// The client leaves, by FIN or reset: its listener must not stay.
 #[test]
 fn a_client_that_leaves_closes_its_listener() {

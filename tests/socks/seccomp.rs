@@ -2,7 +2,7 @@
 //! are whole all the same, and end as their peers end them.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::mpsc;
 use std::thread;
@@ -12,6 +12,7 @@ use support::origin::{Origin, closed_port};
 use support::proxy::{Builder, Proxy};
 use support::seccomp::{self, Refusal};
 use support::socks::{connect_request, half_close, reset};
+use support::udp::Association;
 use support::{eventually, noise, read_exactly, read_to_end};
 
 const MIB: usize = 1 << 20;
@@ -188,4 +189,43 @@ fn without_so_error_a_refused_connection_is_one() {
         let (_reserved, nobody) = closed_port();
         proxy.client().say(&connect_request(nobody)).refused(5);
     }
+}
+
+/// Options of sockets that join datagrams, and that make their buffers larger: without them datagrams are relayed all
+/// the same.
+#[test]
+fn without_options_of_udp_datagrams_are_whole() {
+    for errno in [libc::ENOPROTOOPT, libc::EPERM] {
+        let refusals = [libc::UDP_GRO, libc::SO_RCVBUF, libc::SO_RCVBUFFORCE].map(|name| {
+            let name = u32::try_from(name).expect("small");
+            Refusal { call: libc::SYS_setsockopt, argument: Some((2, name)), errno }
+        });
+        let Some(proxy) = start(&refusals) else { return };
+        let target = support::udp::socket();
+        let association = Association::open(&proxy);
+        for length in [0, 1, 1200, 9000, 65_497] {
+            association.exchanges(&target, &noise(length, 5));
+        }
+    }
+}
+
+/// A machine without IPv6 (EAFNOSUPPORT): a datagram to an IPv6 target is dropped and those to IPv4 targets go on; a
+/// CONNECT is refused with 03, network unreachable.
+#[test]
+fn without_ipv6_the_other_family_is_served() {
+    let domain = u32::try_from(libc::AF_INET6).expect("small");
+    let refusal =
+        Refusal { call: libc::SYS_socket, argument: Some((0, domain)), errno: libc::EAFNOSUPPORT };
+    let Some(proxy) = start(&[refusal]) else { return };
+    let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, 53));
+    proxy.client().say(&connect_request(v6)).refused(3);
+
+    let target = support::udp::socket();
+    let association = Association::open(&proxy);
+    association.exchanges(&target, b"before");
+    for _ in 0..3 {
+        association.send(v6, b"nowhere");
+    }
+    association.exchanges(&target, b"after");
+    assert_eq!(proxy.admin().figure("UDP_DROPPED_ERROR"), 3);
 }

@@ -145,6 +145,8 @@ struct Play<'a> {
     shared: Shared,
     now: Instant,
     open: bool,
+    /// The session ends by a panic.
+    panics: bool,
     up: Vec<Offered>,
     down: Vec<Offered>,
     /// Datagrams of each socket that have been looked at.
@@ -201,6 +203,7 @@ impl<'a> Play<'a> {
             shared,
             now,
             open: source.ip().is_loopback(),
+            panics: kind & 0x80 != 0,
             up: Vec::new(),
             down: Vec::new(),
             seen: [0; 4],
@@ -313,7 +316,11 @@ impl<'a> Play<'a> {
         }
         for _ in 0..PATIENCE {
             self.reserve.allow(8);
+            let before = self.calls();
             let flow = session.turn(&mut self.context());
+            // However much waits there: others have their turns between two batches.
+            let once = self.calls().into_iter().zip(before).all(|(now, before)| now <= before + 1);
+            assert!(once, "more than a batch of a socket in one turn");
             self.check();
             match flow {
                 Flow::Again => {}
@@ -330,6 +337,14 @@ impl<'a> Play<'a> {
             }
         }
         panic!("turns without end");
+    }
+
+    /// Calls that receive, of each socket.
+    fn calls(&self) -> [u32; 4] {
+        self.network
+            .sockets
+            .each_ref()
+            .map(|socket| socket.as_ref().map_or(0, |socket| socket.borrow().calls))
     }
 
     fn context(&mut self) -> Context<'_, FakeStream> {
@@ -403,17 +418,19 @@ impl<'a> Play<'a> {
         assert!(asked || !filters, "an answer from where nothing was sent");
     }
 
-    /// The control connection ends, and with it everything.
+    /// The control connection ends, and with it everything. Or a turn panics: the session is dropped as it is.
     fn ends(&mut self) {
+        if self.panics {
+            self.session = None;
+            return self.nothing_is_left();
+        }
         self.client.borrow_mut().ends(End::Eof);
         for _ in 0..4 {
             self.turn();
         }
         assert!(self.session.is_none(), "open without a control connection");
-        let sockets = self.network.sockets.iter().flatten();
-        assert!(sockets.clone().all(|socket| socket.borrow().dropped), "a socket is left");
-        assert!(self.client.borrow().dropped && self.pool.ports.is_empty());
-        assert_eq!((self.reserve.promised(), self.pool.leased()), (0, 0));
+        self.nothing_is_left();
+        assert_eq!(self.pool.leased(), 0);
         let out = |offered: &[Offered]| {
             let out = offered.iter().filter(|offered| offered.came_out);
             out.map(|offered| offered.payload.len() as u64).sum::<u64>()
@@ -431,5 +448,13 @@ impl<'a> Play<'a> {
         assert!(logged.len() <= self.shared.process.settings.udp.log);
         assert_eq!(lines.lines().filter(|line| line.contains("\tA\t")).count(), 1);
         assert!(self.fixture.dns.orphans() == 0);
+    }
+
+    /// All descriptors are closed, and the promise of them is given back.
+    fn nothing_is_left(&self) {
+        let mut sockets = self.network.sockets.iter().flatten();
+        assert!(sockets.all(|socket| socket.borrow().dropped), "a socket is left");
+        assert!(self.client.borrow().dropped && self.pool.ports.is_empty());
+        assert_eq!(self.reserve.promised(), 0);
     }
 }

@@ -30,7 +30,8 @@ pub struct FakeUdp {
     pub dropped: bool,
     /// An event is due.
     edge: bool,
-    calls: u32,
+    /// Calls that receive, so far.
+    pub calls: u32,
 }
 
 impl FakeUdp {

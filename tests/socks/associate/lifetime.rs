@@ -2,12 +2,12 @@
 //! connection that the UDP ASSOCIATE request arrived on terminates").
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 
-use support::eventually;
 use support::proxy::{Builder, Proxy};
 use support::socks::{half_close, reset, wait_until_read};
 use support::udp::{Association, associate_request, socket};
+use support::{eventually, noise};
 
 fn any() -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], 0))
@@ -36,7 +36,7 @@ fn the_control_connection_ends_it() {
             _ => reset(association.control),
         }
         ends(&proxy, before);
-        let port = std::net::UdpSocket::bind(relay);
+        let port = UdpSocket::bind(relay);
         port.expect("the relay's port is free");
     }
     let of = |lines: &[String]| {
@@ -151,4 +151,40 @@ fn a_shortage_of_descriptors_refuses_associations() {
         let mut client = proxy.client();
         client.say(&associate_request(any())).reply().0 == 0
     });
+}
+
+/// A request that is refused after descriptors were promised to it gives the promise back.
+#[test]
+fn refused_requests_keep_no_promise() {
+    let free = (20_300..20_400).find_map(|port| UdpSocket::bind(("0.0.0.0", port)).ok());
+    let taken = free.expect("one of them is free");
+    let port = taken.local_addr().expect("bound").port();
+    let range = format!("{port}-{port}");
+    let proxy = Builder::default().limits("-n 64").args(["--udp-ports", &range]).start();
+    // More than would fit if each kept three.
+    for _ in 0..40 {
+        proxy.client().say(&associate_request(any())).refused(1);
+    }
+    drop(taken);
+    eventually("the port is free", || {
+        let mut client = proxy.client();
+        client.say(&associate_request(any())).reply().0 == 0
+    });
+}
+
+/// Nothing of a datagram stays behind: associations that have relayed long ones are as small as others.
+#[test]
+fn associations_hold_no_buffers() {
+    const COUNT: usize = 200;
+    let (proxy, target) = (Proxy::start(), socket());
+    // What is needed once: buffers for one batch.
+    let first = Association::open(&proxy);
+    first.exchanges(&target, &noise(60_000, 1));
+    let associations: Vec<_> = (0..COUNT).map(|_| Association::open(&proxy)).collect();
+    let before = proxy.status_kib("VmRSS");
+    for association in &associations {
+        association.exchanges(&target, &noise(60_000, 2));
+    }
+    let grown = proxy.status_kib("VmRSS").saturating_sub(before);
+    assert!(grown < COUNT as u64 * 60 / 4, "{grown} KiB for {COUNT} associations");
 }

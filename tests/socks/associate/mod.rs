@@ -5,5 +5,6 @@
 mod accounting;
 mod client_side;
 mod lifetime;
+mod links;
 mod names;
 mod target_side;

@@ -1,11 +1,14 @@
 //! Names in datagrams. The server runs in the test, with names of its own.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
-use support::udp::{Association, name_header, received, socket};
-use support::{eventually, has_ipv6};
+use support::origin::Origin;
+use support::socks::name_request;
+use support::udp::{Association, name_header, received, socket, socket_at};
+use support::{eventually, has_ipv6, read_the_end};
 
-use crate::inprocess::Inprocess;
+use crate::inprocess::{Builder, Inprocess};
 
 fn associate(server: &Inprocess) -> Association {
     Association::of(server.client())
@@ -84,11 +87,108 @@ fn datagrams_wait_for_a_slow_name() {
         association.send_bytes(&[&name_header(b"slow.test", port)[..], &[number]].concat());
     }
     association.exchanges(&quick, b"meanwhile");
-    answer.send(()).expect("the look-up waits");
+    drop(answer);
     for number in 2..10_u8 {
         assert_eq!(received(&slow).0, [number]);
     }
     assert_eq!(server.admin().figure("UDP_DROPPED_NAME"), 2);
+}
+
+/// Names are answered in any order, and each datagram goes where its own name leads.
+#[test]
+fn names_may_be_answered_in_reverse_order() {
+    let (server, first, second) = (Inprocess::start(), socket(), socket());
+    let ask = |name: &str| {
+        server.names().add_ip(name, Ipv4Addr::LOCALHOST.into());
+        server.names().hang(name)
+    };
+    let (first_answer, second_answer) = (ask("first.test"), ask("second.test"));
+    let association = associate(&server);
+    for (name, target) in [(&b"first.test"[..], &first), (b"second.test", &second)] {
+        let port = target.local_addr().expect("bound").port();
+        association.send_bytes(&[&name_header(name, port)[..], name].concat());
+    }
+    drop(second_answer);
+    assert_eq!(received(&second).0, b"second.test");
+    drop(first_answer);
+    assert_eq!(received(&first).0, b"first.test");
+}
+
+/// A name that cannot be looked up in a datagram cannot be in a request either, and what can be one can be the other:
+/// a dot at the end, 255 bytes, NUL, a space.
+#[test]
+fn names_are_those_of_a_connect() {
+    let (server, origin) = (Inprocess::start(), Origin::echo());
+    server.names().add_ip("dotted.test.", Ipv4Addr::LOCALHOST.into());
+    server.names().add_ip("dotted.test", Ipv4Addr::LOCALHOST.into());
+    // UDP has ports of its own.
+    let target = socket_at(origin.address);
+    let association = associate(&server);
+    let mut admin = server.admin();
+    let mut dropped = 0;
+    for (name, exists) in [
+        (&b"dotted.test."[..], true),
+        (b"dotted.test", true),
+        (b"DOTTED.test.", true),
+        (&[b'a'; 255], false),
+        (b"dotted.test\0", false),
+        (b"\0", false),
+        (b" dotted.test", false),
+        (b"dotted..test", false),
+        (b".", false),
+        (b"*", false),
+    ] {
+        let request = name_request(name, origin.address.port());
+        let code = server.client().say(&request).reply().0;
+        let what = String::from_utf8_lossy(name);
+        assert_eq!(code == 0, exists, "{what:?}: {code}");
+        association.send_bytes(&[&name_header(name, origin.address.port())[..], b"x"].concat());
+        if exists {
+            assert_eq!(received(&target).0, b"x", "{what:?}");
+        } else {
+            dropped += 1;
+            eventually("it is dropped", || admin.figure("UDP_DROPPED_NAME") == dropped);
+        }
+    }
+}
+
+/// A look-up that takes longer than the idle timeout does not keep the association.
+#[test]
+fn an_idle_association_ends_while_a_name_is_looked_up() {
+    let idle = Some(Duration::from_millis(300));
+    let server = Builder::default().timeouts(|t| t.udp_idle = idle).start();
+    server.names().add_ip("slow.test", Ipv4Addr::LOCALHOST.into());
+    let answer = server.names().hang("slow.test");
+    let mut association = associate(&server);
+    association.send_bytes(&[&name_header(b"slow.test", 53)[..], b"late"].concat());
+    read_the_end(&mut association.control);
+    let mut admin = server.admin();
+    assert_eq!(admin.figure("UDP_ASSOCIATIONS_OPEN"), 0);
+    assert_eq!(admin.figure("UDP_DROPPED_NAME"), 1);
+    drop(answer);
+}
+
+/// KILL while a look-up is pending: its descriptors count until it is done, as the checks of the server's sums see it,
+/// which are made at each turn here.
+#[test]
+fn a_look_up_may_outlive_its_association() {
+    let server = Inprocess::start();
+    server.names().add_ip("slow.test", Ipv4Addr::LOCALHOST.into());
+    let answer = server.names().hang("slow.test");
+    let mut association = associate(&server);
+    association.send_bytes(&[&name_header(b"slow.test", 53)[..], b"late"].concat());
+    eventually("it is being looked up", || server.names().asked() == ["slow.test"]);
+    let mut admin = server.admin();
+    admin.command("KILL USER admin");
+    read_the_end(&mut association.control);
+    assert_eq!(admin.figure("UDP_DROPPED_NAME"), 1);
+    // The same name again joins the look-up, or finds what it has found.
+    let target = socket();
+    let again = associate(&server);
+    let port = target.local_addr().expect("bound").port();
+    again.send_bytes(&[&name_header(b"slow.test", port)[..], b"again"].concat());
+    drop(answer);
+    assert_eq!(received(&target).0, b"again");
 }
 
 /// The control connection ends while a look-up is pending: its answer finds nobody.
@@ -103,7 +203,7 @@ fn an_answer_may_come_too_late() {
     drop(association);
     let mut admin = server.admin();
     eventually("it has ended", || admin.figure("UDP_ASSOCIATIONS_OPEN") == 0);
-    answer.send(()).expect("the look-up waits");
+    drop(answer);
     associate(&server).exchanges(&target, b"next");
 }
 

@@ -64,3 +64,11 @@ pub fn sysctl(name: &str, value: &str) {
 pub fn has_ipv6() -> bool {
     std::path::Path::new("/proc/sys/net/ipv6").exists()
 }
+
+/// The number of an interface, which is the zone of its addresses. /sys shows those of another namespace.
+pub fn index_of(interface: &str) -> u32 {
+    let output = Command::new("ip").args(["-o", "link", "show", interface]).output();
+    let said = String::from_utf8(output.expect("it is installed").stdout).expect("ASCII");
+    let index = said.split(':').next().and_then(|index| index.parse().ok());
+    index.unwrap_or_else(|| panic!("ip link show {interface}: {said:?}"))
+}

@@ -28,7 +28,12 @@ pub fn associate_request(announced: SocketAddr) -> Vec<u8> {
 
 /// A socket on this address, which waits long for datagrams, and not for ever.
 pub fn socket_on(address: IpAddr) -> UdpSocket {
-    let socket = UdpSocket::bind((address, 0)).expect("loopback");
+    socket_at((address, 0).into())
+}
+
+/// The same on this address with its port, or on any if that is 0.
+pub fn socket_at(address: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind(address).expect("an address of this machine");
     socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
     socket
 }
@@ -90,8 +95,9 @@ impl Association {
     pub fn requesting(mut client: Client, request: &[u8]) -> Self {
         let (code, relay) = client.say(request).reply();
         assert_eq!(code, 0, "UDP ASSOCIATE");
-        let local = client.stream.local_addr().expect("connected").ip();
-        Association { control: client.stream, relay, socket: socket_on(local) }
+        let mut local = client.stream.local_addr().expect("connected");
+        local.set_port(0);
+        Association { control: client.stream, relay, socket: socket_at(local) }
     }
 
     /// Sends bytes to the relay as they are.
