@@ -99,6 +99,7 @@ fn series(
     core: Option<usize>,
 ) -> Series {
     let before = Ticks::now();
+    let peers: Vec<&Peer> = peers.iter().filter(|peer| peer.can(workload)).collect();
     let mut rows: Vec<Row> = peers.iter().map(|peer| Row::new(&peer.name)).collect();
     for round in 1..=plan.rounds {
         for (peer, row) in peers.iter().zip(&mut rows) {

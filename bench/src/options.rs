@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn defaults_and_choices() {
         let plan = parsed("").expect("good").expect("a plan");
-        assert_eq!((plan.workloads.len(), plan.peers.len(), plan.rounds), (8, 6, 5));
+        assert_eq!((plan.workloads.len(), plan.peers.len(), plan.rounds), (12, 6, 5));
         let plan = parsed("-w rate-2,hold-9 -p direct -p socks5d -r 1 -s 0.5").expect("good");
         let plan = plan.expect("a plan");
         assert_eq!((plan.workloads.len(), plan.peers.len(), plan.rounds), (2, 2, 1));

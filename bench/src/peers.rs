@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::load::client::{NAME, PASSWORD};
 use crate::load::{ADDRESSES, Route};
 use crate::process::Proxy;
+use crate::workload::{Task, Workload};
 
 /// Which program, and how it is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +64,15 @@ impl Peer {
             other => return Err(format!("no such peer: {other:?} (known: {KNOWN})")),
         };
         Ok(program.map(|program| Peer { name: text.to_owned(), setup, program }))
+    }
+
+    /// Whether it can do this.
+    pub fn can(&self, workload: Workload) -> bool {
+        let relays_datagrams = match self.setup {
+            Setup::Direct | Setup::Socks5d | Setup::Danted | Setup::Other(_) => true,
+            Setup::Haproxy { .. } | Setup::Microsocks => false,
+        };
+        relays_datagrams || matches!(workload.task, Task::Tunnels(_))
     }
 
     /// Starts it before an origin on `origin`, and one for probes on `probes`.

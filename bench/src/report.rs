@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::machine::Machine;
 use crate::run::Sample;
 use crate::stats::{median, ratio};
-use crate::workload::{Kind, Workload};
+use crate::workload::Workload;
 
 /// The share of stolen time above which a series is not to be trusted.
 pub const STEAL_LIMIT: f64 = 0.02;
@@ -113,7 +113,7 @@ impl Series {
         if let Some(failed) = row.median("failed").filter(|failed| *failed > 0.0) {
             remarks.push(format!("{failed:.0} failed"));
         }
-        if self.workload.kind == Kind::Hold
+        if self.workload.holds()
             && let (Some(opened), Some(alive)) = (row.median("opened"), row.median("alive"))
         {
             remarks.push(format!("{opened:.0} opened, {alive:.0} alive at the end"));

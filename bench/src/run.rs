@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
+use crate::load::datagrams::Datagrams;
 use crate::load::probe::Echo;
-use crate::load::{Load, Route};
+use crate::load::{Load, Route, Runs, Tally};
 use crate::peers::Peer;
 use crate::process::Proxy;
 use crate::stats::quantile;
-use crate::workload::{Kind, Workload};
+use crate::workload::{Exchange, Kind, Task, Workload};
 
 /// Figures of a run by name. `value` is the result in the workload's unit, `cpu` the processor time in its
 /// own; the rest says by itself what it is.
@@ -28,25 +29,38 @@ pub fn run(
     time: Duration,
     core: Option<usize>,
 ) -> io::Result<Sample> {
+    match workload.task {
+        Task::Tunnels(kind) => tunnels(kind, workload.tunnels, peer, time, core),
+        Task::Datagrams(exchange) => datagrams(exchange, workload.tunnels, peer, time, core),
+    }
+}
+
+fn tunnels(
+    kind: Kind,
+    count: usize,
+    peer: &Peer,
+    time: Duration,
+    core: Option<usize>,
+) -> io::Result<Sample> {
     let echo = Echo::new()?;
-    let mut load = Load::new(workload.kind)?;
+    let mut load = Load::new(kind)?;
     let running = peer.start(load.port(), echo.port(), core)?;
     let proxy = running.proxy.as_ref();
-    let mut sample = match workload.kind {
-        Kind::Hold => hold(&mut load, workload.tunnels, running.route, proxy, time),
+    let mut sample = match kind {
+        Kind::Hold => hold(&mut load, count, running.route, proxy, time),
         Kind::Fair => {
-            open(&mut load, workload, running.route)?;
+            open(&mut load, count, running.route)?;
             let probes = echo.probe(running.probes)?;
             load.run(WARM_UP.min(time))?;
             probes.record();
-            let mut sample = measure(&mut load, workload.kind, proxy, time)?;
+            let mut sample = measure(&mut load, counted(kind), proxy, time)?;
             latencies(&mut sample, &mut probes.finish()?);
             Ok(sample)
         }
         _ => {
-            open(&mut load, workload, running.route)?;
+            open(&mut load, count, running.route)?;
             load.run(WARM_UP.min(time))?;
-            measure(&mut load, workload.kind, proxy, time)
+            measure(&mut load, counted(kind), proxy, time)
         }
     };
     // First the tunnels: a proxy may give open ones a time of grace.
@@ -57,11 +71,52 @@ pub fn run(
     sample
 }
 
-fn open(load: &mut Load, workload: Workload, route: Route) -> io::Result<()> {
-    let opened = load.open(route, workload.tunnels, Instant::now() + OPENING)?;
-    match opened == workload.tunnels {
+fn datagrams(
+    exchange: Exchange,
+    count: usize,
+    peer: &Peer,
+    time: Duration,
+    core: Option<usize>,
+) -> io::Result<Sample> {
+    let mut load = Datagrams::new(exchange)?;
+    // Its origin has no TCP.
+    let running = peer.start(0, 0, core)?;
+    let proxy = running.proxy.as_ref();
+    let mut sample = if exchange == Exchange::Hold {
+        hold(&mut load, count, running.route, proxy, time)
+    } else {
+        open(&mut load, count, running.route)?;
+        load.run(WARM_UP.min(time))?;
+        measure(&mut load, Counted::Completions, proxy, time)
+    };
+    drop(load);
+    if let (Ok(sample), Some(proxy)) = (&mut sample, running.proxy) {
+        sample.extend(proxy.end());
+    }
+    sample
+}
+
+/// What is counted.
+#[derive(Clone, Copy)]
+enum Counted {
+    /// Connections, round trips, datagrams; the unit of processor time is µs.
+    Completions,
+    /// GiB; the unit of processor time is s.
+    Volume,
+}
+
+fn counted(kind: Kind) -> Counted {
+    match kind {
+        Kind::Rate | Kind::PingPong => Counted::Completions,
+        Kind::Down | Kind::Up | Kind::Fair | Kind::Hold => Counted::Volume,
+    }
+}
+
+fn open(load: &mut impl Runs, count: usize, route: Route) -> io::Result<()> {
+    let opened = load.open(route, count, Instant::now() + OPENING)?;
+    match opened == count {
         true => Ok(()),
-        false => Err(io::Error::other(format!("{opened} of {} tunnels", workload.tunnels))),
+        false => Err(io::Error::other(format!("{opened} of {count}"))),
     }
 }
 
@@ -71,20 +126,19 @@ fn cpu(proxy: Option<&Proxy>) -> io::Result<Option<Duration>> {
 
 /// Lets the load run for a while and says what it and the proxy did meanwhile.
 fn measure(
-    load: &mut Load,
-    kind: Kind,
+    load: &mut impl Runs,
+    counted: Counted,
     proxy: Option<&Proxy>,
     time: Duration,
 ) -> io::Result<Sample> {
-    load.tally = Default::default();
+    *load.tally() = Tally::default();
     let (before, began) = (cpu(proxy)?, Instant::now());
     load.run(time)?;
     let (after, seconds) = (cpu(proxy)?, began.elapsed().as_secs_f64());
-    let tally = &mut load.tally;
-    // What is counted, how many of it make the unit of the result, and how long the unit of time is.
-    let (count, cpu_unit) = match kind {
-        Kind::Rate | Kind::PingPong => (tally.done as f64, 1e-6),
-        Kind::Down | Kind::Up | Kind::Fair | Kind::Hold => (tally.bytes as f64 / GIB, 1.0),
+    let tally = load.tally();
+    let (count, cpu_unit) = match counted {
+        Counted::Completions => (tally.done as f64, 1e-6),
+        Counted::Volume => (tally.bytes as f64 / GIB, 1.0),
     };
     if count == 0.0 {
         return Err(io::Error::other("nothing came through"));
@@ -109,7 +163,7 @@ fn latencies(sample: &mut Sample, latencies: &mut [u32]) {
 
 /// Opens tunnels, lets them lie, and sees how many still work.
 fn hold(
-    load: &mut Load,
+    load: &mut impl Runs,
     tunnels: usize,
     route: Route,
     proxy: Option<&Proxy>,

@@ -20,57 +20,100 @@ pub enum Kind {
     Fair,
 }
 
-const NAMES: [(&str, Kind); 6] = [
-    ("rate", Kind::Rate),
-    ("pingpong", Kind::PingPong),
-    ("bulk-down", Kind::Down),
-    ("bulk-up", Kind::Up),
-    ("hold", Kind::Hold),
-    ("fair", Kind::Fair),
+/// What the associations of a run do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exchange {
+    /// Bursts of 16 datagrams of 1,200 bytes there and back, the next when all are back.
+    Rate,
+    /// Round trips of 64 bytes.
+    PingPong,
+    /// Nothing.
+    Hold,
+}
+
+impl Exchange {
+    /// The datagrams of a burst, and the bytes of payload of each.
+    pub fn burst(self) -> (usize, usize) {
+        match self {
+            Exchange::Rate => (16, 1200),
+            Exchange::PingPong | Exchange::Hold => (1, 64),
+        }
+    }
+}
+
+/// Tunnels or associations, and what they do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    Tunnels(Kind),
+    Datagrams(Exchange),
+}
+
+const NAMES: [(&str, Task); 9] = [
+    ("rate", Task::Tunnels(Kind::Rate)),
+    ("pingpong", Task::Tunnels(Kind::PingPong)),
+    ("bulk-down", Task::Tunnels(Kind::Down)),
+    ("bulk-up", Task::Tunnels(Kind::Up)),
+    ("hold", Task::Tunnels(Kind::Hold)),
+    ("fair", Task::Tunnels(Kind::Fair)),
+    ("udp-rate", Task::Datagrams(Exchange::Rate)),
+    ("udp-pingpong", Task::Datagrams(Exchange::PingPong)),
+    ("udp-hold", Task::Datagrams(Exchange::Hold)),
 ];
 
 /// What `make bench` runs.
-pub const ALL: &str =
-    "rate-64,rate-1,pingpong-64,bulk-down-64,bulk-up-64,bulk-down-1,fair-16,hold-8000";
+pub const ALL: &str = "rate-64,rate-1,pingpong-64,bulk-down-64,bulk-up-64,bulk-down-1,fair-16,hold-8000,\
+                       udp-rate-1,udp-rate-64,udp-pingpong-64,udp-hold-2000";
 
-/// A kind and its number of tunnels, written `rate-64`.
+/// A task and its number of tunnels or associations, written `rate-64`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Workload {
-    pub kind: Kind,
+    pub task: Task,
     pub tunnels: usize,
 }
 
 impl Workload {
-    /// The same with no more tunnels than this many descriptors allow: one process has both ends of
-    /// each, and so has the proxy.
+    /// The same with no more tunnels than this many descriptors allow: one process has both ends of each, and so has
+    /// the proxy. An association has three there.
     pub fn bounded(self, descriptors: usize) -> Self {
-        let most = (descriptors.saturating_sub(RESERVE) / 2).max(1);
+        let each = match self.task {
+            Task::Tunnels(_) => 2,
+            Task::Datagrams(_) => 3,
+        };
+        let most = (descriptors.saturating_sub(RESERVE) / each).max(1);
         Workload { tunnels: self.tunnels.min(most), ..self }
     }
 
     /// The unit of the result.
     pub fn unit(self) -> &'static str {
-        match self.kind {
-            Kind::Rate => "conn/s",
-            Kind::PingPong => "trips/s",
-            Kind::Down | Kind::Up | Kind::Fair => "GiB/s",
-            Kind::Hold => "KiB/tunnel",
+        match self.task {
+            Task::Tunnels(Kind::Rate) => "conn/s",
+            Task::Tunnels(Kind::Down | Kind::Up | Kind::Fair) => "GiB/s",
+            Task::Tunnels(Kind::Hold) => "KiB/tunnel",
+            Task::Datagrams(Exchange::Rate) => "dgram/s",
+            Task::Datagrams(Exchange::Hold) => "KiB/assoc",
+            Task::Tunnels(Kind::PingPong) | Task::Datagrams(Exchange::PingPong) => "trips/s",
         }
     }
 
     /// The unit of the processor time.
     pub fn cpu_unit(self) -> &'static str {
-        match self.kind {
-            Kind::Rate => "µs/conn",
-            Kind::PingPong => "µs/trip",
-            Kind::Down | Kind::Up | Kind::Fair => "s/GiB",
-            Kind::Hold => "% idle",
+        match self.task {
+            Task::Tunnels(Kind::Rate) => "µs/conn",
+            Task::Tunnels(Kind::Down | Kind::Up | Kind::Fair) => "s/GiB",
+            Task::Datagrams(Exchange::Rate) => "µs/dgram",
+            Task::Tunnels(Kind::PingPong) | Task::Datagrams(Exchange::PingPong) => "µs/trip",
+            Task::Tunnels(Kind::Hold) | Task::Datagrams(Exchange::Hold) => "% idle",
         }
     }
 
     /// Whether more is better.
     pub fn rises(self) -> bool {
-        self.kind != Kind::Hold
+        !self.holds()
+    }
+
+    /// Whether it lets things lie.
+    pub fn holds(self) -> bool {
+        matches!(self.task, Task::Tunnels(Kind::Hold) | Task::Datagrams(Exchange::Hold))
     }
 }
 
@@ -82,9 +125,9 @@ impl FromStr for Workload {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parsed = text.rsplit_once('-').and_then(|(name, count)| {
-            let (_, kind) = NAMES.iter().find(|(known, _)| *known == name)?;
+            let (_, task) = NAMES.iter().find(|(known, _)| *known == name)?;
             let tunnels = count.parse().ok().filter(|count| (1..=100_000).contains(count))?;
-            Some(Workload { kind: *kind, tunnels })
+            Some(Workload { task: *task, tunnels })
         });
         parsed.ok_or_else(|| format!("no such workload: {text:?}"))
     }
@@ -92,7 +135,7 @@ impl FromStr for Workload {
 
 impl fmt::Display for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = NAMES.iter().find(|(_, kind)| *kind == self.kind).map_or("?", |(name, _)| name);
+        let name = NAMES.iter().find(|(_, task)| *task == self.task).map_or("?", |(name, _)| name);
         write!(f, "{name}-{}", self.tunnels)
     }
 }
@@ -118,5 +161,7 @@ mod tests {
         assert_eq!(hold.bounded(20_000).tunnels, 8000);
         assert_eq!(hold.bounded(4_600).tunnels, 2000);
         assert_eq!(hold.bounded(100).tunnels, 1);
+        let associations: Workload = "udp-hold-2000".parse().expect("a workload");
+        assert_eq!(associations.bounded(3_600).tunnels, 1000);
     }
 }

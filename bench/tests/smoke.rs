@@ -15,7 +15,7 @@ fn a_tiny_round_yields_figures() {
     let folder = tempfile::tempdir().expect("a folder");
     // As in every test of a program: `cargo build --workspace --bins` has built it.
     let socks5d = program.with_file_name("socks5d");
-    let workloads = "rate-4,bulk-down-2,hold-20,fair-2";
+    let workloads = "rate-4,bulk-down-2,hold-20,fair-2,udp-rate-2,udp-pingpong-2,udp-hold-20";
     let output = Command::new(program)
         .args(["-w", workloads, "-p", "socks5d", "-r", "1", "-s", "0.2", "-b"])
         .arg(&socks5d)
@@ -33,10 +33,10 @@ fn a_tiny_round_yields_figures() {
         let figures = &series["peers"][0]["medians"];
         let cpu = figures["cpu"].as_f64();
         match workload {
-            "hold-20" => assert_eq!(figures["alive"], 20.0, "{said}"),
+            "hold-20" | "udp-hold-20" => assert_eq!(figures["alive"], 20.0, "{said}"),
             _ => assert!(figures["value"].as_f64() > Some(0.0) && cpu > Some(0.0), "{said}"),
         }
-        if workload.starts_with("rate") || workload.starts_with("fair") {
+        if ["rate", "fair", "udp-rate", "udp-ping"].iter().any(|kind| workload.starts_with(kind)) {
             assert!(figures["p99"].as_f64() >= figures["p50"].as_f64(), "{said}");
             assert!(figures["p50"].as_f64() > Some(0.0) && figures["failed"] == 0.0, "{said}");
         }

@@ -1,9 +1,12 @@
-//! Both ends of the load, in one event loop: the clients before the proxy and the origin behind it.
+//! Both ends of the load, in one event loop: the clients before the proxy and the origin behind it. Here tunnels;
+//! [`datagrams`] has a loop of its own.
 //!
 //! Events are edge-triggered. A connection that has spent its budget waits in `again` for the next turn,
 //! so that bulk transfers share the loop evenly. Every wait is bounded by a deadline.
 
 pub mod client;
+pub mod datagrams;
+pub mod handshake;
 pub mod origin;
 pub mod probe;
 
@@ -75,10 +78,38 @@ pub struct Tally {
 impl Tally {
     fn complete(&mut self, started: Instant) {
         self.done += 1;
+        self.record(started);
+    }
+
+    fn record(&mut self, started: Instant) {
         if self.latencies.len() < SAMPLES {
             self.latencies.push(u32::try_from(started.elapsed().as_micros()).unwrap_or(u32::MAX));
         }
     }
+}
+
+/// The load of one run, of either kind.
+pub trait Runs {
+    /// Opens tunnels or associations until there are `count`, or the deadline has passed. Returns how many there are.
+    ///
+    /// # Errors
+    /// If what is opened cannot be, at once.
+    fn open(&mut self, route: Route, count: usize, deadline: Instant) -> io::Result<usize>;
+
+    /// Goes on for this long.
+    ///
+    /// # Errors
+    /// Those of sockets and of the poll.
+    fn run(&mut self, time: Duration) -> io::Result<()>;
+
+    /// Uses everything that is open once, and returns how much of it worked before the deadline.
+    ///
+    /// # Errors
+    /// Those of sockets and of the poll.
+    fn probe_all(&mut self, deadline: Instant) -> io::Result<u64>;
+
+    /// What has been counted.
+    fn tally(&mut self) -> &mut Tally;
 }
 
 enum End {
@@ -103,7 +134,7 @@ pub struct Load {
     opening: usize,
     /// What every call reads into or writes from.
     chunk: Vec<u8>,
-    pub tally: Tally,
+    tally: Tally,
 }
 
 impl Load {
@@ -138,10 +169,11 @@ impl Load {
     pub fn port(&self) -> u16 {
         self.targets.first().map_or(0, SocketAddr::port)
     }
+}
 
-    /// Opens tunnels until there are `tunnels`, or the deadline has passed. Returns how many there are; for
-    /// `rate`, which opens connections all the time, how many are under way.
-    pub fn open(&mut self, route: Route, tunnels: usize, deadline: Instant) -> io::Result<usize> {
+impl Runs for Load {
+    /// For `rate`, which opens connections all the time, those under way count.
+    fn open(&mut self, route: Route, tunnels: usize, deadline: Instant) -> io::Result<usize> {
         self.route = route;
         if self.kind == Kind::Rate {
             for _ in 0..tunnels {
@@ -166,8 +198,7 @@ impl Load {
         Ok(self.opened)
     }
 
-    /// Goes on for this long.
-    pub fn run(&mut self, time: Duration) -> io::Result<()> {
+    fn run(&mut self, time: Duration) -> io::Result<()> {
         let deadline = Instant::now() + time;
         while Instant::now() < deadline {
             self.turn(deadline)?;
@@ -175,8 +206,7 @@ impl Load {
         Ok(())
     }
 
-    /// Makes one round trip on every open tunnel, and returns how many came back before the deadline.
-    pub fn probe_all(&mut self, deadline: Instant) -> io::Result<u64> {
+    fn probe_all(&mut self, deadline: Instant) -> io::Result<u64> {
         self.tally = Tally::default();
         for index in 0..self.ends.len() {
             if let Some(Some(End::Client(client))) = self.ends.get_mut(index)
@@ -193,6 +223,12 @@ impl Load {
         Ok(self.tally.done)
     }
 
+    fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
+    }
+}
+
+impl Load {
     /// Waits for events, at most until the deadline, and serves them.
     fn turn(&mut self, deadline: Instant) -> io::Result<()> {
         let wait = match self.again.is_empty() {

@@ -7,18 +7,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use socks5d::proto::socks5::{Command, Host, Request, Target};
+use socks5d::proto::socks5::{Command, Host, Target};
 
 use super::Route;
-use super::client::{TRIP, credentials};
+use super::client::TRIP;
+use super::handshake::{self, PATIENCE};
 use crate::sys;
 
 /// Tunnels that are probed, one after the other.
 const TUNNELS: usize = 4;
 /// How long a probe rests: an interactive user does not keep a core busy.
 const REST: Duration = Duration::from_micros(500);
-/// No read takes longer, and no run.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// No run takes longer.
 const LONGEST_RUN: Duration = Duration::from_secs(120);
 
 /// What the probes are told.
@@ -110,35 +110,18 @@ fn probe(mut tunnels: Vec<TcpStream>, orders: &Orders) -> io::Result<Vec<u32>> {
     }
 }
 
-/// A tunnel to the target, opened with blocking calls.
+/// A tunnel to the target.
 fn tunnel(route: Route, target: SocketAddr) -> io::Result<TcpStream> {
-    let address = match route {
-        Route::Direct => target,
-        Route::Relay(address) => address,
-        Route::Socks { server, .. } => server,
-    };
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    if let Route::Socks { login, .. } = route {
-        stream.write_all(&[5, 1, if login { 2 } else { 0 }])?;
-        expect(&mut stream, [5, if login { 2 } else { 0 }])?;
-        if login {
-            stream.write_all(&credentials())?;
-            expect(&mut stream, [1, 0])?;
+    match route {
+        Route::Direct => handshake::connect(target),
+        Route::Relay(address) => handshake::connect(address),
+        Route::Socks { server, login } => {
+            let mut stream = handshake::login(server, login)?;
+            let target = Target { host: Host::Ip(target.ip()), port: target.port() };
+            handshake::request(&mut stream, Command::Connect, target)?;
+            Ok(stream)
         }
-        let target = Target { host: Host::Ip(target.ip()), port: target.port() };
-        stream.write_all(&Request { command: Command::Connect, target }.encode())?;
-        expect(&mut stream, [5, 0])?;
-        stream.read_exact(&mut [0; 8])?;
     }
-    Ok(stream)
-}
-
-fn expect(stream: &mut TcpStream, wanted: [u8; 2]) -> io::Result<()> {
-    let mut answer = [0; 2];
-    stream.read_exact(&mut answer)?;
-    if answer == wanted { Ok(()) } else { Err(io::Error::other(format!("answer {answer:?}"))) }
 }
 
 /// Accepts one connection, within a time.
