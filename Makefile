@@ -63,10 +63,10 @@ advisories: rust ## known vulnerabilities of all packages, where cargo-deny is i
 soak: all ## a mixed load for MINUTES (default 5) that checks every byte, descriptors and memory
 	$(CARGO) run --release --locked --package soak -- $(MINUTES)
 
-# It needs strace, which is not part of what `make test` may ask for.
-test-peers: all ## real SOCKS5 clients, where they can be installed: PySocks, dnspython, npm socks, dante-client
+test-peers: all ## real SOCKS5 clients, where they can be installed: PySocks, npm, tokio-socks, dante
 	python3 tests/peers/run.py $(TARGET)/release
 
+# It needs strace, which is not part of what `make test` may ask for.
 inject: all ## make system calls fail under load, with strace; QUICK=1: a subset; CALLS=splice,accept4: only these
 	$(CARGO) run --release --locked --package inject -- $(if $(QUICK),--quick) $(if $(CALLS),--calls $(CALLS))
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """make test-peers: real SOCKS5 clients against the built socks5d, on loopback.
 
-PySocks and dnspython come from PyPI and `socks` from npm, into target/peers; dante-client is used where it is installed.
+PySocks, dnspython and pyftpdlib come from PyPI, `socks` from npm and tokio-socks from crates.io, into target/peers;
+dante-client, dig and tnftp are used where they are installed.
 What cannot be had is skipped with a line; a client that fails ends it with exit code 1.
 """
 
@@ -14,6 +15,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PLACE = ROOT / "target" / "peers"
@@ -55,7 +57,7 @@ def start(folder):
     """Starts socks5d on a free port. Returns the process and the port."""
     proxy = subprocess.Popen(
         [folder / "socks5d", "-l", "127.0.0.1", "-p", "0", "-P", "0", "-u", ":".join(LOGIN)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        stdout=open(PLACE / "access.log", "w", encoding="ascii"), stderr=subprocess.PIPE, text=True,
     )
     for line in proxy.stderr:
         found = re.search(r"service=socks address=127\.0\.0\.1:(\d+)", line)
@@ -68,14 +70,18 @@ def start(folder):
 def python_clients(port):
     """PySocks, which announces the name "0", and dnspython."""
     environment = PLACE / "python"
-    install = [sys.executable, "-m", "pip", "install", "-q", "--target", environment, "PySocks", "dnspython"]
-    if not environment.exists() and subprocess.run(install, check=False).returncode:
+    packages = ["PySocks", "dnspython", "pyftpdlib"]
+    install = [sys.executable, "-m", "pip", "install", "-q", "--retries", "1", "--timeout", "10"]
+    install += ["--target", environment, *packages]
+    if not environment.exists() and run(*install).returncode:
         shutil.rmtree(environment, ignore_errors=True)
-        return skipped("PySocks and dnspython cannot be installed")
+        return skipped("PySocks, dnspython and pyftpdlib cannot be installed")
     sys.path.insert(0, str(environment))
-    import dns.message
-    import dns.rdatatype
-    import socks
+    try:
+        import dns.message
+        import socks
+    except ImportError as error:
+        return skipped(f"PySocks and dnspython cannot be used: {error}")
 
     client = socks.socksocket(socket.AF_INET, socket.SOCK_DGRAM)
     client.set_proxy(socks.SOCKS5, "127.0.0.1", port, username=LOGIN[0], password=LOGIN[1])
@@ -105,7 +111,7 @@ def node_client(port):
         return skipped("npm is not installed")
     folder.mkdir(parents=True, exist_ok=True)
     install = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", folder, "socks@2"]
-    if not (folder / "node_modules" / "socks").exists() and subprocess.run(install, check=False).returncode:
+    if not (folder / "node_modules" / "socks").exists() and run(*install).returncode:
         return skipped("socks cannot be installed from npm")
     script = pathlib.Path(__file__).with_name("client.js")
     environment = {**os.environ, "NODE_PATH": str(folder / "node_modules")}
@@ -113,19 +119,84 @@ def node_client(port):
     expect(done.returncode == 0, "npm socks: ASSOCIATE and BIND")
 
 
+def rust_client(port):
+    """tokio-socks: BIND."""
+    folder = PLACE / "tokio-socks"
+    (folder / "src").mkdir(parents=True, exist_ok=True)
+    (folder / "Cargo.toml").write_text(
+        '[package]\nname = "peer"\nversion = "0.0.0"\nedition = "2024"\n[workspace]\n[dependencies]\n'
+        'tokio = { version = "1", features = ["rt", "net", "io-util", "macros"] }\ntokio-socks = "0.5"\n'
+    )
+    shutil.copy(pathlib.Path(__file__).with_name("tokio_socks.rs"), folder / "src" / "main.rs")
+    if run("cargo", "build", "-q", cwd=folder).returncode:
+        return skipped("tokio-socks cannot be built")
+    program = folder / "target" / "debug" / "peer"
+    done = subprocess.run([program, str(port), *LOGIN], timeout=60, check=False)
+    expect(done.returncode == 0, "tokio-socks: BIND")
+
+
 def dante_client(port):
-    """dante's socksify with dig."""
-    if not shutil.which("socksify") or not shutil.which("dig"):
-        return skipped("socksify (dante-client) and dig are not both installed")
+    """dante's socksify, with dig and with active FTP."""
+    if not shutil.which("socksify"):
+        return skipped("socksify (dante-client) is not installed")
     configuration = PLACE / "socks.conf"
     configuration.write_text(
         "route {\n from: 0.0.0.0/0 to: 0.0.0.0/0 via: 127.0.0.1 port = %d\n proxyprotocol: socks_v5\n"
-        " method: username\n protocol: tcp udp\n command: connect udpassociate\n}\n" % port
+        " method: username\n protocol: tcp udp\n command: bind connect udpassociate\n}\n" % port
     )
-    environment = {**os.environ, "SOCKS_CONF": str(configuration), "SOCKS_USERNAME": LOGIN[0], "SOCKS_PASSWORD": LOGIN[1]}
-    command = ["socksify", "dig", "+short", "+tries=1", "-p", str(dns_server()), "@127.0.0.1", "host.test"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    expect(ADDRESS in done.stdout, f"socksify dig: {done.stdout}{done.stderr}")
+    login = {"SOCKS_CONF": str(configuration), "SOCKS_USERNAME": LOGIN[0], "SOCKS_PASSWORD": LOGIN[1]}
+
+    def socksify(*command, **more):
+        return subprocess.run(
+            ["socksify", *command], env={**os.environ, **login}, capture_output=True, text=True, timeout=60,
+            check=False, **more,
+        )
+
+    if shutil.which("dig"):
+        done = socksify("dig", "+short", "+tries=1", "-p", str(dns_server()), "@127.0.0.1", "host.test")
+        expect(ADDRESS in done.stdout, f"socksify dig: {done.stdout}{done.stderr}")
+    else:
+        skipped("dig is not installed")
+    if not shutil.which("tnftp") or not (PLACE / "python" / "pyftpdlib").exists():
+        return skipped("tnftp and pyftpdlib are not both there")
+    files = PLACE / "files"
+    files.mkdir(exist_ok=True)
+    (files / "file").write_bytes(os.urandom(300_000))
+    (PLACE / "file").unlink(missing_ok=True)
+    server = ftp_server(files)
+    words = f"open 127.0.0.1 {server}\nuser anonymous none\nbinary\nget file\nquit\n"
+    done = socksify("tnftp", "-A", "-n", "-v", input=words, cwd=PLACE)
+    got = (PLACE / "file").read_bytes() if (PLACE / "file").exists() else b""
+    expect(got == (files / "file").read_bytes(), f"socksify ftp, active: {done.stdout}{done.stderr}")
+    by_bind = re.compile(r"\t0\.0\.0\.0\t0\t0\t0\t300000\t")
+    deadline = time.monotonic() + 10
+    while not by_bind.search((PLACE / "access.log").read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    expect(by_bind.search((PLACE / "access.log").read_text()), "the file came by BIND")
+
+
+def ftp_server(files):
+    """An FTP server for anonymous. Returns its port."""
+    # Only after python_clients has found its place.
+    from pyftpdlib.authorizers import DummyAuthorizer
+    from pyftpdlib.handlers import FTPHandler
+    from pyftpdlib.servers import FTPServer
+
+    authorizer = DummyAuthorizer()
+    authorizer.add_anonymous(str(files))
+    handler = type("Handler", (FTPHandler,), {"authorizer": authorizer, "permit_foreign_addresses": True})
+    server = FTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server.socket.getsockname()[1]
+
+
+def run(*command, **more):
+    """Runs an installer, which has a time."""
+    try:
+        return subprocess.run(command, check=False, timeout=180, **more)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        print(f"{command[0]}: {error}")
+        return subprocess.CompletedProcess(command, 1)
 
 
 def expect(holds, what):
@@ -147,6 +218,7 @@ def main():
     try:
         python_clients(port)
         node_client(port)
+        rust_client(port)
         dante_client(port)
     finally:
         proxy.terminate()
