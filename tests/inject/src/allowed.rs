@@ -16,7 +16,7 @@ struct Excuse {
     reason: &'static str,
 }
 
-const EXCUSES: [Excuse; 17] = [
+const EXCUSES: [Excuse; 18] = [
     Excuse {
         phase: None,
         calls: &["accept4"],
@@ -25,6 +25,15 @@ const EXCUSES: [Excuse; 17] = [
         kinds: &[Kind::Stall],
         words: &[],
         reason: "nobody can be let in, or sent away, while accept fails: the kernel holds the connections",
+    },
+    Excuse {
+        phase: None,
+        calls: &["recvmmsg", "sendmmsg"],
+        errnos: &[],
+        lasting: true,
+        kinds: &[Kind::Stall],
+        words: &["datagrams: no datagrams"],
+        reason: "no datagram can be relayed while these fail, and the association waits for better times",
     },
     Excuse {
         phase: None,

@@ -252,7 +252,10 @@ fn rest(server: &mut Server) -> Vec<Finding> {
             break;
         }
         if Instant::now() > deadline {
-            let what = format!("{open:?} connections, {now} descriptors, {at_rest} at rest");
+            let what = format!(
+                "{open:?} connections, {now} descriptors, {at_rest} at rest: {:?}",
+                server.links()
+            );
             findings.push(finding(Kind::Leak, what));
             break;
         }

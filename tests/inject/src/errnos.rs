@@ -29,9 +29,20 @@ pub fn of(call: &str) -> Vec<&'static str> {
         "recvfrom" | "recvmsg" | "recv" => {
             &["ECONNRESET", "EAGAIN", "EINTR", "ETIMEDOUT", "ENOBUFS", "EHOSTUNREACH", "EIO"]
         }
-        "sendto" | "sendmsg" | "sendmmsg" | "send" => {
+        "sendto" | "sendmsg" | "send" => {
             &["EPIPE", "ECONNRESET", "EAGAIN", "EINTR", "ENOBUFS", "ETIMEDOUT", "EIO"]
         }
+        "recvmmsg" => &["ECONNREFUSED", "EAGAIN", "EINTR", "ENOBUFS", "EHOSTUNREACH", "EIO"],
+        "sendmmsg" => &[
+            "ECONNREFUSED",
+            "EAGAIN",
+            "EINTR",
+            "ENOBUFS",
+            "EMSGSIZE",
+            "ENETUNREACH",
+            "EIO",
+            "EOPNOTSUPP",
+        ],
         "read" | "readv" | "pread64" => &["EIO", "EAGAIN", "EINTR", "ECONNRESET"],
         "write" | "writev" => &["ENOSPC", "EPIPE", "EAGAIN", "EINTR", "EIO", "EFBIG"],
         "splice" => &["ECONNRESET", "EPIPE", "EAGAIN", "EINTR", "EIO", "EBADF", "ETIMEDOUT"],
@@ -75,7 +86,10 @@ mod tests {
 
     #[test]
     fn no_call_has_an_error_twice() {
-        for call in ["accept4", "recvfrom", "sendto", "splice", "fcntl", "close", "uname"] {
+        for call in [
+            "accept4", "recvfrom", "sendto", "recvmmsg", "sendmmsg", "splice", "fcntl", "close",
+            "uname",
+        ] {
             let errnos = of(call);
             let mut once = errnos.clone();
             once.sort_unstable();

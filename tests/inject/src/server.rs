@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -191,16 +191,18 @@ impl Server {
 
     /// Descriptors that are open, but for pipes: those of bulk transfers stay open for a while.
     pub fn descriptors(&self) -> usize {
-        let Ok(folder) = fs::read_dir(format!("/proc/{}/fd", self.pid)) else { return 0 };
-        let links = folder.flatten().filter_map(|link| fs::read_link(link.path()).ok());
-        links.filter(|link| !is_pipe(link)).count()
+        self.links().into_iter().filter(|link| !is_pipe(link)).count()
+    }
+
+    /// What its descriptors lead to.
+    pub fn links(&self) -> Vec<PathBuf> {
+        let Ok(folder) = fs::read_dir(format!("/proc/{}/fd", self.pid)) else { return Vec::new() };
+        folder.flatten().filter_map(|link| fs::read_link(link.path()).ok()).collect()
     }
 
     /// Ends of pipes that are open.
     pub fn pipe_ends(&self) -> usize {
-        let Ok(folder) = fs::read_dir(format!("/proc/{}/fd", self.pid)) else { return 0 };
-        let links = folder.flatten().filter_map(|link| fs::read_link(link.path()).ok());
-        links.filter(|link| is_pipe(link)).count()
+        self.links().into_iter().filter(|link| is_pipe(link)).count()
     }
 
     /// Processor time of all its threads so far.

@@ -1,6 +1,8 @@
 //! What clients do while calls fail: logins, requests, transfers in both directions, half-closes, resets, an
 //! administrator, signals. Each step ends with what its client has seen.
 
+mod more;
+
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,7 +51,7 @@ pub struct Stage<'a> {
 type Step = fn(&Stage<'_>) -> Outcome;
 
 /// All steps, in their order.
-pub const STEPS: [(&str, Step); 11] = [
+pub const STEPS: [(&str, Step); 13] = [
     ("bad login", bad_login),
     ("request by name", by_name),
     ("request by address", by_address),
@@ -60,12 +62,21 @@ pub const STEPS: [(&str, Step); 11] = [
     ("server resets", server_resets),
     ("metp session", metp),
     ("dead name", dead_name),
+    ("datagrams", more::datagrams),
+    ("bind", more::bind),
     ("signal", hang_up),
 ];
 
 /// A client that has to be served once nothing fails any more.
 pub fn healthy(stage: &Stage<'_>) -> Outcome {
-    match [by_address(stage), download(stage), metp(stage)].into_iter().find(|o| *o != Whole) {
+    let outcomes = [
+        by_address(stage),
+        download(stage),
+        more::datagrams(stage),
+        more::bind(stage),
+        metp(stage),
+    ];
+    match outcomes.into_iter().find(|o| *o != Whole) {
         Some(outcome) => outcome,
         None => Whole,
     }
@@ -80,22 +91,18 @@ impl<'a> Stage<'a> {
         (Ipv4Addr::LOCALHOST, self.origin.port).into()
     }
 
-    /// A tunnel to the origin, which has been told what to do.
-    fn tunnel(&self, request: &[u8], what: &str, id: u64, size: u64) -> Result<TcpStream, Outcome> {
+    /// A client that is logged in.
+    fn login(&self) -> Result<TcpStream, Outcome> {
         let mut stream = connect(self.socks)?;
         greet(&mut stream, b"secret")?;
+        Ok(stream)
+    }
+
+    /// A tunnel to the origin, which has been told what to do.
+    fn tunnel(&self, request: &[u8], what: &str, id: u64, size: u64) -> Result<TcpStream, Outcome> {
+        let mut stream = self.login()?;
         say(&mut stream, request)?;
-        let head = hear::<4>(&mut stream, "a reply")?;
-        if head[0] != 5 || head[2] != 0 || !matches!(head[3], 1 | 4) {
-            return Err(WrongBytes(format!("a reply that begins {head:02x?}")));
-        }
-        match head[3] {
-            1 => drop(hear::<6>(&mut stream, "a reply")?),
-            _ => drop(hear::<18>(&mut stream, "a reply")?),
-        }
-        if head[1] != 0 {
-            return Err(BadEnd(format!("reply {:02x}", head[1])));
-        }
+        reply(&mut stream)?;
         say(&mut stream, format!("{what} {id} {size}\n").as_bytes())?;
         Ok(stream)
     }
@@ -166,6 +173,23 @@ fn greet(stream: &mut TcpStream, password: &[u8]) -> Result<(), Outcome> {
         [1, _] => Err(BadEnd("login refused".to_owned())),
         other => Err(WrongBytes(format!("login {other:02x?}"))),
     }
+}
+
+/// A reply: BND if it is a success.
+fn reply(stream: &mut TcpStream) -> Result<SocketAddr, Outcome> {
+    let head = hear::<4>(stream, "a reply")?;
+    if head[0] != 5 || head[2] != 0 || !matches!(head[3], 1 | 4) {
+        return Err(WrongBytes(format!("a reply that begins {head:02x?}")));
+    }
+    let ip: IpAddr = match head[3] {
+        1 => hear::<4>(stream, "a reply")?.into(),
+        _ => hear::<16>(stream, "a reply")?.into(),
+    };
+    let port = u16::from_be_bytes(hear(stream, "a reply")?);
+    if head[1] != 0 {
+        return Err(BadEnd(format!("reply {:02x}", head[1])));
+    }
+    Ok((ip, port).into())
 }
 
 /// The whole of a function that ends early.
