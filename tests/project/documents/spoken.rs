@@ -122,7 +122,9 @@ fn the_grammar_describes_each_event_of_a_running_server() {
     const BODIES: usize = 10_000;
     // It may take a while until the kernel takes no more answers: the last 4096 count.
     const GUESSES: usize = 10_000;
-    let (grammar, proxy) = (grammar(), Proxy::with(&["-u", "two words:pw"]));
+    // Ten thousand guesses may take longer than a subscriber may stand still.
+    let proxy = Proxy::with(&["-u", "two words:pw", "--subscriber-timeout", "600"]);
+    let grammar = grammar();
     let (echo, (_held, closed)) = (Origin::echo(), closed_port());
     let (mut reader, mut stuck) = (proxy.admin(), proxy.narrow_admin());
     for session in [&mut reader, &mut stuck] {
