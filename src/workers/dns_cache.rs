@@ -133,12 +133,21 @@ impl DnsCache {
         }
     }
 
-    /// Asks for a name. A cached name is answered at once; otherwise the answer comes with
+    /// Asks for a name to connect to: until there is an address, the look-up may use the descriptor that has been
+    /// promised for the connection. A cached name is answered at once; otherwise the answer comes with
     /// [`DnsCache::resolutions`]. Either way another one comes there if [`Resolution::more`] says so, unless
     /// [`DnsCache::cancel`] is called.
     pub fn ask(&mut self, key: Key, name: &str, port: u16, now: Instant) -> Option<Resolution> {
-        let mut waiter = Waiter { key, name: name.into(), port, served: None };
-        let name = name.to_ascii_lowercase();
+        self.add(Waiter { key, name: name.into(), port, served: None, spares: true }, now)
+    }
+
+    /// The same for a session that uses all descriptors that it has been promised. The addresses come with port 0.
+    pub fn ask_beside(&mut self, key: Key, name: &str, now: Instant) -> Option<Resolution> {
+        self.add(Waiter { key, name: name.into(), port: 0, served: None, spares: false }, now)
+    }
+
+    fn add(&mut self, mut waiter: Waiter, now: Instant) -> Option<Resolution> {
+        let name = waiter.name.to_ascii_lowercase();
         if is_localhost(&name) {
             return Some(waiter.resolution(&Ok(loopback()), false));
         }

@@ -19,6 +19,8 @@ pub(super) struct Waiter {
     pub(super) port: u16,
     /// The family that it has already.
     pub(super) served: Option<Family>,
+    /// Whether it has been promised a descriptor that it does not use before it has an address.
+    pub(super) spares: bool,
 }
 
 /// What is known of one family.
@@ -150,10 +152,10 @@ impl Pending {
         *self.half_mut(family) = Half::Idle;
     }
 
-    /// Look-ups whose descriptor no session has been promised: a session that has no address yet does not use the one
-    /// for its target.
+    /// Look-ups whose descriptor no session has been promised: one that waits to connect does not use the one for its
+    /// target yet.
     pub(super) fn uncovered(&self) -> usize {
-        let covered = self.waiters.iter().filter(|waiter| waiter.served.is_none());
+        let covered = self.waiters.iter().filter(|waiter| waiter.spares && waiter.served.is_none());
         let asked = self.asked();
         asked - covered.take(asked).count()
     }

@@ -254,6 +254,19 @@ fn an_orphan_counts_until_it_is_answered() {
     assert_eq!((fixture.names.uncovered, fixture.names.stats().cached), (0, 1));
 }
 
+/// An association uses all descriptors that it has been promised: its look-ups need their own.
+#[test]
+fn look_ups_beside_other_work_count_in_full() {
+    let (mut fixture, now) = (fixture(), Instant::now());
+    assert!(fixture.names.ask_beside(key(1), "a.example", now).is_none());
+    fixture.names.ask_beside(key(2), "a.example", now);
+    assert_eq!(fixture.names.uncovered, 2, "one for each family");
+    fixture.ask(3, "a.example", now);
+    assert_eq!(fixture.names.uncovered, 1);
+    fixture.names.cancel(key(3), "a.example");
+    assert_eq!(fixture.names.uncovered, 2);
+}
+
 #[test]
 fn the_loop_comes_by_itself_while_a_name_is_looked_up() {
     let (mut fixture, now) = (fixture(), Instant::now());
