@@ -161,6 +161,11 @@ impl<S: Stream> Endpoint<S> {
         self.broken
     }
 
+    /// Whether the peer has closed its direction, although bytes may be there that it has sent before.
+    pub fn ending(&self) -> bool {
+        self.ending
+    }
+
     /// Raises the flags that an event names. An error raises both, since the next call will return it.
     pub fn on_event(&mut self, readiness: Readiness) {
         self.broken |= readiness.error;

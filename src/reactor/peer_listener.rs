@@ -23,7 +23,10 @@ pub trait PeerListener<S> {
     /// The address it is bound to.
     fn address(&self) -> SocketAddr;
 
-    /// Accepts a connection, which has TCP_NODELAY and SO_OOBINLINE. `None`: there is none; an event will come.
+    /// Whether there may be a connection; if not, an event will come.
+    fn ready(&self) -> bool;
+
+    /// Accepts a connection, which has TCP_NODELAY and SO_OOBINLINE. `None`: there is none that could be had.
     ///
     /// # Errors
     /// Those of accept(2) that concern this machine and not a single connection.
@@ -65,6 +68,10 @@ impl TcpPeerListener {
 impl PeerListener<TcpStream> for TcpPeerListener {
     fn on_event(&mut self) {
         self.ready = true;
+    }
+
+    fn ready(&self) -> bool {
+        self.ready
     }
 
     fn address(&self) -> SocketAddr {

@@ -7,19 +7,20 @@
 //!                  peer --> accept --- reply 2: who has connected, then the tunnel
 //! ```
 //!
-//! DST says who may connect: an address, or all addresses of a name; 0.0.0.0 and :: are anybody. Its port is that of
-//! another connection of the peer and is not compared: FTP servers connect from port 20, or any.
+//! DST says who may connect: an address, or all addresses of a name; 0.0.0.0 and :: are anybody, unless a name stands for
+//! them. Its port is that of another connection of the peer and is not compared: FTP servers connect from port 20, or
+//! any.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::connect::reply_code;
-use super::name::withdraw;
+use super::name::{hostname, withdraw};
 use super::relay::Relay;
 use super::request::{ActiveRequest, refuse};
 use super::rules::{may_come_from, permitted};
 use super::{Context, Next, State};
-use crate::proto::socks5::{Reply, ReplyCode};
+use crate::proto::socks5::{Host, Reply, ReplyCode, Target};
 use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::{Endpoint, Stream};
 use crate::reactor::listener::canonical;
@@ -27,7 +28,7 @@ use crate::reactor::peer_listener::PeerListener;
 use crate::reactor::reserve::Promise;
 use crate::reactor::token::Side;
 use crate::state::settings::Timeouts;
-use crate::workers::dns_cache::Resolution;
+use metp_protocol::text::ip_literal;
 
 /// Strangers that are turned away in one turn.
 const STRANGERS_PER_TURN: usize = 16;
@@ -36,16 +37,30 @@ const STRANGERS_PER_TURN: usize = 16;
 pub struct Bind<S> {
     request: Box<ActiveRequest>,
     listener: Box<dyn PeerListener<S>>,
-    /// Who may connect, canonical; empty: anybody.
-    allowed: Vec<IpAddr>,
-    /// Whether further addresses of the name may come.
-    more: bool,
+    /// Who may connect, canonical; `None`: anybody.
+    allowed: Option<Vec<IpAddr>>,
     began: Instant,
     /// While client, listener and peer are open together.
     _promise: Promise,
 }
 
-/// Listens for a peer with one of these addresses.
+/// Whether DST is an unspecified address, which a name that is looked up is not: blocking name servers answer 0.0.0.0,
+/// and whoever owns a name could have the listener open to all.
+fn is_anybody(target: &Target) -> bool {
+    match &target.host {
+        Host::Ip(address) => address.to_canonical().is_unspecified(),
+        Host::Name(name) => {
+            let literal = hostname(name).and_then(ip_literal);
+            literal.is_some_and(|address| address.to_canonical().is_unspecified())
+        }
+    }
+}
+
+/// Listens for a peer with one of these addresses, in the family of the first that can be had. `more`: whether those of
+/// the other family may come.
+///
+/// # Errors
+/// The request and its reply code, if there is no listener.
 pub fn begin<S: Stream>(
     request: Box<ActiveRequest>,
     (addresses, more): (Vec<SocketAddr>, bool),
@@ -53,9 +68,14 @@ pub fn begin<S: Stream>(
     client: &Endpoint<S>,
     output: &mut Buffer,
     cx: &mut Context<'_, S>,
-) -> Next<S> {
-    match listen(&addresses, source, client, cx) {
+) -> Result<Next<S>, (Box<ActiveRequest>, ReplyCode)> {
+    let anybody = is_anybody(&request.target);
+    match listen(&addresses, anybody, source, client, cx) {
         Ok((listener, promise)) => {
+            if more {
+                // A peer of the other family could not connect here.
+                withdraw(&request, cx);
+            }
             let bound = canonical(listener.address());
             let advertise = &cx.shared.process.settings.bind.advertise;
             let ip = advertise.of(bound.ip()).unwrap_or(bound.ip());
@@ -63,22 +83,18 @@ pub fn begin<S: Stream>(
             output.append(&Reply { code: ReplyCode::Succeeded, bound }.encode());
             cx.shared.metrics.binds.started += 1;
             let ips = addresses.iter().map(|address| address.ip().to_canonical());
-            let allowed = ips.filter(|ip| !ip.is_unspecified()).collect();
-            let bind = Bind { request, listener, allowed, more, began: cx.now, _promise: promise };
-            Next::Go(State::Bind(Box::new(bind)))
+            let allowed = (!anybody).then(|| ips.collect());
+            let bind = Bind { request, listener, allowed, began: cx.now, _promise: promise };
+            Ok(Next::Go(State::Bind(Box::new(bind))))
         }
-        Err(code) => {
-            if more {
-                withdraw(&request, cx);
-            }
-            refuse(request, code, output, cx)
-        }
+        Err(code) => Err((request, code)),
     }
 }
 
 /// Opens the listener, on the address from which a connection to DST would leave.
 fn listen<S: Stream>(
     addresses: &[SocketAddr],
+    anybody: bool,
     source: SocketAddr,
     client: &Endpoint<S>,
     cx: &mut Context<'_, S>,
@@ -88,8 +104,12 @@ fn listen<S: Stream>(
     let mut failure = ReplyCode::HostUnreachable;
     for address in addresses {
         let address = canonical(*address);
-        let near = if address.ip().is_unspecified() {
-            // Anybody may connect, where the client has connected.
+        if address.ip().is_unspecified() && !anybody {
+            failure = ReplyCode::NotAllowed;
+            continue;
+        }
+        let near = if anybody {
+            // Where the client has connected.
             client.stream().local_address().map(canonical)
         } else {
             let network = &mut *cx.network;
@@ -106,7 +126,7 @@ fn listen<S: Stream>(
         match opened {
             // With DST unspecified, the peer's address is what decides.
             Ok(listener)
-                if address.ip().is_unspecified()
+                if anybody
                     || may_come_from(source.ip(), canonical(listener.address()), settings) =>
             {
                 return Ok((listener, promise));
@@ -129,15 +149,6 @@ impl<S: Stream> Bind<S> {
         }
     }
 
-    /// The other family of the name has come.
-    pub fn add(&mut self, later: Resolution) {
-        if self.more {
-            self.more = later.more;
-            let ips = later.addresses.unwrap_or_default().into_iter();
-            self.allowed.extend(ips.map(|address| address.ip().to_canonical()));
-        }
-    }
-
     pub fn request(&self) -> &ActiveRequest {
         &self.request
     }
@@ -148,17 +159,14 @@ impl<S: Stream> Bind<S> {
     }
 
     /// Closes the listener.
-    pub fn into_request(self, cx: &mut Context<'_, S>) -> Box<ActiveRequest> {
-        if self.more {
-            withdraw(&self.request, cx);
-        }
+    pub fn into_request(self) -> Box<ActiveRequest> {
         self.request
     }
 
     /// No peer has come in time.
     #[expect(clippy::boxed_local, reason = "it comes in its box")]
     pub fn expire(self: Box<Self>, output: &mut Buffer, cx: &mut Context<'_, S>) -> Next<S> {
-        refuse(self.into_request(cx), ReplyCode::TimedOut, output, cx)
+        refuse(self.into_request(), ReplyCode::TimedOut, output, cx)
     }
 
     /// Accepts the peer. What the client has sent already goes into the tunnel.
@@ -171,6 +179,7 @@ impl<S: Stream> Bind<S> {
     ) -> Next<S> {
         for _ in 0..STRANGERS_PER_TURN {
             match self.listener.accept() {
+                Ok(None) if self.listener.ready() => continue,
                 Ok(None) => return Next::Wait(State::Bind(self)),
                 Ok(Some((stream, peer))) => {
                     let mut peer_end = Endpoint::new(stream);
@@ -184,13 +193,13 @@ impl<S: Stream> Bind<S> {
                         Ok(()) => self.connected(peer_end, peer, source, input, output, cx),
                         Err(error) => {
                             peer_end.reset_on_close();
-                            refuse(self.into_request(cx), reply_code(&error), output, cx)
+                            refuse(self.into_request(), reply_code(&error), output, cx)
                         }
                     };
                 }
                 Err(error) => {
                     log::debug!("cannot accept a connection for a client: {error}");
-                    return refuse(self.into_request(cx), ReplyCode::GeneralFailure, output, cx);
+                    return refuse(self.into_request(), ReplyCode::GeneralFailure, output, cx);
                 }
             }
         }
@@ -199,7 +208,7 @@ impl<S: Stream> Bind<S> {
 
     /// Whether this peer may connect: it is named by DST, and the client might connect to it.
     fn is_allowed(&self, peer: SocketAddr, source: SocketAddr, cx: &mut Context<'_, S>) -> bool {
-        let named = self.allowed.is_empty() || self.allowed.contains(&peer.ip());
+        let named = self.allowed.as_ref().is_none_or(|allowed| allowed.contains(&peer.ip()));
         let (network, settings) = (&mut *cx.network, &cx.shared.process.settings);
         named && permitted(source.ip(), peer, settings, |at| network.is_local_delivery(at))
     }
@@ -219,7 +228,7 @@ impl<S: Stream> Bind<S> {
         output.append(&Reply { code: ReplyCode::Succeeded, bound: peer }.encode());
         let (timeouts, received) = (cx.shared.process.settings.timeouts, std::mem::take(input));
         // The listener is closed here: nobody else can be taken for the peer.
-        let request = self.into_request(cx);
+        let request = self.into_request();
         let target = (Side::Second, peer_end);
         let relay = Relay::new(request, target, received, cx.now, &timeouts);
         Next::Go(State::Relay(Box::new(relay)))

@@ -17,6 +17,7 @@ mod associate;
 mod bind;
 mod close_reason;
 mod connect;
+mod context;
 mod handshake;
 mod name;
 mod race;
@@ -30,29 +31,26 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::proto::socks5::{LONGEST_MESSAGE, Target};
-use crate::reactor::abortive_close::AbortiveCloses;
-use crate::reactor::buffer::{Buffer, Pool};
+use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::{Endpoint, FlushError, Stream, Transfer};
 use crate::reactor::lingering_close::LingeringClose;
-use crate::reactor::network::Network;
 use crate::reactor::readiness::Readiness;
-use crate::reactor::reserve::Reserve;
 use crate::reactor::slab::Key;
 use crate::reactor::token::Side;
 use crate::reactor::{Flow, Load};
-use crate::state::Shared;
 use crate::state::connection::{Connection, id_of};
 use crate::state::diagnostics::not_let_in;
 use crate::state::metrics::Stage;
 use crate::state::service::Service;
 use crate::state::settings::Timeouts;
 use crate::state::users::{SessionGuard, UserId, Users};
-use crate::state::verifier::{PendingLogin, Verdict, Verifier};
-use crate::workers::dns_cache::{DnsCache, Resolution};
+use crate::state::verifier::{PendingLogin, Verdict};
+use crate::workers::dns_cache::Resolution;
 use associate::Association;
 use bind::Bind;
 pub use close_reason::CloseReason;
 use connect::Connect;
+pub use context::Context;
 use relay::Relay;
 use request::ActiveRequest;
 use resolve::Resolve;
@@ -61,35 +59,6 @@ use resolve::Resolve;
 /// payload behind it, whatever the buffer size of tunnels is.
 const HANDSHAKE_BUFFER: usize = 1024;
 const _: () = assert!(HANDSHAKE_BUFFER >= LONGEST_MESSAGE);
-
-/// What a session may use during its turn.
-pub struct Context<'a, S: Stream> {
-    /// The key of this session, for registering descriptors and asking for names.
-    pub key: Key,
-    /// The time of this turn.
-    pub now: Instant,
-    /// Opens connections to targets.
-    pub network: &'a mut dyn Network<S>,
-    /// Looks names up.
-    pub dns: &'a mut DnsCache,
-    /// Verifies logins.
-    pub verifier: &'a mut dyn Verifier,
-    /// Where buffers get their storage.
-    pub pool: &'a mut Pool,
-    /// Closes connections with a reset.
-    pub closes: &'a mut AbortiveCloses<S>,
-    /// Promises descriptors beyond the client's and the target's; to be asked before they are opened.
-    pub reserve: &'a Reserve,
-    /// Users, metrics, access log, settings.
-    pub shared: &'a mut Shared,
-}
-
-impl<S: Stream> Context<'_, S> {
-    /// Closes a connection with a reset once its peer has what was sent.
-    fn abort(&mut self, endpoint: Endpoint<S>) {
-        self.closes.add(endpoint, self.now, self.shared.process.settings.timeouts.linger);
-    }
-}
 
 /// A SOCKS session: the client's connection and the state.
 pub struct Session<S: Stream> {
@@ -202,7 +171,6 @@ impl<S: Stream> Session<S> {
         match &mut self.state {
             State::Resolve(resolve) => resolve.answer(resolution),
             State::Connect(connect) => connect.add(resolution),
-            State::Bind(bind) => bind.add(resolution),
             State::Associate(association) => association.resolved(resolution, now),
             _ => {}
         }
@@ -464,6 +432,9 @@ impl<S: Stream> Session<S> {
         loop {
             let reason = match self.client.fill(&mut self.input, cx.pool, HANDSHAKE_BUFFER) {
                 Transfer::Moved(_) => continue,
+                // More is there than is held until there is a tunnel, and the end behind it.
+                Transfer::Blocked if self.client.broken() => CloseReason::ClientReset,
+                Transfer::Blocked if self.client.ending() => CloseReason::Left,
                 Transfer::Blocked => return Next::Wait(state),
                 Transfer::Ended => CloseReason::Left,
                 Transfer::Failed(error) => CloseReason::of(&error, CloseReason::ClientReset),
@@ -518,7 +489,7 @@ impl<S: Stream> State<S> {
             State::Hello | State::Auth | State::Verify(_) | State::Request(_) => None,
             State::Resolve(resolve) => Some(resolve.into_request(cx)),
             State::Connect(connect) => Some(connect.into_request(cx)),
-            State::Bind(bind) => Some(bind.into_request(cx)),
+            State::Bind(bind) => Some(bind.into_request()),
             State::Relay(relay) => Some(relay.abort(cx)),
             State::Associate(association) => Some(association.into_request(cx)),
             State::Linger(_, request, _) | State::Ended(request, _) => request,

@@ -38,7 +38,18 @@ impl Purpose {
             Purpose::Connect => {
                 Next::Go(State::Connect(Connect::new(request, addresses, more, cx.now)))
             }
-            Purpose::Bind => bind::begin(request, (addresses, more), source, client, output, cx),
+            Purpose::Bind => {
+                match bind::begin(request, (addresses, more), source, client, output, cx) {
+                    Ok(next) => next,
+                    Err((request, code)) if more => Next::Go(State::Resolve(Resolve {
+                        request,
+                        purpose: self,
+                        answer: None,
+                        code,
+                    })),
+                    Err((request, code)) => refuse(request, code, output, cx),
+                }
+            }
         }
     }
 }
@@ -48,6 +59,8 @@ pub struct Resolve {
     request: Box<ActiveRequest>,
     purpose: Purpose,
     answer: Option<Resolution>,
+    /// What the request is refused with if nothing else comes: a BIND may have tried one family in vain.
+    code: ReplyCode,
 }
 
 /// Starts a CONNECT or a BIND: a name is looked up first.
@@ -74,7 +87,12 @@ pub fn begin<S: Stream>(
         }
         Err(name) => {
             let answer = cx.dns.ask(cx.key, name, port, cx.now);
-            Next::Go(State::Resolve(Resolve { request, purpose, answer }))
+            Next::Go(State::Resolve(Resolve {
+                request,
+                purpose,
+                answer,
+                code: ReplyCode::HostUnreachable,
+            }))
         }
     }
 }
@@ -125,7 +143,7 @@ impl Resolve {
             }
             Err(error) => {
                 let code = match error {
-                    ResolveError::NotFound => ReplyCode::HostUnreachable,
+                    ResolveError::NotFound => self.code,
                     ResolveError::Failed => ReplyCode::GeneralFailure,
                 };
                 refuse(self.request, code, output, cx)
@@ -135,6 +153,7 @@ impl Resolve {
 
     /// The name was not found in time.
     pub fn expire<S: Stream>(self, output: &mut Buffer, cx: &mut Context<'_, S>) -> Next<S> {
-        refuse(self.into_request(cx), ReplyCode::HostUnreachable, output, cx)
+        let code = self.code;
+        refuse(self.into_request(cx), code, output, cx)
     }
 }

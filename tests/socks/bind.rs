@@ -2,8 +2,10 @@
 
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
+use socks5d::workers::families::Family;
 use support::proxy::{Builder, Proxy, connect, connect_from};
 use support::socks::{Client, connect_request, half_close, name_request, reset};
 use support::{eventually, has_ipv6, read_exactly, read_the_end, read_to_end, read_to_reset};
@@ -15,6 +17,10 @@ fn bind_request(peer: SocketAddr) -> Vec<u8> {
     let mut request = connect_request(peer);
     request[1] = 2;
     request
+}
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().expect("a literal")
 }
 
 fn localhost(port: u16) -> SocketAddr {
@@ -137,13 +143,14 @@ fn of_two_peers_at_once_one_is_reset() {
     is_closed(listener);
 }
 
-/// The client leaves, by FIN or reset: its listener must not stay.
+/// The client leaves, by FIN or reset: its listener must not stay, however much it has sent before.
 #[test]
 fn a_client_that_leaves_closes_its_listener() {
     let proxy = Proxy::start();
     let before = proxy.descriptors();
-    for end in 0..3 {
-        let (client, listener) = waiting(&proxy, localhost(0));
+    for (end, early) in [(0, 0), (1, 0), (2, 0), (0, 100), (0, 20_000), (1, 20_000), (2, 20_000)] {
+        let (mut client, listener) = waiting(&proxy, localhost(0));
+        client.say(&vec![7; early]);
         match end {
             0 => drop(client),
             1 => {
@@ -231,6 +238,58 @@ fn a_peer_by_its_name() {
     let mut request = name_request(b"nowhere.test", 20);
     request[1] = 2;
     server.client().say(&request).refused(4);
+}
+
+/// A family that cannot be had is no reason to refuse while the other one is being looked up (RFC 8305 §3).
+#[test]
+fn the_other_family_of_a_name_is_waited_for() {
+    let server = Inprocess::start();
+    // No listener for a name that stands for ::.
+    server.names().add("both.test", &[at("[::]:0"), at("127.0.0.7:0")]);
+    let answer = server.names().hang_family("both.test", Family::V4);
+    let mut request = name_request(b"both.test", 20);
+    request[1] = 2;
+    let mut client = server.client();
+    client.say(&request);
+    // The first family is there after the resolution delay of 50 ms, and of no use.
+    client.stream.set_read_timeout(Some(Duration::from_millis(300))).expect("a socket");
+    let error = client.stream.peek(&mut [0]).expect_err("a reply without the other family");
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    client.stream.set_read_timeout(Some(support::PATIENCE)).expect("a socket");
+    drop(answer);
+    let (code, listener) = client.reply();
+    assert_eq!(code, 0);
+    let peer = connect_from([127, 0, 0, 7].into(), listener);
+    met(&mut client, &peer);
+
+    // Without the other family the failure of the first is told.
+    server.names().add("none.test", &[at("[::]:0")]);
+    let mut request = name_request(b"none.test", 20);
+    request[1] = 2;
+    server.client().say(&request).refused(2);
+}
+
+/// A name that stands for 0.0.0.0, as blocking name servers say, is nobody; DST 0.0.0.0 as a name is anybody.
+#[test]
+fn a_name_of_no_address_is_nobody() {
+    let server = Inprocess::start();
+    server.names().add("zero.test", &[at("0.0.0.0:0")]);
+    server.names().add("zeros.test", &[at("0.0.0.0:0"), at("127.0.0.7:0")]);
+    let bind_name = |name: &[u8]| {
+        let mut request = name_request(name, 20);
+        request[1] = 2;
+        request
+    };
+    server.client().say(&bind_name(b"zero.test")).refused(2);
+    let mut client = server.client();
+    let (code, listener) = client.say(&bind_name(b"zeros.test")).reply();
+    assert_eq!(code, 0);
+    is_turned_away(5, listener);
+    met(&mut client, &connect_from([127, 0, 0, 7].into(), listener));
+    let mut client = server.client();
+    let (code, listener) = client.say(&bind_name(b"0.0.0.0")).reply();
+    assert_eq!(code, 0);
+    met(&mut client, &connect_from([127, 0, 0, 5].into(), listener));
 }
 
 /// A peer that resets right after it has connected: the client sees a reset, and no orderly end.
