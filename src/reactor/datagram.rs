@@ -68,8 +68,9 @@ pub trait Datagrams {
     /// Whether a call of [`Datagrams::receive`] may find something.
     fn readable(&self) -> bool;
 
-    /// Receives a batch into the scratch, whose earlier contents are lost.
-    fn receive(&mut self, scratch: &mut Scratch) -> Received;
+    /// Receives a batch of at most `most` messages, each of which may be a run of datagrams, into the scratch, whose
+    /// earlier contents are lost.
+    fn receive(&mut self, scratch: &mut Scratch, most: usize) -> Received;
 
     /// Sends what is in the outbox, which is empty afterwards. What cannot be sent is dropped.
     fn send(&mut self, scratch: &mut Scratch) -> Sent;

@@ -48,6 +48,8 @@ use name_book::NameBook;
 const MORE_DESCRIPTORS: usize = 2;
 /// Bytes of the control connection that are read and thrown away in one turn.
 const CONTROL_BUDGET: usize = 4096;
+/// Messages that are asked for at once.
+const LARGEST_BATCH: u8 = 32;
 
 /// An open association.
 pub struct Association {
@@ -68,6 +70,12 @@ pub struct Association {
     last: Instant,
     relayed: u64,
     dropped: u64,
+    /// Messages of the client that are asked for at once: few after a batch with many targets.
+    batch: u8,
+    /// What judging its datagrams has cost in this turn.
+    judged: u32,
+    /// Addresses that datagrams do not go to from loopback, for clients that may not use that.
+    checked: Option<Box<KnownTargets>>,
     /// Which family's targets are served first in the next turn.
     v6_first: bool,
     _promise: Promise,
@@ -159,6 +167,9 @@ impl Association {
             last: cx.now,
             relayed: 0,
             dropped: 0,
+            batch: LARGEST_BATCH,
+            judged: 0,
+            checked: None,
             v6_first: false,
             _promise: promise,
             _guard: guard,

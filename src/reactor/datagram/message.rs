@@ -74,7 +74,7 @@ impl Calls for Kernel {
     }
 }
 
-/// Receives up to [`MESSAGES`] messages into the slots of the scratch. Returns how many have come.
+/// Receives up to `most` messages, [`MESSAGES`] at most, into the slots of the scratch. Returns how many have come.
 ///
 /// # Errors
 /// Those of recvmmsg(2) for the first message.
@@ -82,13 +82,15 @@ pub fn receive(
     calls: &mut impl Calls,
     socket: BorrowedFd<'_>,
     scratch: &mut Scratch,
+    most: usize,
 ) -> io::Result<usize> {
     scratch.clear();
     let (slots, space) = scratch.parts();
     space.clear();
-    space.names.resize(MESSAGES, RawAddress::SPACE);
-    space.controls.resize(MESSAGES, Control([0; CONTROL_BYTES]));
-    for slot in slots.chunks_exact_mut(SLOT_BYTES).take(MESSAGES) {
+    let most = most.min(MESSAGES);
+    space.names.resize(most, RawAddress::SPACE);
+    space.controls.resize(most, Control([0; CONTROL_BYTES]));
+    for slot in slots.chunks_exact_mut(SLOT_BYTES).take(most) {
         space.parts.push(libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: SLOT_BYTES });
     }
     let Space { messages, parts, names, controls, .. } = &mut *space;
@@ -177,8 +179,22 @@ pub fn send(
     scratch.space = space;
 }
 
+/// Whether an error may be one that ICMP has left at the socket (those that icmp(7) and its counterpart for IPv6 call
+/// fatal), which the kernel tells once and in place of something else, or an interruption.
 fn belongs_to_an_earlier_one(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINTR | libc::ECONNREFUSED | libc::EHOSTUNREACH))
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::EINTR
+                | libc::ECONNREFUSED
+                | libc::EHOSTUNREACH
+                | libc::ENOPROTOOPT
+                | libc::EOPNOTSUPP
+                | libc::EMSGSIZE
+                | libc::EPROTO
+                | libc::EACCES
+        )
+    )
 }
 
 fn copy_of(error: &io::Error) -> io::Error {

@@ -17,11 +17,17 @@ use crate::reactor::readiness::Readiness;
 /// Receive buffer that is asked for. The kernel gives what net.core.rmem_max allows, and counts its own overhead twice.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
+/// Errors in a row after which a socket is left alone until its next event. ICMP leaves one at a time; the kernel may
+/// refuse the call itself for ever.
+const MOST_ERRORS: u8 = 16;
+
 /// A UDP socket, which joins datagrams on their way in and out where the kernel can.
 pub struct UdpSocket<C: Calls = Kernel> {
     socket: MioSocket,
     calls: C,
     readable: bool,
+    /// Calls that received nothing but an error, in a row.
+    errors: u8,
     /// The longest datagram that may be joined with others (UDP_SEGMENT); 0: none.
     longest_joined: usize,
 }
@@ -55,7 +61,7 @@ impl<C: Calls> UdpSocket<C> {
         }
         let socket = MioSocket::from_std(StdSocket::from(socket));
         let longest_joined = LONGEST_PAYLOAD;
-        Ok(UdpSocket { socket, calls, readable: false, longest_joined })
+        Ok(UdpSocket { socket, calls, readable: false, errors: 0, longest_joined })
     }
 
     /// The socket, to be registered.
@@ -87,7 +93,9 @@ impl<C: Calls> UdpSocket<C> {
         each.into_iter().for_each(|(group, result)| tally.add(&group, result, scratch));
         if tally.sent.datagrams > before {
             self.longest_joined = match refusal.raw_os_error() {
-                Some(libc::EINVAL) => self.longest_joined.min(group.segment.saturating_sub(1)),
+                Some(libc::EINVAL | libc::EMSGSIZE) => {
+                    self.longest_joined.min(group.segment.saturating_sub(1))
+                }
                 _ => 0,
             };
         }
@@ -131,21 +139,28 @@ impl<C: Calls> Datagrams for UdpSocket<C> {
         self.readable
     }
 
-    fn receive(&mut self, scratch: &mut Scratch) -> Received {
+    fn receive(&mut self, scratch: &mut Scratch, most: usize) -> Received {
         scratch.clear();
         if !self.readable {
             return Received::Blocked;
         }
-        match message::receive(&mut self.calls, self.socket.as_fd(), scratch) {
+        let most = most.clamp(1, MESSAGES);
+        match message::receive(&mut self.calls, self.socket.as_fd(), scratch, most) {
             Ok(count) => {
-                self.readable = count >= MESSAGES;
+                (self.readable, self.errors) = (count >= most, 0);
                 Received::Messages
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.readable = false;
                 Received::Blocked
             }
-            Err(error) => Received::Failed(error),
+            Err(error) => {
+                self.errors += 1;
+                if self.errors >= MOST_ERRORS {
+                    (self.readable, self.errors) = (false, 0);
+                }
+                Received::Failed(error)
+            }
         }
     }
 

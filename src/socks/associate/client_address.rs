@@ -17,6 +17,8 @@ pub struct ClientAddress {
     /// The peer of the control connection, canonical. It gives the scope of a link-local address, too.
     control: SocketAddr,
     port: Option<u16>,
+    /// Whether a datagram has come from that port; if not, it has been announced.
+    confirmed: bool,
     /// When a datagram last came from that port, or when the association began.
     heard: Instant,
 }
@@ -25,7 +27,7 @@ impl ClientAddress {
     /// The client with this control connection, which has announced this address and port.
     pub fn new(control: SocketAddr, announced: Option<(IpAddr, u16)>, now: Instant) -> Self {
         let own = announced.filter(|(ip, port)| *ip == control.ip() && *port != 0);
-        ClientAddress { control, port: own.map(|(_, port)| port), heard: now }
+        ClientAddress { control, port: own.map(|(_, port)| port), confirmed: false, heard: now }
     }
 
     /// Whether a datagram from `source`, which is canonical, is the client's. The first one decides the port, and any
@@ -40,12 +42,14 @@ impl ClientAddress {
         if source.ip() != self.control.ip() {
             return false;
         }
-        if self.port != Some(source.port()) {
+        let is_present = self.port == Some(source.port());
+        if !is_present || !self.confirmed {
             let silent = now.saturating_duration_since(self.heard) >= SILENCE;
-            if (self.port.is_some() && !silent) || is_own() {
+            let may_change = is_present || self.port.is_none() || silent;
+            if !may_change || is_own() {
                 return false;
             }
-            self.port = Some(source.port());
+            (self.port, self.confirmed) = (Some(source.port()), true);
         }
         self.heard = now;
         true
@@ -133,5 +137,10 @@ mod tests {
             assert!(!client.accepts(at("192.0.2.1:5000"), when, || true));
         }
         assert!(client.accepts(at("192.0.2.1:5001"), now, || false));
+        // Nor one that is announced; once it is the client's it is not asked for again.
+        let (mut client, now) = self::client(Some("192.0.2.1:7000"));
+        assert!(!client.accepts(at("192.0.2.1:7000"), now, || true));
+        assert!(client.accepts(at("192.0.2.1:7000"), now, || false));
+        assert!(client.accepts(at("192.0.2.1:7000"), now, || panic!("asked again")));
     }
 }

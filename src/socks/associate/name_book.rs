@@ -23,7 +23,7 @@ const MOST_WAITING_BYTES: usize = 16 * 1024;
 pub struct NameBook {
     names: Vec<Entry>,
     /// Datagrams whose names are being looked up, oldest first.
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<WaitingDatagram>,
     /// Grows with each use of a name.
     uses: u64,
 }
@@ -36,23 +36,36 @@ struct Entry {
     asked: bool,
     /// The number of its last use.
     used: u64,
+    /// When a datagram was first sent to its present address.
+    first_sent: Option<Instant>,
+    /// Whether there was a route to that address.
+    proven: bool,
+}
+
+impl Entry {
+    /// A datagram is about to be sent to the present address.
+    fn is_sent_to(&mut self, now: Instant) {
+        // What was sent in an earlier turn had a route, or the address would be another one by now.
+        self.proven |= self.first_sent.is_some_and(|sent| sent < now);
+        if matches!(self.answer, Answer::Found(..)) {
+            self.first_sent.get_or_insert(now);
+        }
+    }
 }
 
 enum Answer {
     Pending,
-    /// The addresses in order of preference; those before the index have turned out to be unreachable.
+    /// The addresses in order of preference, and the index of the one that is tried first.
     Found(Vec<IpAddr>, usize),
     /// There is no address; that was said at this time.
     Failed(Instant),
 }
 
-struct Waiting {
-    name: Box<str>,
-    datagram: WaitingDatagram,
-}
-
 /// A datagram that has waited for its name.
 pub struct WaitingDatagram {
+    name: Box<str>,
+    /// How many addresses of the name there were when it was taken out; it waits for more of them.
+    tried: usize,
     /// The port of its target.
     pub port: u16,
     /// What is to be sent.
@@ -90,18 +103,21 @@ impl NameBook {
         };
         self.names.retain(|entry| *entry.name != *name || !is_stale(entry));
         if self.position(&name).is_none() {
-            let pending = self.names.iter().filter(|entry| matches!(entry.answer, Answer::Pending));
-            if pending.count() >= MOST_PENDING {
+            // Also those of which one family is there.
+            let asked = self.names.iter().filter(|entry| entry.asked).count();
+            if asked >= MOST_PENDING {
                 return Named::Nothing;
             }
-            // Port 0: the datagrams of one name may go to different ports.
-            let known = dns.ask(key, &name, 0, now);
             self.make_room();
+            // The datagrams of one name may go to different ports.
+            let known = dns.ask_beside(key, &name, now);
             self.names.push(Entry {
                 name: name.as_str().into(),
                 answer: Answer::Pending,
                 asked: true,
                 used: 0,
+                first_sent: None,
+                proven: false,
             });
             if let Some(known) = known {
                 self.answer(&name, known.addresses, known.more, now);
@@ -113,6 +129,7 @@ impl NameBook {
             return Named::Nothing;
         };
         entry.used = uses;
+        entry.is_sent_to(now);
         match &entry.answer {
             Answer::Pending => Named::Pending,
             Answer::Found(addresses, first) => {
@@ -129,10 +146,7 @@ impl NameBook {
             return 1;
         }
         let name = name.to_ascii_lowercase().into_boxed_str();
-        self.waiting.push_back(Waiting {
-            name,
-            datagram: WaitingDatagram { port, payload: payload.into() },
-        });
+        self.waiting.push_back(WaitingDatagram { name, tried: 0, port, payload: payload.into() });
         let mut dropped = 0;
         while self.waiting.len() > MOST_WAITING || self.waiting_bytes() > MOST_WAITING_BYTES {
             self.waiting.pop_front();
@@ -167,34 +181,48 @@ impl NameBook {
         }
     }
 
-    /// The first datagram that waits for a name which is known by now, and the addresses of that name; none if it has
-    /// no address.
-    pub fn take_ready(&mut self) -> Option<(WaitingDatagram, Vec<IpAddr>)> {
-        let ready = |waiting: &Waiting| {
+    /// The first datagram that waits for a name which is known by now, the addresses of that name, which are none if it
+    /// has no address, and whether more may come.
+    pub fn take_ready(&mut self, now: Instant) -> Option<(WaitingDatagram, Vec<IpAddr>, bool)> {
+        let ready = |waiting: &WaitingDatagram| {
             let entry = self.position(&waiting.name).and_then(|index| self.names.get(index));
-            !matches!(entry, Some(Entry { answer: Answer::Pending, .. }))
+            match entry {
+                Some(Entry { answer: Answer::Pending, .. }) => false,
+                Some(Entry { answer: Answer::Found(addresses, _), asked: true, .. }) => {
+                    addresses.len() > waiting.tried
+                }
+                _ => true,
+            }
         };
         let index = self.waiting.iter().position(ready)?;
-        let Waiting { name, datagram } = self.waiting.remove(index)?;
-        let entry = self.position(&name).and_then(|index| self.names.get(index));
-        let addresses = match entry.map(|entry| &entry.answer) {
-            Some(Answer::Found(addresses, first)) => {
-                addresses.get(*first..).unwrap_or_default().to_vec()
-            }
-            _ => Vec::new(),
+        let mut datagram = self.waiting.remove(index)?;
+        let entry = self.position(&datagram.name).and_then(|index| self.names.get_mut(index));
+        let Some(entry) = entry else { return Some((datagram, Vec::new(), false)) };
+        entry.is_sent_to(now);
+        let Answer::Found(addresses, first) = &entry.answer else {
+            return Some((datagram, Vec::new(), false));
         };
-        Some((datagram, addresses))
+        datagram.tried = addresses.len();
+        let addresses = addresses.get(*first..).unwrap_or_default().to_vec();
+        Some((datagram, addresses, entry.asked))
     }
 
-    /// A first datagram to `address` could not be sent, because there is no route: names that stand for it stand for
-    /// their next address from now on, if they have one.
+    /// Puts a datagram back that cannot be sent to any address of its name so far: it waits for more of them.
+    pub fn hold_on(&mut self, datagram: WaitingDatagram) {
+        self.waiting.push_front(datagram);
+    }
+
+    /// A datagram to `address` could not be sent, because there is no route. Names that stand for it, and of which no
+    /// datagram has been sent there before, stand for their next address from now on; behind the last comes the first. A
+    /// route that is lost for a while moves no flow to another server.
     pub fn unreachable(&mut self, address: IpAddr) {
         for entry in &mut self.names {
             if let Answer::Found(addresses, first) = &mut entry.answer
+                && !entry.proven
                 && addresses.get(*first) == Some(&address)
-                && *first + 1 < addresses.len()
             {
-                *first += 1;
+                *first = if *first + 1 < addresses.len() { *first + 1 } else { 0 };
+                entry.first_sent = None;
             }
         }
     }
@@ -216,7 +244,7 @@ impl NameBook {
     }
 
     fn waiting_bytes(&self) -> usize {
-        self.waiting.iter().map(|waiting| waiting.datagram.payload.len()).sum()
+        self.waiting.iter().map(|waiting| waiting.payload.len()).sum()
     }
 
     /// Forgets the name that has not been used for longest, if there are too many. One that is being looked up stays.

@@ -1,9 +1,10 @@
 //! The datagrams' way through an association, in both directions.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::Association;
+use super::known_targets::KnownTargets;
 use super::name_book::Named;
+use super::{Association, LARGEST_BATCH};
 use crate::proto::socks5::ReplyCode;
 use crate::proto::socks5::datagram::{Datagram, DatagramError, Destination, Header};
 use crate::reactor::datagram::{Received, Run, Scratch, Sent};
@@ -11,10 +12,23 @@ use crate::reactor::endpoint::Stream;
 use crate::reactor::listener::canonical;
 use crate::socks::Context;
 use crate::socks::name::hostname;
-use crate::socks::rules::{datagram_permitted, may_use_local_address};
+use crate::socks::rules::{datagram_permitted, is_own_port, may_come_from, may_use_local_address};
 use crate::state::metrics::DropCause;
+use crate::state::settings::UdpFilter;
 use crate::state::{Direction, Transferred};
 use metp_protocol::text::ip_literal;
+
+/// Datagrams of the client whose headers are read and judged in one turn. The kernel joins up to 64 datagrams of a
+/// client into one message, each with a header of its own, so that a batch can be 2,048 different ones. What is beyond is
+/// dropped, as a full buffer would drop it.
+const MOST_JUDGED: u32 = 256;
+/// After more than these in a turn fewer messages are asked for.
+const MANY_JUDGED: u32 = 64;
+/// A target with the number of one of the server's own ports counts as much: the kernel is asked for the route.
+const ROUTE_COST: u32 = 8;
+
+/// An address of loopback: whether a client may use one decides whether near ends are looked at.
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// What becomes of a datagram of the client.
 enum Fate {
@@ -42,14 +56,20 @@ impl Association {
         }
         let mut scratch = cx.pool.take_scratch();
         // An error is about a datagram that was sent earlier: nobody listens at the client's port.
-        if let Received::Messages = self.client_socket.datagrams.receive(&mut scratch) {
+        let most = usize::from(self.batch);
+        if let Received::Messages = self.client_socket.datagrams.receive(&mut scratch, most) {
             let mut last = LastHeader::default();
+            self.judged = 0;
             for slot in 0..scratch.runs() {
                 if let Some(run) = scratch.run(slot) {
                     self.relay_run_up(slot, &run, &mut last, &mut scratch, cx);
                 }
             }
             self.send_up(&mut scratch, last.target, cx);
+            self.batch = match self.judged {
+                ..=MANY_JUDGED => self.batch.saturating_mul(2).min(LARGEST_BATCH),
+                _ => 1,
+            };
         }
         cx.pool.keep_scratch(scratch);
         self.client_socket.datagrams.readable()
@@ -85,6 +105,11 @@ impl Association {
                 scratch.push(None, slot, range.start + last.bytes.len()..range.end, target);
                 continue;
             }
+            if self.judged >= MOST_JUDGED {
+                self.drop_datagrams(DropCause::Busy, 1, cx);
+                continue;
+            }
+            self.judged += 1;
             let (header, fate) = self.judge(bytes, cx);
             match fate {
                 Fate::Send(target) => {
@@ -129,7 +154,7 @@ impl Association {
 
     /// Whether the client may send to `target`, which is canonical. If so, it may answer.
     fn judge_target<S: Stream>(&mut self, target: SocketAddr, cx: &mut Context<'_, S>) -> Fate {
-        if !self.permits(target, cx) {
+        if !self.permits(target, cx) || !self.may_leave(target, cx) {
             self.log_target(target, ReplyCode::NotAllowed, cx);
             return Fate::Drop(DropCause::Rules);
         }
@@ -142,10 +167,39 @@ impl Association {
         Fate::Send(target)
     }
 
-    fn permits<S: Stream>(&self, target: SocketAddr, cx: &mut Context<'_, S>) -> bool {
+    fn permits<S: Stream>(&mut self, target: SocketAddr, cx: &mut Context<'_, S>) -> bool {
         let (network, settings) = (&mut *cx.network, &cx.shared.process.settings);
+        if is_own_port(target, settings) {
+            self.judged += ROUTE_COST;
+        }
         let is_local_delivery = |address| network.is_local_delivery(address);
         datagram_permitted(self.client.ip(), target, settings, is_local_delivery)
+    }
+
+    /// Whether datagrams to `target` leave from an address that this client may use, as connections have to: what comes
+    /// from loopback looks like a client on this machine. A route of type local is enough for that. Asked once for each
+    /// address and some minutes.
+    fn may_leave<S: Stream>(&mut self, target: SocketAddr, cx: &mut Context<'_, S>) -> bool {
+        let settings = &cx.shared.process.settings;
+        if may_come_from(self.client.ip(), LOOPBACK, settings) {
+            return true;
+        }
+        let checked = self.checked.get_or_insert_with(|| Box::new(KnownTargets::new(cx.now)));
+        if checked.may_answer(target, UdpFilter::Address, cx.now) {
+            return true;
+        }
+        self.judged += ROUTE_COST;
+        match cx.network.source_for(target) {
+            Ok(near) if !may_come_from(self.client.ip(), near, settings) => false,
+            Ok(_) => {
+                checked.add(target, UdpFilter::Address, cx.now);
+                true
+            }
+            // There is no way out at all, which sending tells.
+            Err(error) => {
+                matches!(error.raw_os_error(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH))
+            }
+        }
     }
 
     fn judge_name<S: Stream>(
@@ -190,10 +244,13 @@ impl Association {
 
     /// Sends datagrams that have waited for their names.
     pub(super) fn send_waiting<S: Stream>(&mut self, cx: &mut Context<'_, S>) {
-        while let Some((datagram, addresses)) =
-            self.names.as_mut().and_then(|names| names.take_ready())
+        while let Some((datagram, addresses, more)) =
+            self.names.as_mut().and_then(|names| names.take_ready(cx.now))
         {
             match self.judge_addresses(&addresses, datagram.port, cx) {
+                Fate::Drop(_) if more && let Some(names) = &mut self.names => {
+                    names.hold_on(datagram);
+                }
                 Fate::Send(target) => {
                     let mut scratch = cx.pool.take_scratch();
                     scratch.push_copy(&datagram.payload, target);
@@ -246,7 +303,7 @@ impl Association {
             return false;
         };
         let mut scratch = cx.pool.take_scratch();
-        let received = socket.datagrams.receive(&mut scratch);
+        let received = socket.datagrams.receive(&mut scratch, LARGEST_BATCH.into());
         let more = socket.datagrams.readable();
         if let Received::Messages = received {
             let mut last = None;

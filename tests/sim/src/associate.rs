@@ -42,7 +42,7 @@ const KNOWN_NAME: &[u8] = b"localhost";
 const SENDERS: [&str; 4] =
     ["127.0.0.1:5000", "127.0.0.1:5001", "203.0.113.9:5000", "127.0.0.9:5000"];
 /// Targets, some of which are closed to some clients.
-const TARGETS: [&str; 10] = [
+const TARGETS: [&str; 11] = [
     "192.0.2.1:53",
     "192.0.2.1:54",
     "192.0.2.2:53",
@@ -53,9 +53,15 @@ const TARGETS: [&str; 10] = [
     "224.0.0.1:53",
     "0.0.0.0:53",
     "192.0.2.3:0",
+    "[2001:db8:5::9]:53",
 ];
 const LENGTHS: [usize; 6] = [8, 8, 100, 9, 1200, 9000];
 const ERRORS: [i32; 6] = [101, 1, 90, 11, 105, 111];
+
+/// A target to which datagrams leave from loopback, by its route.
+fn from_loopback() -> IpAddr {
+    "2001:db8:5::9".parse().expect("a literal")
+}
 
 /// The network of one association.
 struct UdpNetwork {
@@ -111,8 +117,9 @@ impl Network<FakeStream> for UdpNetwork {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn source_for(&mut self, _: SocketAddr) -> io::Result<SocketAddr> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn source_for(&mut self, target: SocketAddr) -> io::Result<SocketAddr> {
+        let loopback = target.ip() == from_loopback();
+        Ok(if loopback { "[::1]:0" } else { "192.0.2.200:0" }.parse().expect("a literal"))
     }
 
     fn is_local_delivery(&mut self, address: SocketAddr) -> io::Result<bool> {
@@ -391,6 +398,7 @@ impl<'a> Play<'a> {
         }
         assert_eq!(to.port(), sending.port);
         assert!(self.open || !local(to.ip()), "{to} is closed to this client");
+        assert!(self.open || to.ip() != from_loopback(), "it leaves from loopback");
         let impossible = to.port() == 0 || to.ip().is_multicast() || to.ip().is_unspecified();
         assert!(!impossible, "{to} is the address of no machine");
         assert!(to.port() != OWN_PORT || !to.ip().is_loopback(), "the server's own port");
@@ -456,5 +464,58 @@ impl<'a> Play<'a> {
         assert!(sockets.all(|socket| socket.borrow().dropped), "a socket is left");
         assert!(self.client.borrow().dropped && self.pool.ports.is_empty());
         assert_eq!(self.reserve.promised(), 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use socks5d::state::metrics::DropCause;
+
+    use super::*;
+
+    /// 2,000 datagrams in 32 runs, to 251 targets in turn: a turn takes a part of them and drops the
+    /// rest, the next ones ask for less, and none is lost then.
+    #[test]
+    fn a_turn_has_a_budget() {
+        let mut fixture = Fixture::new();
+        let mut play = Play::new(&mut fixture, 0, 4);
+        play.network.batch = 32;
+        play.begins();
+        let client: SocketAddr = SENDERS[0].parse().expect("a literal");
+        let arrive = |play: &mut Play<'_>, count: u16| {
+            let socket = play.network.sockets[Side::First as usize].clone().expect("open");
+            for number in 0..count {
+                let target = [192, 0, 2, 1 + (number % 251) as u8];
+                let bytes = [&[0, 0, 0, 1][..], &target, &[0, 53], &[7; 1000]].concat();
+                socket.borrow_mut().arrives(bytes, client);
+            }
+            socket
+        };
+        let count = |play: &Play<'_>| {
+            let [_, _, up, _] = play.network.sockets.each_ref();
+            up.as_ref().map_or(0, |socket| socket.borrow().sent.len())
+        };
+        let socket = arrive(&mut play, 2000);
+        let mut session = play.session.take().expect("open");
+        let mut most = 0;
+        while let Some(event) = socket.borrow_mut().event() {
+            session.on_event(Side::First, event);
+        }
+        loop {
+            play.reserve.allow(8);
+            let before = count(&play);
+            let flow = session.turn(&mut play.context());
+            most = most.max(count(&play) - before);
+            if let Flow::Wait = flow {
+                break;
+            }
+        }
+        // A few go where the last one went that was judged, which costs nothing.
+        assert!((1..=256 + 8).contains(&most), "{most} in one turn");
+        let dropped = play.shared.metrics.datagrams.dropped[DropCause::Busy as usize];
+        assert_eq!(count(&play) as u64 + dropped, 2000);
+        // One message at a time from then on.
+        assert!(dropped < 2000 - 256, "{dropped} dropped");
+        play.session = Some(session);
     }
 }

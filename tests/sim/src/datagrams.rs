@@ -98,7 +98,7 @@ impl Datagrams for FakeDatagrams {
         self.readable
     }
 
-    fn receive(&mut self, scratch: &mut Scratch) -> Received {
+    fn receive(&mut self, scratch: &mut Scratch, most: usize) -> Received {
         let mut peer = self.peer.borrow_mut();
         peer.calls += 1;
         assert!(peer.calls < 100_000, "an endless loop of calls");
@@ -107,7 +107,7 @@ impl Datagrams for FakeDatagrams {
         if let Some(errno) = peer.failing.pop_front() {
             return Received::Failed(io::Error::from_raw_os_error(errno));
         }
-        for slot in 0..peer.batch {
+        for slot in 0..peer.batch.min(most) {
             let Some((payload, source)) = peer.queue.pop_front() else {
                 self.readable = false;
                 break;

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use socks5d::workers::families::Family;
 use support::origin::Origin;
 use support::socks::name_request;
 use support::udp::{Association, name_header, received, socket, socket_at};
@@ -150,6 +151,55 @@ fn names_are_those_of_a_connect() {
             eventually("it is dropped", || admin.figure("UDP_DROPPED_NAME") == dropped);
         }
     }
+}
+
+/// Four names of an association may be looked up at once, also if one family of each is there.
+#[test]
+fn look_ups_of_an_association_are_limited() {
+    let (server, target) = (Inprocess::start(), socket());
+    let association = associate(&server);
+    let port = target.local_addr().expect("bound").port();
+    let names: Vec<String> = (0..7).map(|number| format!("half{number}.test")).collect();
+    let ask = |name: &String| {
+        server.names().add_ip(name, Ipv4Addr::LOCALHOST.into());
+        let never = server.names().hang_family(name, Family::V6);
+        association.send_bytes(&[&name_header(name.as_bytes(), port)[..], b"half"].concat());
+        never
+    };
+    let never: Vec<_> = names[..4].iter().map(ask).collect();
+    for _ in &never {
+        assert_eq!(received(&target).0, b"half");
+    }
+    let _more: Vec<_> = names[4..].iter().map(ask).collect();
+    let mut admin = server.admin();
+    eventually("the others are dropped", || admin.figure("UDP_DROPPED_NAME") == 3);
+    drop(never);
+    // The first four are known by now, and others have a chance.
+    eventually("another name", || {
+        association.send_bytes(&[&name_header(b"half6.test", port)[..], b"half"].concat());
+        target.set_nonblocking(true).expect("a socket");
+        target.recv(&mut [0; 16]).is_ok()
+    });
+}
+
+/// What waits for a name that has turned out to be of no use in one family waits for the other one.
+#[test]
+fn datagrams_wait_for_the_family_that_is_of_use() {
+    let (server, target) = (Inprocess::start(), socket());
+    let port = target.local_addr().expect("bound").port();
+    let addresses: [SocketAddr; 2] =
+        [(Ipv6Addr::UNSPECIFIED, 0).into(), (Ipv4Addr::LOCALHOST, port).into()];
+    server.names().add("both.test", &addresses);
+    let answer = server.names().hang_family("both.test", Family::V4);
+    let association = associate(&server);
+    association.send_bytes(&[&name_header(b"both.test", port)[..], b"patient"].concat());
+    // One address of a family that cannot be used is there after the resolution delay.
+    target.set_read_timeout(Some(Duration::from_millis(300))).expect("a socket");
+    assert!(target.recv(&mut [0; 16]).is_err());
+    drop(answer);
+    target.set_read_timeout(Some(support::PATIENCE)).expect("a socket");
+    assert_eq!(received(&target).0, b"patient");
+    assert_eq!(server.admin().figure("UDP_DROPPED_NAME"), 0);
 }
 
 /// A look-up that takes longer than the idle timeout does not keep the association.
