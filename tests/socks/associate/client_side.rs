@@ -293,7 +293,16 @@ fn ports_can_be_confined() {
     let proxy = builder.args(["--udp-ports", &format!("{port}-{port}")]).start();
     proxy.client().say(&associate_request(at("0.0.0.0:0"))).refused(1);
     drop(free);
-    let association = Association::open(&proxy);
+    // A child of another test may hold a copy of the socket for a moment, between fork and exec.
+    let mut opened = None;
+    support::eventually("the port is free", || {
+        let mut client = proxy.client();
+        let (code, relay) = client.say(&associate_request(at("0.0.0.0:0"))).reply();
+        opened = (code == 0).then_some((client, relay));
+        opened.is_some()
+    });
+    let (client, relay) = opened.expect("it is open");
+    let association = Association::opened(client, relay);
     assert_eq!(association.relay.port(), port);
     association.exchanges(&socket(), b"confined");
     proxy.client().say(&associate_request(at("0.0.0.0:0"))).refused(1);

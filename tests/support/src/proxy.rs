@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -38,7 +39,14 @@ pub struct Proxy {
 
 /// The lines of a stream so far.
 #[derive(Clone, Default)]
-pub struct Lines(Arc<Mutex<Vec<String>>>);
+pub struct Lines(Arc<Gathered>);
+
+#[derive(Default)]
+struct Gathered {
+    lines: Mutex<Vec<String>>,
+    /// The stream has ended.
+    ended: AtomicBool,
+}
 
 impl Default for Builder {
     fn default() -> Self {
@@ -241,9 +249,13 @@ impl Proxy {
         send_signal(&self.child, signal);
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and until all that it has written is there.
     pub fn wait(&mut self) -> ExitStatus {
-        wait_for_exit(&mut self.child, PATIENCE)
+        let status = wait_for_exit(&mut self.child, PATIENCE);
+        for lines in [&self.stdout, &self.stderr] {
+            eventually("its output has ended", || lines.0.ended.load(Ordering::SeqCst));
+        }
+        status
     }
 
     /// Whether it is still running.
@@ -280,15 +292,16 @@ impl Lines {
         std::thread::spawn(move || {
             for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line).into_owned();
-                gathered.0.lock().expect("nobody panics with it").push(line);
+                gathered.0.lines.lock().expect("nobody panics with it").push(line);
             }
+            gathered.0.ended.store(true, Ordering::SeqCst);
         });
         lines
     }
 
     /// All lines so far.
     pub fn all(&self) -> Vec<String> {
-        self.0.lock().expect("nobody panics with it").clone()
+        self.0.lines.lock().expect("nobody panics with it").clone()
     }
 
     /// Waits for a line.

@@ -95,6 +95,11 @@ impl Association {
     pub fn requesting(mut client: Client, request: &[u8]) -> Self {
         let (code, relay) = client.say(request).reply();
         assert_eq!(code, 0, "UDP ASSOCIATE");
+        Association::opened(client, relay)
+    }
+
+    /// One for which the reply has named this relay.
+    pub fn opened(client: Client, relay: SocketAddr) -> Self {
         let mut local = client.stream.local_addr().expect("connected");
         local.set_port(0);
         Association { control: client.stream, relay, socket: socket_at(local) }
