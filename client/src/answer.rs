@@ -47,9 +47,10 @@ impl AnswerKind {
             Command::Info | Command::Capabilities => AnswerKind::Pairs,
             Command::Users => AnswerKind::Users,
             Command::GetLogs(_) => AnswerKind::Records,
-            Command::UserMetrics(_) | Command::Connections(_) | Command::ConfigGet(_) => {
-                AnswerKind::Rows
-            }
+            Command::UserMetrics(_)
+            | Command::Connections(_)
+            | Command::ConfigGet(_)
+            | Command::Trust => AnswerKind::Rows,
             Command::Kill(_) | Command::KillUser(_) => AnswerKind::Killed,
             _ => AnswerKind::Done,
         }

@@ -53,8 +53,7 @@ mod tests {
             (
                 &add,
                 bad_name,
-                "ADD-USER acct7: names are 1 to 64 of letters, digits and _-@+., not beginning with . or -; \
-                 passwords are 1 to 255 bytes",
+                "ADD-USER acct7: names are 1 to 255 bytes, and not - alone; passwords are 1 to 255 bytes",
             ),
             (&change, bad_name, "CHANGE-PASSWORD acct7: passwords are 1 to 255 bytes"),
             (

@@ -7,19 +7,20 @@ _client() {
         -m --metrics --metrics-all --user-metrics --connections -g --logs --info --capabilities
         -f --follow -n --last -w --watch
         -l --users -a --add-user -d --delete-user -r --set-role --password
-        --kill --kill-user --config --set -c --change-buffer --shutdown'
+        --kill --kill-user --config --set --trust --trust-add --trust-delete -c --change-buffer --shutdown'
     local keys='
         buffer-size buffer-memory max-connections max-connections-per-ip max-metp-sessions
         dns-threads dns-queue allow-local local-for log-entries log-level grace
         handshake-timeout resolve-timeout connect-timeout connect-total-timeout idle-timeout
         half-close-timeout keepalive ack-timeout linger-timeout metp-login-timeout metp-idle-timeout
-        subscriber-timeout dns-cache dns-negative-cache prefer allow-bind bind-timeout udp udp-filter udp-idle-timeout udp-log
+        subscriber-timeout dns-cache dns-negative-cache prefer trust-any-login http-connect allow-resolve
+        allow-bind bind-timeout udp udp-filter udp-idle-timeout udp-log
         max-associations'
     local levels='off error warn info debug trace'
     local verbs='
         GET_METRICS GET_LOGS USERS CHANGE-BUFFER ADD-USER DELETE-USER SET-ROLE QUIT
         CAPA PING INFO USER-METRICS CHANGE-PASSWORD CONNECTIONS KILL CONFIG SUBSCRIBE UNSUBSCRIBE
-        SHUTDOWN'
+        SHUTDOWN TRUST'
 
     # COMP_WORDS is split at = and : too, as COMP_WORDBREAKS says. Here only blanks part words.
     local line=${COMP_LINE:0:COMP_POINT}
@@ -49,7 +50,7 @@ _client() {
                     -r | --set-role) next=user-role ;;
                     -a | --add-user) next=user-pass ;;
                     -p | --port | -u | --user | -d | --delete-user | --password) next=value ;;
-                    --wait | -n | --last | --kill | --kill-user | -c | --change-buffer) next=value ;;
+                    --wait | -n | --last | --kill | --kill-user | --trust-add | --trust-delete | -c | --change-buffer) next=value ;;
                     --config) next=key ;;
                     --set) next=setting ;;
                     *) next=option ;;
@@ -74,7 +75,7 @@ _client() {
         setting)
             case $cur in
                 log-level=*) offer=(-W "$levels") cur=${cur#*=} ;;
-                allow-local=* | allow-bind=* | udp=*) offer=(-W 'on off') cur=${cur#*=} ;;
+                allow-local=* | allow-bind=* | allow-resolve=* | http-connect=* | trust-any-login=* | udp=*) offer=(-W 'on off') cur=${cur#*=} ;;
                 local-for=*) offer=(-W 'loopback nobody all') cur=${cur#*=} ;;
                 prefer=*) offer=(-W 'ipv4 ipv6 system') cur=${cur#*=} ;;
                 udp-filter=*) offer=(-W 'any address port') cur=${cur#*=} ;;

@@ -4,15 +4,17 @@ set -l keys buffer-size buffer-memory max-connections max-connections-per-ip max
     dns-threads dns-queue allow-local local-for log-entries log-level grace \
     handshake-timeout resolve-timeout connect-timeout connect-total-timeout idle-timeout \
     half-close-timeout keepalive ack-timeout linger-timeout metp-login-timeout metp-idle-timeout \
-    subscriber-timeout dns-cache dns-negative-cache prefer allow-bind bind-timeout udp udp-filter udp-idle-timeout udp-log \
+    subscriber-timeout dns-cache dns-negative-cache prefer trust-any-login http-connect allow-resolve \
+    allow-bind bind-timeout udp udp-filter udp-idle-timeout udp-log \
     max-associations
 set -l levels off error warn info debug trace
 set -l verbs GET_METRICS GET_LOGS USERS CHANGE-BUFFER ADD-USER DELETE-USER SET-ROLE QUIT \
     CAPA PING INFO USER-METRICS CHANGE-PASSWORD CONNECTIONS KILL CONFIG SUBSCRIBE UNSUBSCRIBE \
-    SHUTDOWN
+    SHUTDOWN TRUST
 # What --set takes: a key and =, and behind it the words that some of the keys take.
 set -l settings $keys= log-level=$levels allow-local={on,off} \
-    local-for={loopback,nobody,all} allow-bind={on,off} udp={on,off} udp-filter={any,address,port} prefer={ipv4,ipv6,system}
+    local-for={loopback,nobody,all} trust-any-login={on,off} http-connect={on,off} allow-resolve={on,off} \
+    allow-bind={on,off} udp={on,off} udp-filter={any,address,port} prefer={ipv4,ipv6,system}
 
 complete -c client -f
 complete -c client -s h -l help -d 'show this help and exit'
@@ -43,6 +45,9 @@ complete -c client -l kill -x -d 'cut a connection'
 complete -c client -l kill-user -x -d 'cut all connections of a user'
 complete -c client -l config -a "$keys" -d 'show all settings, or KEY, with their ranges'
 complete -c client -l set -x -a "$settings" -d 'change a setting'
+complete -c client -l trust -d 'show the networks that need no login'
+complete -c client -l trust-add -x -d 'let a network in without a login'
+complete -c client -l trust-delete -x -d 'ask a network for a login again'
 complete -c client -s c -l change-buffer -x -d 'set the size of relay buffers'
 complete -c client -l shutdown -d 'stop the server; tunnels get SECONDS to finish'
 

@@ -24,22 +24,21 @@ pub(super) fn name_and_password(rest: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// What [`acceptable_name`] accepts, for messages.
-pub const NAME_RULE: &str =
-    "names are 1 to 64 of letters, digits and _-@+., not beginning with . or -";
+pub const NAME_RULE: &str = "names are 1 to 255 bytes, and not - alone";
 /// What [`acceptable_password`] accepts, for messages.
 pub const PASSWORD_RULE: &str = "passwords are 1 to 255 bytes";
+
+/// The account of clients that need no login (§2.3): it is always there, and is no account to log in to.
+pub const TRUSTED_NAME: &[u8] = b"-";
 
 /// Whether a new account may have this name (§5.6).
 ///
 /// ```
-/// assert!(metp_protocol::acceptable_name(b"alice@example.com"));
-/// assert!(!metp_protocol::acceptable_name(b".alice") && !metp_protocol::acceptable_name(b"two words"));
+/// assert!(metp_protocol::acceptable_name(b"DOMAIN\\user") && metp_protocol::acceptable_name(b"a:b"));
+/// assert!(!metp_protocol::acceptable_name(b"-") && !metp_protocol::acceptable_name(b""));
 /// ```
 pub fn acceptable_name(name: &[u8]) -> bool {
-    (1..=LONGEST_NAME).contains(&name.len())
-        && !name.starts_with(b".")
-        && !name.starts_with(b"-")
-        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_-@+.".contains(byte))
+    (1..=LONGEST_NAME).contains(&name.len()) && name != TRUSTED_NAME
 }
 
 /// Whether an account may be given this password (§5.6), unless it is empty.

@@ -1,4 +1,4 @@
-//! What clients say: the opening (§4) and commands (§5), read and written.
+//! What clients say after their login: commands (§5), read and written.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,9 +7,8 @@ use super::arguments::{
     acceptable_name, acceptable_password, bad, name_and_password, number, seconds, with_password,
     words,
 };
-use super::{
-    BUFFER_SIZES, Cause, ConnectionId, HELLO, INTERVALS, LONGEST_GRACE, Response, Topic, Topics,
-};
+use super::{BUFFER_SIZES, Cause, ConnectionId, INTERVALS, LONGEST_GRACE, Response, Topic, Topics};
+use crate::network::Network;
 use crate::text::{Escaped, Seconds, unescape};
 
 /// What an account may do (§6).
@@ -38,49 +37,6 @@ impl fmt::Display for Role {
             Role::User => "user",
             Role::Admin => "admin",
         })
-    }
-}
-
-/// What a client may say before it has logged in (§4).
-#[derive(Clone, PartialEq, Eq)]
-pub enum PreAuthCommand {
-    /// `HELLO METP/1.0`
-    Hello,
-    /// `AUTH <user> <password>`
-    Auth {
-        /// The account's name.
-        name: Vec<u8>,
-        /// Its password: the rest of the line, blanks included.
-        password: Vec<u8>,
-    },
-}
-
-impl PreAuthCommand {
-    /// Reads a line (without its LF). `None`: 400 and close.
-    ///
-    /// ```
-    /// use metp_protocol::PreAuthCommand;
-    ///
-    /// assert!(PreAuthCommand::parse(b"HELLO METP/1.0") == Some(PreAuthCommand::Hello));
-    /// assert!(PreAuthCommand::parse(b"GET / HTTP/1.1").is_none());
-    /// ```
-    pub fn parse(line: &[u8]) -> Option<Self> {
-        if line == HELLO.as_bytes() {
-            return Some(PreAuthCommand::Hello);
-        }
-        let (name, password) = name_and_password(line.strip_prefix(b"AUTH ")?)?;
-        Some(PreAuthCommand::Auth {
-            name: unescape(name).into_owned(),
-            password: password.to_vec(),
-        })
-    }
-
-    /// The line as a client sends it, LF included. `None` if the password cannot travel in a line.
-    pub fn encode(&self) -> Option<Vec<u8>> {
-        match self {
-            PreAuthCommand::Hello => Some(format!("{HELLO}\n").into_bytes()),
-            PreAuthCommand::Auth { name, password } => with_password("AUTH", name, password),
-        }
     }
 }
 
@@ -140,6 +96,12 @@ pub enum Command {
         /// The new value.
         value: Vec<u8>,
     },
+    /// `TRUST`
+    Trust,
+    /// `TRUST ADD <network>`
+    TrustAdd(Network),
+    /// `TRUST DELETE <network>`
+    TrustDelete(Network),
     /// `SUBSCRIBE <topic>... [EVERY <seconds>]`
     Subscribe(Topics, Duration),
     /// `UNSUBSCRIBE`
@@ -179,9 +141,10 @@ enum Verb {
     Subscribe,
     Unsubscribe,
     Shutdown,
+    Trust,
 }
 
-const WORDS: [(&str, Verb); 19] = [
+const WORDS: [(&str, Verb); 20] = [
     ("GET_METRICS", Verb::GetMetrics),
     ("GET_LOGS", Verb::GetLogs),
     ("USERS", Verb::Users),
@@ -201,6 +164,7 @@ const WORDS: [(&str, Verb); 19] = [
     ("SUBSCRIBE", Verb::Subscribe),
     ("UNSUBSCRIBE", Verb::Unsubscribe),
     ("SHUTDOWN", Verb::Shutdown),
+    ("TRUST", Verb::Trust),
 ];
 
 /// The words of all verbs: those of METP/1.0 first.
@@ -299,6 +263,9 @@ impl Command {
             | Command::KillUser(_)
             | Command::ConfigGet(_)
             | Command::ConfigSet { .. }
+            | Command::Trust
+            | Command::TrustAdd(_)
+            | Command::TrustDelete(_)
             | Command::Subscribe(..)
             | Command::Unsubscribe
             | Command::Shutdown(_) => false,
@@ -316,6 +283,8 @@ impl Command {
             | Command::Kill(_)
             | Command::KillUser(_)
             | Command::ConfigSet { .. }
+            | Command::TrustAdd(_)
+            | Command::TrustDelete(_)
             | Command::Shutdown(_) => true,
             Command::GetMetrics
             | Command::GetAllMetrics
@@ -328,6 +297,7 @@ impl Command {
             | Command::UserMetrics(_)
             | Command::Connections(_)
             | Command::ConfigGet(_)
+            | Command::Trust
             | Command::Subscribe(..)
             | Command::Unsubscribe => false,
         }
@@ -372,6 +342,9 @@ impl fmt::Display for Command {
             Command::ConfigSet { key, value } => {
                 write!(f, "CONFIG SET {} {}", Escaped(key), Escaped(value))
             }
+            Command::Trust => f.write_str("TRUST"),
+            Command::TrustAdd(network) => write!(f, "TRUST ADD {network}"),
+            Command::TrustDelete(network) => write!(f, "TRUST DELETE {network}"),
             Command::Subscribe(topics, every) => {
                 f.write_str("SUBSCRIBE")?;
                 topics.iter().try_for_each(|topic| write!(f, " {topic}"))?;
@@ -423,6 +396,9 @@ fn arguments(verb: Verb, words: &[&[u8]]) -> Option<Result<Command, Response>> {
         (Verb::Config, [b"SET", key, value]) => {
             Command::ConfigSet { key: name(key), value: name(value) }
         }
+        (Verb::Trust, []) => Command::Trust,
+        (Verb::Trust, [b"ADD", word]) => return Some(network(word).map(Command::TrustAdd)),
+        (Verb::Trust, [b"DELETE", word]) => return Some(network(word).map(Command::TrustDelete)),
         (Verb::Subscribe, words) => return Some(subscription(words)),
         (Verb::Unsubscribe, []) => Command::Unsubscribe,
         (Verb::Shutdown, []) => Command::Shutdown(None),
@@ -437,15 +413,20 @@ fn arguments(verb: Verb, words: &[&[u8]]) -> Option<Result<Command, Response>> {
 /// A name and a password that an account may have.
 fn with_new_password(verb: Verb, rest: &[u8]) -> Result<Command, Response> {
     let (name, password) = name_and_password(rest).ok_or(bad(Cause::Syntax))?;
+    let (name, password) = (unescape(name).into_owned(), password.to_vec());
     // Only new names are bound by the rule for names.
-    if !acceptable_password(password) || (verb == Verb::AddUser && !acceptable_name(name)) {
+    if !acceptable_password(&password) || (verb == Verb::AddUser && !acceptable_name(&name)) {
         return Err(bad(Cause::BadName));
     }
-    let password = password.to_vec();
     Ok(match verb {
-        Verb::AddUser => Command::AddUser { name: name.to_vec(), password },
-        _ => Command::ChangePassword { name: unescape(name).into_owned(), password },
+        Verb::AddUser => Command::AddUser { name, password },
+        _ => Command::ChangePassword { name, password },
     })
+}
+
+fn network(word: &[u8]) -> Result<Network, Response> {
+    let text = std::str::from_utf8(word).unwrap_or_default();
+    Network::parse(text).map_err(Response::BadNetwork)
 }
 
 fn buffer_size(word: &[u8]) -> Result<Command, Response> {

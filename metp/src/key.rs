@@ -152,6 +152,8 @@ keys! { ALL:
     CLOSING_IN = "closing-in" Millis;
     CONNECTIONS_ASSOCIATE = "connections-associate" Count;
     CONNECTIONS_BIND = "connections-bind" Count;
+    TRUSTED_NETWORKS = "trusted-networks" Count;
+    TRUSTED_EVERYWHERE = "trusted-everywhere" List;
     // USER-METRICS (§5.13), CONNECTIONS (§5.15), KILL (§5.16) and events (§5.18)
     USER = "user" Text;
     ROLE = "role" Text;
@@ -187,6 +189,8 @@ keys! { ALL:
     MIN = "min" Setting;
     MAX = "max" Setting;
     APPLIES = "applies" Text;
+    // TRUST (§5.21)
+    NETWORK = "network" Text;
 }
 
 /// Keys of `GET_METRICS` and `GET_METRICS ALL` (§5.2): `KEY: number`.

@@ -13,26 +13,29 @@ mod command;
 mod connection;
 mod event;
 mod field;
+mod opening;
 mod record;
 mod status;
 mod topic;
 
 pub mod key;
+pub mod network;
 pub mod quantity;
 pub mod text;
 pub mod timestamp;
 
 pub use arguments::{
-    NAME_RULE, PASSWORD_RULE, acceptable_name, acceptable_password, fits_in_a_line,
+    NAME_RULE, PASSWORD_RULE, TRUSTED_NAME, acceptable_name, acceptable_password, fits_in_a_line,
 };
 pub use body::{LogWords, MetricsBody, figure_line, log_line, user_line};
-pub use command::{Command, LogSelection, PreAuthCommand, Role, verbs};
+pub use command::{Command, LogSelection, Role, verbs};
 pub use connection::{ConnectionId, Stage};
 pub use event::{Event, LOST};
 pub use field::{Field, seconds};
+pub use opening::PreAuthCommand;
 pub use record::{
     AuthEvent, Capabilities, CloseEvent, ConnectionLine, Info, LogEvent, MetricsEvent, OpenEvent,
-    SettingLine, UsageLine,
+    SettingLine, TrustLine, UsageLine,
 };
 pub use status::{Cause, Missing, Notice, Response, Status, split_cause};
 pub use topic::{Topic, Topics};
@@ -57,8 +60,8 @@ pub const END_OF_BODY: &str = ".";
 pub const PROTOCOL: &str = "METP/1.1";
 /// The buffer sizes that `CHANGE-BUFFER` and `--buffer-size` take, in bytes (§5.5).
 pub const BUFFER_SIZES: std::ops::RangeInclusive<usize> = 1..=1_048_576;
-/// The longest name that `ADD-USER` takes, in characters (§5.6).
-pub const LONGEST_NAME: usize = 64;
+/// The longest name of an account, in octets (§5.6).
+pub const LONGEST_NAME: usize = 255;
 /// The longest password, in octets (§5.6).
 pub const LONGEST_PASSWORD: usize = 255;
 /// The intervals that `SUBSCRIBE metrics` takes, in seconds.

@@ -185,6 +185,8 @@ body! {
         CLOSING_IN closing_in: Option<Duration>,
         CONNECTIONS_ASSOCIATE connections_associate: u64,
         CONNECTIONS_BIND connections_bind: u64,
+        TRUSTED_NETWORKS trusted_networks: u64,
+        TRUSTED_EVERYWHERE trusted_everywhere: Field<'a>,
     }
 }
 
@@ -254,6 +256,17 @@ line! {
         MIN min: Field<'a>,
         MAX max: Field<'a>,
         APPLIES applies: Field<'a>,
+    }
+}
+
+line! {
+    /// A line of `TRUST` (§5.21).
+    ///
+    /// ```
+    /// assert_eq!(metp_protocol::TrustLine::parse("network=10.0.0.0/8").network.as_str(), "10.0.0.0/8");
+    /// ```
+    TrustLine {
+        NETWORK network: Field<'a>,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::key;
+use crate::network::NetworkError;
 use crate::quantity::decimal;
 
 /// Why a command was answered 400: the word in brackets (§7.2).
@@ -57,6 +58,8 @@ pub enum Missing {
     Connection,
     /// There is no such setting.
     Key,
+    /// This network is not trusted.
+    Network,
 }
 
 /// Displays as `[WORD] explanation`.
@@ -66,6 +69,7 @@ impl fmt::Display for Missing {
             Missing::User => "[NOUSER] no such user",
             Missing::Connection => "[NOCONN] no such connection",
             Missing::Key => "[NOKEY] no such setting",
+            Missing::Network => "[NONET] this network is not in the list",
         })
     }
 }
@@ -171,10 +175,14 @@ pub enum Response {
     Killed(usize),
     /// `400 Bad Request [RANGE]` with what would have been in range.
     Range(String),
+    /// `400 Bad Request [BADNET]` with what would have been a network.
+    BadNetwork(NetworkError),
     /// `404 Not Found`
     NotFound(Missing),
     /// `409 Conflict`: the server is already closing down.
     AlreadyClosing,
+    /// `409 Conflict`: no more networks can be trusted.
+    TooManyNetworks,
     /// `421 Closing`
     Closing(Notice),
     /// `429 Too Many`: subscribers.
@@ -197,11 +205,13 @@ impl Response {
             | Response::Goodbye
             | Response::Pong(_)
             | Response::Killed(_) => Status::OK,
-            Response::BadRequest(_) | Response::Range(_) => Status::BAD_REQUEST,
+            Response::BadRequest(_) | Response::Range(_) | Response::BadNetwork(_) => {
+                Status::BAD_REQUEST
+            }
             Response::Unauthorized => Status::UNAUTHORIZED,
             Response::Forbidden => Status::FORBIDDEN,
             Response::NotFound(_) => Status::NOT_FOUND,
-            Response::AlreadyClosing => Status::CONFLICT,
+            Response::AlreadyClosing | Response::TooManyNetworks => Status::CONFLICT,
             Response::Closing(_) => Status::CLOSING,
             Response::TooMany => Status::TOO_MANY,
         }
@@ -224,10 +234,12 @@ impl fmt::Display for Response {
             Response::Pong(Some(token)) => write!(f, "PONG {token}"),
             Response::Killed(count) => write!(f, "OK {}={count}", key::KILLED),
             Response::Range(range) => write!(f, "Bad Request [RANGE] {range}"),
+            Response::BadNetwork(expected) => write!(f, "Bad Request [BADNET] expected {expected}"),
             Response::NotFound(what) => write!(f, "Not Found {what}"),
             Response::AlreadyClosing => {
                 f.write_str("Conflict [CLOSING] the server is closing down")
             }
+            Response::TooManyNetworks => f.write_str("Conflict [FULL] too many networks"),
             Response::Closing(notice) => write!(f, "Closing {notice}"),
             Response::TooMany => f.write_str("Too Many [BUSY] too many subscribers, try later"),
         }

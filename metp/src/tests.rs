@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::arguments::{bad, fits_in_a_line};
 use super::*;
+use crate::network::Network;
 use crate::timestamp::Timestamp;
 
 fn admin(line: &[u8]) -> Result<Command, String> {
@@ -206,18 +207,61 @@ fn numbers_have_as_many_digits_as_the_grammar_gives_them() {
     }
 }
 
+/// §5.21. A network is printed in its plainest form.
+#[test]
+fn trust_names_networks() {
+    let network = |text| Network::parse(text).expect("a network");
+    assert_eq!(admin(b"TRUST"), Ok(Command::Trust));
+    let mapped = b"TRUST ADD ::ffff:10.0.0.0/104 ";
+    assert_eq!(admin(mapped), Ok(Command::TrustAdd(network("10.0.0.0/8"))));
+    assert_eq!(admin(b"TRUST DELETE ::1"), Ok(Command::TrustDelete(network("::1/128"))));
+    let encoded = Command::TrustAdd(network("10.0.0.0/8")).encode();
+    assert_eq!(encoded.as_deref(), Some(&b"TRUST ADD 10.0.0.0/8\n"[..]));
+    for (line, answer) in [
+        ("TRUST ADD", "[SYNTAX"),
+        ("TRUST DELETE", "[SYNTAX"),
+        ("TRUST add ::1", "[SYNTAX"),
+        ("TRUST 10.0.0.0/8", "[SYNTAX"),
+        ("TRUST ADD ::1 ::2", "[SYNTAX"),
+        ("TRUST ADD 10.0.0.1/8", "[BADNET"),
+        ("TRUST ADD 10.0.0.0/33", "[BADNET"),
+        ("TRUST ADD example.com", "[BADNET"),
+        ("TRUST ADD \u{fc}", "[BADNET"),
+        ("TRUST DELETE 10", "[BADNET"),
+    ] {
+        assert_eq!(refused(line.as_bytes()), answer, "{line}");
+    }
+    for line in [&b"TRUST"[..], b"TRUST ADD ::1", b"TRUST DELETE ::1"] {
+        assert_eq!(Command::parse(line, Role::User), Err(Response::Forbidden));
+    }
+}
+
 #[test]
 fn add_user_names_and_passwords() {
-    let good = [b'n'; 64];
-    for name in [&b"a"[..], b"A-z_0.9@x+y", b"9", b"_", b"@", &good] {
-        let line = [b"ADD-USER ", name, b" pw"].concat();
-        assert_eq!(
-            admin(&line),
-            Ok(Command::AddUser { name: name.into(), password: b"pw".into() })
-        );
+    let (longest, escaped) = ([b'n'; 255], b"\\x00".repeat(255));
+    let names: [(&[u8], &[u8]); 12] = [
+        (b"a", b"a"),
+        (b"A-z_0.9@x+y", b"A-z_0.9@x+y"),
+        (b".a", b".a"),
+        (b"-a", b"-a"),
+        (b"--", b"--"),
+        (b"a:b", b"a:b"),
+        (b"DOMAIN\\user", b"DOMAIN\\user"),
+        (b"a\\x20b\\x5cx41", b"a b\\x41"),
+        (b"J\xc3\xbcrgen", b"J\xc3\xbcrgen"),
+        (b"a\tb", b"a\tb"),
+        (&longest, &longest),
+        (&escaped, &[0; 255]),
+    ];
+    for (word, name) in names {
+        let line = [b"ADD-USER ", word, b" pw"].concat();
+        let command = Command::AddUser { name: name.into(), password: b"pw".into() };
+        assert_eq!(admin(&line), Ok(command.clone()));
+        let encoded = command.encode().expect("a password");
+        assert_eq!(admin(&encoded[..encoded.len() - 1]), Ok(command), "{name:?}");
     }
-    let long = [b'n'; 65];
-    for name in [&b".a"[..], b"-a", b"a:b", b"a/b", b"a\\x41", b"\xc3\xa9", b"a\tb", &long] {
+    let (long, escaped) = ([b'n'; 256], b"\\x00".repeat(256));
+    for name in [&b"-"[..], b"\\x2d", b"\\x2D", &long, &escaped] {
         let line = [b"ADD-USER ", name, b" pw"].concat();
         assert_eq!(refused(&line), "[BADNAME", "{name:?}");
     }

@@ -7,7 +7,8 @@ use super::{View, report};
 use crate::state::Shared;
 use crate::state::control::{ControlAnswer, ControlRequest};
 use crate::state::knobs::{KNOBS, Knob};
-use crate::state::users::UserId;
+use crate::state::settings::TooManyNetworks;
+use crate::state::users::{TRUSTED_NAME, UserId};
 use metp_protocol::{Cause, Command, Field, Missing, Response, Role, Topics};
 
 /// The reply to a command.
@@ -102,12 +103,12 @@ impl CommandExecutor<'_> {
             Command::UserMetrics(name) => self.user_metrics(name.as_deref()),
             Command::ChangePassword { name, password } => self.change_password(&name, &password),
             Command::Connections(None) => Listing::Connections(None, None).into(),
-            Command::Connections(Some(name)) => match self.shared.process.users.find(&name) {
+            Command::Connections(Some(name)) => match self.shared.process.users.find_any(&name) {
                 Some(user) => Listing::Connections(None, Some(user)).into(),
                 None => Response::NotFound(Missing::User).into(),
             },
             Command::Kill(id) => return Execution::Ask(ControlRequest::Kill(id)),
-            Command::KillUser(name) => match self.shared.process.users.find(&name) {
+            Command::KillUser(name) => match self.shared.process.users.find_any(&name) {
                 Some(user) => return Execution::Ask(ControlRequest::KillUser(user)),
                 None => Response::NotFound(Missing::User).into(),
             },
@@ -121,11 +122,33 @@ impl CommandExecutor<'_> {
                 None => Response::NotFound(Missing::Key).into(),
             },
             Command::ConfigSet { key, value } => self.set(&key, &value),
+            Command::Trust => report::trust(&self.shared.process.settings.trust).into(),
+            Command::TrustAdd(network) => match self.shared.process.settings.trust.add(network) {
+                Ok(()) => {
+                    if network.is_everything() {
+                        log::warn!("trusting {network}: everybody who can connect needs no login");
+                    }
+                    self.changed()
+                }
+                Err(TooManyNetworks) => Response::TooManyNetworks.into(),
+            },
+            Command::TrustDelete(network) => {
+                match self.shared.process.settings.trust.remove(network) {
+                    true => self.changed(),
+                    false => Response::NotFound(Missing::Network).into(),
+                }
+            }
             Command::Subscribe(topics, every) => Effect::Subscribe(topics, every).into(),
             Command::Unsubscribe => Effect::Unsubscribe.into(),
             Command::Shutdown(grace) => return Execution::Ask(ControlRequest::Drain(grace)),
         };
         Execution::Done(outcome)
+    }
+
+    /// A setting has been changed.
+    fn changed(&mut self) -> CommandOutcome {
+        self.shared.process.changes += 1;
+        Response::Done.into()
     }
 
     /// Applies `change` to the account `name` unless it is the actor's own, so that one administrator always remains.
@@ -162,6 +185,7 @@ impl CommandExecutor<'_> {
         let user = match name {
             None if self.is_admin() => return Listing::Usage(None).into(),
             None => Ok(self.actor),
+            Some(TRUSTED_NAME) if self.is_admin() => Ok(UserId::TRUSTED),
             Some(name) => self.permitted(name),
         };
         match user.map(|user| self.shared.process.users.get(user)) {
@@ -186,10 +210,7 @@ impl CommandExecutor<'_> {
         let Some(knob) = Knob::find(key) else { return Response::NotFound(Missing::Key).into() };
         let value = std::str::from_utf8(value).unwrap_or_default();
         match knob.set(&mut self.shared.process.settings, value) {
-            Ok(()) => {
-                self.shared.process.changes += 1;
-                Response::Done.into()
-            }
+            Ok(()) => self.changed(),
             Err(range) => Response::Range(knob.refusal(&range)).into(),
         }
     }

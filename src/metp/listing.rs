@@ -95,10 +95,13 @@ impl Listing {
                 }
                 None => Step::End,
             },
-            Listing::Usage(last) => match users.after(*last) {
+            Listing::Usage(last) => match users.after_any(*last) {
                 Some((id, account)) => {
                     *last = Some(id);
-                    Step::Line(report::usage(account, view.now))
+                    // That of trusted clients is shown where it can be, or has been, of use.
+                    let trusts = !view.shared.process.settings.trust.networks().is_empty();
+                    let shown = id != UserId::TRUSTED || trusts || account.usage.total.get() > 0;
+                    if shown { Step::Line(report::usage(account, view.now)) } else { Step::End }
                 }
                 None => Step::End,
             },

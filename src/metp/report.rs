@@ -10,13 +10,14 @@ use crate::state::events::SUBSCRIBERS;
 use crate::state::knobs::Knob;
 use crate::state::metrics::Stage;
 use crate::state::samples::{self, Label, Metric, MetricSample, SampleSources, SampleValue};
-use crate::state::settings::Settings;
+use crate::state::settings::{Settings, TrustSettings};
 use crate::state::users::Account;
 use metp_protocol::key::{MetpKey, figure};
+use metp_protocol::network::Network;
 use metp_protocol::timestamp::Timestamp;
 use metp_protocol::{
     Capabilities, Event, Field, Info, LINE_LIMIT, LONGEST_NAME, LONGEST_PASSWORD, MetricsEvent,
-    PROTOCOL, REPLY_LIMIT, SettingLine, Topic, UsageLine, ended, figure_line, verbs,
+    PROTOCOL, REPLY_LIMIT, SettingLine, Topic, TrustLine, UsageLine, ended, figure_line, verbs,
 };
 
 const NAME: &str = env!("CARGO_PKG_NAME");
@@ -82,8 +83,25 @@ pub fn info(view: &View<'_>, status: &ServerInfo, process_usage: &ProcessUsage) 
         closing_in: status.closing,
         connections_associate: associate as u64,
         connections_bind: bind as u64,
+        trusted_networks: settings.trust.networks().len() as u64,
+        trusted_everywhere: everywhere(&settings.trust),
     };
     info.lines()
+}
+
+/// The trusted networks that hold every address of a family.
+fn everywhere(trust: &TrustSettings) -> Field<'static> {
+    let networks: Vec<String> = trust.everything().map(Network::to_string).collect();
+    if networks.is_empty() {
+        return Field::NONE;
+    }
+    Field::list(networks.iter().map(String::as_str))
+}
+
+/// `TRUST`
+pub fn trust(trust: &TrustSettings) -> String {
+    let line = |network: &Network| ended(TrustLine { network: Field::new(network) }.to_string());
+    trust.networks().iter().map(line).collect()
 }
 
 /// `GET_METRICS`

@@ -10,6 +10,7 @@ use crate::reactor::family::PerFamily;
 use crate::reactor::liveness::Liveness;
 use crate::workers::dns_cache::Ttls;
 use crate::workers::families::Prefer;
+use metp_protocol::network::Network;
 
 /// The settings in force. Their names, ranges and descriptions are in [`super::knobs`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,12 @@ pub struct Settings {
     pub local_for: LocalFor,
     /// How long the answers of look-ups are cached.
     pub names: Ttls,
+    /// Clients that need no login.
+    pub trust: TrustSettings,
+    /// Whether CONNECT of HTTP is served on the port of SOCKS.
+    pub http_connect: bool,
+    /// Whether clients may look names and addresses up (RESOLVE and RESOLVE_PTR).
+    pub resolve: bool,
     /// BIND.
     pub bind: BindSettings,
     /// UDP ASSOCIATE.
@@ -94,6 +101,9 @@ impl Default for Settings {
             grace: Duration::from_secs(3),
             local_for: LocalFor::Loopback,
             names: Ttls { found: seconds(30), failed: seconds(5) },
+            trust: TrustSettings::default(),
+            http_connect: false,
+            resolve: true,
             bind: BindSettings::default(),
             udp: UdpSettings::default(),
             bind_out: PerFamily::default(),
@@ -101,6 +111,61 @@ impl Default for Settings {
             timeouts: Timeouts::default(),
             own_ports: Vec::new(),
         }
+    }
+}
+
+/// Networks that may be trusted at once: each new client is compared with all of them.
+pub const MOST_NETWORKS: usize = 256;
+
+/// There are [`MOST_NETWORKS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyNetworks;
+
+/// Clients that need no login.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrustSettings {
+    /// The networks they come from, in the order in which they were named, none twice.
+    networks: Vec<Network>,
+    /// Whether a login that is wrong does not matter there either.
+    pub any_login: bool,
+}
+
+impl TrustSettings {
+    /// Whether clients with this address need no login.
+    pub fn includes(&self, source: IpAddr) -> bool {
+        self.networks.iter().any(|network| network.contains(source))
+    }
+
+    /// The networks, in the order in which they were named.
+    pub fn networks(&self) -> &[Network] {
+        &self.networks
+    }
+
+    /// Trusts a network; one that is trusted already stays where it is.
+    ///
+    /// # Errors
+    /// [`TooManyNetworks`] if there are [`MOST_NETWORKS`].
+    pub fn add(&mut self, network: Network) -> Result<(), TooManyNetworks> {
+        if self.networks.contains(&network) {
+            return Ok(());
+        }
+        if self.networks.len() >= MOST_NETWORKS {
+            return Err(TooManyNetworks);
+        }
+        self.networks.push(network);
+        Ok(())
+    }
+
+    /// The networks among them that every address of a family belongs to.
+    pub fn everything(&self) -> impl Iterator<Item = &Network> {
+        self.networks.iter().filter(|network| network.is_everything())
+    }
+
+    /// Trusts a network no longer; others that have its addresses remain. Returns whether it was there.
+    pub fn remove(&mut self, network: Network) -> bool {
+        let before = self.networks.len();
+        self.networks.retain(|known| *known != network);
+        self.networks.len() < before
     }
 }
 

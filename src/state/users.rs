@@ -14,11 +14,17 @@ use std::ops::Bound;
 use std::rc::Rc;
 use std::time::Instant;
 
+pub use metp_protocol::TRUSTED_NAME;
 use metp_protocol::{LONGEST_PASSWORD, Role};
 
 /// The identity of an account, in order of creation. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(u64);
+
+impl UserId {
+    /// The account of clients that need no login. It is always there, comes last, and has no password.
+    pub const TRUSTED: UserId = UserId(u64::MAX);
+}
 
 /// An account.
 #[derive(Debug)]
@@ -93,9 +99,10 @@ impl Drop for SessionGuard {
 }
 
 /// The accounts, in order of creation.
-#[derive(Default)]
 pub struct Users {
     accounts: BTreeMap<UserId, Account>,
+    /// That of [`UserId::TRUSTED`]. It is in no other field, so nobody can log in to it.
+    trusted: Account,
     /// All accounts, in the order of their names' hashes.
     logins: Vec<Entry>,
     /// Hashes names, with a key of this process.
@@ -103,6 +110,9 @@ pub struct Users {
     /// Hashes names together with passwords, with another one.
     secrets: RandomState,
     next: u64,
+    /// Accounts that were looked at for a login so far.
+    #[cfg(test)]
+    confirmations: Cell<usize>,
     /// Accounts deleted since [`Users::take_deleted`] was last called; their sessions have to be closed.
     deleted: Vec<UserId>,
 }
@@ -111,13 +121,30 @@ pub struct Users {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exists;
 
+impl Default for Users {
+    fn default() -> Self {
+        let (name, role, password) = (TRUSTED_NAME.into(), Role::User, Password(Vec::new()));
+        Users {
+            accounts: BTreeMap::new(),
+            trusted: Account { name, role, usage: Rc::default(), password },
+            logins: Vec::new(),
+            names: RandomState::default(),
+            secrets: RandomState::default(),
+            next: 0,
+            #[cfg(test)]
+            confirmations: Cell::new(0),
+            deleted: Vec::new(),
+        }
+    }
+}
+
 impl Users {
     /// Adds an account.
     ///
     /// # Errors
-    /// [`Exists`] if the name is taken.
+    /// [`Exists`] if the name is taken, as [`TRUSTED_NAME`] always is.
     pub fn add(&mut self, name: &[u8], password: &[u8], role: Role) -> Result<UserId, Exists> {
-        if self.find(name).is_some() {
+        if self.find_any(name).is_some() {
             return Err(Exists);
         }
         let id = UserId(self.next);
@@ -145,7 +172,7 @@ impl Users {
     /// Compares bytes where hashes are equal already.
     fn confirmed(&self, id: UserId, name: &[u8], password: &[u8]) -> Option<UserId> {
         #[cfg(test)]
-        tests::CONFIRMATIONS.set(tests::CONFIRMATIONS.get() + 1);
+        self.confirmations.set(self.confirmations.get() + 1);
         let account = self.accounts.get(&id)?;
         (*account.name == *name && account.password.matches(password)).then_some(id)
     }
@@ -176,25 +203,36 @@ impl Users {
 
     /// Counts a SOCKS connection that has logged in. `None` if the account is gone.
     pub fn open_session(&self, user: UserId, now: Instant) -> Option<SessionGuard> {
-        let usage = Rc::clone(&self.accounts.get(&user)?.usage);
+        let usage = Rc::clone(&self.get(user)?.usage);
         usage.open.set(usage.open.get() + 1);
         usage.total.set(usage.total.get() + 1);
         usage.seen.set(Some(now));
         Some(SessionGuard { user, usage })
     }
 
-    /// The account of this name.
+    /// The account of this name, if one can log in to it.
     pub fn find(&self, name: &[u8]) -> Option<UserId> {
         let mut candidates = self.candidates(self.names.hash_one(name)).map(|entry| entry.id);
         candidates.find(|id| self.accounts.get(id).is_some_and(|account| *account.name == *name))
     }
 
-    /// The account, unless it has been deleted.
-    pub fn get(&self, id: UserId) -> Option<&Account> {
-        self.accounts.get(&id)
+    /// The account of this name; also [`UserId::TRUSTED`].
+    pub fn find_any(&self, name: &[u8]) -> Option<UserId> {
+        if name == TRUSTED_NAME { Some(UserId::TRUSTED) } else { self.find(name) }
     }
 
-    /// The account created next after `id`, or the first.
+    /// The account, unless it has been deleted.
+    pub fn get(&self, id: UserId) -> Option<&Account> {
+        if id == UserId::TRUSTED { Some(&self.trusted) } else { self.accounts.get(&id) }
+    }
+
+    /// Like [`Users::after`], with [`UserId::TRUSTED`] at the end.
+    pub fn after_any(&self, id: Option<UserId>) -> Option<(UserId, &Account)> {
+        let trusted = || Some((UserId::TRUSTED, &self.trusted));
+        self.after(id).or_else(|| if id == Some(UserId::TRUSTED) { None } else { trusted() })
+    }
+
+    /// The account created next after `id`, or the first. Not [`UserId::TRUSTED`].
     pub fn after(&self, id: Option<UserId>) -> Option<(UserId, &Account)> {
         let start = id.map_or(Bound::Unbounded, Bound::Excluded);
         self.accounts.range((start, Bound::Unbounded)).next().map(|(id, account)| (*id, account))
@@ -268,174 +306,4 @@ impl Password {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use super::*;
-
-    thread_local! {
-        /// Accounts of this thread that were looked at for a login so far.
-        pub(super) static CONFIRMATIONS: Cell<usize> = const { Cell::new(0) };
-    }
-
-    /// Known names and unknown ones, wrong passwords of all lengths: each is compared with one entry, and no
-    /// account is looked at. Only a right password leads to one.
-    #[test]
-    fn all_failed_logins_are_the_same_work() {
-        for count in [1_usize, 2, 3, 1000] {
-            let mut users = Users::default();
-            let name = |number: usize| format!("name{number}").into_bytes();
-            for number in 0..count {
-                users.add(&name(number), b"password", Role::User).expect("new");
-            }
-            let (long, longest) = ([b'x'; 255], [b'x'; 4000]);
-            let mut names: Vec<Vec<u8>> = (0..2 * count).map(name).collect();
-            names.extend([&b""[..], b"\0", &long, &longest].map(<[u8]>::to_vec));
-            for (number, name) in names.iter().enumerate() {
-                assert_eq!(users.candidates(users.names.hash_one(&name[..])).count(), 1);
-                for password in [&b"password"[..], b"wrong", b"", &long, &longest] {
-                    let right = number < count && password == b"password";
-                    let before = CONFIRMATIONS.get();
-                    assert_eq!(users.authenticate(name, password).is_some(), right);
-                    assert_eq!(CONFIRMATIONS.get() - before, usize::from(right), "{number}");
-                }
-            }
-        }
-    }
-
-    /// The entry that is compared with an unknown name is another one for each, so that it is as likely to be
-    /// in a cache as that of a known one.
-    #[test]
-    fn unknown_names_stand_beside_all_kinds_of_accounts() {
-        let mut users = Users::default();
-        for number in 0..1000 {
-            users.add(format!("name{number}").as_bytes(), b"pw", Role::User).expect("new");
-        }
-        let beside = |number: usize| {
-            let hash = users.names.hash_one(format!("unknown{number}").as_bytes());
-            users.candidates(hash).next().map(|entry| entry.id)
-        };
-        let different: HashSet<_> = (0..1000).map(beside).collect();
-        assert!(different.len() > 300 && !different.contains(&None), "{}", different.len());
-    }
-
-    /// Two names may have one hash, and two logins one secret, rare as that is.
-    #[test]
-    fn equal_hashes_are_told_apart() {
-        let mut users = Users::default();
-        for (name, password) in [(b"amy", b"1"), (b"bob", b"2"), (b"eve", b"3")] {
-            users.add(name, password, Role::User).expect("new");
-        }
-        let (hash, secret) =
-            (users.names.hash_one(&b"bob"[..]), users.secrets.hash_one((&b"bob"[..], &b"2"[..])));
-        for entry in &mut users.logins {
-            entry.hash = hash;
-        }
-        let bob = users.find(b"bob").expect("there");
-        assert_eq!(users.authenticate(b"bob", b"2"), Some(bob));
-        assert_eq!(users.authenticate(b"bob", b"1"), None);
-        for entry in &mut users.logins {
-            entry.secret = secret;
-        }
-        assert_eq!(users.authenticate(b"bob", b"2"), Some(bob));
-        users.set_password(bob, b"4");
-        assert_eq!(users.authenticate(b"bob", b"2"), None);
-        assert_eq!(users.authenticate(b"bob", b"4"), Some(bob));
-        users.delete(bob);
-        assert_eq!((users.find(b"bob"), users.logins.len()), (None, 2));
-    }
-
-    #[test]
-    fn names_and_passwords_are_compared_whole() {
-        let mut users = Users::default();
-        let alice = users.add(b"alice", b"se\0cret", Role::User).expect("new");
-        assert_eq!(users.authenticate(b"alice", b"se\0cret"), Some(alice));
-        let longest = [b'p'; 255];
-        let bob = users.add(b"bob\0", &longest, Role::User).expect("new");
-        assert_eq!(users.authenticate(b"bob\0", &longest), Some(bob));
-        let mut last_differs = longest;
-        last_differs[254] = b'q';
-        for (name, password) in [
-            (&b"alice"[..], &b"se"[..]),
-            (b"alice", b"se\0"),
-            (b"alice", b"se\0cret\0"),
-            (b"alice", b"se\0cretx"),
-            (b"alice", b"SE\0CRET"),
-            (b"alice", b""),
-            (b"alic", b"se\0cret"),
-            (b"alice\0", b"se\0cret"),
-            (b"Alice", b"se\0cret"),
-            (b"", b""),
-            (b"nobody", b""),
-            (b"nobody", b"se\0cret"),
-            (b"bob", &longest),
-            (b"bob\0", &last_differs),
-            (b"bob\0", &longest[..254]),
-            (b"bob\0", &[b'p'; 256]),
-        ] {
-            assert_eq!(users.authenticate(name, password), None, "{name:?} {password:?}");
-        }
-    }
-
-    #[test]
-    fn an_identity_is_never_used_twice() {
-        let mut users = Users::default();
-        let first = users.add(b"alice", b"1", Role::Admin).expect("new");
-        assert_eq!(users.add(b"alice", b"2", Role::User), Err(Exists));
-        users.delete(first);
-        assert_eq!((users.find(b"alice"), users.take_deleted()), (None, vec![first]));
-        let second = users.add(b"alice", b"1", Role::User).expect("free again");
-        assert_ne!(first, second);
-        assert!(users.get(first).is_none());
-        users.delete(first);
-        assert_eq!(users.find(b"alice"), Some(second));
-        assert!(users.take_deleted().is_empty());
-    }
-
-    #[test]
-    fn connections_are_counted_while_they_live() {
-        let (mut users, now) = (Users::default(), Instant::now());
-        let id = users.add(b"alice", b"1", Role::User).expect("new");
-        let (first, second) = (users.open_session(id, now), users.open_session(id, now));
-        let usage = Rc::clone(&users.get(id).expect("there").usage);
-        let counts = || (usage.open.get(), usage.total.get());
-        assert_eq!(counts(), (2, 2));
-        drop(first);
-        assert_eq!(counts(), (1, 2));
-        users.delete(id);
-        assert!(users.open_session(id, now).is_none());
-        drop(second);
-        assert_eq!(counts(), (0, 2));
-    }
-
-    #[test]
-    fn a_new_password_takes_the_place_of_the_old() {
-        let mut users = Users::default();
-        let id = users.add(b"alice", b"old", Role::User).expect("new");
-        users.set_password(id, b"new");
-        assert_eq!(users.authenticate(b"alice", b"old"), None);
-        assert_eq!(users.authenticate(b"alice", b"new"), Some(id));
-    }
-
-    #[test]
-    fn accounts_are_listed_in_order_of_creation() {
-        let mut users = Users::default();
-        for name in [b"zoe", b"bob", b"amy"] {
-            users.add(name, b"pw", Role::User).expect("new");
-        }
-        let (mut names, mut last) = (Vec::new(), None);
-        while let Some((id, account)) = users.after(last) {
-            names.push(account.name.to_vec());
-            last = Some(id);
-        }
-        assert_eq!(names, [b"zoe", b"bob", b"amy"]);
-    }
-
-    #[test]
-    fn debug_output_has_no_password() {
-        let mut users = Users::default();
-        let id = users.add(b"alice", b"hunter2", Role::User).expect("new");
-        assert!(!format!("{:?}", users.get(id)).contains("hunter2"));
-        assert!(!format!("{:?}", users.get(id)).contains("104"));
-    }
-}
+mod tests;

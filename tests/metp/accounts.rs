@@ -129,6 +129,34 @@ fn names_given_at_start_are_found_in_their_escaped_form() {
     assert_eq!(admin.ask("USERS"), ["admin admin"]);
 }
 
+/// §5.6: a name may hold any octets, as RFC 1929 has it. It logs in over SOCKS with these, and over METP in their
+/// escaped form.
+#[test]
+fn any_octets_are_a_name() {
+    let proxy = Proxy::start();
+    let mut admin = proxy.admin();
+    let every: Vec<u8> = (0..255).collect();
+    let all: String = every.iter().map(|octet| format!("\\x{octet:02X}")).collect();
+    for (word, name) in [
+        (r"DOMAIN\user", &b"DOMAIN\\user"[..]),
+        ("J\u{fc}rgen", "J\u{fc}rgen".as_bytes()),
+        ("a:b", b"a:b"),
+        (r"two\x20words", b"two words"),
+        (r"a\x5cx41", b"a\\x41"),
+        ("--", b"--"),
+        (&all, &every),
+    ] {
+        assert_eq!(admin.command(&format!("ADD-USER {word} pw")), OK, "{word}");
+        assert!(admin.command(&format!("ADD-USER {word} pw")).contains("[EXISTS]"), "{word}");
+        let mut client = Client::new(proxy.socks());
+        client.say(b"\x05\x01\x02").hears(b"\x05\x02").say(&credentials(name, b"pw"));
+        client.hears(b"\x01\x00");
+        proxy.metp().logged_in(word, "pw");
+        assert_eq!(admin.ask(&format!("USER-METRICS {word}")).len(), 1);
+        assert_eq!(admin.command(&format!("DELETE-USER {word}")), OK, "{word}");
+    }
+}
+
 #[test]
 fn lines_have_999_octets_at_most_and_longer_ones_end_in_dots() {
     let login = [&[0xff; 255][..], b":pw"].concat();
@@ -217,7 +245,7 @@ fn server_without_names() -> [SocketAddr; 2] {
         let server = Server::bind(Config {
             users,
             settings: Settings { timeouts, ..Settings::default() },
-            lookup: Box::new(|_, _, _| {
+            lookup: Box::new(|_: &str, _, _| {
                 loop {
                     std::thread::park();
                 }

@@ -41,6 +41,8 @@ fn each_change_is_told_once_with_who_made_it_and_from_where() {
         (&kill, &kill),
         ("KILL USER alice", "KILL USER alice"),
         ("DELETE-USER bob", "DELETE-USER bob"),
+        ("TRUST ADD ::ffff:10.0.0.0/104", "TRUST ADD 10.0.0.0/8"),
+        ("TRUST DELETE 10.0.0.0/8", "TRUST DELETE 10.0.0.0/8"),
     ];
     for (command, _) in changes {
         assert!(admin.command(command).starts_with("200 OK"), "{command}");
@@ -58,7 +60,9 @@ fn what_was_not_done_or_changes_nothing_is_not_told() {
     let (mut admin, mut alice) = (proxy.admin(), proxy.metp().logged_in("alice", "pw"));
     for command in [
         "ADD-USER alice secret",
-        "ADD-USER .x secret",
+        "ADD-USER - secret",
+        "TRUST ADD secret",
+        "TRUST DELETE 10.0.0.0/8",
         "ADD-USER secret",
         "DELETE-USER nobody",
         "DELETE-USER admin",

@@ -141,19 +141,16 @@ fn change_buffer_acts_on_an_open_tunnel_and_on_new_ones() {
 }
 
 #[test]
-fn add_user_takes_plain_names_and_any_password_that_fits_in_a_line() {
+fn add_user_takes_any_name_and_any_password_that_fits_in_a_line() {
     let proxy = Proxy::start();
     let mut admin = proxy.admin();
-    let (longest, longer) = ("n".repeat(64), "n".repeat(65));
-    let good =
-        ["a", "0", "Alice", "alice", "al.ice", "a-b_c@example.com+x", "_", "@", "+", &longest];
-    for name in good {
+    let (longest, longer) = ("n".repeat(255), "n".repeat(256));
+    let good = ["a", "0", "Alice", "alice", "al.ice", "a-b_c@example.com+x", "_", "@", "+", "--"];
+    let odd = [".", ".a", "-a", "a:b", "a/b", "DOMAIN\\user", "a\\x20b", "a\tb", "\u{fc}", "a\0b"];
+    for name in good.into_iter().chain(odd).chain([longest.as_str()]) {
         assert_eq!(admin.command(&format!("ADD-USER {name} pw")), OK, "{name:?}");
     }
-    for name in [
-        &longer, ".", ".a", "-", "-a", "a:b", "a/b", "a\\b", "a\\x62", "a\tb", "\u{fc}", "a\0b",
-        "a\"b",
-    ] {
+    for name in [&longer, "-", "\\x2d"] {
         assert_eq!(admin.command(&format!("ADD-USER {name} pw")), BAD_NAME, "{name:?}");
     }
     let (fits, too_long) = ("p".repeat(255), "p".repeat(256));
@@ -169,7 +166,7 @@ fn add_user_takes_plain_names_and_any_password_that_fits_in_a_line() {
         assert_eq!(admin.command(&format!("ADD-USER p5 {password}")), BAD_NAME, "{password:?}");
     }
     assert_eq!(admin.command("ADD-USER   spaced pw"), OK);
-    assert_eq!(admin.ask("USERS").len(), 1 + good.len() + 4 + 1);
+    assert_eq!(admin.ask("USERS").len(), 1 + good.len() + odd.len() + 1 + 4 + 1);
 }
 
 #[test]

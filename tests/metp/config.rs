@@ -17,7 +17,7 @@ const OK: &str = "200 OK";
 const SYNTAX: &str = "400 Bad Request [SYNTAX] wrong arguments";
 
 /// Options that are no settings: they act at the start, or not on the server.
-const NO_SETTINGS: [&str; 12] = [
+const NO_SETTINGS: [&str; 13] = [
     "help",
     "version",
     "listen",
@@ -25,6 +25,7 @@ const NO_SETTINGS: [&str; 12] = [
     "metp-listen",
     "metp-port",
     "user",
+    "trust",
     "bind-out",
     "bind-ports",
     "bind-advertise",
@@ -70,6 +71,9 @@ fn the_settings_are_the_options_in_their_order() {
             "dns-cache",
             "dns-negative-cache",
             "prefer",
+            "trust-any-login",
+            "http-connect",
+            "allow-resolve",
             "allow-bind",
             "udp",
             "max-associations",

@@ -18,11 +18,11 @@ const CAPABILITIES: &str = "\
     version=VERSION\n\
     protocol=METP/1.1\n\
     verbs=GET_METRICS,GET_LOGS,USERS,CHANGE-BUFFER,ADD-USER,DELETE-USER,SET-ROLE,QUIT,CAPA,PING,INFO,\
-USER-METRICS,CHANGE-PASSWORD,CONNECTIONS,KILL,CONFIG,SUBSCRIBE,UNSUBSCRIBE,SHUTDOWN\n\
+USER-METRICS,CHANGE-PASSWORD,CONNECTIONS,KILL,CONFIG,SUBSCRIBE,UNSUBSCRIBE,SHUTDOWN,TRUST\n\
     topics=connections,logs,metrics,auth\n\
     command-octets=4096\n\
     reply-octets=999\n\
-    name-octets=64\n\
+    name-octets=255\n\
     password-octets=255\n\
     unsent-octets=65536\n\
     subscribers=64\n";
@@ -147,7 +147,14 @@ fn info_tells_the_truth() {
     assert_eq!(keys[..29], INFO);
     assert_eq!(
         keys[29..],
-        ["log-lines-dropped", "closing-in", "connections-associate", "connections-bind"]
+        [
+            "log-lines-dropped",
+            "closing-in",
+            "connections-associate",
+            "connections-bind",
+            "trusted-networks",
+            "trusted-everywhere"
+        ]
     );
     for (key, value) in [
         ("implementation", "socks5d"),

@@ -20,5 +20,6 @@ mod session;
 mod shutdown;
 mod slow_logins;
 mod subscribe;
+mod trust;
 mod unread_answers;
 mod user_metrics;

@@ -176,7 +176,8 @@ fn what_ends_before_its_request_is_counted_by_cause() {
     assert_eq!(handshake(&nobody, &[CHOSEN, DENIED].concat()), "REFUSED_AUTH+1");
     assert_eq!(handshake(b"\x05\x01\x00", b"\x05\xff"), "REFUSED_AUTH+1");
     assert_eq!(handshake(b"\x05\x00", b"\x05\xff"), "REFUSED_AUTH+1");
-    assert_eq!(handshake(b"\x04\x01\x00\x50\x7f\0\0\x01\0", b""), "HANDSHAKE_FAILED+1");
+    let socks4 = b"\x04\x01\x00\x50\x7f\0\0\x01\0";
+    assert_eq!(handshake(socks4, b"\x00\x5b\0\0\0\0\0\0"), "REFUSED_AUTH+1");
     assert_eq!(handshake(b"GET / HTTP/1.1\r\n", b""), "HANDSHAKE_FAILED+1");
     assert_eq!(handshake_at(&hurried, b"", b""), "HANDSHAKE_FAILED+1", "it took too long");
     assert_eq!(handshake_at(&hurried, HELLO, CHOSEN), "HANDSHAKE_FAILED+1");

@@ -13,7 +13,7 @@ const FORBIDDEN: &str = "403 Forbidden";
 const SYNTAX: &str = "400 Bad Request [SYNTAX] wrong arguments";
 
 /// A verb, a good call of it, and what a user hears instead of 403.
-const VERBS: [(&str, &str, Option<&str>); 19] = [
+const VERBS: [(&str, &str, Option<&str>); 20] = [
     ("GET_METRICS", "GET_METRICS", Some("200 OK")),
     ("GET_LOGS", "GET_LOGS LAST 1", None),
     ("USERS", "USERS", None),
@@ -33,6 +33,7 @@ const VERBS: [(&str, &str, Option<&str>); 19] = [
     ("SUBSCRIBE", "SUBSCRIBE logs", None),
     ("UNSUBSCRIBE", "UNSUBSCRIBE", None),
     ("SHUTDOWN", "SHUTDOWN", None),
+    ("TRUST", "TRUST", None),
 ];
 
 /// Arguments that no verb takes, or that name what is not there.

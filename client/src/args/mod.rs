@@ -20,6 +20,7 @@ pub use environment::{Environment, HOST_VARIABLE, LOGIN_VARIABLE, PORT_VARIABLE}
 use getopts::Matches;
 use line::{NormalizedArgs, needs_two, values};
 pub use login::{LoginArgs, PasswordSource, check_password};
+use metp_protocol::network::Network;
 use metp_protocol::quantity;
 use metp_protocol::text::{Escaped, latin1_encode, split_account, unescape, without_line_end};
 use metp_protocol::{
@@ -199,6 +200,9 @@ fn command(
                 .ok_or_else(|| UsageError(bad_value(option, text, &"KEY=VALUE")))?;
             Command::ConfigSet { key: latin1_encode(key), value: latin1_encode(value) }
         }
+        "--trust" => Command::Trust,
+        "--trust-add" => Command::TrustAdd(network(option, text)?),
+        "--trust-delete" => Command::TrustDelete(network(option, text)?),
         "--change-buffer" => {
             let (least, most) = (BUFFER_SIZES.start(), BUFFER_SIZES.end());
             let bytes = format!("{least} to {most} bytes ({})", quantity::SIZE_UNITS);
@@ -219,7 +223,10 @@ fn command(
 /// password that METP does not allow is refused here.
 fn new_user(text: &str) -> Result<Command, UsageError> {
     let (name, password) = values(text);
-    if let Some((name, _)) = split_account(&latin1_encode(name)) {
+    if password.is_none()
+        && let Some((name, _)) = split_account(&latin1_encode(name))
+    {
+        // The rest may be a password, and is not shown.
         return Err(UsageError(format!("-a {}: USER PASS expected, no colon", Escaped(name))));
     }
     let (shown, name) = (Escaped(&latin1_encode(name)).to_string(), latin1_encode(name));
@@ -235,6 +242,11 @@ fn new_user(text: &str) -> Result<Command, UsageError> {
         return Err(UsageError(format!("-a {shown}: {PASSWORD_RULE}")));
     }
     Ok(Command::AddUser { name, password })
+}
+
+/// Parses the network of an option.
+fn network(option: &str, text: &str) -> Result<Network, UsageError> {
+    Network::parse(text).map_err(|expected| UsageError(bad_value(option, text, &expected)))
 }
 
 /// Parses the time of an option: 0 to `longest` seconds.
@@ -298,17 +310,13 @@ fn live(given: &Matches, last: Option<u64>) -> Result<Option<Live>, UsageError> 
     }
 }
 
-/// The name of an existing account, setting or the like, with the escapes `\xHH` that the server shows. None
-/// has a colon: what follows one may be a password, and is not shown.
+/// The name of an existing account, setting or the like, with the escapes `\xHH` that the server shows.
 fn existing(option: &str, name: &str) -> Result<Vec<u8>, UsageError> {
     let name = unescape(&latin1_encode(name)).into_owned();
-    match split_account(&name) {
-        _ if name.is_empty() => Err(UsageError(format!("{option}: the name is empty"))),
-        Some((name, _)) => {
-            Err(UsageError(format!("{option} {}: a name without a colon expected", Escaped(name))))
-        }
-        None => Ok(name),
+    if name.is_empty() {
+        return Err(UsageError(format!("{option}: the name is empty")));
     }
+    Ok(name)
 }
 
 #[cfg(test)]

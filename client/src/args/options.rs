@@ -142,6 +142,9 @@ pub const SECTIONS: [(&str, &[Opt]); 4] = {
                 opt("", "--kill-user", One, "USER", "cut all connections of a user"),
                 opt("", "--config", Maybe, "KEY", "show all settings, or KEY, with their ranges"),
                 opt("", "--set", One, "KEY=VALUE", "change a setting"),
+                opt("", "--trust", Nothing, "", "show the networks that need no login"),
+                opt("", "--trust-add", One, "CIDR", "let a network in without a login"),
+                opt("", "--trust-delete", One, "CIDR", "ask a network for a login again"),
                 opt("-c", "--change-buffer", One, "BYTES", "set the size of relay buffers"),
                 opt(
                     "",

@@ -43,6 +43,48 @@ fn metrics_by_all_their_names() {
     }
 }
 
+/// RFC 1929 section 2: a name may hold any bytes. It is the one that was typed, a backslash in it included.
+#[test]
+fn names_are_taken_as_they_are_typed() {
+    let proxy = Proxy::start();
+    let call = |arguments: &[&[u8]]| {
+        client(proxy.metp_address(), arguments.iter().map(|argument| OsStr::from_bytes(argument)))
+    };
+    for (name, shown) in [
+        (&b"DOMAIN\\user"[..], "DOMAIN\\x5cuser"),
+        ("J\u{fc}rgen".as_bytes(), "J\\xc3\\xbcrgen"),
+        (b"a:b", "a:b"),
+        (b"a\\x41", "a\\x5cx41"),
+        (b"two words", "two\\x20words"),
+        (b"\xff\x01", "\\xff\\x01"),
+        (b"--", "--"),
+    ] {
+        assert_eq!(call(&[b"-a", name, b"pw"]).code, 0, "{shown}");
+        let listed = format!("admin admin\n{shown} user\nConnection closed\n");
+        assert_eq!(call(&[b"-l"]).stdout, listed);
+        let mut socks = Client::new(proxy.socks());
+        let login = support::socks::credentials(name, b"pw");
+        socks.say(b"\x05\x01\x02").hears(b"\x05\x02").say(&login).hears(b"\x01\x00");
+        // Another option takes the name as METP shows it.
+        assert_eq!(call(&[b"-d", shown.as_bytes()]).code, 0, "{shown}");
+    }
+}
+
+/// METP section 5.21.
+#[test]
+fn trusted_networks() {
+    let proxy = Proxy::with(&["--trust", "::1"]);
+    let server = proxy.metp_address();
+    succeeds(server, &["--trust-add", "10.0.0.0/8"], DONE);
+    let shown = "NETWORK\n::1/128\n10.0.0.0/8\nConnection closed\n";
+    succeeds(server, &["--trust"], shown);
+    succeeds(server, &["--trust-delete", "::1"], DONE);
+    let why = "TRUST DELETE ::1/128: this network is not in the list";
+    fails(server, &["--trust-delete", "::1"], 65, "Connection closed\n", why);
+    let json = client(server, ["-q", "--json", "--trust"]);
+    assert!(json.stdout.contains("{\"network\":\"10.0.0.0/8\"}"), "{}", json.stdout);
+}
+
 #[test]
 fn users_by_all_their_names() {
     let proxy = Proxy::with(&["-u", "two words:pw", "-u", "bob:pw"]);

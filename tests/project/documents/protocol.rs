@@ -4,11 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use metp_protocol::key::{self, MetpKey, figure};
+use metp_protocol::network::{Network, NetworkError};
+use metp_protocol::text::unescape;
 use metp_protocol::{
     AuthEvent, Capabilities, Cause, CloseEvent, Command, ConnectionLine, Event, Field, INTERVALS,
     Info, LINE_LIMIT, LONGEST_NAME, LONGEST_PASSWORD, LogEvent, MetricsBody, MetricsEvent, Missing,
     Notice, OpenEvent, PreAuthCommand, REPLY_LIMIT, Response, Role, SettingLine, Stage, Topic,
-    UsageLine, ended, log_line, user_line,
+    TrustLine, UsageLine, ended, log_line, user_line,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -64,7 +66,7 @@ fn the_limits_of_the_protocol_are_those_of_the_program() {
     };
     row("command line", &format!("{LINE_LIMIT} octets with line end"));
     row("line from the server", &format!("{REPLY_LIMIT} octets with LF"));
-    row("name of ADD-USER", &format!("1 to {LONGEST_NAME} characters"));
+    row("name of ADD-USER", &format!("1 to {LONGEST_NAME} octets"));
     row("password of ADD-USER", &format!("1 to {LONGEST_PASSWORD} octets"));
     let sizes = metp_protocol::BUFFER_SIZES;
     row("size of CHANGE-BUFFER", &format!("{} to {}", sizes.start(), sizes.end()));
@@ -128,6 +130,7 @@ fn the_protocol_is_plain_text_of_72_columns_and_its_references_lead_somewhere() 
         "arguments",
         "body",
         "command",
+        "opening",
         "connection",
         "event",
         "field",
@@ -181,6 +184,7 @@ fn the_keys_of_the_grammar_are_those_of_the_program() {
         ("usage-line", UsageLine::KEYS.to_vec()),
         ("connection-line", ConnectionLine::KEYS.to_vec()),
         ("setting-line", SettingLine::KEYS.to_vec()),
+        ("trust-line", TrustLine::KEYS.to_vec()),
         ("killed", vec![key::KILLED]),
         ("open-event", event(&OpenEvent::KEYS)),
         ("close-event", event(&CloseEvent::KEYS)),
@@ -222,8 +226,9 @@ fn the_figures_of_the_protocol_are_those_of_the_program() {
 fn beginnings() -> Vec<&'static str> {
     let more = ["HELLO METP/1.0", "AUTH", "AUTH", "ADD-USER", "SET-ROLE", "CHANGE-BUFFER"];
     let parts = ["GET_LOGS LAST", "KILL USER", "CONFIG GET", "CONFIG SET", "SHUTDOWN GRACE"];
+    let networks = ["TRUST ADD", "TRUST DELETE"];
     let events = ["SUBSCRIBE logs EVERY", "SUBSCRIBE bob EVERY", "GET_LOGS USER bob LAST"];
-    metp_protocol::verbs().chain(more).chain(parts).chain(events).collect()
+    metp_protocol::verbs().chain(more).chain(parts).chain(networks).chain(events).collect()
 }
 
 /// Words of the protocol, and things that stand in their way.
@@ -232,6 +237,7 @@ fn words() -> Vec<String> {
     ["bob", ".bob", "b.-@+_9", "-", "user", "admin", "User", "4096", "00000017"]
         .into_iter()
         .chain(["USER", "LAST", "ALL", "EVERY", "logs", "auth", "17.3", "1.", "."])
+        .chain(["10.0.0.0/8", "::1", "192.168.1.5/24", "\\x2d", "\\x2D", "\\x20"])
         .chain(["123456789", "\t", "\r", "\0", "\\x41", "\u{e9}", "4096abc", ":", "/", " "])
         .chain(["0", "5", "86401.5", "0.5", ".5", "5.", "1.2.3", "-1", "+1", "1e3"])
         .chain(["00000005", "000000005", "000000001", "0000000001", "00000000001"])
@@ -254,6 +260,18 @@ fn lines() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// Whether the grammar would have it for a network (§5.21).
+fn is_like_a_network(word: &[u8]) -> bool {
+    let mut parts = word.splitn(2, |byte| *byte == b'/');
+    let address = parts.next().unwrap_or_default();
+    let is_part = |byte: &u8| byte.is_ascii_hexdigit() || b":.".contains(byte);
+    let length = parts.next();
+    let good = length.is_none_or(|length| {
+        (1..=3).contains(&length.len()) && length.iter().all(u8::is_ascii_digit)
+    });
+    !address.is_empty() && address.iter().all(is_part) && good
+}
+
 /// A line that is one of the server's, as far as grammar goes.
 fn taken(line: &[u8]) -> bool {
     match Command::parse(line, Role::Admin) {
@@ -269,6 +287,20 @@ fn taken(line: &[u8]) -> bool {
                 b"KILL" => parts.all(|part| part.len() <= 10),
                 _ => parts.next().is_some_and(|part| part.len() <= 8),
             }
+        }
+        // What a network is, and that "-" is no name of an account, are matters of prose.
+        Err(Response::BadNetwork(_)) => {
+            let mut words = line.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
+            words.next_back().is_some_and(is_like_a_network)
+        }
+        Err(Response::BadRequest(Some(Cause::BadName))) => {
+            let text = String::from_utf8_lossy(line);
+            let rest = text.strip_prefix("ADD-USER ").map(|rest| rest.trim_start_matches(' '));
+            let behind = rest.and_then(|rest| {
+                let (name, behind) = rest.split_once(' ')?;
+                (*unescape(name.as_bytes()) == *b"-").then_some(behind)
+            });
+            behind.is_some_and(|behind| taken(format!("ADD-USER x {behind}").as_bytes()))
         }
         Err(_) => false,
     }
@@ -367,10 +399,14 @@ fn the_grammar_describes_every_status_line() {
         Response::Pong(Some("word".to_owned())),
         Response::Killed(17),
         Response::Range("buffer-size takes 1 to 1048576 bytes (units: k, M, G, T)".to_owned()),
+        Response::BadNetwork(NetworkError::Malformed),
+        Response::BadNetwork(NetworkError::HostBits(Network::parse("::/0").expect("a network"))),
         Response::AlreadyClosing,
+        Response::TooManyNetworks,
         Response::TooMany,
     ];
-    let missing = [Missing::User, Missing::Connection, Missing::Key].map(Response::NotFound);
+    let missing = [Missing::User, Missing::Connection, Missing::Key, Missing::Network]
+        .map(Response::NotFound);
     let notices = [Notice::Shutdown, Notice::Slow].map(Response::Closing);
     for response in others.into_iter().chain(causes).chain(missing).chain(notices) {
         let line = response.to_string();

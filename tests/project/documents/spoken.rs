@@ -15,7 +15,7 @@ use super::abnf::Grammar;
 use super::{PROTOCOL, read};
 
 /// The rule of each body: of the whole of it, or of each of its lines without the LF.
-const BODIES: [(&str, &str); 9] = [
+const BODIES: [(&str, &str); 10] = [
     ("GET_METRICS", "metrics-body"),
     ("GET_METRICS ALL", "all-metrics"),
     ("GET_LOGS", "log-line"),
@@ -25,6 +25,7 @@ const BODIES: [(&str, &str); 9] = [
     ("USER-METRICS", "usage-line"),
     ("CONNECTIONS", "connection-line"),
     ("CONFIG GET", "setting-line"),
+    ("TRUST", "trust-line"),
 ];
 
 /// The rule of each event.
@@ -55,7 +56,8 @@ fn check_bodies(session: &mut Metp, grammar: &Grammar) {
 }
 
 /// Names that are long, odd, or look like something else.
-const NAMES: [&[u8]; 6] = [&[0xff; 255], &[b'n'; 255], b"two words", b".dot", b"-", b"back\\slash"];
+const NAMES: [&[u8]; 6] =
+    [&[0xff; 255], &[b'n'; 255], b"two words", b".dot", b"--", b"back\\slash"];
 
 /// §9: from a server that has just started, over one with connections in all states, to one that has been set
 /// in every way.
