@@ -12,7 +12,9 @@ use getopts::{Matches, Options};
 
 use crate::reactor::family::PerFamily;
 use crate::state::knobs::{KNOBS, Knob};
-use crate::state::settings::{LocalFor, Settings};
+use crate::state::settings::{LocalFor, MOST_NETWORKS, Settings};
+use crate::state::users::TRUSTED_NAME;
+use metp_protocol::network::Network;
 use metp_protocol::quantity::is_digits;
 use metp_protocol::text::{
     Escaped, ip_literal, latin1_decode, latin1_encode, split_account, without_line_end,
@@ -82,7 +84,7 @@ impl fmt::Display for UsageError {
 }
 
 /// The options that are not settings.
-const PLAIN_OPTIONS: [OptionName; 12] = [
+const PLAIN_OPTIONS: [OptionName; 13] = [
     OptionName { short: "-h", long: "--help" },
     OptionName { short: "-v", long: "--version" },
     OptionName { short: "-l", long: "--listen" },
@@ -90,6 +92,7 @@ const PLAIN_OPTIONS: [OptionName; 12] = [
     OptionName { short: "-L", long: "--metp-listen" },
     OptionName { short: "-P", long: "--metp-port" },
     OptionName { short: "-u", long: "--user" },
+    OptionName { short: "", long: "--trust" },
     OptionName { short: "", long: "--bind-out" },
     OptionName { short: "", long: "--bind-ports" },
     OptionName { short: "", long: "--bind-advertise" },
@@ -122,6 +125,12 @@ fn options() -> Options {
             "PORT",
         )
         .optmulti("u", "user", "add an account of role user; may be repeated", "NAME:PASS")
+        .optmulti(
+            "",
+            "trust",
+            "let clients of this network in without a login, as the account -; may be repeated",
+            "CIDR",
+        )
         .optmulti(
             "",
             "bind-out",
@@ -191,7 +200,7 @@ pub fn passwords(arguments: &[OsString]) -> Vec<Range<usize>> {
         "-u" | "--user" => Some(Takes::Account),
         "-h" | "--help" | "-v" | "--version" => Some(Takes::Nothing),
         "-l" | "--listen" | "-p" | "--port" | "-L" | "--metp-listen" | "-P" | "--metp-port"
-        | "--bind-out" | "--bind-ports" | "--bind-advertise" | "--udp-ports"
+        | "--trust" | "--bind-out" | "--bind-ports" | "--bind-advertise" | "--udp-ports"
         | "--udp-advertise" => Some(Takes::Plain),
         name => {
             let knob = Knob::find(name.strip_prefix("--")?.as_bytes())?;
@@ -257,6 +266,11 @@ fn serve(given: &Matches, superuser: Option<&OsStr>) -> Result<Args, UsageError>
         let word = settings.local_for.word();
         return Err(UsageError(format!("--allow-local: means --local-for all, not {word}")));
     }
+    for text in given.opt_strs("trust") {
+        let network = Network::parse(&text).map_err(|expected| bad("trust", &text, &expected))?;
+        let most = format_args!("{MOST_NETWORKS} networks at most");
+        settings.trust.add(network).map_err(|_| bad("trust", &text, &most))?;
+    }
     settings.bind_out = addresses(given, "bind-out")?;
     settings.bind.ports = ports(given, "bind-ports")?;
     settings.bind.advertise = addresses(given, "bind-advertise")?;
@@ -304,6 +318,7 @@ fn login(option: &str, text: &[u8]) -> Result<Login, UsageError> {
     match (name.len(), password.len()) {
         _ if has_controls(name) => wrong("the name holds a control character"),
         _ if has_controls(password) => wrong("the password holds a control character"),
+        _ if name == TRUSTED_NAME => wrong("this name is that of clients of trusted networks"),
         (1..=255, 1..=255) => Ok(Login { name: name.to_vec(), password: password.to_vec() }),
         (0, _) => wrong("the name before the colon is empty"),
         (_, 0) => wrong("the password after the colon is empty"),

@@ -30,8 +30,8 @@
 //! thread             started by             blocks in            takes
 //! main (the loop)    the system             epoll_wait(2)        pool.state  to submit, cancel, take answers
 //!                                                                log.state   to put lines into the queue
-//! dns (0 to many)    Workers, on demand     getaddrinfo(3)       pool.state  to take jobs and put answers
-//!                                                                log.state   to report a panic
+//! dns (0 to many)    Workers, on demand     getaddrinfo(3),      pool.state  to take jobs and put answers
+//!                                          getnameinfo(3)        log.state   to report a panic
 //! log (2)            LogWriter::start       write(2)             log.state   to take lines from the queue
 //!                                                                sink.open   while it writes
 //!

@@ -17,7 +17,7 @@ use socks5d::server::{Config, Descriptors, Server};
 use socks5d::state::service::Service;
 use socks5d::state::users::Users;
 use socks5d::workers::log_writer::{DIAGNOSTICS, LogWriter, Sink};
-use socks5d::workers::resolver::system_lookup;
+use socks5d::workers::resolver::SystemLookup;
 
 /// EX_USAGE of sysexits(3).
 const BAD_USAGE: u8 = 64;
@@ -29,7 +29,7 @@ const STANDARD_STREAMS: usize = 3;
 const LAST_FLUSH: Duration = Duration::from_secs(1);
 
 /// Memory of a connection besides its buffers, in bytes, at most; see SECURITY.md.
-const CONNECTION_BYTES: usize = 10 * 1024;
+const CONNECTION_BYTES: usize = 14 * 1024;
 
 fn main() -> ExitCode {
     // Before anything can be sent or written.
@@ -71,7 +71,7 @@ fn serve(mut args: Args) -> io::Result<()> {
     let (filters, all_good) = known_filters(&std::env::var("RUST_LOG").unwrap_or_default());
     let mut warnings = warnings(&args);
     if !all_good {
-        warnings.push("RUST_LOG: ignoring what is neither a level nor a filter");
+        warnings.push("RUST_LOG: ignoring what is neither a level nor a filter".to_owned());
     }
     let logger = logger(diagnostics.clone(), &filters);
     if std::env::var_os("RUST_LOG").is_some() {
@@ -120,18 +120,25 @@ fn log_writers() -> io::Result<[LogWriter; 2]> {
     Ok([LogWriter::start("access log", out)?, LogWriter::start(DIAGNOSTICS, err)?])
 }
 
-/// Warnings about the accounts, for the first lines of the diagnostics.
-fn warnings(args: &Args) -> Vec<&'static str> {
+/// Warnings about accounts and trusted networks, for the first lines of the diagnostics.
+fn warnings(args: &Args) -> Vec<String> {
     let mut warnings = Vec::new();
-    if args.superuser.is_none() && args.users.is_empty() {
+    let trust = &args.settings.trust;
+    if args.superuser.is_none() && args.users.is_empty() && trust.networks().is_empty() {
         warnings.push(
-            "there is no account: nobody can log in (give PROXY_CTRL_SUPERUSER=NAME:PASS or -u NAME:PASS)",
+            "there is no account: nobody can log in (give PROXY_CTRL_SUPERUSER=NAME:PASS or -u NAME:PASS)".to_owned(),
         );
     } else if args.superuser.is_none() {
-        warnings.push("there is no administrator: PROXY_CTRL_SUPERUSER is not set");
+        warnings.push("there is no administrator: PROXY_CTRL_SUPERUSER is not set".to_owned());
     }
     if args.superuser_repeated {
-        warnings.push("-u names the superuser again: PROXY_CTRL_SUPERUSER wins");
+        warnings.push("-u names the superuser again: PROXY_CTRL_SUPERUSER wins".to_owned());
+    }
+    for network in trust.everything() {
+        warnings.push(format!("trusting {network}: everybody who can connect needs no login"));
+    }
+    if trust.any_login && trust.networks().is_empty() {
+        warnings.push("--trust-any-login does nothing without --trust".to_owned());
     }
     warnings
 }
@@ -171,7 +178,7 @@ fn config(
         metp_port: args.metp_port,
         users,
         settings,
-        lookup: Box::new(system_lookup),
+        lookup: Box::new(SystemLookup),
         verifier: None,
         descriptors,
         address_space,

@@ -2,14 +2,15 @@
 
 _socks5d() {
     local options='
-        -h --help -v --version -l --listen -p --port -L --metp-listen -P --metp-port -u --user
+        -h --help -v --version -l --listen -p --port -L --metp-listen -P --metp-port -u --user --trust
         --bind-out --bind-ports --bind-advertise --udp-ports --udp-advertise
         --buffer-size --buffer-memory --max-connections --max-connections-per-ip --max-metp-sessions
         --dns-threads --dns-queue --allow-local --local-for --log-entries --log-level --grace
         --handshake-timeout --resolve-timeout --connect-timeout --connect-total-timeout
         --idle-timeout --half-close-timeout --keepalive --ack-timeout --linger-timeout
         --metp-login-timeout --metp-idle-timeout --subscriber-timeout
-        --dns-cache --dns-negative-cache --prefer --allow-bind --bind-timeout --udp --udp-filter --udp-idle-timeout --udp-log
+        --dns-cache --dns-negative-cache --prefer --trust-any-login --http-connect --allow-resolve
+        --allow-bind --bind-timeout --udp --udp-filter --udp-idle-timeout --udp-log
         --max-associations'
     local levels='off error warn info debug trace'
 
@@ -28,9 +29,11 @@ _socks5d() {
         --log-level) choice=$levels ;;
         --local-for) choice='loopback nobody all' ;;
         --prefer) choice='ipv4 ipv6 system' ;;
-        --udp | --allow-bind) choice='on off' ;;
+        --udp | --allow-bind | --allow-resolve) choice='on off' ;;
         --udp-filter) choice='any address port' ;;
-        -h | --help | -v | --version | --allow-local) [[ $cur == "$typed" ]] && choice=$options ;;
+        -h | --help | -v | --version | --allow-local | --trust-any-login | --http-connect)
+            [[ $cur == "$typed" ]] && choice=$options
+            ;;
         # What follows is a value that nobody can guess.
         -*) ;;
         *) choice=$options ;;

@@ -2,10 +2,12 @@
 //!
 //! A parser here is *pure* (the same bytes give the same answer), *total* (any bytes give an answer, none
 //! a panic) and *restartable*: it looks at everything received so far, from the start, each time.
-//! SOCKS messages are at most 513 bytes and METP lines at most 4096, so parsing again costs less than
-//! remembering where parsing stopped, and no split of the input can change the result.
+//! SOCKS messages are at most 520 bytes, METP lines at most 4096 and heads of HTTP at most 8192, so parsing again costs
+//! less than remembering where parsing stopped, and no split of the input can change the result.
 
 pub mod foreign;
+pub mod http;
+pub mod socks4;
 pub mod socks5;
 
 pub use metp_protocol::Parsed;

@@ -16,6 +16,8 @@ use metp_protocol::text::Escaped;
 pub const VERSION: u8 = 0x05;
 /// Version of the user/password sub-negotiation (RFC 1929 §2).
 pub const AUTH_VERSION: u8 = 0x01;
+/// Method "no authentication required" (RFC 1928 §3).
+pub const METHOD_NO_AUTHENTICATION: u8 = 0x00;
 /// Method "username/password" (RFC 1928 §3).
 pub const METHOD_PASSWORD: u8 = 0x02;
 /// Method "no acceptable methods" (RFC 1928 §3).
@@ -121,6 +123,10 @@ pub enum Command {
     Bind,
     /// 03: relay UDP datagrams.
     UdpAssociate,
+    /// F0: look up the addresses of a name (Tor's socks-extensions, "Name lookup").
+    Resolve,
+    /// F1: look up the name of an address (the same).
+    ResolvePtr,
     /// Any other value; answered with [`ReplyCode::CommandNotSupported`].
     Unknown(u8),
 }
@@ -131,6 +137,8 @@ impl From<u8> for Command {
             0x01 => Command::Connect,
             0x02 => Command::Bind,
             0x03 => Command::UdpAssociate,
+            0xF0 => Command::Resolve,
+            0xF1 => Command::ResolvePtr,
             other => Command::Unknown(other),
         }
     }
@@ -142,6 +150,8 @@ impl From<Command> for u8 {
             Command::Connect => 0x01,
             Command::Bind => 0x02,
             Command::UdpAssociate => 0x03,
+            Command::Resolve => 0xF0,
+            Command::ResolvePtr => 0xF1,
             Command::Unknown(other) => other,
         }
     }
@@ -296,6 +306,16 @@ impl Reply {
         out.extend(self.bound.port().to_be_bytes());
         out
     }
+}
+
+/// The reply to a command that asks for a name: success, with the name in place of BND.ADDR and port 0 (Tor's
+/// socks-extensions). A name is cut at 255 bytes, the most the length byte holds.
+pub fn name_reply(name: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(name.len()).unwrap_or(u8::MAX);
+    let mut out = vec![VERSION, ReplyCode::Succeeded as u8, 0x00, ATYP_NAME, length];
+    out.extend(name.iter().take(length.into()));
+    out.extend([0, 0]);
+    out
 }
 
 fn encode_ip(address: IpAddr, out: &mut Vec<u8>) {

@@ -208,6 +208,16 @@ impl Buffer {
         }
     }
 
+    /// Lets a full buffer take up to `capacity` bytes in all.
+    pub fn make_room(&mut self, capacity: usize) {
+        if let Some(storage) = &mut self.storage
+            && storage.filled().len() == storage.bytes.len()
+            && storage.bytes.len() < capacity
+        {
+            storage.grow(capacity);
+        }
+    }
+
     /// Drops the oldest `count` bytes, and the storage with the last of them.
     pub fn consume(&mut self, pool: &mut Pool, count: usize) {
         if let Some(storage) = &mut self.storage {

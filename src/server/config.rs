@@ -12,7 +12,7 @@ use crate::state::settings::Settings;
 use crate::state::users::Users;
 use crate::state::verifier::Verifier;
 use crate::workers::log_writer::LogWriter;
-use crate::workers::resolver::{Lookup, system_lookup};
+use crate::workers::resolver::{Lookup, SystemLookup};
 
 /// Makes the verifier of logins; it calls the waker when verdicts have come.
 pub type MakeVerifier = dyn FnOnce(Waker) -> Box<dyn Verifier>;
@@ -31,8 +31,8 @@ pub struct Config {
     pub users: Users,
     /// The initial settings. The server adds its own ports.
     pub settings: Settings,
-    /// How names are looked up.
-    pub lookup: Box<Lookup>,
+    /// How names, and names of addresses, are looked up.
+    pub lookup: Box<dyn Lookup>,
     /// How logins are verified; otherwise in place, against the accounts' passwords.
     pub verifier: Option<Box<MakeVerifier>>,
     /// The limit of descriptors; admission never exceeds it.
@@ -104,7 +104,7 @@ impl Default for Config {
             metp_port: 0,
             users: Users::default(),
             settings: Settings::default(),
-            lookup: Box::new(system_lookup),
+            lookup: Box::new(SystemLookup),
             verifier: None,
             descriptors: Descriptors { limit: usize::MAX, inherited: 0 },
             address_space: None,

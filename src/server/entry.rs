@@ -19,6 +19,7 @@ use crate::state::service::Service;
 use crate::state::settings::Timeouts;
 use crate::state::users::{UserId, Users};
 use crate::state::verifier::Verdict;
+use crate::workers::dns_cache::{Resolution, ResolveError};
 use crate::{metp, socks};
 use metp_protocol::Notice;
 
@@ -65,6 +66,20 @@ impl SessionEntry {
     pub(super) fn on_event(&mut self, side: Side, readiness: Readiness) {
         if let Some(session) = self.session.served_mut() {
             session.on_event(side, readiness);
+        }
+    }
+
+    /// Addresses of a name have come.
+    pub(super) fn resolved(&mut self, reply: Resolution, now: Instant) {
+        if let AnySession::Socks(session) = &mut self.session {
+            session.resolved(reply, now);
+        }
+    }
+
+    /// The name of an address has come, or the reason why there is none.
+    pub(super) fn named(&mut self, name: Result<Box<str>, ResolveError>) {
+        if let AnySession::Socks(session) = &mut self.session {
+            session.named(name);
         }
     }
 

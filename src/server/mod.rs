@@ -41,7 +41,7 @@ use crate::state::Shared;
 use crate::state::diagnostics::not_let_in;
 use crate::state::service::{PerService, Service};
 use crate::state::verifier::{InPlace, Verifier};
-use crate::workers::dns_cache::DnsCache;
+use crate::workers::dns_cache::{DnsCache, NameAnswer};
 use crate::workers::log_writer::LogWriter;
 use crate::workers::resolver::{Resolver, lookup_limits};
 use common::process::cannot;
@@ -294,19 +294,21 @@ impl Server {
 
     fn take_answers(&mut self, now: Instant) {
         for reply in self.services.dns.resolutions(now) {
-            let key = reply.key;
-            if let Some(entry) = self.sessions.get_mut(key)
-                && let Some(session) = entry.session.as_socks_mut()
-            {
-                session.resolved(reply, now);
-                self.queues.put(key, entry);
-            }
+            self.answer(reply.key, |entry| entry.resolved(reply, now));
+        }
+        for NameAnswer { key, name } in self.services.dns.names() {
+            self.answer(key, |entry| entry.named(name));
         }
         for (key, verdict) in self.services.verifier.verdicts() {
-            if let Some(entry) = self.sessions.get_mut(key) {
-                entry.verified(verdict);
-                self.queues.put(key, entry);
-            }
+            self.answer(key, |entry| entry.verified(verdict));
+        }
+    }
+
+    /// Gives a session what it has waited for, and queues it.
+    fn answer(&mut self, key: Key, give: impl FnOnce(&mut SessionEntry)) {
+        if let Some(entry) = self.sessions.get_mut(key) {
+            give(entry);
+            self.queues.put(key, entry);
         }
     }
 

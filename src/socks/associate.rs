@@ -34,7 +34,7 @@ use crate::reactor::listener::canonical;
 use crate::reactor::readiness::Readiness;
 use crate::reactor::reserve::Promise;
 use crate::reactor::token::Side;
-use crate::state::access_log::FinishedRequest;
+use crate::state::access_log::{FinishedRequest, Kind};
 use crate::state::connection::{self, id_of};
 use crate::state::metrics::DropCause;
 use crate::state::settings::Timeouts;
@@ -295,7 +295,7 @@ impl Association {
             traffic: crate::state::Traffic::default(),
             duration: cx.now.saturating_duration_since(self.request.began()),
             reason: if code == ReplyCode::Succeeded { "datagram" } else { "refused" },
-            is_datagram_target: true,
+            kind: Kind::DatagramTarget,
         };
         cx.shared.access_log.close(&line);
     }

@@ -11,16 +11,18 @@
 //! them. Its port is that of another connection of the peer and is not compared: FTP servers connect from port 20, or
 //! any.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::connect::reply_code;
+use super::dialect::Dialect;
 use super::name::{hostname, withdraw};
 use super::relay::Relay;
 use super::request::{ActiveRequest, refuse};
 use super::rules::{may_come_from, permitted};
 use super::{Context, Next, State};
-use crate::proto::socks5::{Host, Reply, ReplyCode, Target};
+use crate::proto::socks5::{Host, ReplyCode, Target};
 use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::{Endpoint, Stream};
 use crate::reactor::listener::canonical;
@@ -70,7 +72,7 @@ pub fn begin<S: Stream>(
     cx: &mut Context<'_, S>,
 ) -> Result<Next<S>, (Box<ActiveRequest>, ReplyCode)> {
     let anybody = is_anybody(&request.target);
-    match listen(&addresses, anybody, source, client, cx) {
+    match listen(&request, &addresses, source, client, cx) {
         Ok((listener, promise)) => {
             if more {
                 // A peer of the other family could not connect here.
@@ -80,7 +82,7 @@ pub fn begin<S: Stream>(
             let advertise = &cx.shared.process.settings.bind.advertise;
             let ip = advertise.of(bound.ip()).unwrap_or(bound.ip());
             let bound = SocketAddr::new(ip, bound.port());
-            output.append(&Reply { code: ReplyCode::Succeeded, bound }.encode());
+            output.append(&request.dialect.success(bound));
             cx.shared.metrics.binds.started += 1;
             let ips = addresses.iter().map(|address| address.ip().to_canonical());
             let allowed = (!anybody).then(|| ips.collect());
@@ -93,13 +95,16 @@ pub fn begin<S: Stream>(
 
 /// Opens the listener, on the address from which a connection to DST would leave.
 fn listen<S: Stream>(
+    request: &ActiveRequest,
     addresses: &[SocketAddr],
-    anybody: bool,
     source: SocketAddr,
     client: &Endpoint<S>,
     cx: &mut Context<'_, S>,
 ) -> Result<(Box<dyn PeerListener<S>>, Promise), ReplyCode> {
     let promise = cx.reserve.take(1).ok_or(ReplyCode::GeneralFailure)?;
+    let anybody = is_anybody(&request.target);
+    // Its replies have no room for other addresses.
+    let v4_only = request.dialect == Dialect::Socks4;
     let settings = &cx.shared.process.settings;
     let mut failure = ReplyCode::HostUnreachable;
     for address in addresses {
@@ -120,6 +125,9 @@ fn listen<S: Stream>(
             cx.network.source_for(address)
         };
         let opened = near.and_then(|mut near| {
+            if v4_only && near.is_ipv6() {
+                return Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT));
+            }
             near.set_port(0);
             cx.network.listen(near, settings.bind.ports.as_ref(), cx.key, Side::First)
         });
@@ -225,7 +233,7 @@ impl<S: Stream> Bind<S> {
     ) -> Next<S> {
         self.request.open(cx.key, source, cx.shared);
         cx.shared.metrics.count_reply(ReplyCode::Succeeded);
-        output.append(&Reply { code: ReplyCode::Succeeded, bound: peer }.encode());
+        output.append(&self.request.dialect.success(peer));
         let (timeouts, received) = (cx.shared.process.settings.timeouts, std::mem::take(input));
         // The listener is closed here: nobody else can be taken for the peer.
         let request = self.into_request();

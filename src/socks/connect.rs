@@ -11,7 +11,7 @@ use super::relay::Relay;
 use super::request::{ActiveRequest, refuse};
 use super::rules::{is_itself, is_own_port, may_come_from, permitted};
 use super::{Context, Next, State};
-use crate::proto::socks5::{Host, Reply, ReplyCode};
+use crate::proto::socks5::{Host, ReplyCode};
 use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::{Endpoint, Stream};
 use crate::reactor::listener::canonical;
@@ -266,7 +266,7 @@ impl<S: Stream> Connect<S> {
         }
         self.abandon(cx);
         self.request.open(cx.key, source, cx.shared);
-        output.append(&Reply { code: ReplyCode::Succeeded, bound }.encode());
+        output.append(&self.request.dialect.success(bound));
         let timeouts = &cx.shared.process.settings.timeouts;
         let received = std::mem::take(input);
         let target = (attempt.place.side, attempt.endpoint);

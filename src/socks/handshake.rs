@@ -1,52 +1,91 @@
 //! Hello, Auth, Verify, Request: from buffers to a decision. No sockets here.
 //!
-//! Each step parses what has been received from its start. A reply is appended to the output and sent when the next
-//! message of the client is incomplete, so that a client which sends everything at once is answered at once.
+//! The first byte of a client decides which protocol it speaks: 05 is SOCKS5, 04 SOCKS4, a capital letter HTTP. There
+//! is no state for that: the bytes stay in the input until a message is whole, and are parsed from their start each time.
+//! A reply is appended to the output and sent when the next message of the client is incomplete, so that a client which
+//! sends everything at once is answered at once.
+//!
+//! Who needs no login is decided where it matters, and there alone: a client of SOCKS5 that offers a login, and gives a
+//! good one, is never compared with the trusted networks.
+
+mod http;
+mod socks4;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::associate;
 use super::close_reason::CloseReason;
+use super::dialect::Dialect;
 use super::request::{ActiveRequest, refuse};
 use super::resolve::{self, Purpose};
 use super::{Context, Next, State};
 use crate::proto::foreign::protocol;
+use crate::proto::socks4::VERSION as SOCKS4;
 use crate::proto::socks5::{
-    Command, Credentials, Error, Hello, METHOD_NO_ACCEPTABLE, METHOD_PASSWORD, Reply, ReplyCode,
-    Request, auth_status, method_choice,
+    Command, Credentials, Error, Hello, METHOD_NO_ACCEPTABLE, METHOD_NO_AUTHENTICATION,
+    METHOD_PASSWORD, Reply, ReplyCode, Request, Target, auth_status, method_choice,
 };
 use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::{Endpoint, Stream};
 use crate::state::diagnostics::not_let_in;
 use crate::state::service::Service;
-use crate::state::users::SessionGuard;
+use crate::state::users::{SessionGuard, UserId};
 use crate::state::verifier::{Asked, PendingLogin, Verdict};
 
-/// RFC 1928 §3. The choice is the server's: user/password, or nothing.
+/// The first message of a client, in any of the protocols.
 pub fn hello<S: Stream>(
+    source: SocketAddr,
+    client: &Endpoint<S>,
+    input: &mut Buffer,
+    output: &mut Buffer,
+    cx: &mut Context<'_, S>,
+) -> Next<S> {
+    match input.bytes().first() {
+        Some(&SOCKS4) => socks4::request(source, client, input, output, cx),
+        Some(b'A'..=b'Z') => http::head(source, client, input, output, cx),
+        _ => methods(source, input, output, cx),
+    }
+}
+
+/// RFC 1928 §3. The choice is the server's: user/password if that is offered, so that the account is known; else no
+/// login, for clients that need none.
+fn methods<S: Stream>(
     source: SocketAddr,
     input: &mut Buffer,
     output: &mut Buffer,
     cx: &mut Context<'_, S>,
 ) -> Next<S> {
-    let (offered, taken) = match Hello::parse(input.bytes()) {
-        Ok(Some((hello, taken))) => (hello.methods.contains(&METHOD_PASSWORD), taken),
-        Ok(None) => return Next::Wait(State::Hello),
-        // Not SOCKS5: the client would not understand a reply.
-        Err(_) => {
-            let spoken = protocol(input.bytes()).unwrap_or("other-protocol");
-            not_let_in(Service::Socks, source, spoken);
-            return Next::linger(cx.now, None, CloseReason::Protocol);
+    let (with_password, without, taken) = match Hello::parse(input.bytes()) {
+        Ok(Some((Hello { methods }, taken))) => {
+            let offers = |method| methods.contains(&method);
+            (offers(METHOD_PASSWORD), offers(METHOD_NO_AUTHENTICATION), taken)
         }
+        Ok(None) => return Next::Wait(State::Hello),
+        Err(_) => return silence(source, input, cx),
     };
     input.consume(cx.pool, taken);
-    output.append(&method_choice(if offered { METHOD_PASSWORD } else { METHOD_NO_ACCEPTABLE }));
-    if offered {
+    if with_password {
+        output.append(&method_choice(METHOD_PASSWORD));
         return Next::Go(State::Auth);
     }
+    if without
+        && is_trusted(source, cx)
+        && let Some(guard) = open_session(UserId::TRUSTED, cx)
+    {
+        output.append(&method_choice(METHOD_NO_AUTHENTICATION));
+        return Next::Go(State::Request(guard));
+    }
+    output.append(&method_choice(METHOD_NO_ACCEPTABLE));
     not_let_in(Service::Socks, source, "no-acceptable-method");
     Next::linger(cx.now, None, CloseReason::Unauthorized)
+}
+
+/// A protocol that is not served: the client would not understand a reply.
+fn silence<S: Stream>(source: SocketAddr, input: &Buffer, cx: &mut Context<'_, S>) -> Next<S> {
+    let spoken = protocol(input.bytes()).unwrap_or("other-protocol");
+    not_let_in(Service::Socks, source, spoken);
+    Next::linger(cx.now, None, CloseReason::Protocol)
 }
 
 /// RFC 1929. An unknown name and a wrong password get the same answer after the same work.
@@ -56,15 +95,13 @@ pub fn auth<S: Stream>(
     output: &mut Buffer,
     cx: &mut Context<'_, S>,
 ) -> Next<S> {
-    let (next, taken) = match Credentials::parse(input.bytes()) {
+    let (asked, taken) = match Credentials::parse(input.bytes()) {
         Ok(Some((Credentials { name, password }, taken))) => {
-            let next = match cx.verifier.ask(cx.key, name, password, &cx.shared.process.users) {
-                Asked::Done(verdict) => decided(source, name, verdict, output, cx),
-                Asked::Pending(ticket) => {
-                    Next::Go(State::Verify(Box::new(PendingLogin::new(name, ticket))))
-                }
+            let asked = match ask(source, name, password, cx) {
+                Asked::Done(verdict) => Ok(decide(source, name, verdict, cx)),
+                Asked::Pending(ticket) => Err(PendingLogin::new(name, ticket)),
             };
-            (next, taken)
+            (asked, taken)
         }
         Ok(None) => return Next::Wait(State::Auth),
         Err(_) => {
@@ -74,33 +111,97 @@ pub fn auth<S: Stream>(
         }
     };
     input.consume(cx.pool, taken);
-    next
+    match asked {
+        Ok(guard) => status(guard, output, cx),
+        Err(login) => {
+            let verification = Verification { login, target: None };
+            Next::Go(State::Verify(Box::new(verification)))
+        }
+    }
+}
+
+/// A login whose verdict is outstanding, and what it is for.
+pub struct Verification {
+    login: PendingLogin,
+    /// That of a CONNECT of HTTP, which came together with the login; `None` for SOCKS5.
+    target: Option<Target>,
+}
+
+impl Verification {
+    /// The verdict has come.
+    pub fn verified(&mut self, verdict: Verdict) {
+        self.login.verified(verdict);
+    }
 }
 
 /// The answer to the credentials, once the verdict has come. What the client sends meanwhile is read afterwards.
 pub fn verify<S: Stream>(
     source: SocketAddr,
-    login: Box<PendingLogin>,
+    verification: Box<Verification>,
+    client: &Endpoint<S>,
     output: &mut Buffer,
     cx: &mut Context<'_, S>,
 ) -> Next<S> {
-    match login.verdict(&cx.shared.process.users) {
-        None => Next::Wait(State::Verify(login)),
-        Some(verdict) => decided(source, login.name(), verdict, output, cx),
+    let Some(verdict) = verification.login.verdict(&cx.shared.process.users) else {
+        return Next::Wait(State::Verify(verification));
+    };
+    let Verification { login, target } = *verification;
+    let guard = decide(source, login.name(), verdict, cx);
+    match target {
+        None => status(guard, output, cx),
+        Some(target) => http::connect(source, guard, target, client, output, cx),
     }
 }
 
-/// RFC 1929: the status, and either the request or the end.
-fn decided<S: Stream>(
+/// Whether clients with this address need no login.
+fn is_trusted<S: Stream>(source: SocketAddr, cx: &Context<'_, S>) -> bool {
+    cx.shared.process.settings.trust.includes(source.ip())
+}
+
+/// Asks whose name and password these are. An empty password is no login at all for a client that needs none: those of
+/// Java send the name of their user and an empty password unless they are told a login. No account has one.
+fn ask<S: Stream>(
     source: SocketAddr,
     name: &[u8],
-    user: Verdict,
+    password: &[u8],
+    cx: &mut Context<'_, S>,
+) -> Asked {
+    if password.is_empty() && is_trusted(source, cx) {
+        return Asked::Done(Some(UserId::TRUSTED));
+    }
+    cx.verifier.ask(cx.key, name, password, &cx.shared.process.users)
+}
+
+/// Lets the client in, or not. `trust-any-login` lets in who needs no login and has given a wrong one.
+fn decide<S: Stream>(
+    source: SocketAddr,
+    name: &[u8],
+    verdict: Verdict,
+    cx: &mut Context<'_, S>,
+) -> Option<SessionGuard> {
+    let any_login = cx.shared.process.settings.trust.any_login;
+    let verdict =
+        verdict.or_else(|| (any_login && is_trusted(source, cx)).then_some(UserId::TRUSTED));
+    // Who needs no login has not failed with one.
+    if verdict != Some(UserId::TRUSTED) {
+        cx.shared.record_login(Service::Socks, source, name, verdict.is_some(), cx.now);
+    }
+    verdict.and_then(|user| open_session(user, cx))
+}
+
+/// Counts a session of an account. `None` if it has just been deleted.
+fn open_session<S: Stream>(user: UserId, cx: &mut Context<'_, S>) -> Option<SessionGuard> {
+    cx.shared.process.users.open_session(user, cx.now)
+}
+
+/// RFC 1929: the status, and either the request or the end.
+fn status<S: Stream>(
+    guard: Option<SessionGuard>,
     output: &mut Buffer,
     cx: &mut Context<'_, S>,
 ) -> Next<S> {
-    cx.shared.record_login(Service::Socks, source, name, user.is_some(), cx.now);
-    output.append(&auth_status(user.is_some()));
-    match user.and_then(|user| cx.shared.process.users.open_session(user, cx.now)) {
+    output.append(&auth_status(guard.is_some()));
+    match guard {
         Some(guard) => Next::Go(State::Request(guard)),
         None => Next::linger(cx.now, None, CloseReason::Unauthorized),
     }
@@ -130,21 +231,46 @@ pub fn request<S: Stream>(
         }
     };
     input.consume(cx.pool, taken);
+    let asked = Asking { guard, dialect: Dialect::Socks5, command, target };
+    serve(asked, source, client, output, cx)
+}
+
+/// What a client that is let in asks for.
+struct Asking {
+    guard: SessionGuard,
+    dialect: Dialect,
+    command: Command,
+    target: Target,
+}
+
+/// Serves a request, whatever protocol it came in.
+fn serve<S: Stream>(
+    asking: Asking,
+    source: SocketAddr,
+    client: &Endpoint<S>,
+    output: &mut Buffer,
+    cx: &mut Context<'_, S>,
+) -> Next<S> {
+    let Asking { guard, dialect, command, target } = asking;
     let Some(account) = cx.shared.process.users.get(guard.user) else {
         return Next::end(None, CloseReason::UserDeleted);
     };
-    let name = Rc::clone(&account.name);
-    if command == Command::UdpAssociate {
-        let request = ActiveRequest::new(guard, name, associate::destination(), cx.now);
-        return associate::begin(Box::new(request), &target, source, client, output, cx);
-    }
-    let request = Box::new(ActiveRequest::new(guard, name, target, cx.now));
+    let (name, settings) = (Rc::clone(&account.name), &cx.shared.process.settings);
     let purpose = match command {
         Command::Connect => Purpose::Connect,
-        Command::Bind if cx.shared.process.settings.bind.enabled => Purpose::Bind,
-        Command::UdpAssociate | Command::Bind | Command::Unknown(_) => {
+        Command::Bind if settings.bind.enabled => Purpose::Bind,
+        Command::Resolve if settings.resolve => Purpose::Resolve,
+        Command::ResolvePtr if settings.resolve => Purpose::ResolvePtr,
+        Command::UdpAssociate => {
+            let nowhere = associate::destination();
+            let request = Box::new(ActiveRequest::new(guard, name, dialect, nowhere, cx.now));
+            return associate::begin(request, &target, source, client, output, cx);
+        }
+        Command::Bind | Command::Resolve | Command::ResolvePtr | Command::Unknown(_) => {
+            let request = Box::new(ActiveRequest::new(guard, name, dialect, target, cx.now));
             return refuse(request, ReplyCode::CommandNotSupported, output, cx);
         }
     };
+    let request = Box::new(ActiveRequest::new(guard, name, dialect, target, cx.now));
     resolve::begin(request, purpose, source, client, output, cx)
 }

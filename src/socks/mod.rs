@@ -18,42 +18,44 @@ mod bind;
 mod close_reason;
 mod connect;
 mod context;
+mod dialect;
 mod handshake;
 mod name;
 mod race;
 mod relay;
 mod request;
 mod resolve;
+mod reverse;
 mod rules;
 mod stall;
+mod view;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::proto::socks5::{LONGEST_MESSAGE, Target};
+use crate::proto::socks5::LONGEST_MESSAGE;
+use crate::reactor::Flow;
 use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::{Endpoint, FlushError, Stream, Transfer};
 use crate::reactor::lingering_close::LingeringClose;
 use crate::reactor::readiness::Readiness;
-use crate::reactor::slab::Key;
 use crate::reactor::token::Side;
-use crate::reactor::{Flow, Load};
-use crate::state::connection::{Connection, id_of};
 use crate::state::diagnostics::not_let_in;
 use crate::state::metrics::Stage;
 use crate::state::service::Service;
-use crate::state::settings::Timeouts;
-use crate::state::users::{SessionGuard, UserId, Users};
-use crate::state::verifier::{PendingLogin, Verdict};
-use crate::workers::dns_cache::Resolution;
+use crate::state::users::SessionGuard;
+use crate::state::verifier::Verdict;
+use crate::workers::dns_cache::{Resolution, ResolveError};
 use associate::Association;
 use bind::Bind;
 pub use close_reason::CloseReason;
 use connect::Connect;
 pub use context::Context;
+use handshake::Verification;
 use relay::Relay;
 use request::ActiveRequest;
 use resolve::Resolve;
+use reverse::Reverse;
 
 /// Capacity of a client's input until its tunnel opens, in bytes: room for the longest message and some
 /// payload behind it, whatever the buffer size of tunnels is.
@@ -76,16 +78,18 @@ pub struct Session<S: Stream> {
 
 /// The state of a session. Each state owns exactly what it needs.
 enum State<S: Stream> {
-    /// Expects the methods.
+    /// Expects the first message: the methods of SOCKS5, or a whole request of another protocol.
     Hello,
     /// Expects name and password.
     Auth,
     /// Waits for the verdict on name and password; skipped if the verifier answers in place.
-    Verify(Box<PendingLogin>),
+    Verify(Box<Verification>),
     /// This account is logged in; expects its request.
     Request(SessionGuard),
     /// Waits for the addresses of a name.
-    Resolve(Resolve),
+    Resolve(Box<Resolve>),
+    /// Waits for the name of an address.
+    Reverse(Box<Reverse>),
     /// Connects to one address after the other.
     Connect(Box<Connect<S>>),
     /// Waits for a peer to connect.
@@ -176,51 +180,18 @@ impl<S: Stream> Session<S> {
         }
     }
 
+    /// The name of the address has come, or the reason why there is none.
+    pub fn named(&mut self, name: Result<Box<str>, ResolveError>) {
+        if let State::Reverse(reverse) = &mut self.state {
+            reverse.named(name);
+        }
+    }
+
     /// The setting `ack-timeout` has changed to `limit`.
     pub fn ack_timeout_changed(&mut self, limit: Duration, now: Instant) {
         if let State::Relay(relay) = &mut self.state {
             relay.ack_timeout_changed(limit, now);
         }
-    }
-
-    /// Whether the client has logged in and made a complete request.
-    pub fn has_request(&self) -> bool {
-        self.state.request().is_some()
-    }
-
-    /// The kind of work that it makes at the moment.
-    pub fn load(&self) -> Load {
-        match &self.state {
-            State::Relay(relay) if relay.streaming() => Load::Bulk,
-            State::Associate(_) => Load::Datagrams,
-            _ => Load::Talk,
-        }
-    }
-
-    /// The account, once there is one.
-    pub fn user(&self) -> Option<UserId> {
-        match &self.state {
-            State::Hello | State::Auth | State::Verify(_) => None,
-            State::Request(guard) => Some(guard.user),
-            state => state.request().map(|request| request.guard.user),
-        }
-    }
-
-    /// When the session is to have a turn because of a deadline; `None`: never.
-    pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
-        let (since, timeout) = match &self.state {
-            State::Hello | State::Auth | State::Verify(_) | State::Request(_) => {
-                (self.began, timeouts.handshake)
-            }
-            State::Resolve(resolve) => (resolve.began(), timeouts.resolve),
-            State::Connect(connect) => return connect.deadline(timeouts),
-            State::Bind(bind) => return bind.deadline(timeouts),
-            State::Relay(relay) => return relay.deadline(timeouts),
-            State::Associate(association) => return association.deadline(timeouts),
-            State::Linger(linger, ..) => (linger.began(), timeouts.linger),
-            State::Ended(..) => return None,
-        };
-        since.checked_add(timeout?)
     }
 
     /// The session's turn: goes on as far as it can.
@@ -281,54 +252,6 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// The connection as administrators see it.
-    pub fn describe(&self, key: Key, now: Instant, users: &Users) -> Connection {
-        let request = self.state.request();
-        let since = |earlier| now.saturating_duration_since(earlier);
-        let (last, peer, waiting) = match &self.state {
-            State::Relay(relay) => (relay.last_byte(), relay.peer(), relay.waiting()),
-            State::Associate(association) => (association.last(), association.peer(), 0),
-            _ => (self.began, None, 0),
-        };
-        let datagrams = match &self.state {
-            State::Associate(association) => Some(association.datagrams()),
-            _ => None,
-        };
-        let account = self.user().and_then(|user| users.get(user));
-        Connection {
-            id: id_of(key),
-            user: request
-                .map(ActiveRequest::name)
-                .or(account.map(|account| &account.name))
-                .map(|name| Box::from(&**name)),
-            source: self.source,
-            target: request.map(|request| Target::clone(&request.target)),
-            peer,
-            stage: self.stage(),
-            age: since(self.began),
-            idle: since(last),
-            up: request.map_or(0, |request| request.traffic.up),
-            down: request.map_or(0, |request| request.traffic.down),
-            buffered: waiting + self.input.bytes().len() + self.output.bytes().len(),
-            datagrams,
-        }
-    }
-
-    /// The stage that metrics and METP show.
-    pub fn stage(&self) -> Stage {
-        match self.state {
-            State::Hello => Stage::Hello,
-            State::Auth | State::Verify(_) => Stage::Auth,
-            State::Request(_) => Stage::Request,
-            State::Resolve(_) => Stage::Resolve,
-            State::Connect(_) => Stage::Connect,
-            State::Bind(_) => Stage::Bind,
-            State::Relay(_) => Stage::Relay,
-            State::Associate(_) => Stage::Associate,
-            State::Linger(..) | State::Ended(..) => Stage::Linger,
-        }
-    }
-
     fn count_stage(&mut self, cx: &mut Context<'_, S>) {
         let stage = self.stage();
         if stage != self.counted {
@@ -349,7 +272,7 @@ impl<S: Stream> Session<S> {
         let (input, output) = (&mut self.input, &mut self.output);
         match state {
             State::Hello => {
-                let next = handshake::hello(self.source, input, output, cx);
+                let next = handshake::hello(self.source, &self.client, input, output, cx);
                 self.read_more(next, cx)
             }
             State::Auth => {
@@ -357,7 +280,7 @@ impl<S: Stream> Session<S> {
                 self.read_more(next, cx)
             }
             State::Verify(login) => {
-                let next = handshake::verify(self.source, login, output, cx);
+                let next = handshake::verify(self.source, login, &self.client, output, cx);
                 self.flush_replies(next, cx)
             }
             State::Request(guard) => {
@@ -367,6 +290,10 @@ impl<S: Stream> Session<S> {
             }
             State::Resolve(resolve) => {
                 let next = resolve.step(self.source, &self.client, output, cx);
+                self.flush_replies(next, cx)
+            }
+            State::Reverse(reverse) => {
+                let next = reverse.step(output, cx);
                 self.flush_replies(next, cx)
             }
             State::Connect(connect) => {
@@ -456,6 +383,7 @@ impl<S: Stream> Session<S> {
                 Next::end(None, CloseReason::HandshakeTimeout)
             }
             State::Resolve(resolve) => resolve.expire(&mut self.output, cx),
+            State::Reverse(reverse) => reverse.expire(&mut self.output, cx),
             State::Connect(connect) => Next::Go(State::Connect(connect.expire(cx))),
             State::Bind(bind) => bind.expire(&mut self.output, cx),
             State::Relay(relay) => relay.expire(&mut self.client, &mut self.output, cx),
@@ -476,6 +404,7 @@ impl<S: Stream> State<S> {
         match self {
             State::Hello | State::Auth | State::Verify(_) | State::Request(_) => None,
             State::Resolve(resolve) => Some(resolve.request()),
+            State::Reverse(reverse) => Some(reverse.request()),
             State::Connect(connect) => Some(connect.request()),
             State::Bind(bind) => Some(bind.request()),
             State::Relay(relay) => Some(relay.request()),
@@ -488,6 +417,7 @@ impl<S: Stream> State<S> {
         match self {
             State::Hello | State::Auth | State::Verify(_) | State::Request(_) => None,
             State::Resolve(resolve) => Some(resolve.into_request(cx)),
+            State::Reverse(reverse) => Some(reverse.into_request(cx)),
             State::Connect(connect) => Some(connect.into_request(cx)),
             State::Bind(bind) => Some(bind.into_request()),
             State::Relay(relay) => Some(relay.abort(cx)),

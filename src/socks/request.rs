@@ -5,8 +5,9 @@ use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
 use super::close_reason::CloseReason;
+use super::dialect::Dialect;
 use super::{Context, Next};
-use crate::proto::socks5::{Reply, ReplyCode, Target};
+use crate::proto::socks5::{ReplyCode, Target};
 use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::Stream;
 use crate::reactor::slab::Key;
@@ -22,6 +23,8 @@ pub struct ActiveRequest {
     pub guard: SessionGuard,
     /// DST.ADDR and DST.PORT.
     pub target: Rc<Target>,
+    /// How the client asks and is answered.
+    pub dialect: Dialect,
     /// The reply; `GeneralFailure` until there is one.
     pub status: ReplyCode,
     /// Payload delivered.
@@ -33,9 +36,16 @@ pub struct ActiveRequest {
 
 impl ActiveRequest {
     /// A request that has just been read.
-    pub fn new(guard: SessionGuard, name: Rc<[u8]>, target: Target, now: Instant) -> Self {
+    pub fn new(
+        guard: SessionGuard,
+        name: Rc<[u8]>,
+        dialect: Dialect,
+        target: Target,
+        now: Instant,
+    ) -> Self {
         let (target, status) = (Rc::new(target), ReplyCode::GeneralFailure);
-        ActiveRequest { guard, target, status, traffic: Traffic::default(), name, began: now }
+        let traffic = Traffic::default();
+        ActiveRequest { guard, target, dialect, status, traffic, name, began: now }
     }
 
     /// When the request was complete.
@@ -87,9 +97,22 @@ impl ActiveRequest {
             traffic: self.traffic,
             duration: now.saturating_duration_since(self.began),
             reason: reason.word(),
-            is_datagram_target: false,
+            kind: self.dialect.kind(),
         });
     }
+}
+
+/// Answers a request that is finished with its answer, and lingers.
+pub fn answer<S: Stream>(
+    mut request: Box<ActiveRequest>,
+    reply: &[u8],
+    output: &mut Buffer,
+    cx: &mut Context<'_, S>,
+) -> Next<S> {
+    request.status = ReplyCode::Succeeded;
+    cx.shared.metrics.count_reply(request.status);
+    output.append(reply);
+    Next::linger(cx.now, Some(request), CloseReason::Finished)
 }
 
 /// Refuses a request with `code` and lingers.
@@ -101,6 +124,6 @@ pub fn refuse<S: Stream>(
 ) -> Next<S> {
     request.status = code;
     cx.shared.metrics.count_reply(code);
-    output.append(&Reply::refusal(code).encode());
+    output.append(&request.dialect.refusal(code));
     Next::linger(cx.now, Some(request), CloseReason::Refused)
 }

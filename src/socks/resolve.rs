@@ -1,12 +1,13 @@
-//! Resolve: from the target of a request to its addresses.
+//! Resolve: from the target of a request to its addresses, and what is done with them.
 
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::connect::Connect;
+use super::dialect::Dialect;
 use super::name::{hostname, withdraw};
-use super::request::{ActiveRequest, refuse};
-use super::{Context, Next, State, bind};
+use super::request::{ActiveRequest, answer, refuse};
+use super::{Context, Next, State, bind, reverse};
 use crate::proto::socks5::{Host, ReplyCode};
 use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::{Endpoint, Stream};
@@ -21,6 +22,10 @@ pub enum Purpose {
     Connect,
     /// To accept a connection from one of them.
     Bind,
+    /// To tell the client one of them (Tor's RESOLVE).
+    Resolve,
+    /// None: the target is an address, whose name the client wants to know (Tor's RESOLVE_PTR).
+    ResolvePtr,
 }
 
 impl Purpose {
@@ -34,24 +39,46 @@ impl Purpose {
         output: &mut Buffer,
         cx: &mut Context<'_, S>,
     ) -> Next<S> {
-        match self {
+        let next = match self {
             Purpose::Connect => {
-                Next::Go(State::Connect(Connect::new(request, addresses, more, cx.now)))
+                return Next::Go(State::Connect(Connect::new(request, addresses, more, cx.now)));
             }
-            Purpose::Bind => {
-                match bind::begin(request, (addresses, more), source, client, output, cx) {
-                    Ok(next) => next,
-                    Err((request, code)) if more => Next::Go(State::Resolve(Resolve {
-                        request,
-                        purpose: self,
-                        answer: None,
-                        code,
-                    })),
-                    Err((request, code)) => refuse(request, code, output, cx),
-                }
+            Purpose::Bind => bind::begin(request, (addresses, more), source, client, output, cx),
+            Purpose::Resolve => tell(request, (&addresses, more), output, cx),
+            Purpose::ResolvePtr => Err((request, ReplyCode::AddressTypeNotSupported)),
+        };
+        match next {
+            Ok(next) => next,
+            Err((request, code)) if more => {
+                let waiting = Resolve { request, purpose: self, answer: None, code };
+                Next::Go(State::Resolve(Box::new(waiting)))
             }
+            Err((request, code)) => refuse(request, code, output, cx),
         }
     }
+}
+
+/// Tells the client the first of the addresses that it can be told: SOCKS4 has no room for those of IPv6.
+///
+/// # Errors
+/// The request and its reply code, if there is none.
+fn tell<S: Stream>(
+    request: Box<ActiveRequest>,
+    (addresses, more): (&[SocketAddr], bool),
+    output: &mut Buffer,
+    cx: &mut Context<'_, S>,
+) -> Result<Next<S>, (Box<ActiveRequest>, ReplyCode)> {
+    let fits = |address: &&SocketAddr| {
+        request.dialect != Dialect::Socks4 || address.ip().to_canonical().is_ipv4()
+    };
+    let Some(address) = addresses.iter().find(fits) else {
+        return Err((request, ReplyCode::HostUnreachable));
+    };
+    if more {
+        withdraw(&request, cx);
+    }
+    let reply = request.dialect.success(SocketAddr::new(address.ip().to_canonical(), 0));
+    Ok(answer(request, &reply, output, cx))
 }
 
 /// A request whose name is being looked up.
@@ -63,7 +90,7 @@ pub struct Resolve {
     code: ReplyCode,
 }
 
-/// Starts a CONNECT or a BIND: a name is looked up first.
+/// Starts a request: a name is looked up first.
 pub fn begin<S: Stream>(
     request: Box<ActiveRequest>,
     purpose: Purpose,
@@ -81,18 +108,20 @@ pub fn begin<S: Stream>(
         },
     };
     match name {
+        Ok(address) if matches!(purpose, Purpose::ResolvePtr) => {
+            reverse::begin(request, address, cx)
+        }
+        Err(_) if matches!(purpose, Purpose::ResolvePtr) => {
+            refuse(request, ReplyCode::AddressTypeNotSupported, output, cx)
+        }
         Ok(address) => {
             let addresses = (vec![SocketAddr::new(address, port)], false);
             purpose.go_on(request, addresses, source, client, output, cx)
         }
         Err(name) => {
             let answer = cx.dns.ask(cx.key, name, port, cx.now);
-            Next::Go(State::Resolve(Resolve {
-                request,
-                purpose,
-                answer,
-                code: ReplyCode::HostUnreachable,
-            }))
+            let code = ReplyCode::HostUnreachable;
+            Next::Go(State::Resolve(Box::new(Resolve { request, purpose, answer, code })))
         }
     }
 }
@@ -127,7 +156,7 @@ impl Resolve {
     }
 
     pub fn step<S: Stream>(
-        mut self,
+        mut self: Box<Self>,
         source: SocketAddr,
         client: &Endpoint<S>,
         output: &mut Buffer,
@@ -138,7 +167,7 @@ impl Resolve {
         };
         match addresses {
             Ok(addresses) => {
-                let Resolve { request, purpose, .. } = self;
+                let Resolve { request, purpose, .. } = *self;
                 purpose.go_on(request, (addresses, more), source, client, output, cx)
             }
             Err(error) => {

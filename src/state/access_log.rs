@@ -50,6 +50,31 @@ impl RecordId {
     }
 }
 
+/// What a line of the access log is about: its third field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A request of SOCKS5.
+    Socks5,
+    /// A request of SOCKS4 or 4A.
+    Socks4,
+    /// A CONNECT of HTTP.
+    Http,
+    /// No request, but a target that an association sends to for the first time.
+    DatagramTarget,
+}
+
+impl Kind {
+    /// The letter or digit of the access log.
+    pub fn letter(self) -> char {
+        match self {
+            Kind::Socks5 => 'A',
+            Kind::Socks4 => '4',
+            Kind::Http => 'H',
+            Kind::DatagramTarget => 'U',
+        }
+    }
+}
+
 /// A finished request, as the line on stdout shows it.
 pub struct FinishedRequest<'a> {
     /// The connection that made it.
@@ -70,8 +95,8 @@ pub struct FinishedRequest<'a> {
     pub duration: Duration,
     /// The close reason in one word.
     pub reason: &'a str,
-    /// Whether it is no request, but a target that an association sends to for the first time.
-    pub is_datagram_target: bool,
+    /// What the line is about.
+    pub kind: Kind,
 }
 
 impl FinishedRequest<'_> {
@@ -175,14 +200,14 @@ impl AccessLog {
             traffic,
             duration,
             reason,
-            is_datagram_target: _,
+            kind,
             id: _,
         } = outcome;
-        let kind = if outcome.is_datagram_target { 'U' } else { 'A' };
         let written = writeln!(
             self.lines,
-            "{time}\t{}\t{kind}\t{}\t{}\t{}\t{}\t{status}\t{}\t{}\t{}\t{reason}",
+            "{time}\t{}\t{}\t{}\t{}\t{}\t{}\t{status}\t{}\t{}\t{}\t{reason}",
             Escaped(user),
+            kind.letter(),
             source.ip(),
             source.port(),
             target.host,
@@ -270,7 +295,7 @@ mod tests {
             traffic: Traffic { up: 1, down: 2, record: None },
             duration: Duration::from_micros(3999),
             reason: "refused",
-            is_datagram_target: false,
+            kind: Kind::Socks5,
         });
         assert_eq!(
             log.take_lines(),

@@ -119,7 +119,7 @@ const fn timeout(key: &'static str, place: Place<Option<Duration>>, what: &'stat
 }
 
 /// All settings, in the order in which they are listed.
-pub const KNOBS: [Knob; 34] = {
+pub const KNOBS: [Knob; 37] = {
     use Access::{Level, Limit, Number, Switch, Time, Timeout, Word};
     [
         knob(
@@ -289,6 +289,30 @@ pub const KNOBS: [Knob; 34] = {
             "family",
             Applies::New,
             "try the addresses of this family first: ipv4, ipv6, system (as RFC 6724 orders them)",
+        ),
+        knob(
+            "trust-any-login",
+            Switch(
+                |settings| settings.trust.any_login,
+                |settings, on| settings.trust.any_login = on,
+            ),
+            "switch",
+            Applies::New,
+            "let clients of trusted networks in with a wrong login too, as the account -",
+        ),
+        knob(
+            "http-connect",
+            Switch(|settings| settings.http_connect, |settings, on| settings.http_connect = on),
+            "switch",
+            Applies::New,
+            "serve HTTP CONNECT on the port of SOCKS",
+        ),
+        knob(
+            "allow-resolve",
+            Switch(|settings| settings.resolve, |settings, on| settings.resolve = on),
+            "switch",
+            Applies::New,
+            "let clients look up names and addresses (RESOLVE): on, off",
         ),
         knob(
             "allow-bind",

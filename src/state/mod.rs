@@ -30,7 +30,6 @@ use metrics::Metrics;
 use settings::Settings;
 use users::{Usage, Users};
 
-use crate::proto::socks5::ReplyCode;
 use crate::reactor::slab::Key;
 use crate::state::service::Service;
 use metp_protocol::text::Escaped;
@@ -159,7 +158,7 @@ impl Shared {
     pub fn close(&mut self, outcome: &FinishedRequest<'_>) {
         self.access_log.close(outcome);
         self.events.publish(Topic::Logs, || outcome.log_event());
-        if outcome.status == ReplyCode::Succeeded {
+        if outcome.traffic.record.is_some() {
             self.events.publish(Topic::Connections, || outcome.close_event());
         }
     }

@@ -110,8 +110,8 @@ metrics! {
         "Datagrams that full socket buffers of ended associations dropped.";
     CONNECT_TIME = Histogram "socks5d_connect_seconds"
         "Time that successful connects to targets took.";
-    DNS_QUERIES = Counter "socks5d_dns_queries_total" "Names that had to be looked up.";
-    DNS_FAILURES = Counter "socks5d_dns_failures_total" "Names that were not found.";
+    DNS_QUERIES = Counter "socks5d_dns_queries_total" "Names and addresses that had to be looked up.";
+    DNS_FAILURES = Counter "socks5d_dns_failures_total" "Names and addresses that were not found.";
     DNS_CACHE_HITS = Counter "socks5d_dns_cache_hits_total" "Names answered from the cache.";
     DNS_QUEUED = Gauge "socks5d_dns_queued" "Look-ups that wait, of which a name takes two.";
     DNS_RUNNING = Gauge "socks5d_dns_running" "Look-ups that are being made.";

@@ -17,8 +17,11 @@
 //! address, it is [`ResolveError::Failed`] if this machine could not ask for one of them, else `NotFound`; the latter is
 //! cached if both are answers. Addresses are cached, whatever became of the other family: it has no addresses then for
 //! that time. So a family that is never answered delays one request in that time, not all.
+//!
+//! The name of an address is one look-up, and is not cached.
 
 mod pending;
+mod reverse;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -29,6 +32,8 @@ use super::resolver::{LookupDone, Resolver};
 use super::worker_pool::Limits;
 use crate::reactor::slab::Key;
 use pending::{Pending, Stage, Waiter};
+pub use reverse::NameAnswer;
+use reverse::PendingNames;
 
 /// The limit of cached names; the oldest is dropped first.
 pub const MAX_NAMES: usize = 4096;
@@ -49,10 +54,10 @@ pub struct Ttls {
 /// The addresses of a name in order of preference, or why there are none.
 pub type Addresses = Result<Vec<SocketAddr>, ResolveError>;
 
-/// Why there are no addresses.
+/// Why there are no addresses, or no name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResolveError {
-    /// The name does not exist, no server has answered, or it has waited too long.
+    /// The name does not exist or the address has none, no server has answered, or it has waited too long.
     NotFound,
     /// This machine could not ask: it lacks descriptors, memory or threads.
     Failed,
@@ -65,6 +70,8 @@ pub struct DnsCache {
     pending: HashMap<String, Pending>,
     /// The names of which one family waits for the other, and until when, earliest first.
     delayed: VecDeque<(Instant, String)>,
+    /// The addresses whose names are being looked up.
+    reverse: PendingNames,
     cached: HashMap<String, Cached>,
     /// The cached names and when they were cached, oldest first.
     order: VecDeque<(Instant, String)>,
@@ -88,15 +95,15 @@ struct Cached {
 /// Counters of the cache and the look-ups.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DnsStats {
-    /// Look-ups that wait for a worker; a name takes two.
+    /// Look-ups that wait for a worker; a name takes two, an address one.
     pub queued: usize,
-    /// Look-ups that are being made; a name takes two.
+    /// Look-ups that are being made; a name takes two, an address one.
     pub running: usize,
     /// Names that are cached.
     pub cached: usize,
-    /// Names that had to be looked up so far.
+    /// Names, and addresses for their names, that had to be looked up so far.
     pub queries: u64,
-    /// Of these, those that were not found.
+    /// Of these, those for which nothing was found.
     pub failures: u64,
     /// Questions answered from the cache so far.
     pub hits: u64,
@@ -124,6 +131,7 @@ impl DnsCache {
             resolver,
             pending: HashMap::new(),
             delayed: VecDeque::new(),
+            reverse: PendingNames::default(),
             cached: HashMap::new(),
             order: VecDeque::new(),
             ttls,
@@ -295,15 +303,15 @@ impl DnsCache {
         self.pending.insert(name, pending);
     }
 
-    /// Whether there may be resolutions, although the loop was not woken for them.
+    /// Whether there may be resolutions or names, although the loop was not woken for them.
     pub fn ready(&self, now: Instant) -> bool {
         self.resolver.ready() || self.delayed.front().is_some_and(|(due, _)| *due <= now)
     }
 
     /// Starts queued look-ups whose slots are held by slow ones. Returns when to call again, and to look for
-    /// resolutions; `None` if no name is being looked up.
+    /// resolutions and names; `None` if nothing is being looked up.
     pub fn check(&mut self, now: Instant) -> Option<Instant> {
-        if self.pending.is_empty() {
+        if self.pending.is_empty() && self.reverse.is_empty() {
             return None;
         }
         let next = self.resolver.check(now);
@@ -311,9 +319,10 @@ impl DnsCache {
     }
 
     /// Look-ups that may hold a descriptor which no session has been promised: those that go on without a session that
-    /// waits for its first addresses, and the second one of each name. They are never more than there may be workers.
+    /// waits for its first addresses or for its name, and the second one of each name. They are never more than there
+    /// may be workers.
     pub fn orphans(&self) -> usize {
-        self.uncovered.min(self.resolver.most_workers())
+        (self.uncovered + self.reverse.uncovered()).min(self.resolver.most_workers())
     }
 
     /// Counters of the cache and the look-ups.

@@ -55,11 +55,11 @@ pub fn look_up(name: &str, family: Family) -> io::Result<Vec<SocketAddr>> {
     list.addresses()
 }
 
-/// The meaning of a code of getaddrinfo; `errno` is its value after the call.
+/// The meaning of a code of getaddrinfo, or of getnameinfo; `errno` is its value after the call.
 ///
 /// glibc 2.36 returns EAI_NONAME when it could not read its own configuration for want of a descriptor, so errno has
 /// precedence if it means a shortage, or a disk that cannot be read.
-fn failure(code: c_int, errno: c_int) -> io::Error {
+pub(super) fn failure(code: c_int, errno: c_int) -> io::Error {
     match (code, errno) {
         _ if errno::is_shortage(errno) || errno == libc::EIO => io::Error::from_raw_os_error(errno),
         // glibc 2.36 may have lost errno by then.
@@ -75,7 +75,7 @@ fn failure(code: c_int, errno: c_int) -> io::Error {
 /// The name has addresses, of no family that is known. glibc's netdb.h; the crate libc lacks it.
 const EAI_ADDRFAMILY: c_int = -9;
 
-fn set_errno(value: c_int) {
+pub(super) fn set_errno(value: c_int) {
     // SAFETY: errno belongs to this thread; the pointer is valid as long as the thread is.
     unsafe { *libc::__errno_location() = value };
 }

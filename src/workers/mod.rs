@@ -6,6 +6,7 @@ pub mod families;
 #[cfg(test)]
 mod fixture;
 pub mod getaddrinfo;
+pub mod getnameinfo;
 pub mod log_writer;
 pub mod resolver;
 pub mod worker_pool;

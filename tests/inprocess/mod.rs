@@ -23,6 +23,7 @@ use socks5d::state::settings::{Settings, Timeouts};
 use socks5d::state::users::Users;
 use socks5d::workers::families::Family;
 use socks5d::workers::log_writer::{LogWriter, Sink};
+use socks5d::workers::resolver::Lookup;
 use support::PATIENCE;
 use support::metp::Metp;
 use support::proxy::connect;
@@ -87,6 +88,8 @@ type Gate = Arc<Mutex<Receiver<()>>>;
 #[derive(Default)]
 struct Directory {
     addresses: HashMap<String, Vec<IpAddrs>>,
+    /// The names of addresses. What is kept by name below is kept by the text of an address too.
+    names: HashMap<IpAddr, String>,
     asked: Vec<String>,
     /// Look-ups of these names, or of one family of them, wait for the channel.
     hanging: HashMap<String, (Option<Family>, Gate)>,
@@ -195,7 +198,7 @@ impl Builder {
                 users,
                 settings: self.settings,
                 address_space: self.address_space,
-                lookup: Box::new(move |name, family, port| directory.look_up(name, family, port)),
+                lookup: Box::new(directory),
                 signals: Some(signals),
                 ..Config::default()
             })?;
@@ -276,6 +279,11 @@ impl DnsCache {
         self.lock(|directory| directory.addresses.insert(name.to_owned(), addresses));
     }
 
+    /// The name of an address.
+    pub fn add_name(&self, address: IpAddr, name: &str) {
+        self.lock(|directory| directory.names.insert(address, name.to_owned()));
+    }
+
     /// Lets look-ups of a name hang: each ends with one message, and all when the sender is dropped.
     pub fn hang(&self, name: &str) -> mpsc::Sender<()> {
         self.hang_in(name, None)
@@ -286,6 +294,11 @@ impl DnsCache {
         self.hang_in(name, Some(family))
     }
 
+    /// Lets look-ups of the name of an address hang.
+    pub fn hang_name(&self, address: IpAddr) -> mpsc::Sender<()> {
+        self.hang_in(&address.to_string(), None)
+    }
+
     fn hang_in(&self, name: &str, family: Option<Family>) -> mpsc::Sender<()> {
         let (release, wait) = mpsc::channel();
         let wait = (family, Arc::new(Mutex::new(wait)));
@@ -293,12 +306,13 @@ impl DnsCache {
         release
     }
 
-    /// Lets the next look-up of a name fail.
+    /// Lets the next look-up of a name, or of the text of an address, fail.
     pub fn fail(&self, name: &str, error: io::Error) {
         self.lock(|directory| directory.failing.insert(name.to_owned(), error));
     }
 
-    /// What has been asked for, in order. A name counts once, when its IPv4 addresses are asked for.
+    /// What has been asked for, in order. A name counts once, when its IPv4 addresses are asked for. An address is there
+    /// as text.
     pub fn asked(&self) -> Vec<String> {
         self.lock(|directory| directory.asked.clone())
     }
@@ -308,7 +322,8 @@ impl DnsCache {
         self.lock(|directory| directory.asked.clear());
     }
 
-    fn look_up(&self, name: &str, family: Family, port: u16) -> io::Result<Vec<SocketAddr>> {
+    /// Waits, or fails, if that was said of the name.
+    fn begin(&self, name: &str, family: Family) -> io::Result<()> {
         let wait = self.lock(|directory| {
             if family == Family::V4 {
                 directory.asked.push(name.to_owned());
@@ -320,9 +335,17 @@ impl DnsCache {
         {
             let _ = wait.lock().map(|wait| wait.recv());
         }
-        if let Some(error) = self.lock(|directory| directory.failing.remove(name)) {
-            return Err(error);
-        }
+        self.lock(|directory| directory.failing.remove(name)).map_or(Ok(()), Err)
+    }
+
+    fn lock<R>(&self, look: impl FnOnce(&mut Directory) -> R) -> R {
+        look(&mut self.0.lock().expect("nobody panics with it"))
+    }
+}
+
+impl Lookup for DnsCache {
+    fn addresses(&self, name: &str, family: Family, port: u16) -> io::Result<Vec<SocketAddr>> {
+        self.begin(name, family)?;
         let addresses = self.lock(|directory| directory.addresses.get(name).cloned());
         let unknown = || io::Error::new(ErrorKind::NotFound, "no such name");
         let at = |address: IpAddrs| match address {
@@ -333,7 +356,10 @@ impl DnsCache {
         Ok(addresses.filter(|address| Family::of(*address) == family).collect())
     }
 
-    fn lock<R>(&self, look: impl FnOnce(&mut Directory) -> R) -> R {
-        look(&mut self.0.lock().expect("nobody panics with it"))
+    fn name(&self, address: IpAddr) -> io::Result<String> {
+        // It is one look-up, as that of a name in IPv4.
+        self.begin(&address.to_string(), Family::V4)?;
+        let name = self.lock(|directory| directory.names.get(&address).cloned());
+        name.ok_or_else(|| io::Error::new(ErrorKind::NotFound, "no name"))
     }
 }

@@ -113,9 +113,18 @@ fn every_option_is_in_the_table_of_the_readme() {
 fn no_document_tells_of_an_option_that_does_not_exist() {
     let known: Vec<String> =
         ["socks5d", "client"].iter().flat_map(|name| options(name)).map(|opt| opt.long).collect();
-    // Options of python3, of ncat and of cargo, in the examples.
-    let foreign =
-        ["--bind", "--proxy", "--proxy-type", "--proxy-auth", "--test", "--workspace", "--bins"];
+    // Options of python3, ncat, chromium, torsocks and cargo, in the examples.
+    let foreign = [
+        "--bind",
+        "--proxy",
+        "--proxy-type",
+        "--proxy-auth",
+        "--proxy-server",
+        "--isolate",
+        "--test",
+        "--workspace",
+        "--bins",
+    ];
     for name in [README, PROTOCOL, NOTES, CHANGELOG, SECURITY, ARCHITECTURE, CONTRIBUTING] {
         let text = read(name);
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';

@@ -79,7 +79,7 @@ fn rsv_may_be_anything() {
 #[test]
 fn other_commands_are_refused() {
     let (proxy, origin) = (proxy(), Origin::echo());
-    for command in [0x00, 0x04, 0xf0, 0xff] {
+    for command in [0x00, 0x04, 0xef, 0xf2, 0xff] {
         for mut request in
             [connect_request(origin.address), name_request(b"*", 80), name_request(b"", 0)]
         {

@@ -17,7 +17,7 @@ use log::{LevelFilter, Log, Metadata, Record};
 use socks5d::state::settings::Settings;
 use socks5d::workers::dns_cache::Ttls;
 use socks5d::workers::families::Family;
-use socks5d::workers::resolver::system_lookup;
+use socks5d::workers::resolver::{Lookup, SystemLookup};
 use support::alone::{alone, alone_in, is_alone};
 use support::origin::Origin;
 use support::proxy;
@@ -148,7 +148,8 @@ fn without_any_thread_look_ups_fail_and_nothing_else() {
     });
 }
 
-/// With no descriptor left, getaddrinfo cannot read its files or ask anybody. It may call that EAI_NONAME.
+/// With no descriptor left, getaddrinfo and getnameinfo cannot read their files or ask anybody. They may call that
+/// EAI_NONAME.
 #[test]
 fn a_look_up_without_descriptors_says_nothing_about_the_name() {
     alone(test_name!("a_look_up_without_descriptors_says_nothing_about_the_name"), || {
@@ -158,9 +159,15 @@ fn a_look_up_without_descriptors_says_nothing_about_the_name() {
         let before = set_limit(libc::RLIMIT_NOFILE, lowest);
         for name in ["shortage.invalid", "localhost", "shortage.invalid"] {
             for family in Family::ALL {
-                let error = system_lookup(name, family, 80).expect_err("nothing could be asked");
+                let found = SystemLookup.addresses(name, family, 80);
+                let error = found.expect_err("nothing could be asked");
                 assert_ne!(error.kind(), ErrorKind::NotFound, "{name} {family:?}: {error}");
             }
+        }
+        for address in ["192.0.2.1", "127.0.0.1", "2001:db8::1", "::1"] {
+            let address: IpAddr = address.parse().expect("an address");
+            let error = SystemLookup.name(address).expect_err("nothing could be asked");
+            assert_ne!(error.kind(), ErrorKind::NotFound, "{address}: {error}");
         }
         set_limit(libc::RLIMIT_NOFILE, before);
     });

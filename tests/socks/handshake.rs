@@ -145,16 +145,16 @@ fn the_longest_messages_fit() {
     assert!(read_to_end(&mut client.stream) == payload);
 }
 
-/// A connection of another protocol is closed at its first byte: EOF, no answer, no reset.
+/// A connection of another protocol is closed at its first byte: EOF, no answer, no reset. SOCKS4 has an answer of its
+/// own (ways_in/socks4.rs).
 #[test]
 fn a_first_byte_other_than_05_closes_cleanly() {
     let proxy = proxy();
-    for byte in [0x00, 0x01, 0x04, 0x06, 0x16, b'G', 0xff] {
+    for byte in [0x00, 0x01, 0x03, 0x06, 0x16, b'G', 0xff] {
         stranger(&proxy).say(&[byte]).hears_eof();
     }
     let request = b"GET http://127.0.0.1/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
     stranger(&proxy).say(request).hears_eof();
-    stranger(&proxy).say(b"\x04\x01\x00\x50\x7f\x00\x00\x01user\x00").hears_eof();
     stranger(&proxy)
         .say(&[&b"POST / HTTP/1.1\r\n\r\n"[..], &noise(1 << 20, 5)].concat())
         .hears_eof();

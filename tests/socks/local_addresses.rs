@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use socks5d::state::settings::{LocalFor, Settings};
 use socks5d::workers::families::Family;
-use socks5d::workers::resolver::system_lookup;
+use socks5d::workers::resolver::{Lookup, SystemLookup};
 use support::origin::Origin;
 use support::proxy::Builder;
 use support::socks::{CHOSEN, Client, HELLO, WELCOME, connect_request, credentials, name_request};
@@ -177,7 +177,7 @@ fn local_addresses_are_refused_to_neighbours_too_if_they_are_for_nobody() {
 fn odd_spellings_are_looked_up_by_the_system_and_refused() {
     let odd = ["127.1", "0x7f.1", "2130706433", "0x7f000001", "0177.0.0.1", "017700000001", "0"];
     let found = |name: &str| {
-        let looked_up = Family::ALL.map(|family| system_lookup(name, family, 80));
+        let looked_up = Family::ALL.map(|family| SystemLookup.addresses(name, family, 80));
         let found: Vec<SocketAddr> = looked_up.into_iter().flatten().flatten().collect();
         assert!(!found.is_empty(), "{name}");
         found

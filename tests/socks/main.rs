@@ -26,3 +26,4 @@ mod splice;
 mod timeouts;
 mod tunnel;
 mod vanishing_clients;
+mod ways_in;

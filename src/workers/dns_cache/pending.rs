@@ -94,7 +94,7 @@ impl Pending {
     /// A look-up has ended.
     pub(super) fn answered(&mut self, family: Family, outcome: Outcome, now: Instant) {
         *self.half_mut(family) = match outcome {
-            Outcome::Found(mut addresses, rank) => {
+            Outcome::Found((mut addresses, rank)) => {
                 addresses.truncate(MAX_ADDRESSES);
                 addresses.shrink_to_fit();
                 self.since.get_or_insert(now);

@@ -1,7 +1,10 @@
 //! The cache over answers that a test gives, and over look-ups that it ends one by one.
 
 mod both_families;
+mod reverse;
 
+use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -9,7 +12,7 @@ use std::sync::mpsc;
 use super::*;
 use crate::workers::families::Rank;
 use crate::workers::fixture::{Loop, gate};
-use crate::workers::resolver::Outcome;
+use crate::workers::resolver::{Lookup, Outcome};
 
 const TTLS: Ttls =
     Ttls { found: Some(Duration::from_secs(30)), failed: Some(Duration::from_secs(5)) };
@@ -23,18 +26,33 @@ struct Fixture {
     permits: mpsc::Sender<()>,
 }
 
+/// Finds nothing, after a call.
+struct FindsNothing<F>(F);
+
+impl<F: Fn() + Send + Sync> Lookup for FindsNothing<F> {
+    fn addresses(&self, _: &str, _: Family, _: u16) -> io::Result<Vec<SocketAddr>> {
+        (self.0)();
+        Ok(Vec::new())
+    }
+
+    fn name(&self, _: IpAddr) -> io::Result<String> {
+        (self.0)();
+        Err(io::ErrorKind::NotFound.into())
+    }
+}
+
 fn fixture() -> Fixture {
     let (waits, waker) = Loop::new();
     let asked = Arc::new(AtomicUsize::new(0));
     let (permits, pass) = gate();
     let count = Arc::clone(&asked);
-    let lookup = move |_: &str, _, _| {
+    let begin = move || {
         count.fetch_add(1, Ordering::SeqCst);
         pass();
-        Ok(Vec::new())
     };
     let limits = Limits { threads: 1, threads_in_all: 1, queue: 8 };
-    let resolver = Resolver::with_routes(limits, waker, Box::new(lookup), Box::new(|_| true));
+    let lookup = Box::new(FindsNothing(begin));
+    let resolver = Resolver::with_routes(limits, waker, lookup, Box::new(|_| true));
     Fixture { waits, names: DnsCache::new(resolver, TTLS, Prefer::System), asked, permits }
 }
 
@@ -53,7 +71,10 @@ fn at(port: u16) -> Addresses {
 /// An answer with one address of its family, or with none.
 fn found(family: Family, addresses: &[SocketAddr]) -> Outcome {
     match addresses.first() {
-        Some(first) => Outcome::Found(addresses.to_vec(), Rank::new(family, first.ip(), |_| true)),
+        Some(first) => {
+            let rank = Rank::new(family, first.ip(), |_| true);
+            Outcome::Found((addresses.to_vec(), rank))
+        }
         None => Outcome::NotFound,
     }
 }

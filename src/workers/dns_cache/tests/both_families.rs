@@ -1,7 +1,5 @@
 //! What becomes of a name whose families are answered one after the other, or not both.
 
-use std::io;
-
 use super::*;
 use Family::{V4, V6};
 
@@ -144,7 +142,7 @@ fn a_family_without_a_route_is_not_waited_for() {
     let now = Instant::now();
     let mut fixture = asking(now);
     let rank = Rank::new(V4, v4(0).ip(), |ip| ip.is_ipv4());
-    let outcome = Outcome::Found(vec![v4(0)], rank);
+    let outcome = Outcome::Found((vec![v4(0)], rank));
     assert_eq!(fixture.answers(NAME, vec![(V4, outcome)], now), [(1, at(80), true)]);
     let loopback = SocketAddr::from((Ipv6Addr::LOCALHOST, 80));
     let all = fixture.answers(NAME, vec![(V6, found(V6, &[loopback]))], now);
