@@ -24,6 +24,7 @@ mod reference;
 mod script;
 mod socks_session;
 mod verifier;
+mod ways_in;
 
 pub use associate::associate;
 pub use metp_session::metp_session;
@@ -31,12 +32,13 @@ pub use parsers::{credentials, datagram, hello, metp_line, request};
 pub use quantity::quantity;
 pub use records::metp_records;
 pub use socks_session::{race, socks_session};
+pub use ways_in::{cidr, http_head, socks4};
 
 /// A check: any bytes are a case.
 pub type Check = fn(&[u8]);
 
 /// The checks, by the names of their fuzz targets.
-pub const TARGETS: [(&str, Check); 11] = [
+pub const TARGETS: [(&str, Check); 14] = [
     ("hello", hello),
     ("credentials", credentials),
     ("request", request),
@@ -48,4 +50,7 @@ pub const TARGETS: [(&str, Check); 11] = [
     ("race", race),
     ("socks_session", socks_session),
     ("metp_session", metp_session),
+    ("socks4", socks4),
+    ("http_head", http_head),
+    ("cidr", cidr),
 ];

@@ -17,7 +17,7 @@ use crate::reference::read_datagram;
 
 /// RFC 1928 §3: version and methods.
 pub fn hello(data: &[u8]) {
-    restartable(data, Hello::parse);
+    restartable(data, LONGEST_MESSAGE, Hello::parse);
     if let Ok(Some((hello, taken))) = Hello::parse(data) {
         let again = [&[VERSION, length(hello.methods)], hello.methods].concat();
         assert_eq!(again, data[..taken], "another message than the one that came");
@@ -29,7 +29,7 @@ pub fn hello(data: &[u8]) {
 
 /// RFC 1929 §2: name and password.
 pub fn credentials(data: &[u8]) {
-    restartable(data, Credentials::parse);
+    restartable(data, LONGEST_MESSAGE, Credentials::parse);
     if let Ok(Some((Credentials { name, password }, taken))) = Credentials::parse(data) {
         let name = [&[AUTH_VERSION, length(name)], name].concat();
         let again = [&name[..], &[length(password)], password].concat();
@@ -45,7 +45,7 @@ const MAPPED: [u8; 13] = [4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 
 /// RFC 1928 §4: command and target.
 pub fn request(data: &[u8]) {
-    restartable(data, Request::parse);
+    restartable(data, LONGEST_MESSAGE, Request::parse);
     match Request::parse(data) {
         Ok(Some((request, taken))) => {
             let again = request.encode();
@@ -179,9 +179,8 @@ fn commands(text: &[u8]) {
     match command {
         Command::ChangeBuffer(size) => assert!(BUFFER_SIZES.contains(size)),
         Command::AddUser { name, password } => {
-            assert!((1..=LONGEST_NAME).contains(&name.len()) && !name.starts_with(b"."));
+            assert!((1..=LONGEST_NAME).contains(&name.len()) && name != b"-");
             assert!((1..=LONGEST_PASSWORD).contains(&password.len()));
-            assert_eq!(Escaped(name).to_string().as_bytes(), &name[..], "a name to be escaped");
         }
         Command::ChangePassword { name, password } => {
             assert!(!name.is_empty() && (1..=LONGEST_PASSWORD).contains(&password.len()));
@@ -233,8 +232,11 @@ fn whole(wire: &[u8]) -> &[u8] {
 
 /// A parser is pure: equal bytes give equal results. A whole message is read alike with and without bytes behind it. No
 /// proper prefix is a message, and a prefix is an error only if every continuation gives that error.
-fn restartable<'a, T, E>(data: &'a [u8], parse: impl Fn(&'a [u8]) -> Parsed<T, E>)
-where
+pub fn restartable<'a, T, E>(
+    data: &'a [u8],
+    longest: usize,
+    parse: impl Fn(&'a [u8]) -> Parsed<T, E>,
+) where
     T: PartialEq + Debug + 'a,
     E: PartialEq + Debug + 'a,
 {
@@ -242,15 +244,15 @@ where
     assert_eq!(parsed, parse(data), "not pure");
     let end = match &parsed {
         Ok(Some((_, taken))) => {
-            assert!((1..=data.len().min(LONGEST_MESSAGE)).contains(taken));
+            assert!((1..=data.len().min(longest)).contains(taken));
             assert_eq!(parse(&data[..*taken]), parsed, "bytes behind a message changed it");
             *taken
         }
         Ok(None) => {
-            assert!(data.len() < LONGEST_MESSAGE, "no message is as long as that");
+            assert!(data.len() < longest, "no message is as long as that");
             data.len()
         }
-        Err(_) => data.len().min(LONGEST_MESSAGE),
+        Err(_) => data.len().min(longest),
     };
     for cut in 0..end {
         let early = parse(&data[..cut]);

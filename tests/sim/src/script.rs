@@ -16,6 +16,9 @@ pub enum Step<'a> {
     Hello,
     Auth,
     Request(u8),
+    /// The client sends a whole request of SOCKS4, or a whole head of HTTP.
+    Socks4(u8),
+    Head(u8),
     /// Payload of this length from the client, or from the target.
     ClientSends(usize),
     TargetSends(usize),
@@ -114,6 +117,8 @@ pub fn steps(mut data: &[u8]) -> Vec<(Step<'_>, bool)> {
             29 => Step::TargetStarvesWrites,
             30 => Step::Verified,
             31 => Step::Kill,
+            32 => Step::Socks4(argument),
+            33 => Step::Head(argument),
             _ => Step::Turn,
         };
         steps.push((what, step & 0x80 != 0));
@@ -122,7 +127,7 @@ pub fn steps(mut data: &[u8]) -> Vec<(Step<'_>, bool)> {
 }
 
 /// Whole requests.
-pub const REQUESTS: [&[u8]; 14] = [
+pub const REQUESTS: [&[u8]; 18] = [
     b"\x05\x01\x00\x01\xc0\x00\x02\x01\x00\x50",
     b"\x05\x01\x00\x04\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\x01\xbb",
     b"\x05\x01\x00\x03\x0bexample.com\x00\x50",
@@ -137,6 +142,43 @@ pub const REQUESTS: [&[u8]; 14] = [
     b"\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00",
     b"\x05\x01\x00\x09\xc0\x00\x02\x01\x00\x50",
     b"\x05\x01\x00\x01\xc0\x00\x02\x01\x04\x38",
+    b"\x05\xf0\x00\x03\x0bexample.com\x00\x00",
+    b"\x05\xf0\x00\x01\xc0\x00\x02\x01\x00\x00",
+    b"\x05\xf1\x00\x01\xc0\x00\x02\x01\x00\x00",
+    b"\x05\xf1\x00\x03\x0bexample.com\x00\x00",
+];
+
+/// Whole requests of SOCKS4 and 4A.
+pub const SOCKS4: [&[u8]; 9] = [
+    b"\x04\x01\x00\x50\xc0\x00\x02\x01\x00",
+    b"\x04\x01\x00\x50\xc0\x00\x02\x01Fred\x00",
+    b"\x04\x01\x00\x50\x00\x00\x00\x01Fred\x00example.com\x00",
+    b"\x04\x01\x00\x50\x00\x00\x00\xff\x00remembered.example\x00",
+    b"\x04\x01\x00\x50\x00\x00\x00\x01\x00::1\x00",
+    b"\x04\x01\x04\x38\x7f\x00\x00\x01\x00",
+    b"\x04\x02\x00\x50\xc0\x00\x02\x01\x00",
+    b"\x04\xf0\x00\x00\x00\x00\x00\x01\x00example.com\x00",
+    b"\x04\x01\x00\x50\x00\x00\x00\x01\x00\x00",
+];
+
+/// Whole heads. The logins are alice:pw, alice:no, and alice with an empty password.
+pub const HEADS: [&str; 16] = [
+    "CONNECT 192.0.2.1:80 HTTP/1.1\r\nHost: a\r\nProxy-Authorization: Basic YWxpY2U6cHc=\r\n\r\n",
+    "CONNECT example.com:80 HTTP/1.1\r\nHost: a\r\nproxy-authorization: basic YWxpY2U6cHc=\r\n\r\n",
+    "CONNECT remembered.example:80 HTTP/1.0\r\nProxy-Authorization: Basic YWxpY2U6cHc=\r\n\r\n",
+    "CONNECT 192.0.2.1:80 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "CONNECT [2001:db8::1]:443 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+    "CONNECT 192.0.2.1:80 HTTP/1.1\r\nHost: a\r\nProxy-Authorization: Basic YWxpY2U6bm8=\r\n\r\n",
+    "CONNECT 192.0.2.1:80 HTTP/1.1\r\nHost: a\r\nProxy-Authorization: Basic YWxpY2U6\r\n\r\n",
+    "CONNECT 192.0.2.1:80 HTTP/1.1\r\nHost: a\r\nProxy-Authorization: Digest a=b\r\n\r\n",
+    "CONNECT 127.0.0.1:1080 HTTP/1.1\r\nHost: a\r\nProxy-Authorization: Basic YWxpY2U6cHc=\r\n\r\n",
+    "CONNECT [::ffff:127.0.0.1]:80 HTTP/1.1\r\nHost: a\r\nProxy-Authorization: Basic YWxpY2U6cHc=\r\n\r\n",
+    "CONNECT 192.0.2.1:80 HTTP/1.1\r\nHost: a\r\nHost: b\r\nProxy-Authorization: Basic YWxpY2U6cHc=\r\n\r\n",
+    "CONNECT 192.0.2.1:80 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+    "CONNECT 192.0.2.1:80 HTTP/1.1\nHost: a\n\n",
+    "GET http://192.0.2.1/ HTTP/1.1\r\nHost: 192.0.2.1\r\n\r\n",
+    "SSH-2.0-OpenSSH_9.6\r\n",
+    "CONNECT * HTTP/1.1\r\nHost: a\r\nProxy-Authorization: Basic YWxpY2U6cHc=\r\n\r\n",
 ];
 
 /// What a name may turn out to be.

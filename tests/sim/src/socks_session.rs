@@ -1,8 +1,9 @@
 //! A whole SOCKS session, from the first byte to the access log, in surroundings that a scenario describes.
 //!
-//! After each turn all that was sent is compared with RFC 1928 and RFC 1929, and with what the peers have
-//! sent. In the end either the peers let the session finish, or they do not and its deadline passes.
+//! After each turn all that was sent is compared with the RFCs and memos as `reference.rs` reads them, and with what
+//! the peers have sent. In the end either the peers let the session finish, or they do not and its deadline passes.
 
+mod turns;
 mod verdict;
 
 use std::cell::RefCell;
@@ -11,24 +12,22 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use metp_protocol::Role;
-use socks5d::reactor::Flow;
+use metp_protocol::network::Network;
 use socks5d::reactor::abortive_close::AbortiveCloses;
 use socks5d::reactor::buffer::Pool;
-use socks5d::reactor::readiness::Readiness;
 use socks5d::reactor::reserve::Reserve;
 use socks5d::reactor::slab::Key;
-use socks5d::reactor::token::Side;
-use socks5d::socks::{CloseReason, Context, Session};
+use socks5d::socks::{CloseReason, Session};
 use socks5d::state::Shared;
-use socks5d::state::settings::{BindSettings, LocalFor, Settings, UdpSettings};
+use socks5d::state::settings::{BindSettings, LocalFor, Settings, TrustSettings, UdpSettings};
 use socks5d::state::users::{UserId, Users};
 use socks5d::state::verifier::Verifier;
 use socks5d::workers::dns_cache::{Resolution, ResolveError};
 
 use crate::fake::{End, FakeStream, Making, Peer};
-use crate::network::{ERRORS, FakeNetwork, Fixture, NAME, OWN_PORT, PASSWORD};
-use crate::reference::{Asked, Heard, Stage};
-use crate::script::{ANSWERS, REQUESTS, Step, steps};
+use crate::network::{ERRORS, FakeNetwork, Fixture, NAME, OWN_PORT, PASSWORD, literal};
+use crate::reference::{Asked, Heard, Policy, Stage};
+use crate::script::{ANSWERS, HEADS, REQUESTS, SOCKS4, Step, steps};
 use crate::verifier::FakeVerifier;
 
 /// In the argument of an answer: the other family may follow.
@@ -79,6 +78,9 @@ pub fn socks_session(data: &[u8]) {
     });
 }
 
+/// The name that an address has.
+const HOST: &str = "host.example";
+
 /// Descriptors that a session may be promised in one turn, beyond its client's and its target's.
 const SPARE_DESCRIPTORS: usize = 2;
 
@@ -114,6 +116,11 @@ impl<'a> Sim<'a> {
         let client = Peer::new(Making::Made, near, room(0x10));
         let mut users = Users::default();
         let account = users.add(NAME, PASSWORD, Role::User).expect("new");
+        let policy = Policy {
+            trusted: size & 0x20 != 0,
+            http: size & 0x40 != 0,
+            any_login: size & 0x80 != 0,
+        };
         let buffer_size = [65536, 1, 7, 4096][usize::from(size) & 3];
         let settings = Settings {
             buffer_size,
@@ -122,11 +129,14 @@ impl<'a> Sim<'a> {
             // Associations have a simulation of their own, and listeners real sockets (tests/socks/bind.rs).
             bind: BindSettings { enabled: false, ..BindSettings::default() },
             udp: UdpSettings { enabled: false, ..UdpSettings::default() },
+            trust: trust(policy, source),
+            http_connect: policy.http,
             ..Settings::default()
         };
         let limit = if size & 4 == 0 { usize::MAX } else { 6000 };
         let open = settings.local_for == LocalFor::All || source.ip().is_loopback();
-        let network = FakeNetwork::new(&client, near, room(0x20), open, fixture.start);
+        let mut network = FakeNetwork::new(&client, near, room(0x20), open, fixture.start);
+        network.policy = policy;
         network.accounts.present.set(Some(0));
         let verifier = FakeVerifier::new(kind & 0x40 != 0);
         network.accounts.undecided.set(kind & 0x40 != 0);
@@ -173,6 +183,8 @@ impl<'a> Sim<'a> {
             Step::Hello => self.says(b"\x05\x02\x00\x02"),
             Step::Auth => self.says(b"\x01\x05alice\x02pw"),
             Step::Request(which) => self.says(REQUESTS[usize::from(which) % REQUESTS.len()]),
+            Step::Socks4(which) => self.says(SOCKS4[usize::from(which) % SOCKS4.len()]),
+            Step::Head(which) => self.says(HEADS[usize::from(which) % HEADS.len()].as_bytes()),
             Step::ClientSends(count) => {
                 let bytes = self.payload(count);
                 self.says(&bytes);
@@ -266,11 +278,11 @@ impl<'a> Sim<'a> {
 
     /// The look-up of the name has come to its end.
     fn resolved(&mut self, which: u8) {
-        let Heard { stage: Stage::Asked(Asked { host: Err(name), port, .. }), .. } =
-            self.network.heard()
-        else {
-            return;
-        };
+        let Heard { stage: Stage::Asked(asked), .. } = self.network.heard() else { return };
+        if asked.command == 0xf1 {
+            return self.named(&asked, which);
+        }
+        let Asked { host: Err(name), port, .. } = asked else { return };
         let hosts = ANSWERS[usize::from(which) % ANSWERS.len()];
         let addresses: Vec<SocketAddr> = hosts
             .iter()
@@ -289,6 +301,17 @@ impl<'a> Sim<'a> {
             let resolution = Resolution { key, name, port, addresses: answer, more };
             session.resolved(resolution, self.now);
         }
+    }
+
+    /// The look-up of the name of an address has come to its end.
+    fn named(&mut self, asked: &Asked, which: u8) {
+        let (Some(address), Some(session)) = (literal(asked), &mut self.session) else { return };
+        self.fixture.dns.cancel_name(Key::unpack(0), address);
+        session.named(match which % 3 {
+            0 => Ok(HOST.into()),
+            1 => Err(ResolveError::NotFound),
+            _ => Err(ResolveError::Failed),
+        });
     }
 
     /// The verdict on the login has come, if the session waits for it.
@@ -318,212 +341,17 @@ impl<'a> Sim<'a> {
             self.close(CloseReason::UserDeleted);
         }
     }
-
-    /// The events that are there, then turns until the session waits or closes.
-    fn turn(&mut self) {
-        let Some(session) = &mut self.session else { return };
-        if let Some(event) = self.client.borrow_mut().event() {
-            session.on_event(Side::Client, event);
-        }
-        let failed = Readiness { error: true, read_closed: true, ..Readiness::default() };
-        for side in [Side::First, Side::Second, Side::Third] {
-            let targets = self.network.targets.iter().zip(&self.network.sides);
-            let mut live = targets.filter(|(target, of)| **of == side && !target.borrow().dropped);
-            match live.next() {
-                Some((target, _)) => {
-                    if let Some(event) = target.borrow_mut().event() {
-                        session.on_event(side, event);
-                    }
-                }
-                // What comes for a descriptor that the state does not have changes nothing.
-                None => session.on_event(side, failed),
-            }
-        }
-        for _ in 0..PATIENCE {
-            let before = self.progress();
-            match self.once() {
-                Flow::Again => assert_ne!(before, self.progress(), "turns without end"),
-                Flow::Close => return self.close(CloseReason::Finished),
-                Flow::Wait => return self.waits(),
-            }
-        }
-        panic!("turns without end");
-    }
-
-    /// One turn, and what must be so after each.
-    fn once(&mut self) -> Flow {
-        let Some(mut session) = self.session.take() else { return Flow::Close };
-        self.pool.resize(self.shared.process.settings.buffer_size);
-        if self.verified {
-            self.network.accounts.undecided.set(false);
-        }
-        self.reserve.allow(SPARE_DESCRIPTORS);
-        let flow = session.turn(&mut self.context());
-        if session.user().is_some() {
-            self.network.heard();
-            assert!(matches!(self.network.accounts.login.get(), Some(Some(_))), "a user, no login");
-        }
-        self.session = Some(session);
-        self.check();
-        self.check_accounting();
-        flow
-    }
-
-    /// What is counted step by step is what there is: stages, descriptors, buffers, the account's connections.
-    fn check_accounting(&self) {
-        let open = usize::from(self.session.is_some());
-        let stages = &self.shared.metrics.stages;
-        assert_eq!(
-            stages.iter().sum::<usize>(),
-            open,
-            "{stages:?}: stages do not sum to what is open"
-        );
-        let targets = self.network.targets.iter().filter(|target| !target.borrow().dropped).count();
-        let promised = open + self.reserve.promised() + self.closes.len();
-        assert!(targets <= promised, "{targets} targets, {promised} descriptors");
-        let users = &self.shared.process.users;
-        let used = self.account.and_then(|account| users.get(account));
-        let logged_in = self.session.as_ref().and_then(Session::user);
-        if let (Some(account), Some(used)) = (self.account, used) {
-            assert_eq!(used.usage.open.get(), u64::from(logged_in == Some(account)));
-        }
-        let Some(session) = &self.session else { return };
-        assert_eq!(stages.get(session.stage() as usize), Some(&1), "counted at another stage");
-        let shown = session.describe(Key::unpack(0), self.now, users);
-        assert!(shown.buffered > 0 || self.pool.leased() == 0, "memory for no byte");
-    }
-
-    /// A session that waits has nothing left to do, and has a deadline.
-    fn waits(&mut self) {
-        let before = self.progress();
-        let flow = self.once();
-        assert_eq!((flow, self.progress()), (Flow::Wait, before), "waited with work left");
-        assert!(self.deadline() > self.now, "overdue, and not asked to be closed");
-        let starved = |peer: &Rc<RefCell<Peer>>| peer.borrow().write_starved;
-        let any = starved(&self.client) || self.network.target().is_some_and(starved);
-        assert!(!any, "a write failed on this machine, and the session goes on");
-    }
-
-    fn deadline(&self) -> Instant {
-        let timeouts = &self.shared.process.settings.timeouts;
-        let deadline = self.session.as_ref().and_then(|session| session.deadline(timeouts));
-        deadline.expect("a session that waits for ever")
-    }
-
-    fn context(&mut self) -> Context<'_, FakeStream> {
-        self.network.now = self.now;
-        Context {
-            key: Key::unpack(0),
-            now: self.now,
-            network: &mut self.network,
-            dns: &mut self.fixture.dns,
-            verifier: &mut self.verifier,
-            pool: &mut self.pool,
-            closes: &mut self.closes,
-            reserve: &self.reserve,
-            shared: &mut self.shared,
-        }
-    }
-
-    /// What shows that something was done.
-    fn progress(&self) -> (usize, [Moved; 2]) {
-        let target = self.network.target().map(|target| Moved::of(&target.borrow()));
-        let client = Moved::of(&self.client.borrow());
-        (self.network.targets.len(), [client, target.unwrap_or_default()])
-    }
-
-    /// What a session leaves behind: nothing but one line.
-    fn close(&mut self, reason: CloseReason) {
-        let Some(session) = self.session.take() else { return };
-        session.close(reason, &mut self.context());
-        self.check();
-        self.check_accounting();
-        assert_eq!(self.pool.leased(), 0, "buffers left behind");
-        assert_eq!(self.reserve.promised(), 0, "promises left behind");
-        assert!(self.client.borrow().dropped, "the client's connection left open");
-        assert!(self.network.targets.iter().all(|target| target.borrow().dropped), "a target's");
-        assert!(self.shared.process.to_own_ports.is_empty(), "a near end left behind");
-        let waiting = self.fixture.dns.stats().queued > 0;
-        assert!(!waiting && self.fixture.dns.orphans() == 0, "a question left behind");
-        assert!(!self.verifier.is_awaited(), "a login left behind");
-        let lines = self.shared.access_log.take_lines();
-        let asked = matches!(self.network.heard().stage, Stage::Asked(_));
-        let known = self.network.accounts.valid.get() == Some(true);
-        assert_eq!(lines.lines().count(), usize::from(asked && known), "{lines:?}");
-        if let Some(line) = lines.lines().next() {
-            let fields: Vec<&str> = line.split('\t').collect();
-            assert_eq!(fields.len(), 12, "{line:?}");
-            let count = |at: usize| fields[at].parse::<u64>().expect("a number");
-            let target = self.network.target().map_or(0, |target| target.borrow().received.len());
-            assert_eq!(count(8), target as u64, "{line:?}");
-            assert_eq!(count(8) + count(9), self.shared.metrics.bytes(), "{line:?}");
-            self.check_end(fields[11]);
-        }
-        let log = &self.shared.access_log;
-        if let Some((_, record)) = log.at_or_after(log.oldest()) {
-            assert_eq!(record.bytes, self.shared.metrics.bytes(), "the record differs");
-        }
-    }
-
-    /// The peers send their last bytes and read all there is: the session ends, and nothing is lost.
-    fn drain(mut self) {
-        for _ in 0..PATIENCE {
-            let last = |peer: &mut Peer| {
-                peer.open(usize::MAX);
-                peer.complete(Making::Made);
-                peer.ends(End::Eof);
-            };
-            last(&mut self.client.borrow_mut());
-            self.network.picked = 0;
-            self.at_target(last);
-            self.turn();
-            if self.session.is_none() {
-                return self.check_all();
-            }
-            self.resolved(1);
-            self.verified();
-        }
-        panic!("a session that does not end");
-    }
-
-    /// Nothing happens any more: the session asks to be closed. `rude`: except that a client to which nothing
-    /// more is sent goes on sending.
-    fn outlast(mut self, rude: bool) {
-        self.turn();
-        for _ in 0..PATIENCE {
-            if self.session.is_none() {
-                return;
-            }
-            self.now = self.now.max(self.deadline());
-            if rude && self.refused() {
-                let mut client = self.client.borrow_mut();
-                client.babble = vec![b'x'; 4096];
-                client.repeat();
-            }
-            self.turn();
-        }
-        panic!("time does not end the session");
-    }
-
-    fn refused(&self) -> bool {
-        let heard = self.network.heard();
-        let client = self.client.borrow();
-        let reply = client.received.get(heard.answers.len() + 1);
-        matches!(heard.stage, Stage::Over) || reply.is_some_and(|code| *code != 0)
-    }
 }
 
-/// How far one side has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Moved {
-    read: usize,
-    received: usize,
-    finished: bool,
-}
-
-impl Moved {
-    fn of(peer: &Peer) -> Self {
-        let (read, received) = (peer.read + peer.babbled, peer.received.len());
-        Moved { read, received, finished: peer.finished }
+/// The networks that are trusted: that of the client, if it is to be, and another one.
+fn trust(policy: Policy, source: SocketAddr) -> TrustSettings {
+    let mut trust = TrustSettings::default();
+    trust.any_login = policy.any_login;
+    let other = "198.51.100.0/24".to_owned();
+    for network in
+        [Some(other), policy.trusted.then(|| source.ip().to_string())].into_iter().flatten()
+    {
+        trust.add(Network::parse(&network).expect("a network")).expect("two are not too many");
     }
+    trust
 }

@@ -79,6 +79,21 @@ fn metp_session() {
     replay("metp_session");
 }
 
+#[test]
+fn socks4() {
+    replay("socks4");
+}
+
+#[test]
+fn http_head() {
+    replay("http_head");
+}
+
+#[test]
+fn cidr() {
+    replay("cidr");
+}
+
 /// Every check is a fuzz target with a corpus, and the other way round.
 #[test]
 fn each_check_has_its_target_and_its_corpus() {
