@@ -58,7 +58,8 @@ impl Purpose {
     }
 }
 
-/// Tells the client the first of the addresses that it can be told: SOCKS4 has no room for those of IPv6.
+/// Tells the client one of the addresses: of IPv4 if there is one, as Tor does it, since programs that ask so have often
+/// no use for another; and SOCKS4 has no room for those of IPv6.
 ///
 /// # Errors
 /// The request and its reply code, if there is none.
@@ -68,10 +69,9 @@ fn tell<S: Stream>(
     output: &mut Buffer,
     cx: &mut Context<'_, S>,
 ) -> Result<Next<S>, (Box<ActiveRequest>, ReplyCode)> {
-    let fits = |address: &&SocketAddr| {
-        request.dialect != Dialect::Socks4 || address.ip().to_canonical().is_ipv4()
-    };
-    let Some(address) = addresses.iter().find(fits) else {
+    let is_v4 = |address: &&SocketAddr| address.ip().to_canonical().is_ipv4();
+    let other = addresses.first().filter(|_| request.dialect != Dialect::Socks4);
+    let Some(address) = addresses.iter().find(is_v4).or(other) else {
         return Err((request, ReplyCode::HostUnreachable));
     };
     if more {

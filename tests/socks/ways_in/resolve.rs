@@ -33,6 +33,17 @@ fn a_name_has_an_address() {
     client.hears(b"\x05\x00\x00\x04\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x07\x00\x00").hears_eof();
 }
 
+/// Of a name with both families the answer is IPv4, as Tor has it: programs such as torsocks have no use for another.
+#[test]
+fn an_address_of_ipv4_is_preferred() {
+    let server = Inprocess::start();
+    let both =
+        ["[2001:db8::7]:0", "192.0.2.7:0"].map(|address| address.parse().expect("an address"));
+    server.names().add("both.test", &both);
+    let mut client = server.client();
+    client.say(&resolve(b"both.test")).hears(b"\x05\x00\x00\x01\xc0\x00\x02\x07\x00\x00");
+}
+
 /// An address is its own answer, in either spelling.
 #[test]
 fn literals_need_no_look_up() {
