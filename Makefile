@@ -63,7 +63,7 @@ advisories: rust ## known vulnerabilities of all packages, where cargo-deny is i
 soak: all ## a mixed load for MINUTES (default 5) that checks every byte, descriptors and memory
 	$(CARGO) run --release --locked --package soak -- $(MINUTES)
 
-test-peers: all ## real SOCKS5 clients, where they can be installed: PySocks, npm, tokio-socks, dante
+test-peers: all ## real clients, where they are installed: curl, nc, socat, chromium, torsocks, a JDK and others
 	python3 tests/peers/run.py $(TARGET)/release
 
 # It needs strace, which is not part of what `make test` may ask for.

@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
-"""make test-peers: real SOCKS5 clients against the built socks5d, on loopback.
+"""make test-peers: real clients against the built socks5d, on loopback.
 
-PySocks, dnspython and pyftpdlib come from PyPI, `socks` from npm and tokio-socks from crates.io, into target/peers;
-dante-client, dig and tnftp are used where they are installed.
+Libraries come from PyPI, npm and crates.io, into target/peers; programs are used where they are installed.
 What cannot be had is skipped with a line; a client that fails ends it with exit code 1.
 """
 
@@ -17,9 +16,12 @@ import sys
 import threading
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-PLACE = ROOT / "target" / "peers"
-LOGIN = ("alice", "secret")
+import browser
+import command_line
+import packages
+import suite
+from common import LOGIN, PLACE, expect, proxy, run, skipped
+
 ADDRESS = "192.0.2.55"
 
 
@@ -51,20 +53,6 @@ def echo_server():
 
     threading.Thread(target=serve, daemon=True).start()
     return server.getsockname()[1]
-
-
-def start(folder):
-    """Starts socks5d on a free port. Returns the process and the port."""
-    proxy = subprocess.Popen(
-        [folder / "socks5d", "-l", "127.0.0.1", "-p", "0", "-P", "0", "-u", ":".join(LOGIN)],
-        stdout=open(PLACE / "access.log", "w", encoding="ascii"), stderr=subprocess.PIPE, text=True,
-    )
-    for line in proxy.stderr:
-        found = re.search(r"service=socks address=127\.0\.0\.1:(\d+)", line)
-        if found:
-            threading.Thread(target=proxy.stderr.read, daemon=True).start()
-            return proxy, int(found.group(1))
-    sys.exit("socks5d does not start")
 
 
 def python_clients(port):
@@ -190,39 +178,24 @@ def ftp_server(files):
     return server.socket.getsockname()[1]
 
 
-def run(*command, **more):
-    """Runs an installer, which has a time."""
-    try:
-        return subprocess.run(command, check=False, timeout=180, **more)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        print(f"{command[0]}: {error}")
-        return subprocess.CompletedProcess(command, 1)
-
-
-def expect(holds, what):
-    """Says what holds, or ends."""
-    if not holds:
-        sys.exit(f"FAILED: {what}")
-    print(f"ok: {what}")
-
-
-def skipped(why):
-    """Says what was not tried."""
-    print(f"SKIPPED: {why}")
+def datagrams_and_bind(folder):
+    """Clients that log in, for ASSOCIATE and BIND."""
+    with proxy(folder, "-u", ":".join(LOGIN)) as port:
+        python_clients(port)
+        node_client(port)
+        rust_client(port)
+        dante_client(port)
 
 
 def main():
     """All clients, one after the other."""
     PLACE.mkdir(parents=True, exist_ok=True)
-    proxy, port = start(pathlib.Path(sys.argv[1]).resolve())
-    try:
-        python_clients(port)
-        node_client(port)
-        rust_client(port)
-        dante_client(port)
-    finally:
-        proxy.terminate()
-        proxy.wait()
+    folder = pathlib.Path(sys.argv[1]).resolve()
+    datagrams_and_bind(folder)
+    command_line.clients(folder)
+    packages.clients(folder)
+    browser.clients(folder)
+    suite.python_socks(folder)
 
 
 if __name__ == "__main__":
