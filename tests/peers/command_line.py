@@ -1,13 +1,12 @@
 """Programs of the command line: who needs no login, SOCKS4, HTTP CONNECT, and Tor's look-ups."""
 
 import contextlib
-import os
 import socket
 import subprocess
 import sys
 import time
 
-from common import BODY, LOGIN, PLACE, expect, has, logged, origin, output, proxy, site
+from common import ACCESS_LOG, BODY, LOGIN, PLACE, expect, has, logged, origin, output, proxy, site, skipped
 
 REQUEST = "GET / HTTP/1.0\r\n\r\n"
 
@@ -23,7 +22,7 @@ def clients(folder):
         haproxy(at, port)
         tor(at)
     with proxy(folder, "--trust", "127.0.0.0/8", "--trust-any-login") as at:
-        torsocks(at, port)
+        torsocks(at)
     with proxy(folder, "-u", ":".join(LOGIN), "--http-connect") as at:
         curl_with_login(at, port)
         socat_with_login(at, port)
@@ -148,15 +147,33 @@ def tor(at):
     expect(said.strip() == socket.gethostbyaddr("127.0.0.1")[0], f"tor-resolve -x: {said}")
 
 
-def torsocks(at, port):
-    """A program below torsocks: its names go through the proxy, and with -i it makes up a login."""
+def own_address():
+    """An address of this machine that is not loopback, or `None`. No packet is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        with contextlib.suppress(OSError):
+            probe.connect(("198.51.100.1", 9))
+            return probe.getsockname()[0]
+    return None
+
+
+def torsocks(at):
+    """A program below torsocks: its names go through the proxy, and with -i it makes up a login.
+
+    The origin is at another address of this machine: to loopback, torsocks connects without its proxy, or not at all.
+    """
     if not has("torsocks"):
-        return
-    configuration = PLACE / "torsocks.conf"
-    configuration.write_text(f"TorAddress 127.0.0.1\nTorPort {at}\nAllowOutboundLocalhost 1\n")
-    environment = {**os.environ, "TORSOCKS_CONF_FILE": str(configuration), "TORSOCKS_LOG_LEVEL": "1"}
-    fetch = f"import socket; s = socket.create_connection((socket.gethostbyname('localhost.localdomain.localhost'), {port}), 20);"
+        return None
+    address = own_address()
+    if not address:
+        return skipped("this machine has no address but loopback: torsocks was not tried")
+    port, name = origin(site(), address=address), socket.gethostname()
+    fetch = f"import socket; print(socket.gethostbyname({name!r}));"
+    fetch += f"s = socket.create_connection(({address!r}, {port}), 20);"
     fetch += f"s.sendall({REQUEST.encode()}); print(s.makefile().read())"
     for words in [[], ["-i"]]:
-        said, _ = output("torsocks", *words, sys.executable, "-c", fetch, env=environment)
+        seen = len(ACCESS_LOG.read_text())
+        said, _ = output("torsocks", *words, "-a", "127.0.0.1", "-P", str(at), sys.executable, "-c", fetch)
         expect(BODY in said, f"torsocks {' '.join(words)}: {said}")
+        logged(f"\t{name}\t42\t0\t", "the name was looked up by RESOLVE", seen)
+        logged(f"\t{address}\t{port}\t0\t", "the connection came through the proxy", seen)
+    return None

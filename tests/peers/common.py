@@ -40,7 +40,7 @@ def proxy(folder, *options):
         process.wait()
 
 
-def origin(folder, certificate=None):
+def origin(folder, certificate=None, address="127.0.0.1"):
     """A server of the files in a folder, over TLS if it has a certificate. Returns its port."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -52,7 +52,7 @@ def origin(folder, certificate=None):
         def log_message(self, *_):
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
+    server = http.server.ThreadingHTTPServer((address, 0), Quiet)
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
@@ -112,12 +112,12 @@ def expect(holds, what):
     print(f"ok: {what.splitlines()[0]}")
 
 
-def logged(text, what):
-    """Waits for a text in the access log."""
+def logged(text, what, seen=0):
+    """Waits for a text in the access log, behind the characters that were seen before."""
     deadline = time.monotonic() + 10
-    while text not in ACCESS_LOG.read_text() and time.monotonic() < deadline:
+    while text not in ACCESS_LOG.read_text()[seen:] and time.monotonic() < deadline:
         time.sleep(0.05)
-    expect(text in ACCESS_LOG.read_text(), what)
+    expect(text in ACCESS_LOG.read_text()[seen:], what)
 
 
 def skipped(why):
