@@ -134,10 +134,12 @@ def apt(way, files, port):
         return
     repository = files / "repository"
     repository.mkdir(exist_ok=True)
-    (repository / "Packages").write_text("Package: peer-of-socks\nVersion: 1\nArchitecture: all\nFilename: ./none.deb\n")
+    package = "Package: peer-of-socks\nVersion: 1\nArchitecture: all\nFilename: ./none.deb\n"
+    (repository / "Packages").write_text(package)
     state = PLACE / "apt"
     shutil.rmtree(state, ignore_errors=True)
-    for place in ("lists/partial", "cache/archives/partial", "etc/preferences.d", "etc/apt.conf.d", "etc/trusted.gpg.d"):
+    places = ["lists/partial", "cache/archives/partial", "etc/preferences.d", "etc/apt.conf.d", "etc/trusted.gpg.d"]
+    for place in places:
         (state / place).mkdir(parents=True)
     sources = state / "sources.list"
     sources.write_text(f"deb [trusted=yes] https://localhost:{port}/repository ./\n")

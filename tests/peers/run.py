@@ -103,7 +103,8 @@ def node_client(port):
         return skipped("socks cannot be installed from npm")
     script = pathlib.Path(__file__).with_name("client.js")
     environment = {**os.environ, "NODE_PATH": str(folder / "node_modules")}
-    done = subprocess.run(["node", script, str(port), *LOGIN, str(echo_server())], env=environment, timeout=60, check=False)
+    command = ["node", script, str(port), *LOGIN, str(echo_server())]
+    done = subprocess.run(command, env=environment, timeout=60, check=False)
     expect(done.returncode == 0, "npm socks: ASSOCIATE and BIND")
 
 

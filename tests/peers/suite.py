@@ -9,7 +9,8 @@ import tarfile
 from common import PLACE, expect, run, skipped
 
 VERSION = "3.2.1"
-PACKAGES = ["anyio", "trio", "pytest", "pytest-asyncio", "pytest-trio", "tiny-proxy", "trustme", "yarl", "starlette", "uvicorn"]
+PACKAGES = ["anyio", "trio", "pytest", "pytest-asyncio", "pytest-trio", "tiny-proxy", "trustme"]
+PACKAGES += ["yarl", "starlette", "uvicorn"]
 # It wants a proxy that takes more than a millisecond to open a tunnel, and may or may not find one.
 SLOW = "::test_socks5_proxy_with_connect_timeout"
 
@@ -30,7 +31,8 @@ def python_socks(folder):
             return skipped("python-socks cannot be had")
         with tarfile.open(next(place.glob("*.tar.gz"))) as archive:
             archive.extractall(place, filter="data")
-    if not environment.exists() and run(*pip, "install", "--target", environment, *PACKAGES, capture_output=True).returncode:
+    install = [*pip, "install", "--target", environment, *PACKAGES]
+    if not environment.exists() and run(*install, capture_output=True).returncode:
         return skipped("what python-socks is tested with cannot be had")
     here = pathlib.Path(__file__).resolve().parent
     variables = {
