@@ -9,6 +9,7 @@ pub mod client_network;
 pub mod connection;
 pub mod control;
 pub mod diagnostics;
+pub mod digest;
 pub mod events;
 pub mod histogram;
 pub mod knobs;

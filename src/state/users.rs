@@ -1,21 +1,22 @@
 //! Accounts. A session belongs to an account, not to a name: an identity is never used twice, so deleting
 //! a user and adding the name again revives nothing.
 //!
-//! A login that fails does the same work whether its name is known or not: it is compared with one entry of
-//! one table, found in a number of steps that depends on the number of accounts alone.
+//! Passwords are not kept: an account has a [`Digest`] of its name and password. A login that fails does the same work
+//! whether its name is known or not: its digest is compared with one entry of one table, found in a number of steps that
+//! depends on the number of accounts alone.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
-use std::fmt;
 use std::hash::BuildHasher;
-use std::hint::black_box;
 use std::ops::Bound;
 use std::rc::Rc;
 use std::time::Instant;
 
+use metp_protocol::Role;
 pub use metp_protocol::TRUSTED_NAME;
-use metp_protocol::{LONGEST_PASSWORD, Role};
+
+use super::digest::{Digest, DigestKey};
 
 /// The identity of an account, in order of creation. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,7 +36,6 @@ pub struct Account {
     pub role: Role,
     /// Its counters.
     pub usage: Rc<Usage>,
-    password: Password,
 }
 
 /// What an account has used of the SOCKS service. Shared with its sessions, so that counting needs no look-up.
@@ -107,12 +107,9 @@ pub struct Users {
     logins: Vec<Entry>,
     /// Hashes names, with a key of this process.
     names: RandomState,
-    /// Hashes names together with passwords, with another one.
-    secrets: RandomState,
+    /// Makes digests of names and passwords.
+    key: DigestKey,
     next: u64,
-    /// Accounts that were looked at for a login so far.
-    #[cfg(test)]
-    confirmations: Cell<usize>,
     /// Accounts deleted since [`Users::take_deleted`] was last called; their sessions have to be closed.
     deleted: Vec<UserId>,
 }
@@ -123,16 +120,14 @@ pub struct Exists;
 
 impl Default for Users {
     fn default() -> Self {
-        let (name, role, password) = (TRUSTED_NAME.into(), Role::User, Password(Vec::new()));
+        let (name, role) = (TRUSTED_NAME.into(), Role::User);
         Users {
             accounts: BTreeMap::new(),
-            trusted: Account { name, role, usage: Rc::default(), password },
+            trusted: Account { name, role, usage: Rc::default() },
             logins: Vec::new(),
             names: RandomState::default(),
-            secrets: RandomState::default(),
+            key: DigestKey::random(),
             next: 0,
-            #[cfg(test)]
-            confirmations: Cell::new(0),
             deleted: Vec::new(),
         }
     }
@@ -149,32 +144,23 @@ impl Users {
         }
         let id = UserId(self.next);
         self.next += 1;
-        let (hash, secret) = (self.names.hash_one(name), self.secrets.hash_one((name, password)));
-        self.logins.insert(self.position(hash), Entry { hash, secret, id });
-        let (usage, password) = (Rc::default(), Password(password.into()));
-        self.accounts.insert(id, Account { name: name.into(), role, usage, password });
+        let (hash, digest) = (self.names.hash_one(name), self.key.digest(name, password));
+        self.logins.insert(self.position(hash), Entry { hash, digest, id });
+        self.accounts.insert(id, Account { name: name.into(), role, usage: Rc::default() });
         Ok(id)
     }
 
     /// The account with this name and password. An unknown name costs as much work as a wrong password and touches
-    /// the same memory: no account is looked at unless both are right.
+    /// the same memory. An empty password is nobody's.
     pub fn authenticate(&self, name: &[u8], password: &[u8]) -> Option<UserId> {
-        let secret = self.secrets.hash_one((name, password));
+        let digest = self.key.digest(name, password);
         let mut user = None;
         for entry in self.candidates(self.names.hash_one(name)) {
-            if entry.secret == secret {
-                user = user.or(self.confirmed(entry.id, name, password));
+            if entry.digest.matches(&digest) {
+                user = Some(entry.id);
             }
         }
-        user
-    }
-
-    /// Compares bytes where hashes are equal already.
-    fn confirmed(&self, id: UserId, name: &[u8], password: &[u8]) -> Option<UserId> {
-        #[cfg(test)]
-        self.confirmations.set(self.confirmations.get() + 1);
-        let account = self.accounts.get(&id)?;
-        (*account.name == *name && account.password.matches(password)).then_some(id)
+        user.filter(|_| !password.is_empty())
     }
 
     /// The entries with which a name of this hash is to be compared: those that have it, or else the next one.
@@ -254,10 +240,9 @@ impl Users {
     pub fn set_password(&mut self, id: UserId, password: &[u8]) {
         if let Some(place) = self.place(id)
             && let Some(entry) = self.logins.get_mut(place)
-            && let Some(account) = self.accounts.get_mut(&id)
+            && let Some(account) = self.accounts.get(&id)
         {
-            entry.secret = self.secrets.hash_one((&*account.name, password));
-            account.password = Password(password.into());
+            entry.digest = self.key.digest(&account.name, password);
         }
     }
 
@@ -279,30 +264,9 @@ impl Users {
 /// An account in the order of its name's hash.
 struct Entry {
     hash: u64,
-    /// The hash of name and password.
-    secret: u64,
+    /// That of name and password.
+    digest: Digest,
     id: UserId,
-}
-
-/// A password. No debug print shows it.
-struct Password(Vec<u8>);
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password")
-    }
-}
-
-impl Password {
-    /// Compares whole passwords in a time that depends on neither of them. An empty one matches nothing.
-    fn matches(&self, attempt: &[u8]) -> bool {
-        let mut differs = self.0.len() != attempt.len() || self.0.is_empty();
-        for position in 0..LONGEST_PASSWORD {
-            let byte = |bytes: &[u8]| bytes.get(position).copied().unwrap_or(0);
-            differs |= black_box(byte(&self.0) ^ byte(attempt)) != 0;
-        }
-        !black_box(differs)
-    }
 }
 
 #[cfg(test)]
