@@ -7,7 +7,9 @@
 
 pub mod foreign;
 pub mod http;
+pub mod secret;
 pub mod socks4;
 pub mod socks5;
+pub mod users_file;
 
 pub use metp_protocol::Parsed;

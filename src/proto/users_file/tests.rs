@@ -1,0 +1,304 @@
+use metp_protocol::text::Escaped;
+use proptest::prelude::*;
+
+use super::*;
+
+const TOKEN: &str = "$b2$AAECAwQFBgcICQoLDA0ODw$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+const BCRYPT: &str = "$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+
+/// The accounts of a good file, as `name role secret`.
+fn read(content: &[u8]) -> Vec<String> {
+    let shown = |account: FileAccount| {
+        let lock = if account.locked { " locked" } else { "" };
+        format!("{} {:?} {:?}{lock}", Escaped(&account.name), account.role, account.secret)
+    };
+    parse(content).expect("good").into_iter().map(shown).collect()
+}
+
+/// What is wrong with a bad file.
+fn wrong(content: &[u8]) -> Vec<String> {
+    parse(content).expect_err("bad").iter().map(LineError::to_string).collect()
+}
+
+fn edit(name: &str, change: Change) -> Edit {
+    Edit { name: name.as_bytes().into(), change }
+}
+
+fn add(name: &str) -> Edit {
+    edit(name, Change::Add { secret: TOKEN.into(), locked: false, role: Role::User })
+}
+
+#[test]
+fn a_file_is_read() {
+    let file = format!(
+        "# comment: with a colon\n\n  # indented\n \t\n*::role=user\nalice:{TOKEN}:role=admin\n\
+         bob:{BCRYPT}\ncarol:=in\\x20clear:\nmallory:!{BCRYPT}: \trole=user \nin need:=x\n\
+         a\\x3ab:=y\nDOM\\bob:=z\n\\x2a:=w\nnobody:\nlocked:!\n"
+    );
+    let accounts = read(file.as_bytes());
+    assert_eq!(
+        accounts,
+        [
+            "alice Admin Token",
+            "bob User Slow",
+            "carol User Clear",
+            "mallory User Slow locked",
+            "in\\x20need User Clear",
+            "a:b User Clear",
+            "DOM\\x5cbob User Clear",
+            "* User Clear",
+            "nobody User None",
+            "locked User None locked",
+        ]
+    );
+    assert_eq!(read(b""), [""; 0]);
+}
+
+/// Each editor leaves its own traces at the ends of lines and files.
+#[test]
+fn line_ends_and_marks_are_no_part_of_a_line() {
+    for file in [
+        &b"alice:=x\nbob:=y:role=admin\n"[..],
+        b"alice:=x\nbob:=y:role=admin",
+        b"alice:=x\r\nbob:=y:role=admin\r\n",
+        b"\xef\xbb\xbfalice:=x\r\nbob:=y:role=admin\r",
+        b"\xef\xbb\xbf# c\nalice:=x\n\r\nbob:=y:role=admin",
+    ] {
+        assert_eq!(read(file), ["alice User Clear", "bob Admin Clear"]);
+    }
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_at_once() {
+    let file = format!(
+        "alice:=x\nalice\nal\\x69ce:=y\nbob:{BCRYPT}:rate=5\nbob:=x:role=root\ncarol:=x:role=user role=admin\n\
+         :=x\n-:=x\n lead:=x\ntrail :=x\ndave:secret\neve:=a:b\nfay:=x:role\n*:=x\n*::role=admin\n\
+         *::\n*::\nnul:=a\0b\ncr:=a\rb\n\n*:!\ngus:=x:role=user x=\u{e4}\n"
+    );
+    assert_eq!(
+        wrong(file.as_bytes()),
+        [
+            "line 2: no colon between name and secret",
+            "line 3: its name is that of line 1",
+            "line 4: unknown key \"rate\": role is known",
+            "line 5: role is user or admin",
+            "line 6: role is given twice",
+            "line 7: a name has 1 to 255 bytes, is not \"-\", and has its first and last blank as \\x20",
+            "line 8: a name has 1 to 255 bytes, is not \"-\", and has its first and last blank as \\x20",
+            "line 9: a name has 1 to 255 bytes, is not \"-\", and has its first and last blank as \\x20",
+            "line 10: a name has 1 to 255 bytes, is not \"-\", and has its first and last blank as \\x20",
+            "line 11: the secret is no $argon2id$, $2b$, $2y$ or $b2$ hash; a password in clear begins with =",
+            "line 12: unknown key \"b\": role is known",
+            "line 13: role is user or admin",
+            "line 14: the line of * has no secret: *::KEY=VALUE",
+            "line 15: role=admin is for single accounts, not for *",
+            "line 17: its name is that of line 16",
+            "line 18: control character \\x00",
+            "line 19: control character \\x0d",
+            "line 21: the line of * has no secret: *::KEY=VALUE",
+            "line 22: unknown key \"x\": role is known",
+        ]
+    );
+}
+
+#[test]
+fn what_may_be_a_secret_is_not_shown() {
+    for line in ["eve:=pass:Word7", "eve:=a:longer-than-a-key-is=5", "eve:=a:\u{e4}"] {
+        assert_eq!(wrong(line.as_bytes()), ["line 1: unknown key \"...\": role is known"]);
+    }
+}
+
+#[test]
+fn lines_and_errors_are_bounded() {
+    let long = format!("alice:={}\n", "x".repeat(1 << 20));
+    assert_eq!(wrong(long.as_bytes()), ["line 1: more than 4096 bytes"]);
+    let comment = format!("#{}\n", "x".repeat(4095));
+    assert_eq!(read(comment.as_bytes()), [""; 0]);
+    assert_eq!(wrong("x\n".repeat(1000).as_bytes()).len(), MOST_ERRORS);
+    let name = "\\xff".repeat(255);
+    assert_eq!(read(format!("{name}:=x").as_bytes()), [format!("{name} User Clear")]);
+    assert_eq!(wrong(format!("{name}a:=x").as_bytes()).len(), 1);
+}
+
+#[test]
+fn a_line_alone_is_that_of_an_account() {
+    assert_eq!(parse_line(b"alice:=x:role=admin").map(|account| account.role), Ok(Role::Admin));
+    for (line, fault) in [
+        (&b"# comment"[..], Fault::NoColon),
+        (b"", Fault::NoColon),
+        (b"*::role=user", Fault::Name),
+        (b"alice:x", Fault::Secret(secret::Fault::Unknown)),
+        (b"a:=x\nb:=y", Fault::Control(b'\n')),
+    ] {
+        assert_eq!(parse_line(line), Err(fault));
+    }
+}
+
+#[test]
+fn only_touched_lines_change() {
+    let file = format!(
+        "\u{feff}# staff\r\nalice:{TOKEN}:role=admin\r\n\n  # odd\nbob :  \nbo\\x62:{BCRYPT}: \nzoe:=x"
+    );
+    let rewritten = |edits: &[Edit]| {
+        let text = rewrite(file.as_bytes(), edits).expect("fits");
+        String::from_utf8(text).expect("UTF-8")
+    };
+    assert_eq!(rewritten(&[]), file);
+    for (change, line) in [
+        (Change::Lock(true), format!("bo\\x62:!{BCRYPT}: ")),
+        (Change::Lock(false), format!("bo\\x62:{BCRYPT}: ")),
+        (Change::Secret(TOKEN.into()), format!("bo\\x62:{TOKEN}: ")),
+        (Change::Role(Role::Admin), format!("bo\\x62:{BCRYPT}:role=admin")),
+    ] {
+        let before = format!("bo\\x62:{BCRYPT}: ");
+        assert_eq!(rewritten(&[edit("bob", change)]), file.replace(&before, &line));
+    }
+    assert_eq!(
+        rewritten(&[edit("alice", Change::Role(Role::User))]),
+        file.replace("role=admin", "role=user")
+    );
+    assert_eq!(
+        rewritten(&[edit("alice", Change::Delete)]),
+        file.replace(&format!("alice:{TOKEN}:role=admin\r\n"), "")
+    );
+    assert_eq!(rewritten(&[add("dave")]), format!("{file}\ndave:{TOKEN}\n"));
+}
+
+#[test]
+fn edits_of_one_account_come_one_after_the_other() {
+    let edits = [
+        add("a"),
+        add("b"),
+        edit("a", Change::Role(Role::Admin)),
+        edit("b", Change::Delete),
+        edit("a", Change::Lock(true)),
+        edit("z", Change::Delete),
+        add("z"),
+        add("c"),
+        edit("c", Change::Delete),
+    ];
+    let text = rewrite(b"z:=x:role=admin\n", &edits).expect("fits");
+    assert_eq!(String::from_utf8_lossy(&text), format!("z:{TOKEN}\na:!{TOKEN}:role=admin\n"));
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    for edits in [
+        vec![add("alice")],
+        vec![edit("bob", Change::Delete)],
+        vec![add("bob"), add("bob")],
+        vec![edit("alice", Change::Delete), edit("alice", Change::Lock(true))],
+    ] {
+        assert_eq!(rewrite(b"alice:=x\n", &edits), Err(Misfit), "{edits:?}");
+    }
+}
+
+#[test]
+fn a_new_line_is_that_of_its_name() {
+    for name in ["alice", "#x", "*", "*x", "a:b", " a ", "\u{e4}", "a\\x41", "!", "="] {
+        let line = account_line(name.as_bytes(), TOKEN, true, Role::Admin);
+        let account = parse_line(line.as_bytes()).expect(&line);
+        assert_eq!(
+            (&*account.name, account.role, account.locked),
+            (name.as_bytes(), Role::Admin, true)
+        );
+    }
+}
+
+#[test]
+fn no_debug_print_shows_a_secret() {
+    let account = parse_line(b"alice:=hunter2").expect("good");
+    assert!(!format!("{account:?}{:?}", add("bob")).contains("hunter2"));
+    assert!(!format!("{:?}", add("bob")).contains("$b2$"));
+}
+
+/// A line that is good on its own: of an account with a name of its own, or blank.
+fn good_line(number: usize) -> impl Strategy<Value = String> {
+    let secret = prop_oneof![
+        Just(TOKEN.to_owned()),
+        Just(BCRYPT.to_owned()),
+        Just(String::new()),
+        "=[ -9;-~]{0,8}",
+    ];
+    let keys = prop_oneof![Just(""), Just(":"), Just(":role=admin"), Just(": role=user\t")];
+    let end = prop_oneof![Just("\n"), Just("\r\n")];
+    let account = ("[a-z \\\\*#]{0,3}", any::<bool>(), secret, keys, end.clone()).prop_map(
+        move |(name, locked, secret, keys, end)| {
+            let lock = if locked { "!" } else { "" };
+            format!("n{number}{}x:{lock}{secret}{keys}{end}", name)
+        },
+    );
+    let blank = ("[ \t]{0,2}", "(#.{0,9})?", end).prop_map(|(a, b, end)| format!("{a}{b}{end}"));
+    prop_oneof![4 => account, 1 => blank]
+}
+
+fn good_file() -> impl Strategy<Value = Vec<String>> {
+    (0..12_usize).prop_flat_map(|lines| (0..lines).map(good_line).collect::<Vec<_>>())
+}
+
+proptest! {
+    #![proptest_config(support::property::config(256))]
+
+    /// Parse, print, parse: the accounts are the same.
+    #[test]
+    fn what_is_printed_is_read_again(name in prop::collection::vec(any::<u8>(), 1..256), locked: bool, admin: bool, salt: [u8; 16]) {
+        prop_assume!(name != b"-");
+        let role = if admin { Role::Admin } else { Role::User };
+        let token = secret::Token::new(salt, &name);
+        let line = account_line(&name, &token.text(), locked, role);
+        let account = FileAccount { name: name.into(), secret: Secret::Token(Box::new(token)), locked, role };
+        prop_assert_eq!(parse_line(line.as_bytes()), Ok(account));
+    }
+
+    /// A change of one account leaves every other line as it is, byte for byte, and the file good.
+    #[test]
+    fn untouched_lines_stay(lines in good_file(), which: prop::sample::Index, kind in 0..5_u8) {
+        let file = lines.concat();
+        let accounts = parse(file.as_bytes()).expect("good lines are a good file");
+        prop_assert_eq!(rewrite(file.as_bytes(), &[]), Ok(file.clone().into_bytes()));
+        if accounts.is_empty() {
+            return Ok(());
+        }
+        let place = which.index(accounts.len());
+        let account = &accounts[place];
+        let change = match kind {
+            0 => Change::Delete,
+            1 => Change::Role(Role::Admin),
+            2 => Change::Role(Role::User),
+            3 => Change::Lock(!account.locked),
+            _ => Change::Secret(TOKEN.into()),
+        };
+        let edits = [Edit { name: account.name.clone(), change }];
+        let text = rewrite(file.as_bytes(), &edits).expect("fits");
+        let after = parse(&text).expect("still good");
+        let mut wanted = accounts.clone();
+        match kind {
+            0 => drop(wanted.remove(place)),
+            1 => wanted[place].role = Role::Admin,
+            2 => wanted[place].role = Role::User,
+            3 => wanted[place].locked = !account.locked,
+            _ => wanted[place].secret = Secret::parse(TOKEN.as_bytes()).expect("good"),
+        }
+        prop_assert_eq!(after, wanted);
+        // The lines that are not of this account, in their order.
+        let number = lines.iter().position(|line| {
+            parse_line(line.as_bytes()).is_ok_and(|found| found.name == account.name)
+        }).expect("the line of the account");
+        let before = lines[..number].concat();
+        let behind = lines[number + 1..].concat();
+        prop_assert!(text.starts_with(before.as_bytes()) && text.ends_with(behind.as_bytes()));
+    }
+
+    /// Any bytes give an answer, and what is good stays good when it is rewritten.
+    #[test]
+    fn any_bytes_have_an_answer(content in prop::collection::vec(
+        prop_oneof![3 => Just(b'\n'), 3 => Just(b':'), 2 => Just(b'='), 1 => Just(b'!'), 6 => any::<u8>()], 0..200))
+    {
+        if let Ok(accounts) = parse(&content) {
+            let text = rewrite(&content, &[add("new")]);
+            let news = accounts.iter().all(|account| &*account.name != b"new");
+            prop_assert_eq!(text.is_ok(), news);
+            prop_assert_eq!(parse(&text.unwrap_or_default()).map(|all| all.len()), Ok(if news { accounts.len() + 1 } else { 0 }));
+        }
+    }
+}
