@@ -116,6 +116,18 @@ fn has_room(bytes: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// Gives the calling thread a lower priority: that of nice(1). A failure is harmless. Where priorities are those of
+/// processes, nothing is changed.
+pub fn lower_priority(nice: i32) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: numbers in, a number out. On Linux 0 names the calling thread.
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, nice);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = nice;
+}
+
 /// Names the calling thread. A failure is harmless.
 fn set_name(name: &CStr) {
     #[cfg(target_os = "linux")]

@@ -255,6 +255,7 @@ pub mod figure {
         CONNECT_LOST = "CONNECT_LOST" Count;
         BINDS = "BINDS" Count;
         BIND_STRANGERS = "BIND_STRANGERS" Count;
+        LOGINS_SHED = "LOGINS_SHED" Count;
     }
 }
 

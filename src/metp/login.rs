@@ -4,7 +4,7 @@ use crate::proto::foreign::protocol;
 use crate::reactor::endpoint::Stream;
 use crate::state::diagnostics::not_let_in;
 use crate::state::service::Service;
-use crate::state::verifier::{Asked, PendingLogin, Verdict};
+use crate::state::verifier::{Asked, PendingLogin, Question, Verdict};
 use metp_protocol::{PreAuthCommand, Response};
 
 use super::{Context, Session, Stage, Step};
@@ -12,17 +12,25 @@ use super::{Context, Session, Stage, Step};
 impl<S: Stream> Session<S> {
     /// §4: before the login anything unexpected ends the session, so that no browser can be made to
     /// talk to this port.
-    pub(super) fn opening(&mut self, line: &[u8], spoken: Option<&str>, cx: &mut Context<'_>) {
+    pub(super) fn opening(
+        &mut self,
+        line: &[u8],
+        spoken: Option<&str>,
+        cx: &mut Context<'_>,
+    ) -> Step {
         match (PreAuthCommand::parse(line), &self.stage) {
             (Some(PreAuthCommand::Hello), _) => {
                 self.reply(&Response::Welcome);
                 self.stage = Stage::Greeted;
             }
             (Some(PreAuthCommand::Auth { name, password }), Stage::Greeted) => {
-                match cx.verifier.ask(cx.key, &name, &password, &cx.shared.process.users) {
-                    Asked::Done(verdict) => self.decided(&name, verdict, cx),
+                let (key, service, now) = (cx.key, Service::Metp, cx.now);
+                let (source, name, password) = (self.source.ip(), &name[..], &password[..]);
+                let question = Question { key, service, source, name, password, now };
+                match cx.verifier.ask(&question, &mut cx.shared.process.users) {
+                    Asked::Done(verdict) => return self.decided(name, verdict, cx),
                     Asked::Pending(ticket) => {
-                        self.stage = Stage::Verify(Box::new(PendingLogin::new(&name, ticket)));
+                        self.stage = Stage::Verify(Box::new(PendingLogin::new(name, ticket)));
                     }
                 }
             }
@@ -32,6 +40,7 @@ impl<S: Stream> Session<S> {
                 self.begin_linger(cx.now);
             }
         }
+        Step::Go
     }
 
     /// Answers AUTH if the verdict has come. `None`: it has not.
@@ -39,25 +48,32 @@ impl<S: Stream> Session<S> {
         let Stage::Verify(login) = &self.stage else { return None };
         let verdict = login.verdict(&cx.shared.process.users)?;
         let name = login.name().to_vec();
-        self.decided(&name, verdict, cx);
-        Some(self.after_opening())
+        Some(self.decided(&name, verdict, cx))
     }
 
     /// After the login the turn ends: commands are taken from another run queue.
-    pub(super) fn after_opening(&self) -> Step {
-        if self.logged_in() { Step::Pause } else { Step::Go }
-    }
-
-    fn decided(&mut self, name: &[u8], user: Verdict, cx: &mut Context<'_>) {
-        cx.shared.record_login(Service::Metp, self.source, name, user.is_some(), cx.now);
-        if let Some(user) = user {
-            self.reply(&Response::Done);
-            self.stage = Stage::Open(user);
-            self.since = cx.now;
-        } else {
-            cx.shared.metrics.sessions.metp.refused_auth += 1;
-            self.reply(&Response::Unauthorized);
-            self.begin_linger(cx.now);
+    fn decided(&mut self, name: &[u8], verdict: Verdict, cx: &mut Context<'_>) -> Step {
+        let good = matches!(verdict, Verdict::Accepted(_));
+        if verdict != Verdict::Shed {
+            cx.shared.record_login(Service::Metp, self.source, name, good, cx.now);
+        }
+        match verdict {
+            Verdict::Accepted(user) => {
+                self.reply(&Response::Done);
+                self.stage = Stage::Open(user);
+                self.since = cx.now;
+                Step::Pause
+            }
+            Verdict::Refused => {
+                cx.shared.metrics.sessions.metp.refused_auth += 1;
+                self.reply(&Response::Unauthorized);
+                self.begin_linger(cx.now);
+                Step::Go
+            }
+            Verdict::Shed => {
+                cx.shared.login_shed(Service::Metp, self.source);
+                Step::Close
+            }
         }
     }
 

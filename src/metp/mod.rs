@@ -406,10 +406,9 @@ impl<S: Stream> Session<S> {
     fn line(&mut self, line: &[u8], spoken: Option<&str>, cx: &mut Context<'_>) -> Step {
         match &self.stage {
             Stage::Start | Stage::Greeted => self.opening(line, spoken, cx),
-            Stage::Open(user) => return self.command(*user, line, cx),
-            Stage::Verify(_) | Stage::Linger(_) => {}
+            Stage::Open(user) => self.command(*user, line, cx),
+            Stage::Verify(_) | Stage::Linger(_) => Step::Go,
         }
-        self.after_opening()
     }
 
     fn reply(&mut self, response: &Response) {

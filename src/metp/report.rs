@@ -139,7 +139,7 @@ impl Figure {
 }
 
 /// The figures of `GET_METRICS ALL` behind those of `GET_METRICS`, in their order (METP §5.2).
-const FIGURES: [(MetpKey, Figure); 53] = {
+const FIGURES: [(MetpKey, Figure); 54] = {
     use Figure::{Count, Sum, Within};
     const { assert!(ReplyCode::NotAllowed as usize == 2) };
     use samples::{AUTH, DOWN, HANDSHAKE, LIMIT, METP, SOCKS, UP};
@@ -203,6 +203,7 @@ const FIGURES: [(MetpKey, Figure); 53] = {
         (figure::CONNECT_LOST, Sum(&samples::CONNECT_LOST, &[])),
         (figure::BINDS, Sum(&samples::BINDS, &[])),
         (figure::BIND_STRANGERS, Sum(&samples::BIND_STRANGERS, &[])),
+        (figure::LOGINS_SHED, Sum(&samples::LOGINS_SHED, &[])),
     ]
 };
 

@@ -14,6 +14,7 @@ mod gather;
 #[cfg(debug_assertions)]
 mod invariants;
 mod lists;
+mod logins;
 mod run_queue;
 mod service;
 mod shutdown;
@@ -49,6 +50,7 @@ pub use config::{Config, Descriptors, MakeVerifier};
 use control::{PendingActions, ServerControl};
 use descriptors::DescriptorSum;
 use entry::{AnySession, SessionEntry};
+use logins::QueuedLogins;
 use run_queue::RunQueues;
 use service::{ServiceState, listener_id, of_listener, row};
 use shutdown::{Shutdown, Terminal};
@@ -284,7 +286,7 @@ impl Server {
             }
         }
         // The call that wakes the loop may have failed.
-        if woken || self.services.dns.ready(now) || self.services.verifier.ready() {
+        if woken || self.services.dns.ready(now) || self.services.verifier.ready(now) {
             self.take_answers(now);
         }
         if self.signalled {
@@ -299,7 +301,8 @@ impl Server {
         for NameAnswer { key, name } in self.services.dns.names() {
             self.answer(key, |entry| entry.named(name));
         }
-        for (key, verdict) in self.services.verifier.verdicts() {
+        let Services { verifier, shared, .. } = &mut self.services;
+        for (key, verdict) in verifier.verdicts(&mut shared.process.users, now) {
             self.answer(key, |entry| entry.verified(verdict));
         }
     }

@@ -16,6 +16,8 @@ pub enum CloseReason {
     Protocol,
     /// The client may not log in.
     Unauthorized,
+    /// Too many logins wait for a verdict.
+    Overloaded,
     /// The client closed before its request was complete.
     Left,
     /// The client has reset its connection.
@@ -83,6 +85,7 @@ impl CloseReason {
                 | CloseReason::Refused
                 | CloseReason::Protocol
                 | CloseReason::Unauthorized
+                | CloseReason::Overloaded
                 | CloseReason::Left
                 | CloseReason::HandshakeTimeout
                 | CloseReason::Evicted
@@ -95,6 +98,7 @@ impl CloseReason {
             self,
             CloseReason::Protocol
                 | CloseReason::Unauthorized
+                | CloseReason::Overloaded
                 | CloseReason::Panic
                 | CloseReason::Shutdown
                 | CloseReason::Finished
@@ -110,6 +114,7 @@ impl CloseReason {
             CloseReason::Refused => "refused",
             CloseReason::Protocol => "protocol-error",
             CloseReason::Unauthorized => "unauthorized",
+            CloseReason::Overloaded => "overloaded",
             CloseReason::Left => "left",
             CloseReason::ClientReset => "client-reset",
             CloseReason::TargetReset => "target-reset",

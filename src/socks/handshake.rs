@@ -30,8 +30,8 @@ use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::{Endpoint, Stream};
 use crate::state::diagnostics::not_let_in;
 use crate::state::service::Service;
-use crate::state::users::{SessionGuard, UserId};
-use crate::state::verifier::{Asked, PendingLogin, Verdict};
+use crate::state::users::{Login, SessionGuard, UserId};
+use crate::state::verifier::{Asked, PendingLogin, Question, Verdict};
 
 /// The first message of a client, in any of the protocols.
 pub fn hello<S: Stream>(
@@ -112,7 +112,8 @@ pub fn auth<S: Stream>(
     };
     input.consume(cx.pool, taken);
     match asked {
-        Ok(guard) => status(guard, output, cx),
+        Ok(Some(guard)) => status(guard, output, cx),
+        Ok(None) => overloaded(),
         Err(login) => {
             let verification = Verification { login, target: None };
             Next::Go(State::Verify(Box::new(verification)))
@@ -146,7 +147,7 @@ pub fn verify<S: Stream>(
         return Next::Wait(State::Verify(verification));
     };
     let Verification { login, target } = *verification;
-    let guard = decide(source, login.name(), verdict, cx);
+    let Some(guard) = decide(source, login.name(), verdict, cx) else { return overloaded() };
     match target {
         None => status(guard, output, cx),
         Some(target) => http::connect(source, guard, target, client, output, cx),
@@ -166,27 +167,53 @@ fn ask<S: Stream>(
     password: &[u8],
     cx: &mut Context<'_, S>,
 ) -> Asked {
-    if password.is_empty() && is_trusted(source, cx) {
-        return Asked::Done(Some(UserId::TRUSTED));
+    let trusted = is_trusted(source, cx);
+    if password.is_empty() && trusted {
+        return Asked::Done(Verdict::Accepted(UserId::TRUSTED));
     }
-    cx.verifier.ask(cx.key, name, password, &cx.shared.process.users)
+    let process = &mut cx.shared.process;
+    // Who is let in with any login does not have to wait for the failure of a wrong one.
+    if trusted
+        && process.settings.trust.any_login
+        && matches!(process.users.check(name, password), Login::Refused | Login::Unknown)
+    {
+        return Asked::Done(Verdict::Refused);
+    }
+    let (key, service, now) = (cx.key, Service::Socks, cx.now);
+    let question = Question { key, service, source: source.ip(), name, password, now };
+    cx.verifier.ask(&question, &mut process.users)
 }
 
-/// Lets the client in, or not. `trust-any-login` lets in who needs no login and has given a wrong one.
+/// Lets the client in, or not. `trust-any-login` lets in who needs no login and has given a wrong one. `None`: nobody has
+/// looked at the login.
 fn decide<S: Stream>(
     source: SocketAddr,
     name: &[u8],
     verdict: Verdict,
     cx: &mut Context<'_, S>,
-) -> Option<SessionGuard> {
+) -> Option<Option<SessionGuard>> {
     let any_login = cx.shared.process.settings.trust.any_login;
-    let verdict =
-        verdict.or_else(|| (any_login && is_trusted(source, cx)).then_some(UserId::TRUSTED));
+    let user = match verdict {
+        Verdict::Accepted(user) => Some(user),
+        Verdict::Refused | Verdict::Shed if any_login && is_trusted(source, cx) => {
+            Some(UserId::TRUSTED)
+        }
+        Verdict::Refused => None,
+        Verdict::Shed => {
+            cx.shared.login_shed(Service::Socks, source);
+            return None;
+        }
+    };
     // Who needs no login has not failed with one.
-    if verdict != Some(UserId::TRUSTED) {
-        cx.shared.record_login(Service::Socks, source, name, verdict.is_some(), cx.now);
+    if user != Some(UserId::TRUSTED) {
+        cx.shared.record_login(Service::Socks, source, name, user.is_some(), cx.now);
     }
-    verdict.and_then(|user| open_session(user, cx))
+    Some(user.and_then(|user| open_session(user, cx)))
+}
+
+/// Too many logins wait: the end, without a status that would say that this one is wrong.
+fn overloaded<S: Stream>() -> Next<S> {
+    Next::end(None, CloseReason::Overloaded)
 }
 
 /// Counts a session of an account. `None` if it has just been deleted.

@@ -21,8 +21,9 @@ const BYTES: usize = 32;
 /// The key of a process. No debug print shows it.
 pub struct DigestKey(Blake2bMac<U32>);
 
-/// The digest of a name and its password.
-#[derive(Clone)]
+/// The digest of a name and its password. As a key of a table it may be compared in a time that shows something of it:
+/// nobody who does not know the key of the process can make one.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Digest([u8; BYTES]);
 
 impl fmt::Debug for DigestKey {
@@ -48,9 +49,11 @@ impl DigestKey {
         DigestKey(Blake2bMac::new(&key.into()))
     }
 
-    /// The digest of a name and a password. Their lengths are in it: `ab`, `c` is another login than `a`, `bc`.
-    pub fn digest(&self, name: &[u8], password: &[u8]) -> Digest {
+    /// The digest of a name and a password. Their lengths are in it: `ab`, `c` is another login than `a`, `bc`. So is the
+    /// number of the credential: what was right once is not right for the next one.
+    pub fn digest(&self, epoch: u64, name: &[u8], password: &[u8]) -> Digest {
         let mut mac = self.0.clone();
+        mac.update(&epoch.to_le_bytes());
         for part in [name, password] {
             mac.update(&(part.len() as u64).to_le_bytes());
             mac.update(part);
@@ -74,8 +77,8 @@ mod tests {
     #[test]
     fn a_digest_is_that_of_one_login() {
         let key = DigestKey::random();
-        let digest = key.digest(b"alice", b"secret");
-        assert!(digest.matches(&key.digest(b"alice", b"secret")));
+        let digest = key.digest(0, b"alice", b"secret");
+        assert!(digest.matches(&key.digest(0, b"alice", b"secret")));
         for (name, password) in [
             (&b"alice"[..], &b"secre"[..]),
             (b"alice", b"secret\0"),
@@ -85,29 +88,30 @@ mod tests {
             (b"", b"alicesecret"),
             (b"Alice", b"secret"),
         ] {
-            assert!(!digest.matches(&key.digest(name, password)), "{name:?} {password:?}");
+            assert!(!digest.matches(&key.digest(0, name, password)), "{name:?} {password:?}");
         }
+        assert!(!digest.matches(&key.digest(1, b"alice", b"secret")));
     }
 
     #[test]
     fn each_process_has_its_own_key() {
-        let digest = |key: &DigestKey| key.digest(b"alice", b"secret");
+        let digest = |key: &DigestKey| key.digest(0, b"alice", b"secret");
         assert!(!digest(&DigestKey::random()).matches(&digest(&DigestKey::random())));
     }
 
     /// As Python's hashlib has it:
-    /// `blake2b(b"\x01" + b"\0" * 7 + b"a" + b"\x01" + b"\0" * 7 + b"b", digest_size=32, key=bytes(64))`.
+    /// `blake2b(b"\0" * 8 + b"\x01" + b"\0" * 7 + b"a" + b"\x01" + b"\0" * 7 + b"b", digest_size=32, key=bytes(64))`.
     #[test]
     fn it_is_blake2b() {
         let key = DigestKey(Blake2bMac::new(&[0; KEY_BYTES].into()));
-        let Digest(bytes) = key.digest(b"a", b"b");
+        let Digest(bytes) = key.digest(0, b"a", b"b");
         let shown: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(shown, "905aeadf92cccebd32c8475b421b34a66c02c24e708f0422202b5a3b268bccef");
+        assert_eq!(shown, "109b5f15c7efd256981d307b90a69807ab9e316e72c66b84da03f852b56fc254");
     }
 
     #[test]
     fn nothing_of_it_is_shown() {
         let key = DigestKey::random();
-        assert_eq!(format!("{key:?} {:?}", key.digest(b"a", b"b")), "DigestKey Digest");
+        assert_eq!(format!("{key:?} {:?}", key.digest(0, b"a", b"b")), "DigestKey Digest");
     }
 }

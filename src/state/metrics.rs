@@ -34,6 +34,8 @@ pub struct Metrics {
     pub down: u64,
     /// SOCKS connections that ended before their request was complete, for another reason.
     pub unfinished: u64,
+    /// Sessions closed because too many logins wait.
+    pub logins_shed: u64,
     /// Replies sent, by code (RFC 1928 §6).
     pub replies: [u64; 9],
     /// Connections closed by administrators.

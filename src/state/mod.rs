@@ -13,6 +13,7 @@ pub mod digest;
 pub mod events;
 pub mod histogram;
 pub mod knobs;
+pub mod login_queue;
 pub mod metrics;
 pub mod samples;
 pub mod service;
@@ -145,6 +146,12 @@ impl Shared {
                 result: Field::new(if good { "ok" } else { "failed" }),
             })
         });
+    }
+
+    /// Nobody has looked at a login, since too many wait: it has not failed.
+    pub fn login_shed(&mut self, service: Service, source: SocketAddr) {
+        self.metrics.logins_shed += 1;
+        not_let_in(service, source, "overloaded");
     }
 
     /// Logs the counts of failed logins that are due at `now`; `None`: all counts.

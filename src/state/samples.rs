@@ -88,6 +88,8 @@ metrics! {
     CONNECTIONS = Gauge "socks5d_connections" "SOCKS connections open now, by stage.";
     REFUSED = Counter "socks5d_refused_total"
         "Sessions that ended before they could make a request, by service and reason.";
+    LOGINS_SHED = Counter "socks5d_logins_shed_total"
+        "Sessions closed because too many logins wait for a verdict.";
     REPLIES = Counter "socks5d_replies_total" "Replies to SOCKS requests, by code of RFC 1928.";
     KILLED = Counter "socks5d_killed_total" "Connections closed by administrators.";
     PAYLOAD = Counter "socks5d_payload_bytes_total"
@@ -238,6 +240,7 @@ fn sessions(samples: &mut Samples, shared: &Shared, status: &ServerInfo) {
         samples.number(&REFUSED, &[label(service), AUTH], counts(service).refused_auth);
     }
     samples.number(&REFUSED, &[SOCKS, HANDSHAKE], metrics.unfinished);
+    samples.number(&LOGINS_SHED, &[], metrics.logins_shed);
 }
 
 /// The label of a service.

@@ -1,9 +1,13 @@
 //! Accounts. A session belongs to an account, not to a name: an identity is never used twice, so deleting
 //! a user and adding the name again revives nothing.
 //!
-//! Passwords are not kept: an account has a [`Digest`] of its name and password. A login that fails does the same work
-//! whether its name is known or not: its digest is compared with one entry of one table, found in a number of steps that
-//! depends on the number of accounts alone.
+//! Passwords are not kept. An account has a [`Credential`]: a secret of the users file, and the digest of the password
+//! that is known to be right, once there is one. A login that fails does the same work whether its name is known or not:
+//! its digest is compared with one entry of one table, found in a number of steps that depends on the number of accounts
+//! alone.
+
+mod credential;
+mod reload;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -17,6 +21,8 @@ use metp_protocol::Role;
 pub use metp_protocol::TRUSTED_NAME;
 
 use super::digest::{Digest, DigestKey};
+pub use credential::{Confirmed, Credential, Login, Stored, Unverified};
+pub use reload::{NoAdministrator, Reloaded};
 
 /// The identity of an account, in order of creation. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,8 +40,51 @@ pub struct Account {
     pub name: Rc<[u8]>,
     /// What the account may do over METP. Every account may use SOCKS.
     pub role: Role,
+    /// Where it lives.
+    pub origin: Origin,
     /// Its counters.
     pub usage: Rc<Usage>,
+    /// What the users file has of it.
+    secret: Stored,
+}
+
+/// Where an account lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// In memory: it ends with the process.
+    Memory,
+    /// In the users file.
+    File,
+}
+
+/// An account that is to be.
+#[derive(Debug)]
+pub struct NewAccount<'a> {
+    /// The name.
+    pub name: &'a [u8],
+    /// The role.
+    pub role: Role,
+    /// Whether nobody can log in to it.
+    pub locked: bool,
+    /// Where it lives.
+    pub origin: Origin,
+    /// Its secret.
+    pub credential: Credential,
+}
+
+/// An account that has been taken out, as it was.
+#[derive(Debug)]
+pub struct Removed {
+    id: UserId,
+    account: Account,
+    entry: Entry,
+}
+
+impl Removed {
+    /// The identity.
+    pub fn id(&self) -> UserId {
+        self.id
+    }
 }
 
 /// What an account has used of the SOCKS service. Shared with its sessions, so that counting needs no look-up.
@@ -110,6 +159,8 @@ pub struct Users {
     /// Makes digests of names and passwords.
     key: DigestKey,
     next: u64,
+    /// The number of the next credential.
+    epoch: u64,
     /// Accounts deleted since [`Users::take_deleted`] was last called; their sessions have to be closed.
     deleted: Vec<UserId>,
 }
@@ -123,44 +174,57 @@ impl Default for Users {
         let (name, role) = (TRUSTED_NAME.into(), Role::User);
         Users {
             accounts: BTreeMap::new(),
-            trusted: Account { name, role, usage: Rc::default() },
+            trusted: Account {
+                name,
+                role,
+                origin: Origin::Memory,
+                usage: Rc::default(),
+                secret: Stored::Nothing,
+            },
             logins: Vec::new(),
             names: RandomState::default(),
             key: DigestKey::random(),
             next: 0,
+            epoch: 0,
             deleted: Vec::new(),
         }
     }
 }
 
 impl Users {
-    /// Adds an account.
+    /// Adds an account that lives in memory.
     ///
     /// # Errors
     /// [`Exists`] if the name is taken, as [`TRUSTED_NAME`] always is.
     pub fn add(&mut self, name: &[u8], password: &[u8], role: Role) -> Result<UserId, Exists> {
-        if self.find_any(name).is_some() {
+        let credential = self.credential(name, Stored::Nothing, Some(password));
+        let origin = Origin::Memory;
+        self.add_account(NewAccount { name, role, locked: false, origin, credential })
+    }
+
+    /// Adds an account.
+    ///
+    /// # Errors
+    /// [`Exists`] if the name is taken, as [`TRUSTED_NAME`] always is.
+    pub fn add_account(&mut self, new: NewAccount<'_>) -> Result<UserId, Exists> {
+        if self.find_any(new.name).is_some() {
             return Err(Exists);
         }
-        let id = UserId(self.next);
-        self.next += 1;
-        let (hash, digest) = (self.names.hash_one(name), self.key.digest(name, password));
-        self.logins.insert(self.position(hash), Entry { hash, digest, id });
-        self.accounts.insert(id, Account { name: name.into(), role, usage: Rc::default() });
+        let (id, entry) = self.insert(new);
+        self.logins.insert(self.position(entry.hash), entry);
         Ok(id)
     }
 
-    /// The account with this name and password. An unknown name costs as much work as a wrong password and touches
-    /// the same memory. An empty password is nobody's.
-    pub fn authenticate(&self, name: &[u8], password: &[u8]) -> Option<UserId> {
-        let digest = self.key.digest(name, password);
-        let mut user = None;
-        for entry in self.candidates(self.names.hash_one(name)) {
-            if entry.digest.matches(&digest) {
-                user = Some(entry.id);
-            }
-        }
-        user.filter(|_| !password.is_empty())
+    /// Adds an account whose entry is put into its place by the caller.
+    fn insert(&mut self, new: NewAccount<'_>) -> (UserId, Entry) {
+        let id = UserId(self.next);
+        self.next += 1;
+        let NewAccount { name, role, locked, origin, credential } = new;
+        let Credential { secret, epoch, digest } = credential;
+        let entry = Entry { hash: self.hash(name), id, epoch, digest, locked };
+        let account = Account { name: name.into(), role, origin, usage: Rc::default(), secret };
+        self.accounts.insert(id, account);
+        (id, entry)
     }
 
     /// The entries with which a name of this hash is to be compared: those that have it, or else the next one.
@@ -171,6 +235,11 @@ impl Users {
         let mut rest = self.logins.iter().skip(first);
         let next = rest.next();
         next.into_iter().chain(rest.take_while(move |entry| entry.hash == hash))
+    }
+
+    /// The hash by which the accounts are ordered.
+    fn hash(&self, name: &[u8]) -> u64 {
+        self.names.hash_one(name)
     }
 
     /// Where in the order of hashes this one stands, or would stand. Takes as many steps for one as for the
@@ -198,7 +267,7 @@ impl Users {
 
     /// The account of this name, if one can log in to it.
     pub fn find(&self, name: &[u8]) -> Option<UserId> {
-        let mut candidates = self.candidates(self.names.hash_one(name)).map(|entry| entry.id);
+        let mut candidates = self.candidates(self.hash(name)).map(|entry| entry.id);
         candidates.find(|id| self.accounts.get(id).is_some_and(|account| *account.name == *name))
     }
 
@@ -236,23 +305,52 @@ impl Users {
         }
     }
 
-    /// Gives an account another password, if it is there. Open sessions stay.
-    pub fn set_password(&mut self, id: UserId, password: &[u8]) {
-        if let Some(place) = self.place(id)
-            && let Some(entry) = self.logins.get_mut(place)
-            && let Some(account) = self.accounts.get(&id)
-        {
-            entry.digest = self.key.digest(&account.name, password);
+    /// Locks an account or unlocks it, if it is there: nobody logs in to one that is locked. Open tunnels stay.
+    pub fn set_locked(&mut self, id: UserId, locked: bool) {
+        if let Some(entry) = self.entry_mut(id) {
+            entry.locked = locked;
         }
+    }
+
+    /// Whether the account is locked.
+    pub fn is_locked(&self, id: UserId) -> bool {
+        self.entry(id).is_some_and(|entry| entry.locked)
+    }
+
+    /// The entry of an account.
+    fn entry(&self, id: UserId) -> Option<&Entry> {
+        self.logins.get(self.place(id)?)
+    }
+
+    fn entry_mut(&mut self, id: UserId) -> Option<&mut Entry> {
+        let place = self.place(id)?;
+        self.logins.get_mut(place)
+    }
+
+    /// Takes an account out, so that it can be put back. Its sessions stay, and lead nowhere.
+    pub fn remove(&mut self, id: UserId) -> Option<Removed> {
+        let place = self.place(id)?;
+        let account = self.accounts.remove(&id)?;
+        Some(Removed { id, account, entry: self.logins.remove(place) })
+    }
+
+    /// Puts back what [`Users::remove`] has taken out. Nothing may have taken its name meanwhile.
+    pub fn restore(&mut self, removed: Removed) {
+        let Removed { id, account, entry } = removed;
+        self.logins.insert(self.position(entry.hash), entry);
+        self.accounts.insert(id, account);
     }
 
     /// Deletes an account, if it is there.
     pub fn delete(&mut self, id: UserId) {
-        if let Some(place) = self.place(id) {
-            self.logins.remove(place);
-            self.accounts.remove(&id);
-            self.deleted.push(id);
+        if self.remove(id).is_some() {
+            self.end_sessions(id);
         }
+    }
+
+    /// The sessions of an account that has been removed are to be closed.
+    pub fn end_sessions(&mut self, id: UserId) {
+        self.deleted.push(id);
     }
 
     /// The accounts deleted since the last call.
@@ -262,11 +360,15 @@ impl Users {
 }
 
 /// An account in the order of its name's hash.
+#[derive(Debug)]
 struct Entry {
     hash: u64,
-    /// That of name and password.
-    digest: Digest,
     id: UserId,
+    /// The number of its credential.
+    epoch: u64,
+    /// That of the login that is known to be right.
+    digest: Option<Digest>,
+    locked: bool,
 }
 
 #[cfg(test)]

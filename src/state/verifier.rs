@@ -8,14 +8,48 @@
 //! A session that ends meanwhile drops its ticket. The verdict then finds no session under its key, and a
 //! verifier that has not begun need not begin.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use super::service::Service;
 use super::users::{UserId, Users};
 use crate::reactor::slab::Key;
 
-/// The account whose name and password were given. `None`: there is none.
-pub type Verdict = Option<UserId>;
+/// What has been found of a name and a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// They are those of this account.
+    Accepted(UserId),
+    /// They are nobody's, or the account is locked.
+    Refused,
+    /// Nobody has looked: too many logins wait. The session is closed without a status, since a false `wrong password`
+    /// would make clients forget a good one.
+    Shed,
+}
+
+impl From<Option<UserId>> for Verdict {
+    fn from(user: Option<UserId>) -> Self {
+        user.map_or(Verdict::Refused, Verdict::Accepted)
+    }
+}
+
+/// A login that a session asks about.
+#[derive(Clone, Copy)]
+pub struct Question<'a> {
+    /// The session.
+    pub key: Key,
+    /// Where it wants to log in.
+    pub service: Service,
+    /// Its canonical address.
+    pub source: IpAddr,
+    /// The name as it was given.
+    pub name: &'a [u8],
+    /// The password as it was given.
+    pub password: &'a [u8],
+    /// The time.
+    pub now: Instant,
+}
 
 /// The answer to the question of a session.
 #[derive(Debug)]
@@ -28,39 +62,44 @@ pub enum Asked {
 
 /// What decides about logins.
 pub trait Verifier {
-    /// The session `key` asks whose name and password these are. It asks for one login at a time.
-    fn ask(&mut self, key: Key, name: &[u8], password: &[u8], users: &Users) -> Asked;
+    /// Whose name and password are these? A session asks for one login at a time.
+    fn ask(&mut self, question: &Question<'_>, users: &mut Users) -> Asked;
 
     /// Whether verdicts have come. Cheap enough for each turn of the loop.
-    fn ready(&self) -> bool;
+    fn ready(&self, now: Instant) -> bool;
 
     /// Takes the verdicts that have come, each with the session that asked.
-    fn verdicts(&mut self) -> Vec<(Key, Verdict)>;
+    fn verdicts(&mut self, users: &mut Users, now: Instant) -> Vec<(Key, Verdict)>;
 
     /// When to look for verdicts if the loop is not woken before. `None`: none is outstanding.
     fn check(&mut self, now: Instant) -> Option<Instant>;
+
+    /// At most so many hashes are computed at once.
+    fn limit(&mut self, threads: usize);
 }
 
-/// Answers at once: comparing a password takes less than a microsecond.
+/// Answers at once, where the passwords of all accounts are known: comparing takes less than a microsecond.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InPlace;
 
 impl Verifier for InPlace {
-    fn ask(&mut self, _: Key, name: &[u8], password: &[u8], users: &Users) -> Asked {
-        Asked::Done(users.authenticate(name, password))
+    fn ask(&mut self, question: &Question<'_>, users: &mut Users) -> Asked {
+        Asked::Done(users.authenticate(question.name, question.password).into())
     }
 
-    fn ready(&self) -> bool {
+    fn ready(&self, _: Instant) -> bool {
         false
     }
 
-    fn verdicts(&mut self) -> Vec<(Key, Verdict)> {
+    fn verdicts(&mut self, _: &mut Users, _: Instant) -> Vec<(Key, Verdict)> {
         Vec::new()
     }
 
     fn check(&mut self, _: Instant) -> Option<Instant> {
         None
     }
+
+    fn limit(&mut self, _: usize) {}
 }
 
 /// Held by the session that waits for a verdict. Dropping it withdraws the question.
@@ -114,11 +153,16 @@ impl PendingLogin {
         self.verdict = Some(verdict);
     }
 
-    /// The verdict, if it has come. An account that was deleted meanwhile lets no one in, not even if another
+    /// The verdict, if it has come. An account that was deleted or locked meanwhile lets no one in, not even if another
     /// account has its name now.
     pub fn verdict(&self, users: &Users) -> Option<Verdict> {
-        let verdict = self.verdict?;
-        Some(verdict.filter(|user| users.get(*user).is_some()))
+        Some(match self.verdict? {
+            Verdict::Accepted(user) if user == UserId::TRUSTED => Verdict::Accepted(user),
+            Verdict::Accepted(user) if users.get(user).is_none() || users.is_locked(user) => {
+                Verdict::Refused
+            }
+            verdict => verdict,
+        })
     }
 }
 
@@ -136,20 +180,29 @@ mod tests {
 
     #[test]
     fn in_place_is_at_once() {
-        let (users, alice) = users();
-        let ask = |name, password| InPlace.ask(Key::unpack(1), name, password, &users);
-        assert!(matches!(ask(b"alice", b"pw"), Asked::Done(Some(user)) if user == alice));
-        assert!(matches!(ask(b"alice", b"no"), Asked::Done(None)));
-        assert!(matches!(ask(b"nobody", b"pw"), Asked::Done(None)));
-        assert!(!InPlace.ready() && InPlace.verdicts().is_empty());
-        assert_eq!(InPlace.check(Instant::now()), None);
+        let (mut users, alice) = users();
+        let (now, mut verifier) = (Instant::now(), InPlace);
+        let mut ask = |name, password| {
+            let (key, service) = (Key::unpack(1), Service::Socks);
+            let source = IpAddr::from([192, 0, 2, 1]);
+            let question = Question { key, service, source, name, password, now };
+            match verifier.ask(&question, &mut users) {
+                Asked::Done(verdict) => verdict,
+                Asked::Pending(_) => panic!("it waits"),
+            }
+        };
+        assert_eq!(ask(b"alice", b"pw"), Verdict::Accepted(alice));
+        assert_eq!(ask(b"alice", b"no"), Verdict::Refused);
+        assert_eq!(ask(b"nobody", b"pw"), Verdict::Refused);
+        assert!(!InPlace.ready(now) && InPlace.verdicts(&mut users, now).is_empty());
+        assert_eq!(InPlace.check(now), None);
     }
 
     #[test]
     fn a_login_that_is_dropped_is_not_awaited() {
         let (ticket, counterfoil) = Ticket::new();
         let mut login = PendingLogin::new(b"alice", ticket);
-        login.verified(None);
+        login.verified(Verdict::Refused);
         assert!(counterfoil.is_awaited());
         drop(login);
         assert!(!counterfoil.is_awaited());
@@ -160,11 +213,14 @@ mod tests {
         let (mut users, alice) = users();
         let mut login = PendingLogin::new(b"alice", Ticket::new().0);
         assert_eq!(login.verdict(&users), None);
-        login.verified(Some(alice));
-        assert_eq!(login.verdict(&users), Some(Some(alice)));
+        login.verified(Verdict::Accepted(alice));
+        assert_eq!(login.verdict(&users), Some(Verdict::Accepted(alice)));
+        users.set_locked(alice, true);
+        assert_eq!(login.verdict(&users), Some(Verdict::Refused));
+        users.set_locked(alice, false);
         users.delete(alice);
         users.add(b"alice", b"pw", Role::Admin).expect("free again");
-        assert_eq!(login.verdict(&users), Some(None));
+        assert_eq!(login.verdict(&users), Some(Verdict::Refused));
         assert_eq!(login.name(), b"alice");
     }
 }

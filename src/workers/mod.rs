@@ -8,5 +8,6 @@ mod fixture;
 pub mod getaddrinfo;
 pub mod getnameinfo;
 pub mod log_writer;
+pub mod passwords;
 pub mod resolver;
 pub mod worker_pool;

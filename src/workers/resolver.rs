@@ -165,7 +165,7 @@ impl Resolver {
         lookup: Box<dyn Lookup>,
         has_route: Box<HasRoute>,
     ) -> Self {
-        let kind = Kind { thread: c"dns", jobs: "look-ups", stack_bytes: STACK_BYTES };
+        let kind = Kind { thread: c"dns", jobs: "look-ups", stack_bytes: STACK_BYTES, nice: 0 };
         let run = move |job: &Job| match job {
             Job::Addresses(name, family) => {
                 let addresses = lookup.addresses(name, *family, 0);

@@ -34,7 +34,7 @@
 //! }
 //!
 //! let (wakes, woken) = mpsc::channel();
-//! let kind = Kind { thread: c"squares", jobs: "squares", stack_bytes: 64 * 1024 };
+//! let kind = Kind { thread: c"squares", jobs: "squares", stack_bytes: 64 * 1024, nice: 0 };
 //! let limits = Limits { threads: 2, threads_in_all: 2, queue: 100 };
 //! let mut workers = Workers::new(kind, limits, Channel(wakes), |job: &u64| job * job);
 //!
@@ -85,6 +85,8 @@ pub struct Kind {
     pub jobs: &'static str,
     /// The stack of a worker in bytes.
     pub stack_bytes: usize,
+    /// The priority of the threads, as of nice(1): 0 is that of the process.
+    pub nice: i32,
 }
 
 /// The limits of a pool.
@@ -275,12 +277,17 @@ impl<Job: Send + 'static, Answer: Send + 'static> Workers<Job, Answer> {
         // A worker that has been started and does not run yet takes one of the jobs.
         let coming = state.threads - state.running.len() - state.idle;
         let most = state.limits.threads_in_all.max(1).saturating_sub(state.threads);
-        let Kind { thread, jobs, stack_bytes } = self.kind;
+        let Kind { thread, jobs, stack_bytes, nice } = self.kind;
         let kept = KEPT_STACK_BYTES / stack_bytes.max(1);
         for _ in 0..wanted.saturating_sub(state.idle + coming).min(most) {
             let worker = state.started;
             let shared = Arc::clone(shared);
-            let life = move || shared.work(worker);
+            let life = move || {
+                if nice > 0 {
+                    thread::lower_priority(nice);
+                }
+                shared.work(worker);
+            };
             let started = match state.threads < state.peak.min(kept) {
                 true => thread::start_in_place(thread, stack_bytes, life),
                 false => thread::start(thread, stack_bytes, life),

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::{Asking, Verification, ask, decide, is_trusted, open_session, serve, silence};
+use super::{
+    Asking, Verification, ask, decide, is_trusted, open_session, overloaded, serve, silence,
+};
 use crate::proto::foreign::protocol;
 use crate::proto::http::{Credentials, Error, Head, LONGEST_HEAD, Login, Status, refusal};
 use crate::proto::socks5::{Command, Target};
@@ -53,7 +55,10 @@ pub fn head<S: Stream>(
     input.consume(cx.pool, taken);
     let guard = match login {
         Login::Basic(Credentials { name, password }) => match ask(source, &name, &password, cx) {
-            Asked::Done(verdict) => decide(source, &name, verdict, cx),
+            Asked::Done(verdict) => match decide(source, &name, verdict, cx) {
+                Some(guard) => guard,
+                None => return overloaded(),
+            },
             Asked::Pending(ticket) => {
                 let login = PendingLogin::new(&name, ticket);
                 let verification = Verification { login, target: Some(target) };

@@ -6,7 +6,7 @@ use super::*;
 use crate::reactor::waker::Waker;
 use crate::workers::fixture::{Loop, gate};
 
-const KIND: Kind = Kind { thread: c"test", jobs: "tests", stack_bytes: 128 * 1024 };
+const KIND: Kind = Kind { thread: c"test", jobs: "tests", stack_bytes: 128 * 1024, nice: 0 };
 const QUEUE: usize = 8;
 
 struct Fixture {

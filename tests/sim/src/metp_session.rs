@@ -163,7 +163,7 @@ fn run(
             open = turns(&mut session, &peer, now, &mut sim);
             assert!(open && peer.borrow().read == read, "read on before the verdict");
             assert_eq!(peer.borrow().received.len(), said, "answered before the verdict");
-            for (asker, verdict) in sim.verifier.verdicts() {
+            for (asker, verdict) in sim.verifier.verdicts(&mut sim.shared.process.users, now) {
                 assert_eq!(asker, key(), "asked for another session");
                 session.verified(verdict);
             }

@@ -319,7 +319,7 @@ impl<'a> Sim<'a> {
         if !self.verifier.is_awaited() {
             return;
         }
-        for (key, verdict) in self.verifier.verdicts() {
+        for (key, verdict) in self.verifier.verdicts(&mut self.shared.process.users, self.now) {
             assert_eq!(key, Key::unpack(0), "asked for another session");
             if let Some(session) = &mut self.session {
                 session.verified(verdict);

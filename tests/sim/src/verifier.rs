@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use socks5d::reactor::slab::Key;
 use socks5d::state::users::Users;
-use socks5d::state::verifier::{Asked, Counterfoil, Ticket, Verdict, Verifier};
+use socks5d::state::verifier::{Asked, Counterfoil, Question, Ticket, Verdict, Verifier};
 
 /// The verifier of one session.
 pub struct FakeVerifier {
@@ -26,9 +26,10 @@ impl FakeVerifier {
 }
 
 impl Verifier for FakeVerifier {
-    fn ask(&mut self, key: Key, name: &[u8], password: &[u8], users: &Users) -> Asked {
+    fn ask(&mut self, question: &Question<'_>, users: &mut Users) -> Asked {
+        let Question { key, name, password, .. } = *question;
         assert!(!std::mem::replace(&mut self.asked, true), "a second login in one session");
-        let verdict = users.authenticate(name, password);
+        let verdict = users.authenticate(name, password).into();
         if !self.defers {
             return Asked::Done(verdict);
         }
@@ -37,15 +38,17 @@ impl Verifier for FakeVerifier {
         Asked::Pending(ticket)
     }
 
-    fn ready(&self) -> bool {
+    fn ready(&self, _: Instant) -> bool {
         self.outstanding.is_some()
     }
 
-    fn verdicts(&mut self) -> Vec<(Key, Verdict)> {
+    fn verdicts(&mut self, _: &mut Users, _: Instant) -> Vec<(Key, Verdict)> {
         self.outstanding.take().into_iter().map(|(key, verdict, _)| (key, verdict)).collect()
     }
 
     fn check(&mut self, _: Instant) -> Option<Instant> {
         None
     }
+
+    fn limit(&mut self, _: usize) {}
 }

@@ -1,0 +1,316 @@
+//! Logins that wait for a hash, and which of them is next.
+//!
+//! Hashes are slow on purpose, so who may make the server compute them has to be limited: otherwise a flood of wrong
+//! logins keeps everybody out. METP comes first, so that an administrator gets in during a flood; then comes the newest,
+//! whose client still waits. A source has [`PER_SOURCE`] logins that wait, and all together have [`MOST`]; what is too
+//! many is shed, the oldest first. Those who wait for one and the same login share its hash. A name that nobody has
+//! costs the same hash as one that is known.
+//!
+//! A failure is told no earlier than [`FAILURE_DELAY`] after the credentials: how long a comparison took cannot be seen.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::client_network::ClientNetwork;
+use super::digest::Digest;
+use super::service::{PerService, Service};
+use super::users::{Confirmed, Login, Unverified, UserId, Users};
+use super::verifier::{Asked, Counterfoil, Question, Ticket, Verdict};
+use crate::reactor::slab::Key;
+use crate::workers::passwords::{Password, Verification};
+
+/// Logins that may wait for a hash, all together.
+pub const MOST: usize = 1024;
+/// Logins of one source that may wait for a hash; an IPv6 /64 is one.
+pub const PER_SOURCE: usize = 4;
+/// How long after the credentials a failure is told.
+pub const FAILURE_DELAY: Duration = Duration::from_millis(100);
+
+/// The logins that wait.
+#[derive(Default)]
+pub struct LoginQueue {
+    /// Those whose hash is not being computed, by their number: the last is the newest.
+    waiting: PerService<BTreeMap<u64, Job>>,
+    /// Those whose hash is being computed.
+    running: BTreeMap<u64, Job>,
+    /// How many of each source wait.
+    sources: HashMap<(bool, ClientNetwork), usize>,
+    /// The jobs for a login, waiting or running.
+    by_digest: HashMap<(UserId, Digest), u64>,
+    /// Failures that are told when it is time, in that order.
+    failures: BTreeMap<(Instant, u64), Waiter>,
+    /// Verdicts that have come.
+    verdicts: Vec<(Key, Verdict)>,
+    /// The number of the next job or failure.
+    next: u64,
+}
+
+/// A hash that is to be computed.
+struct Job {
+    /// The account and what its secret is compared with. `None`: nobody has the name.
+    unverified: Option<Unverified>,
+    name: Box<[u8]>,
+    password: Password,
+    service: Service,
+    source: ClientNetwork,
+    waiters: Vec<Waiter>,
+}
+
+/// A session that waits.
+#[derive(Clone)]
+struct Waiter {
+    key: Key,
+    counterfoil: Counterfoil,
+    /// When its credentials came.
+    since: Instant,
+}
+
+/// What a hash has told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is that of the password.
+    Right,
+    /// It is not.
+    Wrong,
+    /// It was not computed, for want of memory or threads.
+    Failed,
+}
+
+impl LoginQueue {
+    /// Answers a session, or lets it wait.
+    pub fn ask(&mut self, question: &Question<'_>, users: &mut Users) -> Asked {
+        let login = users.check(question.name, question.password);
+        if let Login::Accepted(user) = login {
+            return Asked::Done(Verdict::Accepted(user));
+        }
+        let (ticket, counterfoil) = Ticket::new();
+        let waiter = Waiter { key: question.key, counterfoil, since: question.now };
+        match login {
+            Login::Refused | Login::Accepted(_) => self.refuse(waiter, question.now),
+            Login::Unknown => self.put(question, None, vec![waiter]),
+            Login::Unverified(unverified) => self.put(question, Some(unverified), vec![waiter]),
+        }
+        Asked::Pending(ticket)
+    }
+
+    /// Whether a verdict can be taken.
+    pub fn is_ready(&self, now: Instant) -> bool {
+        !self.verdicts.is_empty() || self.next_failure().is_some_and(|due| due <= now)
+    }
+
+    /// When the next failure is told.
+    pub fn next_failure(&self) -> Option<Instant> {
+        self.failures.first_key_value().map(|((due, _), _)| *due)
+    }
+
+    /// Takes the verdicts that have come, and the failures that are due.
+    pub fn take(&mut self, now: Instant) -> Vec<(Key, Verdict)> {
+        let mut verdicts = std::mem::take(&mut self.verdicts);
+        while self.next_failure().is_some_and(|due| due <= now)
+            && let Some((_, waiter)) = self.failures.pop_first()
+        {
+            verdicts.push((waiter.key, Verdict::Refused));
+        }
+        verdicts
+    }
+
+    /// How many hashes are being computed.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// How many logins wait for a hash.
+    pub fn waiting(&self) -> usize {
+        self.waiting.values().map(BTreeMap::len).sum()
+    }
+
+    /// The hash to be computed next. Logins whose sessions have ended are forgotten.
+    pub fn start(&mut self) -> Option<Verification> {
+        loop {
+            let (number, job) = [Service::Metp, Service::Socks]
+                .into_iter()
+                .find_map(|service| self.newest(service))?;
+            if !job.waiters.iter().any(|waiter| waiter.counterfoil.is_awaited()) {
+                self.forget(number, &job);
+                continue;
+            }
+            let hash = job.unverified.as_ref().map(|unverified| unverified.secret.clone());
+            let password = job.password.clone();
+            self.running.insert(number, job);
+            return Some(Verification { number, hash, password, more: self.waiting() > 0 });
+        }
+    }
+
+    /// A hash has been computed.
+    pub fn done(&mut self, number: u64, outcome: Outcome, users: &mut Users, now: Instant) {
+        let Some(job) = self.running.remove(&number) else { return };
+        self.forget(number, &job);
+        if outcome == Outcome::Failed {
+            return self.shed(job);
+        }
+        let found = match &job.unverified {
+            None => Confirmed::Refused,
+            Some(login) if outcome == Outcome::Right => {
+                users.confirm(login.user, login.epoch, &login.digest)
+            }
+            // The secret may be another one by now, and the password its own.
+            Some(login) if users.get(login.user).is_some() => {
+                match users.is_current(login.user, login.epoch) {
+                    true => Confirmed::Refused,
+                    false => Confirmed::Changed,
+                }
+            }
+            Some(_) => Confirmed::Refused,
+        };
+        match found {
+            Confirmed::Accepted(user) => {
+                let verdict = Verdict::Accepted(user);
+                self.verdicts.extend(job.waiters.into_iter().map(|waiter| (waiter.key, verdict)));
+            }
+            Confirmed::Refused => self.refuse_all(job.waiters, now),
+            Confirmed::Changed => self.ask_again(job, users, now),
+        }
+    }
+
+    /// The secret was changed while the hash of the old one was computed: what was found says nothing.
+    fn ask_again(&mut self, job: Job, users: &mut Users, now: Instant) {
+        let Job { name, password, service, source, waiters, .. } = job;
+        match users.check(&name, password.bytes()) {
+            Login::Accepted(user) => {
+                let verdict = Verdict::Accepted(user);
+                self.verdicts.extend(waiters.into_iter().map(|waiter| (waiter.key, verdict)));
+            }
+            Login::Refused | Login::Unknown => self.refuse_all(waiters, now),
+            Login::Unverified(unverified) => {
+                let unverified = Some(unverified);
+                self.put_job(Job { unverified, name, password, service, source, waiters });
+            }
+        }
+    }
+
+    fn put(
+        &mut self,
+        question: &Question<'_>,
+        unverified: Option<Unverified>,
+        waiters: Vec<Waiter>,
+    ) {
+        self.put_job(Job {
+            unverified,
+            name: question.name.into(),
+            password: Password::new(question.password),
+            service: question.service,
+            source: IpAddr::into(question.source),
+            waiters,
+        });
+    }
+
+    /// Queues a job, or lets its sessions wait for the one that there is for the same login.
+    fn put_job(&mut self, job: Job) {
+        let login = job.unverified.as_ref().map(|login| (login.user, login.digest.clone()));
+        if let Some(number) = login.as_ref().and_then(|login| self.by_digest.get(login)).copied() {
+            return self.join(number, job);
+        }
+        let number = self.next;
+        self.next += 1;
+        if let Some(login) = login {
+            self.by_digest.insert(login, number);
+        }
+        let (service, source) = (job.service, source_of(&job));
+        *self.sources.entry(source).or_default() += 1;
+        self.waiting.of_mut(service).insert(number, job);
+        if self.sources.get(&source).is_some_and(|count| *count > PER_SOURCE) {
+            let mut of_source = self.waiting.of(service).iter();
+            let oldest = of_source.find(|(_, job)| source_of(job) == source);
+            if let Some(number) = oldest.map(|(number, _)| *number) {
+                self.shed_waiting(service, number);
+            }
+        }
+        if self.waiting() > MOST {
+            let oldest = [Service::Socks, Service::Metp].into_iter().find_map(|service| {
+                self.waiting.of(service).keys().next().map(|number| (service, *number))
+            });
+            if let Some((service, number)) = oldest {
+                self.shed_waiting(service, number);
+            }
+        }
+    }
+
+    /// Sessions wait for a job that there is. If one of METP does, it is one of METP.
+    fn join(&mut self, number: u64, news: Job) {
+        if let Some(job) = self.running.get_mut(&number) {
+            return job.waiters.extend(news.waiters);
+        }
+        for service in Service::ALL {
+            let Some(mut job) = self.waiting.of_mut(service).remove(&number) else { continue };
+            job.waiters.extend(news.waiters);
+            if news.service == Service::Metp && job.service != Service::Metp {
+                self.count_off(source_of(&job));
+                (job.service, job.source) = (Service::Metp, news.source);
+                *self.sources.entry(source_of(&job)).or_default() += 1;
+            }
+            self.waiting.of_mut(job.service).insert(number, job);
+            return;
+        }
+    }
+
+    /// Takes the newest job of a service out of the queue.
+    fn newest(&mut self, service: Service) -> Option<(u64, Job)> {
+        let (number, job) = self.waiting.of_mut(service).pop_last()?;
+        self.count_off(source_of(&job));
+        Some((number, job))
+    }
+
+    fn shed_waiting(&mut self, service: Service, number: u64) {
+        if let Some(job) = self.waiting.of_mut(service).remove(&number) {
+            self.count_off(source_of(&job));
+            self.forget(number, &job);
+            self.shed(job);
+        }
+    }
+
+    fn shed(&mut self, job: Job) {
+        let awaited = job.waiters.into_iter().filter(|waiter| waiter.counterfoil.is_awaited());
+        self.verdicts.extend(awaited.map(|waiter| (waiter.key, Verdict::Shed)));
+    }
+
+    fn refuse_all(&mut self, waiters: Vec<Waiter>, now: Instant) {
+        for waiter in waiters {
+            self.refuse(waiter, now);
+        }
+    }
+
+    /// Tells a failure when it is time.
+    fn refuse(&mut self, waiter: Waiter, now: Instant) {
+        let due = waiter.since.checked_add(FAILURE_DELAY).unwrap_or(now).max(now);
+        self.failures.insert((due, self.next), waiter);
+        self.next += 1;
+    }
+
+    fn count_off(&mut self, source: (bool, ClientNetwork)) {
+        if let Some(count) = self.sources.get_mut(&source) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.sources.remove(&source);
+            }
+        }
+    }
+
+    /// A job is over: nobody can wait for it any more.
+    fn forget(&mut self, number: u64, job: &Job) {
+        if let Some(login) = &job.unverified {
+            let login = (login.user, login.digest.clone());
+            if self.by_digest.get(&login) == Some(&number) {
+                self.by_digest.remove(&login);
+            }
+        }
+    }
+}
+
+/// Whose limit a job counts for: sources have one for each service.
+fn source_of(job: &Job) -> (bool, ClientNetwork) {
+    (job.service == Service::Metp, job.source)
+}
+
+#[cfg(test)]
+mod tests;

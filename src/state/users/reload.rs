@@ -1,0 +1,115 @@
+//! Accounts of the users file: the first ones, and what has changed when the file is read again.
+
+use std::collections::HashSet;
+
+use super::{NewAccount, Origin, Role, UserId, Users};
+use crate::proto::users_file::FileAccount;
+
+/// What reading the file again has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Accounts in the file.
+    pub accounts: usize,
+    /// Accounts that are new.
+    pub added: usize,
+    /// Accounts that are gone.
+    pub deleted: usize,
+    /// Accounts whose secret, role or lock is another.
+    pub changed: usize,
+}
+
+/// The file would leave nobody who can log in as an administrator, while there is one now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoAdministrator;
+
+impl std::fmt::Display for NoAdministrator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("no account would be an administrator that is not locked")
+    }
+}
+
+impl Users {
+    /// Adds the accounts of the file, all at once: each name is in it once. Those whose names are taken are left out.
+    pub fn load(&mut self, accounts: Vec<FileAccount>) {
+        self.logins.reserve(accounts.len());
+        let news: Vec<FileAccount> =
+            accounts.into_iter().filter(|account| self.find_any(&account.name).is_none()).collect();
+        for FileAccount { name, secret, locked, role } in news {
+            let credential = self.credential_of(&name, secret);
+            let origin = Origin::File;
+            let new = NewAccount { name: &name, role, locked, origin, credential };
+            let (_, entry) = self.insert(new);
+            self.logins.push(entry);
+        }
+        self.logins.sort_by_key(|entry| entry.hash);
+    }
+
+    /// The file has been read again. An account of the same name keeps its identity, counters and sessions; one that is
+    /// gone is deleted. One of memory whose name the file has now is that of the file.
+    ///
+    /// # Errors
+    /// [`NoAdministrator`]; nothing is changed then.
+    pub fn reload(&mut self, accounts: Vec<FileAccount>) -> Result<Reloaded, NoAdministrator> {
+        let names: HashSet<&[u8]> = accounts.iter().map(|account| &*account.name).collect();
+        let stays = |id: &UserId| {
+            let account = self.accounts.get(id);
+            account.is_some_and(|account| {
+                account.origin == Origin::Memory && !names.contains(&*account.name)
+            })
+        };
+        let (gone, kept): (Vec<UserId>, Vec<UserId>) = {
+            let file = |id: &UserId| {
+                self.accounts.get(id).is_some_and(|account| {
+                    account.origin == Origin::File && !names.contains(&*account.name)
+                })
+            };
+            (
+                self.accounts.keys().copied().filter(file).collect(),
+                self.accounts.keys().copied().filter(stays).collect(),
+            )
+        };
+        let governs = |id: &UserId| self.is_admin(*id) && !self.is_locked(*id);
+        let will = accounts.iter().any(|account| account.role == Role::Admin && !account.locked);
+        if !will && !kept.iter().any(governs) && self.accounts.keys().any(governs) {
+            return Err(NoAdministrator);
+        }
+        let mut done = Reloaded { accounts: accounts.len(), ..Reloaded::default() };
+        for id in gone {
+            self.delete(id);
+            done.deleted += 1;
+        }
+        let mut news = Vec::new();
+        for account in accounts {
+            match self.find(&account.name) {
+                Some(id) => done.changed += usize::from(self.take_over(id, account)),
+                None => news.push(account),
+            }
+        }
+        done.added = news.len();
+        self.load(news);
+        Ok(done)
+    }
+
+    /// Makes an account what the file has of it. Returns whether something was different.
+    fn take_over(&mut self, id: UserId, news: FileAccount) -> bool {
+        let FileAccount { name, secret, locked, role } = news;
+        let same_secret = self.has_secret(id, &secret);
+        if !same_secret {
+            let credential = self.credential_of(&name, secret);
+            self.set_credential(id, credential);
+        }
+        let same_lock = self.is_locked(id) == locked;
+        self.set_locked(id, locked);
+        let Some(account) = self.accounts.get_mut(&id) else { return false };
+        let same = same_secret && same_lock && account.role == role;
+        let same = same && account.origin == Origin::File;
+        account.role = role;
+        account.origin = Origin::File;
+        !same
+    }
+
+    /// Whether the account may administer the server.
+    fn is_admin(&self, id: UserId) -> bool {
+        self.accounts.get(&id).is_some_and(|account| account.role == Role::Admin)
+    }
+}
