@@ -2,6 +2,7 @@
 //! queues. The reactor does not import it; it imports the reactor's waker, keys and classes of errors.
 
 pub mod dns_cache;
+pub mod durable;
 pub mod families;
 #[cfg(test)]
 mod fixture;
@@ -10,4 +11,5 @@ pub mod getnameinfo;
 pub mod log_writer;
 pub mod passwords;
 pub mod resolver;
+pub mod users_file;
 pub mod worker_pool;

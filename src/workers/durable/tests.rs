@@ -1,0 +1,177 @@
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+
+use tempfile::TempDir;
+
+use super::*;
+
+/// A directory with the file `users`.
+fn directory(content: &[u8]) -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("users");
+    fs::write(&path, content).expect("written");
+    (directory, path)
+}
+
+fn stamp(path: &Path) -> Expected {
+    Expected::Stamp(Stamp::from(&fs::metadata(path).expect("there")))
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("there").mode() & 0o7777
+}
+
+/// The names in the directory.
+fn names(directory: &TempDir) -> Vec<String> {
+    let entries = fs::read_dir(directory.path()).expect("read");
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.expect("read").file_name().into_string().expect("UTF-8"))
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_file_is_replaced_and_keeps_its_permissions() {
+    for permissions in [0o600, 0o640, 0o644, 0o400] {
+        let (directory, path) = directory(b"old");
+        fs::set_permissions(&path, Permissions::from_mode(permissions)).expect("set");
+        let news = replace(&path, b"new", &stamp(&path), None).expect("replaced");
+        assert_eq!(Expected::Stamp(news), stamp(&path));
+        assert_eq!(fs::read(&path).expect("read"), b"new");
+        assert_eq!(mode(&path), permissions);
+        assert_eq!(names(&directory), ["users"]);
+    }
+}
+
+#[test]
+fn a_new_file_is_its_owners_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("users");
+    replace(&path, b"new", &Expected::Missing, None).expect("made");
+    assert_eq!((fs::read(&path).expect("read"), mode(&path)), (b"new".to_vec(), 0o600));
+}
+
+#[test]
+fn what_has_changed_meanwhile_is_not_overwritten() {
+    let (directory, path) = directory(b"old");
+    let expected = stamp(&path);
+    fs::write(&path, b"by hand").expect("written");
+    let other = directory.path().join("other");
+    fs::write(&other, b"old").expect("written");
+    for (path, expected) in [(&path, expected), (&path, Expected::Missing), (&other, expected)] {
+        let before = fs::read(path).expect("read");
+        let refused = replace(path, b"new", &expected, None);
+        assert!(matches!(refused, Err(StoreError::ChangedOnDisk)), "{refused:?}");
+        assert_eq!(fs::read(path).expect("read"), before);
+    }
+    fs::remove_file(&path).expect("removed");
+    assert!(matches!(replace(&path, b"new", &expected, None), Err(StoreError::ChangedOnDisk)));
+    assert_eq!(names(&directory), ["other"]);
+    assert!(replace(&path, b"new", &Expected::Anything, None).is_ok());
+}
+
+/// As the volumes of Kubernetes are, and many files below /etc.
+#[test]
+fn a_link_stays_a_link() {
+    let (directory, path) = directory(b"old");
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    for (name, to) in
+        [("link", path.clone()), ("second", "link".into()), ("dir", directory.path().into())]
+    {
+        symlink(to, elsewhere.path().join(name)).expect("linked");
+    }
+    for (number, link) in ["link", "second", "dir/users"].into_iter().enumerate() {
+        let link = elsewhere.path().join(link);
+        let content = number.to_string();
+        replace(&link, content.as_bytes(), &stamp(&link), None).expect("replaced");
+        assert_eq!(fs::read(&path).expect("read"), content.as_bytes());
+        check_replaceable(&link).expect("replaceable");
+    }
+    assert!(fs::symlink_metadata(elsewhere.path().join("second")).expect("there").is_symlink());
+    assert_eq!(names(&elsewhere), ["dir", "link", "second"]);
+    // One that leads nowhere yet, and one that leads to itself.
+    let dangling = elsewhere.path().join("dangling");
+    symlink(directory.path().join("news"), &dangling).expect("linked");
+    replace(&dangling, b"new", &Expected::Missing, None).expect("made");
+    assert_eq!(names(&directory), ["news", "users"]);
+    let round = elsewhere.path().join("round");
+    symlink("round", &round).expect("linked");
+    assert!(replace(&round, b"new", &Expected::Anything, None).is_err());
+}
+
+#[test]
+fn the_file_before_is_kept_under_another_name() {
+    let (directory, path) = directory(b"1");
+    let previous = directory.path().join("users.1");
+    for content in [b"2", b"3", b"4"] {
+        let before = fs::read(&path).expect("read");
+        replace(&path, content, &stamp(&path), Some(&previous)).expect("replaced");
+        assert_eq!(fs::read(&path).expect("read"), content);
+        assert_eq!(fs::read(&previous).expect("read"), before);
+        assert_eq!(names(&directory), ["users", "users.1"]);
+    }
+    // A process was killed between the two renames: both are one file.
+    fs::remove_file(&previous).expect("removed");
+    fs::hard_link(&path, &previous).expect("linked");
+    replace(&path, b"5", &Expected::Anything, Some(&previous)).expect("replaced");
+    assert_eq!(
+        (fs::read(&path).expect("read"), fs::read(&previous).expect("read")),
+        (b"5".to_vec(), b"4".to_vec())
+    );
+    assert_eq!(names(&directory), ["users", "users.1"]);
+}
+
+#[test]
+fn what_a_killed_process_has_left_is_no_hindrance() {
+    let (directory, path) = directory(b"old");
+    let left = directory.path().join(".users.socks5d-new");
+    fs::write(&left, b"half a fi").expect("written");
+    check_replaceable(&path).expect("replaceable");
+    // A link that somebody has laid there is not followed.
+    symlink("/dev/full", &left).expect("linked");
+    replace(&path, b"new", &stamp(&path), None).expect("replaced");
+    assert_eq!(names(&directory), ["users"]);
+    assert_eq!(fs::read(&path).expect("read"), b"new");
+}
+
+#[test]
+fn what_cannot_be_replaced_is_found_out_and_nothing_is_left() {
+    let (directory, path) = directory(b"old");
+    let nowhere = directory.path().join("no/users");
+    for path in [directory.path(), &nowhere, &path.join("x")] {
+        assert!(check_replaceable(path).is_err(), "{}", path.display());
+        assert!(replace(path, b"new", &Expected::Anything, None).is_err(), "{}", path.display());
+    }
+    assert_eq!(
+        (names(&directory), fs::read(&path).expect("read")),
+        (vec!["users".to_owned()], b"old".to_vec())
+    );
+    let error = replace(&nowhere, b"new", &Expected::Anything, None).expect_err("no directory");
+    assert!(error.to_string().starts_with("cannot follow the link: "), "{error}");
+}
+
+#[test]
+fn only_regular_files_of_a_size_are_read() {
+    let (directory, path) = directory(b"12345");
+    let content = |most| read(&path, most).map(|(content, _)| content);
+    assert_eq!(content(5).expect("read"), b"12345");
+    assert_eq!(content(4).expect_err("too long").to_string(), "it has more than 4 bytes");
+    let (_, found) = read(&path, 5).expect("read");
+    assert_eq!(Expected::Stamp(Stamp::from(&found)), stamp(&path));
+    let socket = directory.path().join("socket");
+    let _listener = UnixListener::bind(&socket).expect("bound");
+    let fifo = directory.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo");
+    assert!(made.success());
+    for path in [&fifo, &socket, directory.path(), Path::new("/dev/zero")] {
+        assert!(read(path, 5).is_err(), "{}", path.display());
+    }
+}
+
+#[test]
+fn mount_points_are_read_as_proc_writes_them() {
+    assert!(is_mount_point(Path::new("/proc")) && !is_mount_point(Path::new("/proc/self")));
+    assert_eq!(unescaped(b"/a\\040b\\134\\011"), "/a b\\\t");
+    assert_eq!(unescaped(b"/a\\04"), "/a\\04");
+}

@@ -1,0 +1,184 @@
+//! The users file on the disk: read as a whole, and changed by one thread.
+//!
+//! Nothing of the file stays in memory between two changes. Each one reads the file again, changes the lines of the
+//! accounts that it is about, and replaces the file; if somebody else has written it meanwhile, nothing is changed. The
+//! thread also makes the hashes of new passwords, so that the loop does not wait for them.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::durable::{self, Expected, Stamp, StoreError};
+use super::passwords::{Hasher, NICE, Password};
+use super::worker_pool::{Kind, Limits, Workers};
+use crate::proto::users_file::{Change, Edit, FileAccount, LineError, MOST_BYTES, parse, rewrite};
+use crate::reactor::waker::Wake;
+
+/// The stack of the thread, in bytes.
+const STACK_BYTES: usize = 256 * 1024;
+/// Jobs that may wait: one is given at a time.
+const QUEUE: usize = 2;
+
+/// The users file, as it was read.
+#[derive(Debug)]
+pub struct UsersFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it was when it was last read or written.
+    pub state: Expected,
+}
+
+/// A file that was read.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Its accounts, in their order.
+    pub accounts: Vec<FileAccount>,
+    /// What it was.
+    pub state: Expected,
+    /// Whether others than its owner may read it.
+    pub exposed: bool,
+}
+
+/// Why a file was not read. Displays as one line, without the path.
+#[derive(Debug)]
+pub enum LoadError {
+    /// It cannot be read.
+    Unreadable(io::Error),
+    /// These lines are wrong.
+    Lines(Vec<LineError>),
+}
+
+/// A change of the file, and the password whose hash is its secret.
+#[derive(Debug)]
+pub struct Store {
+    /// The change. Its secret is put in by the thread if there is a password.
+    pub edit: Edit,
+    /// The password that the secret is to be made of.
+    pub password: Option<Password>,
+}
+
+/// What the thread is to do.
+#[derive(Debug)]
+pub enum Job {
+    /// Carry out these changes, all or none.
+    Commit(Mutex<Vec<Store>>),
+    /// Read the file.
+    Read,
+}
+
+/// What the thread has done.
+#[derive(Debug)]
+pub enum Answer {
+    /// The changes are on the disk. For each of them the secret that was made.
+    Committed(Result<Vec<Option<Box<str>>>, StoreError>),
+    /// The file was read.
+    Read(Result<Loaded, LoadError>),
+}
+
+/// The thread.
+pub type FileWorker = Workers<Job, Answer>;
+
+impl UsersFile {
+    /// Reads the file. One that does not exist has no accounts; it is made with the first.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn read(path: &Path) -> Result<Loaded, LoadError> {
+        let (content, found) = match durable::read(path, MOST_BYTES) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let state = Expected::Missing;
+                return Ok(Loaded { accounts: Vec::new(), state, exposed: false });
+            }
+            Err(error) => return Err(LoadError::Unreadable(error)),
+        };
+        let accounts = parse(&content).map_err(LoadError::Lines)?;
+        let state = Expected::Stamp(Stamp::from(&found));
+        Ok(Loaded { accounts, state, exposed: found.mode() & 0o077 != 0 })
+    }
+
+    /// Starts the thread that changes the file.
+    pub fn start(self, waker: impl Wake + 'static) -> FileWorker {
+        let kind =
+            Kind { thread: c"users", jobs: "the users file", stack_bytes: STACK_BYTES, nice: NICE };
+        let limits = Limits { threads: 1, threads_in_all: 1, queue: QUEUE };
+        let file = Mutex::new(self);
+        Workers::new(kind, limits, waker, move |job: &Job| {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            match job {
+                Job::Commit(stores) => {
+                    let mut stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
+                    Answer::Committed(file.commit(&mut stores))
+                }
+                Job::Read => {
+                    let loaded = UsersFile::read(&file.path);
+                    if let Ok(loaded) = &loaded {
+                        file.state = loaded.state;
+                    }
+                    Answer::Read(loaded)
+                }
+            }
+        })
+    }
+
+    /// Carries out changes, all or none.
+    fn commit(&mut self, stores: &mut [Store]) -> Result<Vec<Option<Box<str>>>, StoreError> {
+        let cannot = |step| move |error| StoreError::Failed { step, error };
+        let mut made = Vec::with_capacity(stores.len());
+        let mut hasher = Hasher::default();
+        for Store { edit, password } in &mut *stores {
+            let secret = password.take().map(|password| hasher.hash(password.bytes()));
+            let secret = secret.transpose().map_err(cannot("hash the password"))?;
+            if let (Some(secret), Change::Add { secret: place, .. } | Change::Secret(place)) =
+                (&secret, &mut edit.change)
+            {
+                *place = secret.clone();
+            }
+            made.push(secret);
+        }
+        drop(hasher);
+        let content = match durable::read(&self.path, MOST_BYTES) {
+            Ok((content, found)) if Expected::Stamp(Stamp::from(&found)) == self.state => content,
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound && self.state == Expected::Missing =>
+            {
+                Vec::new()
+            }
+            Ok(_) => return Err(StoreError::ChangedOnDisk),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::ChangedOnDisk);
+            }
+            Err(error) => return Err(cannot("read the users file")(error)),
+        };
+        let edits: Vec<Edit> = stores.iter().map(|store| store.edit.clone()).collect();
+        let content = rewrite(&content, &edits).map_err(|_| StoreError::ChangedOnDisk)?;
+        self.state = Expected::Stamp(durable::replace(&self.path, &content, &self.state, None)?);
+        Ok(made)
+    }
+}
+
+impl std::fmt::Display for LoadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LoadError::Unreadable(error) => write!(f, "cannot read it: {error}"),
+            LoadError::Lines(errors) => {
+                let lines: Vec<String> = errors.iter().map(LineError::to_string).collect();
+                f.write_str(&lines.join("; "))
+            }
+        }
+    }
+}
+
+impl LoadError {
+    /// Each thing that is wrong, in a line of its own.
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            LoadError::Unreadable(_) => vec![self.to_string()],
+            LoadError::Lines(errors) => errors.iter().map(LineError::to_string).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
