@@ -4,7 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::{Range, RangeInclusive};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 
 use common::secrets::{Takes, secrets};
 use common::usage::{OptionName, UNEXPECTED, bad_value, describe};
@@ -61,6 +62,10 @@ pub struct Args {
     pub metp_port: u16,
     /// The administrator.
     pub superuser: Option<Login>,
+    /// The users file.
+    pub users_file: Option<PathBuf>,
+    /// Whether the users file is changed by others alone.
+    pub users_fixed: bool,
     /// Accounts of role user. None of them has the administrator's name.
     pub users: Vec<Login>,
     /// Whether `-u` named the administrator too; it was ignored.
@@ -84,7 +89,7 @@ impl fmt::Display for UsageError {
 }
 
 /// The options that are not settings.
-const PLAIN_OPTIONS: [OptionName; 13] = [
+const PLAIN_OPTIONS: [OptionName; 15] = [
     OptionName { short: "-h", long: "--help" },
     OptionName { short: "-v", long: "--version" },
     OptionName { short: "-l", long: "--listen" },
@@ -92,6 +97,8 @@ const PLAIN_OPTIONS: [OptionName; 13] = [
     OptionName { short: "-L", long: "--metp-listen" },
     OptionName { short: "-P", long: "--metp-port" },
     OptionName { short: "-u", long: "--user" },
+    OptionName { short: "", long: "--users" },
+    OptionName { short: "", long: "--users-fixed" },
     OptionName { short: "", long: "--trust" },
     OptionName { short: "", long: "--bind-out" },
     OptionName { short: "", long: "--bind-ports" },
@@ -125,6 +132,13 @@ fn options() -> Options {
             "PORT",
         )
         .optmulti("u", "user", "add an account of role user; may be repeated", "NAME:PASS")
+        .optopt(
+            "",
+            "users",
+            "keep accounts in this file, a superset of those of htpasswd (default: in memory)",
+            "FILE",
+        )
+        .optflag("", "users-fixed", "never change the users file: METP is refused it")
         .optmulti(
             "",
             "trust",
@@ -198,10 +212,10 @@ fn hint(knob: &Knob) -> &'static str {
 pub fn passwords(arguments: &[OsString]) -> Vec<Range<usize>> {
     let option = |name: &str| match name {
         "-u" | "--user" => Some(Takes::Account),
-        "-h" | "--help" | "-v" | "--version" => Some(Takes::Nothing),
+        "-h" | "--help" | "-v" | "--version" | "--users-fixed" => Some(Takes::Nothing),
         "-l" | "--listen" | "-p" | "--port" | "-L" | "--metp-listen" | "-P" | "--metp-port"
-        | "--trust" | "--bind-out" | "--bind-ports" | "--bind-advertise" | "--udp-ports"
-        | "--udp-advertise" => Some(Takes::Plain),
+        | "--users" | "--trust" | "--bind-out" | "--bind-ports" | "--bind-advertise"
+        | "--udp-ports" | "--udp-advertise" => Some(Takes::Plain),
         name => {
             let knob = Knob::find(name.strip_prefix("--")?.as_bytes())?;
             Some(if knob.is_flag() { Takes::Nothing } else { Takes::Plain })
@@ -271,6 +285,14 @@ fn serve(given: &Matches, superuser: Option<&OsStr>) -> Result<Args, UsageError>
         let most = format_args!("{MOST_NETWORKS} networks at most");
         settings.trust.add(network).map_err(|_| bad("trust", &text, &most))?;
     }
+    let users_file = given.opt_str("users").map(|text| path(&text));
+    if users_file.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+        return Err(bad("users", "", &"the name of a file"));
+    }
+    let users_fixed = given.opt_present("users-fixed");
+    if users_fixed && users_file.is_none() {
+        return Err(UsageError("--users-fixed: there is no --users".to_owned()));
+    }
     settings.bind_out = addresses(given, "bind-out")?;
     settings.bind.ports = ports(given, "bind-ports")?;
     settings.bind.advertise = addresses(given, "bind-advertise")?;
@@ -282,12 +304,19 @@ fn serve(given: &Matches, superuser: Option<&OsStr>) -> Result<Args, UsageError>
         metp_listen: address(given, "metp-listen")?.unwrap_or(Ipv4Addr::LOCALHOST.into()),
         metp_port: number(given, "metp-port", 0..=65535)?.unwrap_or(8080),
         superuser,
+        users_file,
+        users_fixed,
         superuser_repeated: users.len() < named,
         users,
         settings,
         max_connections_given: given.opt_present("max-connections"),
         buffer_memory_given: given.opt_present("buffer-memory"),
     })
+}
+
+/// The path that an argument names, byte for byte.
+fn path(text: &str) -> PathBuf {
+    OsString::from_vec(latin1_encode(text)).into()
 }
 
 /// The accounts of `-u`, no name twice.

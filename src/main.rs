@@ -2,22 +2,27 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
 use common::process::cannot;
 use common::stdio::{self, Inherited};
 use metp_protocol::Role;
-use metp_protocol::text::Ascii;
+use metp_protocol::text::{Ascii, Escaped};
 use metp_protocol::timestamp::Timestamp;
 use socks5d::args::{self, Args, CommandLine, SUPERUSER_VARIABLE};
 use socks5d::process;
+use socks5d::proto::secret::Secret;
+use socks5d::proto::users_file::FileAccount;
 use socks5d::reactor::signal;
 use socks5d::server::{Config, Descriptors, Server};
 use socks5d::state::service::Service;
 use socks5d::state::users::Users;
+use socks5d::workers::durable::{self, Expected};
 use socks5d::workers::log_writer::{DIAGNOSTICS, LogWriter, Sink};
 use socks5d::workers::resolver::SystemLookup;
+use socks5d::workers::users_file::UsersFile;
 
 /// EX_USAGE of sysexits(3).
 const BAD_USAGE: u8 = 64;
@@ -47,7 +52,13 @@ fn main() -> ExitCode {
         },
         Ok(CommandLine::Serve(args)) => match serve(*args) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => eprint_line(&error, ExitCode::FAILURE),
+            Err(Failure::Usage(lines)) => {
+                for line in lines {
+                    eprint_line(&line, ExitCode::from(BAD_USAGE));
+                }
+                ExitCode::from(BAD_USAGE)
+            }
+            Err(Failure::System(error)) => eprint_line(&error, ExitCode::FAILURE),
         },
         Err(usage) => eprint_line(&usage, ExitCode::from(BAD_USAGE)),
     }
@@ -60,7 +71,21 @@ fn eprint_line(what: &dyn std::fmt::Display, code: ExitCode) -> ExitCode {
     code
 }
 
-fn serve(mut args: Args) -> io::Result<()> {
+/// Why the server does not start, or has ended.
+enum Failure {
+    /// What is wrong with the files that it was given, in lines.
+    Usage(Vec<String>),
+    /// The system does not allow it.
+    System(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure::System(error)
+    }
+}
+
+fn serve(mut args: Args) -> Result<(), Failure> {
     common::process::harden()?;
     let limit =
         process::raise_descriptor_limit().map_err(cannot("read the limit of descriptors"))?;
@@ -69,7 +94,8 @@ fn serve(mut args: Args) -> io::Result<()> {
     let descriptors = Descriptors::new(limit, inherited)?;
     let [access_log, diagnostics] = log_writers().map_err(cannot("start the log thread"))?;
     let (filters, all_good) = known_filters(&std::env::var("RUST_LOG").unwrap_or_default());
-    let mut warnings = warnings(&args);
+    let accounts = Accounts::read(&mut args)?;
+    let mut warnings = warnings(&args, &accounts);
     if !all_good {
         warnings.push("RUST_LOG: ignoring what is neither a level nor a filter".to_owned());
     }
@@ -79,7 +105,8 @@ fn serve(mut args: Args) -> io::Result<()> {
         args.settings.log_level = logger.filter();
     }
     let level = args.settings.log_level;
-    let server = Server::bind(config(args, descriptors, access_log.clone(), diagnostics.clone())?)?;
+    let logs = [access_log.clone(), diagnostics.clone()];
+    let server = Server::bind(config(args, accounts, descriptors, logs)?)?;
 
     log::set_boxed_logger(Box::new(logger)).map_err(io::Error::other)?;
     log::set_max_level(level);
@@ -103,7 +130,67 @@ fn serve(mut args: Args) -> io::Result<()> {
     access_log.flush(deadline);
     access_log.report_losses();
     diagnostics.flush(deadline);
-    result
+    Ok(result?)
+}
+
+/// The accounts at the start.
+struct Accounts {
+    users: Users,
+    file: Option<UsersFile>,
+    /// Whether the file is changed by others alone.
+    fixed: bool,
+    warnings: Vec<String>,
+}
+
+impl Accounts {
+    /// Reads the users file, if there is one, and adds the accounts that live in memory. Those that the file has, too,
+    /// are those of the file.
+    fn read(args: &mut Args) -> Result<Self, Failure> {
+        let mut users = Users::default();
+        let (mut file, mut warnings, mut fixed) = (None, Vec::new(), args.users_fixed);
+        if let Some(path) = args.users_file.take() {
+            let shown = Escaped(path.as_os_str().as_bytes()).to_string();
+            let loaded = UsersFile::read(&path).map_err(|error| {
+                let line = |line: String| format!("--users {shown}: {line}");
+                Failure::Usage(error.lines().into_iter().map(line).collect())
+            })?;
+            if loaded.state == Expected::Missing {
+                warnings.push(format!("--users {shown}: there is no such file yet"));
+            }
+            if loaded.exposed {
+                warnings.push(format!("--users {shown}: others than its owner may read it"));
+            }
+            let clear = |account: &&FileAccount| matches!(account.secret, Secret::Clear(_));
+            match loaded.accounts.iter().filter(clear).count() {
+                0 => {}
+                count => warnings.push(format!(
+                    "--users {shown}: passwords in clear: {count} (socks5d --hash-password makes hashes)"
+                )),
+            }
+            if !fixed && let Err(error) = durable::check_replaceable(&path) {
+                warnings.push(format!(
+                    "--users {shown}: METP cannot change it, as with --users-fixed: {error}"
+                ));
+                fixed = true;
+            }
+            users.load(loaded.accounts);
+            file = Some(UsersFile { path, state: loaded.state });
+        }
+        let superuser = args.superuser.take();
+        let admin = superuser.iter().map(|login| (login, Role::Admin, SUPERUSER_VARIABLE));
+        let others = std::mem::take(&mut args.users);
+        for (login, role, option) in
+            admin.chain(others.iter().map(|login| (login, Role::User, "-u")))
+        {
+            if users.add(&login.name, &login.password, role).is_err() {
+                warnings.push(format!(
+                    "{option} {}: the users file has this account, and it stays as it is",
+                    Escaped(&login.name)
+                ));
+            }
+        }
+        Ok(Accounts { users, file, fixed, warnings })
+    }
 }
 
 /// Access log and diagnostics, each with its thread. If both lead to one file, they share its sink.
@@ -121,14 +208,14 @@ fn log_writers() -> io::Result<[LogWriter; 2]> {
 }
 
 /// Warnings about accounts and trusted networks, for the first lines of the diagnostics.
-fn warnings(args: &Args) -> Vec<String> {
-    let mut warnings = Vec::new();
+fn warnings(args: &Args, accounts: &Accounts) -> Vec<String> {
+    let mut warnings = accounts.warnings.clone();
     let trust = &args.settings.trust;
-    if args.superuser.is_none() && args.users.is_empty() && trust.networks().is_empty() {
+    if accounts.users.is_empty() && trust.networks().is_empty() {
         warnings.push(
             "there is no account: nobody can log in (give PROXY_CTRL_SUPERUSER=NAME:PASS or -u NAME:PASS)".to_owned(),
         );
-    } else if args.superuser.is_none() {
+    } else if !accounts.users.has_administrator() {
         warnings.push("there is no administrator: PROXY_CTRL_SUPERUSER is not set".to_owned());
     }
     if args.superuser_repeated {
@@ -145,17 +232,10 @@ fn warnings(args: &Args) -> Vec<String> {
 
 fn config(
     args: Args,
+    accounts: Accounts,
     descriptors: Descriptors,
-    access_log: LogWriter,
-    diagnostics: LogWriter,
+    [access_log, diagnostics]: [LogWriter; 2],
 ) -> io::Result<Config> {
-    let mut users = Users::default();
-    let admin = args.superuser.iter().map(|login| (login, Role::Admin));
-    for (login, role) in admin.chain(args.users.iter().map(|login| (login, Role::User))) {
-        users
-            .add(&login.name, &login.password, role)
-            .map_err(|_| io::Error::other("an account is named twice"))?;
-    }
     let mut settings = args.settings;
     if !args.max_connections_given {
         settings.max_connections = affordable(descriptors.usable());
@@ -176,7 +256,9 @@ fn config(
         port: args.port,
         metp_listen: args.metp_listen,
         metp_port: args.metp_port,
-        users,
+        users: accounts.users,
+        users_file: accounts.file,
+        users_fixed: accounts.fixed,
         settings,
         lookup: Box::new(SystemLookup),
         verifier: None,

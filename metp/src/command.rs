@@ -4,9 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use super::arguments::{
-    acceptable_name, acceptable_password, bad, name_and_password, number, seconds, with_password,
-    words,
+    acceptable_name, acceptable_password, bad, fits_in_a_line, name_and_password, number, seconds,
+    with_password, words,
 };
+use super::verb::Verb;
 use super::{BUFFER_SIZES, Cause, ConnectionId, INTERVALS, LONGEST_GRACE, Response, Topic, Topics};
 use crate::network::Network;
 use crate::text::{Escaped, Seconds, unescape};
@@ -108,6 +109,16 @@ pub enum Command {
     Unsubscribe,
     /// `SHUTDOWN [GRACE <seconds>]`
     Shutdown(Option<Duration>),
+    /// `LOCK-USER <user>`
+    LockUser(Vec<u8>),
+    /// `UNLOCK-USER <user>`
+    UnlockUser(Vec<u8>),
+    /// `GENERATE-PASSWORD <user>`
+    GeneratePassword(Vec<u8>),
+    /// `IMPORT <line>`: a line of a users file.
+    Import(Vec<u8>),
+    /// `RELOAD`
+    Reload,
 }
 
 /// Which records of the access log.
@@ -117,81 +128,6 @@ pub struct LogSelection {
     pub last: Option<u64>,
     /// The account's name; `None`: all accounts.
     pub user: Option<Vec<u8>>,
-}
-
-/// The verbs, and who may use them.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Verb {
-    GetMetrics,
-    GetLogs,
-    Users,
-    ChangeBuffer,
-    AddUser,
-    DeleteUser,
-    SetRole,
-    Quit,
-    Capabilities,
-    Ping,
-    Info,
-    UserMetrics,
-    ChangePassword,
-    Connections,
-    Kill,
-    Config,
-    Subscribe,
-    Unsubscribe,
-    Shutdown,
-    Trust,
-}
-
-const WORDS: [(&str, Verb); 20] = [
-    ("GET_METRICS", Verb::GetMetrics),
-    ("GET_LOGS", Verb::GetLogs),
-    ("USERS", Verb::Users),
-    ("CHANGE-BUFFER", Verb::ChangeBuffer),
-    ("ADD-USER", Verb::AddUser),
-    ("DELETE-USER", Verb::DeleteUser),
-    ("SET-ROLE", Verb::SetRole),
-    ("QUIT", Verb::Quit),
-    ("CAPA", Verb::Capabilities),
-    ("PING", Verb::Ping),
-    ("INFO", Verb::Info),
-    ("USER-METRICS", Verb::UserMetrics),
-    ("CHANGE-PASSWORD", Verb::ChangePassword),
-    ("CONNECTIONS", Verb::Connections),
-    ("KILL", Verb::Kill),
-    ("CONFIG", Verb::Config),
-    ("SUBSCRIBE", Verb::Subscribe),
-    ("UNSUBSCRIBE", Verb::Unsubscribe),
-    ("SHUTDOWN", Verb::Shutdown),
-    ("TRUST", Verb::Trust),
-];
-
-/// The words of all verbs: those of METP/1.0 first.
-pub fn verbs() -> impl Iterator<Item = &'static str> {
-    WORDS.iter().map(|(word, _)| *word)
-}
-
-impl Verb {
-    fn parse(word: &[u8]) -> Option<Self> {
-        WORDS.iter().find(|(text, _)| text.as_bytes() == word).map(|(_, verb)| *verb)
-    }
-
-    fn permitted(self, role: Role) -> bool {
-        let everybody = [
-            Verb::GetMetrics,
-            Verb::Quit,
-            Verb::Capabilities,
-            Verb::Ping,
-            Verb::UserMetrics,
-            Verb::ChangePassword,
-        ];
-        role == Role::Admin || everybody.contains(&self)
-    }
-
-    fn takes_password(self) -> bool {
-        matches!(self, Verb::AddUser | Verb::ChangePassword)
-    }
 }
 
 impl Command {
@@ -221,6 +157,9 @@ impl Command {
         if verb.takes_password() {
             return with_new_password(verb, rest);
         }
+        if verb == Verb::Import {
+            return import(rest);
+        }
         let words: Vec<&[u8]> = words(rest).collect();
         arguments(verb, &words).unwrap_or(Err(bad(Cause::Syntax)))
     }
@@ -236,6 +175,9 @@ impl Command {
             Command::AddUser { name, password } => with_password("ADD-USER", name, password),
             Command::ChangePassword { name, password } => {
                 with_password("CHANGE-PASSWORD", name, password)
+            }
+            Command::Import(line) => {
+                fits_in_a_line(line).then(|| [b"IMPORT ", &line[..], b"\n"].concat())
             }
             _ => Some(format!("{self}\n").into_bytes()),
         }
@@ -268,7 +210,12 @@ impl Command {
             | Command::TrustDelete(_)
             | Command::Subscribe(..)
             | Command::Unsubscribe
-            | Command::Shutdown(_) => false,
+            | Command::Shutdown(_)
+            | Command::LockUser(_)
+            | Command::UnlockUser(_)
+            | Command::GeneratePassword(_)
+            | Command::Import(_)
+            | Command::Reload => false,
         }
     }
 
@@ -285,7 +232,12 @@ impl Command {
             | Command::ConfigSet { .. }
             | Command::TrustAdd(_)
             | Command::TrustDelete(_)
-            | Command::Shutdown(_) => true,
+            | Command::Shutdown(_)
+            | Command::LockUser(_)
+            | Command::UnlockUser(_)
+            | Command::GeneratePassword(_)
+            | Command::Import(_)
+            | Command::Reload => true,
             Command::GetMetrics
             | Command::GetAllMetrics
             | Command::GetLogs(_)
@@ -301,6 +253,22 @@ impl Command {
             | Command::Subscribe(..)
             | Command::Unsubscribe => false,
         }
+    }
+
+    /// Whether it changes accounts. Such commands may be answered later than they are carried out, in their order
+    /// (§5.1).
+    pub fn is_of_accounts(&self) -> bool {
+        matches!(
+            self,
+            Command::AddUser { .. }
+                | Command::DeleteUser(_)
+                | Command::SetRole(..)
+                | Command::ChangePassword { .. }
+                | Command::LockUser(_)
+                | Command::UnlockUser(_)
+                | Command::GeneratePassword(_)
+                | Command::Import(_)
+        )
     }
 }
 
@@ -353,6 +321,17 @@ impl fmt::Display for Command {
             Command::Unsubscribe => f.write_str("UNSUBSCRIBE"),
             Command::Shutdown(None) => f.write_str("SHUTDOWN"),
             Command::Shutdown(Some(grace)) => write!(f, "SHUTDOWN GRACE {}", Seconds(*grace)),
+            Command::LockUser(name) => write!(f, "LOCK-USER {}", Escaped(name)),
+            Command::UnlockUser(name) => write!(f, "UNLOCK-USER {}", Escaped(name)),
+            Command::GeneratePassword(name) => {
+                write!(f, "GENERATE-PASSWORD {}", Escaped(name))
+            }
+            // What follows the name is a secret.
+            Command::Import(line) => {
+                let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+                write!(f, "IMPORT {}", Escaped(&unescape(name)))
+            }
+            Command::Reload => f.write_str("RELOAD"),
         }
     }
 }
@@ -401,6 +380,10 @@ fn arguments(verb: Verb, words: &[&[u8]]) -> Option<Result<Command, Response>> {
         (Verb::Trust, [b"DELETE", word]) => return Some(network(word).map(Command::TrustDelete)),
         (Verb::Subscribe, words) => return Some(subscription(words)),
         (Verb::Unsubscribe, []) => Command::Unsubscribe,
+        (Verb::LockUser, [user]) => Command::LockUser(name(user)),
+        (Verb::UnlockUser, [user]) => Command::UnlockUser(name(user)),
+        (Verb::GeneratePassword, [user]) => return Some(generate(name(user))),
+        (Verb::Reload, []) => Command::Reload,
         (Verb::Shutdown, []) => Command::Shutdown(None),
         (Verb::Shutdown, [b"GRACE", time]) => {
             return Some(seconds(time, LONGEST_GRACE).map(|time| Command::Shutdown(Some(time))));
@@ -422,6 +405,21 @@ fn with_new_password(verb: Verb, rest: &[u8]) -> Result<Command, Response> {
         Verb::AddUser => Command::AddUser { name, password },
         _ => Command::ChangePassword { name, password },
     })
+}
+
+/// The account may be new, so its name has to be one that a new account may have.
+fn generate(name: Vec<u8>) -> Result<Command, Response> {
+    match acceptable_name(&name) {
+        true => Ok(Command::GeneratePassword(name)),
+        false => Err(bad(Cause::BadName)),
+    }
+}
+
+/// A line of a users file runs to the end of the command, blanks included.
+fn import(rest: &[u8]) -> Result<Command, Response> {
+    let start = rest.iter().position(|byte| *byte != b' ').ok_or(bad(Cause::Syntax))?;
+    let line = rest.get(start..).unwrap_or_default();
+    if fits_in_a_line(line) { Ok(Command::Import(line.to_vec())) } else { Err(bad(Cause::Syntax)) }
 }
 
 fn network(word: &[u8]) -> Result<Network, Response> {

@@ -191,6 +191,15 @@ keys! { ALL:
     APPLIES = "applies" Text;
     // TRUST (§5.21)
     NETWORK = "network" Text;
+    // Accounts (§5.22 to §5.26)
+    LOCKED = "locked" Text;
+    ORIGIN = "origin" Text;
+    PASSWORD = "password" Text;
+    CREATED = "created" Text;
+    ACCOUNTS = "accounts" Count;
+    ADDED = "added" Count;
+    DELETED = "deleted" Count;
+    CHANGED = "changed" Count;
 }
 
 /// Keys of `GET_METRICS` and `GET_METRICS ALL` (§5.2): `KEY: number`.

@@ -17,6 +17,7 @@ mod opening;
 mod record;
 mod status;
 mod topic;
+mod verb;
 
 pub mod key;
 pub mod network;
@@ -28,7 +29,7 @@ pub use arguments::{
     NAME_RULE, PASSWORD_RULE, TRUSTED_NAME, acceptable_name, acceptable_password, fits_in_a_line,
 };
 pub use body::{LogWords, MetricsBody, figure_line, log_line, user_line};
-pub use command::{Command, LogSelection, Role, verbs};
+pub use command::{Command, LogSelection, Role};
 pub use connection::{ConnectionId, Stage};
 pub use event::{Event, LOST};
 pub use field::{Field, seconds};
@@ -37,8 +38,9 @@ pub use record::{
     AuthEvent, Capabilities, CloseEvent, ConnectionLine, Info, LogEvent, MetricsEvent, OpenEvent,
     SettingLine, TrustLine, UsageLine,
 };
-pub use status::{Cause, Missing, Notice, Response, Status, split_cause};
+pub use status::{Cause, Missing, NewPassword, Notice, Response, Status, split_cause};
 pub use topic::{Topic, Topics};
+pub use verb::verbs;
 
 use text::shortened;
 

@@ -197,7 +197,7 @@ line! {
     /// use metp_protocol::{Field, UsageLine};
     ///
     /// let usage = UsageLine { user: Field::name(b"a b"), role: Field::new("user"), up: 512, ..UsageLine::default() };
-    /// let line = "user=a\\x20b role=user connections=0 total=0 up=512 down=0 last-seen=-";
+    /// let line = "user=a\\x20b role=user connections=0 total=0 up=512 down=0 last-seen=- locked=- origin=-";
     /// assert_eq!(usage.to_string(), line);
     /// assert_eq!(UsageLine::parse(line), usage);
     /// ```
@@ -209,6 +209,8 @@ line! {
         UP up: u64,
         DOWN down: u64,
         LAST_SEEN last_seen: Field<'a>,
+        LOCKED locked: Field<'a>,
+        ORIGIN origin: Field<'a>,
     }
 }
 

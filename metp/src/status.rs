@@ -114,6 +114,8 @@ impl Status {
     pub const CLOSING: Status = Status(421);
     /// 429: too many, try later.
     pub const TOO_MANY: Status = Status(429);
+    /// 500: it could not be done, and nothing was changed.
+    pub const FAILED: Status = Status(500);
     /// 650: an event, and no reply.
     pub const EVENT: Status = Status(650);
 
@@ -154,6 +156,16 @@ pub fn split_cause(line: &str) -> Option<(&str, &str)> {
     Some((word, explanation.trim()))
 }
 
+/// A password that the server has made. No debug print shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NewPassword(pub String);
+
+impl fmt::Debug for NewPassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NewPassword")
+    }
+}
+
 /// A status line: everything the server says in one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
@@ -187,6 +199,34 @@ pub enum Response {
     Closing(Notice),
     /// `429 Too Many`: subscribers.
     TooMany,
+    /// `200 OK password=… created=…`
+    Generated {
+        /// The new password, of printable ASCII without blanks.
+        password: NewPassword,
+        /// Whether the account is new, too.
+        created: bool,
+    },
+    /// `400 Bad Request [BADLINE]` with what is wrong with the line of an `IMPORT`.
+    BadLine(String),
+    /// `500 Internal Server Error [STORE]` with the reason why a change of the users file was not stored.
+    NotStored(String),
+    /// `409 Conflict [FIXED]`: the server does not change the users file.
+    Fixed,
+    /// `200 OK accounts=…` with what `RELOAD` has changed.
+    Reloaded {
+        /// Accounts in the users file.
+        accounts: usize,
+        /// Those that are new.
+        added: usize,
+        /// Those that are gone.
+        deleted: usize,
+        /// Those that are different.
+        changed: usize,
+    },
+    /// `409 Conflict [INVALID]` with what is wrong with the file that `RELOAD` has read.
+    Invalid(String),
+    /// `409 Conflict [NOFILE]`: there is no file that `RELOAD` could read.
+    NoFile,
 }
 
 impl Response {
@@ -204,16 +244,24 @@ impl Response {
             | Response::Done
             | Response::Goodbye
             | Response::Pong(_)
-            | Response::Killed(_) => Status::OK,
-            Response::BadRequest(_) | Response::Range(_) | Response::BadNetwork(_) => {
-                Status::BAD_REQUEST
-            }
+            | Response::Killed(_)
+            | Response::Generated { .. }
+            | Response::Reloaded { .. } => Status::OK,
+            Response::BadRequest(_)
+            | Response::Range(_)
+            | Response::BadNetwork(_)
+            | Response::BadLine(_) => Status::BAD_REQUEST,
             Response::Unauthorized => Status::UNAUTHORIZED,
             Response::Forbidden => Status::FORBIDDEN,
             Response::NotFound(_) => Status::NOT_FOUND,
-            Response::AlreadyClosing | Response::TooManyNetworks => Status::CONFLICT,
+            Response::AlreadyClosing
+            | Response::TooManyNetworks
+            | Response::Fixed
+            | Response::Invalid(_)
+            | Response::NoFile => Status::CONFLICT,
             Response::Closing(_) => Status::CLOSING,
             Response::TooMany => Status::TOO_MANY,
+            Response::NotStored(_) => Status::FAILED,
         }
     }
 }
@@ -242,6 +290,23 @@ impl fmt::Display for Response {
             Response::TooManyNetworks => f.write_str("Conflict [FULL] too many networks"),
             Response::Closing(notice) => write!(f, "Closing {notice}"),
             Response::TooMany => f.write_str("Too Many [BUSY] too many subscribers, try later"),
+            Response::Generated { password: NewPassword(password), created } => {
+                let created = if *created { "yes" } else { "no" };
+                write!(f, "OK {}={password} {}={created}", key::PASSWORD, key::CREATED)
+            }
+            Response::BadLine(fault) => write!(f, "Bad Request [BADLINE] {fault}"),
+            Response::NotStored(cause) => write!(f, "Internal Server Error [STORE] {cause}"),
+            Response::Fixed => f.write_str("Conflict [FIXED] the users file is not changed here"),
+            Response::Reloaded { accounts, added, deleted, changed } => write!(
+                f,
+                "OK {}={accounts} {}={added} {}={deleted} {}={changed}",
+                key::ACCOUNTS,
+                key::ADDED,
+                key::DELETED,
+                key::CHANGED
+            ),
+            Response::Invalid(faults) => write!(f, "Conflict [INVALID] {faults}"),
+            Response::NoFile => f.write_str("Conflict [NOFILE] there is no file to be read again"),
         }
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct Asked {
 }
 
 /// A command that changes something, for the diagnostics.
-struct Change {
+pub(super) struct Change {
     /// The account's name.
     name: Rc<[u8]>,
     command: String,
@@ -37,9 +37,10 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// §5. The account is looked up each time: it may have been deleted, or have another role.
+    /// §5. The account is looked up each time: it may have been deleted or locked, or have another role.
     pub(super) fn command(&mut self, user: UserId, line: &[u8], cx: &mut Context<'_>) -> Step {
-        let Some(account) = cx.shared.process.users.get(user) else {
+        let users = &cx.shared.process.users;
+        let Some(account) = users.get(user).filter(|_| !users.is_locked(user)) else {
             self.reply(&Response::Unauthorized);
             self.begin_linger(cx.now);
             return Step::Go;
@@ -53,9 +54,19 @@ impl<S: Stream> Session<S> {
             }
         };
         let change = command.is_change().then(|| Change { name, command: command.to_string() });
-        let mut executor = CommandExecutor { actor: user, now: cx.now, shared: cx.shared };
+        let (session, now) = (cx.key, cx.now);
+        let mut executor = CommandExecutor { actor: user, session, now, shared: cx.shared };
         match executor.execute(command) {
+            // It comes behind replies that are held; only commands that change accounts do.
+            Execution::Done(outcome) if !self.held.is_empty() => {
+                self.held.push(None, outcome.response, change);
+                Step::Go
+            }
             Execution::Done(outcome) => self.conclude(outcome, change, cx),
+            Execution::Store(number, response) => {
+                self.held.push(Some(number), response, change);
+                Step::Go
+            }
             Execution::Ask(request) => self.ask(request, change, cx),
         }
     }
@@ -154,6 +165,16 @@ impl<S: Stream> Session<S> {
         if response == Response::Goodbye {
             self.begin_linger(cx.now);
         }
+    }
+}
+
+impl<S: Stream> Session<S> {
+    /// Sends the reply to a change that is on the disk, or was not stored.
+    pub(super) fn answer_change(&mut self, response: &Response, change: Option<&Change>) {
+        if let Some(change) = change {
+            audit(self.source, change);
+        }
+        self.reply(response);
     }
 }
 

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::listing::Listing;
 use super::{View, report};
+use crate::reactor::slab::Key;
 use crate::state::Shared;
+use crate::state::changes::ChangeNumber;
 use crate::state::control::{ControlAnswer, ControlRequest};
 use crate::state::knobs::{KNOBS, Knob};
 use crate::state::settings::TooManyNetworks;
@@ -61,11 +63,14 @@ pub enum Execution {
     Done(CommandOutcome),
     /// The server has to be asked; its answer decides about the reply.
     Ask(ControlRequest),
+    /// An account was changed. This is the reply once the change is on the disk.
+    Store(ChangeNumber, Response),
 }
 
 /// The account that gives a command, and the state that the command reads and changes.
 pub struct CommandExecutor<'a> {
     pub actor: UserId,
+    pub session: Key,
     pub now: Instant,
     pub shared: &'a mut Shared,
 }
@@ -82,18 +87,15 @@ impl CommandExecutor<'_> {
                 self.shared.process.settings.buffer_size = size;
                 Response::Done.into()
             }
-            Command::AddUser { name, password } => {
-                match self.shared.process.users.add(&name, &password, Role::User) {
-                    Ok(_) => Response::Done.into(),
-                    Err(_) => refusal(Cause::Exists),
-                }
-            }
-            Command::DeleteUser(name) => {
-                self.on_another(&name, |id, shared| shared.process.users.delete(id))
-            }
-            Command::SetRole(name, role) => {
-                self.on_another(&name, |id, shared| shared.process.users.set_role(id, role))
-            }
+            Command::AddUser { .. }
+            | Command::DeleteUser(_)
+            | Command::SetRole(..)
+            | Command::ChangePassword { .. }
+            | Command::LockUser(_)
+            | Command::UnlockUser(_)
+            | Command::GeneratePassword(_)
+            | Command::Import(_) => return self.change_account(command),
+            Command::Reload => return Execution::Ask(ControlRequest::Reload(self.session)),
             Command::Quit => Response::Goodbye.into(),
             Command::Capabilities => report::capabilities().into(),
             Command::Ping(token) => {
@@ -101,7 +103,6 @@ impl CommandExecutor<'_> {
             }
             Command::Info => return Execution::Ask(ControlRequest::Usage),
             Command::UserMetrics(name) => self.user_metrics(name.as_deref()),
-            Command::ChangePassword { name, password } => self.change_password(&name, &password),
             Command::Connections(None) => Listing::Connections(None, None).into(),
             Command::Connections(Some(name)) => match self.shared.process.users.find_any(&name) {
                 Some(user) => Listing::Connections(None, Some(user)).into(),
@@ -151,29 +152,12 @@ impl CommandExecutor<'_> {
         Response::Done.into()
     }
 
-    /// Applies `change` to the account `name` unless it is the actor's own, so that one administrator always remains.
-    fn on_another(
-        &mut self,
-        name: &[u8],
-        change: impl FnOnce(UserId, &mut Shared),
-    ) -> CommandOutcome {
-        match self.shared.process.users.find(name) {
-            None => refusal(Cause::NoUser),
-            Some(id) if id == self.actor => refusal(Cause::Own),
-            Some(id) => {
-                change(id, self.shared);
-                self.shared.process.changes += 1;
-                Response::Done.into()
-            }
-        }
-    }
-
     fn is_admin(&self) -> bool {
         self.shared.process.users.get(self.actor).is_some_and(|account| account.role == Role::Admin)
     }
 
     /// The account `name`. A user may name their own account only.
-    fn permitted(&self, name: &[u8]) -> Result<UserId, Response> {
+    pub(super) fn permitted(&self, name: &[u8]) -> Result<UserId, Response> {
         match self.shared.process.users.find(name) {
             found if found != Some(self.actor) && !self.is_admin() => Err(Response::Forbidden),
             Some(id) => Ok(id),
@@ -188,20 +172,13 @@ impl CommandExecutor<'_> {
             Some(TRUSTED_NAME) if self.is_admin() => Ok(UserId::TRUSTED),
             Some(name) => self.permitted(name),
         };
-        match user.map(|user| self.shared.process.users.get(user)) {
-            Ok(account) => {
-                account.map(|account| report::usage(account, self.now)).unwrap_or_default().into()
-            }
-            Err(response) => response.into(),
-        }
-    }
-
-    fn change_password(&mut self, name: &[u8], password: &[u8]) -> CommandOutcome {
-        match self.permitted(name) {
-            Ok(user) => {
-                self.shared.process.users.set_password(user, password);
-                Response::Done.into()
-            }
+        let users = &self.shared.process.users;
+        let line = |user| {
+            let account = users.get(user)?;
+            Some(report::usage(account, users.is_locked(user), self.now))
+        };
+        match user.map(line) {
+            Ok(account) => account.unwrap_or_default().into(),
             Err(response) => response.into(),
         }
     }
@@ -226,12 +203,21 @@ pub fn outcome_of(answer: &ControlAnswer, view: &View<'_>) -> Option<CommandOutc
         ControlAnswer::UserKilled(count) => Response::Killed(*count).into(),
         ControlAnswer::Draining(true) => Response::Done.into(),
         ControlAnswer::Draining(false) => Response::AlreadyClosing.into(),
+        ControlAnswer::NoFile => Response::NoFile.into(),
+        ControlAnswer::Reloaded(Ok(done)) => Response::Reloaded {
+            accounts: done.accounts,
+            added: done.added,
+            deleted: done.deleted,
+            changed: done.changed,
+        }
+        .into(),
+        ControlAnswer::Reloaded(Err(faults)) => Response::Invalid(faults.join("; ")).into(),
         ControlAnswer::Status(info) => report::all_metrics(view, info).into(),
         ControlAnswer::Usage(info, usage) => report::info(view, info, usage).into(),
     })
 }
 
-fn refusal(cause: Cause) -> CommandOutcome {
+pub(super) fn refusal(cause: Cause) -> CommandOutcome {
     Response::BadRequest(Some(cause)).into()
 }
 

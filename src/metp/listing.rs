@@ -101,7 +101,11 @@ impl Listing {
                     // That of trusted clients is shown where it can be, or has been, of use.
                     let trusts = !view.shared.process.settings.trust.networks().is_empty();
                     let shown = id != UserId::TRUSTED || trusts || account.usage.total.get() > 0;
-                    if shown { Step::Line(report::usage(account, view.now)) } else { Step::End }
+                    if shown {
+                        Step::Line(report::usage(account, users.is_locked(id), view.now))
+                    } else {
+                        Step::End
+                    }
                 }
                 None => Step::End,
             },

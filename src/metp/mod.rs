@@ -10,8 +10,10 @@
 //! unsent no further command is read, and long replies are written in chunks as the client reads them. Between two
 //! replies a subscriber gets its events.
 
+mod accounts;
 mod command;
 mod execute;
+mod held;
 mod listing;
 mod login;
 mod subscriber;
@@ -35,6 +37,7 @@ use crate::state::settings::Timeouts;
 use crate::state::users::{UserId, Users};
 use crate::state::verifier::{PendingLogin, Verdict, Verifier};
 use command::Asked;
+use held::HeldReplies;
 use listing::Listing;
 use metp_protocol::{self, Cause, LINE_LIMIT, LineTooLong, Notice, Response, Role, ended};
 use subscriber::Subscriber;
@@ -57,6 +60,12 @@ pub struct Session<S: Stream> {
     since: Instant,
     input: Buffer,
     output: Buffer,
+    /// Replies to changes of accounts that are not on the disk yet.
+    held: HeldReplies,
+    /// Whether a command waits for them.
+    waits: bool,
+    /// Whether the client has sent everything.
+    ended: bool,
     /// The request to the server whose answer has not come yet.
     asked: Option<Box<Asked>>,
     /// The body that is being sent.
@@ -129,6 +138,9 @@ impl<S: Stream> Session<S> {
             since: now,
             input: Buffer::default(),
             output: Buffer::default(),
+            held: HeldReplies::default(),
+            waits: false,
+            ended: false,
             asked: None,
             listing: None,
             skipping: false,
@@ -281,13 +293,14 @@ impl<S: Stream> Session<S> {
         }
         // Events that wait are sent before the notice, unless the client does not read.
         let told = !final_output || room;
-        if let Some(notice) =
-            self.notice.filter(|_| self.listing.is_none() && self.asked.is_none() && told)
-        {
+        if let Some(notice) = self.notice.filter(|_| {
+            self.listing.is_none() && self.asked.is_none() && self.held.is_empty() && told
+        }) {
             self.reply(&Response::Closing(notice));
             self.begin_linger(cx.now);
             return Step::Go;
         }
+        self.waits = false;
         if room && let Some(step) = self.answer(cx) {
             return step;
         }
@@ -310,8 +323,15 @@ impl<S: Stream> Session<S> {
             return Step::Go;
         }
         // What follows a login or a command is read when that is answered, and so is the end of the input.
-        if self.asked.is_some() || matches!(self.stage, Stage::Verify(_)) {
+        if self.asked.is_some() || self.waits || matches!(self.stage, Stage::Verify(_)) {
             return Step::Wait;
+        }
+        if self.ended {
+            if !self.held.is_empty() {
+                return Step::Wait;
+            }
+            self.begin_linger(cx.now);
+            return Step::Go;
         }
         match self.client.fill(&mut self.input, cx.pool, LINE_LIMIT) {
             Transfer::Moved(count) => {
@@ -319,6 +339,11 @@ impl<S: Stream> Session<S> {
                 Step::Go
             }
             Transfer::Blocked => Step::Wait,
+            // Replies that are held are sent first.
+            Transfer::Ended if !self.held.is_empty() => {
+                self.ended = true;
+                Step::Wait
+            }
             Transfer::Ended => {
                 self.log_lost("left");
                 self.begin_linger(cx.now);
@@ -354,6 +379,9 @@ impl<S: Stream> Session<S> {
             return Some(Step::Go);
         }
         let told = self.write_events(cx);
+        if self.release() {
+            return Some(Step::Go);
+        }
         if self.skipping {
             return (self.skip(cx.pool) || told).then_some(Step::Go);
         }
@@ -361,6 +389,10 @@ impl<S: Stream> Session<S> {
             Ok(None) => return told.then_some(Step::Go),
             // A command that was answered 200 is done (§5.1): the next one sees its effect.
             Ok(Some(_)) if cx.control.has_outstanding() => return Some(Step::Pause),
+            Ok(Some((line, _))) if self.has_to_wait(line, cx) => {
+                self.waits = true;
+                return told.then_some(Step::Go);
+            }
             Ok(Some((line, taken))) => {
                 let line = line.to_vec();
                 // A message of another protocol may begin with an empty line.

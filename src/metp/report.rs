@@ -11,7 +11,7 @@ use crate::state::knobs::Knob;
 use crate::state::metrics::Stage;
 use crate::state::samples::{self, Label, Metric, MetricSample, SampleSources, SampleValue};
 use crate::state::settings::{Settings, TrustSettings};
-use crate::state::users::Account;
+use crate::state::users::{Account, Origin};
 use metp_protocol::key::{MetpKey, figure};
 use metp_protocol::network::Network;
 use metp_protocol::timestamp::Timestamp;
@@ -226,7 +226,7 @@ fn figures(samples: &[MetricSample]) -> String {
 }
 
 /// A line of `USER-METRICS`.
-pub fn usage(account: &Account, now: Instant) -> String {
+pub fn usage(account: &Account, locked: bool, now: Instant) -> String {
     let usage = &account.usage;
     let seen = usage.seen.get().map(|seen| {
         let ago = now.saturating_duration_since(seen);
@@ -240,6 +240,11 @@ pub fn usage(account: &Account, now: Instant) -> String {
         up: usage.up.get(),
         down: usage.down.get(),
         last_seen: Field::optional(seen),
+        locked: Field::new(if locked { "yes" } else { "no" }),
+        origin: Field::new(match account.origin {
+            Origin::Memory => "memory",
+            Origin::File => "file",
+        }),
     };
     ended(line.to_string())
 }

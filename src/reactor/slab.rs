@@ -36,7 +36,7 @@ impl Key {
     }
 
     /// Reverses [`Key::pack`].
-    pub fn unpack(bits: u64) -> Self {
+    pub const fn unpack(bits: u64) -> Self {
         let slot = bits as u32;
         let generation = (bits >> 32) as u32 & ((1 << GENERATION_BITS) - 1);
         Key { slot, generation }

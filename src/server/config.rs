@@ -13,6 +13,7 @@ use crate::state::users::Users;
 use crate::state::verifier::Verifier;
 use crate::workers::log_writer::LogWriter;
 use crate::workers::resolver::{Lookup, SystemLookup};
+use crate::workers::users_file::UsersFile;
 
 /// Makes the verifier of logins; it calls the waker when verdicts have come.
 pub type MakeVerifier = dyn FnOnce(Waker) -> Box<dyn Verifier>;
@@ -29,11 +30,15 @@ pub struct Config {
     pub metp_port: u16,
     /// The initial accounts.
     pub users: Users,
+    /// The users file, from which the initial accounts were read.
+    pub users_file: Option<UsersFile>,
+    /// Whether the users file is changed by others alone.
+    pub users_fixed: bool,
     /// The initial settings. The server adds its own ports.
     pub settings: Settings,
     /// How names, and names of addresses, are looked up.
     pub lookup: Box<dyn Lookup>,
-    /// How logins are verified; otherwise in place, against the accounts' passwords.
+    /// How logins are verified; otherwise against the accounts' passwords and hashes.
     pub verifier: Option<Box<MakeVerifier>>,
     /// The limit of descriptors; admission never exceeds it.
     pub descriptors: Descriptors,
@@ -103,6 +108,8 @@ impl Default for Config {
             metp_listen: Ipv4Addr::LOCALHOST.into(),
             metp_port: 0,
             users: Users::default(),
+            users_file: None,
+            users_fixed: false,
             settings: Settings::default(),
             lookup: Box::new(SystemLookup),
             verifier: None,

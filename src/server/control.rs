@@ -39,6 +39,8 @@ pub(super) struct PendingActions {
     left: usize,
     /// A drain, with this time for open tunnels.
     drain: Option<Duration>,
+    /// Sessions that have asked for the users file to be read again.
+    reloads: Vec<Key>,
 }
 
 impl PendingActions {
@@ -49,7 +51,7 @@ impl PendingActions {
 
     /// Whether there is nothing left to do.
     pub(super) fn are_done(&self) -> bool {
-        self.pending_closes.is_empty() && self.drain.is_none()
+        self.pending_closes.is_empty() && self.drain.is_none() && self.reloads.is_empty()
     }
 
     /// Queues a connection to be closed. Returns `false` if it is queued already.
@@ -71,12 +73,21 @@ pub(super) struct ServerControl<'a> {
     /// The time for open tunnels if the request gives none.
     pub(super) grace: Duration,
     pub(super) status: ServerInfo,
+    /// Whether there is a users file.
+    pub(super) has_users_file: bool,
+    /// Whether it is being read again.
+    pub(super) reloading: bool,
 }
 
-/// One loop owns all connections, so each request is answered in place.
+/// One loop owns all connections, so each request is answered in place, but for the one that needs a file.
 impl Control for ServerControl<'_> {
     fn ask(&mut self, request: ControlRequest, users: &Users) -> Poll<ControlAnswer> {
         Poll::Ready(match request {
+            ControlRequest::Reload(_) if !self.has_users_file => ControlAnswer::NoFile,
+            ControlRequest::Reload(key) => {
+                self.pending.reloads.push(key);
+                return Poll::Pending;
+            }
             ControlRequest::Connections { page, of } => {
                 let (rows, next) = self.connections(page, of, users);
                 ControlAnswer::Connections { rows, next }
@@ -97,6 +108,10 @@ impl Control for ServerControl<'_> {
 
     fn has_outstanding(&self) -> bool {
         !self.pending.are_done()
+    }
+
+    fn is_reloading(&self) -> bool {
+        self.reloading || !self.pending.reloads.is_empty()
     }
 }
 
@@ -177,6 +192,11 @@ impl Server {
             self.applied = self.services.shared.process.changes;
             self.apply_settings(now);
         }
+        let reloads = std::mem::take(&mut self.pending.reloads);
+        if !reloads.is_empty() {
+            self.services.accounts.request_reload(reloads);
+        }
+        self.store_changes();
         if let Some(grace) = self.pending.drain.take() {
             self.begin_drain(grace, now);
         }
@@ -217,6 +237,7 @@ impl Server {
         self.services.dns.limit(dns);
         self.services.dns.set_ttls(settings.names, now);
         self.services.dns.set_prefer(settings.prefer);
+        self.services.verifier.limit(settings.auth_threads);
         self.services.pool.limit(settings.buffer_memory);
         self.services.shared.access_log.resize(settings.log_entries);
         for service in Service::ALL {

@@ -14,6 +14,8 @@ use crate::reactor::selector::Selector;
 use crate::reactor::slab::Key;
 use crate::reactor::token::{Side, Source};
 use crate::reactor::wheel::Tick;
+use crate::state::changes::ChangeNumber;
+use crate::state::control::ControlAnswer;
 use crate::state::metrics::Stage;
 use crate::state::service::Service;
 use crate::state::settings::Timeouts;
@@ -89,6 +91,20 @@ impl SessionEntry {
             AnySession::Socks(session) => session.verified(verdict),
             AnySession::Metp(Some(session)) => session.verified(verdict),
             AnySession::Metp(None) => {}
+        }
+    }
+
+    /// A change of an account that it has made is on the disk, or has been undone.
+    pub(super) fn settled(&mut self, number: ChangeNumber, outcome: Result<(), String>) {
+        if let AnySession::Metp(Some(session)) = &mut self.session {
+            session.settled(number, outcome);
+        }
+    }
+
+    /// The answer to its request has come.
+    pub(super) fn answered(&mut self, answer: ControlAnswer) {
+        if let AnySession::Metp(Some(session)) = &mut self.session {
+            session.answered(answer);
         }
     }
 

@@ -17,10 +17,10 @@ pub struct QueuedLogins {
 }
 
 impl QueuedLogins {
-    /// Up to `threads` hashes are computed at once.
-    pub fn new(threads: usize, waker: Waker) -> Self {
+    /// Up to `threads` hashes are computed at once. `delays`: failures take their time even if there is no hash.
+    pub fn new(threads: usize, delays: bool, waker: Waker) -> Self {
         let workers = passwords::verifications(threads, waker);
-        QueuedLogins { queue: LoginQueue::default(), workers, threads: threads.max(1) }
+        QueuedLogins { queue: LoginQueue::new(delays), workers, threads: threads.max(1) }
     }
 
     /// Gives threads that are free something to do. No more than they can do at once: the queue decides what is next as

@@ -5,6 +5,7 @@
 //! closed; *run* gives some of the queued sessions a turn. `selector-notes.md` describes it in full.
 
 mod accept;
+mod accounts;
 mod admission;
 mod config;
 mod control;
@@ -41,10 +42,11 @@ use crate::socks::{CloseReason, Context};
 use crate::state::Shared;
 use crate::state::diagnostics::not_let_in;
 use crate::state::service::{PerService, Service};
-use crate::state::verifier::{InPlace, Verifier};
+use crate::state::verifier::Verifier;
 use crate::workers::dns_cache::{DnsCache, NameAnswer};
 use crate::workers::log_writer::LogWriter;
 use crate::workers::resolver::{Resolver, lookup_limits};
+use accounts::AccountStore;
 use common::process::cannot;
 pub use config::{Config, Descriptors, MakeVerifier};
 use control::{PendingActions, ServerControl};
@@ -104,6 +106,7 @@ struct Services {
     selector: Selector,
     dns: DnsCache,
     verifier: Box<dyn Verifier>,
+    accounts: AccountStore,
     pool: Pool,
     closes: AbortiveCloses<TcpStream>,
     /// Descriptors beyond those that admission has promised.
@@ -139,11 +142,19 @@ impl Server {
         let waker = selector.waker().map_err(cannot("create the waker for look-ups"))?;
         let resolver = Resolver::new(limits, waker, config.lookup);
         let dns = DnsCache::new(resolver, settings.names, settings.prefer);
+        let waker = selector.waker().map_err(cannot("create the waker for logins"))?;
         let verifier: Box<dyn Verifier> = match config.verifier {
-            None => Box::new(InPlace),
-            Some(make) => make(selector.waker().map_err(cannot("create the waker for logins"))?),
+            None => {
+                let delays = config.users_file.is_some();
+                Box::new(QueuedLogins::new(settings.auth_threads, delays, waker))
+            }
+            Some(make) => make(waker),
         };
-        let shared = Shared::new(settings, config.users);
+        let waker = selector.waker().map_err(cannot("create the waker for the users file"))?;
+        let accounts = AccountStore::new(config.users_file.map(|file| file.start(waker)));
+        let mut shared = Shared::new(settings, config.users);
+        shared.process.has_users_file = accounts.has_file();
+        shared.process.users_fixed = config.users_fixed;
         let began = Instant::now();
         let pool =
             Pool::new(shared.process.settings.buffer_size, shared.process.settings.buffer_memory);
@@ -160,6 +171,7 @@ impl Server {
                 selector,
                 dns,
                 verifier,
+                accounts,
                 pool,
                 closes: AbortiveCloses::default(),
                 reserve: Reserve::default(),
@@ -252,13 +264,15 @@ impl Server {
         };
         let dns = self.services.dns.check(now);
         let logins = self.services.verifier.check(now);
+        let users = self.services.accounts.check(now);
         let sweep = self.services.pool.pipes.next_sweep();
         let gathered = self.lines_due.into_iter().chain(self.events_due).min();
         let closes = self.services.closes.next_sweep();
         let failures = self.services.shared.diagnostics.next_count();
         let (wheel, terminal) = (self.wheel.next_alarm(), self.terminal.check);
-        let alarms =
-            [wheel, dns, logins, resumes, grace, gathered, sweep, closes, failures, terminal];
+        let alarms = [
+            wheel, dns, logins, users, resumes, grace, gathered, sweep, closes, failures, terminal,
+        ];
         let next = alarms.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now))
     }
@@ -288,6 +302,9 @@ impl Server {
         // The call that wakes the loop may have failed.
         if woken || self.services.dns.ready(now) || self.services.verifier.ready(now) {
             self.take_answers(now);
+        }
+        if self.services.accounts.ready() {
+            self.take_stored(now);
         }
         if self.signalled {
             self.take_signals(now);
@@ -411,10 +428,12 @@ impl Server {
         now: Instant,
     ) -> std::thread::Result<Flow> {
         let status = self.status(now);
-        let Services { verifier, pool, shared, .. } = &mut self.services;
+        let Services { verifier, accounts, pool, shared, .. } = &mut self.services;
         let (sessions, pending) = (&self.sessions, &mut self.pending);
         let grace = shared.process.settings.grace;
-        let control = &mut ServerControl { now, sessions, pending, grace, status };
+        let (has_users_file, reloading) = (accounts.has_file(), accounts.is_reloading());
+        let control =
+            &mut ServerControl { now, sessions, pending, grace, status, has_users_file, reloading };
         let verifier = &mut **verifier;
         let mut cx = metp::Context { key, now, pool, shared, verifier, control };
         let turn = catch_unwind(AssertUnwindSafe(|| session.turn(&mut cx)));
@@ -494,7 +513,7 @@ fn listen(service: Service, config: &Config, selector: &Selector) -> io::Result<
 
 impl Services {
     fn context(&mut self, key: Key, now: Instant) -> Context<'_, TcpStream> {
-        let Services { selector, dns, verifier, pool, closes, reserve, shared } = self;
+        let Services { selector, dns, verifier, pool, closes, reserve, shared, .. } = self;
         let verifier = &mut **verifier;
         Context { key, now, network: selector, dns, verifier, pool, closes, reserve, shared }
     }

@@ -10,8 +10,9 @@
 use std::task::Poll;
 use std::time::Duration;
 
+use crate::reactor::slab::Key;
 use crate::state::connection::Connection;
-use crate::state::users::{UserId, Users};
+use crate::state::users::{Reloaded, UserId, Users};
 use crate::workers::dns_cache::DnsStats;
 use metp_protocol::ConnectionId;
 
@@ -23,6 +24,9 @@ pub trait Control {
     /// Whether an answered request is not carried out yet, for instance a connection is still to be closed. A
     /// session whose protocol says that an answered command is done takes no further command before.
     fn has_outstanding(&self) -> bool;
+
+    /// Whether the users file is being read again. No account is changed meanwhile; the session is woken at the end.
+    fn is_reloading(&self) -> bool;
 }
 
 /// A request of a session.
@@ -41,6 +45,8 @@ pub enum ControlRequest {
     KillUser(UserId),
     /// Begin to drain. Open tunnels may continue for this time, or for the setting `grace`.
     Drain(Option<Duration>),
+    /// Read the users file again, for this session.
+    Reload(Key),
     /// The state of the server, as far as it is known without asking the kernel.
     Status,
     /// The state of the server, and the usage of the process.
@@ -63,6 +69,10 @@ pub enum ControlAnswer {
     UserKilled(usize),
     /// Whether this request began the drain; `false`: it had begun before.
     Draining(bool),
+    /// What reading the users file again has changed, or what is wrong with it.
+    Reloaded(Result<Reloaded, Vec<String>>),
+    /// There is no file that could be read again.
+    NoFile,
     /// The state of the server.
     Status(Box<ServerInfo>),
     /// The state of the server, and the usage of the process.

@@ -5,6 +5,7 @@
 //! ([`proto::socks5`](crate::proto::socks5)), keys and escapes of METP (`metp_protocol`).
 
 pub mod access_log;
+pub mod changes;
 pub mod client_network;
 pub mod connection;
 pub mod control;
@@ -26,6 +27,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use access_log::{AccessLog, FinishedRequest, RecordId};
+use changes::Changes;
 use diagnostics::{Diagnostics, not_let_in};
 use events::Events;
 use metrics::Metrics;
@@ -58,6 +60,12 @@ pub struct Shared {
 pub struct ProcessWide {
     /// The accounts. The counters of an account (`Usage`) are the loop's own.
     pub users: Users,
+    /// Changes of accounts that are not in the users file yet.
+    pub account_changes: Changes,
+    /// Whether there is a users file, in which new accounts live.
+    pub has_users_file: bool,
+    /// Whether the users file is changed by others alone.
+    pub users_fixed: bool,
     /// The settings.
     pub settings: Settings,
     /// The number of changes of settings and roles so far.
@@ -110,7 +118,15 @@ impl Shared {
     /// The initial state.
     pub fn new(settings: Settings, users: Users) -> Self {
         let access_log = AccessLog::new(settings.log_entries);
-        let process = ProcessWide { users, settings, changes: 0, to_own_ports: HashMap::new() };
+        let process = ProcessWide {
+            users,
+            account_changes: Changes::default(),
+            has_users_file: false,
+            users_fixed: false,
+            settings,
+            changes: 0,
+            to_own_ports: HashMap::new(),
+        };
         Shared {
             process,
             metrics: Metrics::default(),

@@ -27,6 +27,8 @@ pub struct Settings {
     pub max_metp_sessions: usize,
     /// Names looked up at once.
     pub dns_threads: usize,
+    /// Password hashes that are computed at once.
+    pub auth_threads: usize,
     /// Names that may wait to be looked up.
     pub dns_queue: usize,
     /// Records that METP's access log keeps.
@@ -95,6 +97,7 @@ impl Default for Settings {
             max_connections_per_ip: None,
             max_metp_sessions: 256,
             dns_threads: 32,
+            auth_threads: 1,
             dns_queue: 1024,
             log_entries: 1000,
             log_level: LevelFilter::Info,

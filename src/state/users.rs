@@ -161,6 +161,8 @@ pub struct Users {
     next: u64,
     /// The number of the next credential.
     epoch: u64,
+    /// Whether an account has, or has had, a hash that takes milliseconds.
+    has_hashes: bool,
     /// Accounts deleted since [`Users::take_deleted`] was last called; their sessions have to be closed.
     deleted: Vec<UserId>,
 }
@@ -186,6 +188,7 @@ impl Default for Users {
             key: DigestKey::random(),
             next: 0,
             epoch: 0,
+            has_hashes: false,
             deleted: Vec::new(),
         }
     }
@@ -291,6 +294,11 @@ impl Users {
     pub fn after(&self, id: Option<UserId>) -> Option<(UserId, &Account)> {
         let start = id.map_or(Bound::Unbounded, Bound::Excluded);
         self.accounts.range((start, Bound::Unbounded)).next().map(|(id, account)| (*id, account))
+    }
+
+    /// Whether an account has, or has had, a hash that takes milliseconds, so that a login may take as long.
+    pub fn has_hashes(&self) -> bool {
+        self.has_hashes
     }
 
     /// Whether nobody can log in.

@@ -15,6 +15,10 @@ struct FakeServer {
     alice: Option<UserId>,
     killed: Vec<ConnectionId>,
     closing: Option<Option<Duration>>,
+    /// What is wrong with the users file; nothing: there is none.
+    faults: Vec<String>,
+    /// Changes that go on to the disk.
+    stored: Vec<ChangeNumber>,
 }
 
 impl FakeServer {
@@ -63,6 +67,8 @@ impl FakeServer {
                 self.closing.get_or_insert(grace);
                 ControlAnswer::Draining(begins)
             }
+            ControlRequest::Reload(_) if self.faults.is_empty() => ControlAnswer::NoFile,
+            ControlRequest::Reload(_) => ControlAnswer::Reloaded(Err(self.faults.clone())),
             ControlRequest::Status => ControlAnswer::Status(info),
             ControlRequest::Usage => {
                 ControlAnswer::Usage(info, ProcessUsage { descriptors: 15, rss: 0 })
@@ -92,7 +98,7 @@ fn answers(line: &str, actor: UserId, shared: &mut Shared, server: &mut FakeServ
         Err(response) => return response.to_string(),
     };
     let (now, pool) = (Instant::now(), Pool::new(1, 1));
-    let mut executor = CommandExecutor { actor, now, shared };
+    let mut executor = CommandExecutor { actor, session: Key::unpack(7), now, shared };
     let execution = executor.execute(command);
     let view = View { now, pool: &pool, shared };
     let answer = match execution {
@@ -100,6 +106,10 @@ fn answers(line: &str, actor: UserId, shared: &mut Shared, server: &mut FakeServ
         Execution::Ask(request) => {
             let answer = server.answer(request, &shared.process.users);
             outcome_of(&answer, &view).expect("no page")
+        }
+        Execution::Store(number, response) => {
+            server.stored.push(number);
+            response.into()
         }
     };
     let mut body = String::new();
@@ -131,9 +141,11 @@ fn answers(line: &str, actor: UserId, shared: &mut Shared, server: &mut FakeServ
 }
 
 #[test]
-fn nobody_deletes_or_demotes_themselves() {
+fn nobody_deletes_demotes_or_locks_themselves() {
     let (mut shared, root) = shared();
     let own = "400 Bad Request [SELF] not on your own account\n";
+    assert_eq!(says("LOCK-USER root", root, &mut shared), own);
+    assert_eq!(says("UNLOCK-USER root", root, &mut shared), own);
     assert_eq!(says("DELETE-USER root", root, &mut shared), own);
     assert_eq!(says("SET-ROLE root user", root, &mut shared), own);
     assert_eq!(says("SET-ROLE root admin", root, &mut shared), own);
@@ -229,8 +241,8 @@ fn settings_by_name() {
 fn users_see_and_change_their_own_alone() {
     let (mut shared, root) = shared();
     let alice = shared.process.users.find(b"alice").expect("there");
-    let own = "user=alice role=user connections=0 total=0 up=0 down=0 last-seen=-\n";
-    let boss = "user=root role=admin connections=0 total=0 up=0 down=0 last-seen=-\n";
+    let own = "user=alice role=user connections=0 total=0 up=0 down=0 last-seen=- locked=no origin=memory\n";
+    let boss = "user=root role=admin connections=0 total=0 up=0 down=0 last-seen=- locked=no origin=memory\n";
     assert_eq!(says("USER-METRICS", alice, &mut shared), format!("200 OK\n{own}.\n"));
     assert_eq!(says("USER-METRICS alice", alice, &mut shared), format!("200 OK\n{own}.\n"));
     assert_eq!(says("USER-METRICS", root, &mut shared), format!("200 OK\n{boss}{own}.\n"));
@@ -260,4 +272,141 @@ fn closing_down_is_begun_once() {
         answers("SHUTDOWN", root, &mut shared, &mut server),
         "409 Conflict [CLOSING] the server is closing down\n"
     );
+}
+
+/// A hash of the password `U*U`: a vector of crypt_blowfish.
+const BCRYPT: &str = "$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+
+#[test]
+fn a_locked_account_keeps_its_password() {
+    let (mut shared, root) = shared();
+    let locked =
+        |shared: &mut Shared| says("USER-METRICS alice", root, shared).contains("locked=yes");
+    assert!(!locked(&mut shared));
+    for (command, works) in [("LOCK-USER alice", false), ("UNLOCK-USER alice", true)] {
+        assert_eq!(says(command, root, &mut shared), "200 OK\n");
+        assert_eq!(says(command, root, &mut shared), "200 OK\n");
+        assert_eq!(locked(&mut shared), !works);
+        assert_eq!(shared.process.users.authenticate(b"alice", b"pw").is_some(), works);
+        assert_eq!(shared.process.users.authenticate(b"alice", b"no"), None);
+    }
+    let nobody = "400 Bad Request [NOUSER] no such user\n";
+    assert_eq!(says("LOCK-USER bob", root, &mut shared), nobody);
+    assert_eq!(says("LOCK-USER -", root, &mut shared), nobody);
+}
+
+/// The password of a reply to `GENERATE-PASSWORD`.
+fn generated(reply: &str, created: &str) -> String {
+    let (password, rest) = reply
+        .strip_prefix("200 OK password=")
+        .and_then(|rest| rest.split_once(' '))
+        .expect("a password");
+    assert_eq!(rest, format!("created={created}\n"));
+    assert_eq!(password.len(), 32);
+    password.to_owned()
+}
+
+#[test]
+fn a_generated_password_is_that_of_its_account() {
+    let (mut shared, root) = shared();
+    let first = generated(&says("GENERATE-PASSWORD bob", root, &mut shared), "yes");
+    let second = generated(&says("GENERATE-PASSWORD bob", root, &mut shared), "no");
+    assert_ne!(first, second);
+    let users = &mut shared.process.users;
+    assert_eq!(users.authenticate(b"bob", first.as_bytes()), None);
+    assert_eq!(users.authenticate(b"bob", second.as_bytes()), users.find(b"bob"));
+    assert_eq!(
+        says("GENERATE-PASSWORD -", root, &mut shared),
+        "400 Bad Request [BADNAME] name or password not acceptable"
+    );
+    let own = generated(&says("GENERATE-PASSWORD root", root, &mut shared), "no");
+    assert_eq!(shared.process.users.authenticate(b"root", own.as_bytes()), Some(root));
+}
+
+#[test]
+fn a_line_of_a_users_file_is_imported() {
+    let (mut shared, root) = shared();
+    assert_eq!(says("IMPORT bob:=two\\x20words:role=admin", root, &mut shared), "200 OK\n");
+    let bob = shared.process.users.authenticate(b"bob", b"two words").expect("there");
+    assert_eq!(shared.process.users.get(bob).map(|account| account.role), Some(Role::Admin));
+    assert_eq!(says(&format!("IMPORT carol:!{BCRYPT}"), root, &mut shared), "200 OK\n");
+    assert!(shared.process.users.has_hashes());
+    for (line, answer) in [
+        ("bob:=x", "400 Bad Request [EXISTS] user exists"),
+        ("dave", "400 Bad Request [BADLINE] no colon between name and secret"),
+        ("# comment", "400 Bad Request [BADLINE] no colon between name and secret"),
+        ("dave:=x:rate=5", "400 Bad Request [BADLINE] unknown key \"rate\": role is known"),
+    ] {
+        assert_eq!(says(&format!("IMPORT {line}"), root, &mut shared), format!("{answer}\n"));
+    }
+}
+
+/// With a users file each change is noted with what it takes to undo it, unless the account lives in memory.
+#[test]
+fn changes_of_accounts_of_the_file_go_on_to_the_disk() {
+    let (mut shared, root) = shared();
+    shared.process.has_users_file = true;
+    let mut server = FakeServer::default();
+    let before = answers("USER-METRICS", root, &mut shared, &mut server);
+    for (command, stored) in [
+        ("ADD-USER bob pw", 1),
+        ("SET-ROLE bob admin", 2),
+        ("CHANGE-PASSWORD bob other", 3),
+        ("LOCK-USER bob", 4),
+        ("GENERATE-PASSWORD bob", 5),
+        ("GENERATE-PASSWORD carol", 6),
+        ("IMPORT dave:=x", 7),
+        ("DELETE-USER carol", 8),
+        // Not in the file.
+        ("CHANGE-PASSWORD alice new", 8),
+        ("LOCK-USER alice", 8),
+        ("ADD-USER bob pw", 8),
+    ] {
+        answers(command, root, &mut shared, &mut server);
+        assert_eq!(server.stored.len(), stored, "{command}");
+    }
+    let says = answers("USER-METRICS bob", root, &mut shared, &mut server);
+    assert!(says.contains("role=admin") && says.contains("locked=yes origin=file"), "{says}");
+    // All of it is undone, down to what nobody can see.
+    answers("UNLOCK-USER alice", root, &mut shared, &mut server);
+    let process = &mut shared.process;
+    process.users.set_password(process.users.find(b"alice").expect("there"), b"pw");
+    assert_eq!(process.account_changes.begin().len(), 8);
+    let settled = process.account_changes.failed("disk full", &mut process.users);
+    let numbers: Vec<ChangeNumber> = settled.iter().map(|settled| settled.number).collect();
+    assert_eq!(numbers, server.stored);
+    assert!(settled.iter().all(|settled| settled.outcome == Err("disk full".to_owned())));
+    assert_eq!(answers("USER-METRICS", root, &mut shared, &mut server), before);
+}
+
+#[test]
+fn a_fixed_users_file_is_changed_by_no_command() {
+    let (mut shared, root) = shared();
+    (shared.process.has_users_file, shared.process.users_fixed) = (true, true);
+    let before = says("USER-METRICS", root, &mut shared);
+    for command in [
+        "ADD-USER bob pw",
+        "DELETE-USER alice",
+        "SET-ROLE alice admin",
+        "CHANGE-PASSWORD alice new",
+        "LOCK-USER alice",
+        "UNLOCK-USER alice",
+        "GENERATE-PASSWORD alice",
+        "IMPORT bob:=x",
+    ] {
+        let fixed = "409 Conflict [FIXED] the users file is not changed here\n";
+        assert_eq!(says(command, root, &mut shared), fixed);
+    }
+    assert_eq!(says("USER-METRICS", root, &mut shared), before);
+}
+
+#[test]
+fn a_reload_tells_what_is_wrong() {
+    let (mut shared, root) = shared();
+    let none = "409 Conflict [NOFILE] there is no file to be read again\n";
+    assert_eq!(says("RELOAD", root, &mut shared), none);
+    let faults = ["line 2: x", "line 9: y"].map(str::to_owned).to_vec();
+    let mut server = FakeServer { faults, ..FakeServer::default() };
+    let invalid = "409 Conflict [INVALID] line 2: x; line 9: y\n";
+    assert_eq!(answers("RELOAD", root, &mut shared, &mut server), invalid);
 }

@@ -20,7 +20,7 @@ impl Scene {
         let lines: String = (0..accounts).map(|number| format!("u{number}:{HASH}\n")).collect();
         let mut users = Users::default();
         users.load(users_file::parse(lines.as_bytes()).expect("good"));
-        Scene { queue: LoginQueue::default(), users, tickets: Vec::new(), now: Instant::now() }
+        Scene { queue: LoginQueue::new(true), users, tickets: Vec::new(), now: Instant::now() }
     }
 
     fn ask_as(&mut self, key: u64, service: Service, source: &str, name: &str, password: &str) {
@@ -156,7 +156,7 @@ fn metp_comes_first_and_then_the_newest() {
 
 #[test]
 fn a_source_has_its_limit_and_the_oldest_is_shed() {
-    let mut scene = Scene::new(0);
+    let mut scene = Scene::new(1);
     for key in 0..6 {
         scene.ask_as(key, Service::Socks, "2001:db8::1", &format!("n{key}"), "x");
     }
@@ -180,7 +180,7 @@ fn a_source_has_its_limit_and_the_oldest_is_shed() {
 
 #[test]
 fn all_together_have_a_limit_and_metp_is_shed_last() {
-    let mut scene = Scene::new(0);
+    let mut scene = Scene::new(1);
     let most = MOST as u64;
     scene.ask_as(5000, Service::Metp, "198.51.100.1", "admin", "x");
     for key in 0..most + 10 {
@@ -286,6 +286,23 @@ fn nobody_logs_in_to_a_locked_account() {
     scene.users.set_locked(user, false);
     scene.ask(3, "u0", "right");
     assert_eq!(scene.verdicts(Duration::ZERO), [(3, Verdict::Accepted(user))]);
+}
+
+/// As without a users file: all comparisons are alike, and there is nothing to hide.
+#[test]
+fn without_hashes_nobody_waits() {
+    for (delays, wait) in [(false, Duration::ZERO), (true, FAILURE_DELAY)] {
+        let mut scene = Scene::new(0);
+        scene.queue = LoginQueue::new(delays);
+        scene.users.load(users_file::parse(b"u0:=right\n").expect("good"));
+        let user = scene.user("u0");
+        for (key, name, password) in [(1, "u0", "right"), (2, "u0", "wrong"), (3, "nobody", "x")] {
+            scene.ask(key, name, password);
+        }
+        assert_eq!(scene.start(), None);
+        let refused = |key| (key, Verdict::Refused);
+        assert_eq!(scene.verdicts(wait), [(1, Verdict::Accepted(user)), refused(2), refused(3)]);
+    }
 }
 
 #[test]

@@ -72,6 +72,13 @@ pub enum Confirmed {
     Changed,
 }
 
+impl Credential {
+    /// Its number, which is never used twice.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+}
+
 impl Users {
     /// A new credential for an account of this name. With a password, that is known to be right.
     pub fn credential(
@@ -83,6 +90,7 @@ impl Users {
         let epoch = self.epoch;
         self.epoch += 1;
         let password = password.filter(|password| !password.is_empty());
+        self.has_hashes |= password.is_none() && matches!(secret, Stored::Slow(_));
         let digest = password.map(|password| self.key.digest(epoch, name, password));
         Credential { secret, epoch, digest }
     }

@@ -108,8 +108,16 @@ impl Users {
         !same
     }
 
+    /// Whether somebody can log in as an administrator.
+    pub fn has_administrator(&self) -> bool {
+        self.accounts.keys().any(|id| self.is_admin(*id) && !self.is_locked(*id))
+    }
+
     /// Whether the account may administer the server.
     fn is_admin(&self, id: UserId) -> bool {
         self.accounts.get(&id).is_some_and(|account| account.role == Role::Admin)
     }
 }
+
+#[cfg(test)]
+mod tests;

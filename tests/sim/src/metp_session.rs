@@ -345,6 +345,7 @@ impl FakeServer {
             ControlRequest::Drain(_) => {
                 ControlAnswer::Draining(!std::mem::replace(&mut self.closing, true))
             }
+            ControlRequest::Reload(_) => ControlAnswer::NoFile,
             ControlRequest::Status => ControlAnswer::Status(info),
             ControlRequest::Usage => ControlAnswer::Usage(info, ProcessUsage::default()),
         }
@@ -364,5 +365,9 @@ impl Control for FakeServer {
     fn has_outstanding(&self) -> bool {
         assert!(self.asked.is_none(), "a command before the answer to the one before it");
         self.close_pending.contains(&true)
+    }
+
+    fn is_reloading(&self) -> bool {
+        false
     }
 }

@@ -1,0 +1,139 @@
+//! Changes of accounts on their way to the users file.
+//!
+//! A change takes effect at once, and is answered when it is on the disk. Until then it stands here, in the order in
+//! which all sessions made them, with what it takes to undo it. What came while one group was being written is the
+//! next. If a group cannot be written, it and all that came after it are undone, the last first: nothing that was
+//! answered is lost, and nothing that is there was not answered.
+
+use std::collections::VecDeque;
+
+use super::users::{Credential, Removed, Stored, UserId, Users};
+use crate::reactor::slab::Key;
+use crate::workers::users_file::Store;
+
+/// Changes that are written together, at most.
+const MOST_IN_GROUP: usize = 1024;
+/// Hashes of passwords that are made for one group, at most: each takes some 15 ms.
+const MOST_HASHES_IN_GROUP: usize = 16;
+
+/// The number of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ChangeNumber(u64);
+
+/// Changes that are not on the disk.
+#[derive(Default)]
+pub struct Changes {
+    /// In their order. The first [`Changes::writing`] are being written, and have no store any more.
+    pending: VecDeque<Pending>,
+    writing: usize,
+    next: u64,
+}
+
+/// A change that is not on the disk.
+struct Pending {
+    number: ChangeNumber,
+    session: Key,
+    store: Option<Store>,
+    undo: Undo,
+}
+
+/// What it takes to undo a change.
+#[derive(Debug)]
+pub enum Undo {
+    /// The account was added, with this number of its credential.
+    Remove(UserId, u64),
+    /// The account was removed.
+    Restore(Box<Removed>),
+    /// The account had this role.
+    Role(UserId, metp_protocol::Role),
+    /// The account had the credential; the new one has this number.
+    Credential(UserId, Box<Credential>, u64),
+    /// The account was locked, or not.
+    Lock(UserId, bool),
+}
+
+/// What has become of a change, for the session that made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The session.
+    pub session: Key,
+    /// The change.
+    pub number: ChangeNumber,
+    /// Why it was not stored, and has been undone.
+    pub outcome: Result<(), String>,
+}
+
+impl Changes {
+    /// Notes a change that has just been made in memory.
+    pub fn push(&mut self, session: Key, store: Store, undo: Undo) -> ChangeNumber {
+        let number = ChangeNumber(self.next);
+        self.next += 1;
+        self.pending.push_back(Pending { number, session, store: Some(store), undo });
+        number
+    }
+
+    /// Whether all changes are on the disk.
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// The next group to be written; empty if one is being written, or nothing is to be.
+    pub fn begin(&mut self) -> Vec<Store> {
+        if self.writing > 0 {
+            return Vec::new();
+        }
+        let mut hashes = 0;
+        let mut group = Vec::new();
+        for pending in self.pending.iter_mut().take(MOST_IN_GROUP) {
+            let hash = pending.store.as_ref().is_some_and(|store| store.password.is_some());
+            hashes += usize::from(hash);
+            if hashes > MOST_HASHES_IN_GROUP {
+                break;
+            }
+            group.extend(pending.store.take());
+        }
+        self.writing = group.len();
+        group
+    }
+
+    /// The group is on the disk; `secrets` are those that were made for it.
+    pub fn stored(&mut self, secrets: Vec<Option<Box<str>>>, users: &mut Users) -> Vec<Settled> {
+        let group = self.pending.drain(..self.writing.min(self.pending.len()));
+        self.writing = 0;
+        let secrets = secrets.into_iter().chain(std::iter::repeat(None));
+        let settle = |(pending, secret): (Pending, Option<Box<str>>)| {
+            match (pending.undo, secret) {
+                (Undo::Remove(user, epoch) | Undo::Credential(user, _, epoch), Some(secret)) => {
+                    users.set_stored(user, epoch, Stored::Slow(secret));
+                }
+                (Undo::Restore(removed), _) => users.end_sessions(removed.id()),
+                _ => {}
+            }
+            Settled { session: pending.session, number: pending.number, outcome: Ok(()) }
+        };
+        group.zip(secrets).map(settle).collect()
+    }
+
+    /// The group could not be written: undoes all changes that are not on the disk.
+    pub fn failed(&mut self, cause: &str, users: &mut Users) -> Vec<Settled> {
+        self.writing = 0;
+        let mut settled = Vec::with_capacity(self.pending.len());
+        while let Some(Pending { number, session, undo, .. }) = self.pending.pop_back() {
+            match undo {
+                Undo::Remove(user, _) => users.delete(user),
+                Undo::Restore(removed) => users.restore(*removed),
+                Undo::Role(user, role) => users.set_role(user, role),
+                Undo::Credential(user, credential, _) => {
+                    users.set_credential(user, *credential);
+                }
+                Undo::Lock(user, locked) => users.set_locked(user, locked),
+            }
+            settled.push(Settled { session, number, outcome: Err(cause.to_owned()) });
+        }
+        settled.reverse();
+        settled
+    }
+}
+
+#[cfg(test)]
+mod tests;
