@@ -211,11 +211,11 @@ fn hint(knob: &Knob) -> &'static str {
 /// The octets of each argument that are or may be a password.
 pub fn passwords(arguments: &[OsString]) -> Vec<Range<usize>> {
     let option = |name: &str| match name {
-        "-u" | "--user" => Some(Takes::Account),
+        "-u" | "--user" | "--users" => Some(Takes::Account),
         "-h" | "--help" | "-v" | "--version" | "--users-fixed" => Some(Takes::Nothing),
         "-l" | "--listen" | "-p" | "--port" | "-L" | "--metp-listen" | "-P" | "--metp-port"
-        | "--users" | "--trust" | "--bind-out" | "--bind-ports" | "--bind-advertise"
-        | "--udp-ports" | "--udp-advertise" => Some(Takes::Plain),
+        | "--trust" | "--bind-out" | "--bind-ports" | "--bind-advertise" | "--udp-ports"
+        | "--udp-advertise" => Some(Takes::Plain),
         name => {
             let knob = Knob::find(name.strip_prefix("--")?.as_bytes())?;
             Some(if knob.is_flag() { Takes::Nothing } else { Takes::Plain })
@@ -285,10 +285,7 @@ fn serve(given: &Matches, superuser: Option<&OsStr>) -> Result<Args, UsageError>
         let most = format_args!("{MOST_NETWORKS} networks at most");
         settings.trust.add(network).map_err(|_| bad("trust", &text, &most))?;
     }
-    let users_file = given.opt_str("users").map(|text| path(&text));
-    if users_file.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
-        return Err(bad("users", "", &"the name of a file"));
-    }
+    let users_file = given.opt_str("users").map(|text| users_path(&text)).transpose()?;
     let users_fixed = given.opt_present("users-fixed");
     if users_fixed && users_file.is_none() {
         return Err(UsageError("--users-fixed: there is no --users".to_owned()));
@@ -314,9 +311,16 @@ fn serve(given: &Matches, superuser: Option<&OsStr>) -> Result<Args, UsageError>
     })
 }
 
-/// The path that an argument names, byte for byte.
-fn path(text: &str) -> PathBuf {
-    OsString::from_vec(latin1_encode(text)).into()
+/// The path of the users file, byte for byte. It may be the value of a `--user` that is misspelt.
+fn users_path(text: &str) -> Result<PathBuf, UsageError> {
+    match text {
+        "" => Err(bad("users", "", &"the name of a file")),
+        _ if text.contains(':') && !text.contains('/') => Err(UsageError(
+            "--users: the name of a file expected, with a slash if it holds a colon (not shown: it may be a password)"
+                .to_owned(),
+        )),
+        _ => Ok(OsString::from_vec(latin1_encode(text)).into()),
+    }
 }
 
 /// The accounts of `-u`, no name twice.

@@ -2,6 +2,7 @@
 
 pub mod episode;
 pub mod process;
+pub mod random;
 pub mod secrets;
 pub mod stdio;
 pub mod thread;

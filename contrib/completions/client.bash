@@ -15,12 +15,12 @@ _client() {
         half-close-timeout keepalive ack-timeout linger-timeout metp-login-timeout metp-idle-timeout
         subscriber-timeout dns-cache dns-negative-cache prefer trust-any-login http-connect allow-resolve
         allow-bind bind-timeout udp udp-filter udp-idle-timeout udp-log
-        max-associations'
+        max-associations auth-threads'
     local levels='off error warn info debug trace'
     local verbs='
         GET_METRICS GET_LOGS USERS CHANGE-BUFFER ADD-USER DELETE-USER SET-ROLE QUIT
         CAPA PING INFO USER-METRICS CHANGE-PASSWORD CONNECTIONS KILL CONFIG SUBSCRIBE UNSUBSCRIBE
-        SHUTDOWN TRUST'
+        SHUTDOWN TRUST LOCK-USER UNLOCK-USER GENERATE-PASSWORD IMPORT RELOAD'
 
     # COMP_WORDS is split at = and : too, as COMP_WORDBREAKS says. Here only blanks part words.
     local line=${COMP_LINE:0:COMP_POINT}

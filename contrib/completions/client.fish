@@ -6,11 +6,11 @@ set -l keys buffer-size buffer-memory max-connections max-connections-per-ip max
     half-close-timeout keepalive ack-timeout linger-timeout metp-login-timeout metp-idle-timeout \
     subscriber-timeout dns-cache dns-negative-cache prefer trust-any-login http-connect allow-resolve \
     allow-bind bind-timeout udp udp-filter udp-idle-timeout udp-log \
-    max-associations
+    max-associations auth-threads
 set -l levels off error warn info debug trace
 set -l verbs GET_METRICS GET_LOGS USERS CHANGE-BUFFER ADD-USER DELETE-USER SET-ROLE QUIT \
     CAPA PING INFO USER-METRICS CHANGE-PASSWORD CONNECTIONS KILL CONFIG SUBSCRIBE UNSUBSCRIBE \
-    SHUTDOWN TRUST
+    SHUTDOWN TRUST LOCK-USER UNLOCK-USER GENERATE-PASSWORD IMPORT RELOAD
 # What --set takes: a key and =, and behind it the words that some of the keys take.
 set -l settings $keys= log-level=$levels allow-local={on,off} \
     local-for={loopback,nobody,all} trust-any-login={on,off} http-connect={on,off} allow-resolve={on,off} \

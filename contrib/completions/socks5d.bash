@@ -2,8 +2,8 @@
 
 _socks5d() {
     local options='
-        -h --help -v --version -l --listen -p --port -L --metp-listen -P --metp-port -u --user --trust
-        --bind-out --bind-ports --bind-advertise --udp-ports --udp-advertise
+        -h --help -v --version -l --listen -p --port -L --metp-listen -P --metp-port -u --user --users
+        --users-fixed --trust --bind-out --bind-ports --bind-advertise --udp-ports --udp-advertise
         --buffer-size --buffer-memory --max-connections --max-connections-per-ip --max-metp-sessions
         --dns-threads --dns-queue --allow-local --local-for --log-entries --log-level --grace
         --handshake-timeout --resolve-timeout --connect-timeout --connect-total-timeout
@@ -11,7 +11,7 @@ _socks5d() {
         --metp-login-timeout --metp-idle-timeout --subscriber-timeout
         --dns-cache --dns-negative-cache --prefer --trust-any-login --http-connect --allow-resolve
         --allow-bind --bind-timeout --udp --udp-filter --udp-idle-timeout --udp-log
-        --max-associations'
+        --max-associations --auth-threads'
     local levels='off error warn info debug trace'
 
     # COMP_WORDS is split at = and : too, as COMP_WORDBREAKS says. Here only blanks part words.
@@ -24,6 +24,11 @@ _socks5d() {
     # --option=value is an option and its value.
     [[ $cur == --*=* ]] && before=${cur%%=*} cur=${cur#*=}
 
+    if [[ $before == --users ]]; then
+        compopt -o filenames 2>/dev/null
+        COMPREPLY=($(compgen -f -- "$cur"))
+        return
+    fi
     local choice=
     case $before in
         --log-level) choice=$levels ;;
@@ -31,7 +36,7 @@ _socks5d() {
         --prefer) choice='ipv4 ipv6 system' ;;
         --udp | --allow-bind | --allow-resolve) choice='on off' ;;
         --udp-filter) choice='any address port' ;;
-        -h | --help | -v | --version | --allow-local | --trust-any-login | --http-connect)
+        -h | --help | -v | --version | --users-fixed | --allow-local | --trust-any-login | --http-connect)
             [[ $cur == "$typed" ]] && choice=$options
             ;;
         # What follows is a value that nobody can guess.

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::command::Role;
 use super::key::{MetpKey, figure};
+use super::role::Role;
 use crate::quantity::decimal;
 use crate::text::Escaped;
 use crate::timestamp::Timestamp;

@@ -7,39 +7,11 @@ use super::arguments::{
     acceptable_name, acceptable_password, bad, fits_in_a_line, name_and_password, number, seconds,
     with_password, words,
 };
+use super::role::Role;
 use super::verb::Verb;
 use super::{BUFFER_SIZES, Cause, ConnectionId, INTERVALS, LONGEST_GRACE, Response, Topic, Topics};
 use crate::network::Network;
 use crate::text::{Escaped, Seconds, unescape};
-
-/// What an account may do (§6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// May read the metrics, and what concerns the account itself.
-    User,
-    /// May do everything.
-    Admin,
-}
-
-impl Role {
-    /// Reads the word of the wire.
-    pub fn parse(word: &[u8]) -> Option<Self> {
-        match word {
-            b"user" => Some(Role::User),
-            b"admin" => Some(Role::Admin),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Role::User => "user",
-            Role::Admin => "admin",
-        })
-    }
-}
 
 /// A command of a session that has logged in (§5).
 #[derive(Clone, PartialEq, Eq)]
@@ -382,7 +354,7 @@ fn arguments(verb: Verb, words: &[&[u8]]) -> Option<Result<Command, Response>> {
         (Verb::Unsubscribe, []) => Command::Unsubscribe,
         (Verb::LockUser, [user]) => Command::LockUser(name(user)),
         (Verb::UnlockUser, [user]) => Command::UnlockUser(name(user)),
-        (Verb::GeneratePassword, [user]) => return Some(generate(name(user))),
+        (Verb::GeneratePassword, [user]) => Command::GeneratePassword(name(user)),
         (Verb::Reload, []) => Command::Reload,
         (Verb::Shutdown, []) => Command::Shutdown(None),
         (Verb::Shutdown, [b"GRACE", time]) => {
@@ -405,14 +377,6 @@ fn with_new_password(verb: Verb, rest: &[u8]) -> Result<Command, Response> {
         Verb::AddUser => Command::AddUser { name, password },
         _ => Command::ChangePassword { name, password },
     })
-}
-
-/// The account may be new, so its name has to be one that a new account may have.
-fn generate(name: Vec<u8>) -> Result<Command, Response> {
-    match acceptable_name(&name) {
-        true => Ok(Command::GeneratePassword(name)),
-        false => Err(bad(Cause::BadName)),
-    }
 }
 
 /// A line of a users file runs to the end of the command, blanks included.

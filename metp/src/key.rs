@@ -191,7 +191,7 @@ keys! { ALL:
     APPLIES = "applies" Text;
     // TRUST (§5.21)
     NETWORK = "network" Text;
-    // Accounts (§5.22 to §5.26)
+    // Accounts (§5.22 to §5.25)
     LOCKED = "locked" Text;
     ORIGIN = "origin" Text;
     PASSWORD = "password" Text;

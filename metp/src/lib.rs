@@ -15,6 +15,7 @@ mod event;
 mod field;
 mod opening;
 mod record;
+mod role;
 mod status;
 mod topic;
 mod verb;
@@ -29,7 +30,7 @@ pub use arguments::{
     NAME_RULE, PASSWORD_RULE, TRUSTED_NAME, acceptable_name, acceptable_password, fits_in_a_line,
 };
 pub use body::{LogWords, MetricsBody, figure_line, log_line, user_line};
-pub use command::{Command, LogSelection, Role};
+pub use command::{Command, LogSelection};
 pub use connection::{ConnectionId, Stage};
 pub use event::{Event, LOST};
 pub use field::{Field, seconds};
@@ -38,6 +39,7 @@ pub use record::{
     AuthEvent, Capabilities, CloseEvent, ConnectionLine, Info, LogEvent, MetricsEvent, OpenEvent,
     SettingLine, TrustLine, UsageLine,
 };
+pub use role::Role;
 pub use status::{Cause, Missing, NewPassword, Notice, Response, Status, split_cause};
 pub use topic::{Topic, Topics};
 pub use verb::verbs;

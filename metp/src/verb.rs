@@ -1,6 +1,6 @@
 //! The verbs of commands, and who may use them (§5, §6).
 
-use super::Role;
+use super::role::Role;
 
 /// The verbs, and who may use them.
 #[derive(Clone, Copy, PartialEq, Eq)]

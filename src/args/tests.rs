@@ -246,3 +246,27 @@ fn debug_output_has_no_password() {
     let args = args_with(Some("admin:hunter2"), &["-u", "bob:hunter3"]).expect("good accounts");
     assert!(!format!("{args:?}").contains("hunter"));
 }
+
+#[test]
+fn the_users_file_is_a_path() {
+    let users = |arguments: &[&str]| match parse(arguments.iter().map(OsString::from), None) {
+        Ok(CommandLine::Serve(args)) => Ok((args.users_file, args.users_fixed)),
+        Ok(CommandLine::Show(text)) => panic!("{text}"),
+        Err(error) => Err(error.to_string()),
+    };
+    assert_eq!(users(&[]), Ok((None, false)));
+    assert_eq!(users(&["--users", "u"]), Ok((Some("u".into()), false)));
+    assert_eq!(users(&["--users=/a:b", "--users-fixed"]), Ok((Some("/a:b".into()), true)));
+    for (arguments, error) in [
+        (&["--users", ""][..], "--users \"\": the name of a file expected"),
+        (&["--users-fixed"], "--users-fixed: there is no --users"),
+        // As likely as not it should have been --user.
+        (
+            &["--users", "bob:tulip"],
+            "--users: the name of a file expected, with a slash if it holds a colon (not shown: it may be a password)",
+        ),
+        (&["--users", "a", "--users", "b"], "--users: given more than once"),
+    ] {
+        assert_eq!(users(arguments).err().as_deref(), Some(error));
+    }
+}

@@ -10,7 +10,8 @@ use crate::state::changes::Undo;
 use crate::state::users::{Account, NewAccount, Origin, Stored, UserId, Users};
 use crate::workers::passwords::Password;
 use crate::workers::users_file::Store;
-use metp_protocol::{Cause, Command, NewPassword, Response, Role};
+use common::random;
+use metp_protocol::{Cause, Command, NewPassword, Response, Role, acceptable_name};
 
 /// The random bytes of a generated password: 160 bits.
 const RANDOM_BYTES: usize = 20;
@@ -149,11 +150,16 @@ impl CommandExecutor<'_> {
 
     /// A new password that the server makes, for an account that is there or not.
     fn generate(&mut self, name: &[u8]) -> Execution {
-        let mut random = [0; RANDOM_BYTES];
-        let mut salt = [0; 16];
-        if let Err(error) = getrandom::fill(&mut random).and_then(|()| getrandom::fill(&mut salt)) {
-            return done(Response::NotStored(format!("no random bytes: {error}")));
+        // The account may be new.
+        if !acceptable_name(name) {
+            return done(refusal(Cause::BadName));
         }
+        let (random, salt) = match (random::bytes::<RANDOM_BYTES>(), random::bytes()) {
+            (Ok(random), Ok(salt)) => (random, salt),
+            (Err(error), _) | (_, Err(error)) => {
+                return done(Response::NotStored(format!("no random bytes: {error}")));
+            }
+        };
         let password = letters(&random);
         let token = Token::new(salt, password.as_bytes());
         let secret: Box<str> = token.text().into();

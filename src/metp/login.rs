@@ -26,7 +26,8 @@ impl<S: Stream> Session<S> {
             (Some(PreAuthCommand::Auth { name, password }), Stage::Greeted) => {
                 let (key, service, now) = (cx.key, Service::Metp, cx.now);
                 let (source, name, password) = (self.source.ip(), &name[..], &password[..]);
-                let question = Question { key, service, source, name, password, now };
+                let any_will_do = false;
+                let question = Question { key, service, source, name, password, any_will_do, now };
                 match cx.verifier.ask(&question, &mut cx.shared.process.users) {
                     Asked::Done(verdict) => return self.decided(name, verdict, cx),
                     Asked::Pending(ticket) => {

@@ -21,7 +21,7 @@ pub enum Signal {
     Interrupt,
     /// SIGQUIT: end at once.
     Quit,
-    /// SIGHUP: drain if the terminal is gone, otherwise log it.
+    /// SIGHUP: drain if the terminal is gone, otherwise read the users file again.
     HangUp,
     /// SIGUSR1: logged.
     User1,

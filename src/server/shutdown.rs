@@ -69,7 +69,13 @@ impl Server {
             (Signal::User1 | Signal::User2, _) => log::info!("{signal}: nothing to do"),
             (Signal::HangUp, _) if self.has_lost_its_terminal() => self.close_without_terminal(now),
             (Signal::HangUp, _) => {
-                log::info!("SIGHUP: nothing to do");
+                if self.services.accounts.has_file() {
+                    log::info!("SIGHUP: reading the users file again");
+                    self.services.accounts.request_reload([]);
+                    self.store_changes();
+                } else {
+                    log::info!("SIGHUP: nothing to do");
+                }
                 // When a shell ends, SIGHUP comes before its terminal is gone.
                 self.terminal.check =
                     if self.terminal.is_watched { now.checked_add(LOOK_AGAIN) } else { None };

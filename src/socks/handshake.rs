@@ -30,7 +30,7 @@ use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::{Endpoint, Stream};
 use crate::state::diagnostics::not_let_in;
 use crate::state::service::Service;
-use crate::state::users::{Login, SessionGuard, UserId};
+use crate::state::users::{SessionGuard, UserId};
 use crate::state::verifier::{Asked, PendingLogin, Question, Verdict};
 
 /// The first message of a client, in any of the protocols.
@@ -172,15 +172,9 @@ fn ask<S: Stream>(
         return Asked::Done(Verdict::Accepted(UserId::TRUSTED));
     }
     let process = &mut cx.shared.process;
-    // Who is let in with any login does not have to wait for the failure of a wrong one.
-    if trusted
-        && process.settings.trust.any_login
-        && matches!(process.users.check(name, password), Login::Refused | Login::Unknown)
-    {
-        return Asked::Done(Verdict::Refused);
-    }
-    let (key, service, now) = (cx.key, Service::Socks, cx.now);
-    let question = Question { key, service, source: source.ip(), name, password, now };
+    let (key, service, source, now) = (cx.key, Service::Socks, source.ip(), cx.now);
+    let any_will_do = trusted && process.settings.trust.any_login;
+    let question = Question { key, service, source, name, password, any_will_do, now };
     cx.verifier.ask(&question, &mut process.users)
 }
 

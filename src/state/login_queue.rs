@@ -92,7 +92,8 @@ impl LoginQueue {
         if let Login::Accepted(user) = login {
             return Asked::Done(Verdict::Accepted(user));
         }
-        if !self.delays && !users.has_hashes() {
+        let known_wrong = matches!(login, Login::Refused | Login::Unknown);
+        if (!self.delays && !users.has_hashes()) || (question.any_will_do && known_wrong) {
             return Asked::Done(Verdict::Refused);
         }
         let (ticket, counterfoil) = Ticket::new();

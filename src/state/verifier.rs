@@ -47,6 +47,8 @@ pub struct Question<'a> {
     pub name: &'a [u8],
     /// The password as it was given.
     pub password: &'a [u8],
+    /// Whether the client is let in also if they are wrong. There is nothing to hide then.
+    pub any_will_do: bool,
     /// The time.
     pub now: Instant,
 }
@@ -185,7 +187,8 @@ mod tests {
         let mut ask = |name, password| {
             let (key, service) = (Key::unpack(1), Service::Socks);
             let source = IpAddr::from([192, 0, 2, 1]);
-            let question = Question { key, service, source, name, password, now };
+            let any_will_do = false;
+            let question = Question { key, service, source, name, password, any_will_do, now };
             match verifier.ask(&question, &mut users) {
                 Asked::Done(verdict) => verdict,
                 Asked::Pending(_) => panic!("it waits"),

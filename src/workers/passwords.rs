@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use argon2::password_hash::phc::{Decimal, Output, ParamsString, PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
+use common::random;
 
 use super::worker_pool::{Kind, Limits, Workers};
 use crate::reactor::waker::Wake;
@@ -161,8 +162,7 @@ impl Hasher {
     /// # Errors
     /// If there is no memory, or no random bytes.
     pub fn hash(&mut self, password: &[u8]) -> io::Result<Box<str>> {
-        let mut salt = [0; SALT_BYTES];
-        getrandom::fill(&mut salt).map_err(io::Error::other)?;
+        let salt: [u8; SALT_BYTES] = random::bytes()?;
         let mut output = [0; HASH_BYTES];
         let wrong = |_| io::Error::other("the parameters of the hash are not accepted");
         let parameters = Params::new(MEMORY_KIB, PASSES, LANES, Some(HASH_BYTES)).map_err(wrong)?;

@@ -17,7 +17,7 @@ const OK: &str = "200 OK";
 const SYNTAX: &str = "400 Bad Request [SYNTAX] wrong arguments";
 
 /// Options that are no settings: they act at the start, or not on the server.
-const NO_SETTINGS: [&str; 13] = [
+const NO_SETTINGS: [&str; 15] = [
     "help",
     "version",
     "listen",
@@ -25,6 +25,8 @@ const NO_SETTINGS: [&str; 13] = [
     "metp-listen",
     "metp-port",
     "user",
+    "users",
+    "users-fixed",
     "trust",
     "bind-out",
     "bind-ports",

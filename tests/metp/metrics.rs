@@ -13,7 +13,7 @@ use support::{eventually, exchange, read_to_end};
 
 use crate::inprocess::{Builder, Inprocess};
 
-const KEYS: [&str; 56] = [
+const KEYS: [&str; 57] = [
     "HISTORICAL_CONNECTIONS",
     "CURRENT_CONNECTIONS",
     "BYTES_TRANSFERRED",
@@ -70,6 +70,7 @@ const KEYS: [&str; 56] = [
     "CONNECT_LOST",
     "BINDS",
     "BIND_STRANGERS",
+    "LOGINS_SHED",
 ];
 
 type Figures = BTreeMap<String, u64>;

@@ -335,7 +335,7 @@ fn answers_in_json() {
         (&setting("log-level")["value"], &setting("log-level")["min"]),
         (&"info".into(), &().into())
     );
-    assert!(of("--capabilities")["verbs"].as_array().is_some_and(|verbs| verbs.len() == 20));
+    assert!(of("--capabilities")["verbs"].as_array().is_some_and(|verbs| verbs.len() == 25));
     assert_eq!(of("--")["text"], "PONG 7");
     assert!(!document.to_string().contains("secret"));
     let refused = json(&["-a", "bob", "pw", "-l"], 65);

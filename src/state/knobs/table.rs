@@ -89,13 +89,6 @@ pub const KNOBS: [Knob; 38] = {
             "run at most this many look-ups at once, of which a name takes two",
         ),
         knob(
-            "auth-threads",
-            Number(1..=16, place!(auth_threads)),
-            "threads",
-            Applies::Now,
-            "verify at most this many password hashes at once, in threads of low priority",
-        ),
-        knob(
             "dns-queue",
             Number(1..=1_000_000, place!(dns_queue)),
             "names",
@@ -289,6 +282,13 @@ pub const KNOBS: [Knob; 38] = {
             "associations",
             Applies::New,
             "serve at most this many associations of one account at once",
+        ),
+        knob(
+            "auth-threads",
+            Number(1..=16, place!(auth_threads)),
+            "threads",
+            Applies::Now,
+            "verify at most this many password hashes at once, in threads of low priority",
         ),
     ]
 };

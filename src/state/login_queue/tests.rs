@@ -30,6 +30,7 @@ impl Scene {
             source: source.parse().expect("an address"),
             name: name.as_bytes(),
             password: password.as_bytes(),
+            any_will_do: false,
             now: self.now,
         };
         match self.queue.ask(&question, &mut self.users) {

@@ -1,6 +1,7 @@
 //! The examples of `protocol_metp.txt` §12, run against a server.
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 
@@ -73,7 +74,17 @@ impl Example {
 
     /// Runs it on a server of its own.
     pub fn run(&self) {
-        let proxy = Proxy::with(&["-u", "alice:wonderland"]);
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("users");
+        let mut options = vec!["-u", "alice:wonderland"];
+        if let Some(Step::Stage(what)) = self.steps.first()
+            && let Some(more) = what.strip_prefix("the server was started with ")
+        {
+            let more = more.strip_suffix(" as well").expect("what else");
+            let path = file.to_str().expect("UTF-8");
+            options.extend(more.split(' ').map(|word| if word == "FILE" { path } else { word }));
+        }
+        let proxy = Proxy::with(&options);
         let (mut sessions, mut tunnels, mut id) = (BTreeMap::new(), Vec::new(), String::new());
         for (number, step) in self.steps.iter().enumerate() {
             let place = format!("{}, step {}", self.title, number + 1);
@@ -91,7 +102,15 @@ impl Example {
                         rest.split(' ').next().unwrap_or_default().clone_into(&mut id);
                     }
                 }
-                Step::Stage(what) => tunnels.extend(stage(what, &proxy)),
+                Step::Stage(what) if what.starts_with("the server was started with ") => {}
+                Step::Stage(what) => match what.strip_prefix("somebody writes to FILE: ") {
+                    Some(line) => {
+                        let mut file =
+                            OpenOptions::new().append(true).open(&file).expect("it is there");
+                        writeln!(file, "{line}").expect("written");
+                    }
+                    None => tunnels.extend(stage(what, &proxy)),
+                },
             }
         }
     }
@@ -133,6 +152,7 @@ pub fn fits(heard: &str, expected: &str) -> bool {
             rest.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count()
         }
         "verbs" => rest.len(),
+        "password" => rest.bytes().take_while(u8::is_ascii_alphanumeric).count(),
         "port" | "number" => rest.bytes().take_while(u8::is_ascii_digit).count(),
         other => panic!("an unknown placeholder: <{other}>"),
     };
@@ -148,6 +168,7 @@ pub fn fits(heard: &str, expected: &str) -> bool {
         "seconds" => decimal(3),
         "micros" => decimal(6),
         "number" => value.parse::<u64>().is_ok(),
+        "password" => value.len() == 32,
         "verbs" => value == verbs().collect::<Vec<_>>().join(","),
         "time" => shape == "0000-00-00T00:00:00Z",
         _ => value.parse::<u16>().is_ok(),

@@ -231,7 +231,7 @@ fn made_up_names_are_found_out() {
         "State::Linger",
         "SessionEntry::close_pending",
         "Endpoint::with_lazy_nodelay",
-        "knobs::KNOBS",
+        "table::KNOBS",
         "common::thread",
         "src/server/mod.rs",
         "tests/sim",

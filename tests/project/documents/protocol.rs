@@ -186,6 +186,8 @@ fn the_keys_of_the_grammar_are_those_of_the_program() {
         ("setting-line", SettingLine::KEYS.to_vec()),
         ("trust-line", TrustLine::KEYS.to_vec()),
         ("killed", vec![key::KILLED]),
+        ("generated", vec![key::PASSWORD, key::CREATED]),
+        ("reloaded", vec![key::ACCOUNTS, key::ADDED, key::DELETED, key::CHANGED]),
         ("open-event", event(&OpenEvent::KEYS)),
         ("close-event", event(&CloseEvent::KEYS)),
         ("log-event", LogEvent::KEYS.to_vec()),
