@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -21,9 +22,10 @@ pub trait Wake: Send + Sync {
     fn wake(&self) -> io::Result<()>;
 }
 
-/// Ends the wait of the poll that it is registered with.
+/// Ends the wait of the poll that it is registered with. All copies share one descriptor.
+#[derive(Clone)]
 pub struct Waker {
-    counter: File,
+    counter: Arc<File>,
 }
 
 impl Waker {
@@ -40,12 +42,12 @@ impl Waker {
         // SAFETY: the descriptor has just been opened and has no other owner.
         let counter = unsafe { OwnedFd::from_raw_fd(counter) };
         registry.register(&mut SourceFd(&counter.as_raw_fd()), token, Interest::READABLE)?;
-        Ok(Waker { counter: counter.into() })
+        Ok(Waker { counter: Arc::new(counter.into()) })
     }
 
     /// Adds one to the counter. Each addition is an edge, so the counter need not be read.
     fn add(&self) -> io::Result<()> {
-        (&self.counter).write(&1u64.to_ne_bytes()).map(|_| ())
+        (&*self.counter).write(&1u64.to_ne_bytes()).map(|_| ())
     }
 }
 
@@ -55,7 +57,7 @@ impl Wake for Waker {
             // The counter is full, after 2^64 - 2 calls: it begins anew.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 // If this fails, the write below fails too, and its error is returned.
-                let _ = (&self.counter).read(&mut [0; 8]);
+                let _ = (&*self.counter).read(&mut [0; 8]);
                 self.add()
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => self.add(),
@@ -84,8 +86,8 @@ mod tests {
         };
         wakes(&waker);
         wakes(&waker);
-        (&waker.counter).read_exact(&mut [0; 8]).expect("it was written");
-        (&waker.counter).write_all(&(u64::MAX - 1).to_ne_bytes()).expect("the most that it takes");
+        (&*waker.counter).read_exact(&mut [0; 8]).expect("it was written");
+        (&*waker.counter).write_all(&(u64::MAX - 1).to_ne_bytes()).expect("the most that it takes");
         wakes(&waker);
         wakes(&waker);
     }

@@ -139,18 +139,16 @@ impl Server {
         let descriptors = config.descriptors.usable();
         let (threads, queue) = (settings.dns_threads, settings.dns_queue);
         let limits = lookup_limits(threads, queue, descriptors, config.address_space);
-        let waker = selector.waker().map_err(cannot("create the waker for look-ups"))?;
-        let resolver = Resolver::new(limits, waker, config.lookup);
+        let waker = selector.waker().map_err(cannot("create the waker for threads"))?;
+        let resolver = Resolver::new(limits, waker.clone(), config.lookup);
         let dns = DnsCache::new(resolver, settings.names, settings.prefer);
-        let waker = selector.waker().map_err(cannot("create the waker for logins"))?;
         let verifier: Box<dyn Verifier> = match config.verifier {
             None => {
                 let delays = config.users_file.is_some();
-                Box::new(QueuedLogins::new(settings.auth_threads, delays, waker))
+                Box::new(QueuedLogins::new(settings.auth_threads, delays, waker.clone()))
             }
-            Some(make) => make(waker),
+            Some(make) => make(waker.clone()),
         };
-        let waker = selector.waker().map_err(cannot("create the waker for the users file"))?;
         let accounts = AccountStore::new(config.users_file.map(|file| file.start(waker)));
         let mut shared = Shared::new(settings, config.users);
         shared.process.has_users_file = accounts.has_file();

@@ -1,12 +1,15 @@
 //! The program with system calls that fail, by strace(1).
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
-use crate::proxy::{send_signal, wait_for_exit};
+use crate::metp::Metp;
+use crate::proxy::{connect, send_signal, wait_for_exit};
 use crate::{PATIENCE, binary};
 
 /// socks5d with calls that fail, by strace(1).
@@ -15,15 +18,26 @@ pub struct Injected {
     pub child: Child,
     /// Where it takes SOCKS.
     pub socks: SocketAddr,
+    /// Where it takes METP.
+    pub metp: SocketAddr,
     lines: mpsc::Receiver<String>,
 }
 
 impl Injected {
     /// Starts it with the option `inject` of strace. `None` where there is no strace that can do this.
     pub fn start(inject: &str) -> Option<Self> {
-        let with = |program: &std::path::Path| {
+        Injected::with(inject, &[], &["-u", "alice:secret"])
+    }
+
+    /// Starts it with an administrator and these arguments. The calls that fail are those that are about one of these
+    /// paths, in all threads; without a path all calls.
+    pub fn with<S: AsRef<OsStr>>(inject: &str, paths: &[&Path], arguments: &[S]) -> Option<Self> {
+        let with = |program: &Path| {
             let mut command = Command::new("strace");
             command.args(["-D", "-q", "-o", "/dev/null", "-e", "signal=none"]);
+            for path in paths {
+                command.arg("-f").arg("-P").arg(path);
+            }
             command.args(["-e", &format!("inject={inject}")]).arg(program);
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             command
@@ -33,7 +47,8 @@ impl Injected {
             return None;
         }
         let mut command = with(&binary("socks5d"));
-        command.args(["-l", "127.0.0.1", "-p", "0", "-P", "0", "-u", "alice:secret"]);
+        command.args(["-l", "127.0.0.1", "-p", "0", "-P", "0"]).args(arguments);
+        command.env("PROXY_CTRL_SUPERUSER", "admin:1234");
         command.env_remove("RUST_LOG").stderr(Stdio::piped());
         let mut child = command.spawn().expect("it has been tried");
         let stderr = BufReader::new(child.stderr.take().expect("piped"));
@@ -41,11 +56,23 @@ impl Injected {
         thread::spawn(move || {
             stderr.lines().map_while(Result::ok).try_for_each(|line| tell.send(line))
         });
-        let mut server = Injected { child, socks: ([0; 4], 0).into(), lines };
-        let line = server.wait_for("service=socks address=");
-        let (_, address) = line.split_once("address=").expect("it was found by that");
-        server.socks = address.parse().expect("an address");
+        let unknown = ([0; 4], 0).into();
+        let mut server = Injected { child, socks: unknown, metp: unknown, lines };
+        server.socks = server.address("socks");
+        server.metp = server.address("metp");
         Some(server)
+    }
+
+    /// Where a service listens.
+    fn address(&self, service: &str) -> SocketAddr {
+        let line = self.wait_for(&format!("service={service} address="));
+        let (_, address) = line.split_once("address=").expect("it was found by that");
+        address.parse().expect("an address")
+    }
+
+    /// An administrator's session.
+    pub fn admin(&self) -> Metp {
+        Metp::new(connect(self.metp)).logged_in("admin", "1234")
     }
 
     /// Waits for a line of the diagnostics that has this part.
