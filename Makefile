@@ -60,8 +60,10 @@ advisories: rust ## known vulnerabilities of all packages, where cargo-deny is i
 		$(CARGO) deny --workspace --locked check advisories; \
 	fi
 
-soak: all ## a mixed load for MINUTES (default 5) that checks every byte, descriptors and memory
+soak: all ## a mixed load for MINUTES (default 5) that checks every byte, descriptors and memory; then 200 kills amid changes
 	$(CARGO) run --release --locked --package soak -- $(MINUTES)
+	$(CARGO) build --locked --workspace --bins
+	SOCKS5D_CRASHES=200 $(CARGO) test --locked --test=accounts crash::
 
 test-peers: all ## real clients, where they are installed: curl, nc, socat, chromium, torsocks, a JDK and others
 	python3 tests/peers/run.py $(TARGET)/release

@@ -85,6 +85,7 @@ fn what_cannot_be_stored_is_undone() {
         assert_eq!(file.names(), ["users"], "{inject}");
         assert_eq!(file.text().contains("alice:"), told[0].starts_with("500"), "{inject}");
         server.wait_for("users file: changes were not stored, and have been undone: cannot ");
+        drop(admin);
         server.ends_by_sigterm();
     }
 }
@@ -102,6 +103,7 @@ fn interrupted_calls_are_repeated() {
             assert_eq!(told, "200 OK", "{inject}");
         }
         assert_eq!(file.text(), format!("alice:{TOKEN}\nbob:{TOKEN}\n"));
+        drop(admin);
         server.ends_by_sigterm();
     }
 }
@@ -125,6 +127,7 @@ fn a_directory_that_cannot_be_synced_is_no_success() {
     );
     assert_eq!(admin.command("RELOAD"), "200 OK accounts=1 added=1 deleted=0 changed=0");
     assert_eq!(admin.command(&format!("IMPORT bob:{TOKEN}")), "200 OK");
+    drop(admin);
     server.ends_by_sigterm();
 }
 

@@ -23,6 +23,7 @@ mod records;
 mod reference;
 mod script;
 mod socks_session;
+mod users_file;
 mod verifier;
 mod ways_in;
 
@@ -32,13 +33,14 @@ pub use parsers::{credentials, datagram, hello, metp_line, request};
 pub use quantity::quantity;
 pub use records::metp_records;
 pub use socks_session::{race, socks_session};
+pub use users_file::users_file;
 pub use ways_in::{cidr, http_head, socks4};
 
 /// A check: any bytes are a case.
 pub type Check = fn(&[u8]);
 
 /// The checks, by the names of their fuzz targets.
-pub const TARGETS: [(&str, Check); 14] = [
+pub const TARGETS: [(&str, Check); 15] = [
     ("hello", hello),
     ("credentials", credentials),
     ("request", request),
@@ -53,4 +55,5 @@ pub const TARGETS: [(&str, Check); 14] = [
     ("socks4", socks4),
     ("http_head", http_head),
     ("cidr", cidr),
+    ("users_file", users_file),
 ];

@@ -94,6 +94,11 @@ fn cidr() {
     replay("cidr");
 }
 
+#[test]
+fn users_file() {
+    replay("users_file");
+}
+
 /// Every check is a fuzz target with a corpus, and the other way round.
 #[test]
 fn each_check_has_its_target_and_its_corpus() {

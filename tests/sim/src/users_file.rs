@@ -1,0 +1,82 @@
+//! The users file: any bytes have an answer, and a change of a good file leaves every other line as it is.
+
+use metp_protocol::Role;
+use socks5d::proto::secret::Secret;
+use socks5d::proto::users_file::{
+    Change, Edit, FileAccount, LONGEST_LINE, MOST_ERRORS, parse, parse_line, rewrite,
+};
+
+/// A secret that is good.
+const TOKEN: &str = "$b2$AAECAwQFBgcICQoLDA0ODw$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// Reads a file, and changes what is good: each account in each way.
+pub fn users_file(data: &[u8]) {
+    let accounts = match parse(data) {
+        Ok(accounts) => accounts,
+        Err(errors) => {
+            assert!((1..=MOST_ERRORS).contains(&errors.len()));
+            assert!(errors.windows(2).all(|two| two[0].line < two[1].line), "out of order");
+            let lines = data.split(|byte| *byte == b'\n').count();
+            assert!(errors.iter().all(|error| (1..=lines).contains(&error.line)));
+            for error in &errors {
+                let shown = error.to_string();
+                assert!(shown.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{shown:?}");
+            }
+            return;
+        }
+    };
+    assert_eq!(rewrite(data, &[]).expect("no edit"), data, "nothing was to be changed");
+    for (place, account) in accounts.iter().enumerate().take(8) {
+        assert!((1..=255).contains(&account.name.len()));
+        for change in [
+            Change::Delete,
+            Change::Role(Role::Admin),
+            Change::Role(Role::User),
+            Change::Lock(true),
+            Change::Lock(false),
+            Change::Secret(TOKEN.into()),
+        ] {
+            changed(data, &accounts, place, change);
+        }
+    }
+    if !accounts.iter().any(|account| &*account.name == b"new:#*") {
+        let new = Edit {
+            name: b"new:#*".as_slice().into(),
+            change: Change::Add { secret: TOKEN.into(), locked: true, role: Role::Admin },
+        };
+        let text = rewrite(data, &[new]).expect("the name is free");
+        assert!(text.starts_with(data), "what was there has changed");
+        let after = parse(&text).expect("still good");
+        assert_eq!(after[..accounts.len()], accounts);
+        assert!(after.len() == accounts.len() + 1 && after[accounts.len()].locked);
+    }
+}
+
+/// Changes one account of a file.
+fn changed(data: &[u8], accounts: &[FileAccount], place: usize, change: Change) {
+    let name = accounts[place].name.clone();
+    let mut wanted = accounts.to_vec();
+    match &change {
+        Change::Delete => drop(wanted.remove(place)),
+        Change::Role(role) => wanted[place].role = *role,
+        Change::Lock(locked) => wanted[place].locked = *locked,
+        Change::Secret(secret) => {
+            wanted[place].secret = Secret::parse(secret.as_bytes()).expect("good");
+        }
+        Change::Add { .. } => unreachable!("it is there"),
+    }
+    let text = rewrite(data, &[Edit { name: name.clone(), change }]).expect("it is there");
+    // A line that was as long as it may be can be too long now.
+    if text.split(|byte| *byte == b'\n').all(|line| line.len() < LONGEST_LINE) {
+        assert_eq!(parse(&text).expect("still good"), wanted);
+    }
+    let is_other = |line: &&[u8]| !parse_line(line).is_ok_and(|account| account.name == name);
+    let others = |text: &[u8]| -> Vec<Vec<u8>> {
+        let lines = text.split_inclusive(|byte| *byte == b'\n');
+        lines.filter(is_other).map(<[u8]>::to_vec).collect()
+    };
+    // A mark of the byte order that stood before a deleted line stands before the next one.
+    if !data.windows(3).any(|three| three == b"\xef\xbb\xbf") {
+        assert_eq!(others(&text), others(data), "another line has changed");
+    }
+}
