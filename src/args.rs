@@ -29,6 +29,8 @@ pub const SUPERUSER_VARIABLE: &str = "PROXY_CTRL_SUPERUSER";
 pub enum CommandLine {
     /// Show this text and exit.
     Show(String),
+    /// Read a password, print its hash and exit.
+    HashPassword,
     /// Serve.
     Serve(Box<Args>),
 }
@@ -89,7 +91,7 @@ impl fmt::Display for UsageError {
 }
 
 /// The options that are not settings.
-const PLAIN_OPTIONS: [OptionName; 15] = [
+const PLAIN_OPTIONS: [OptionName; 16] = [
     OptionName { short: "-h", long: "--help" },
     OptionName { short: "-v", long: "--version" },
     OptionName { short: "-l", long: "--listen" },
@@ -99,6 +101,7 @@ const PLAIN_OPTIONS: [OptionName; 15] = [
     OptionName { short: "-u", long: "--user" },
     OptionName { short: "", long: "--users" },
     OptionName { short: "", long: "--users-fixed" },
+    OptionName { short: "", long: "--hash-password" },
     OptionName { short: "", long: "--trust" },
     OptionName { short: "", long: "--bind-out" },
     OptionName { short: "", long: "--bind-ports" },
@@ -139,6 +142,11 @@ fn options() -> Options {
             "FILE",
         )
         .optflag("", "users-fixed", "never change the users file: METP is refused it")
+        .optflag(
+            "",
+            "hash-password",
+            "read a password, print its hash for the users file, and exit",
+        )
         .optmulti(
             "",
             "trust",
@@ -212,7 +220,9 @@ fn hint(knob: &Knob) -> &'static str {
 pub fn passwords(arguments: &[OsString]) -> Vec<Range<usize>> {
     let option = |name: &str| match name {
         "-u" | "--user" | "--users" => Some(Takes::Account),
-        "-h" | "--help" | "-v" | "--version" | "--users-fixed" => Some(Takes::Nothing),
+        "-h" | "--help" | "-v" | "--version" | "--users-fixed" | "--hash-password" => {
+            Some(Takes::Nothing)
+        }
         "-l" | "--listen" | "-p" | "--port" | "-L" | "--metp-listen" | "-P" | "--metp-port"
         | "--trust" | "--bind-out" | "--bind-ports" | "--bind-advertise" | "--udp-ports"
         | "--udp-advertise" => Some(Takes::Plain),
@@ -249,6 +259,12 @@ pub fn parse(
     }
     if given.opt_present("version") {
         return Ok(CommandLine::Show(format!("socks5d {}\n", env!("CARGO_PKG_VERSION"))));
+    }
+    if given.opt_present("hash-password") {
+        return match arguments.len() {
+            1 => Ok(CommandLine::HashPassword),
+            _ => Err(UsageError("--hash-password stands alone".to_owned())),
+        };
     }
     // The accounts first: in `-u NAME PASS` the error to report is the missing colon.
     let args = serve(&given, superuser)?;

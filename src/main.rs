@@ -12,6 +12,7 @@ use metp_protocol::Role;
 use metp_protocol::text::{Ascii, Escaped};
 use metp_protocol::timestamp::Timestamp;
 use socks5d::args::{self, Args, CommandLine, SUPERUSER_VARIABLE};
+use socks5d::hash_password;
 use socks5d::process;
 use socks5d::proto::secret::Secret;
 use socks5d::proto::users_file::FileAccount;
@@ -49,6 +50,12 @@ fn main() -> ExitCode {
         Ok(CommandLine::Show(text)) => match stdio::stdout().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
+        },
+        Ok(CommandLine::HashPassword) => match hash_password::run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprint_line(&format!("--hash-password: {error}"), hash_password::exit_code(&error))
+            }
         },
         Ok(CommandLine::Serve(args)) => match serve(*args) {
             Ok(()) => ExitCode::SUCCESS,

@@ -3,9 +3,10 @@
 #![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::io::{self, BufReader, ErrorKind, Write};
 use std::os::fd::AsRawFd;
 
+use common::terminal::{Quiet, Typed, read_password};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::{SigId, low_level};
 
@@ -17,7 +18,7 @@ use signal_hook::{SigId, low_level};
 pub fn ask(prompt: &str) -> io::Result<Vec<u8>> {
     let mut terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
     write!(terminal, "{prompt}")?;
-    let quiet = Quiet::new(terminal.try_clone()?)?;
+    let quiet = Prompt::new(terminal.try_clone()?)?;
     let password = read_password(BufReader::new(&terminal));
     drop(quiet);
     writeln!(terminal)?;
@@ -28,13 +29,6 @@ pub fn ask(prompt: &str) -> io::Result<Vec<u8>> {
             Err(ErrorKind::Interrupted.into())
         }
     }
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Typed {
-    /// Not empty.
-    Password(Vec<u8>),
-    Interrupt,
 }
 
 /// Whether colours may be used: not with `NO_COLOR` (<https://no-color.org>), nor on a dumb terminal.
@@ -90,50 +84,18 @@ pub fn stop(who: StopTarget) -> io::Result<()> {
     sent
 }
 
-/// Reads up to Enter. Backspace and Ctrl-U erase. Keys that would end the program end the prompt instead, so
-/// that the terminal is always restored.
-fn read_password(keys: impl BufRead) -> io::Result<Typed> {
-    const CTRL_C: u8 = 0x03;
-    const CTRL_D: u8 = 0x04;
-    const CTRL_U: u8 = 0x15;
-    const BACKSPACE: u8 = 0x08;
-    const DELETE: u8 = 0x7f;
-    let none = |text| Err(io::Error::new(ErrorKind::InvalidInput, text));
-    let mut password = Vec::new();
-    for key in keys.bytes() {
-        match key? {
-            b'\r' | b'\n' if password.is_empty() => return none("the password is empty"),
-            b'\r' | b'\n' => return Ok(Typed::Password(password)),
-            CTRL_C => return Ok(Typed::Interrupt),
-            CTRL_D => return none("no password was given"),
-            CTRL_U => password.clear(),
-            BACKSPACE | DELETE => drop(password.pop()),
-            byte => password.push(byte),
-        }
-    }
-    Err(ErrorKind::UnexpectedEof.into())
-}
-
 /// A terminal without echo and line editing. Restored when dropped, and before a signal ends the program.
-struct Quiet {
-    terminal: File,
-    before: libc::termios,
+struct Prompt {
+    quiet: Quiet,
     handlers: Vec<SigId>,
 }
 
-impl Quiet {
+impl Prompt {
     fn new(terminal: File) -> io::Result<Self> {
-        // SAFETY: termios is plain data for which all zeros is a valid value.
-        let mut before: libc::termios = unsafe { std::mem::zeroed() };
-        // SAFETY: the descriptor is open, and `before` is a valid termios that the call fills in.
-        if unsafe { libc::tcgetattr(terminal.as_raw_fd(), &raw mut before) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let mut quiet = before;
-        quiet.c_lflag &= !(libc::ECHO | libc::ECHONL | libc::ICANON | libc::ISIG);
-        let mut handlers = Vec::new();
+        let descriptor = terminal.as_raw_fd();
+        let mut prompt = Prompt { quiet: Quiet::prepare(terminal)?, handlers: Vec::new() };
+        let before = prompt.quiet.before();
         for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM] {
-            let descriptor = terminal.as_raw_fd();
             let restore = move || {
                 // SAFETY: tcsetattr is async-signal-safe; the terminal is open as long as the handler is there.
                 unsafe { libc::tcsetattr(descriptor, libc::TCSAFLUSH, &raw const before) };
@@ -141,53 +103,18 @@ impl Quiet {
                 let _ = low_level::emulate_default_handler(signal);
             };
             // SAFETY: all that the handler does is async-signal-safe; what it uses it owns.
-            handlers.push(unsafe { low_level::register(signal, restore) }?);
+            prompt.handlers.push(unsafe { low_level::register(signal, restore) }?);
         }
-        let quiet_terminal = Quiet { terminal, before, handlers };
-        set(&quiet_terminal.terminal, &quiet)?;
-        Ok(quiet_terminal)
+        prompt.quiet.begin()?;
+        Ok(prompt)
     }
 }
 
-impl Drop for Quiet {
+impl Drop for Prompt {
     fn drop(&mut self) {
-        // A failure means that the terminal is gone: there is nothing to restore.
-        let _ = set(&self.terminal, &self.before);
+        self.quiet.restore();
         for handler in self.handlers.drain(..) {
             low_level::unregister(handler);
         }
-    }
-}
-
-fn set(terminal: &File, attributes: &libc::termios) -> io::Result<()> {
-    // SAFETY: the descriptor is open, and `attributes` is a valid termios that the call only reads.
-    if unsafe { libc::tcsetattr(terminal.as_raw_fd(), libc::TCSAFLUSH, attributes) } == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn typed(keys: &[u8]) -> Option<Typed> {
-        read_password(keys).ok()
-    }
-
-    fn password(text: &[u8]) -> Option<Typed> {
-        Some(Typed::Password(text.to_vec()))
-    }
-
-    #[test]
-    fn keys() {
-        assert_eq!(typed(b"se cret\r"), password(b"se cret"));
-        assert_eq!(typed(b"wrong\x15sed\x7fcret\n"), password(b"secret"));
-        assert_eq!(typed(b"\x7f\x7fa\n"), password(b"a"));
-        assert_eq!(typed(b"secret\x03\n"), Some(Typed::Interrupt));
-        assert_eq!(typed(b"secret\x04\n"), None);
-        assert_eq!(typed(b"secret"), None);
-        assert_eq!(typed(b"\n"), None);
     }
 }

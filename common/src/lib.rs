@@ -5,5 +5,6 @@ pub mod process;
 pub mod random;
 pub mod secrets;
 pub mod stdio;
+pub mod terminal;
 pub mod thread;
 pub mod usage;

@@ -43,7 +43,8 @@ impl HeldReplies {
 
     /// The next reply that need not wait any more.
     pub(super) fn take(&mut self) -> Option<(Response, Option<Change>)> {
-        let Held { response, change, .. } = self.0.pop_front_if(|held| held.number.is_none())?;
+        self.0.front().filter(|held| held.number.is_none())?;
+        let Held { response, change, .. } = self.0.pop_front()?;
         let change = change.filter(|_| response.status() == Status::OK);
         Some((response, change))
     }

@@ -17,7 +17,7 @@ const OK: &str = "200 OK";
 const SYNTAX: &str = "400 Bad Request [SYNTAX] wrong arguments";
 
 /// Options that are no settings: they act at the start, or not on the server.
-const NO_SETTINGS: [&str; 15] = [
+const NO_SETTINGS: [&str; 16] = [
     "help",
     "version",
     "listen",
@@ -27,6 +27,7 @@ const NO_SETTINGS: [&str; 15] = [
     "user",
     "users",
     "users-fixed",
+    "hash-password",
     "trust",
     "bind-out",
     "bind-ports",
