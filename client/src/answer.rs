@@ -13,6 +13,12 @@ pub enum AnswerKind {
     Done,
     /// A status line with the number of connections that were closed: `killed=N`.
     Killed,
+    /// A status line with a new password: `password=WORD created=yes|no`.
+    Generated,
+    /// A status line with what has changed in the users file: `accounts=N added=N deleted=N changed=N`.
+    Reloaded,
+    /// How many accounts of a file were imported: `imported=N`, and a line for each that was refused, with its number.
+    Imported,
     /// The three lines of METP/1.0: `KEY: number`.
     Metrics,
     /// Any number of `KEY: number` lines.
@@ -52,6 +58,8 @@ impl AnswerKind {
             | Command::ConfigGet(_)
             | Command::Trust => AnswerKind::Rows,
             Command::Kill(_) | Command::KillUser(_) => AnswerKind::Killed,
+            Command::GeneratePassword(_) => AnswerKind::Generated,
+            Command::Reload => AnswerKind::Reloaded,
             _ => AnswerKind::Done,
         }
     }
@@ -63,7 +71,14 @@ impl AnswerKind {
 
     /// Whether lines follow the status line.
     pub fn has_body(self) -> bool {
-        !matches!(self, AnswerKind::Done | AnswerKind::Killed)
+        !matches!(
+            self,
+            AnswerKind::Done
+                | AnswerKind::Killed
+                | AnswerKind::Generated
+                | AnswerKind::Reloaded
+                | AnswerKind::Imported
+        )
     }
 }
 
@@ -77,12 +92,24 @@ impl Answer {
             AnswerKind::Metrics => return self.metrics().map(drop).map(|()| self),
             AnswerKind::Figures | AnswerKind::Pairs => !self.lines.is_empty(),
             AnswerKind::Killed => key::KILLED.digits(&self.text).is_some(),
-            AnswerKind::Done | AnswerKind::Users | AnswerKind::Records | AnswerKind::Rows => true,
+            AnswerKind::Generated => key::PASSWORD.of(&self.text).is_some(),
+            AnswerKind::Reloaded => key::ACCOUNTS.digits(&self.text).is_some(),
+            AnswerKind::Done
+            | AnswerKind::Imported
+            | AnswerKind::Users
+            | AnswerKind::Records
+            | AnswerKind::Rows => true,
         };
         match complete {
             true => Ok(self),
             false => Err(Failure::Broken("The server's answer is incomplete".to_owned())),
         }
+    }
+
+    /// How many accounts of a file were imported.
+    pub fn imported(&self) -> u64 {
+        let count = self.text.strip_prefix("imported=");
+        count.and_then(|count| count.parse().ok()).unwrap_or_default()
     }
 
     /// The figures of GET_METRICS: connections since the start, open connections, and bytes. They have the digits

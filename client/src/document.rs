@@ -144,7 +144,7 @@ mod tests {
 
     fn invocation(command: Command, line: Option<&[u8]>) -> Invocation {
         let option = OptionName { short: "", long: "--x" };
-        Invocation { option, line: line.map(<[u8]>::to_vec), command: Some(command) }
+        Invocation { option, line: line.map(<[u8]>::to_vec), command: Some(command), import: None }
     }
 
     fn written(

@@ -10,6 +10,8 @@ pub enum Failure {
     Usage(String),
     /// The server refused a command with 400, 404, 409 or 429: what follows the code.
     Refused(String),
+    /// The server could not carry out a command (500 with a cause), and goes on: what follows the code.
+    NotDone(String),
     /// The server does not have the command of an option.
     Lacking(String),
     /// No connection could be made, or the server has ended the session and said why (421).
@@ -35,7 +37,7 @@ impl Failure {
             Failure::Usage(_) => 64,
             Failure::Refused(_) => 65,
             Failure::Unreachable(_) | Failure::Lacking(_) => 69,
-            Failure::Lost(_) | Failure::Broken(_) => 70,
+            Failure::Lost(_) | Failure::Broken(_) | Failure::NotDone(_) => 70,
             Failure::Output(_) => 74,
             Failure::Reported(code) => *code,
             Failure::Unauthenticated | Failure::Forbidden => 77,
@@ -49,7 +51,10 @@ impl Failure {
 
     /// Whether the session cannot take further commands.
     pub fn ends_session(&self) -> bool {
-        !matches!(self, Failure::Refused(_) | Failure::Lacking(_) | Failure::Forbidden)
+        !matches!(
+            self,
+            Failure::Refused(_) | Failure::NotDone(_) | Failure::Lacking(_) | Failure::Forbidden
+        )
     }
 }
 
@@ -58,6 +63,7 @@ impl fmt::Display for Failure {
         match self {
             Failure::Usage(text) => write!(f, "client: {text}"),
             Failure::Refused(text)
+            | Failure::NotDone(text)
             | Failure::Lacking(text)
             | Failure::Unreachable(text)
             | Failure::Lost(text)

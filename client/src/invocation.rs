@@ -5,6 +5,7 @@ use metp_protocol::{Command, Role};
 
 use crate::answer::AnswerKind;
 use crate::render;
+use crate::users_file::UsersFile;
 
 /// A command to be sent.
 pub struct Invocation {
@@ -15,29 +16,40 @@ pub struct Invocation {
     /// The command; `None` for a line that this program cannot parse. A password that has to be asked for is
     /// empty here: METP has no empty password.
     pub command: Option<Command>,
+    /// The file whose accounts are sent, one command each.
+    pub import: Option<UsersFile>,
 }
 
 impl Invocation {
     /// A command that an option stands for.
     pub fn command(option: OptionName<'static>, command: Command) -> Self {
-        Invocation { option, line: None, command: Some(command) }
+        Invocation { option, line: None, command: Some(command), import: None }
     }
 
     /// A line, without its LF, that follows `--`.
     pub fn line(line: Vec<u8>) -> Self {
         let command = Command::parse(&line, Role::Admin).ok();
         let option = OptionName { short: "", long: "--" };
-        Invocation { option, line: Some(line), command }
+        Invocation { option, line: Some(line), command, import: None }
+    }
+
+    /// The accounts of a file.
+    pub fn import(option: OptionName<'static>, file: UsersFile) -> Self {
+        Invocation { option, line: None, command: None, import: Some(file) }
     }
 
     /// The form of the answer.
     pub fn answer_kind(&self) -> AnswerKind {
-        self.command.as_ref().map_or(AnswerKind::Done, AnswerKind::of)
+        let of_command = self.command.as_ref().map_or(AnswerKind::Done, AnswerKind::of);
+        if self.import.is_some() { AnswerKind::Imported } else { of_command }
     }
 
     /// The command line of METP, without a password. Of a line that cannot be parsed, its first word: the rest
     /// may be a password.
     pub fn shown(&self) -> String {
+        if self.import.is_some() {
+            return "IMPORT".to_owned();
+        }
         let unknown = self.line.as_deref().unwrap_or_default();
         let word = unknown.split(|byte| *byte == b' ').next().unwrap_or_default();
         self.command.as_ref().map_or_else(|| render::text(word), Command::to_string)
@@ -51,7 +63,8 @@ impl Invocation {
     /// Whether CAPA has to name the verb before the command is sent: it belongs to an option, and METP/1.0 does
     /// not have it. A line is sent without a check.
     pub fn needs_1_1(&self) -> bool {
-        self.line.is_none() && self.command.as_ref().is_some_and(|command| !command.is_of_1_0())
+        let is_new = self.command.as_ref().is_some_and(|command| !command.is_of_1_0());
+        self.import.is_some() || (self.line.is_none() && is_new)
     }
 
     /// Whether the session ends with its answer.

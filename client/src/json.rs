@@ -12,12 +12,26 @@ pub fn result(answer: &Answer) -> Value {
     let lines = &answer.lines;
     match answer.kind {
         AnswerKind::Killed => json!({ "killed": digits(&answer.text, key::KILLED) }),
+        AnswerKind::Generated => json!({
+            "password": key::PASSWORD.of(&answer.text),
+            "created": key::CREATED.of(&answer.text) == Some("yes"),
+        }),
+        AnswerKind::Reloaded => object(&answer.text),
+        AnswerKind::Imported => imported(answer),
         AnswerKind::Metrics | AnswerKind::Figures => pairs(lines, ':'),
         AnswerKind::Pairs => pairs(lines, '='),
         AnswerKind::Done | AnswerKind::Users | AnswerKind::Records | AnswerKind::Rows => {
             Value::Null
         }
     }
+}
+
+/// What has become of the lines of a file.
+fn imported(answer: &Answer) -> Value {
+    let refused = answer.lines.iter().filter_map(|line| line.split_once(' '));
+    let refused: Vec<Value> =
+        refused.map(|(line, error)| json!({ "line": number(line), "error": error })).collect();
+    json!({ "imported": answer.imported(), "refused": refused })
 }
 
 /// The value of a line of a list.

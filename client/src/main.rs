@@ -8,6 +8,7 @@
 //!
 //! No module imports one that imports it, directly or by way of others; a test in `imports` looks.
 
+mod account_import;
 mod answer;
 mod args;
 mod connection;
@@ -29,6 +30,7 @@ mod session;
 mod table;
 mod terminal;
 mod units;
+mod users_file;
 mod watch;
 
 use std::ffi::OsString;

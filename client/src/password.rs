@@ -29,11 +29,15 @@ pub fn ask(name: &[u8]) -> Result<Vec<u8>, Failure> {
     Ok(password)
 }
 
-/// Asks for the new password of the account that the command adds or changes, unless it has one.
+/// Asks for the new password of the account that the command adds or changes, unless it has one. Reads the file that is
+/// to be imported.
 ///
 /// # Errors
-/// If no password is entered, or METP does not allow it.
+/// If no password is entered, or METP does not allow it; if the file cannot be read.
 pub fn complete(mut invocation: Invocation) -> Result<Invocation, Failure> {
+    if let Some(file) = &mut invocation.import {
+        file.read()?;
+    }
     let (
         None,
         Some(Command::AddUser { name, password } | Command::ChangePassword { name, password }),

@@ -9,7 +9,9 @@ use crate::invocation::Invocation;
 /// The message for the failure of a command.
 pub fn shown(invocation: &Invocation, failure: &Failure) -> String {
     match failure {
-        Failure::Refused(text) => format!("{}: {}", invocation.shown(), why(invocation, text)),
+        Failure::Refused(text) | Failure::NotDone(text) => {
+            format!("{}: {}", invocation.shown(), why(invocation, text))
+        }
         Failure::Forbidden => format!("{}: {failure}", invocation.shown()),
         _ => failure.to_string(),
     }
@@ -18,7 +20,9 @@ pub fn shown(invocation: &Invocation, failure: &Failure) -> String {
 /// The message for the failure of a live view, which is named by its option: `-f` or `-w`.
 pub fn shown_live(option: &str, failure: &Failure) -> String {
     match failure {
-        Failure::Refused(_) | Failure::Forbidden => format!("{option}: {failure}"),
+        Failure::Refused(_) | Failure::NotDone(_) | Failure::Forbidden => {
+            format!("{option}: {failure}")
+        }
         _ => failure.to_string(),
     }
 }
@@ -26,6 +30,7 @@ pub fn shown_live(option: &str, failure: &Failure) -> String {
 fn why(invocation: &Invocation, text: &str) -> String {
     match (split_cause(text), invocation.verb().as_str()) {
         (Some(("BADNAME", _)), "ADD-USER") => format!("{NAME_RULE}; {PASSWORD_RULE}"),
+        (Some(("BADNAME", _)), "GENERATE-PASSWORD") => NAME_RULE.to_owned(),
         (Some(("BADNAME", _)), "CHANGE-PASSWORD") => PASSWORD_RULE.to_owned(),
         (Some(("RANGE", _)), "CHANGE-BUFFER") => {
             format!("{} to {} bytes", BUFFER_SIZES.start(), BUFFER_SIZES.end())

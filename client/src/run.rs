@@ -13,7 +13,7 @@ use crate::invocation::Invocation;
 use crate::output::Output;
 use crate::session::{Server, Session};
 use crate::table::Table;
-use crate::{follow, password, refusal, render, table, watch};
+use crate::{account_import, follow, password, refusal, render, table, watch};
 
 /// Runs a call. After a command that is refused, the others are still sent; after a server that fails, the next
 /// one is tried. The first failure decides the exit code.
@@ -116,7 +116,13 @@ impl Call<'_> {
                 document.add(invocation, &answer)?;
             }
             match answer {
-                Ok(_) => has_quit |= invocation.is_quit(),
+                Ok(answer) => {
+                    has_quit |= invocation.is_quit();
+                    // Each account that was refused has been reported.
+                    if answer.kind == AnswerKind::Imported && !answer.lines.is_empty() {
+                        first.get_or_insert(Failure::Refused(String::new()).exit_code());
+                    }
+                }
                 Err(failure) if failure.ends_session() => return Err(failure),
                 Err(failure) => {
                     self.output.eprint_line(&refusal::shown(invocation, &failure));
@@ -142,6 +148,14 @@ impl Call<'_> {
     /// Sends one command and prints its answer. With `--json`, only a list is written here; the caller adds the
     /// rest.
     fn send(&mut self, invocation: &Invocation, session: &mut Session) -> Result<Answer, Failure> {
+        if let Some(file) = &invocation.import {
+            session.require(invocation.option.shown(), &[&invocation.verb()])?;
+            let answer = account_import::send(file, session, self.output)?;
+            if self.document.is_none() {
+                self.output.print(table::text(&answer)?.as_bytes())?;
+            }
+            return Ok(answer);
+        }
         let text = match (&invocation.line, &invocation.command) {
             (Some(line), _) => session.raw_command(line)?,
             (None, Some(command)) => {

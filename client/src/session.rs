@@ -102,6 +102,22 @@ impl Session {
         Ok(self.status_text())
     }
 
+    /// Sends a command whose answer is read later, by [`answered`](Session::answered).
+    ///
+    /// # Errors
+    /// If it cannot be sent.
+    pub fn send_ahead(&mut self, command: &Command) -> Result<(), Failure> {
+        self.send(command.encode())
+    }
+
+    /// Reads the status line that answers the oldest command of those that were sent ahead.
+    ///
+    /// # Errors
+    /// What the status line says, if it is not 200.
+    pub fn answered(&mut self) -> Result<(), Failure> {
+        self.expect_ok()
+    }
+
     /// Sends a line as it is, and reads the status line of its answer. Returns what follows the 200, or nothing.
     ///
     /// # Errors
@@ -251,6 +267,9 @@ impl Session {
             Some(Status::OK) => Ok(()),
             Some(Status::BAD_REQUEST | Status::NOT_FOUND | Status::CONFLICT | Status::TOO_MANY) => {
                 Err(Failure::Refused(self.text()))
+            }
+            Some(Status::FAILED) if split_cause(&self.text()).is_some() => {
+                Err(Failure::NotDone(self.text()))
             }
             Some(Status::CLOSING) => Err(self.closing()),
             Some(Status::UNAUTHORIZED) => Err(Failure::Unauthenticated),

@@ -52,6 +52,22 @@ pub fn text(answer: &Answer) -> Result<String, Failure> {
             let count = key::KILLED.digits(&answer.text).unwrap_or("0");
             format!("Connections cut: {count}\n")
         }
+        AnswerKind::Generated => {
+            format!("{}\n", key::PASSWORD.of(&answer.text).unwrap_or_default())
+        }
+        AnswerKind::Reloaded => {
+            let count = |key: MetpKey| key.digits(&answer.text).unwrap_or("0").to_owned();
+            format!(
+                "Accounts: {}, {} added, {} deleted, {} changed\n",
+                count(key::ACCOUNTS),
+                count(key::ADDED),
+                count(key::DELETED),
+                count(key::CHANGED)
+            )
+        }
+        AnswerKind::Imported => {
+            format!("Accounts imported: {}, refused: {}\n", answer.imported(), answer.lines.len())
+        }
         AnswerKind::Metrics => render::metrics(answer.metrics()?),
         AnswerKind::Users | AnswerKind::Records | AnswerKind::Rows => String::new(),
         AnswerKind::Figures => list(&answer.lines, ':', style),

@@ -7,6 +7,7 @@ _client() {
         -m --metrics --metrics-all --user-metrics --connections -g --logs --info --capabilities
         -f --follow -n --last -w --watch
         -l --users -a --add-user -d --delete-user -r --set-role --password
+        --generate --lock --unlock --import --reload
         --kill --kill-user --config --set --trust --trust-add --trust-delete -c --change-buffer --shutdown'
     local keys='
         buffer-size buffer-memory max-connections max-connections-per-ip max-metp-sessions
@@ -46,10 +47,11 @@ _client() {
                 case $word in
                     --) next=verb ;;
                     -H | --host) next=host ;;
-                    --password-file) next=file ;;
+                    --password-file | --import) next=file ;;
                     -r | --set-role) next=user-role ;;
                     -a | --add-user) next=user-pass ;;
                     -p | --port | -u | --user | -d | --delete-user | --password) next=value ;;
+                    --generate | --lock | --unlock) next=value ;;
                     --wait | -n | --last | --kill | --kill-user | --trust-add | --trust-delete | -c | --change-buffer) next=value ;;
                     --config) next=key ;;
                     --set) next=setting ;;

@@ -9,7 +9,7 @@ mod servers;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::Duration;
 
 use common::{
@@ -31,6 +31,7 @@ use options::{ALIASES, Arity, UsageError};
 pub use servers::ServerAddress;
 
 use crate::invocation::Invocation;
+use crate::users_file::UsersFile;
 
 /// What the command line asks for.
 pub enum CommandLine {
@@ -98,7 +99,10 @@ fn is_public(words: &[OsString]) -> bool {
     let line = words.join(OsStr::new(" "));
     let command = Command::parse(line.as_bytes(), Role::Admin);
     command.is_ok_and(|command| {
-        !matches!(command, Command::AddUser { .. } | Command::ChangePassword { .. })
+        !matches!(
+            command,
+            Command::AddUser { .. } | Command::ChangePassword { .. } | Command::Import(_)
+        )
     })
 }
 
@@ -151,6 +155,12 @@ fn invocations(given: &Matches, last: Option<u64>) -> Result<Vec<Invocation>, Us
         for at in given.opt_positions(name) {
             let value = values.iter().find(|(place, _)| *place == at);
             let value = value.map(|(_, value)| value.as_str());
+            if option.long == "--import" {
+                let path = OsString::from_vec(latin1_encode(value.unwrap_or_default()));
+                let file = UsersFile::new(path.into());
+                invocations.push((at, Invocation::import(option.name(), file)));
+                continue;
+            }
             let command = command(option.long, value, last)?;
             invocations
                 .extend(command.map(|command| (at, Invocation::command(option.name(), command))));
@@ -188,6 +198,16 @@ fn command(
         "--password" => {
             Command::ChangePassword { name: existing(option, text)?, password: Vec::new() }
         }
+        "--generate" => {
+            let name = existing(option, text)?;
+            if !acceptable_name(&name) {
+                return Err(UsageError(format!("{option} {}: {NAME_RULE}", Escaped(&name))));
+            }
+            Command::GeneratePassword(name)
+        }
+        "--lock" => Command::LockUser(existing(option, text)?),
+        "--unlock" => Command::UnlockUser(existing(option, text)?),
+        "--reload" => Command::Reload,
         "--kill" => Command::Kill(ConnectionId::parse(&latin1_encode(text)).map_err(|_| {
             UsageError(bad_value(option, text, &"an id as --connections shows it"))
         })?),

@@ -133,6 +133,17 @@ pub const SECTIONS: [(&str, &[Opt]); 4] = {
                 opt("-d", "--delete-user", One, "USER", "delete a user and cut their connections"),
                 opt("-r", "--set-role", Two, "USER ROLE", "set the role of a user: user or admin"),
                 opt("", "--password", One, "USER", "change a password; the new one is asked for"),
+                opt("", "--generate", One, "USER", "have a password made, and print it once"),
+                opt("", "--lock", One, "USER", "let nobody log in to an account"),
+                opt("", "--unlock", One, "USER", "let its user log in again"),
+                opt(
+                    "",
+                    "--import",
+                    One,
+                    "FILE",
+                    "add the accounts of a users file, or of stdin (-)",
+                ),
+                opt("", "--reload", Nothing, "", "have the server read its users file again"),
             ],
         ),
         (

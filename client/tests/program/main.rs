@@ -10,3 +10,4 @@ mod restart;
 mod secrets;
 mod servers;
 mod terminal;
+mod users_file;

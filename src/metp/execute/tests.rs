@@ -317,7 +317,7 @@ fn a_generated_password_is_that_of_its_account() {
     assert_eq!(users.authenticate(b"bob", second.as_bytes()), users.find(b"bob"));
     assert_eq!(
         says("GENERATE-PASSWORD -", root, &mut shared),
-        "400 Bad Request [BADNAME] name or password not acceptable"
+        "400 Bad Request [BADNAME] name or password not acceptable\n"
     );
     let own = generated(&says("GENERATE-PASSWORD root", root, &mut shared), "no");
     assert_eq!(shared.process.users.authenticate(b"root", own.as_bytes()), Some(root));
