@@ -68,6 +68,8 @@ pub struct Args {
     pub users_file: Option<PathBuf>,
     /// Whether the users file is changed by others alone.
     pub users_fixed: bool,
+    /// The state directory.
+    pub state: Option<PathBuf>,
     /// Accounts of role user. None of them has the administrator's name.
     pub users: Vec<Login>,
     /// Whether `-u` named the administrator too; it was ignored.
@@ -91,7 +93,7 @@ impl fmt::Display for UsageError {
 }
 
 /// The options that are not settings.
-const PLAIN_OPTIONS: [OptionName; 16] = [
+const PLAIN_OPTIONS: [OptionName; 17] = [
     OptionName { short: "-h", long: "--help" },
     OptionName { short: "-v", long: "--version" },
     OptionName { short: "-l", long: "--listen" },
@@ -101,6 +103,7 @@ const PLAIN_OPTIONS: [OptionName; 16] = [
     OptionName { short: "-u", long: "--user" },
     OptionName { short: "", long: "--users" },
     OptionName { short: "", long: "--users-fixed" },
+    OptionName { short: "", long: "--state" },
     OptionName { short: "", long: "--hash-password" },
     OptionName { short: "", long: "--trust" },
     OptionName { short: "", long: "--bind-out" },
@@ -142,6 +145,12 @@ fn options() -> Options {
             "FILE",
         )
         .optflag("", "users-fixed", "never change the users file: METP is refused it")
+        .optopt(
+            "",
+            "state",
+            "keep figures of accounts in this directory (default $STATE_DIRECTORY, else in memory)",
+            "DIR",
+        )
         .optflag(
             "",
             "hash-password",
@@ -224,8 +233,8 @@ pub fn passwords(arguments: &[OsString]) -> Vec<Range<usize>> {
             Some(Takes::Nothing)
         }
         "-l" | "--listen" | "-p" | "--port" | "-L" | "--metp-listen" | "-P" | "--metp-port"
-        | "--trust" | "--bind-out" | "--bind-ports" | "--bind-advertise" | "--udp-ports"
-        | "--udp-advertise" => Some(Takes::Plain),
+        | "--state" | "--trust" | "--bind-out" | "--bind-ports" | "--bind-advertise"
+        | "--udp-ports" | "--udp-advertise" => Some(Takes::Plain),
         name => {
             let knob = Knob::find(name.strip_prefix("--")?.as_bytes())?;
             Some(if knob.is_flag() { Takes::Nothing } else { Takes::Plain })
@@ -306,6 +315,11 @@ fn serve(given: &Matches, superuser: Option<&OsStr>) -> Result<Args, UsageError>
     if users_fixed && users_file.is_none() {
         return Err(UsageError("--users-fixed: there is no --users".to_owned()));
     }
+    let state = given.opt_str("state").map(|text| match text.as_str() {
+        "" => Err(bad("state", "", &"the name of a directory")),
+        text => Ok(PathBuf::from(OsString::from_vec(latin1_encode(text)))),
+    });
+    let state = state.transpose()?;
     settings.bind_out = addresses(given, "bind-out")?;
     settings.bind.ports = ports(given, "bind-ports")?;
     settings.bind.advertise = addresses(given, "bind-advertise")?;
@@ -319,6 +333,7 @@ fn serve(given: &Matches, superuser: Option<&OsStr>) -> Result<Args, UsageError>
         superuser,
         users_file,
         users_fixed,
+        state,
         superuser_repeated: users.len() < named,
         users,
         settings,

@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,6 +16,7 @@ use socks5d::args::{self, Args, CommandLine, SUPERUSER_VARIABLE};
 use socks5d::hash_password;
 use socks5d::process;
 use socks5d::proto::secret::Secret;
+use socks5d::proto::usage_file::Figures;
 use socks5d::proto::users_file::FileAccount;
 use socks5d::reactor::signal;
 use socks5d::server::{Config, Descriptors, Server};
@@ -23,6 +25,8 @@ use socks5d::state::users::Users;
 use socks5d::workers::durable::{self, Expected};
 use socks5d::workers::log_writer::{DIAGNOSTICS, LogWriter, Sink};
 use socks5d::workers::resolver::SystemLookup;
+use socks5d::workers::state_directory::StateDirectory;
+use socks5d::workers::store::Files;
 use socks5d::workers::users_file::UsersFile;
 
 /// EX_USAGE of sysexits(3).
@@ -101,7 +105,8 @@ fn serve(mut args: Args) -> Result<(), Failure> {
     let descriptors = Descriptors::new(limit, inherited)?;
     let [access_log, diagnostics] = log_writers().map_err(cannot("start the log thread"))?;
     let (filters, all_good) = known_filters(&std::env::var("RUST_LOG").unwrap_or_default());
-    let accounts = Accounts::read(&mut args)?;
+    let mut accounts = Accounts::read(&mut args)?;
+    let errors = std::mem::take(&mut accounts.errors);
     let mut warnings = warnings(&args, &accounts);
     if !all_good {
         warnings.push("RUST_LOG: ignoring what is neither a level nor a filter".to_owned());
@@ -121,6 +126,9 @@ fn serve(mut args: Args) -> Result<(), Failure> {
         // A record is a line, whatever the message holds.
         log::error!("{}", panic.to_string().replace('\n', " "));
     }));
+    for error in errors {
+        log::error!("{error}");
+    }
     for warning in warnings {
         log::warn!("{warning}");
     }
@@ -140,13 +148,17 @@ fn serve(mut args: Args) -> Result<(), Failure> {
     Ok(result?)
 }
 
-/// The accounts at the start.
+/// The accounts at the start, and the files in which they and their figures are kept.
 struct Accounts {
     users: Users,
-    file: Option<UsersFile>,
+    files: Files,
+    figures: Option<Figures>,
+    /// Files that are damaged.
+    store_errors: u64,
     /// Whether the file is changed by others alone.
     fixed: bool,
     warnings: Vec<String>,
+    errors: Vec<String>,
 }
 
 impl Accounts {
@@ -154,7 +166,7 @@ impl Accounts {
     /// are those of the file.
     fn read(args: &mut Args) -> Result<Self, Failure> {
         let mut users = Users::default();
-        let (mut file, mut warnings, mut fixed) = (None, Vec::new(), args.users_fixed);
+        let (mut files, mut warnings, mut fixed) = (Files::default(), Vec::new(), args.users_fixed);
         if let Some(path) = args.users_file.take() {
             let shown = Escaped(path.as_os_str().as_bytes()).to_string();
             let loaded = UsersFile::read(&path).map_err(|error| {
@@ -181,7 +193,7 @@ impl Accounts {
                 fixed = true;
             }
             users.load(loaded.accounts);
-            file = Some(UsersFile { path, state: loaded.state });
+            files.users = Some(UsersFile { path, state: loaded.state });
         }
         let superuser = args.superuser.take();
         let admin = superuser.iter().map(|login| (login, Role::Admin, SUPERUSER_VARIABLE));
@@ -196,7 +208,25 @@ impl Accounts {
                 ));
             }
         }
-        Ok(Accounts { users, file, fixed, warnings })
+        let (mut figures, mut store_errors, mut errors) = (None, 0, Vec::new());
+        if let Some(path) = args.state.take().or_else(state_of_systemd) {
+            let shown = Escaped(path.as_os_str().as_bytes()).to_string();
+            let mut state = StateDirectory::open(&path).map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock => {
+                    io::Error::other(format!("--state {shown}: another server has it"))
+                }
+                _ => io::Error::new(error.kind(), format!("--state {shown}: {error}")),
+            })?;
+            let (found, faults) = state.read();
+            store_errors = u64::from(!faults.is_empty());
+            errors.extend(faults.into_iter().map(|fault| format!("--state {shown}: {fault}")));
+            figures = found.map(|mut found| {
+                users.restore_figures(std::mem::take(&mut found.accounts));
+                found
+            });
+            files.state = Some(state);
+        }
+        Ok(Accounts { users, files, figures, store_errors, fixed, warnings, errors })
     }
 }
 
@@ -212,6 +242,13 @@ fn log_writers() -> io::Result<[LogWriter; 2]> {
         false => sink(stdio::stderr()),
     };
     Ok([LogWriter::start("access log", out)?, LogWriter::start(DIAGNOSTICS, err)?])
+}
+
+/// The state directory that systemd has made for this service: the first, if there are several.
+fn state_of_systemd() -> Option<PathBuf> {
+    let paths = std::env::var_os("STATE_DIRECTORY")?;
+    let first = paths.as_bytes().split(|byte| *byte == b':').next()?.to_owned();
+    (!first.is_empty()).then(|| OsString::from_vec(first).into())
 }
 
 /// Warnings about accounts and trusted networks, for the first lines of the diagnostics.
@@ -264,7 +301,9 @@ fn config(
         metp_listen: args.metp_listen,
         metp_port: args.metp_port,
         users: accounts.users,
-        users_file: accounts.file,
+        files: accounts.files,
+        figures: accounts.figures,
+        store_errors: accounts.store_errors,
         users_fixed: accounts.fixed,
         settings,
         lookup: Box::new(SystemLookup),

@@ -7,6 +7,7 @@ use std::ffi::{CStr, OsString};
 use std::fs;
 use std::io;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 
 /// Adds what was being done to an error, for the one line that is shown: `cannot WHAT: ERROR`.
 pub fn cannot(what: &str) -> impl FnOnce(io::Error) -> io::Error {
@@ -51,6 +52,18 @@ pub fn harden() -> io::Result<()> {
     // SAFETY: this option takes four numbers and no pointer (PR_SET_NO_NEW_PRIVS(2const)).
     if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
         return Err(cannot("give up new privileges")(io::Error::last_os_error()));
+    }
+    Ok(())
+}
+
+/// Locks a file for this process until the file is closed (flock(2)).
+///
+/// # Errors
+/// [`io::ErrorKind::WouldBlock`] if another process has it.
+pub fn lock(file: &fs::File) -> io::Result<()> {
+    // SAFETY: the descriptor is open, and the call takes a number besides.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+        return Err(io::Error::last_os_error());
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 _socks5d() {
     local options='
         -h --help -v --version -l --listen -p --port -L --metp-listen -P --metp-port -u --user --users
-        --users-fixed --hash-password --trust --bind-out --bind-ports --bind-advertise --udp-ports --udp-advertise
+        --users-fixed --state --hash-password --trust --bind-out --bind-ports --bind-advertise --udp-ports --udp-advertise
         --buffer-size --buffer-memory --max-connections --max-connections-per-ip --max-metp-sessions
         --dns-threads --dns-queue --allow-local --local-for --log-entries --log-level --grace
         --handshake-timeout --resolve-timeout --connect-timeout --connect-total-timeout
@@ -24,7 +24,7 @@ _socks5d() {
     # --option=value is an option and its value.
     [[ $cur == --*=* ]] && before=${cur%%=*} cur=${cur#*=}
 
-    if [[ $before == --users ]]; then
+    if [[ $before == --users || $before == --state ]]; then
         compopt -o filenames 2>/dev/null
         COMPREPLY=($(compgen -f -- "$cur"))
         return

@@ -265,6 +265,8 @@ pub mod figure {
         BINDS = "BINDS" Count;
         BIND_STRANGERS = "BIND_STRANGERS" Count;
         LOGINS_SHED = "LOGINS_SHED" Count;
+        STORE_ERRORS = "STORE_ERRORS" Count;
+        COUNTED_SINCE = "COUNTED_SINCE" Count;
     }
 }
 

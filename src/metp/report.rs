@@ -127,6 +127,7 @@ impl Figure {
         let values = samples.iter().filter(|sample| sample.is_of(metric, labels)).map(|sample| {
             match (self, sample.value) {
                 (Figure::Sum(..), SampleValue::Number(number)) => Some(number),
+                (Figure::Sum(..), SampleValue::Seconds(time)) => Some(time.as_secs()),
                 (Figure::Within(_, power), SampleValue::Histogram(times)) => {
                     Some(times.within(Duration::from_micros(1_u64 << power)))
                 }
@@ -139,7 +140,7 @@ impl Figure {
 }
 
 /// The figures of `GET_METRICS ALL` behind those of `GET_METRICS`, in their order (METP §5.2).
-const FIGURES: [(MetpKey, Figure); 54] = {
+const FIGURES: [(MetpKey, Figure); 56] = {
     use Figure::{Count, Sum, Within};
     const { assert!(ReplyCode::NotAllowed as usize == 2) };
     use samples::{AUTH, DOWN, HANDSHAKE, LIMIT, METP, SOCKS, UP};
@@ -204,6 +205,8 @@ const FIGURES: [(MetpKey, Figure); 54] = {
         (figure::BINDS, Sum(&samples::BINDS, &[])),
         (figure::BIND_STRANGERS, Sum(&samples::BIND_STRANGERS, &[])),
         (figure::LOGINS_SHED, Sum(&samples::LOGINS_SHED, &[])),
+        (figure::STORE_ERRORS, Sum(&samples::STORE_ERRORS, &[])),
+        (figure::COUNTED_SINCE, Sum(&samples::COUNTED_SINCE, &[])),
     ]
 };
 

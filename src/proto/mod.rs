@@ -10,6 +10,7 @@ pub mod http;
 pub mod secret;
 pub mod socks4;
 pub mod socks5;
+pub mod usage_file;
 pub mod users_file;
 
 pub use metp_protocol::Parsed;

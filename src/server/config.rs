@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use mio::unix::pipe::Receiver;
 
 use super::descriptors::FEWEST_DESCRIPTORS;
+use crate::proto::usage_file::Figures;
 use crate::reactor::waker::Waker;
 use crate::state::service::PerService;
 use crate::state::settings::Settings;
@@ -13,7 +14,7 @@ use crate::state::users::Users;
 use crate::state::verifier::Verifier;
 use crate::workers::log_writer::LogWriter;
 use crate::workers::resolver::{Lookup, SystemLookup};
-use crate::workers::users_file::UsersFile;
+use crate::workers::store::Files;
 
 /// Makes the verifier of logins; it calls the waker when verdicts have come.
 pub type MakeVerifier = dyn FnOnce(Waker) -> Box<dyn Verifier>;
@@ -30,8 +31,12 @@ pub struct Config {
     pub metp_port: u16,
     /// The initial accounts.
     pub users: Users,
-    /// The users file, from which the initial accounts were read.
-    pub users_file: Option<UsersFile>,
+    /// The users file, from which the initial accounts were read, and the state directory.
+    pub files: Files,
+    /// The figures that the server before has left. Those of accounts have been restored already.
+    pub figures: Option<Figures>,
+    /// Files that were found to be damaged.
+    pub store_errors: u64,
     /// Whether the users file is changed by others alone.
     pub users_fixed: bool,
     /// The initial settings. The server adds its own ports.
@@ -108,7 +113,9 @@ impl Default for Config {
             metp_listen: Ipv4Addr::LOCALHOST.into(),
             metp_port: 0,
             users: Users::default(),
-            users_file: None,
+            files: Files::default(),
+            figures: None,
+            store_errors: 0,
             users_fixed: false,
             settings: Settings::default(),
             lookup: Box::new(SystemLookup),

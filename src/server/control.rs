@@ -194,7 +194,7 @@ impl Server {
         }
         let reloads = std::mem::take(&mut self.pending.reloads);
         if !reloads.is_empty() {
-            self.services.accounts.request_reload(reloads);
+            self.services.files.request_reload(reloads);
         }
         self.store_changes();
         if let Some(grace) = self.pending.drain.take() {

@@ -5,12 +5,13 @@
 //! closed; *run* gives some of the queued sessions a turn. `selector-notes.md` describes it in full.
 
 mod accept;
-mod accounts;
 mod admission;
 mod config;
 mod control;
 mod descriptors;
 mod entry;
+mod events;
+mod files;
 mod gather;
 #[cfg(debug_assertions)]
 mod invariants;
@@ -43,18 +44,18 @@ use crate::state::Shared;
 use crate::state::diagnostics::not_let_in;
 use crate::state::service::{PerService, Service};
 use crate::state::verifier::Verifier;
-use crate::workers::dns_cache::{DnsCache, NameAnswer};
+use crate::workers::dns_cache::DnsCache;
 use crate::workers::log_writer::LogWriter;
 use crate::workers::resolver::{Resolver, lookup_limits};
-use accounts::AccountStore;
 use common::process::cannot;
 pub use config::{Config, Descriptors, MakeVerifier};
 use control::{PendingActions, ServerControl};
 use descriptors::DescriptorSum;
 use entry::{AnySession, SessionEntry};
+use files::FileStore;
 use logins::QueuedLogins;
 use run_queue::RunQueues;
-use service::{ServiceState, listener_id, of_listener, row};
+use service::{ServiceState, listener_id, row};
 use shutdown::{Shutdown, Terminal};
 
 /// How long the process waits at its end for peers to acknowledge what was sent, before their connections are reset.
@@ -106,7 +107,7 @@ struct Services {
     selector: Selector,
     dns: DnsCache,
     verifier: Box<dyn Verifier>,
-    accounts: AccountStore,
+    files: FileStore,
     pool: Pool,
     closes: AbortiveCloses<TcpStream>,
     /// Descriptors beyond those that admission has promised.
@@ -144,14 +145,18 @@ impl Server {
         let dns = DnsCache::new(resolver, settings.names, settings.prefer);
         let verifier: Box<dyn Verifier> = match config.verifier {
             None => {
-                let delays = config.users_file.is_some();
+                let delays = config.files.users.is_some();
                 Box::new(QueuedLogins::new(settings.auth_threads, delays, waker.clone()))
             }
             Some(make) => make(waker.clone()),
         };
-        let accounts = AccountStore::new(config.users_file.map(|file| file.start(waker)));
+        let files = FileStore::new(config.files, waker);
         let mut shared = Shared::new(settings, config.users);
-        shared.process.has_users_file = accounts.has_file();
+        shared.process.has_users_file = files.has_users_file();
+        if let Some(figures) = &config.figures {
+            shared.metrics.restore(figures);
+        }
+        shared.metrics.store_errors = config.store_errors;
         shared.process.users_fixed = config.users_fixed;
         let began = Instant::now();
         let pool =
@@ -169,7 +174,7 @@ impl Server {
                 selector,
                 dns,
                 verifier,
-                accounts,
+                files,
                 pool,
                 closes: AbortiveCloses::default(),
                 reserve: Reserve::default(),
@@ -217,6 +222,7 @@ impl Server {
         }
         self.hand_over_lines();
         self.services.shared.log_counted_failures(None);
+        self.write_last_figures()?;
         self.finish_closes(now + LAST_CLOSES_TIMEOUT)?;
         self.log_summary();
         Ok(())
@@ -244,6 +250,7 @@ impl Server {
         self.finish_drain(now);
         self.gather_lines(now);
         self.gather_events(now);
+        self.keep_figures(now);
         #[cfg(debug_assertions)]
         self.check_invariants();
         Ok(())
@@ -262,86 +269,17 @@ impl Server {
         };
         let dns = self.services.dns.check(now);
         let logins = self.services.verifier.check(now);
-        let users = self.services.accounts.check(now);
+        let files = self.services.files.check(now);
         let sweep = self.services.pool.pipes.next_sweep();
         let gathered = self.lines_due.into_iter().chain(self.events_due).min();
         let closes = self.services.closes.next_sweep();
         let failures = self.services.shared.diagnostics.next_count();
         let (wheel, terminal) = (self.wheel.next_alarm(), self.terminal.check);
         let alarms = [
-            wheel, dns, logins, users, resumes, grace, gathered, sweep, closes, failures, terminal,
+            wheel, dns, logins, files, resumes, grace, gathered, sweep, closes, failures, terminal,
         ];
         let next = alarms.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now))
-    }
-
-    /// Raises the flags that events name and queues the sessions they belong to.
-    fn on_event(&mut self, now: Instant) {
-        let mut woken = false;
-        for (source, readiness) in self.services.selector.events() {
-            match source {
-                Source::Session(key, side) => {
-                    if let Some(entry) = self.sessions.get_mut(key) {
-                        entry.on_event(side, readiness);
-                        self.queues.put(key, entry);
-                    }
-                }
-                Source::Listener(id) => {
-                    if let Some(service) = of_listener(id)
-                        && let Some(listener) = &mut self.table.of_mut(service).listener
-                    {
-                        listener.on_event();
-                    }
-                }
-                Source::Wake => woken = true,
-                Source::Signal => self.signalled = true,
-            }
-        }
-        // The call that wakes the loop may have failed.
-        if woken || self.services.dns.ready(now) || self.services.verifier.ready(now) {
-            self.take_answers(now);
-        }
-        if self.services.accounts.ready() {
-            self.take_stored(now);
-        }
-        if self.signalled {
-            self.take_signals(now);
-        }
-    }
-
-    fn take_answers(&mut self, now: Instant) {
-        for reply in self.services.dns.resolutions(now) {
-            self.answer(reply.key, |entry| entry.resolved(reply, now));
-        }
-        for NameAnswer { key, name } in self.services.dns.names() {
-            self.answer(key, |entry| entry.named(name));
-        }
-        let Services { verifier, shared, .. } = &mut self.services;
-        for (key, verdict) in verifier.verdicts(&mut shared.process.users, now) {
-            self.answer(key, |entry| entry.verified(verdict));
-        }
-    }
-
-    /// Gives a session what it has waited for, and queues it.
-    fn answer(&mut self, key: Key, give: impl FnOnce(&mut SessionEntry)) {
-        if let Some(entry) = self.sessions.get_mut(key) {
-            give(entry);
-            self.queues.put(key, entry);
-        }
-    }
-
-    /// Queues the sessions whose alarm is due; each checks in its turn whether its deadline has really passed.
-    fn expire(&mut self, now: Instant) {
-        let mut due = Vec::new();
-        self.wheel.expire(now, &mut due);
-        for (tick, key) in due {
-            if let Some(entry) = self.sessions.get_mut(key)
-                && entry.armed == Some(tick)
-            {
-                entry.armed = None;
-                self.queues.put(key, entry);
-            }
-        }
     }
 
     /// Gives some sessions of each run queue a turn.
@@ -426,10 +364,10 @@ impl Server {
         now: Instant,
     ) -> std::thread::Result<Flow> {
         let status = self.status(now);
-        let Services { verifier, accounts, pool, shared, .. } = &mut self.services;
+        let Services { verifier, files, pool, shared, .. } = &mut self.services;
         let (sessions, pending) = (&self.sessions, &mut self.pending);
         let grace = shared.process.settings.grace;
-        let (has_users_file, reloading) = (accounts.has_file(), accounts.is_reloading());
+        let (has_users_file, reloading) = (files.has_users_file(), files.is_reloading());
         let control =
             &mut ServerControl { now, sessions, pending, grace, status, has_users_file, reloading };
         let verifier = &mut **verifier;

@@ -69,9 +69,9 @@ impl Server {
             (Signal::User1 | Signal::User2, _) => log::info!("{signal}: nothing to do"),
             (Signal::HangUp, _) if self.has_lost_its_terminal() => self.close_without_terminal(now),
             (Signal::HangUp, _) => {
-                if self.services.accounts.has_file() {
+                if self.services.files.has_users_file() {
                     log::info!("SIGHUP: reading the users file again");
-                    self.services.accounts.request_reload([]);
+                    self.services.files.request_reload([]);
                     self.store_changes();
                 } else {
                     log::info!("SIGHUP: nothing to do");
@@ -183,6 +183,8 @@ impl Server {
     /// Logs what was served: the last line of the diagnostics.
     pub(super) fn log_summary(&self) {
         let metrics = &self.services.shared.metrics;
+        // Not those of servers before this one.
+        let [connections, up, down] = metrics.before;
         let [half, most] = [0.5, 0.99].map(|share| {
             let turn = metrics.turns.quantile(share).unwrap_or_default();
             // ASCII, as all of the logs.
@@ -190,8 +192,8 @@ impl Server {
         });
         log::info!(
             "served: connections={} bytes={} panics={} turn_p50={half} turn_p99={most}",
-            metrics.sessions.socks.accepted,
-            metrics.bytes(),
+            metrics.sessions.socks.accepted.saturating_sub(connections),
+            metrics.bytes().saturating_sub(up.saturating_add(down)),
             metrics.panics,
         );
     }

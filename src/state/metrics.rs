@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::histogram::Histogram;
 use crate::proto::socks5::ReplyCode;
+use crate::proto::usage_file::Figures;
 use crate::state::service::PerService;
 use metp_protocol::MetricsBody;
 pub use metp_protocol::Stage;
@@ -48,6 +49,12 @@ pub struct Metrics {
     pub binds: BindCounts,
     /// Datagrams of associations.
     pub datagrams: DatagramCounts,
+    /// What the server began with: connections, and bytes up and down, of those that came before it.
+    pub before: [u64; 3],
+    /// Since when connections and bytes are counted, in seconds of UNIX time.
+    pub counted_since: u64,
+    /// Times that a file could not be written, or was damaged.
+    pub store_errors: u64,
     /// Turns of sessions that ended in a panic.
     pub panics: u64,
     /// The durations of turns of the loop, from the end of one wait to the beginning of the next.
@@ -157,6 +164,27 @@ impl Metrics {
     /// Payload bytes delivered, both directions.
     pub fn bytes(&self) -> u64 {
         self.up + self.down
+    }
+
+    /// Goes on from the figures of the server before.
+    pub fn restore(&mut self, figures: &Figures) {
+        let Figures { since, connections, up, down, .. } = *figures;
+        self.sessions.socks.accepted = self.sessions.socks.accepted.saturating_add(connections);
+        self.up = self.up.saturating_add(up);
+        self.down = self.down.saturating_add(down);
+        self.before = [connections, up, down];
+        self.counted_since = since;
+    }
+
+    /// What outlives the server, without accounts.
+    pub fn figures(&self) -> Figures {
+        Figures {
+            since: self.counted_since,
+            connections: self.sessions.socks.accepted,
+            up: self.up,
+            down: self.down,
+            accounts: Vec::new(),
+        }
     }
 
     /// A reply is sent.

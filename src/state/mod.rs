@@ -32,7 +32,7 @@ use diagnostics::{Diagnostics, not_let_in};
 use events::Events;
 use metrics::Metrics;
 use settings::Settings;
-use users::{Usage, Users};
+use users::{Usage, Users, unix_time};
 
 use crate::reactor::slab::Key;
 use crate::state::service::Service;
@@ -129,7 +129,7 @@ impl Shared {
         };
         Shared {
             process,
-            metrics: Metrics::default(),
+            metrics: Metrics { counted_since: unix_time(), ..Metrics::default() },
             access_log,
             events: Events::default(),
             diagnostics: Diagnostics::default(),

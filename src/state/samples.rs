@@ -129,6 +129,10 @@ metrics! {
     EVENTS_LOST = Counter "socks5d_events_lost_total" "Events that subscribers were too slow for.";
     LOG_LINES_DROPPED = Counter "socks5d_log_lines_dropped_total"
         "Lines that the readers of the logs were too slow for.";
+    STORE_ERRORS = Counter "socks5d_store_errors_total"
+        "Times that the users file or the figures could not be stored, or were damaged.";
+    COUNTED_SINCE = Gauge "socks5d_counted_since_timestamp_seconds"
+        "Since when connections and payload are counted, as UNIX time.";
     PANICS = Counter "socks5d_panics_total" "Sessions ended by a fault of the server.";
     DESCRIPTORS_LIMIT = Gauge "process_max_fds" "Descriptors that the process may have open.";
     DESCRIPTORS = Gauge "process_open_fds" "Descriptors that the process has open.";
@@ -207,6 +211,9 @@ pub fn samples(sources: &SampleSources<'_>) -> Vec<MetricSample> {
     samples.number(&SUBSCRIBERS, &[], shared.events.subscribers() as u64);
     samples.number(&EVENTS_LOST, &[], shared.events.lost());
     samples.number(&LOG_LINES_DROPPED, &[], status.lines_dropped);
+    samples.number(&STORE_ERRORS, &[], metrics.store_errors);
+    let since = Duration::from_secs(metrics.counted_since);
+    samples.put(&COUNTED_SINCE, &[], SampleValue::Seconds(since));
     samples.number(&PANICS, &[], metrics.panics);
     samples.number(&DESCRIPTORS_LIMIT, &[], status.descriptors_limit as u64);
     if let Some(usage) = process_usage {

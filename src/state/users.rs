@@ -7,11 +7,12 @@
 //! alone.
 
 mod credential;
+mod figures;
 mod reload;
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
 use std::ops::Bound;
 use std::rc::Rc;
@@ -21,7 +22,9 @@ use metp_protocol::Role;
 pub use metp_protocol::TRUSTED_NAME;
 
 use super::digest::{Digest, DigestKey};
+use crate::proto::usage_file::AccountFigures;
 pub use credential::{Confirmed, Credential, Login, Stored, Unverified};
+pub use figures::unix_time;
 pub use reload::{NoAdministrator, Reloaded};
 
 /// The identity of an account, in order of creation. Never used twice.
@@ -102,6 +105,8 @@ pub struct Usage {
     pub down: Cell<u64>,
     /// When it last logged in or moved a byte.
     pub seen: Cell<Option<Instant>>,
+    /// When the account was created, in seconds of UNIX time.
+    pub since: Cell<u64>,
 }
 
 /// Counts one open SOCKS connection of an account; dropping it counts the connection off.
@@ -163,6 +168,8 @@ pub struct Users {
     epoch: u64,
     /// Whether an account has, or has had, a hash that takes milliseconds.
     has_hashes: bool,
+    /// Figures of names that no account has: one of the users file may get them back.
+    unclaimed: HashMap<Box<[u8]>, AccountFigures>,
     /// Accounts deleted since [`Users::take_deleted`] was last called; their sessions have to be closed.
     deleted: Vec<UserId>,
 }
@@ -189,6 +196,7 @@ impl Default for Users {
             next: 0,
             epoch: 0,
             has_hashes: false,
+            unclaimed: HashMap::new(),
             deleted: Vec::new(),
         }
     }
@@ -213,6 +221,8 @@ impl Users {
         if self.find_any(new.name).is_some() {
             return Err(Exists);
         }
+        // One that is made anew begins at zero, whatever was known of the name.
+        self.unclaimed.remove(new.name);
         let (id, entry) = self.insert(new);
         self.logins.insert(self.position(entry.hash), entry);
         Ok(id)
@@ -225,7 +235,8 @@ impl Users {
         let NewAccount { name, role, locked, origin, credential } = new;
         let Credential { secret, epoch, digest } = credential;
         let entry = Entry { hash: self.hash(name), id, epoch, digest, locked };
-        let account = Account { name: name.into(), role, origin, usage: Rc::default(), secret };
+        let usage = Rc::new(figures::fresh());
+        let account = Account { name: name.into(), role, origin, usage, secret };
         self.accounts.insert(id, account);
         (id, entry)
     }

@@ -11,5 +11,7 @@ pub mod getnameinfo;
 pub mod log_writer;
 pub mod passwords;
 pub mod resolver;
+pub mod state_directory;
+pub mod store;
 pub mod users_file;
 pub mod worker_pool;

@@ -1,24 +1,16 @@
-//! The users file on the disk: read as a whole, and changed by one thread.
+//! The users file on the disk: read as a whole, and changed line by line.
 //!
 //! Nothing of the file stays in memory between two changes. Each one reads the file again, changes the lines of the
 //! accounts that it is about, and replaces the file; if somebody else has written it meanwhile, nothing is changed. The
-//! thread also makes the hashes of new passwords, so that the loop does not wait for them.
+//! hashes of new passwords are made here, too, so that the loop does not wait for them.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use super::durable::{self, Expected, Stamp, StoreError};
-use super::passwords::{Hasher, NICE, Password};
-use super::worker_pool::{Kind, Limits, Workers};
+use super::passwords::{Hasher, Password};
 use crate::proto::users_file::{Change, Edit, FileAccount, LineError, MOST_BYTES, parse, rewrite};
-use crate::reactor::waker::Wake;
-
-/// The stack of the thread, in bytes.
-const STACK_BYTES: usize = 256 * 1024;
-/// Jobs that may wait: one is given at a time.
-const QUEUE: usize = 2;
 
 /// The users file, as it was read.
 #[derive(Debug)]
@@ -58,27 +50,6 @@ pub struct Store {
     pub password: Option<Password>,
 }
 
-/// What the thread is to do.
-#[derive(Debug)]
-pub enum Job {
-    /// Carry out these changes, all or none.
-    Commit(Mutex<Vec<Store>>),
-    /// Read the file.
-    Read,
-}
-
-/// What the thread has done.
-#[derive(Debug)]
-pub enum Answer {
-    /// The changes are on the disk. For each of them the secret that was made.
-    Committed(Result<Vec<Option<Box<str>>>, StoreError>),
-    /// The file was read.
-    Read(Result<Loaded, LoadError>),
-}
-
-/// The thread.
-pub type FileWorker = Workers<Job, Answer>;
-
 impl UsersFile {
     /// Reads the file. One that does not exist has no accounts; it is made with the first.
     ///
@@ -98,32 +69,21 @@ impl UsersFile {
         Ok(Loaded { accounts, state, exposed: found.mode() & 0o077 != 0 })
     }
 
-    /// Starts the thread that changes the file.
-    pub fn start(self, waker: impl Wake + 'static) -> FileWorker {
-        let kind =
-            Kind { thread: c"users", jobs: "the users file", stack_bytes: STACK_BYTES, nice: NICE };
-        let limits = Limits { threads: 1, threads_in_all: 1, queue: QUEUE };
-        let file = Mutex::new(self);
-        Workers::new(kind, limits, waker, move |job: &Job| {
-            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            match job {
-                Job::Commit(stores) => {
-                    let mut stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
-                    Answer::Committed(file.commit(&mut stores))
-                }
-                Job::Read => {
-                    let loaded = UsersFile::read(&file.path);
-                    if let Ok(loaded) = &loaded {
-                        file.state = loaded.state;
-                    }
-                    Answer::Read(loaded)
-                }
-            }
-        })
+    /// Reads the file again.
+    ///
+    /// # Errors
+    /// [`LoadError`]; what was read before still counts.
+    pub fn read_again(&mut self) -> Result<Loaded, LoadError> {
+        let loaded = UsersFile::read(&self.path)?;
+        self.state = loaded.state;
+        Ok(loaded)
     }
 
-    /// Carries out changes, all or none.
-    fn commit(&mut self, stores: &mut [Store]) -> Result<Vec<Option<Box<str>>>, StoreError> {
+    /// Carries out changes, all or none. Returns, for each of them, the secret that was made.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the file is as it was.
+    pub fn commit(&mut self, stores: &mut [Store]) -> Result<Vec<Option<Box<str>>>, StoreError> {
         let cannot = |step| move |error| StoreError::Failed { step, error };
         let mut made = Vec::with_capacity(stores.len());
         let mut hasher = Hasher::default();

@@ -4,6 +4,7 @@
 
 mod crash;
 mod faults;
+mod figures;
 mod hash_password;
 mod logins;
 mod reload;

@@ -17,7 +17,7 @@ const OK: &str = "200 OK";
 const SYNTAX: &str = "400 Bad Request [SYNTAX] wrong arguments";
 
 /// Options that are no settings: they act at the start, or not on the server.
-const NO_SETTINGS: [&str; 16] = [
+const NO_SETTINGS: [&str; 17] = [
     "help",
     "version",
     "listen",
@@ -27,6 +27,7 @@ const NO_SETTINGS: [&str; 16] = [
     "user",
     "users",
     "users-fixed",
+    "state",
     "hash-password",
     "trust",
     "bind-out",

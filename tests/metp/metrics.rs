@@ -13,7 +13,7 @@ use support::{eventually, exchange, read_to_end};
 
 use crate::inprocess::{Builder, Inprocess};
 
-const KEYS: [&str; 57] = [
+const KEYS: [&str; 59] = [
     "HISTORICAL_CONNECTIONS",
     "CURRENT_CONNECTIONS",
     "BYTES_TRANSFERRED",
@@ -71,6 +71,8 @@ const KEYS: [&str; 57] = [
     "BINDS",
     "BIND_STRANGERS",
     "LOGINS_SHED",
+    "STORE_ERRORS",
+    "COUNTED_SINCE",
 ];
 
 type Figures = BTreeMap<String, u64>;

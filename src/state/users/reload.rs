@@ -38,8 +38,9 @@ impl Users {
             let credential = self.credential_of(&name, secret);
             let origin = Origin::File;
             let new = NewAccount { name: &name, role, locked, origin, credential };
-            let (_, entry) = self.insert(new);
+            let (id, entry) = self.insert(new);
             self.logins.push(entry);
+            self.claim(id);
         }
         self.logins.sort_by_key(|entry| entry.hash);
     }

@@ -33,14 +33,14 @@ pub use parsers::{credentials, datagram, hello, metp_line, request};
 pub use quantity::quantity;
 pub use records::metp_records;
 pub use socks_session::{race, socks_session};
-pub use users_file::users_file;
+pub use users_file::{usage_file, users_file};
 pub use ways_in::{cidr, http_head, socks4};
 
 /// A check: any bytes are a case.
 pub type Check = fn(&[u8]);
 
 /// The checks, by the names of their fuzz targets.
-pub const TARGETS: [(&str, Check); 15] = [
+pub const TARGETS: [(&str, Check); 16] = [
     ("hello", hello),
     ("credentials", credentials),
     ("request", request),
@@ -56,4 +56,5 @@ pub const TARGETS: [(&str, Check); 15] = [
     ("http_head", http_head),
     ("cidr", cidr),
     ("users_file", users_file),
+    ("usage_file", usage_file),
 ];

@@ -1,7 +1,9 @@
-//! The users file: any bytes have an answer, and a change of a good file leaves every other line as it is.
+//! The users file: any bytes have an answer, and a change of a good file leaves every other line as it is. And the file of
+//! figures, of which nothing but what the server has written is good.
 
 use metp_protocol::Role;
 use socks5d::proto::secret::Secret;
+use socks5d::proto::usage_file::{AccountFigures, Figures};
 use socks5d::proto::users_file::{
     Change, Edit, FileAccount, LONGEST_LINE, MOST_ERRORS, parse, parse_line, rewrite,
 };
@@ -79,4 +81,39 @@ fn changed(data: &[u8], accounts: &[FileAccount], place: usize, change: Change) 
     if !data.windows(3).any(|three| three == b"\xef\xbb\xbf") {
         assert_eq!(others(&text), others(data), "another line has changed");
     }
+}
+
+/// Reads a file of figures; and makes one of the bytes, which has to be read again, and is none without its last byte or
+/// with another one.
+pub fn usage_file(data: &[u8]) {
+    if let Ok(figures) = Figures::parse(data) {
+        assert_eq!(figures.text(), data, "another file than the one that was read");
+    }
+    let number = |place: usize| -> u64 {
+        let bytes = data.iter().skip(place).take(7);
+        bytes.fold(0, |number, byte| number << 8 | u64::from(*byte))
+    };
+    let account = |(place, name): (usize, &[u8])| AccountFigures {
+        name: name.into(),
+        since: number(place),
+        total: number(place + 1),
+        up: number(place + 2),
+        down: number(place + 3),
+        seen: (place % 2 == 0).then(|| number(place + 4)),
+    };
+    let accounts: Vec<_> = data.chunks(7).enumerate().take(20).map(account).collect();
+    let figures = Figures {
+        since: number(0),
+        connections: number(1),
+        up: number(2),
+        down: number(3),
+        accounts,
+    };
+    let text = figures.text();
+    assert_eq!(Figures::parse(&text), Ok(figures));
+    assert!(Figures::parse(&text[..text.len() - 1]).is_err());
+    let mut changed = text;
+    let place = usize::try_from(number(0)).unwrap_or_default() % changed.len();
+    changed[place] ^= 1;
+    assert!(Figures::parse(&changed).is_err(), "a bit was changed");
 }

@@ -99,6 +99,11 @@ fn users_file() {
     replay("users_file");
 }
 
+#[test]
+fn usage_file() {
+    replay("usage_file");
+}
+
 /// Every check is a fuzz target with a corpus, and the other way round.
 #[test]
 fn each_check_has_its_target_and_its_corpus() {

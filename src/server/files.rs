@@ -1,0 +1,297 @@
+//! Files: changes of accounts go into the users file, which is read again on request; figures are written now and then.
+//!
+//! One thread does all of it, one job at a time. A reload waits until all changes are on the disk, and no account is
+//! changed while the file is being read. Figures are written [`FIGURES_AFTER`] they have changed, and at the end.
+
+use std::io;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use common::episode::Episode;
+
+use super::{Server, Services};
+use crate::proto::usage_file::Figures;
+use crate::proto::users_file::Change;
+use crate::reactor::slab::Key;
+use crate::reactor::waker::Waker;
+use crate::state::Shared;
+use crate::state::changes::Settled;
+use crate::state::control::ControlAnswer;
+use crate::state::service::Service;
+use crate::state::users::Reloaded;
+use crate::workers::store::{Answer, FileWorker, Files, Job};
+use crate::workers::users_file::{LoadError, Loaded};
+use crate::workers::worker_pool::Failure;
+
+/// How long figures that have changed may be lost.
+const FIGURES_AFTER: Duration = Duration::from_secs(10);
+/// How long the process waits at its end for its files.
+const LAST_WRITE: Duration = Duration::from_secs(2);
+/// How often it looks meanwhile, in case that the call that wakes it fails.
+const LAST_CHECK: Duration = Duration::from_millis(50);
+
+/// The files of a server.
+#[derive(Default)]
+pub(super) struct FileStore {
+    /// `None`: there are no files.
+    worker: Option<FileWorker>,
+    has_users: bool,
+    has_state: bool,
+    /// What the figures were when they were last written, added up.
+    written: u64,
+    /// When figures that have changed are written.
+    figures_due: Option<Instant>,
+    /// Whether figures are to be written now.
+    write_figures: bool,
+    /// Whether the thread has a job.
+    busy: bool,
+    /// Whether the file is to be read again.
+    reload: bool,
+    /// The sessions that have asked for that.
+    askers: Vec<Key>,
+    /// Changes that could not be stored.
+    failures: Episode,
+    /// Figures that could not be stored.
+    figures_failures: Episode,
+}
+
+impl FileStore {
+    pub(super) fn new(files: Files, waker: Waker) -> Self {
+        let (has_users, has_state) = (files.users.is_some(), files.state.is_some());
+        let worker = (!files.is_empty()).then(|| files.start(waker));
+        FileStore { worker, has_users, has_state, ..FileStore::default() }
+    }
+
+    /// Whether there is a users file.
+    pub(super) fn has_users_file(&self) -> bool {
+        self.has_users
+    }
+
+    /// Whether the users file is being read again, or will be.
+    pub(super) fn is_reloading(&self) -> bool {
+        self.reload
+    }
+
+    /// The file is to be read again; these sessions wait for the answer.
+    pub(super) fn request_reload(&mut self, askers: impl IntoIterator<Item = Key>) {
+        self.reload = true;
+        self.askers.extend(askers);
+    }
+
+    /// Whether the thread has answered.
+    pub(super) fn ready(&self) -> bool {
+        self.worker.as_ref().is_some_and(FileWorker::ready)
+    }
+
+    /// When to look for an answer if the loop is not woken before.
+    pub(super) fn check(&mut self, now: Instant) -> Option<Instant> {
+        let worker = self.worker.as_mut().filter(|_| self.busy);
+        worker.map(|worker| worker.check(now)).into_iter().chain(self.figures_due).min()
+    }
+
+    /// Figures that have changed since they were written are written after a while. `sum`: all that count, added up.
+    pub(super) fn note_figures(&mut self, sum: u64, now: Instant) {
+        let waits = self.figures_due.is_some() || self.write_figures;
+        if self.has_state && sum != self.written && !waits {
+            self.figures_due = now.checked_add(FIGURES_AFTER);
+        }
+    }
+
+    fn give(&mut self, job: Job) {
+        if let Some(worker) = &mut self.worker {
+            worker.submit(job);
+            self.busy = true;
+        }
+    }
+}
+
+impl Server {
+    /// Gives the thread the next thing to do, if it has nothing.
+    pub(super) fn store_changes(&mut self) {
+        let Services { files, shared, .. } = &mut self.services;
+        if files.busy {
+            return;
+        }
+        let process = &mut shared.process;
+        if !process.account_changes.is_empty() {
+            let group = process.account_changes.begin();
+            // The next account of that name begins at zero, also if the server is killed in the meantime.
+            let deletes = group.iter().any(|store| store.edit.change == Change::Delete);
+            let figures = (files.has_state && deletes).then(|| figures(shared));
+            files.give(Job::Commit(Mutex::new(group), figures));
+        } else if files.reload {
+            files.give(Job::Read);
+        } else if files.write_figures {
+            files.write_figures = false;
+            files.written = sum(shared);
+            files.give(Job::Write(figures(shared)));
+        }
+    }
+
+    /// Notes whether figures have changed, and has them written when it is time.
+    pub(super) fn keep_figures(&mut self, now: Instant) {
+        let Services { files, shared, .. } = &mut self.services;
+        files.note_figures(sum(shared), now);
+        if files.figures_due.is_some_and(|due| due <= now) {
+            (files.write_figures, files.figures_due) = (true, None);
+            self.store_changes();
+        }
+    }
+
+    /// Writes the figures for the last time, once the thread has done what it has to do.
+    pub(super) fn write_last_figures(&mut self) -> io::Result<()> {
+        if !self.services.files.has_state {
+            return Ok(());
+        }
+        let deadline = Instant::now().checked_add(LAST_WRITE);
+        let is_over = |now| deadline.is_none_or(|deadline| deadline <= now);
+        let mut given = false;
+        loop {
+            let now = Instant::now();
+            self.take_stored(now);
+            if !self.services.files.busy {
+                if given {
+                    return Ok(());
+                }
+                given = true;
+                self.services.files.write_figures = true;
+                self.store_changes();
+            }
+            if is_over(now) {
+                log::error!("figures: not written in time at the end");
+                return Ok(());
+            }
+            self.services.selector.select(Some(LAST_CHECK))?;
+        }
+    }
+
+    /// Takes what the thread has done.
+    pub(super) fn take_stored(&mut self, now: Instant) {
+        let Some(worker) = &mut self.services.files.worker else { return };
+        for done in worker.answers() {
+            self.services.files.busy = false;
+            match (done.outcome, done.job) {
+                (Ok(Answer::Committed(outcome, figures)), _) => {
+                    match outcome {
+                        Ok(secrets) => self.changes_stored(secrets),
+                        Err(error) => self.changes_failed(&error.to_string(), now),
+                    }
+                    if let Some(error) = figures {
+                        self.figures_failed(&error.to_string(), now);
+                    }
+                }
+                (Ok(Answer::Read(outcome)), _) => self.reloaded(outcome),
+                (Ok(Answer::Written(outcome)), _) => {
+                    if let Err(error) = outcome {
+                        self.figures_failed(&error.to_string(), now);
+                    }
+                }
+                (Err(failure), Job::Commit(..)) => self.changes_failed(cause(failure), now),
+                (Err(failure), Job::Write(_)) => self.figures_failed(cause(failure), now),
+                (Err(failure), Job::Read) => {
+                    let error = LoadError::Unreadable(io::Error::other(cause(failure)));
+                    self.reloaded(Err(error));
+                }
+            }
+        }
+        self.store_changes();
+        self.run_pending_actions(now);
+    }
+
+    fn changes_stored(&mut self, secrets: Vec<Option<Box<str>>>) {
+        let process = &mut self.services.shared.process;
+        let settled = process.account_changes.stored(secrets, &mut process.users);
+        self.settle(settled);
+    }
+
+    fn changes_failed(&mut self, cause: &str, now: Instant) {
+        self.services.shared.metrics.store_errors += 1;
+        if self.services.files.failures.begins(now) {
+            log::error!("users file: changes were not stored, and have been undone: {cause}");
+        }
+        let process = &mut self.services.shared.process;
+        let settled = process.account_changes.failed(cause, &mut process.users);
+        process.changes += 1;
+        self.settle(settled);
+    }
+
+    /// The figures were not written: they are tried again after a while.
+    fn figures_failed(&mut self, cause: &str, now: Instant) {
+        self.services.shared.metrics.store_errors += 1;
+        if self.services.files.figures_failures.begins(now) {
+            log::error!("figures: not written: {cause}");
+        }
+        self.services.files.figures_due = now.checked_add(FIGURES_AFTER);
+    }
+
+    /// Tells sessions what has become of their changes.
+    fn settle(&mut self, settled: Vec<Settled>) {
+        for Settled { session, number, outcome } in settled {
+            self.answer(session, |entry| entry.settled(number, outcome));
+        }
+    }
+
+    /// The file has been read again: all of it takes effect, or nothing.
+    fn reloaded(&mut self, outcome: Result<Loaded, LoadError>) {
+        let process = &mut self.services.shared.process;
+        let outcome: Result<Reloaded, Vec<String>> = match outcome {
+            Ok(loaded) => {
+                if loaded.exposed {
+                    log::warn!("users file: others than its owner may read it");
+                }
+                let done = process.users.reload(loaded.accounts);
+                done.map_err(|error| vec![error.to_string()])
+            }
+            Err(error) => Err(error.lines()),
+        };
+        match &outcome {
+            Ok(Reloaded { accounts, added, deleted, changed }) => {
+                process.changes += 1;
+                log::info!(
+                    "users file: reloaded: accounts={accounts} added={added} deleted={deleted} changed={changed}"
+                );
+            }
+            Err(faults) => {
+                for fault in faults {
+                    log::error!("users file: {fault}");
+                }
+                log::error!("users file: not reloaded: nothing has changed");
+            }
+        }
+        self.services.files.reload = false;
+        for key in std::mem::take(&mut self.services.files.askers) {
+            let answer = ControlAnswer::Reloaded(outcome.clone());
+            self.answer(key, |entry| entry.answered(answer));
+        }
+        // Others may wait with a change of an account.
+        let metp: Vec<Key> = self
+            .sessions
+            .iter()
+            .filter(|(_, entry)| entry.session.service() == Service::Metp)
+            .map(|(key, _)| key)
+            .collect();
+        for key in metp {
+            self.answer(key, |_| {});
+        }
+    }
+}
+
+/// All figures that outlive the server.
+fn figures(shared: &Shared) -> Figures {
+    Figures { accounts: shared.process.users.figures(), ..shared.metrics.figures() }
+}
+
+/// The figures added up: another number if one of them is another.
+fn sum(shared: &Shared) -> u64 {
+    let metrics = &shared.metrics;
+    metrics.sessions.socks.accepted.wrapping_add(metrics.up).wrapping_add(metrics.down)
+}
+
+/// Why the thread has done nothing.
+fn cause(failure: Failure) -> &'static str {
+    match failure {
+        Failure::Panicked => "a fault of the server",
+        Failure::NoWorker => "no thread can be started",
+        Failure::Overflow => "too many changes wait",
+    }
+}

@@ -1,0 +1,166 @@
+//! The figures of accounts, for the file that outlives the server, and from it.
+//!
+//! An account gets back what the file has under its name. One that is created by a command begins at zero: it is another
+//! one, whatever its name is. What the file has under a name that no account has is kept: the account may come back, as
+//! when the users file was not there at one start.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::{Usage, UserId, Users};
+use crate::proto::usage_file::AccountFigures;
+
+/// Seconds of UNIX time.
+pub fn unix_time() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
+}
+
+/// The figures of a new account.
+pub(super) fn fresh() -> Usage {
+    let usage = Usage::default();
+    usage.since.set(unix_time());
+    usage
+}
+
+impl Users {
+    /// Gives the accounts that there are the figures under their names; the others are kept.
+    pub fn restore_figures(&mut self, accounts: Vec<AccountFigures>) {
+        self.unclaimed =
+            accounts.into_iter().map(|figures| (figures.name.clone(), figures)).collect();
+        let ids: Vec<UserId> = self.accounts.keys().copied().chain([UserId::TRUSTED]).collect();
+        for id in ids {
+            self.claim(id);
+        }
+    }
+
+    /// Gives an account the figures under its name, if there are any.
+    pub(super) fn claim(&mut self, id: UserId) {
+        if self.unclaimed.is_empty() {
+            return;
+        }
+        let account = match id {
+            UserId::TRUSTED => Some(&self.trusted),
+            _ => self.accounts.get(&id),
+        };
+        if let Some(account) = account
+            && let Some(figures) = self.unclaimed.remove(&*account.name)
+        {
+            set(&account.usage, &figures);
+        }
+    }
+
+    /// The figures of all accounts that have had a connection, and of names that may come back.
+    pub fn figures(&self) -> Vec<AccountFigures> {
+        let (now, time) = (Instant::now(), unix_time());
+        let accounts = self.accounts.values().chain([&self.trusted]);
+        let used = accounts.filter(|account| account.usage.total.get() > 0);
+        let of_accounts = used.map(|account| get(&account.name, &account.usage, now, time));
+        of_accounts.chain(self.unclaimed.values().cloned()).collect()
+    }
+
+    /// Figures of names that no account has.
+    #[cfg(test)]
+    pub(super) fn unclaimed(&self) -> &std::collections::HashMap<Box<[u8]>, AccountFigures> {
+        &self.unclaimed
+    }
+}
+
+fn get(name: &Rc<[u8]>, usage: &Usage, now: Instant, time: u64) -> AccountFigures {
+    let ago = |seen: Instant| now.saturating_duration_since(seen).as_secs();
+    AccountFigures {
+        name: (**name).into(),
+        since: usage.since.get(),
+        total: usage.total.get(),
+        up: usage.up.get(),
+        down: usage.down.get(),
+        seen: usage.seen.get().map(|seen| time.saturating_sub(ago(seen))),
+    }
+}
+
+fn set(usage: &Usage, figures: &AccountFigures) {
+    let AccountFigures { name: _, since, total, up, down, seen } = figures;
+    let add = |cell: &std::cell::Cell<u64>, number: &u64| {
+        cell.set(cell.get().saturating_add(*number));
+    };
+    usage.since.set(*since);
+    add(&usage.total, total);
+    add(&usage.up, up);
+    add(&usage.down, down);
+    // The clock may have been set back: what lies ahead was just now.
+    let seen = seen.map(|seen| Duration::from_secs(unix_time().saturating_sub(seen)));
+    let seen = seen.and_then(|ago| Instant::now().checked_sub(ago));
+    usage.seen.set(usage.seen.get().or(seen));
+}
+
+#[cfg(test)]
+mod tests {
+    use metp_protocol::Role;
+
+    use super::*;
+    use crate::proto::users_file::parse;
+
+    fn figures(name: &str, total: u64) -> AccountFigures {
+        let (since, seen) = (100, Some(unix_time() - 60));
+        AccountFigures { name: name.as_bytes().into(), since, total, up: 2, down: 3, seen }
+    }
+
+    fn load(users: &mut Users, file: &str) {
+        users.load(parse(file.as_bytes()).expect("good"));
+    }
+
+    fn total(users: &Users, name: &str) -> u64 {
+        let user = users.find_any(name.as_bytes()).expect("there");
+        users.get(user).expect("there").usage.total.get()
+    }
+
+    #[test]
+    fn accounts_go_on_counting() {
+        let mut users = Users::default();
+        load(&mut users, "alice:=a\nbob:=b\n");
+        users.restore_figures(vec![figures("alice", 7), figures("-", 5), figures("gone", 9)]);
+        assert_eq!((total(&users, "alice"), total(&users, "bob"), total(&users, "-")), (7, 0, 5));
+        let alice = users.find(b"alice").expect("there");
+        drop(users.open_session(alice, Instant::now()));
+        let mut all = users.figures();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        let names: Vec<_> = all.iter().map(|figures| (&*figures.name, figures.total)).collect();
+        assert_eq!(names, [(&b"-"[..], 5), (b"alice", 8), (b"gone", 9)]);
+        assert_eq!((all[1].since, all[1].up, all[1].down), (100, 2, 3));
+        // As it was written, to the second.
+        let ago = unix_time() - all[0].seen.expect("seen");
+        assert!((60..70).contains(&ago), "{ago}");
+    }
+
+    #[test]
+    fn an_account_that_is_made_anew_begins_at_zero() {
+        let mut users = Users::default();
+        load(&mut users, "alice:=a\n");
+        users.restore_figures(vec![figures("alice", 7), figures("gone", 9), figures("back", 4)]);
+        users.delete(users.find(b"alice").expect("there"));
+        for name in ["alice", "gone"] {
+            users.add(name.as_bytes(), b"x", Role::User).expect("free");
+            assert_eq!(total(&users, name), 0);
+        }
+        assert!(!users.unclaimed().contains_key(&b"gone"[..]));
+        // One of the file that had not been there comes back.
+        load(&mut users, "back:=b\n");
+        assert_eq!(total(&users, "back"), 4);
+        assert!(users.unclaimed().is_empty());
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_is_no_harm() {
+        let mut users = Users::default();
+        load(&mut users, "alice:=a\n");
+        let seen = Some(unix_time() + 1_000_000);
+        users.restore_figures(vec![AccountFigures { seen, ..figures("alice", 1) }]);
+        let found = users.figures();
+        assert!(found[0].seen.expect("seen") <= unix_time());
+        let long_ago = AccountFigures { seen: Some(0), ..figures("alice", 1) };
+        let mut users = Users::default();
+        load(&mut users, "alice:=a\n");
+        users.restore_figures(vec![long_ago]);
+        assert!(users.figures()[0].seen.is_none_or(|seen| seen <= 1));
+    }
+}

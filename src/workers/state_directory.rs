@@ -1,0 +1,158 @@
+//! The state directory: what a server writes for the next one.
+//!
+//! One server at a time has it, by a lock on the file `lock`. The figures are in `usage`, and those before them in
+//! `usage.1`. A file that is damaged is not read and not thrown away: it keeps its name until there is something better,
+//! and the good one before it stays.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::durable::{self, Expected, StoreError};
+use crate::proto::usage_file::{Figures, MOST_BYTES};
+
+/// For its owner alone.
+const PRIVATE_DIRECTORY: u32 = 0o700;
+const PRIVATE_FILE: u32 = 0o600;
+
+/// A directory that this process has locked.
+#[derive(Debug)]
+pub struct StateDirectory {
+    directory: PathBuf,
+    /// Whether `usage` may take the place of `usage.1`.
+    is_good: bool,
+    /// Held as long as the process lives.
+    _lock: File,
+}
+
+impl StateDirectory {
+    /// Opens the directory, or makes it, and locks it.
+    ///
+    /// # Errors
+    /// If it cannot be made, written or locked; [`io::ErrorKind::WouldBlock`] if another server has it.
+    pub fn open(directory: &Path) -> io::Result<Self> {
+        match fs::DirBuilder::new().mode(PRIVATE_DIRECTORY).create(directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(PRIVATE_FILE);
+        let lock = options.custom_flags(libc::O_NOFOLLOW).open(directory.join("lock"))?;
+        common::process::lock(&lock)?;
+        let state = StateDirectory { directory: directory.to_owned(), is_good: true, _lock: lock };
+        durable::check_replaceable(&state.usage())
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(state)
+    }
+
+    fn usage(&self) -> PathBuf {
+        self.directory.join("usage")
+    }
+
+    fn previous(&self) -> PathBuf {
+        self.directory.join("usage.1")
+    }
+
+    /// Reads the figures: those of `usage`, or else of `usage.1`. Returns what is to be told of it, too.
+    pub fn read(&mut self) -> (Option<Figures>, Vec<String>) {
+        let mut faults = Vec::new();
+        for path in [self.usage(), self.previous()] {
+            let read = durable::read(&path, MOST_BYTES);
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            match read.map(|(content, _)| Figures::parse(&content)) {
+                Ok(Ok(figures)) => {
+                    if !faults.is_empty() {
+                        faults.push(format!("the figures are those of {name}"));
+                    }
+                    return (Some(figures), faults);
+                }
+                Ok(Err(fault)) => faults.push(format!("{name}: {fault}")),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => faults.push(format!("{name}: cannot read it: {error}")),
+            }
+            self.is_good = false;
+        }
+        if !faults.is_empty() {
+            faults.push("the figures begin at zero".to_owned());
+        }
+        (None, faults)
+    }
+
+    /// Writes the figures; those that are there now are kept as `usage.1`, if they are good.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn write(&mut self, figures: &Figures) -> Result<(), StoreError> {
+        let previous = self.previous();
+        let previous = self.is_good.then_some(&*previous);
+        durable::replace(&self.usage(), &figures.text(), &Expected::Anything, previous)?;
+        self.is_good = true;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(up: u64) -> Figures {
+        Figures { up, ..Figures::default() }
+    }
+
+    #[test]
+    fn figures_outlive_their_server() {
+        let place = tempfile::tempdir().expect("a directory");
+        let path = place.path().join("state");
+        for up in 0..4 {
+            let mut state = StateDirectory::open(&path).expect("ours");
+            let (found, faults) = state.read();
+            assert_eq!((found.map(|found| found.up), faults.len()), ((up > 0).then_some(up), 0));
+            state.write(&figures(up + 1)).expect("written");
+        }
+    }
+
+    #[test]
+    fn one_server_has_it() {
+        let place = tempfile::tempdir().expect("a directory");
+        let first = StateDirectory::open(place.path()).expect("ours");
+        let second = StateDirectory::open(place.path()).expect_err("taken");
+        assert_eq!(second.kind(), io::ErrorKind::WouldBlock);
+        drop(first);
+        assert!(StateDirectory::open(place.path()).is_ok());
+        for path in ["/proc/self/nothing", "/dev/null"] {
+            assert!(StateDirectory::open(Path::new(path)).is_err());
+        }
+    }
+
+    /// Whatever a file is, the start succeeds, the last good figures are used, and they stay until there are newer ones.
+    #[test]
+    fn a_damaged_file_is_no_end_and_no_silent_zero() {
+        let whole = figures(2).text();
+        let newer = String::from_utf8(whole.clone()).expect("ASCII").replace("usage 1", "usage 2");
+        for bad in [&whole[..whole.len() / 2], b"", newer.as_bytes()] {
+            let place = tempfile::tempdir().expect("a directory");
+            let [usage, previous] = ["usage", "usage.1"].map(|name| place.path().join(name));
+            let mut state = StateDirectory::open(place.path()).expect("ours");
+            for up in [1, 2] {
+                state.write(&figures(up)).expect("written");
+            }
+            fs::write(&usage, bad).expect("written");
+            let (found, faults) = state.read();
+            assert_eq!(found, Some(figures(1)));
+            assert!(faults.len() == 2 && faults[0].starts_with("usage: it is "), "{faults:?}");
+            // The good one before it is not lost to the damaged one.
+            state.write(&figures(3)).expect("written");
+            let read = |path| Figures::parse(&fs::read(path).expect("read")).expect("good").up;
+            assert_eq!((read(&usage), read(&previous)), (3, 1));
+            state.write(&figures(4)).expect("written");
+            assert_eq!((read(&usage), read(&previous)), (4, 3));
+            for path in [&usage, &previous] {
+                fs::write(path, bad).expect("written");
+            }
+            let (found, faults) = state.read();
+            assert_eq!((found, faults.len()), (None, 3));
+            assert_eq!(faults[2], "the figures begin at zero");
+        }
+    }
+}
