@@ -12,7 +12,7 @@ use common::stdio::{self, Inherited};
 use metp_protocol::Role;
 use metp_protocol::text::{Ascii, Escaped};
 use metp_protocol::timestamp::Timestamp;
-use socks5d::args::{self, Args, CommandLine, SUPERUSER_VARIABLE};
+use socks5d::args::{self, Args, CommandLine, SUPERUSER_FILE_VARIABLE, SUPERUSER_VARIABLE};
 use socks5d::hash_password;
 use socks5d::process;
 use socks5d::proto::secret::Secret;
@@ -47,10 +47,17 @@ fn main() -> ExitCode {
     // Both need a process with one thread.
     common::process::share_heaps();
     let superuser = common::process::take_from_environment(SUPERUSER_VARIABLE);
+    let superuser_file = std::env::var_os(SUPERUSER_FILE_VARIABLE);
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     // Without /proc they stay readable; nothing else depends on it.
     let _ = common::process::erase_arguments(&args::passwords(&arguments));
-    match args::parse(arguments, superuser.as_deref()) {
+    let parsed = args::superuser(superuser, superuser_file.as_deref())
+        .and_then(|superuser| args::parse(arguments, superuser.as_deref()));
+    match parsed {
+        Ok(CommandLine::Check(args)) => match check(&args) {
+            lines if lines.is_empty() => ExitCode::SUCCESS,
+            lines => eprint_lines(&lines),
+        },
         Ok(CommandLine::Show(text)) => match stdio::stdout().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
@@ -63,16 +70,19 @@ fn main() -> ExitCode {
         },
         Ok(CommandLine::Serve(args)) => match serve(*args) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(Failure::Usage(lines)) => {
-                for line in lines {
-                    eprint_line(&line, ExitCode::from(BAD_USAGE));
-                }
-                ExitCode::from(BAD_USAGE)
-            }
+            Err(Failure::Usage(lines)) => eprint_lines(&lines),
             Err(Failure::System(error)) => eprint_line(&error, ExitCode::FAILURE),
         },
-        Err(usage) => eprint_line(&usage, ExitCode::from(BAD_USAGE)),
+        Err(usage) => eprint_lines(usage.lines()),
     }
+}
+
+/// Prints what is wrong with options and files.
+fn eprint_lines(lines: &[String]) -> ExitCode {
+    for line in lines {
+        eprint_line(line, ExitCode::from(BAD_USAGE));
+    }
+    ExitCode::from(BAD_USAGE)
 }
 
 /// Prints one line to stderr.
@@ -146,6 +156,24 @@ fn serve(mut args: Args) -> Result<(), Failure> {
     access_log.report_losses();
     diagnostics.flush(deadline);
     Ok(result?)
+}
+
+/// What is wrong with the files that the options name. Nothing is bound, made or written, and no hash is computed.
+fn check(args: &Args) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(path) = &args.users_file {
+        let shown = Escaped(path.as_os_str().as_bytes());
+        if let Err(error) = UsersFile::read(path) {
+            lines.extend(error.lines().into_iter().map(|line| format!("--users {shown}: {line}")));
+        }
+    }
+    if let Some(path) = &args.state
+        && std::fs::metadata(path).is_ok_and(|found| !found.is_dir())
+    {
+        let shown = Escaped(path.as_os_str().as_bytes());
+        lines.push(format!("--state {shown}: it is no directory"));
+    }
+    lines
 }
 
 /// The accounts at the start, and the files in which they and their figures are kept.

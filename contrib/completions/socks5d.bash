@@ -3,7 +3,8 @@
 _socks5d() {
     local options='
         -h --help -v --version -l --listen -p --port -L --metp-listen -P --metp-port -u --user --users
-        --users-fixed --state --hash-password --trust --bind-out --bind-ports --bind-advertise --udp-ports --udp-advertise
+        --users-fixed --state --hash-password --config
+        --check-config --print-config --trust --bind-out --bind-ports --bind-advertise --udp-ports --udp-advertise
         --buffer-size --buffer-memory --max-connections --max-connections-per-ip --max-metp-sessions
         --dns-threads --dns-queue --allow-local --local-for --log-entries --log-level --grace
         --handshake-timeout --resolve-timeout --connect-timeout --connect-total-timeout
@@ -24,7 +25,7 @@ _socks5d() {
     # --option=value is an option and its value.
     [[ $cur == --*=* ]] && before=${cur%%=*} cur=${cur#*=}
 
-    if [[ $before == --users || $before == --state ]]; then
+    if [[ $before == --users || $before == --state || $before == --config ]]; then
         compopt -o filenames 2>/dev/null
         COMPREPLY=($(compgen -f -- "$cur"))
         return
@@ -36,7 +37,7 @@ _socks5d() {
         --prefer) choice='ipv4 ipv6 system' ;;
         --udp | --allow-bind | --allow-resolve) choice='on off' ;;
         --udp-filter) choice='any address port' ;;
-        -h | --help | -v | --version | --users-fixed | --hash-password | --allow-local | --trust-any-login | --http-connect)
+        -h | --help | -v | --version | --users-fixed | --hash-password | --check-config | --print-config | --allow-local | --trust-any-login | --http-connect)
             [[ $cur == "$typed" ]] && choice=$options
             ;;
         # What follows is a value that nobody can guess.

@@ -11,6 +11,7 @@ fn args_with(superuser: Option<&str>, line: &[&str]) -> Result<Args, String> {
     match parse(line, superuser.map(OsStr::new)) {
         Ok(CommandLine::Serve(args)) => Ok(*args),
         Ok(CommandLine::Show(text)) => Err(text),
+        Ok(CommandLine::Check(_)) => Err("a check".to_owned()),
         Ok(CommandLine::HashPassword) => Err("a hash".to_owned()),
         Err(usage) => Err(usage.to_string()),
     }

@@ -49,6 +49,30 @@ impl fmt::Display for Applies {
     }
 }
 
+/// Where the value of a setting comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Nobody has given one.
+    Default,
+    /// The configuration file.
+    File,
+    /// The command line.
+    Option,
+    /// METP, since the start.
+    Runtime,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Source::Default => "default",
+            Source::File => "file",
+            Source::Option => "option",
+            Source::Runtime => "runtime",
+        })
+    }
+}
+
 /// A place in the settings, found in one to read it and in one to change it.
 struct Place<T>(fn(&Settings) -> &T, fn(&mut Settings) -> &mut T);
 

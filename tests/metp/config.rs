@@ -17,7 +17,7 @@ const OK: &str = "200 OK";
 const SYNTAX: &str = "400 Bad Request [SYNTAX] wrong arguments";
 
 /// Options that are no settings: they act at the start, or not on the server.
-const NO_SETTINGS: [&str; 17] = [
+const NO_SETTINGS: [&str; 20] = [
     "help",
     "version",
     "listen",
@@ -29,6 +29,9 @@ const NO_SETTINGS: [&str; 17] = [
     "users-fixed",
     "state",
     "hash-password",
+    "config",
+    "check-config",
+    "print-config",
     "trust",
     "bind-out",
     "bind-ports",

@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod configuration;
 mod end_to_end;
 mod fail2ban;
 mod failing_calls;

@@ -13,6 +13,7 @@
 )]
 
 mod associate;
+mod config_file;
 mod datagrams;
 mod fake;
 mod metp_session;
@@ -28,6 +29,7 @@ mod verifier;
 mod ways_in;
 
 pub use associate::associate;
+pub use config_file::config_file;
 pub use metp_session::metp_session;
 pub use parsers::{credentials, datagram, hello, metp_line, request};
 pub use quantity::quantity;
@@ -40,7 +42,7 @@ pub use ways_in::{cidr, http_head, socks4};
 pub type Check = fn(&[u8]);
 
 /// The checks, by the names of their fuzz targets.
-pub const TARGETS: [(&str, Check); 16] = [
+pub const TARGETS: [(&str, Check); 17] = [
     ("hello", hello),
     ("credentials", credentials),
     ("request", request),
@@ -57,4 +59,5 @@ pub const TARGETS: [(&str, Check); 16] = [
     ("cidr", cidr),
     ("users_file", users_file),
     ("usage_file", usage_file),
+    ("config_file", config_file),
 ];

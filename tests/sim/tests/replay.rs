@@ -104,6 +104,11 @@ fn usage_file() {
     replay("usage_file");
 }
 
+#[test]
+fn config_file() {
+    replay("config_file");
+}
+
 /// Every check is a fuzz target with a corpus, and the other way round.
 #[test]
 fn each_check_has_its_target_and_its_corpus() {

@@ -1,0 +1,181 @@
+//! The values of options: what each means, or what is wrong with it.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use common::usage::{OptionName, bad_value};
+use getopts::Matches;
+
+use super::options::PLAIN_OPTIONS;
+use super::{Login, UsageError};
+use crate::reactor::family::PerFamily;
+use crate::state::knobs::KNOBS;
+use crate::state::settings::{LocalFor, MOST_NETWORKS, Settings};
+use crate::state::users::TRUSTED_NAME;
+use metp_protocol::network::Network;
+use metp_protocol::quantity::is_digits;
+use metp_protocol::text::{Escaped, ip_literal, latin1_encode, split_account};
+
+/// The settings that are given; the others have their defaults.
+pub(super) fn settings(given: &Matches) -> Result<Settings, UsageError> {
+    let mut settings = Settings::default();
+    for knob in &KNOBS {
+        if knob.is_flag() {
+            let value = if given.opt_present(knob.key) { "on" } else { continue };
+            let _ = knob.set(&mut settings, value);
+        } else if let Some(text) = given.opt_str(knob.key) {
+            knob.set(&mut settings, &text).map_err(|range| bad(knob.key, &text, &range))?;
+        }
+    }
+    // Two names of one setting: the table keeps the later value, whatever was meant.
+    if given.opt_present("allow-local") && settings.local_for != LocalFor::All {
+        let word = settings.local_for.word();
+        return Err(UsageError::new(format!("--allow-local: means --local-for all, not {word}")));
+    }
+    for text in given.opt_strs("trust") {
+        let network = Network::parse(&text).map_err(|expected| bad("trust", &text, &expected))?;
+        let most = format_args!("{MOST_NETWORKS} networks at most");
+        settings.trust.add(network).map_err(|_| bad("trust", &text, &most))?;
+    }
+    settings.bind_out = addresses(given, "bind-out")?;
+    settings.bind.ports = ports(given, "bind-ports")?;
+    settings.bind.advertise = addresses(given, "bind-advertise")?;
+    settings.udp.ports = ports(given, "udp-ports")?;
+    settings.udp.advertise = addresses(given, "udp-advertise")?;
+    Ok(settings)
+}
+
+/// Where the services listen.
+pub(super) struct Listeners {
+    pub listen: Option<IpAddr>,
+    pub port: u16,
+    pub metp_listen: IpAddr,
+    pub metp_port: u16,
+}
+
+pub(super) fn listeners(given: &Matches) -> Result<Listeners, UsageError> {
+    Ok(Listeners {
+        listen: address(given, "listen")?,
+        port: number(given, "port", 0..=65535)?.unwrap_or(1080),
+        metp_listen: address(given, "metp-listen")?.unwrap_or(Ipv4Addr::LOCALHOST.into()),
+        metp_port: number(given, "metp-port", 0..=65535)?.unwrap_or(8080),
+    })
+}
+
+/// The state directory.
+pub(super) fn state(given: &Matches) -> Result<Option<PathBuf>, UsageError> {
+    match given.opt_str("state").as_deref() {
+        None => Ok(None),
+        Some("") => Err(bad("state", "", &"the name of a directory")),
+        Some(text) => Ok(Some(PathBuf::from(OsString::from_vec(latin1_encode(text))))),
+    }
+}
+
+/// The users file.
+pub(super) fn users(given: &Matches) -> Result<Option<PathBuf>, UsageError> {
+    given.opt_str("users").map(|text| users_path(&text)).transpose()
+}
+
+/// The path of the users file, byte for byte. It may be the value of a `--user` that is misspelt.
+fn users_path(text: &str) -> Result<PathBuf, UsageError> {
+    match text {
+        "" => Err(bad("users", "", &"the name of a file")),
+        _ if text.contains(':') && !text.contains('/') => Err(UsageError::new(
+            "--users: the name of a file expected, with a slash if it holds a colon (not shown: it may be a password)"
+                .to_owned(),
+        )),
+        _ => Ok(OsString::from_vec(latin1_encode(text)).into()),
+    }
+}
+
+/// The accounts of `-u`, no name twice.
+pub(super) fn accounts(given: &Matches) -> Result<Vec<Login>, UsageError> {
+    let mut users: Vec<Login> = Vec::new();
+    for text in given.opt_strs("user") {
+        let user = login("-u", &latin1_encode(&text))?;
+        if users.iter().any(|other| other.name == user.name) {
+            return Err(UsageError::new(format!("-u {}: given twice", Escaped(&user.name))));
+        }
+        users.push(user);
+    }
+    Ok(users)
+}
+
+pub(super) fn login(option: &str, text: &[u8]) -> Result<Login, UsageError> {
+    let Some((name, password)) = split_account(text) else {
+        // The text may be a password in the wrong place.
+        return Err(UsageError::new(match text {
+            [] => format!("{option} \"\": NAME:PASS expected"),
+            _ => {
+                format!("{option}: NAME:PASS expected, no colon (not shown: it may be a password)")
+            }
+        }));
+    };
+    let wrong = |what: &str| Err(UsageError::new(format!("{option} {}: {what}", Escaped(name))));
+    let has_controls = |text: &[u8]| text.iter().any(u8::is_ascii_control);
+    match (name.len(), password.len()) {
+        _ if has_controls(name) => wrong("the name holds a control character"),
+        _ if has_controls(password) => wrong("the password holds a control character"),
+        _ if name == TRUSTED_NAME => wrong("this name is that of clients of trusted networks"),
+        (1..=255, 1..=255) => Ok(Login { name: name.to_vec(), password: password.to_vec() }),
+        (0, _) => wrong("the name before the colon is empty"),
+        (_, 0) => wrong("the password after the colon is empty"),
+        (256.., _) => wrong("the name is longer than 255 bytes"),
+        (_, 256..) => wrong("the password is longer than 255 bytes"),
+    }
+}
+
+fn address(given: &Matches, name: &str) -> Result<Option<IpAddr>, UsageError> {
+    let Some(text) = given.opt_str(name) else { return Ok(None) };
+    match ip_literal(&text) {
+        Some(address) => Ok(Some(address)),
+        None => Err(bad(name, &text, &"an IP address")),
+    }
+}
+
+/// One address for each family at most.
+fn addresses(given: &Matches, name: &str) -> Result<PerFamily<Option<IpAddr>>, UsageError> {
+    let mut addresses = PerFamily::<Option<IpAddr>>::default();
+    for text in given.opt_strs(name) {
+        let Some(address) = ip_literal(&text) else {
+            return Err(bad(name, &text, &"an IP address"));
+        };
+        if addresses.of_mut(address).replace(address).is_some() {
+            return Err(bad(name, &text, &"one address of each family"));
+        }
+    }
+    Ok(addresses)
+}
+
+/// A range of ports: the lowest and the highest.
+fn ports(given: &Matches, name: &str) -> Result<Option<RangeInclusive<u16>>, UsageError> {
+    let Some(text) = given.opt_str(name) else { return Ok(None) };
+    let port =
+        |text: &str| text.parse().ok().filter(|port| *port > 0 && is_digits(text.as_bytes()));
+    let ends = text.split_once('-').map(|(low, high)| (port(low), port(high)));
+    match ends {
+        Some((Some(low), Some(high))) if low <= high => Ok(Some(low..=high)),
+        _ => Err(bad(name, &text, &"LOW-HIGH, ports from 1 to 65535")),
+    }
+}
+
+fn number<T>(given: &Matches, name: &str, range: RangeInclusive<T>) -> Result<Option<T>, UsageError>
+where
+    T: std::str::FromStr + PartialOrd + fmt::Display,
+{
+    let Some(text) = given.opt_str(name) else { return Ok(None) };
+    match text.parse() {
+        Ok(number) if is_digits(text.as_bytes()) && range.contains(&number) => Ok(Some(number)),
+        _ => Err(bad(name, &text, &format_args!("{} to {}", range.start(), range.end()))),
+    }
+}
+
+pub(super) fn bad(name: &str, text: &str, expected: &dyn fmt::Display) -> UsageError {
+    let long = format!("--{name}");
+    let option = PLAIN_OPTIONS.iter().find(|option| option.long == long);
+    UsageError::new(bad_value(option.map_or(long.as_str(), OptionName::shown), text, expected))
+}
