@@ -143,7 +143,7 @@ pub fn replace(
         return Err(StoreError::ChangedOnDisk);
     }
     if let (Some(_), Some(previous)) = (&old, previous) {
-        keep(&target, previous).map_err(cannot("keep the old file"))?;
+        keep(&target, previous)?;
     }
     let directory = parent(&target);
     let renamed = temporary.rename(&target)?;
@@ -220,20 +220,41 @@ fn is_expected(target: &Path, expected: &Expected) -> bool {
     }
 }
 
-/// Gives a file a second name, in place of the file that has it now.
-fn keep(target: &Path, previous: &Path) -> io::Result<()> {
+/// Gives a file a second name, in place of the file that has it now. Where a file has one name only, as on FAT and on
+/// many network file systems, the second file is a copy.
+fn keep(target: &Path, previous: &Path) -> Result<(), StoreError> {
     let temporary = temporary_name(previous);
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    let unless_missing = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(cannot("keep the old file")(error)),
+    };
+    fs::remove_file(&temporary).or_else(unless_missing)?;
+    if let Err(error) = fs::hard_link(target, &temporary) {
+        return match has_no_links(&error) {
+            true => copy(target, previous),
+            false => Err(cannot("keep the old file")(error)),
+        };
     }
-    fs::hard_link(target, &temporary)?;
-    fs::rename(&temporary, previous)?;
+    fs::rename(&temporary, previous).map_err(cannot("keep the old file"))?;
     // A rename of one link over another of the same file does nothing, and leaves both.
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    fs::remove_file(&temporary).or_else(unless_missing)
+}
+
+/// Whether link(2) has failed since the file system has no links, or the file has as many as it can.
+fn has_no_links(error: &io::Error) -> bool {
+    use libc::{EMLINK, ENOSYS, ENOTSUP, EOPNOTSUPP, EPERM};
+    let codes = [EPERM, EMLINK, ENOSYS, ENOTSUP, EOPNOTSUPP];
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
+
+/// Copies a file, with owner and permissions.
+fn copy(target: &Path, previous: &Path) -> Result<(), StoreError> {
+    let temporary = Temporary::create(previous)?;
+    let old = File::open(target).map_err(cannot("read the old file"))?;
+    temporary.take_after(&old.metadata().map_err(cannot("look at the file"))?)?;
+    io::copy(&mut &old, &mut &temporary.file).map_err(cannot("copy the old file"))?;
+    temporary.file.sync_all().map_err(cannot("sync the copy of the old file"))?;
+    temporary.rename(previous).map(drop)
 }
 
 fn sync(directory: &Path) -> io::Result<()> {

@@ -124,6 +124,33 @@ fn the_file_before_is_kept_under_another_name() {
 }
 
 #[test]
+fn without_links_the_file_before_is_copied() {
+    let (directory, path) = directory(b"old");
+    fs::set_permissions(&path, Permissions::from_mode(0o640)).expect("set");
+    let previous = directory.path().join("users.1");
+    for before in [None, Some("older")] {
+        if let Some(content) = before {
+            fs::remove_file(&previous).expect("removed");
+            fs::write(&previous, content).expect("written");
+        }
+        copy(&path, &previous).expect("copied");
+        assert_eq!((fs::read(&previous).expect("read"), mode(&previous)), (b"old".to_vec(), 0o640));
+        let [file, kept] = [&path, &previous].map(|path| fs::metadata(path).expect("there").ino());
+        assert_ne!(file, kept);
+        assert_eq!(names(&directory), ["users", "users.1"]);
+    }
+    for (code, expected) in [
+        (libc::EPERM, true),
+        (libc::EMLINK, true),
+        (libc::EOPNOTSUPP, true),
+        (libc::ENOSPC, false),
+        (libc::EROFS, false),
+    ] {
+        assert_eq!(has_no_links(&io::Error::from_raw_os_error(code)), expected, "{code}");
+    }
+}
+
+#[test]
 fn what_a_killed_process_has_left_is_no_hindrance() {
     let (directory, path) = directory(b"old");
     let left = directory.path().join(".users.socks5d-new");
