@@ -75,7 +75,7 @@ impl fmt::Display for Fault {
 }
 
 impl Figures {
-    /// The text of the file.
+    /// The text of the file. What is larger than [`LARGEST`] is written as that, so that it can be read.
     ///
     /// ```
     /// use socks5d::proto::usage_file::Figures;
@@ -85,16 +85,20 @@ impl Figures {
     /// ```
     pub fn text(&self) -> Vec<u8> {
         let mut text = String::with_capacity(256 + 128 * self.accounts.len());
-        let Figures { since, connections, up, down, accounts } = self;
+        let accounts = &self.accounts;
+        let numbers = [self.since, self.connections, self.up, self.down];
+        let [since, connections, up, down] = numbers.map(|number| number.min(LARGEST));
         // Writing to a String cannot fail.
         let _ =
             writeln!(text, "{}since={since} connections={connections} up={up} down={down}", HEAD);
         for AccountFigures { name, since, total, up, down, seen } in accounts {
             let name = Escaped(name);
+            let numbers = [since, total, up, down].map(|number| LARGEST.min(*number));
+            let [since, total, up, down] = numbers;
             let _ =
                 write!(text, "user={name} since={since} total={total} up={up} down={down} seen=");
             let _ = match seen {
-                Some(seen) => writeln!(text, "{seen}"),
+                Some(seen) => writeln!(text, "{}", LARGEST.min(*seen)),
                 None => writeln!(text, "-"),
             };
         }
@@ -216,6 +220,28 @@ mod tests {
         assert_eq!(Figures::parse(&[&text[..], b"\n"].concat()), Err(Fault::Damaged));
         let newer = String::from_utf8(text).expect("ASCII").replace("usage 1", "usage 2");
         assert_eq!(Figures::parse(newer.as_bytes()), Err(Fault::Version));
+    }
+
+    #[test]
+    fn the_largest_numbers_can_be_read_again() {
+        let most = AccountFigures {
+            name: b"alice".as_slice().into(),
+            since: u64::MAX,
+            total: u64::MAX,
+            up: u64::MAX,
+            down: u64::MAX,
+            seen: Some(u64::MAX),
+        };
+        let (since, connections, up, down) = (u64::MAX, u64::MAX, u64::MAX, u64::MAX);
+        let text = Figures { since, connections, up, down, accounts: vec![most] }.text();
+        let read = Figures::parse(&text).expect("good");
+        assert_eq!(
+            (read.since, read.connections, read.up, read.down),
+            (LARGEST, LARGEST, LARGEST, LARGEST)
+        );
+        let alice = &read.accounts[0];
+        let numbers = [alice.since, alice.total, alice.up, alice.down];
+        assert_eq!((numbers, alice.seen), ([LARGEST; 4], Some(LARGEST)));
     }
 
     /// With a good sum, but what this program does not write.

@@ -97,6 +97,13 @@ impl FileStore {
         }
     }
 
+    /// The figures, to be written now.
+    fn take_figures(&mut self, shared: &Shared) -> Figures {
+        self.write_figures = false;
+        self.written = sum(shared);
+        figures(shared)
+    }
+
     fn give(&mut self, job: Job) {
         if let Some(worker) = &mut self.worker {
             worker.submit(job);
@@ -117,14 +124,15 @@ impl Server {
             let group = process.account_changes.begin();
             // The next account of that name begins at zero, also if the server is killed in the meantime.
             let deletes = group.iter().any(|store| store.edit.change == Change::Delete);
-            let figures = (files.has_state && deletes).then(|| figures(shared));
+            // Figures that are due go along: changes may come without end.
+            let writes = files.has_state && (deletes || files.write_figures);
+            let figures = writes.then(|| files.take_figures(shared));
             files.give(Job::Commit(Mutex::new(group), figures));
+        } else if files.write_figures {
+            let figures = files.take_figures(shared);
+            files.give(Job::Write(figures));
         } else if files.reload {
             files.give(Job::Read);
-        } else if files.write_figures {
-            files.write_figures = false;
-            files.written = sum(shared);
-            files.give(Job::Write(figures(shared)));
         }
     }
 
@@ -171,12 +179,15 @@ impl Server {
         for done in worker.answers() {
             self.services.files.busy = false;
             match (done.outcome, done.job) {
-                (Ok(Answer::Committed(outcome, figures)), _) => {
+                (Ok(Answer::Committed(outcome, figures_error)), Job::Commit(_, figures)) => {
                     match outcome {
                         Ok(secrets) => self.changes_stored(secrets),
-                        Err(error) => self.changes_failed(&error.to_string(), now),
+                        Err(error) => {
+                            self.changes_failed(&error.to_string(), now);
+                            self.services.files.write_figures |= figures.is_some();
+                        }
                     }
-                    if let Some(error) = figures {
+                    if let Some(error) = figures_error {
                         self.figures_failed(&error.to_string(), now);
                     }
                 }
@@ -186,7 +197,11 @@ impl Server {
                         self.figures_failed(&error.to_string(), now);
                     }
                 }
-                (Err(failure), Job::Commit(..)) => self.changes_failed(cause(failure), now),
+                (Err(failure), Job::Commit(_, figures)) => {
+                    self.changes_failed(cause(failure), now);
+                    self.services.files.write_figures |= figures.is_some();
+                }
+                (Ok(Answer::Committed(..)), _) => {}
                 (Err(failure), Job::Write(_)) => self.figures_failed(cause(failure), now),
                 (Err(failure), Job::Read) => {
                     let error = LoadError::Unreadable(io::Error::other(cause(failure)));

@@ -105,6 +105,8 @@ pub struct Usage {
     pub down: Cell<u64>,
     /// When it last logged in or moved a byte.
     pub seen: Cell<Option<Instant>>,
+    /// What `seen` was set to from the file of figures, and what the file has, in seconds of UNIX time.
+    seen_before: Cell<(Option<Instant>, Option<u64>)>,
     /// When the account was created, in seconds of UNIX time.
     pub since: Cell<u64>,
 }

@@ -13,14 +13,23 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Read and write for the owner, nothing for others.
 const PRIVATE: u32 = 0o600;
 /// The permissions that a file has besides its kind.
 const PERMISSIONS: u32 = 0o777;
-/// The mark of temporary files: `.NAME.socks5d-new`. There is one for each file, as one thread writes it; a file that was
-/// left by a process that has been killed is written over by the next.
+/// In a directory with this bit, files are their owners' to rename.
+const STICKY: u32 = 0o1000;
+/// The mark of temporary files: `.NAME.socks5d-new`. There is one for each file. It is locked by the process that writes
+/// it, until it has got its name: without that, a second server that starts with the same file could remove it and make
+/// an empty one in its place, just before it is renamed. One that was left by a process that has been killed is not
+/// locked, and is removed by the next.
 const MARK: &str = ".socks5d-new";
+/// How long another process may take to write it.
+const MOST_WAIT: Duration = Duration::from_secs(5);
+/// The time between two looks whether it has.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// What tells two states of a file apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +97,8 @@ fn cannot(step: &'static str) -> impl FnOnce(io::Error) -> StoreError {
 /// # Errors
 /// If it cannot be read, is no regular file, or is longer. A FIFO is not waited for.
 pub fn read(path: &Path, most: u64) -> io::Result<(Vec<u8>, Metadata)> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let file =
+        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     let found = file.metadata()?;
     if !found.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
@@ -133,11 +143,10 @@ pub fn replace(
         return Err(StoreError::ChangedOnDisk);
     }
     if let (Some(_), Some(previous)) = (&old, previous) {
-        keep(&target, previous).map_err(cannot("keep the old file"))?;
+        keep(&target, previous)?;
     }
     let directory = parent(&target);
-    temporary.rename(&target)?;
-    let renamed = fs::metadata(&target).map_err(cannot("look at the new file"))?;
+    let renamed = temporary.rename(&target)?;
     sync(directory).map_err(cannot("sync the directory"))?;
     Ok(Stamp::from(&renamed))
 }
@@ -159,9 +168,20 @@ pub fn check_replaceable(path: &Path) -> Result<(), StoreError> {
             let error = io::Error::new(io::ErrorKind::ResourceBusy, "it is a mount point");
             return Err(cannot("replace it")(error));
         }
+        let mine = temporary.file.metadata().map_err(cannot("look at the new file"))?;
+        if sticks(&directory, &file, mine.uid()) {
+            let text = "it is another user's, in a directory with the sticky bit";
+            let error = io::Error::new(io::ErrorKind::PermissionDenied, text);
+            return Err(cannot("replace it")(error));
+        }
         temporary.take_after(&file)?;
     }
     Ok(())
+}
+
+/// Whether this user may make files in the directory, but not rename one over the file (inode(7), sticky bit).
+fn sticks(directory: &Metadata, file: &Metadata, user: u32) -> bool {
+    directory.mode() & STICKY != 0 && ![0, file.uid(), directory.uid()].contains(&user)
 }
 
 /// Where a path leads in the end, also if there is no file yet.
@@ -200,20 +220,41 @@ fn is_expected(target: &Path, expected: &Expected) -> bool {
     }
 }
 
-/// Gives a file a second name, in place of the file that has it now.
-fn keep(target: &Path, previous: &Path) -> io::Result<()> {
+/// Gives a file a second name, in place of the file that has it now. Where a file has one name only, as on FAT and on
+/// many network file systems, the second file is a copy.
+fn keep(target: &Path, previous: &Path) -> Result<(), StoreError> {
     let temporary = temporary_name(previous);
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    let unless_missing = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(cannot("keep the old file")(error)),
+    };
+    fs::remove_file(&temporary).or_else(unless_missing)?;
+    if let Err(error) = fs::hard_link(target, &temporary) {
+        return match has_no_links(&error) {
+            true => copy(target, previous),
+            false => Err(cannot("keep the old file")(error)),
+        };
     }
-    fs::hard_link(target, &temporary)?;
-    fs::rename(&temporary, previous)?;
+    fs::rename(&temporary, previous).map_err(cannot("keep the old file"))?;
     // A rename of one link over another of the same file does nothing, and leaves both.
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    fs::remove_file(&temporary).or_else(unless_missing)
+}
+
+/// Whether link(2) has failed since the file system has no links, or the file has as many as it can.
+fn has_no_links(error: &io::Error) -> bool {
+    use libc::{EMLINK, ENOSYS, ENOTSUP, EOPNOTSUPP, EPERM};
+    let codes = [EPERM, EMLINK, ENOSYS, ENOTSUP, EOPNOTSUPP];
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
+
+/// Copies a file, with owner and permissions.
+fn copy(target: &Path, previous: &Path) -> Result<(), StoreError> {
+    let temporary = Temporary::create(previous)?;
+    let old = File::open(target).map_err(cannot("read the old file"))?;
+    temporary.take_after(&old.metadata().map_err(cannot("look at the file"))?)?;
+    io::copy(&mut &old, &mut &temporary.file).map_err(cannot("copy the old file"))?;
+    temporary.file.sync_all().map_err(cannot("sync the copy of the old file"))?;
+    temporary.rename(previous).map(drop)
 }
 
 fn sync(directory: &Path) -> io::Result<()> {
@@ -252,6 +293,61 @@ fn temporary_name(target: &Path) -> PathBuf {
     target.with_file_name(OsStr::from_bytes(&name))
 }
 
+/// Locks a file until it is closed; false if another process, or another thread, has it. Where files cannot be locked,
+/// nobody has.
+fn lock(file: &File) -> bool {
+    common::process::lock(file).map_err(|error| error.kind()) != Err(io::ErrorKind::WouldBlock)
+}
+
+/// Whether the path leads to the open file.
+fn is_same(file: &File, path: &Path) -> bool {
+    let identity = |found: Metadata| (found.dev(), found.ino());
+    let found = file.metadata().and_then(|file| Ok((file, fs::symlink_metadata(path)?)));
+    found.is_ok_and(|(file, there)| identity(file) == identity(there))
+}
+
+/// Removes what a process that was killed has left. False if a process that lives is writing it.
+fn remove_left(path: &Path) -> io::Result<bool> {
+    let gone = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(true),
+        _ => Err(error),
+    };
+    match fs::symlink_metadata(path) {
+        Err(error) => return gone(error),
+        // Something that no server has made.
+        Ok(found) if !found.is_file() => {
+            return fs::remove_file(path).map(|()| true).or_else(gone);
+        }
+        Ok(_) => {}
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let left = match options.open(path) {
+        Ok(left) => left,
+        Err(error) => return gone(error),
+    };
+    if !lock(&left) {
+        return Ok(false);
+    }
+    match is_same(&left, path) {
+        true => fs::remove_file(path).map(|()| true).or_else(gone),
+        // It has got its name meanwhile.
+        false => Ok(true),
+    }
+}
+
+/// Waits a moment for another process.
+///
+/// # Errors
+/// If it has taken too long.
+fn continue_until(deadline: Instant) -> io::Result<()> {
+    if Instant::now() >= deadline {
+        return Err(io::Error::new(io::ErrorKind::ResourceBusy, "another process is writing it"));
+    }
+    std::thread::sleep(PAUSE);
+    Ok(())
+}
+
 /// A file that has no name that counts yet. Removed when it is dropped.
 struct Temporary {
     file: File,
@@ -260,19 +356,43 @@ struct Temporary {
 }
 
 impl Temporary {
+    /// Makes the file and locks it, so that no other process takes it for one that was left.
     fn create(target: &Path) -> Result<Self, StoreError> {
         let path = temporary_name(target);
-        // What a process that was killed has left.
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(cannot("remove an old temporary file")(error));
-            }
-            _ => {}
-        }
+        let deadline = Instant::now() + MOST_WAIT;
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(PRIVATE).custom_flags(libc::O_NOFOLLOW);
-        let file = options.open(&path).map_err(cannot("create a file in the directory"))?;
-        Ok(Temporary { file, path, renamed: false })
+        loop {
+            let failed = match options.open(&path) {
+                Ok(file) => {
+                    let created = Temporary { file, path: path.clone(), renamed: false };
+                    if lock(&created.file) && created.is_there() {
+                        return Ok(created);
+                    }
+                    // Another process has taken it for one that was left, and removes it.
+                    created.leave();
+                    continue_until(deadline)
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    match remove_left(&path).map_err(cannot("remove an old temporary file"))? {
+                        true => Ok(()),
+                        false => continue_until(deadline),
+                    }
+                }
+                Err(error) => Err(error),
+            };
+            failed.map_err(cannot("create a file in the directory"))?;
+        }
+    }
+
+    /// Whether its name still leads to it.
+    fn is_there(&self) -> bool {
+        is_same(&self.file, &self.path)
+    }
+
+    /// Does not remove it, as its name may be another's now.
+    fn leave(mut self) {
+        self.renamed = true;
     }
 
     /// Takes over owner, group and permissions of a file. Without the right to do so it stays this user's, and no one
@@ -292,16 +412,22 @@ impl Temporary {
         self.file.set_permissions(mode).map_err(cannot("give the new file its permissions"))
     }
 
-    fn rename(mut self, target: &Path) -> Result<(), StoreError> {
+    /// Gives it the name. Returns what it is then: what has the name a moment later may be another's.
+    fn rename(mut self, target: &Path) -> Result<Metadata, StoreError> {
+        if !self.is_there() {
+            // Where files cannot be locked, another process may have removed it and made its own.
+            let error = io::Error::new(io::ErrorKind::NotFound, "another process has removed it");
+            return Err(cannot("rename the new file")(error));
+        }
         fs::rename(&self.path, target).map_err(cannot("rename the new file"))?;
         self.renamed = true;
-        Ok(())
+        self.file.metadata().map_err(cannot("look at the new file"))
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if !self.renamed {
+        if !self.renamed && self.is_there() {
             // If that fails, the next one removes it.
             let _ = fs::remove_file(&self.path);
         }

@@ -1,8 +1,8 @@
 //! The state directory: what a server writes for the next one.
 //!
 //! One server at a time has it, by a lock on the file `lock`. The figures are in `usage`, and those before them in
-//! `usage.1`. A file that is damaged is not read and not thrown away: it keeps its name until there is something better,
-//! and the good one before it stays.
+//! `usage.1`. A file that is damaged, or of another version, is not read and not thrown away: it keeps its name until
+//! there is something better, and is `usage.bad` then. The good one before it stays.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -38,7 +38,9 @@ impl StateDirectory {
         }
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(PRIVATE_FILE);
-        let lock = options.custom_flags(libc::O_NOFOLLOW).open(directory.join("lock"))?;
+        let lock = options
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(directory.join("lock"))?;
         common::process::lock(&lock)?;
         let state = StateDirectory { directory: directory.to_owned(), is_good: true, _lock: lock };
         durable::check_replaceable(&state.usage())
@@ -52,6 +54,10 @@ impl StateDirectory {
 
     fn previous(&self) -> PathBuf {
         self.directory.join("usage.1")
+    }
+
+    fn bad(&self) -> PathBuf {
+        self.directory.join("usage.bad")
     }
 
     /// Reads the figures: those of `usage`, or else of `usage.1`. Returns what is to be told of it, too.
@@ -79,14 +85,13 @@ impl StateDirectory {
         (None, faults)
     }
 
-    /// Writes the figures; those that are there now are kept as `usage.1`, if they are good.
+    /// Writes the figures; those that are there now are kept as `usage.1` if they are good, else as `usage.bad`.
     ///
     /// # Errors
     /// [`StoreError`].
     pub fn write(&mut self, figures: &Figures) -> Result<(), StoreError> {
-        let previous = self.previous();
-        let previous = self.is_good.then_some(&*previous);
-        durable::replace(&self.usage(), &figures.text(), &Expected::Anything, previous)?;
+        let previous = if self.is_good { self.previous() } else { self.bad() };
+        durable::replace(&self.usage(), &figures.text(), &Expected::Anything, Some(&previous))?;
         self.is_good = true;
         Ok(())
     }
@@ -120,6 +125,9 @@ mod tests {
         assert_eq!(second.kind(), io::ErrorKind::WouldBlock);
         drop(first);
         assert!(StateDirectory::open(place.path()).is_ok());
+        fs::remove_file(place.path().join("lock")).expect("removed");
+        let fifo = std::process::Command::new("mkfifo").arg(place.path().join("lock")).status();
+        assert!(fifo.expect("mkfifo").success() && StateDirectory::open(place.path()).is_err());
         for path in ["/proc/self/nothing", "/dev/null"] {
             assert!(StateDirectory::open(Path::new(path)).is_err());
         }
@@ -145,6 +153,9 @@ mod tests {
             state.write(&figures(3)).expect("written");
             let read = |path| Figures::parse(&fs::read(path).expect("read")).expect("good").up;
             assert_eq!((read(&usage), read(&previous)), (3, 1));
+            // Nor is the damaged one: its version may be one that is installed again.
+            let kept = fs::read(place.path().join("usage.bad")).expect("read");
+            assert_eq!(kept, bad);
             state.write(&figures(4)).expect("written");
             assert_eq!((read(&usage), read(&previous)), (4, 3));
             for path in [&usage, &previous] {

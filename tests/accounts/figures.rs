@@ -4,11 +4,12 @@ use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Instant;
 
 use support::origin::Origin;
 use support::proxy::{Builder, Proxy};
 use support::socks::{Client, half_close};
-use support::{binary, eventually, exchange};
+use support::{PATIENCE, binary, eventually, exchange};
 use tempfile::TempDir;
 
 /// A state directory beside a users file.
@@ -93,6 +94,36 @@ fn a_kill_loses_no_more_than_the_last_seconds() {
     proxy.signal(libc::SIGKILL);
     proxy.wait();
     assert_eq!(usage(&state.proxy(), "alice"), [1, 1000, 1000]);
+}
+
+/// Changes of accounts that come without end do not hold them up, nor do changes that fail.
+#[test]
+fn figures_are_written_among_changes() {
+    /// Changes that wait at any time: more than there are in a group of those with hashes.
+    const WAITING: usize = 64;
+    for fails in [false, true] {
+        let (state, echo) = (State::new(), Origin::echo());
+        let proxy = state.proxy();
+        transfer(&proxy, &echo, "alice", "a");
+        if fails {
+            let text = fs::read(state.path("users")).expect("read");
+            fs::write(state.path("users"), [&text[..], b"# by hand\n"].concat()).expect("written");
+        }
+        let mut admin = proxy.admin();
+        let add = |number: usize| format!("ADD-USER n{number} secret\n");
+        admin.say(&(0..WAITING).map(add).collect::<String>());
+        let deadline = Instant::now() + 3 * PATIENCE;
+        let mut number = WAITING;
+        while !state.usage().contains("user=alice ") {
+            assert!(Instant::now() < deadline, "not written");
+            let expected =
+                if fails { "500 Internal Server Error [STORE] changed" } else { "200 OK" };
+            let told = admin.line();
+            assert!(told.starts_with(expected), "{told}");
+            admin.say(&add(number));
+            number += 1;
+        }
+    }
 }
 
 /// Deleted and added again: it is another account, and begins at zero, even if the server is killed right after.

@@ -68,13 +68,19 @@ impl Users {
 
 fn get(name: &Rc<[u8]>, usage: &Usage, now: Instant, time: u64) -> AccountFigures {
     let ago = |seen: Instant| now.saturating_duration_since(seen).as_secs();
+    let (restored, wall_time) = usage.seen_before.get();
+    let seen = match usage.seen.get() {
+        // As it was in the file, whatever has been done to the clock since.
+        seen if seen == restored => wall_time,
+        seen => seen.map(|seen| time.saturating_sub(ago(seen))),
+    };
     AccountFigures {
         name: (**name).into(),
         since: usage.since.get(),
         total: usage.total.get(),
         up: usage.up.get(),
         down: usage.down.get(),
-        seen: usage.seen.get().map(|seen| time.saturating_sub(ago(seen))),
+        seen,
     }
 }
 
@@ -87,10 +93,14 @@ fn set(usage: &Usage, figures: &AccountFigures) {
     add(&usage.total, total);
     add(&usage.up, up);
     add(&usage.down, down);
-    // The clock may have been set back: what lies ahead was just now.
-    let seen = seen.map(|seen| Duration::from_secs(unix_time().saturating_sub(seen)));
-    let seen = seen.and_then(|ago| Instant::now().checked_sub(ago));
-    usage.seen.set(usage.seen.get().or(seen));
+    if usage.seen.get().is_some() {
+        return;
+    }
+    // The clock may have been set back, or may not be set yet: what lies ahead is shown as just now, and written as it was.
+    let ago = seen.map(|seen| Duration::from_secs(unix_time().saturating_sub(seen)));
+    let shown = ago.and_then(|ago| Instant::now().checked_sub(ago));
+    usage.seen.set(shown);
+    usage.seen_before.set((shown, *seen));
 }
 
 #[cfg(test)]
@@ -118,7 +128,9 @@ mod tests {
     fn accounts_go_on_counting() {
         let mut users = Users::default();
         load(&mut users, "alice:=a\nbob:=b\n");
-        users.restore_figures(vec![figures("alice", 7), figures("-", 5), figures("gone", 9)]);
+        let of_all = [figures("alice", 7), figures("-", 5), figures("gone", 9)];
+        let seen = of_all[1].seen;
+        users.restore_figures(of_all.to_vec());
         assert_eq!((total(&users, "alice"), total(&users, "bob"), total(&users, "-")), (7, 0, 5));
         let alice = users.find(b"alice").expect("there");
         drop(users.open_session(alice, Instant::now()));
@@ -127,9 +139,9 @@ mod tests {
         let names: Vec<_> = all.iter().map(|figures| (&*figures.name, figures.total)).collect();
         assert_eq!(names, [(&b"-"[..], 5), (b"alice", 8), (b"gone", 9)]);
         assert_eq!((all[1].since, all[1].up, all[1].down), (100, 2, 3));
-        // As it was written, to the second.
-        let ago = unix_time() - all[0].seen.expect("seen");
-        assert!((60..70).contains(&ago), "{ago}");
+        // As it was written, to the second; that of alice is new.
+        assert_eq!(all[0].seen, seen);
+        assert!(all[1].seen > seen && all[1].seen <= Some(unix_time()));
     }
 
     #[test]
@@ -155,12 +167,17 @@ mod tests {
         load(&mut users, "alice:=a\n");
         let seen = Some(unix_time() + 1_000_000);
         users.restore_figures(vec![AccountFigures { seen, ..figures("alice", 1) }]);
-        let found = users.figures();
-        assert!(found[0].seen.expect("seen") <= unix_time());
+        // The clock may be set again: what was right stays right.
+        assert_eq!(users.figures()[0].seen, seen);
+        let alice = users.find(b"alice").expect("there");
+        let shown = users.get(alice).expect("there").usage.seen.get().expect("seen");
+        assert!(shown <= Instant::now());
+        drop(users.open_session(alice, Instant::now() + Duration::from_nanos(1)));
+        assert!(users.figures()[0].seen.expect("seen") <= unix_time());
         let long_ago = AccountFigures { seen: Some(0), ..figures("alice", 1) };
         let mut users = Users::default();
         load(&mut users, "alice:=a\n");
         users.restore_figures(vec![long_ago]);
-        assert!(users.figures()[0].seen.is_none_or(|seen| seen <= 1));
+        assert_eq!(users.figures()[0].seen, Some(0));
     }
 }

@@ -1,5 +1,6 @@
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tempfile::TempDir;
 
@@ -123,6 +124,33 @@ fn the_file_before_is_kept_under_another_name() {
 }
 
 #[test]
+fn without_links_the_file_before_is_copied() {
+    let (directory, path) = directory(b"old");
+    fs::set_permissions(&path, Permissions::from_mode(0o640)).expect("set");
+    let previous = directory.path().join("users.1");
+    for before in [None, Some("older")] {
+        if let Some(content) = before {
+            fs::remove_file(&previous).expect("removed");
+            fs::write(&previous, content).expect("written");
+        }
+        copy(&path, &previous).expect("copied");
+        assert_eq!((fs::read(&previous).expect("read"), mode(&previous)), (b"old".to_vec(), 0o640));
+        let [file, kept] = [&path, &previous].map(|path| fs::metadata(path).expect("there").ino());
+        assert_ne!(file, kept);
+        assert_eq!(names(&directory), ["users", "users.1"]);
+    }
+    for (code, expected) in [
+        (libc::EPERM, true),
+        (libc::EMLINK, true),
+        (libc::EOPNOTSUPP, true),
+        (libc::ENOSPC, false),
+        (libc::EROFS, false),
+    ] {
+        assert_eq!(has_no_links(&io::Error::from_raw_os_error(code)), expected, "{code}");
+    }
+}
+
+#[test]
 fn what_a_killed_process_has_left_is_no_hindrance() {
     let (directory, path) = directory(b"old");
     let left = directory.path().join(".users.socks5d-new");
@@ -133,6 +161,73 @@ fn what_a_killed_process_has_left_is_no_hindrance() {
     replace(&path, b"new", &stamp(&path), None).expect("replaced");
     assert_eq!(names(&directory), ["users"]);
     assert_eq!(fs::read(&path).expect("read"), b"new");
+}
+
+/// As when a second server is started with a file that the first one is writing.
+#[test]
+fn a_file_that_is_being_written_is_not_taken_for_one_that_was_left() {
+    let (directory, path) = directory(b"old");
+    let temporary = Temporary::create(&path).expect("made");
+    (&temporary.file).write_all(b"new").expect("written");
+    let left = directory.path().join(".users.socks5d-new");
+    assert!(!remove_left(&left).expect("looked at"));
+    temporary.rename(&path).expect("renamed");
+    assert_eq!((fs::read(&path).expect("read"), names(&directory).len()), (b"new".to_vec(), 1));
+    // Where files cannot be locked, at least nothing of another process gets the name.
+    let temporary = Temporary::create(&path).expect("made");
+    fs::remove_file(&left).expect("removed");
+    fs::write(&left, b"half").expect("written");
+    let error = temporary.rename(&path).expect_err("another's");
+    assert_eq!(error.to_string(), "cannot rename the new file: another process has removed it");
+    assert_eq!(fs::read(&path).expect("read"), b"new");
+    assert_eq!(fs::read(&left).expect("another's"), b"half");
+}
+
+#[test]
+fn a_file_is_whole_however_many_replace_it() {
+    const LENGTH: usize = 20_000;
+    let (directory, path) = directory(&[b'0'; LENGTH]);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let checks = scope.spawn(|| {
+            let mut checks = 0;
+            while !over.load(Ordering::Relaxed) {
+                check_replaceable(&path).expect("replaceable");
+                checks += 1;
+            }
+            checks
+        });
+        let writers = [b'a', b'b'].map(|content| {
+            let path = &path;
+            scope.spawn(move || {
+                for _ in 0..100 {
+                    let content = [content; LENGTH];
+                    replace(path, &content, &Expected::Anything, None).expect("replaced");
+                    let found = fs::read(path).expect("read");
+                    assert_eq!(found.len(), LENGTH);
+                    assert!(found.iter().all(|byte| *byte == found[0]));
+                }
+            })
+        });
+        let ended = writers.map(std::thread::ScopedJoinHandle::join);
+        over.store(true, Ordering::Relaxed);
+        ended.into_iter().for_each(|ended| ended.expect("no panic"));
+        assert!(checks.join().expect("no panic") > 0);
+    });
+    assert_eq!(names(&directory), ["users"]);
+}
+
+#[test]
+fn a_file_of_another_user_sticks_in_a_shared_directory() {
+    let (directory, path) = directory(b"old");
+    let [shared, file] = [directory.path(), &path].map(|path| fs::metadata(path).expect("there"));
+    let mine = file.uid();
+    assert!(!sticks(&shared, &file, mine.wrapping_add(1)));
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o1777)).expect("set");
+    let shared = fs::metadata(directory.path()).expect("there");
+    assert!(sticks(&shared, &file, mine.wrapping_add(1)));
+    assert!(!sticks(&shared, &file, mine) && !sticks(&shared, &file, 0));
+    check_replaceable(&path).expect("mine");
 }
 
 #[test]
