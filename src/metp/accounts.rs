@@ -83,6 +83,9 @@ impl CommandExecutor<'_> {
     ) -> Execution {
         let (name, origin) = account;
         if origin == Origin::Memory {
+            if let Undo::Remove(user, _) = undo {
+                self.users().forget_figures(user);
+            }
             return done(response);
         }
         let password = password.map(Password::new);

@@ -221,6 +221,8 @@ impl Server {
         if deleted.is_empty() {
             return;
         }
+        // What is known of them must not come back.
+        self.services.files.write_figures_now();
         for (key, entry) in self.sessions.iter() {
             if entry.session.user().is_some_and(|user| deleted.contains(&user)) {
                 self.pending.end(key, entry, CloseReason::UserDeleted);

@@ -97,6 +97,11 @@ impl FileStore {
         }
     }
 
+    /// Figures are written as soon as the thread can.
+    pub(super) fn write_figures_now(&mut self) {
+        self.write_figures |= self.has_state;
+    }
+
     /// The figures, to be written now.
     fn take_figures(&mut self, shared: &Shared) -> Figures {
         self.write_figures = false;

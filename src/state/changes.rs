@@ -103,7 +103,13 @@ impl Changes {
         let secrets = secrets.into_iter().chain(std::iter::repeat(None));
         let settle = |(pending, secret): (Pending, Option<Box<str>>)| {
             match (pending.undo, secret) {
-                (Undo::Remove(user, epoch) | Undo::Credential(user, _, epoch), Some(secret)) => {
+                (Undo::Remove(user, epoch), secret) => {
+                    users.forget_figures(user);
+                    if let Some(secret) = secret {
+                        users.set_stored(user, epoch, Stored::Slow(secret));
+                    }
+                }
+                (Undo::Credential(user, _, epoch), Some(secret)) => {
                     users.set_stored(user, epoch, Stored::Slow(secret));
                 }
                 (Undo::Restore(removed), _) => users.end_sessions(removed.id()),

@@ -223,8 +223,6 @@ impl Users {
         if self.find_any(new.name).is_some() {
             return Err(Exists);
         }
-        // One that is made anew begins at zero, whatever was known of the name.
-        self.unclaimed.remove(new.name);
         let (id, entry) = self.insert(new);
         self.logins.insert(self.position(entry.hash), entry);
         Ok(id)

@@ -74,7 +74,13 @@ impl StateDirectory {
                     return (Some(figures), faults);
                 }
                 Ok(Err(fault)) => faults.push(format!("{name}: {fault}")),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    // Both are missing at the first start.
+                    if path == self.usage() && self.previous().exists() {
+                        faults.push(format!("{name}: it is not there"));
+                    }
+                    continue;
+                }
                 Err(error) => faults.push(format!("{name}: cannot read it: {error}")),
             }
             self.is_good = false;

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant, SystemTime};
 use super::{Usage, UserId, Users};
 use crate::proto::usage_file::AccountFigures;
 
+/// Figures that are taken from a file, the latest if there are more: names come and go, and a file must not grow for ever.
+const MOST_KEPT: usize = 500_000;
+
 /// Seconds of UNIX time.
 pub fn unix_time() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -26,6 +29,11 @@ pub(super) fn fresh() -> Usage {
 impl Users {
     /// Gives the accounts that there are the figures under their names; the others are kept.
     pub fn restore_figures(&mut self, accounts: Vec<AccountFigures>) {
+        let mut accounts = accounts;
+        if accounts.len() > MOST_KEPT {
+            accounts.sort_by_key(|figures| std::cmp::Reverse(figures.seen));
+            accounts.truncate(MOST_KEPT);
+        }
         self.unclaimed =
             accounts.into_iter().map(|figures| (figures.name.clone(), figures)).collect();
         let ids: Vec<UserId> = self.accounts.keys().copied().chain([UserId::TRUSTED]).collect();
@@ -50,13 +58,22 @@ impl Users {
         }
     }
 
+    /// An account has been made anew: what was known of its name is not its own.
+    pub fn forget_figures(&mut self, id: UserId) {
+        if let Some(account) = self.accounts.get(&id) {
+            self.unclaimed.remove(&*account.name);
+        }
+    }
+
     /// The figures of all accounts that have had a connection, and of names that may come back.
     pub fn figures(&self) -> Vec<AccountFigures> {
         let (now, time) = (Instant::now(), unix_time());
         let accounts = self.accounts.values().chain([&self.trusted]);
         let used = accounts.filter(|account| account.usage.total.get() > 0);
         let of_accounts = used.map(|account| get(&account.name, &account.usage, now, time));
-        of_accounts.chain(self.unclaimed.values().cloned()).collect()
+        // An account that is on its way to the users file has nothing of its name yet, and may be undone.
+        let kept = self.unclaimed.values().filter(|figures| self.find(&figures.name).is_none());
+        of_accounts.chain(kept.cloned()).collect()
     }
 
     /// Figures of names that no account has.
@@ -151,8 +168,12 @@ mod tests {
         users.restore_figures(vec![figures("alice", 7), figures("gone", 9), figures("back", 4)]);
         users.delete(users.find(b"alice").expect("there"));
         for name in ["alice", "gone"] {
-            users.add(name.as_bytes(), b"x", Role::User).expect("free");
+            let user = users.add(name.as_bytes(), b"x", Role::User).expect("free");
             assert_eq!(total(&users, name), 0);
+            assert!(users.figures().iter().all(|figures| &*figures.name != name.as_bytes()));
+            // It may be undone; if it is not, that is the end of the old one.
+            assert!(name == "alice" || users.unclaimed().contains_key(name.as_bytes()));
+            users.forget_figures(user);
         }
         assert!(!users.unclaimed().contains_key(&b"gone"[..]));
         // One of the file that had not been there comes back.
