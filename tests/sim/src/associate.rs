@@ -5,18 +5,13 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use socks5d::reactor::Flow;
 use socks5d::reactor::abortive_close::AbortiveCloses;
 use socks5d::reactor::buffer::Pool;
-use socks5d::reactor::datagram::{DatagramConfig, Datagrams};
-use socks5d::reactor::network::Network;
-use socks5d::reactor::peer_listener::PeerListener;
 use socks5d::reactor::reserve::Reserve;
 use socks5d::reactor::slab::Key;
 use socks5d::reactor::token::Side;
@@ -28,10 +23,10 @@ use socks5d::state::verifier::InPlace;
 
 use metp_protocol::Role;
 
-use crate::datagrams::{FakeDatagrams, FakeUdp};
 use crate::fake::{End, FakeStream, Making, Peer};
 use crate::network::{Fixture, NAME, OWN_PORT, PASSWORD, local};
 use crate::reference::{Sending, read_datagram};
+use crate::udp_network::{UdpNetwork, from_loopback};
 
 /// Turns that a session may need until it waits.
 const PATIENCE: usize = 10_000;
@@ -57,77 +52,6 @@ const TARGETS: [&str; 11] = [
 ];
 const LENGTHS: [usize; 6] = [8, 8, 100, 9, 1200, 9000];
 const ERRORS: [i32; 6] = [101, 1, 90, 11, 105, 111];
-
-/// A target to which datagrams leave from loopback, by its route.
-fn from_loopback() -> IpAddr {
-    "2001:db8:5::9".parse().expect("a literal")
-}
-
-/// The network of one association.
-struct UdpNetwork {
-    near: SocketAddr,
-    /// The client's socket, those for targets, by side.
-    sockets: [Option<Rc<RefCell<FakeUdp>>>; 4],
-    batch: usize,
-    joins: bool,
-    has_ipv6: bool,
-}
-
-impl Network<FakeStream> for UdpNetwork {
-    fn dial(&mut self, _: SocketAddr, _: Key, _: Side) -> io::Result<FakeStream> {
-        panic!("an association connects to nothing");
-    }
-
-    fn open_datagrams(
-        &mut self,
-        config: &DatagramConfig,
-        _: Key,
-        side: Side,
-    ) -> io::Result<Box<dyn Datagrams>> {
-        let place = &mut self.sockets[side as usize];
-        assert!(place.is_none(), "opened twice: {side:?}");
-        match side {
-            Side::Client => panic!("the control connection's side"),
-            Side::First => assert_eq!(config.bind.ip(), self.near.ip(), "bound elsewhere"),
-            Side::Second => assert!(config.bind.is_ipv4() && config.bind.ip().is_unspecified()),
-            Side::Third => assert!(config.bind.is_ipv6() && config.bind.ip().is_unspecified()),
-        }
-        if side == Side::Third && !self.has_ipv6 {
-            return Err(io::Error::from_raw_os_error(97));
-        }
-        let bound = SocketAddr::new(config.bind.ip(), 40_000 + side as u16);
-        let socket = FakeUdp::new(bound);
-        socket.borrow_mut().batch = self.batch;
-        socket.borrow_mut().joins = self.joins;
-        *place = Some(Rc::clone(&socket));
-        Ok(Box::new(FakeDatagrams::to(&socket)))
-    }
-
-    fn listen(
-        &mut self,
-        _: SocketAddr,
-        _: Option<&RangeInclusive<u16>>,
-        _: Key,
-        _: Side,
-    ) -> io::Result<Box<dyn PeerListener<FakeStream>>> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn adopt(&mut self, _: &mut FakeStream, _: Key, _: Side) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn source_for(&mut self, target: SocketAddr) -> io::Result<SocketAddr> {
-        let loopback = target.ip() == from_loopback();
-        Ok(if loopback { "[::1]:0" } else { "192.0.2.200:0" }.parse().expect("a literal"))
-    }
-
-    fn is_local_delivery(&mut self, address: SocketAddr) -> io::Result<bool> {
-        let own = [OWN_PORT, 40_002, 40_003].contains(&address.port());
-        assert!(own, "asked for an ordinary target");
-        Ok(address.ip().is_loopback())
-    }
-}
 
 /// A datagram that went in, with a number of its own in its payload.
 struct Offered {

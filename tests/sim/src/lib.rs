@@ -24,6 +24,7 @@ mod records;
 mod reference;
 mod script;
 mod socks_session;
+mod udp_network;
 mod users_file;
 mod verifier;
 mod ways_in;
