@@ -20,7 +20,7 @@ use crate::state::settings::Settings;
 use crate::workers::durable;
 use metp_protocol::text::{Escaped, latin1_decode, latin1_encode, without_line_end};
 pub use options::passwords;
-use options::{PLAIN_OPTIONS, describe_failure, options};
+use options::{PLAIN_OPTIONS, describe_failure, is_flag, options};
 use values::Listeners;
 
 /// The variable that creates the administrator.
@@ -86,6 +86,8 @@ pub struct Args {
     pub max_connections_given: bool,
     /// Where each option comes from.
     pub sources: Sources,
+    /// With a configuration file, the command line, for [`read_again`].
+    pub command_line: Option<Vec<String>>,
     /// Whether `--buffer-memory` was given; otherwise the address space decides.
     pub buffer_memory_given: bool,
 }
@@ -166,14 +168,45 @@ pub fn parse(
     if path.is_empty() {
         return Err(values::bad("config", "", &"the name of a file"));
     }
-    // What is wrong with the command line comes first.
-    serve(&given, superuser, Sources::default())?;
+    // What is wrong with the command line comes first. Whether its parts fit together is seen with those of the file.
+    values::check(&given)?;
+    let command_line = without_accounts(&given);
     let path = PathBuf::from(OsString::from_vec(latin1_encode(&path)));
     let (of_file, keys) = config_file::arguments(&path, &given).map_err(UsageError)?;
     let sources = Sources::of(&given, &keys);
     let all: Vec<String> = of_file.into_iter().chain(arguments).collect();
     let given = options.parse(&all).map_err(|fail| wrong(fail, &all))?;
-    decide(&given, superuser, sources)
+    let mut decided = decide(&given, superuser, sources)?;
+    if let CommandLine::Serve(args) = &mut decided {
+        args.command_line = Some(command_line);
+    }
+    Ok(decided)
+}
+
+/// Reads the command line that [`Args::command_line`] has kept, and the configuration file that it names, again.
+///
+/// # Errors
+/// All that is wrong with the file.
+pub fn read_again(command_line: &[String]) -> Result<Args, UsageError> {
+    match parse(command_line.iter().map(|text| OsString::from_vec(latin1_encode(text))), None)? {
+        CommandLine::Serve(args) => Ok(*args),
+        _ => Err(UsageError::new("the command line is another one".to_owned())),
+    }
+}
+
+/// The command line without what has been done with it at the start: accounts, and what to do. It can be read again with
+/// the configuration file, and holds no password.
+fn without_accounts(given: &Matches) -> Vec<String> {
+    let kept = |key: &&str| !["user", "check-config", "print-config"].contains(key);
+    let plain = PLAIN_OPTIONS.iter().map(|option| option.long.trim_start_matches('-'));
+    let keys = plain.chain(KNOBS.iter().map(|knob| knob.key)).filter(kept);
+    keys.flat_map(|key| {
+        let flag = is_flag(key) && given.opt_present(key);
+        let values = if is_flag(key) { Vec::new() } else { given.opt_strs(key) };
+        let values = values.into_iter().map(move |value| format!("--{key}={value}"));
+        values.chain(flag.then(|| format!("--{key}")))
+    })
+    .collect()
 }
 
 /// What is to be done with these options.
@@ -222,6 +255,7 @@ fn serve(given: &Matches, superuser: Option<&OsStr>, sources: Sources) -> Result
         users_fixed,
         state,
         sources,
+        command_line: None,
         superuser_repeated: users.len() < named,
         users,
         settings,

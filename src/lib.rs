@@ -53,6 +53,7 @@
 //! This library exists for the binary `socks5d` and for the tests.
 
 pub mod args;
+pub mod configuration;
 pub mod hash_password;
 pub mod metp;
 pub mod process;

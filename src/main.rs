@@ -13,13 +13,14 @@ use metp_protocol::Role;
 use metp_protocol::text::{Ascii, Escaped};
 use metp_protocol::timestamp::Timestamp;
 use socks5d::args::{self, Args, CommandLine, SUPERUSER_FILE_VARIABLE, SUPERUSER_VARIABLE};
-use socks5d::hash_password;
 use socks5d::process;
 use socks5d::proto::secret::Secret;
 use socks5d::proto::usage_file::Figures;
 use socks5d::proto::users_file::FileAccount;
 use socks5d::reactor::signal;
 use socks5d::server::{Config, Descriptors, Server};
+use socks5d::state::configuration::{Configuration, Reading};
+use socks5d::state::knobs::Source;
 use socks5d::state::service::Service;
 use socks5d::state::users::Users;
 use socks5d::workers::durable::{self, Expected};
@@ -28,6 +29,7 @@ use socks5d::workers::resolver::SystemLookup;
 use socks5d::workers::state_directory::StateDirectory;
 use socks5d::workers::store::Files;
 use socks5d::workers::users_file::UsersFile;
+use socks5d::{configuration, hash_password};
 
 /// EX_USAGE of sysexits(3).
 const BAD_USAGE: u8 = 64;
@@ -179,7 +181,8 @@ fn check(args: &Args) -> Vec<String> {
 /// The accounts at the start, and the files in which they and their figures are kept.
 struct Accounts {
     users: Users,
-    files: Files,
+    files: Files<Reading>,
+    configuration: Configuration,
     figures: Option<Figures>,
     /// Files that are damaged.
     store_errors: u64,
@@ -195,6 +198,7 @@ impl Accounts {
     fn read(args: &mut Args) -> Result<Self, Failure> {
         let mut users = Users::default();
         let (mut files, mut warnings, mut fixed) = (Files::default(), Vec::new(), args.users_fixed);
+        files.configuration = configuration::reader(args);
         if let Some(path) = args.users_file.take() {
             let shown = Escaped(path.as_os_str().as_bytes()).to_string();
             let loaded = UsersFile::read(&path).map_err(|error| {
@@ -237,6 +241,7 @@ impl Accounts {
             }
         }
         let (mut figures, mut store_errors, mut errors) = (None, 0, Vec::new());
+        let mut saved = Vec::new();
         if let Some(path) = args.state.take().or_else(state_of_systemd) {
             let shown = Escaped(path.as_os_str().as_bytes()).to_string();
             let mut state = StateDirectory::open(&path).map_err(|error| match error.kind() {
@@ -252,9 +257,18 @@ impl Accounts {
                 users.restore_figures(std::mem::take(&mut found.accounts));
                 found
             });
+            let (settings, faults) = state.read_settings();
+            saved = settings;
+            errors.extend(faults.into_iter().map(|fault| format!("--state {shown}: {fault}")));
             files.state = Some(state);
         }
-        Ok(Accounts { users, files, figures, store_errors, fixed, warnings, errors })
+        let read = configuration::reading(args);
+        let (configuration, faults) = Configuration::new(read, saved, &mut args.settings);
+        errors.extend(faults.into_iter().map(|fault| format!("--state: {fault}")));
+        let is_saved = |key| configuration.source(key) == Source::Saved;
+        args.max_connections_given |= is_saved("max-connections");
+        args.buffer_memory_given |= is_saved("buffer-memory");
+        Ok(Accounts { users, files, configuration, figures, store_errors, fixed, warnings, errors })
     }
 }
 
@@ -330,6 +344,7 @@ fn config(
         metp_port: args.metp_port,
         users: accounts.users,
         files: accounts.files,
+        configuration: accounts.configuration,
         figures: accounts.figures,
         store_errors: accounts.store_errors,
         users_fixed: accounts.fixed,

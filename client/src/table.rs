@@ -58,11 +58,12 @@ pub fn text(answer: &Answer) -> Result<String, Failure> {
         AnswerKind::Reloaded => {
             let count = |key: MetpKey| key.digits(&answer.text).unwrap_or("0").to_owned();
             format!(
-                "Accounts: {}, {} added, {} deleted, {} changed\n",
+                "Accounts: {}, {} added, {} deleted, {} changed; settings changed: {}\n",
                 count(key::ACCOUNTS),
                 count(key::ADDED),
                 count(key::DELETED),
-                count(key::CHANGED)
+                count(key::CHANGED),
+                count(key::SETTINGS)
             )
         }
         AnswerKind::Imported => {

@@ -8,7 +8,7 @@ _client() {
         -f --follow -n --last -w --watch
         -l --users -a --add-user -d --delete-user -r --set-role --password
         --generate --lock --unlock --import --reload
-        --kill --kill-user --config --set --trust --trust-add --trust-delete -c --change-buffer --shutdown'
+        --kill --kill-user --config --set --save --trust --trust-add --trust-delete -c --change-buffer --shutdown'
     local keys='
         buffer-size buffer-memory max-connections max-connections-per-ip max-metp-sessions
         dns-threads dns-queue allow-local local-for log-entries log-level grace
@@ -41,7 +41,7 @@ _client() {
             verb | nothing) next=nothing ;;
             user-role) next=role ;;
             user-pass) next=pass ;;
-            role | value | pass | host | file | setting) next=option ;;
+            role | value | pass | host | file | setting | saved) next=option ;;
             *)
                 # An option, or the value that one before it may have.
                 case $word in
@@ -54,6 +54,7 @@ _client() {
                     --generate | --lock | --unlock) next=value ;;
                     --wait | -n | --last | --kill | --kill-user | --trust-add | --trust-delete | -c | --change-buffer) next=value ;;
                     --config) next=key ;;
+                    --save) next=saved ;;
                     --set) next=setting ;;
                     *) next=option ;;
                 esac
@@ -64,6 +65,7 @@ _client() {
     local -a offer=()
     case $next in
         option) [[ $cur == "$typed" ]] && offer=(-W "$options") ;;
+        saved) offer=(-W "$keys") ;;
         key)
             offer=(-W "$keys")
             [[ $cur == "$typed" && $cur == -* ]] && offer=(-W "$options")

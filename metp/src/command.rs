@@ -69,6 +69,8 @@ pub enum Command {
         /// The new value.
         value: Vec<u8>,
     },
+    /// `CONFIG SAVE <key>`
+    ConfigSave(Vec<u8>),
     /// `TRUST`
     Trust,
     /// `TRUST ADD <network>`
@@ -177,6 +179,7 @@ impl Command {
             | Command::KillUser(_)
             | Command::ConfigGet(_)
             | Command::ConfigSet { .. }
+            | Command::ConfigSave(_)
             | Command::Trust
             | Command::TrustAdd(_)
             | Command::TrustDelete(_)
@@ -202,6 +205,7 @@ impl Command {
             | Command::Kill(_)
             | Command::KillUser(_)
             | Command::ConfigSet { .. }
+            | Command::ConfigSave(_)
             | Command::TrustAdd(_)
             | Command::TrustDelete(_)
             | Command::Shutdown(_)
@@ -282,6 +286,7 @@ impl fmt::Display for Command {
             Command::ConfigSet { key, value } => {
                 write!(f, "CONFIG SET {} {}", Escaped(key), Escaped(value))
             }
+            Command::ConfigSave(key) => write!(f, "CONFIG SAVE {}", Escaped(key)),
             Command::Trust => f.write_str("TRUST"),
             Command::TrustAdd(network) => write!(f, "TRUST ADD {network}"),
             Command::TrustDelete(network) => write!(f, "TRUST DELETE {network}"),
@@ -347,6 +352,7 @@ fn arguments(verb: Verb, words: &[&[u8]]) -> Option<Result<Command, Response>> {
         (Verb::Config, [b"SET", key, value]) => {
             Command::ConfigSet { key: name(key), value: name(value) }
         }
+        (Verb::Config, [b"SAVE", key]) => Command::ConfigSave(name(key)),
         (Verb::Trust, []) => Command::Trust,
         (Verb::Trust, [b"ADD", word]) => return Some(network(word).map(Command::TrustAdd)),
         (Verb::Trust, [b"DELETE", word]) => return Some(network(word).map(Command::TrustDelete)),

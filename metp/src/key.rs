@@ -200,6 +200,7 @@ keys! { ALL:
     ADDED = "added" Count;
     DELETED = "deleted" Count;
     CHANGED = "changed" Count;
+    SETTINGS = "settings" Count;
 }
 
 /// Keys of `GET_METRICS` and `GET_METRICS ALL` (§5.2): `KEY: number`.

@@ -258,6 +258,7 @@ line! {
         MIN min: Field<'a>,
         MAX max: Field<'a>,
         APPLIES applies: Field<'a>,
+        SOURCE source: Field<'a>,
     }
 }
 

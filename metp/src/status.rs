@@ -222,11 +222,15 @@ pub enum Response {
         deleted: usize,
         /// Those that are different.
         changed: usize,
+        /// Settings that are others now.
+        settings: usize,
     },
     /// `409 Conflict [INVALID]` with what is wrong with the file that `RELOAD` has read.
     Invalid(String),
     /// `409 Conflict [NOFILE]`: there is no file that `RELOAD` could read.
     NoFile,
+    /// `409 Conflict [NOSTATE]`: there is no state directory in which `CONFIG SAVE` could save.
+    NoState,
 }
 
 impl Response {
@@ -258,7 +262,8 @@ impl Response {
             | Response::TooManyNetworks
             | Response::Fixed
             | Response::Invalid(_)
-            | Response::NoFile => Status::CONFLICT,
+            | Response::NoFile
+            | Response::NoState => Status::CONFLICT,
             Response::Closing(_) => Status::CLOSING,
             Response::TooMany => Status::TOO_MANY,
             Response::NotStored(_) => Status::FAILED,
@@ -297,16 +302,18 @@ impl fmt::Display for Response {
             Response::BadLine(fault) => write!(f, "Bad Request [BADLINE] {fault}"),
             Response::NotStored(cause) => write!(f, "Internal Server Error [STORE] {cause}"),
             Response::Fixed => f.write_str("Conflict [FIXED] the users file is not changed here"),
-            Response::Reloaded { accounts, added, deleted, changed } => write!(
+            Response::Reloaded { accounts, added, deleted, changed, settings } => write!(
                 f,
-                "OK {}={accounts} {}={added} {}={deleted} {}={changed}",
+                "OK {}={accounts} {}={added} {}={deleted} {}={changed} {}={settings}",
                 key::ACCOUNTS,
                 key::ADDED,
                 key::DELETED,
-                key::CHANGED
+                key::CHANGED,
+                key::SETTINGS
             ),
             Response::Invalid(faults) => write!(f, "Conflict [INVALID] {faults}"),
             Response::NoFile => f.write_str("Conflict [NOFILE] there is no file to be read again"),
+            Response::NoState => f.write_str("Conflict [NOSTATE] there is no state directory"),
         }
     }
 }

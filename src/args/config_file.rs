@@ -18,7 +18,7 @@ use getopts::Matches;
 use metp_protocol::text::{Escaped, latin1_decode};
 
 use super::options::{PLAIN_OPTIONS, describe_failure, is_flag, options};
-use super::values::{accounts, listeners, settings, state, users};
+use super::values::{accounts, check};
 use crate::workers::durable;
 
 /// The most bytes of a file.
@@ -140,7 +140,12 @@ pub(super) fn arguments(
     })?;
     let (mut arguments, mut keys) = (Vec::new(), Vec::new());
     for Setting { key, argument } in settings {
-        if !command_line.opt_present(&key) {
+        // Two names of one setting.
+        let names: &[&str] = match key.as_str() {
+            "allow-local" | "local-for" => &["allow-local", "local-for"],
+            key => &[key],
+        };
+        if !names.iter().any(|name| command_line.opt_present(name)) {
             arguments.extend(argument);
             keys.push(key);
         }
@@ -164,11 +169,7 @@ fn argument(line: &Line) -> Result<Option<String>, String> {
     };
     let arguments = [argument];
     let given = options().parse(&arguments).map_err(|fail| describe_failure(&fail, &arguments))?;
-    accounts(&given).map_err(|error| error.to_string())?;
-    settings(&given).map_err(|error| error.to_string())?;
-    state(&given).map_err(|error| error.to_string())?;
-    users(&given).map_err(|error| error.to_string())?;
-    listeners(&given).map_err(|error| error.to_string())?;
+    check(&given).map_err(|error| error.to_string())?;
     let [argument] = arguments;
     Ok(Some(argument))
 }

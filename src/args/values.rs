@@ -66,6 +66,15 @@ pub(super) fn listeners(given: &Matches) -> Result<Listeners, UsageError> {
     })
 }
 
+/// Whether each value is one that its option takes.
+pub(super) fn check(given: &Matches) -> Result<(), UsageError> {
+    accounts(given)?;
+    settings(given)?;
+    listeners(given)?;
+    users(given)?;
+    state(given).map(drop)
+}
+
 /// The state directory.
 pub(super) fn state(given: &Matches) -> Result<Option<PathBuf>, UsageError> {
     match given.opt_str("state").as_deref() {

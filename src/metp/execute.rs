@@ -85,6 +85,7 @@ impl CommandExecutor<'_> {
             Command::Users => Listing::Users(None).into(),
             Command::ChangeBuffer(size) => {
                 self.shared.process.settings.buffer_size = size;
+                self.shared.process.configuration.changed("buffer-size");
                 Response::Done.into()
             }
             Command::AddUser { .. }
@@ -115,14 +116,22 @@ impl CommandExecutor<'_> {
             },
             Command::ConfigGet(None) => KNOBS
                 .iter()
-                .map(|knob| report::setting(knob, &self.shared.process.settings))
+                .map(|knob| report::setting(knob, &self.shared.process))
                 .collect::<String>()
                 .into(),
             Command::ConfigGet(Some(key)) => match Knob::find(&key) {
-                Some(knob) => report::setting(knob, &self.shared.process.settings).into(),
+                Some(knob) => report::setting(knob, &self.shared.process).into(),
                 None => Response::NotFound(Missing::Key).into(),
             },
             Command::ConfigSet { key, value } => self.set(&key, &value),
+            Command::ConfigSave(key) => match Knob::find(&key) {
+                Some(knob) => {
+                    let value = knob.get(&self.shared.process.settings);
+                    let session = self.session;
+                    return Execution::Ask(ControlRequest::Save { session, key: knob.key, value });
+                }
+                None => Response::NotFound(Missing::Key).into(),
+            },
             Command::Trust => report::trust(&self.shared.process.settings.trust).into(),
             Command::TrustAdd(network) => match self.shared.process.settings.trust.add(network) {
                 Ok(()) => {
@@ -187,7 +196,10 @@ impl CommandExecutor<'_> {
         let Some(knob) = Knob::find(key) else { return Response::NotFound(Missing::Key).into() };
         let value = std::str::from_utf8(value).unwrap_or_default();
         match knob.set(&mut self.shared.process.settings, value) {
-            Ok(()) => self.changed(),
+            Ok(()) => {
+                self.shared.process.configuration.changed(knob.key);
+                self.changed()
+            }
             Err(range) => Response::Range(knob.refusal(&range)).into(),
         }
     }
@@ -204,11 +216,15 @@ pub fn outcome_of(answer: &ControlAnswer, view: &View<'_>) -> Option<CommandOutc
         ControlAnswer::Draining(true) => Response::Done.into(),
         ControlAnswer::Draining(false) => Response::AlreadyClosing.into(),
         ControlAnswer::NoFile => Response::NoFile.into(),
-        ControlAnswer::Reloaded(Ok(done)) => Response::Reloaded {
+        ControlAnswer::NoState => Response::NoState.into(),
+        ControlAnswer::Saved(Ok(())) => Response::Done.into(),
+        ControlAnswer::Saved(Err(cause)) => Response::NotStored(cause.clone()).into(),
+        ControlAnswer::Reloaded(Ok((done, settings))) => Response::Reloaded {
             accounts: done.accounts,
             added: done.added,
             deleted: done.deleted,
             changed: done.changed,
+            settings: *settings,
         }
         .into(),
         ControlAnswer::Reloaded(Err(faults)) => Response::Invalid(faults.join("; ")).into(),

@@ -4,14 +4,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::{UNSENT_LIMIT, View};
 use crate::proto::socks5::ReplyCode;
-use crate::state::Shared;
 use crate::state::control::{ProcessUsage, ServerInfo};
 use crate::state::events::SUBSCRIBERS;
 use crate::state::knobs::Knob;
 use crate::state::metrics::Stage;
 use crate::state::samples::{self, Label, Metric, MetricSample, SampleSources, SampleValue};
-use crate::state::settings::{Settings, TrustSettings};
+use crate::state::settings::TrustSettings;
 use crate::state::users::{Account, Origin};
+use crate::state::{ProcessWide, Shared};
 use metp_protocol::key::{MetpKey, figure};
 use metp_protocol::network::Network;
 use metp_protocol::timestamp::Timestamp;
@@ -253,7 +253,8 @@ pub fn usage(account: &Account, locked: bool, now: Instant) -> String {
 }
 
 /// A line of `CONFIG GET`.
-pub fn setting(knob: &Knob, settings: &Settings) -> String {
+pub fn setting(knob: &Knob, process: &ProcessWide) -> String {
+    let settings = &process.settings;
     let (min, max) = knob.range().unzip();
     let line = SettingLine {
         key: Field::new(knob.key),
@@ -262,6 +263,7 @@ pub fn setting(knob: &Knob, settings: &Settings) -> String {
         min: Field::optional(min),
         max: Field::optional(max),
         applies: Field::new(knob.applies),
+        source: Field::new(process.configuration.source(knob.key)),
     };
     ended(line.to_string())
 }
@@ -283,6 +285,7 @@ mod tests {
     use super::*;
     use crate::reactor::buffer::Pool;
     use crate::state::control::ServerInfo;
+    use crate::state::settings::Settings;
     use crate::state::users::Users;
     use metp_protocol::MetricsBody;
 

@@ -8,6 +8,7 @@ use mio::unix::pipe::Receiver;
 use super::descriptors::FEWEST_DESCRIPTORS;
 use crate::proto::usage_file::Figures;
 use crate::reactor::waker::Waker;
+use crate::state::configuration::{Configuration, Reading};
 use crate::state::service::PerService;
 use crate::state::settings::Settings;
 use crate::state::users::Users;
@@ -31,8 +32,10 @@ pub struct Config {
     pub metp_port: u16,
     /// The initial accounts.
     pub users: Users,
-    /// The users file, from which the initial accounts were read, and the state directory.
-    pub files: Files,
+    /// The users file, from which the initial accounts were read, the state directory, and what reads the configuration.
+    pub files: Files<Reading>,
+    /// Where the initial settings come from.
+    pub configuration: Configuration,
     /// The figures that the server before has left. Those of accounts have been restored already.
     pub figures: Option<Figures>,
     /// Files that were found to be damaged.
@@ -114,6 +117,7 @@ impl Default for Config {
             metp_port: 0,
             users: Users::default(),
             files: Files::default(),
+            configuration: Configuration::default(),
             figures: None,
             store_errors: 0,
             users_fixed: false,

@@ -39,8 +39,10 @@ pub(super) struct PendingActions {
     left: usize,
     /// A drain, with this time for open tunnels.
     drain: Option<Duration>,
-    /// Sessions that have asked for the users file to be read again.
+    /// Sessions that have asked for the files to be read again.
     reloads: Vec<Key>,
+    /// Settings that are to be saved, and the sessions that have asked for that.
+    saves: Vec<(Key, &'static str, String)>,
 }
 
 impl PendingActions {
@@ -51,7 +53,8 @@ impl PendingActions {
 
     /// Whether there is nothing left to do.
     pub(super) fn are_done(&self) -> bool {
-        self.pending_closes.is_empty() && self.drain.is_none() && self.reloads.is_empty()
+        let nothing_to_read = self.reloads.is_empty() && self.saves.is_empty();
+        self.pending_closes.is_empty() && self.drain.is_none() && nothing_to_read
     }
 
     /// Queues a connection to be closed. Returns `false` if it is queued already.
@@ -73,8 +76,10 @@ pub(super) struct ServerControl<'a> {
     /// The time for open tunnels if the request gives none.
     pub(super) grace: Duration,
     pub(super) status: ServerInfo,
-    /// Whether there is a users file.
-    pub(super) has_users_file: bool,
+    /// Whether there is a file that can be read again.
+    pub(super) can_reload: bool,
+    /// Whether there is a state directory.
+    pub(super) has_state: bool,
     /// Whether it is being read again.
     pub(super) reloading: bool,
 }
@@ -83,9 +88,14 @@ pub(super) struct ServerControl<'a> {
 impl Control for ServerControl<'_> {
     fn ask(&mut self, request: ControlRequest, users: &Users) -> Poll<ControlAnswer> {
         Poll::Ready(match request {
-            ControlRequest::Reload(_) if !self.has_users_file => ControlAnswer::NoFile,
+            ControlRequest::Reload(_) if !self.can_reload => ControlAnswer::NoFile,
             ControlRequest::Reload(key) => {
                 self.pending.reloads.push(key);
+                return Poll::Pending;
+            }
+            ControlRequest::Save { .. } if !self.has_state => ControlAnswer::NoState,
+            ControlRequest::Save { session, key, value } => {
+                self.pending.saves.push((session, key, value));
                 return Poll::Pending;
             }
             ControlRequest::Connections { page, of } => {
@@ -196,6 +206,8 @@ impl Server {
         if !reloads.is_empty() {
             self.services.files.request_reload(reloads);
         }
+        let saves = std::mem::take(&mut self.pending.saves);
+        self.services.files.request_saves(saves);
         self.store_changes();
         if let Some(grace) = self.pending.drain.take() {
             self.begin_drain(grace, now);

@@ -16,11 +16,12 @@ use crate::reactor::slab::Key;
 use crate::reactor::waker::Waker;
 use crate::state::Shared;
 use crate::state::changes::Settled;
+use crate::state::configuration::Reading;
 use crate::state::control::ControlAnswer;
 use crate::state::service::Service;
 use crate::state::users::Reloaded;
-use crate::workers::store::{Answer, FileWorker, Files, Job};
-use crate::workers::users_file::{LoadError, Loaded};
+use crate::workers::durable::Expected;
+use crate::workers::store::{Answer, FileWorker, Files, Job, ReadAgain};
 use crate::workers::worker_pool::Failure;
 
 /// How long figures that have changed may be lost.
@@ -34,9 +35,16 @@ const LAST_CHECK: Duration = Duration::from_millis(50);
 #[derive(Default)]
 pub(super) struct FileStore {
     /// `None`: there are no files.
-    worker: Option<FileWorker>,
+    worker: Option<FileWorker<Reading>>,
     has_users: bool,
     has_state: bool,
+    has_configuration: bool,
+    /// What the thread has to take over before the next changes of accounts.
+    adopt: Option<Expected>,
+    /// Settings that are to be saved, for these sessions.
+    saves: Vec<(Key, &'static str, String)>,
+    /// Those that are being saved.
+    saving: Vec<(Key, &'static str, String)>,
     /// What the figures were when they were last written, added up.
     written: u64,
     /// When figures that have changed are written.
@@ -56,15 +64,31 @@ pub(super) struct FileStore {
 }
 
 impl FileStore {
-    pub(super) fn new(files: Files, waker: Waker) -> Self {
+    pub(super) fn new(files: Files<Reading>, waker: Waker) -> Self {
         let (has_users, has_state) = (files.users.is_some(), files.state.is_some());
+        let has_configuration = files.configuration.is_some();
         let worker = (!files.is_empty()).then(|| files.start(waker));
-        FileStore { worker, has_users, has_state, ..FileStore::default() }
+        FileStore { worker, has_users, has_state, has_configuration, ..FileStore::default() }
     }
 
     /// Whether there is a users file.
     pub(super) fn has_users_file(&self) -> bool {
         self.has_users
+    }
+
+    /// Whether there is a file that can be read again.
+    pub(super) fn can_reload(&self) -> bool {
+        self.has_users || self.has_configuration
+    }
+
+    /// Whether there is a state directory.
+    pub(super) fn has_state_directory(&self) -> bool {
+        self.has_state
+    }
+
+    /// Settings are to be saved; the sessions wait for the answer.
+    pub(super) fn request_saves(&mut self, saves: Vec<(Key, &'static str, String)>) {
+        self.saves.extend(saves);
     }
 
     /// Whether the users file is being read again, or will be.
@@ -80,7 +104,7 @@ impl FileStore {
 
     /// Whether the thread has answered.
     pub(super) fn ready(&self) -> bool {
-        self.worker.as_ref().is_some_and(FileWorker::ready)
+        self.worker.as_ref().is_some_and(|worker| worker.ready())
     }
 
     /// When to look for an answer if the loop is not woken before.
@@ -125,7 +149,9 @@ impl Server {
             return;
         }
         let process = &mut shared.process;
-        if !process.account_changes.is_empty() {
+        if let Some(state) = files.adopt.take() {
+            files.give(Job::Adopt(state));
+        } else if !process.account_changes.is_empty() {
             let group = process.account_changes.begin();
             // The next account of that name begins at zero, also if the server is killed in the meantime.
             let deletes = group.iter().any(|store| store.edit.change == Change::Delete);
@@ -136,6 +162,12 @@ impl Server {
         } else if files.write_figures {
             let figures = files.take_figures(shared);
             files.give(Job::Write(figures));
+        } else if !files.saves.is_empty() {
+            files.saving = std::mem::take(&mut files.saves);
+            let saved = process.configuration.with(&saved(&files.saving));
+            let lines = saved.iter().map(|(key, value)| format!("{key} {value}\n"));
+            let head = "# Saved by METP (CONFIG SAVE).\n".to_owned();
+            files.give(Job::Save(head + &lines.collect::<String>()));
         } else if files.reload {
             files.give(Job::Read);
         }
@@ -197,6 +229,13 @@ impl Server {
                     }
                 }
                 (Ok(Answer::Read(outcome)), _) => self.reloaded(outcome),
+                (Ok(Answer::Adopted), _) | (Err(_), Job::Adopt(_)) => {}
+                (Ok(Answer::Saved(outcome)), _) => {
+                    self.settings_saved(outcome.map_err(|error| error.to_string()));
+                }
+                (Err(failure), Job::Save(_)) => {
+                    self.settings_saved(Err(cause(failure).to_owned()));
+                }
                 (Ok(Answer::Written(outcome)), _) => {
                     if let Err(error) = outcome {
                         self.figures_failed(&error.to_string(), now);
@@ -209,8 +248,7 @@ impl Server {
                 (Ok(Answer::Committed(..)), _) => {}
                 (Err(failure), Job::Write(_)) => self.figures_failed(cause(failure), now),
                 (Err(failure), Job::Read) => {
-                    let error = LoadError::Unreadable(io::Error::other(cause(failure)));
-                    self.reloaded(Err(error));
+                    self.reloaded(Err(vec![format!("not read: {}", cause(failure))]));
                 }
             }
         }
@@ -244,6 +282,32 @@ impl Server {
         self.services.files.figures_due = now.checked_add(FIGURES_AFTER);
     }
 
+    /// Makes accounts and settings what the files say.
+    fn take_over(&mut self, read: ReadAgain<Reading>) -> Result<(Reloaded, usize), Vec<String>> {
+        let process = &mut self.services.shared.process;
+        let mut accounts = Reloaded::default();
+        if let Some(loaded) = read.users {
+            if loaded.exposed {
+                log::warn!("users file: others than its owner may read it");
+            }
+            let reloaded = process.users.reload(loaded.accounts);
+            accounts = reloaded.map_err(|error| vec![error.to_string()])?;
+            self.services.files.adopt = Some(loaded.state);
+        }
+        let mut settings = 0;
+        if let Some(reading) = read.configuration {
+            for option in &reading.restart {
+                log::warn!("configuration: {option} takes a restart");
+            }
+            let changed = process.configuration.read_again(reading, &mut process.settings);
+            settings = changed.len();
+            for (key, value) in changed {
+                log::info!("configuration: {key} is {value} now");
+            }
+        }
+        Ok((accounts, settings))
+    }
+
     /// Tells sessions what has become of their changes.
     fn settle(&mut self, settled: Vec<Settled>) {
         for Settled { session, number, outcome } in settled {
@@ -251,31 +315,37 @@ impl Server {
         }
     }
 
-    /// The file has been read again: all of it takes effect, or nothing.
-    fn reloaded(&mut self, outcome: Result<Loaded, LoadError>) {
-        let process = &mut self.services.shared.process;
-        let outcome: Result<Reloaded, Vec<String>> = match outcome {
-            Ok(loaded) => {
-                if loaded.exposed {
-                    log::warn!("users file: others than its owner may read it");
-                }
-                let done = process.users.reload(loaded.accounts);
-                done.map_err(|error| vec![error.to_string()])
-            }
-            Err(error) => Err(error.lines()),
-        };
+    /// Settings have been saved, or not.
+    fn settings_saved(&mut self, outcome: Result<(), String>) {
+        let saving = std::mem::take(&mut self.services.files.saving);
         match &outcome {
-            Ok(Reloaded { accounts, added, deleted, changed }) => {
-                process.changes += 1;
+            Ok(()) => self.services.shared.process.configuration.saved(saved(&saving)),
+            Err(cause) => {
+                self.services.shared.metrics.store_errors += 1;
+                log::error!("settings: not saved: {cause}");
+            }
+        }
+        for (session, ..) in saving {
+            let answer = ControlAnswer::Saved(outcome.clone());
+            self.answer(session, |entry| entry.answered(answer));
+        }
+    }
+
+    /// The files have been read again: all of it takes effect, or nothing.
+    fn reloaded(&mut self, outcome: Result<ReadAgain<Reading>, Vec<String>>) {
+        let outcome = outcome.and_then(|read| self.take_over(read));
+        match &outcome {
+            Ok((Reloaded { accounts, added, deleted, changed }, settings)) => {
+                self.services.shared.process.changes += 1;
                 log::info!(
-                    "users file: reloaded: accounts={accounts} added={added} deleted={deleted} changed={changed}"
+                    "reloaded: accounts={accounts} added={added} deleted={deleted} changed={changed} settings={settings}"
                 );
             }
             Err(faults) => {
                 for fault in faults {
-                    log::error!("users file: {fault}");
+                    log::error!("reload: {fault}");
                 }
-                log::error!("users file: not reloaded: nothing has changed");
+                log::error!("not reloaded: nothing has changed");
             }
         }
         self.services.files.reload = false;
@@ -294,6 +364,11 @@ impl Server {
             self.answer(key, |_| {});
         }
     }
+}
+
+/// Keys and values of settings that are being saved.
+fn saved(saving: &[(Key, &'static str, String)]) -> Vec<(&'static str, String)> {
+    saving.iter().map(|(_, key, value)| (*key, value.clone())).collect()
 }
 
 /// All figures that outlive the server.

@@ -157,6 +157,7 @@ impl Server {
             shared.metrics.restore(figures);
         }
         shared.metrics.store_errors = config.store_errors;
+        shared.process.configuration = config.configuration;
         shared.process.users_fixed = config.users_fixed;
         let began = Instant::now();
         let pool =
@@ -367,9 +368,18 @@ impl Server {
         let Services { verifier, files, pool, shared, .. } = &mut self.services;
         let (sessions, pending) = (&self.sessions, &mut self.pending);
         let grace = shared.process.settings.grace;
-        let (has_users_file, reloading) = (files.has_users_file(), files.is_reloading());
-        let control =
-            &mut ServerControl { now, sessions, pending, grace, status, has_users_file, reloading };
+        let (can_reload, has_state) = (files.can_reload(), files.has_state_directory());
+        let reloading = files.is_reloading();
+        let control = &mut ServerControl {
+            now,
+            sessions,
+            pending,
+            grace,
+            status,
+            can_reload,
+            has_state,
+            reloading,
+        };
         let verifier = &mut **verifier;
         let mut cx = metp::Context { key, now, pool, shared, verifier, control };
         let turn = catch_unwind(AssertUnwindSafe(|| session.turn(&mut cx)));

@@ -69,8 +69,8 @@ impl Server {
             (Signal::User1 | Signal::User2, _) => log::info!("{signal}: nothing to do"),
             (Signal::HangUp, _) if self.has_lost_its_terminal() => self.close_without_terminal(now),
             (Signal::HangUp, _) => {
-                if self.services.files.has_users_file() {
-                    log::info!("SIGHUP: reading the users file again");
+                if self.services.files.can_reload() {
+                    log::info!("SIGHUP: reading the files again");
                     self.services.files.request_reload([]);
                     self.store_changes();
                 } else {

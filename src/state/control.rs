@@ -45,8 +45,17 @@ pub enum ControlRequest {
     KillUser(UserId),
     /// Begin to drain. Open tunnels may continue for this time, or for the setting `grace`.
     Drain(Option<Duration>),
-    /// Read the users file again, for this session.
+    /// Read the users file and the configuration file again, for this session.
     Reload(Key),
+    /// Save the value of a setting, for this session.
+    Save {
+        /// The session.
+        session: Key,
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        value: String,
+    },
     /// The state of the server, as far as it is known without asking the kernel.
     Status,
     /// The state of the server, and the usage of the process.
@@ -69,8 +78,12 @@ pub enum ControlAnswer {
     UserKilled(usize),
     /// Whether this request began the drain; `false`: it had begun before.
     Draining(bool),
-    /// What reading the users file again has changed, or what is wrong with it.
-    Reloaded(Result<Reloaded, Vec<String>>),
+    /// What reading the files again has changed, of accounts and of settings, or what is wrong with them.
+    Reloaded(Result<(Reloaded, usize), Vec<String>>),
+    /// The setting is saved, or why it is not.
+    Saved(Result<(), String>),
+    /// There is no state directory.
+    NoState,
     /// There is no file that could be read again.
     NoFile,
     /// The state of the server.

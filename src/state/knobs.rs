@@ -60,6 +60,8 @@ pub enum Source {
     Option,
     /// METP, since the start.
     Runtime,
+    /// METP, which has saved it.
+    Saved,
 }
 
 impl fmt::Display for Source {
@@ -69,6 +71,7 @@ impl fmt::Display for Source {
             Source::File => "file",
             Source::Option => "option",
             Source::Runtime => "runtime",
+            Source::Saved => "saved",
         })
     }
 }

@@ -7,6 +7,7 @@
 pub mod access_log;
 pub mod changes;
 pub mod client_network;
+pub mod configuration;
 pub mod connection;
 pub mod control;
 pub mod diagnostics;
@@ -28,6 +29,7 @@ use std::time::Instant;
 
 use access_log::{AccessLog, FinishedRequest, RecordId};
 use changes::Changes;
+use configuration::Configuration;
 use diagnostics::{Diagnostics, not_let_in};
 use events::Events;
 use metrics::Metrics;
@@ -68,6 +70,8 @@ pub struct ProcessWide {
     pub users_fixed: bool,
     /// The settings.
     pub settings: Settings,
+    /// Where they come from.
+    pub configuration: Configuration,
     /// The number of changes of settings and roles so far.
     pub changes: u64,
     /// The near ends of connections to targets with the number of one of the server's own ports, and their sessions. A
@@ -124,6 +128,7 @@ impl Shared {
             has_users_file: false,
             users_fixed: false,
             settings,
+            configuration: Configuration::default(),
             changes: 0,
             to_own_ports: HashMap::new(),
         };

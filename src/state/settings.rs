@@ -159,6 +159,11 @@ impl TrustSettings {
         Ok(())
     }
 
+    /// Trusts these networks alone.
+    pub fn replace(&mut self, networks: &[Network]) {
+        self.networks = networks.to_vec();
+    }
+
     /// The networks among them that every address of a family belongs to.
     pub fn everything(&self) -> impl Iterator<Item = &Network> {
         self.networks.iter().filter(|network| network.is_everything())

@@ -15,6 +15,8 @@ use crate::proto::usage_file::{Figures, MOST_BYTES};
 /// For its owner alone.
 const PRIVATE_DIRECTORY: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
+/// The most bytes of saved settings.
+const MOST_SETTINGS_BYTES: u64 = 64 * 1024;
 
 /// A directory that this process has locked.
 #[derive(Debug)]
@@ -91,6 +93,36 @@ impl StateDirectory {
         (None, faults)
     }
 
+    fn settings(&self) -> PathBuf {
+        self.directory.join("settings")
+    }
+
+    /// Reads the settings that METP has saved: keys and values. Returns what is to be told of it, too.
+    pub fn read_settings(&self) -> (Vec<(String, String)>, Vec<String>) {
+        match durable::read(&self.settings(), MOST_SETTINGS_BYTES) {
+            Ok((content, _)) => {
+                let text = String::from_utf8_lossy(&content).into_owned();
+                let lines = text.lines().map(str::trim);
+                let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+                let pair = |line: &str| {
+                    let (key, value) = line.split_once(' ').unwrap_or((line, ""));
+                    (key.to_owned(), value.trim().to_owned())
+                };
+                (lines.map(pair).collect(), Vec::new())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Default::default(),
+            Err(error) => (Vec::new(), vec![format!("settings: cannot read it: {error}")]),
+        }
+    }
+
+    /// Saves settings: the text of the file.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn save(&mut self, text: &str) -> Result<(), StoreError> {
+        durable::replace(&self.settings(), text.as_bytes(), &Expected::Anything, None).map(drop)
+    }
+
     /// Writes the figures; those that are there now are kept as `usage.1` if they are good, else as `usage.bad`.
     ///
     /// # Errors
@@ -121,6 +153,18 @@ mod tests {
             assert_eq!((found.map(|found| found.up), faults.len()), ((up > 0).then_some(up), 0));
             state.write(&figures(up + 1)).expect("written");
         }
+    }
+
+    #[test]
+    fn saved_settings_are_lines() {
+        let place = tempfile::tempdir().expect("a directory");
+        let mut state = StateDirectory::open(place.path()).expect("ours");
+        assert_eq!(state.read_settings(), (Vec::new(), Vec::new()));
+        state.save("# c\ngrace 5\n\n udp  off \nodd\n").expect("saved");
+        let (settings, faults) = state.read_settings();
+        let pairs = [("grace", "5"), ("udp", "off"), ("odd", "")];
+        let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!((settings, faults), (pairs.to_vec(), Vec::new()));
     }
 
     #[test]

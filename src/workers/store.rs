@@ -1,14 +1,14 @@
-//! The thread that reads and writes files: the users file and the figures.
+//! The thread that reads and writes files: the users file, the figures, the configuration.
 //!
 //! There is one, and it has one job at a time, so that what it does has an order.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
-use super::durable::StoreError;
+use super::durable::{Expected, StoreError};
 use super::passwords::NICE;
 use super::state_directory::StateDirectory;
-use super::users_file::{LoadError, Loaded, Store, UsersFile};
+use super::users_file::{Loaded, Store, UsersFile};
 use super::worker_pool::{Kind, Limits, Workers};
 use crate::proto::usage_file::Figures;
 use crate::reactor::waker::Wake;
@@ -18,13 +18,32 @@ const STACK_BYTES: usize = 256 * 1024;
 /// Jobs that may wait: one is given at a time.
 const QUEUE: usize = 2;
 
-/// The files.
-#[derive(Default)]
-pub struct Files {
+/// Reads the configuration again: what it says, or all that is wrong with it.
+pub type ReadConfiguration<C> = dyn Fn() -> Result<C, Vec<String>> + Send;
+
+/// The files. `C` is what a configuration says.
+pub struct Files<C> {
     /// The users file, if there is one.
     pub users: Option<UsersFile>,
-    /// Where figures are kept, if they are.
+    /// Where figures and settings are kept, if they are.
     pub state: Option<StateDirectory>,
+    /// Reads the configuration file again, if there is one.
+    pub configuration: Option<Box<ReadConfiguration<C>>>,
+}
+
+impl<C> Default for Files<C> {
+    fn default() -> Self {
+        Files { users: None, state: None, configuration: None }
+    }
+}
+
+/// What was read again, all of it good.
+#[derive(Debug)]
+pub struct ReadAgain<C> {
+    /// The users file.
+    pub users: Option<Loaded>,
+    /// The configuration.
+    pub configuration: Option<C>,
 }
 
 /// What the thread is to do.
@@ -33,35 +52,43 @@ pub enum Job {
     /// Carry out these changes of the users file, all or none. Where an account is deleted, figures without it are written
     /// as well: one that is added again begins at zero, whatever happens meanwhile.
     Commit(Mutex<Vec<Store>>, Option<Figures>),
-    /// Read the users file.
+    /// Read the users file and the configuration.
     Read,
+    /// What was read last of the users file is what its accounts are: the next changes build on it.
+    Adopt(Expected),
     /// Write the figures.
     Write(Figures),
+    /// Save settings: the text of the file.
+    Save(String),
 }
 
 /// What the thread has done.
 #[derive(Debug)]
-pub enum Answer {
+pub enum Answer<C> {
     /// The changes are on the disk. For each of them the secret that was made. Why figures that came with them were not
     /// written, if they were not.
     Committed(Result<Vec<Option<Box<str>>>, StoreError>, Option<StoreError>),
-    /// The users file was read.
-    Read(Result<Loaded, LoadError>),
+    /// The files were read; or all that is wrong with them.
+    Read(Result<ReadAgain<C>, Vec<String>>),
+    /// Nothing but what was asked for.
+    Adopted,
     /// The figures were written, or not.
     Written(Result<(), StoreError>),
+    /// The settings were saved, or not.
+    Saved(Result<(), StoreError>),
 }
 
 /// The thread.
-pub type FileWorker = Workers<Job, Answer>;
+pub type FileWorker<C> = Workers<Job, Answer<C>>;
 
-impl Files {
+impl<C: Send + 'static> Files<C> {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.users.is_none() && self.state.is_none()
+        self.users.is_none() && self.state.is_none() && self.configuration.is_none()
     }
 
     /// Starts the thread.
-    pub fn start(self, waker: impl Wake + 'static) -> FileWorker {
+    pub fn start(self, waker: impl Wake + 'static) -> FileWorker<C> {
         let kind = Kind { thread: c"files", jobs: "files", stack_bytes: STACK_BYTES, nice: NICE };
         let limits = Limits { threads: 1, threads_in_all: 1, queue: QUEUE };
         let files = Mutex::new(self);
@@ -70,7 +97,7 @@ impl Files {
         })
     }
 
-    fn run(&mut self, job: &Job) -> Answer {
+    fn run(&mut self, job: &Job) -> Answer<C> {
         match job {
             Job::Commit(stores, figures) => {
                 let mut stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,11 +109,31 @@ impl Files {
                 let written = figures.and_then(|figures| self.write(figures).err());
                 Answer::Committed(committed, written)
             }
-            Job::Read => Answer::Read(match &mut self.users {
-                Some(users) => users.read_again(),
-                None => Err(LoadError::Unreadable(missing())),
+            Job::Read => Answer::Read(self.read_again()),
+            Job::Adopt(state) => {
+                if let Some(users) = &mut self.users {
+                    users.state = *state;
+                }
+                Answer::Adopted
+            }
+            Job::Save(text) => Answer::Saved(match &mut self.state {
+                Some(state) => state.save(text),
+                None => Ok(()),
             }),
             Job::Write(figures) => Answer::Written(self.write(figures)),
+        }
+    }
+
+    /// Reads all files that can be read again.
+    fn read_again(&self) -> Result<ReadAgain<C>, Vec<String>> {
+        let users = self.users.as_ref().map(|users| UsersFile::read(&users.path)).transpose();
+        let configuration = self.configuration.as_ref().map(|read| read()).transpose();
+        match (users, configuration) {
+            (Ok(users), Ok(configuration)) => Ok(ReadAgain { users, configuration }),
+            (users, configuration) => {
+                let lines = users.err().map(|error| error.lines()).unwrap_or_default();
+                Err(configuration.err().unwrap_or_default().into_iter().chain(lines).collect())
+            }
         }
     }
 

@@ -69,16 +69,6 @@ impl UsersFile {
         Ok(Loaded { accounts, state, exposed: found.mode() & 0o077 != 0 })
     }
 
-    /// Reads the file again.
-    ///
-    /// # Errors
-    /// [`LoadError`]; what was read before still counts.
-    pub fn read_again(&mut self) -> Result<Loaded, LoadError> {
-        let loaded = UsersFile::read(&self.path)?;
-        self.state = loaded.state;
-        Ok(loaded)
-    }
-
     /// Carries out changes, all or none. Returns, for each of them, the secret that was made.
     ///
     /// # Errors

@@ -125,7 +125,7 @@ fn a_directory_that_cannot_be_synced_is_no_success() {
         admin.command(&format!("IMPORT bob:{TOKEN}")),
         "500 Internal Server Error [STORE] changed on disk, RELOAD first"
     );
-    assert_eq!(admin.command("RELOAD"), "200 OK accounts=1 added=1 deleted=0 changed=0");
+    assert_eq!(admin.command("RELOAD"), "200 OK accounts=1 added=1 deleted=0 changed=0 settings=0");
     assert_eq!(admin.command(&format!("IMPORT bob:{TOKEN}")), "200 OK");
     drop(admin);
     server.ends_by_sigterm();

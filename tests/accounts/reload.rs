@@ -20,7 +20,7 @@ fn tunnels_of_accounts_that_stay_stay() {
         .collect();
     fs::write(&file.path, "carol:=new\nalice:=a\ndave:=d\n").expect("written");
     let mut admin = proxy.admin();
-    assert_eq!(admin.command("RELOAD"), "200 OK accounts=3 added=1 deleted=1 changed=1");
+    assert_eq!(admin.command("RELOAD"), "200 OK accounts=3 added=1 deleted=1 changed=1 settings=0");
     read_to_reset(&mut tunnels[1]);
     exchange(&mut tunnels[0], 1000);
     exchange(&mut tunnels[2], 1000);
@@ -50,10 +50,13 @@ fn one_bad_line_among_thousands_changes_nothing() {
     assert!(told.starts_with("409 Conflict [INVALID] line 1: "), "{told}");
     assert!(told.contains("; line 7001: no colon between name and secret"), "{told}");
     assert_eq!(admin.ask("USERS").len(), 101);
-    proxy.stderr.wait_for(|line| line.contains("users file: line 7001: no colon"));
-    proxy.stderr.wait_for(|line| line.contains("users file: not reloaded: nothing has changed"));
+    proxy.stderr.wait_for(|line| line.contains("reload: line 7001: no colon"));
+    proxy.stderr.wait_for(|line| line.contains("not reloaded: nothing has changed"));
     fs::write(&file.path, lines(10_000)).expect("written");
-    assert_eq!(admin.command("RELOAD"), "200 OK accounts=10000 added=9900 deleted=0 changed=0");
+    assert_eq!(
+        admin.command("RELOAD"),
+        "200 OK accounts=10000 added=9900 deleted=0 changed=0 settings=0"
+    );
 }
 
 #[test]
@@ -66,7 +69,7 @@ fn a_signal_reads_the_file_again() {
     assert_eq!(login(&proxy, "bob", "b"), WELCOME);
     fs::write(&file.path, "alice\n").expect("written");
     proxy.signal(libc::SIGHUP);
-    proxy.stderr.wait_for(|line| line.contains("users file: line 1: no colon"));
+    proxy.stderr.wait_for(|line| line.contains("reload: line 1: no colon"));
     assert_eq!(login(&proxy, "bob", "b"), WELCOME);
 }
 
@@ -102,12 +105,15 @@ fn reloads_and_changes_take_turns() {
         scope.spawn(move || {
             for _ in 0..20 {
                 let told = admin.command("RELOAD");
-                assert!(told.ends_with("added=0 deleted=0 changed=0"), "{told}");
+                assert!(told.ends_with("added=0 deleted=0 changed=0 settings=0"), "{told}");
             }
         });
     });
     let mut admin = proxy.admin();
-    assert_eq!(admin.command("RELOAD"), "200 OK accounts=200 added=0 deleted=0 changed=0");
+    assert_eq!(
+        admin.command("RELOAD"),
+        "200 OK accounts=200 added=0 deleted=0 changed=0 settings=0"
+    );
     assert_eq!(admin.ask("USERS").len(), 201);
 }
 
@@ -121,7 +127,7 @@ fn a_file_that_is_gone_has_no_accounts() {
         admin.command("LOCK-USER alice"),
         "500 Internal Server Error [STORE] changed on disk, RELOAD first"
     );
-    assert_eq!(admin.command("RELOAD"), "200 OK accounts=0 added=0 deleted=1 changed=0");
+    assert_eq!(admin.command("RELOAD"), "200 OK accounts=0 added=0 deleted=1 changed=0 settings=0");
     assert_eq!(admin.command("ADD-USER bob b"), "200 OK");
     assert_eq!(file.text().lines().count(), 1);
 }

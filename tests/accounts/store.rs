@@ -142,7 +142,7 @@ fn a_file_that_was_edited_is_not_overwritten() {
         assert!(admin.ask("USER-METRICS alice")[0].contains("locked=yes"));
     }
     assert_eq!(login(&proxy, "carol", "x"), DENIED);
-    assert_eq!(admin.command("RELOAD"), "200 OK accounts=2 added=1 deleted=0 changed=1");
+    assert_eq!(admin.command("RELOAD"), "200 OK accounts=2 added=1 deleted=0 changed=1 settings=0");
     assert_eq!(admin.command("LOCK-USER bob"), OK);
     assert_eq!(file.text(), edited.replace("bob:=", "bob:!="));
 }
@@ -283,6 +283,6 @@ fn a_fixed_file_is_left_to_others() {
     }
     assert_eq!(file.text(), before);
     fs::write(&file.path, format!("alice:{BCRYPT}\nbob:=x\n")).expect("written");
-    assert_eq!(admin.command("RELOAD"), "200 OK accounts=2 added=1 deleted=0 changed=0");
+    assert_eq!(admin.command("RELOAD"), "200 OK accounts=2 added=1 deleted=0 changed=0 settings=0");
     assert_eq!(login(&proxy, "bob", "x"), WELCOME);
 }

@@ -153,3 +153,119 @@ fn the_superuser_may_come_from_a_file() {
         .expect("it runs");
     assert_eq!(missing.status.code(), Some(64));
 }
+
+/// The value of a setting, and where it comes from.
+fn setting(admin: &mut support::metp::Metp, key: &str) -> (String, String) {
+    let line = admin.ask(&format!("CONFIG GET {key}"))[0].clone();
+    let value = |key| support::metp::value(&line, key).to_owned();
+    (value("value"), value("source"))
+}
+
+fn is(value: &str, source: &str) -> (String, String) {
+    (value.to_owned(), source.to_owned())
+}
+
+/// The command line wins over what was saved, that over the file, that over the default; METP over all, until the end.
+#[test]
+fn each_setting_tells_where_it_comes_from() {
+    let (directory, path) = file("grace 7\ndns-queue 8\nudp-log 9\n");
+    let state = directory.path().join("state");
+    let start = || {
+        let arguments =
+            ["--config".as_ref(), path.as_os_str(), "--state".as_ref(), state.as_os_str()];
+        Builder::default().args(arguments).args(["--dns-queue", "5"]).start()
+    };
+    let mut proxy = start();
+    let mut admin = proxy.admin();
+    for (key, value, source) in
+        [("grace", "7", "file"), ("dns-queue", "5", "option"), ("keepalive", "60", "default")]
+    {
+        assert_eq!(setting(&mut admin, key), is(value, source), "{key}");
+    }
+    for key in ["grace", "dns-queue", "keepalive", "udp-log"] {
+        assert_eq!(admin.command(&format!("CONFIG SET {key} 77")), "200 OK");
+        assert_eq!(setting(&mut admin, key), is("77", "runtime"), "{key}");
+    }
+    for key in ["grace", "dns-queue", "keepalive"] {
+        assert_eq!(admin.command(&format!("CONFIG SAVE {key}")), "200 OK");
+    }
+    assert_eq!(admin.command("CONFIG SAVE no"), "404 Not Found [NOKEY] no such setting");
+    assert_eq!(setting(&mut admin, "grace"), is("77", "saved"));
+    proxy.signal(libc::SIGKILL);
+    proxy.wait();
+    let mut proxy = start();
+    let mut admin = proxy.admin();
+    for (key, value, source) in [
+        ("grace", "77", "saved"),
+        ("dns-queue", "5", "option"),
+        ("keepalive", "77", "saved"),
+        ("udp-log", "9", "file"),
+    ] {
+        assert_eq!(setting(&mut admin, key), is(value, source), "{key}");
+    }
+    proxy.signal(libc::SIGKILL);
+    proxy.wait();
+    // What cannot be used of it is told, and is no end.
+    fs::write(state.join("settings"), "grace x\nno 1\nkeepalive 5\n").expect("written");
+    let proxy = start();
+    let mut admin = proxy.admin();
+    assert_eq!(setting(&mut admin, "grace"), is("7", "file"));
+    assert_eq!(setting(&mut admin, "keepalive"), is("5", "saved"));
+    proxy.stderr.wait_for(|line| line.contains("settings: grace takes "));
+    proxy.stderr.wait_for(|line| line.contains("settings: there is no no"));
+}
+
+#[test]
+fn files_are_read_again_as_a_whole_or_not_at_all() {
+    let (directory, path) = file("grace 7\nudp-log 9\ntrust 192.0.2.0/24\n");
+    let users = directory.path().join("users");
+    fs::write(&users, "alice:=a\n").expect("written");
+    let arguments = ["--config".as_ref(), path.as_os_str(), "--users".as_ref(), users.as_os_str()];
+    let proxy = Builder::default().args(arguments).args(["--dns-queue", "5"]).start();
+    let mut admin = proxy.admin();
+    assert_eq!(admin.command("CONFIG SET grace 9"), "200 OK");
+    assert_eq!(admin.command("CONFIG SET keepalive 9"), "200 OK");
+    // One of two is wrong: nothing of either takes effect.
+    fs::write(&path, "grace 8\nbogus 1\n").expect("written");
+    fs::write(&users, "alice:=a\nbob:=b\n").expect("written");
+    let told = admin.command("RELOAD");
+    let begins = told.starts_with("409 Conflict [INVALID] --config ");
+    assert!(begins && told.contains("line 2: "), "{told}");
+    assert_eq!(setting(&mut admin, "grace"), is("9", "runtime"));
+    assert_eq!(admin.ask("USERS"), ["alice user", "admin admin"]);
+    fs::write(&path, "grace 8\nbuffer-size 4k\ndns-queue 99\nport 1\ntrust ::1\n")
+        .expect("written");
+    assert_eq!(admin.command("RELOAD"), "200 OK accounts=2 added=1 deleted=0 changed=0 settings=4");
+    for (key, value, source) in [
+        ("grace", "8", "file"),
+        ("buffer-size", "4096", "file"),
+        ("udp-log", "16", "default"),
+        ("keepalive", "9", "runtime"),
+        ("dns-queue", "5", "option"),
+    ] {
+        assert_eq!(setting(&mut admin, key), is(value, source), "{key}");
+    }
+    assert_eq!(admin.ask("TRUST"), ["network=::1/128"]);
+    proxy.stderr.wait_for(|line| line.contains("configuration: grace is 8 now"));
+    // The port of the command line is the one that counts.
+    assert!(!proxy.stderr.all().iter().any(|line| line.contains("port takes a restart")));
+    fs::write(&path, "metp-listen ::1\n").expect("written");
+    proxy.signal(libc::SIGHUP);
+    proxy.stderr.wait_for(|line| line.contains("configuration: metp-listen takes a restart"));
+    let done = "reloaded: accounts=2 added=0 deleted=0 changed=0 settings=3";
+    proxy.stderr.wait_for(|line| line.contains(done));
+    assert_eq!(admin.command("LOCK-USER bob"), "200 OK");
+}
+
+/// What is kept for that holds no password.
+#[test]
+fn passwords_of_the_start_are_those_that_stay() {
+    let (_directory, path) = file("user eve:tulip-of-the-file\n");
+    let builder = Builder::default().args(["--config".as_ref(), path.as_os_str()]);
+    let proxy = builder.args(["-u", "bob:tulip-of-the-line"]).start();
+    assert_eq!(
+        proxy.admin().command("RELOAD"),
+        "200 OK accounts=0 added=0 deleted=0 changed=0 settings=0"
+    );
+    Client::new(proxy.socks()).logged_in("bob", "tulip-of-the-line");
+}

@@ -220,6 +220,7 @@ fn command(
                 .ok_or_else(|| UsageError(bad_value(option, text, &"KEY=VALUE")))?;
             Command::ConfigSet { key: latin1_encode(key), value: latin1_encode(value) }
         }
+        "--save" => Command::ConfigSave(existing(option, text)?),
         "--trust" => Command::Trust,
         "--trust-add" => Command::TrustAdd(network(option, text)?),
         "--trust-delete" => Command::TrustDelete(network(option, text)?),

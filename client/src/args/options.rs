@@ -143,7 +143,7 @@ pub const SECTIONS: [(&str, &[Opt]); 4] = {
                     "FILE",
                     "add the accounts of a users file, or of stdin (-)",
                 ),
-                opt("", "--reload", Nothing, "", "have the server read its users file again"),
+                opt("", "--reload", Nothing, "", "have the server read its files again"),
             ],
         ),
         (
@@ -153,6 +153,7 @@ pub const SECTIONS: [(&str, &[Opt]); 4] = {
                 opt("", "--kill-user", One, "USER", "cut all connections of a user"),
                 opt("", "--config", Maybe, "KEY", "show all settings, or KEY, with their ranges"),
                 opt("", "--set", One, "KEY=VALUE", "change a setting"),
+                opt("", "--save", One, "KEY", "keep a setting as it is for later starts"),
                 opt("", "--trust", Nothing, "", "show the networks that need no login"),
                 opt("", "--trust-add", One, "CIDR", "let a network in without a login"),
                 opt("", "--trust-delete", One, "CIDR", "ask a network for a login again"),

@@ -98,9 +98,12 @@ fn settings_are_shown_and_changed() {
     let all = shows(server, &["--config"]);
     assert_eq!(
         all.lines().next().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")),
-        Some("KEY VALUE UNIT MIN MAX APPLIES".to_owned())
+        Some("KEY VALUE UNIT MIN MAX APPLIES SOURCE".to_owned())
     );
-    assert_eq!(row(&all, "idle-timeout")[1..], ["3600", "seconds", "0", "31536000", "now"]);
+    assert_eq!(
+        row(&all, "idle-timeout")[1..],
+        ["3600", "seconds", "0", "31536000", "now", "default"]
+    );
     assert_eq!(client(server, ["--set", "idle-timeout=90"]).stdout, DONE);
     assert_eq!(row(&shows(server, &["--config", "idle-timeout"]), "idle-timeout")[1], "90");
     let refused = client(server, ["--set", "buffer-size=0", "--set", "grace=7"]);

@@ -118,7 +118,7 @@ fn a_reload_tells_what_has_changed_or_what_is_wrong() {
     let done = client(server, ["-q", "--reload"]);
     assert_eq!(
         (done.code, done.stdout.as_str()),
-        (0, "Accounts: 2, 2 added, 1 deleted, 0 changed\n")
+        (0, "Accounts: 2, 2 added, 1 deleted, 0 changed; settings changed: 0\n")
     );
     fs::write(&path, "new\nmore:y\n").expect("written");
     let refused = client(server, ["-q", "--reload"]);

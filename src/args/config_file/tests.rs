@@ -164,8 +164,8 @@ proptest! {
         let Ok(CommandLine::Show(printed)) = parse(arguments, None) else { panic!("not printed") };
         let second = read(&printed, &[]).expect("what is printed is good");
         prop_assert_eq!(
-            Args { sources: first.sources.clone(), max_connections_given: false, buffer_memory_given: false, ..second.clone() },
-            Args { max_connections_given: false, buffer_memory_given: false, ..first }
+            Args { sources: first.sources.clone(), command_line: None, max_connections_given: false, buffer_memory_given: false, ..second.clone() },
+            Args { command_line: None, max_connections_given: false, buffer_memory_given: false, ..first }
         );
     }
 

@@ -69,6 +69,10 @@ impl FakeServer {
             }
             ControlRequest::Reload(_) if self.faults.is_empty() => ControlAnswer::NoFile,
             ControlRequest::Reload(_) => ControlAnswer::Reloaded(Err(self.faults.clone())),
+            ControlRequest::Save { .. } if self.faults.is_empty() => ControlAnswer::NoState,
+            ControlRequest::Save { key, value, .. } => {
+                ControlAnswer::Saved(Err(format!("{key} {value}")))
+            }
             ControlRequest::Status => ControlAnswer::Status(info),
             ControlRequest::Usage => {
                 ControlAnswer::Usage(info, ProcessUsage { descriptors: 15, rss: 0 })
@@ -213,11 +217,14 @@ fn connections_and_their_end() {
 #[test]
 fn settings_by_name() {
     let (mut shared, root) = shared();
-    let line = "key=buffer-size value=65536 unit=bytes min=1 max=1048576 applies=now\n";
+    let line =
+        "key=buffer-size value=65536 unit=bytes min=1 max=1048576 applies=now source=default\n";
     assert_eq!(says("CONFIG GET buffer-size", root, &mut shared), format!("200 OK\n{line}.\n"));
     let all = says("CONFIG GET", root, &mut shared);
     assert!(all.starts_with(&format!("200 OK\n{line}")) && all.lines().count() == KNOBS.len() + 2);
     assert_eq!(says("CONFIG SET buffer-size 4096", root, &mut shared), "200 OK\n");
+    let line = line.replace("65536", "4096").replace("default", "runtime");
+    assert_eq!(says("CONFIG GET buffer-size", root, &mut shared), format!("200 OK\n{line}.\n"));
     assert_eq!((shared.process.settings.buffer_size, shared.process.changes), (4096, 1));
     assert_eq!(
         says("CONFIG SET buffer-size 0", root, &mut shared),

@@ -26,7 +26,8 @@ fn the_thread_reads_and_writes() {
     let state = UsersFile::read(&path).expect("good").state;
     let (mut events, waker) = Loop::new();
     let mut worker =
-        Files { users: Some(UsersFile { path: path.clone(), state }), state: None }.start(waker);
+        Files::<()> { users: Some(UsersFile { path: path.clone(), state }), ..Files::default() }
+            .start(waker);
     let mut ask = |job| {
         worker.submit(job);
         let answers = events.wait(Duration::from_secs(20), |now| {
@@ -43,13 +44,18 @@ fn the_thread_reads_and_writes() {
     fs::write(&path, "alice:=x\nzoe:=y:role=admin\n").expect("written");
     let Answer::Committed(done, None) = ask(commit(add("eve", None))) else { panic!("another") };
     assert!(matches!(done, Err(StoreError::ChangedOnDisk)));
-    let Answer::Read(Ok(loaded)) = ask(Job::Read) else { panic!("not read") };
+    let Answer::Read(Ok(read)) = ask(Job::Read) else { panic!("not read") };
+    let loaded = read.users.expect("there is a file");
     assert_eq!(loaded.accounts.len(), 2);
+    // It counts once it has been taken over.
+    let Answer::Committed(done, None) = ask(commit(add("eve", None))) else { panic!("another") };
+    assert!(matches!(done, Err(StoreError::ChangedOnDisk)));
+    let Answer::Adopted = ask(Job::Adopt(loaded.state)) else { panic!("another") };
     let delete = store("alice", Change::Delete, None);
     let Answer::Committed(Ok(_), None) = ask(commit(delete)) else { panic!("not stored") };
     assert_eq!(fs::read_to_string(&path).expect("read"), "zoe:=y:role=admin\n");
     // A bad file changes nothing, and what was read before still counts.
     fs::write(&path, "zoe\n").expect("written");
-    let Answer::Read(Err(error)) = ask(Job::Read) else { panic!("read") };
-    assert_eq!(error.lines(), ["line 1: no colon between name and secret"]);
+    let Answer::Read(Err(faults)) = ask(Job::Read) else { panic!("read") };
+    assert_eq!(faults, ["line 1: no colon between name and secret"]);
 }

@@ -187,7 +187,7 @@ fn the_keys_of_the_grammar_are_those_of_the_program() {
         ("trust-line", TrustLine::KEYS.to_vec()),
         ("killed", vec![key::KILLED]),
         ("generated", vec![key::PASSWORD, key::CREATED]),
-        ("reloaded", vec![key::ACCOUNTS, key::ADDED, key::DELETED, key::CHANGED]),
+        ("reloaded", vec![key::ACCOUNTS, key::ADDED, key::DELETED, key::CHANGED, key::SETTINGS]),
         ("open-event", event(&OpenEvent::KEYS)),
         ("close-event", event(&CloseEvent::KEYS)),
         ("log-event", LogEvent::KEYS.to_vec()),

@@ -179,7 +179,8 @@ fn the_rules_of_bodies_and_events_are_no_blank_cheques() {
     let grammar = grammar();
     let usage = "user=a role=user connections=0 total=0 up=0 down=0 last-seen=- locked=no \
                  origin=memory";
-    let setting = "key=grace value=0.25 unit=seconds min=0 max=31536000 applies=now";
+    let setting = "key=grace value=0.25 unit=seconds min=0 max=31536000 applies=now \
+                   source=default";
     let connection = "id=1.0 user=a source=127.0.0.1:1 destination=a:80 peer=[::1]:80 state=relay \
                       age=0.000 idle=0.000 up=0 down=0 buffered=0 targets=- datagrams=- dropped=-";
     let link_local = SocketAddrV6::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), 1, 0, 3);

@@ -349,6 +349,7 @@ impl FakeServer {
                 ControlAnswer::Draining(!std::mem::replace(&mut self.closing, true))
             }
             ControlRequest::Reload(_) => ControlAnswer::NoFile,
+            ControlRequest::Save { .. } => ControlAnswer::NoState,
             ControlRequest::Status => ControlAnswer::Status(info),
             ControlRequest::Usage => ControlAnswer::Usage(info, ProcessUsage::default()),
         }
