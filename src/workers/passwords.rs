@@ -102,8 +102,9 @@ pub fn verifications(threads: usize, waker: impl Wake + 'static) -> Verification
     })
 }
 
-/// The priority of the threads, as of nice(1).
-pub const NICE: i32 = 10;
+/// The priority of the threads, as of nice(1): low enough that tunnels on the same core do not wait for them, high enough
+/// that an administrator is let in on a machine that is busy with other things.
+const NICE: i32 = 15;
 
 /// The limits of the threads: they use the processor all the time, so that slow ones count as all others.
 pub fn limits(threads: usize) -> Limits {

@@ -6,7 +6,6 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use super::durable::{Expected, StoreError};
-use super::passwords::NICE;
 use super::state_directory::StateDirectory;
 use super::users_file::{Loaded, Store, UsersFile};
 use super::worker_pool::{Kind, Limits, Workers};
@@ -15,6 +14,8 @@ use crate::reactor::waker::Wake;
 
 /// The stack of the thread, in bytes.
 const STACK_BYTES: usize = 256 * 1024;
+/// The priority of the thread, as of nice(1).
+const NICE: i32 = 10;
 /// Jobs that may wait: one is given at a time.
 const QUEUE: usize = 2;
 
