@@ -212,7 +212,7 @@ impl Accounts {
                 warnings.push(format!("--users {shown}: others than its owner may read it"));
             }
             let clear = |account: &&FileAccount| matches!(account.secret, Secret::Clear(_));
-            match loaded.accounts.iter().filter(clear).count() {
+            match loaded.content.accounts.iter().filter(clear).count() {
                 0 => {}
                 count => warnings.push(format!(
                     "--users {shown}: passwords in clear: {count} (socks5d --hash-password makes hashes)"
@@ -224,7 +224,7 @@ impl Accounts {
                 ));
                 fixed = true;
             }
-            users.load(loaded.accounts);
+            users.load(loaded.content);
             files.users = Some(UsersFile { path, state: loaded.state });
         }
         let superuser = args.superuser.take();

@@ -48,6 +48,11 @@ impl Timestamp {
         (time.to_string() == text).then_some(time)
     }
 
+    /// So many seconds after 1970-01-01T00:00:00Z.
+    pub fn from_seconds(seconds: u64) -> Self {
+        Timestamp(seconds)
+    }
+
     /// Seconds since 1970-01-01T00:00:00Z.
     pub fn seconds(self) -> u64 {
         self.0

@@ -102,11 +102,17 @@ impl CommandExecutor<'_> {
     fn add(&mut self, name: &[u8], password: &[u8]) -> Execution {
         let credential = self.users().credential(name, Stored::Nothing, Some(password));
         let (epoch, origin) = (credential.epoch(), self.origin());
-        let new = NewAccount { name, role: Role::User, locked: false, origin, credential };
+        let new =
+            NewAccount { name, role: Role::User, locked: false, origin, credential, limits: None };
         match self.users().add_account(new) {
             Err(_) => done(refusal(Cause::Exists)),
             Ok(user) => {
-                let change = Change::Add { secret: "".into(), locked: false, role: Role::User };
+                let change = Change::Add {
+                    secret: "".into(),
+                    locked: false,
+                    role: Role::User,
+                    limits: None,
+                };
                 let undo = Undo::Remove(user, epoch);
                 self.stored((name.into(), origin), change, Some(password), undo, Response::Done)
             }
@@ -183,11 +189,18 @@ impl CommandExecutor<'_> {
             }
             None => {
                 let origin = self.origin();
-                let new = NewAccount { name, role: Role::User, locked: false, origin, credential };
+                let new = NewAccount {
+                    name,
+                    role: Role::User,
+                    locked: false,
+                    origin,
+                    credential,
+                    limits: None,
+                };
                 let Ok(user) = self.users().add_account(new) else {
                     return done(refusal(Cause::Exists));
                 };
-                let change = Change::Add { secret, locked: false, role: Role::User };
+                let change = Change::Add { secret, locked: false, role: Role::User, limits: None };
                 let undo = Undo::Remove(user, epoch);
                 self.stored((name.into(), origin), change, None, undo, response)
             }
@@ -200,7 +213,7 @@ impl CommandExecutor<'_> {
             Ok(account) => account,
             Err(fault) => return done(Response::BadLine(fault.to_string())),
         };
-        let users_file::FileAccount { name, secret, locked, role } = account;
+        let users_file::FileAccount { name, secret, locked, role, limits } = account;
         let (text, password): (Box<str>, Option<Box<[u8]>>) = match &secret {
             Secret::None => ("".into(), None),
             Secret::Clear(password) => ("".into(), Some(password.clone())),
@@ -209,11 +222,12 @@ impl CommandExecutor<'_> {
         };
         let credential = self.users().credential_of(&name, secret);
         let (epoch, origin) = (credential.epoch(), self.origin());
-        let new = NewAccount { name: &name, role, locked, origin, credential };
+        let new =
+            NewAccount { name: &name, role, locked, origin, credential, limits: limits.clone() };
         match self.users().add_account(new) {
             Err(_) => done(refusal(Cause::Exists)),
             Ok(user) => {
-                let change = Change::Add { secret: text, locked, role };
+                let change = Change::Add { secret: text, locked, role, limits };
                 let undo = Undo::Remove(user, epoch);
                 let password = password.as_deref();
                 self.stored((name, origin), change, password, undo, Response::Done)

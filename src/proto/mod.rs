@@ -7,6 +7,7 @@
 
 pub mod foreign;
 pub mod http;
+pub mod limits;
 pub mod secret;
 pub mod socks4;
 pub mod socks5;

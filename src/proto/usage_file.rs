@@ -3,7 +3,7 @@
 //! ```text
 //! socks5d-usage 1
 //! since=1795725996 connections=7 up=512 down=1024
-//! user=alice since=1795725996 total=7 up=512 down=1024 seen=1795726001
+//! user=alice since=1795725996 total=7 up=512 down=1024 seen=1795726001 base=0 period=-
 //! end accounts=1 blake2b=...
 //! ```
 //!
@@ -54,6 +54,10 @@ pub struct AccountFigures {
     pub down: u64,
     /// When it last logged in or moved a byte.
     pub seen: Option<u64>,
+    /// The sum of `up` and `down` when the period of its quota began.
+    pub base: u64,
+    /// When that was. `None`: it has had no quota.
+    pub period: Option<u64>,
 }
 
 /// Why a file is none. Displays as a sentence.
@@ -91,16 +95,17 @@ impl Figures {
         // Writing to a String cannot fail.
         let _ =
             writeln!(text, "{}since={since} connections={connections} up={up} down={down}", HEAD);
-        for AccountFigures { name, since, total, up, down, seen } in accounts {
+        for AccountFigures { name, since, total, up, down, seen, base, period } in accounts {
             let name = Escaped(name);
-            let numbers = [since, total, up, down].map(|number| LARGEST.min(*number));
-            let [since, total, up, down] = numbers;
-            let _ =
-                write!(text, "user={name} since={since} total={total} up={up} down={down} seen=");
-            let _ = match seen {
-                Some(seen) => writeln!(text, "{}", LARGEST.min(*seen)),
-                None => writeln!(text, "-"),
-            };
+            let numbers = [since, total, up, down, base].map(|number| LARGEST.min(*number));
+            let [since, total, up, down, base] = numbers;
+            let [seen, period] = [seen, period].map(|time| {
+                time.map_or_else(|| "-".to_owned(), |time| LARGEST.min(time).to_string())
+            });
+            let _ = writeln!(
+                text,
+                "user={name} since={since} total={total} up={up} down={down} seen={seen} base={base} period={period}"
+            );
         }
         let sum = checksum(text.as_bytes());
         let _ = writeln!(text, "end accounts={} blake2b={sum}", accounts.len());
@@ -143,12 +148,15 @@ impl Figures {
 }
 
 fn account(line: &str) -> Option<AccountFigures> {
-    let [name, since, total, up, down, seen] =
-        pairs(line, ["user", "since", "total", "up", "down", "seen"])?;
+    let [name, since, total, up, down, seen, base, period] =
+        pairs(line, ["user", "since", "total", "up", "down", "seen", "base", "period"])?;
     let name: Box<[u8]> = unescape(name.as_bytes()).into();
-    let seen = if seen == "-" { None } else { Some(number(seen)?) };
+    let time = |text| if text == "-" { Some(None) } else { number(text).map(Some) };
+    let (seen, period) = (time(seen)?, time(period)?);
     let (since, total, up, down) = (number(since)?, number(total)?, number(up)?, number(down)?);
-    (1..=255).contains(&name.len()).then_some(AccountFigures { name, since, total, up, down, seen })
+    let base = number(base)?;
+    let figures = AccountFigures { name, since, total, up, down, seen, base, period };
+    (1..=255).contains(&figures.name.len()).then_some(figures)
 }
 
 /// The values of these keys, which make up the line, in this order.
@@ -185,6 +193,8 @@ mod tests {
             up: 512,
             down: LARGEST,
             seen: Some(20),
+            base: 500,
+            period: Some(15),
         };
         let odd =
             AccountFigures { name: b"a b\n\xff".as_slice().into(), ..AccountFigures::default() };
@@ -200,8 +210,8 @@ mod tests {
             [
                 "socks5d-usage 1",
                 "since=5 connections=9 up=600 down=1",
-                "user=alice since=10 total=7 up=512 down=4611686018427387904 seen=20",
-                "user=a\\x20b\\x0a\\xff since=0 total=0 up=0 down=0 seen=-",
+                "user=alice since=10 total=7 up=512 down=4611686018427387904 seen=20 base=500 period=15",
+                "user=a\\x20b\\x0a\\xff since=0 total=0 up=0 down=0 seen=- base=0 period=-",
             ]
         );
         assert!(lines[4].starts_with("end accounts=2 blake2b=") && lines.len() == 5);
@@ -231,6 +241,8 @@ mod tests {
             up: u64::MAX,
             down: u64::MAX,
             seen: Some(u64::MAX),
+            base: u64::MAX,
+            period: Some(u64::MAX),
         };
         let (since, connections, up, down) = (u64::MAX, u64::MAX, u64::MAX, u64::MAX);
         let text = Figures { since, connections, up, down, accounts: vec![most] }.text();
@@ -273,11 +285,11 @@ mod tests {
     prop_compose! {
         fn some_account()(
             name in prop::collection::vec(any::<u8>(), 1..256),
-            numbers in prop::array::uniform4(0..=LARGEST),
-            seen in prop::option::of(0..=LARGEST),
+            numbers in prop::array::uniform5(0..=LARGEST),
+            (seen, period) in (prop::option::of(0..=LARGEST), prop::option::of(0..=LARGEST)),
         ) -> AccountFigures {
-            let [since, total, up, down] = numbers;
-            AccountFigures { name: name.into(), since, total, up, down, seen }
+            let [since, total, up, down, base] = numbers;
+            AccountFigures { name: name.into(), since, total, up, down, seen, base, period }
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! # a comment; it survives every change of the file, as blank lines and the order do
-//! *::role=user
-//! alice:$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$...:role=admin
+//! *::conns=100 rate=20Mbit
+//! alice:$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$...:role=admin conns=none
 //! bob:!$2y$05$...
 //! carol:=in\x20clear
 //! ```
@@ -22,16 +22,20 @@ use std::fmt;
 
 use metp_protocol::Role;
 
+use super::limits::{BadLimit, Limits};
 use super::secret::{self, Secret};
 use line::Line;
 pub use line::{LONGEST_LINE, account_line};
-pub use rewrite::{Change, Edit, Misfit, rewrite};
+pub use rewrite::{ALL_ACCOUNTS, Change, Edit, Misfit, rewrite};
 
 /// The most bytes of a users file.
 pub const MOST_BYTES: u64 = 256 << 20;
 
 /// The most errors that are told of one file.
 pub const MOST_ERRORS: usize = 100;
+
+/// The keys of a line.
+const KNOWN: &str = "role, conns, sources, rate, quota, expires, from";
 
 /// An account as the file has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +48,17 @@ pub struct FileAccount {
     pub locked: bool,
     /// What the account may do over METP.
     pub role: Role,
+    /// What its line says of limits. `None`: nothing.
+    pub limits: Option<Box<Limits>>,
+}
+
+/// The accounts of a file, and what holds for all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileAccounts {
+    /// The accounts, in the order of their lines.
+    pub accounts: Vec<FileAccount>,
+    /// What the line of `*` says of limits.
+    pub defaults: Limits,
 }
 
 /// What is wrong with a line, and where. Displays as `line 7: ...`.
@@ -74,6 +89,8 @@ pub enum Fault {
     KeyTwice(&'static str),
     /// The key has another value than `user` or `admin`.
     Role,
+    /// The value of a limit cannot be used.
+    Limit(BadLimit),
     /// The line of `*` has a secret.
     SecretOfAll,
     /// The line of `*` makes administrators of all accounts.
@@ -98,8 +115,9 @@ impl fmt::Display for Fault {
                 "a name has 1 to 255 bytes, is not \"-\", and has its first and last blank as \\x20",
             ),
             Fault::Secret(fault) => fault.fmt(f),
-            Fault::UnknownKey(key) => write!(f, "unknown key \"{key}\": role is known"),
+            Fault::UnknownKey(key) => write!(f, "unknown key \"{key}\": known are {KNOWN}"),
             Fault::KeyTwice(key) => write!(f, "{key} is given twice"),
+            Fault::Limit(bad) => bad.fmt(f),
             Fault::Role => f.write_str("role is user or admin"),
             Fault::SecretOfAll => f.write_str("the line of * has no secret: *::KEY=VALUE"),
             Fault::AdminsAll => f.write_str("role=admin is for single accounts, not for *"),
@@ -116,16 +134,16 @@ impl fmt::Display for Fault {
 /// ```
 /// use socks5d::proto::users_file::parse;
 ///
-/// let accounts = parse(b"alice:=secret:role=admin\n").expect("good");
-/// assert_eq!(&*accounts[0].name, b"alice");
+/// let file = parse(b"alice:=secret:role=admin\n").expect("good");
+/// assert_eq!(&*file.accounts[0].name, b"alice");
 /// let errors = parse(b"alice:=secret:roel=admin\n").expect_err("misspelt");
-/// assert_eq!(errors[0].to_string(), "line 1: unknown key \"roel\": role is known");
+/// assert!(errors[0].to_string().starts_with("line 1: unknown key \"roel\": known are role, "));
 /// ```
-pub fn parse(content: &[u8]) -> Result<Vec<FileAccount>, Vec<LineError>> {
-    let mut accounts = Vec::new();
+pub fn parse(content: &[u8]) -> Result<FileAccounts, Vec<LineError>> {
+    let mut file = FileAccounts::default();
     let mut errors = Vec::new();
     let mut names: HashMap<Box<[u8]>, usize> = HashMap::new();
-    let mut defaults = None;
+    let mut of_all = None;
     for (index, text) in line::lines(content).enumerate() {
         let number = index + 1;
         let mut first_line = |name: &[u8]| match names.get(name) {
@@ -137,12 +155,15 @@ pub fn parse(content: &[u8]) -> Result<Vec<FileAccount>, Vec<LineError>> {
         };
         let good = match Line::parse(text) {
             Ok(Line::Blank) => Ok(()),
-            Ok(Line::Defaults) => match defaults.replace(number) {
+            Ok(Line::Defaults(limits)) => match of_all.replace(number) {
                 Some(line) => Err(Fault::Twice(line)),
-                None => Ok(()),
+                None => {
+                    file.defaults = limits.map_or_else(Limits::default, |limits| *limits);
+                    Ok(())
+                }
             },
             Ok(Line::Account(account)) => {
-                first_line(&account.name).map(|()| accounts.push(account))
+                first_line(&account.name).map(|()| file.accounts.push(account))
             }
             Err(fault) => Err(fault),
         };
@@ -153,7 +174,7 @@ pub fn parse(content: &[u8]) -> Result<Vec<FileAccount>, Vec<LineError>> {
             }
         }
     }
-    if errors.is_empty() { Ok(accounts) } else { Err(errors) }
+    if errors.is_empty() { Ok(file) } else { Err(errors) }
 }
 
 /// Reads one line of a file, which has to be that of an account.
@@ -164,7 +185,7 @@ pub fn parse_line(text: &[u8]) -> Result<FileAccount, Fault> {
     match Line::parse(text)? {
         Line::Account(account) => Ok(account),
         Line::Blank => Err(Fault::NoColon),
-        Line::Defaults => Err(Fault::Name),
+        Line::Defaults(_) => Err(Fault::Name),
     }
 }
 

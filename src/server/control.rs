@@ -1,11 +1,11 @@
 //! The server as its administration sees it: what METP reads and changes of it, and what follows from that.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::Server;
-use super::entry::SessionEntry;
+use super::entry::{AnySession, SessionEntry};
 use super::service::row;
 use super::shutdown::Shutdown;
 use crate::reactor::process_usage;
@@ -15,8 +15,9 @@ use crate::state::connection::{Connection, key_of};
 use crate::state::control::{
     Control, ControlAnswer, ControlRequest, Page, ProcessUsage, ServerInfo,
 };
+use crate::state::metrics::Stage;
 use crate::state::service::Service;
-use crate::state::users::{UserId, Users};
+use crate::state::users::{LimitReached, UserId, Users};
 use crate::workers::log_writer::LogWriter;
 use crate::workers::resolver::lookup_limits;
 use metp_protocol::ConnectionId;
@@ -220,8 +221,12 @@ impl Server {
         while self.pending.left > 0 {
             let Some((key, reason)) = self.pending.pending_closes.pop_front() else { break };
             self.pending.left -= 1;
-            if reason == CloseReason::Killed && self.sessions.get(key).is_some() {
-                self.services.shared.metrics.killed += 1;
+            let metrics = &mut self.services.shared.metrics;
+            match reason {
+                _ if self.sessions.get(key).is_none() => {}
+                CloseReason::Killed => metrics.killed += 1,
+                CloseReason::LimitEnded(reached) => metrics.limits.count(reached),
+                _ => {}
             }
             self.end(key, reason, now);
         }
@@ -238,6 +243,24 @@ impl Server {
         for (key, entry) in self.sessions.iter() {
             if entry.session.user().is_some_and(|user| deleted.contains(&user)) {
                 self.pending.end(key, entry, CloseReason::UserDeleted);
+            }
+        }
+    }
+
+    /// Queues the requests of accounts that have reached a limit to be ended.
+    pub(super) fn end_limited(&mut self) {
+        let users = &mut self.services.shared.process.users;
+        if !users.has_cut() {
+            return;
+        }
+        let cut: HashMap<UserId, LimitReached> = users.take_cut().into_iter().collect();
+        for (key, entry) in self.sessions.iter() {
+            let AnySession::Socks(session) = &entry.session else { continue };
+            if session.stage() != Stage::Linger
+                && session.has_request()
+                && let Some(reached) = session.user().and_then(|user| cut.get(&user))
+            {
+                self.pending.end(key, entry, CloseReason::LimitEnded(*reached));
             }
         }
     }

@@ -290,7 +290,7 @@ impl Server {
             if loaded.exposed {
                 log::warn!("users file: others than its owner may read it");
             }
-            let reloaded = process.users.reload(loaded.accounts);
+            let reloaded = process.users.reload(loaded.content);
             accounts = reloaded.map_err(|error| vec![error.to_string()])?;
             self.services.files.adopt = Some(loaded.state);
         }

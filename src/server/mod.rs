@@ -239,6 +239,7 @@ impl Server {
         self.services.selector.select(timeout)?;
         let now = Instant::now();
         self.woken = Some(now);
+        self.services.shared.tick(now);
         self.on_event(now);
         self.check_terminal(now);
         self.services.shared.log_counted_failures(Some(now));
@@ -247,6 +248,7 @@ impl Server {
         self.pending.begin_turn();
         self.end_some(now);
         self.run_queues(now);
+        self.end_limited();
         self.sweep_closes(now);
         self.finish_drain(now);
         self.gather_lines(now);
@@ -274,10 +276,12 @@ impl Server {
         let sweep = self.services.pool.pipes.next_sweep();
         let gathered = self.lines_due.into_iter().chain(self.events_due).min();
         let closes = self.services.closes.next_sweep();
+        let expiry = self.services.shared.next_expiry(now);
         let failures = self.services.shared.diagnostics.next_count();
         let (wheel, terminal) = (self.wheel.next_alarm(), self.terminal.check);
         let alarms = [
             wheel, dns, logins, files, resumes, grace, gathered, sweep, closes, failures, terminal,
+            expiry,
         ];
         let next = alarms.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now))

@@ -251,6 +251,10 @@ impl Association {
             Ok(spent) => spent,
             Err(reason) => return self.end(reason, cx),
         };
+        if let Some(reached) = self.request.guard.usage().is_over() {
+            cx.shared.metrics.limits.count(reached);
+            return self.end(CloseReason::LimitEnded(reached), cx);
+        }
         self.send_waiting(cx);
         let up = self.relay_up(cx);
         let down = self.relay_down(cx);

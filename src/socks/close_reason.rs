@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::reactor::errno::is_of_the_peer;
 use crate::state::metrics::Metrics;
+use crate::state::users::LimitReached;
 
 /// Why a session ended. Displays as the last field of the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +13,10 @@ pub enum CloseReason {
     Finished,
     /// The request was answered with a refusal.
     Refused,
+    /// The request was refused, since a limit of the account does not allow it.
+    LimitRefused(LimitReached),
+    /// A limit of the account has been reached while it was served.
+    LimitEnded(LimitReached),
     /// The client does not speak SOCKS5, or not properly.
     Protocol,
     /// The client may not log in.
@@ -83,6 +88,7 @@ impl CloseReason {
             self,
             CloseReason::Finished
                 | CloseReason::Refused
+                | CloseReason::LimitRefused(_)
                 | CloseReason::Protocol
                 | CloseReason::Unauthorized
                 | CloseReason::Overloaded
@@ -103,6 +109,8 @@ impl CloseReason {
                 | CloseReason::Shutdown
                 | CloseReason::Finished
                 | CloseReason::Refused
+                | CloseReason::LimitRefused(_)
+                | CloseReason::LimitEnded(_)
                 | CloseReason::Killed
         )
     }
@@ -112,6 +120,7 @@ impl CloseReason {
         match self {
             CloseReason::Finished => "finished",
             CloseReason::Refused => "refused",
+            CloseReason::LimitRefused(reached) | CloseReason::LimitEnded(reached) => reached.word(),
             CloseReason::Protocol => "protocol-error",
             CloseReason::Unauthorized => "unauthorized",
             CloseReason::Overloaded => "overloaded",

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use super::associate;
 use super::close_reason::CloseReason;
 use super::dialect::Dialect;
-use super::request::{ActiveRequest, refuse};
+use super::request::{ActiveRequest, refuse, refuse_beyond};
 use super::resolve::{self, Purpose};
 use super::{Context, Next, State};
 use crate::proto::foreign::protocol;
@@ -277,6 +277,17 @@ fn serve<S: Stream>(
         return Next::end(None, CloseReason::UserDeleted);
     };
     let (name, settings) = (Rc::clone(&account.name), &cx.shared.process.settings);
+    let served = match guard.open_request(source.ip(), cx.now, cx.shared.time) {
+        Ok(served) => Some(served),
+        Err(reached) => {
+            let target = match command {
+                Command::UdpAssociate => associate::destination(),
+                _ => target,
+            };
+            let request = Box::new(ActiveRequest::new(guard, name, dialect, target, cx.now));
+            return refuse_beyond(reached, request, output, cx);
+        }
+    };
     let purpose = match command {
         Command::Connect => Purpose::Connect,
         Command::Bind if settings.bind.enabled => Purpose::Bind,
@@ -284,7 +295,8 @@ fn serve<S: Stream>(
         Command::ResolvePtr if settings.resolve => Purpose::ResolvePtr,
         Command::UdpAssociate => {
             let nowhere = associate::destination();
-            let request = Box::new(ActiveRequest::new(guard, name, dialect, nowhere, cx.now));
+            let mut request = Box::new(ActiveRequest::new(guard, name, dialect, nowhere, cx.now));
+            request.served = served;
             return associate::begin(request, &target, source, client, output, cx);
         }
         Command::Bind | Command::Resolve | Command::ResolvePtr | Command::Unknown(_) => {
@@ -292,6 +304,7 @@ fn serve<S: Stream>(
             return refuse(request, ReplyCode::CommandNotSupported, output, cx);
         }
     };
-    let request = Box::new(ActiveRequest::new(guard, name, dialect, target, cx.now));
+    let mut request = Box::new(ActiveRequest::new(guard, name, dialect, target, cx.now));
+    request.served = served;
     resolve::begin(request, purpose, source, client, output, cx)
 }

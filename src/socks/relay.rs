@@ -248,6 +248,10 @@ impl<S: Stream> Relay<S> {
         if client.broken() {
             self.gone(Direction::Down, cx);
         }
+        if let Some(reached) = self.request.guard.usage().is_over() {
+            cx.shared.metrics.limits.count(reached);
+            return Next::end(Some(self.abort(cx)), CloseReason::LimitEnded(reached));
+        }
         let mut spent = false;
         for direction in [Direction::Up, Direction::Down] {
             // Before a reset, EOF has to be passed on by shutdown(2).
@@ -302,7 +306,7 @@ impl<S: Stream> Relay<S> {
                 self.check.moved(Duration::from_nanos(self.last_byte), limit);
             }
             let ActiveRequest { traffic, guard, .. } = &mut *self.request;
-            cx.shared.count(traffic, guard.usage(), Transferred { direction, bytes, now: cx.now });
+            cx.shared.count(traffic, guard, Transferred { direction, bytes, now: cx.now });
         }
     }
 

@@ -13,7 +13,7 @@ use crate::reactor::endpoint::Stream;
 use crate::reactor::slab::Key;
 use crate::state::access_log::{FinishedRequest, Record};
 use crate::state::connection::id_of;
-use crate::state::users::SessionGuard;
+use crate::state::users::{LimitReached, RequestGuard, SessionGuard};
 use crate::state::{Shared, Traffic};
 use metp_protocol::{Event, Field, OpenEvent, Topic};
 
@@ -29,6 +29,8 @@ pub struct ActiveRequest {
     pub status: ReplyCode,
     /// Payload delivered.
     pub traffic: Traffic,
+    /// Counts it for the account's limits. `None`: it is not served (any more).
+    pub served: Option<RequestGuard>,
     /// The account's name, which the log needs even after the account is gone.
     name: Rc<[u8]>,
     began: Instant,
@@ -45,7 +47,7 @@ impl ActiveRequest {
     ) -> Self {
         let (target, status) = (Rc::new(target), ReplyCode::GeneralFailure);
         let traffic = Traffic::default();
-        ActiveRequest { guard, target, dialect, status, traffic, name, began: now }
+        ActiveRequest { guard, target, dialect, status, traffic, served: None, name, began: now }
     }
 
     /// When the request was complete.
@@ -109,6 +111,7 @@ pub fn answer<S: Stream>(
     output: &mut Buffer,
     cx: &mut Context<'_, S>,
 ) -> Next<S> {
+    request.served = None;
     request.status = ReplyCode::Succeeded;
     cx.shared.metrics.count_reply(request.status);
     output.append(reply);
@@ -117,13 +120,37 @@ pub fn answer<S: Stream>(
 
 /// Refuses a request with `code` and lingers.
 pub fn refuse<S: Stream>(
+    request: Box<ActiveRequest>,
+    code: ReplyCode,
+    output: &mut Buffer,
+    cx: &mut Context<'_, S>,
+) -> Next<S> {
+    refuse_for(CloseReason::Refused, request, code, output, cx)
+}
+
+/// Refuses a request that a limit of its account does not allow.
+pub fn refuse_beyond<S: Stream>(
+    reached: LimitReached,
+    request: Box<ActiveRequest>,
+    output: &mut Buffer,
+    cx: &mut Context<'_, S>,
+) -> Next<S> {
+    cx.shared.metrics.limits.count(reached);
+    let reason = CloseReason::LimitRefused(reached);
+    refuse_for(reason, request, ReplyCode::NotAllowed, output, cx)
+}
+
+fn refuse_for<S: Stream>(
+    reason: CloseReason,
     mut request: Box<ActiveRequest>,
     code: ReplyCode,
     output: &mut Buffer,
     cx: &mut Context<'_, S>,
 ) -> Next<S> {
+    // While the client reads the reply, another request may be served.
+    request.served = None;
     request.status = code;
     cx.shared.metrics.count_reply(code);
     output.append(&request.dialect.refusal(code));
-    Next::linger(cx.now, Some(request), CloseReason::Refused)
+    Next::linger(cx.now, Some(request), reason)
 }

@@ -66,6 +66,8 @@ struct Waiter {
     counterfoil: Counterfoil,
     /// When its credentials came.
     since: Instant,
+    /// The address that has to be one from which clients may log in. `None`: any may.
+    source: Option<IpAddr>,
 }
 
 /// What a hash has told.
@@ -89,15 +91,19 @@ impl LoginQueue {
     /// Answers a session, or lets it wait.
     pub fn ask(&mut self, question: &Question<'_>, users: &mut Users) -> Asked {
         let login = users.check(question.name, question.password);
-        if let Login::Accepted(user) = login {
+        let source = question.limited_source();
+        if let Login::Accepted(user) = login
+            && admits(users, user, source)
+        {
             return Asked::Done(Verdict::Accepted(user));
         }
-        let known_wrong = matches!(login, Login::Refused | Login::Unknown);
+        // From an address that the account does not admit, a right password is as good as a wrong one.
+        let known_wrong = !matches!(login, Login::Unverified(_));
         if (!self.delays && !users.has_hashes()) || (question.any_will_do && known_wrong) {
             return Asked::Done(Verdict::Refused);
         }
         let (ticket, counterfoil) = Ticket::new();
-        let waiter = Waiter { key: question.key, counterfoil, since: question.now };
+        let waiter = Waiter { key: question.key, counterfoil, since: question.now, source };
         match login {
             Login::Refused | Login::Accepted(_) => self.refuse(waiter, question.now),
             Login::Unknown if users.has_hashes() => self.put(question, None, vec![waiter]),
@@ -177,10 +183,7 @@ impl LoginQueue {
             Some(_) => Confirmed::Refused,
         };
         match found {
-            Confirmed::Accepted(user) => {
-                let verdict = Verdict::Accepted(user);
-                self.verdicts.extend(job.waiters.into_iter().map(|waiter| (waiter.key, verdict)));
-            }
+            Confirmed::Accepted(user) => self.accept(user, job.waiters, users, now),
             Confirmed::Refused => self.refuse_all(job.waiters, now),
             Confirmed::Changed => self.ask_again(job, users, now),
         }
@@ -190,10 +193,7 @@ impl LoginQueue {
     fn ask_again(&mut self, job: Job, users: &mut Users, now: Instant) {
         let Job { name, password, service, source, waiters, .. } = job;
         match users.check(&name, password.bytes()) {
-            Login::Accepted(user) => {
-                let verdict = Verdict::Accepted(user);
-                self.verdicts.extend(waiters.into_iter().map(|waiter| (waiter.key, verdict)));
-            }
+            Login::Accepted(user) => self.accept(user, waiters, users, now),
             Login::Refused | Login::Unknown => self.refuse_all(waiters, now),
             Login::Unverified(unverified) => {
                 let unverified = Some(unverified);
@@ -287,6 +287,17 @@ impl LoginQueue {
         self.verdicts.extend(awaited.map(|waiter| (waiter.key, Verdict::Shed)));
     }
 
+    /// Lets in those whose address the account admits.
+    fn accept(&mut self, user: UserId, waiters: Vec<Waiter>, users: &Users, now: Instant) {
+        for waiter in waiters {
+            if admits(users, user, waiter.source) {
+                self.verdicts.push((waiter.key, Verdict::Accepted(user)));
+            } else {
+                self.refuse(waiter, now);
+            }
+        }
+    }
+
     fn refuse_all(&mut self, waiters: Vec<Waiter>, now: Instant) {
         for waiter in waiters {
             self.refuse(waiter, now);
@@ -318,6 +329,11 @@ impl LoginQueue {
             }
         }
     }
+}
+
+/// Whether an account may be used from this address; `None`: from any.
+fn admits(users: &Users, user: UserId, source: Option<IpAddr>) -> bool {
+    source.is_none_or(|source| users.admits(user, source))
 }
 
 /// Whose limit a job counts for: sources have one for each service.

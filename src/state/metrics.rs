@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::histogram::Histogram;
+use super::users::LimitReached;
 use crate::proto::socks5::ReplyCode;
 use crate::proto::usage_file::Figures;
 use crate::state::service::PerService;
@@ -37,6 +38,8 @@ pub struct Metrics {
     pub unfinished: u64,
     /// Sessions closed because too many logins wait.
     pub logins_shed: u64,
+    /// Requests that limits of accounts did not allow, and tunnels that they have ended.
+    pub limits: LimitCounts,
     /// Replies sent, by code (RFC 1928 §6).
     pub replies: [u64; 9],
     /// Connections closed by administrators.
@@ -72,6 +75,24 @@ pub struct AttemptCounts {
     pub races: u64,
     /// Attempts that were given up because another one had succeeded.
     pub lost: u64,
+}
+
+/// Requests that were refused and tunnels that were ended, by the limit of their account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitCounts([u64; LimitReached::ALL.len()]);
+
+impl LimitCounts {
+    /// A request is refused, or a tunnel ended.
+    pub fn count(&mut self, reached: LimitReached) {
+        if let Some(count) = self.0.get_mut(reached as usize) {
+            *count += 1;
+        }
+    }
+
+    /// Each limit with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (LimitReached, u64)> {
+        LimitReached::ALL.into_iter().zip(self.0)
+    }
 }
 
 /// BIND since the start.

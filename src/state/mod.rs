@@ -25,7 +25,7 @@ pub mod verifier;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use access_log::{AccessLog, FinishedRequest, RecordId};
 use changes::Changes;
@@ -34,12 +34,17 @@ use diagnostics::{Diagnostics, not_let_in};
 use events::Events;
 use metrics::Metrics;
 use settings::Settings;
-use users::{Usage, Users, unix_time};
+use users::{SessionGuard, Users, unix_time};
 
 use crate::reactor::slab::Key;
 use crate::state::service::Service;
 use metp_protocol::text::Escaped;
 use metp_protocol::{AuthEvent, Event, Field, Topic};
+
+/// How often the clock is read.
+const TICK: Duration = Duration::from_secs(1);
+/// The same while nothing else happens.
+const LONGEST_TICK: Duration = Duration::from_secs(60);
 
 /// Everything that sessions of all services look at and change: what is process-wide, and beside it what is the loop's
 /// own. There is one loop. With several, each has a `Shared`: counters of its own are added up when they are read, and
@@ -55,6 +60,10 @@ pub struct Shared {
     pub events: Events,
     /// The rate limits of log messages about refused clients.
     pub diagnostics: Diagnostics,
+    /// Seconds of UNIX time, up to a second late: see [`Shared::tick`].
+    pub time: u64,
+    /// When it is read again.
+    next_tick: Option<Instant>,
 }
 
 /// What every loop of the process has to agree on. Accounts and settings are replaced as a whole or by message, so that
@@ -138,7 +147,27 @@ impl Shared {
             access_log,
             events: Events::default(),
             diagnostics: Diagnostics::default(),
+            time: unix_time(),
+            next_tick: None,
         }
+    }
+
+    /// Reads the clock if that was a second ago. Tunnels of accounts that have expired are to be ended.
+    pub fn tick(&mut self, now: Instant) {
+        if self.next_tick.is_some_and(|next| now < next) {
+            return;
+        }
+        self.next_tick = now.checked_add(TICK);
+        self.time = unix_time();
+        self.process.users.expire(self.time);
+    }
+
+    /// When the clock is to be read for the next account that expires.
+    pub fn next_expiry(&self, now: Instant) -> Option<Instant> {
+        let expires = self.process.users.next_expiry()?;
+        // The clock may be set meanwhile.
+        let wait = Duration::from_secs(expires.saturating_sub(self.time)).clamp(TICK, LONGEST_TICK);
+        now.checked_add(wait)
     }
 
     /// Logs a failed login, and publishes the event of the topic `auth`.
@@ -194,7 +223,8 @@ impl Shared {
 
     /// Counts payload that has been delivered. Bytes are counted here only, so that metrics, records and access log
     /// agree.
-    pub fn count(&mut self, traffic: &mut Traffic, usage: &Usage, moved: Transferred) {
+    pub fn count(&mut self, traffic: &mut Traffic, guard: &SessionGuard, moved: Transferred) {
+        let usage = guard.usage();
         let Transferred { direction, bytes, now } = moved;
         let (delivered, total, used) = match direction {
             Direction::Up => (&mut traffic.up, &mut self.metrics.up, &usage.up),
@@ -206,6 +236,9 @@ impl Shared {
         usage.seen.set(Some(now));
         if let Some(record) = traffic.record {
             self.access_log.add_bytes(record, bytes);
+        }
+        if let Some(reached) = usage.count_against_quota(self.time) {
+            self.process.users.cut(guard.user, reached);
         }
     }
 }

@@ -90,6 +90,8 @@ metrics! {
         "Sessions that ended before they could make a request, by service and reason.";
     LOGINS_SHED = Counter "socks5d_logins_shed_total"
         "Sessions closed because too many logins wait for a verdict.";
+    LIMITED = Counter "socks5d_limited_total"
+        "Requests refused and tunnels ended by limits of accounts, by limit.";
     REPLIES = Counter "socks5d_replies_total" "Replies to SOCKS requests, by code of RFC 1928.";
     KILLED = Counter "socks5d_killed_total" "Connections closed by administrators.";
     PAYLOAD = Counter "socks5d_payload_bytes_total"
@@ -248,6 +250,9 @@ fn sessions(samples: &mut Samples, shared: &Shared, status: &ServerInfo) {
     }
     samples.number(&REFUSED, &[SOCKS, HANDSHAKE], metrics.unfinished);
     samples.number(&LOGINS_SHED, &[], metrics.logins_shed);
+    for (reached, count) in metrics.limits.iter() {
+        samples.number(&LIMITED, &[("limit", reached.word())], count);
+    }
 }
 
 /// The label of a service.

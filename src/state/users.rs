@@ -8,12 +8,14 @@
 
 mod credential;
 mod figures;
+mod limits;
 mod reload;
 
 use std::cell::Cell;
 use std::collections::hash_map::RandomState;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::BuildHasher;
+use std::num::NonZeroU64;
 use std::ops::Bound;
 use std::rc::Rc;
 use std::time::Instant;
@@ -22,9 +24,11 @@ use metp_protocol::Role;
 pub use metp_protocol::TRUSTED_NAME;
 
 use super::digest::{Digest, DigestKey};
+use crate::proto::limits::{InForce, Limits};
 use crate::proto::usage_file::AccountFigures;
 pub use credential::{Confirmed, Credential, Login, Stored, Unverified};
 pub use figures::unix_time;
+pub use limits::{Counted, LimitReached, RequestGuard, Used};
 pub use reload::{NoAdministrator, Reloaded};
 
 /// The identity of an account, in order of creation. Never used twice.
@@ -49,6 +53,8 @@ pub struct Account {
     pub usage: Rc<Usage>,
     /// What the users file has of it.
     secret: Stored,
+    /// Its own limits. `None`: those of all accounts alone hold.
+    limits: Option<Box<Limits>>,
 }
 
 /// Where an account lives.
@@ -73,6 +79,8 @@ pub struct NewAccount<'a> {
     pub origin: Origin,
     /// Its secret.
     pub credential: Credential,
+    /// Its own limits.
+    pub limits: Option<Box<Limits>>,
 }
 
 /// An account that has been taken out, as it was.
@@ -109,6 +117,10 @@ pub struct Usage {
     seen_before: Cell<(Option<Instant>, Option<u64>)>,
     /// When the account was created, in seconds of UNIX time.
     pub since: Cell<u64>,
+    /// What it has used of its limits.
+    pub used: Used,
+    /// Bytes per second, for each direction by itself. `None`: no limit.
+    pub rate: Cell<Option<NonZeroU64>>,
 }
 
 /// Counts one open SOCKS connection of an account; dropping it counts the connection off.
@@ -174,6 +186,16 @@ pub struct Users {
     unclaimed: HashMap<Box<[u8]>, AccountFigures>,
     /// Accounts deleted since [`Users::take_deleted`] was last called; their sessions have to be closed.
     deleted: Vec<UserId>,
+    /// What holds for all accounts that do not say otherwise.
+    defaults: Limits,
+    /// The same, as accounts share it. `None`: no limit.
+    defaults_in_force: Option<Rc<InForce>>,
+    /// Accounts that expire, by time.
+    expiries: BTreeSet<(u64, UserId)>,
+    /// Until when those that have expired are known.
+    expired_until: u64,
+    /// Accounts whose tunnels are to be ended, since [`Users::take_cut`] was last called.
+    cut: Vec<(UserId, LimitReached)>,
 }
 
 /// The name is taken.
@@ -191,6 +213,7 @@ impl Default for Users {
                 origin: Origin::Memory,
                 usage: Rc::default(),
                 secret: Stored::Nothing,
+                limits: None,
             },
             logins: Vec::new(),
             names: RandomState::default(),
@@ -200,6 +223,11 @@ impl Default for Users {
             has_hashes: false,
             unclaimed: HashMap::new(),
             deleted: Vec::new(),
+            defaults: Limits::default(),
+            defaults_in_force: None,
+            expiries: BTreeSet::new(),
+            expired_until: 0,
+            cut: Vec::new(),
         }
     }
 }
@@ -212,7 +240,7 @@ impl Users {
     pub fn add(&mut self, name: &[u8], password: &[u8], role: Role) -> Result<UserId, Exists> {
         let credential = self.credential(name, Stored::Nothing, Some(password));
         let origin = Origin::Memory;
-        self.add_account(NewAccount { name, role, locked: false, origin, credential })
+        self.add_account(NewAccount { name, role, locked: false, origin, credential, limits: None })
     }
 
     /// Adds an account.
@@ -232,12 +260,13 @@ impl Users {
     fn insert(&mut self, new: NewAccount<'_>) -> (UserId, Entry) {
         let id = UserId(self.next);
         self.next += 1;
-        let NewAccount { name, role, locked, origin, credential } = new;
+        let NewAccount { name, role, locked, origin, credential, limits } = new;
         let Credential { secret, epoch, digest } = credential;
         let entry = Entry { hash: self.hash(name), id, epoch, digest, locked };
         let usage = Rc::new(figures::fresh());
-        let account = Account { name: name.into(), role, origin, usage, secret };
+        let account = Account { name: name.into(), role, origin, usage, secret, limits };
         self.accounts.insert(id, account);
+        self.enforce(id, unix_time());
         (id, entry)
     }
 
@@ -350,12 +379,18 @@ impl Users {
     pub fn remove(&mut self, id: UserId) -> Option<Removed> {
         let place = self.place(id)?;
         let account = self.accounts.remove(&id)?;
+        if let Some(expires) = account.usage.in_force().and_then(|limits| limits.expires) {
+            self.expiries.remove(&(expires, id));
+        }
         Some(Removed { id, account, entry: self.logins.remove(place) })
     }
 
     /// Puts back what [`Users::remove`] has taken out. Nothing may have taken its name meanwhile.
     pub fn restore(&mut self, removed: Removed) {
         let Removed { id, account, entry } = removed;
+        if let Some(expires) = account.usage.in_force().and_then(|limits| limits.expires) {
+            self.expiries.insert((expires, id));
+        }
         self.logins.insert(self.position(entry.hash), entry);
         self.accounts.insert(id, account);
     }

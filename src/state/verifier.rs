@@ -53,6 +53,16 @@ pub struct Question<'a> {
     pub now: Instant,
 }
 
+impl Question<'_> {
+    /// The address that has to be one from which clients may log in. `None`: any may. Limits never lock METP.
+    pub fn limited_source(&self) -> Option<IpAddr> {
+        match self.service {
+            Service::Socks => Some(self.source),
+            Service::Metp => None,
+        }
+    }
+}
+
 /// The answer to the question of a session.
 #[derive(Debug)]
 pub enum Asked {
@@ -86,7 +96,10 @@ pub struct InPlace;
 
 impl Verifier for InPlace {
     fn ask(&mut self, question: &Question<'_>, users: &mut Users) -> Asked {
-        Asked::Done(users.authenticate(question.name, question.password).into())
+        let user = users.authenticate(question.name, question.password);
+        let source = question.limited_source();
+        let admitted = |user: &UserId| source.is_none_or(|source| users.admits(*user, source));
+        Asked::Done(user.filter(admitted).into())
     }
 
     fn ready(&self, _: Instant) -> bool {

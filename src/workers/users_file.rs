@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::durable::{self, Expected, Stamp, StoreError};
 use super::passwords::{Hasher, Password};
-use crate::proto::users_file::{Change, Edit, FileAccount, LineError, MOST_BYTES, parse, rewrite};
+use crate::proto::users_file::{Change, Edit, FileAccounts, LineError, MOST_BYTES, parse, rewrite};
 
 /// The users file, as it was read.
 #[derive(Debug)]
@@ -24,8 +24,8 @@ pub struct UsersFile {
 /// A file that was read.
 #[derive(Debug)]
 pub struct Loaded {
-    /// Its accounts, in their order.
-    pub accounts: Vec<FileAccount>,
+    /// What it says.
+    pub content: FileAccounts,
     /// What it was.
     pub state: Expected,
     /// Whether others than its owner may read it.
@@ -60,13 +60,14 @@ impl UsersFile {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let state = Expected::Missing;
-                return Ok(Loaded { accounts: Vec::new(), state, exposed: false });
+                let content = FileAccounts::default();
+                return Ok(Loaded { content, state, exposed: false });
             }
             Err(error) => return Err(LoadError::Unreadable(error)),
         };
-        let accounts = parse(&content).map_err(LoadError::Lines)?;
+        let parsed = parse(&content).map_err(LoadError::Lines)?;
         let state = Expected::Stamp(Stamp::from(&found));
-        Ok(Loaded { accounts, state, exposed: found.mode() & 0o077 != 0 })
+        Ok(Loaded { content: parsed, state, exposed: found.mode() & 0o077 != 0 })
     }
 
     /// Carries out changes, all or none. Returns, for each of them, the secret that was made.

@@ -342,7 +342,10 @@ fn a_line_of_a_users_file_is_imported() {
         ("bob:=x", "400 Bad Request [EXISTS] user exists"),
         ("dave", "400 Bad Request [BADLINE] no colon between name and secret"),
         ("# comment", "400 Bad Request [BADLINE] no colon between name and secret"),
-        ("dave:=x:rate=5", "400 Bad Request [BADLINE] unknown key \"rate\": role is known"),
+        (
+            "dave:=x:rate=5",
+            "400 Bad Request [BADLINE] rate takes none or 1kbit to 1000Gbit with its unit: bit, kbit, Mbit, Gbit, kB/s, MB/s or GB/s",
+        ),
     ] {
         assert_eq!(says(&format!("IMPORT {line}"), root, &mut shared), format!("{answer}\n"));
     }

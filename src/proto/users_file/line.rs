@@ -3,7 +3,8 @@
 use metp_protocol::acceptable_name;
 use metp_protocol::text::{Escaped, unescape};
 
-use super::{Fault, FileAccount, Role, Secret};
+use super::{BadLimit, Fault, FileAccount, Limits, Role, Secret};
+use crate::proto::limits::LimitKey;
 
 /// The longest line, in bytes, without its end.
 pub const LONGEST_LINE: usize = 4096;
@@ -16,8 +17,8 @@ const ALL: &[u8] = b"*";
 pub(super) enum Line {
     /// Nothing: it is blank, or a comment.
     Blank,
-    /// That of all accounts.
-    Defaults,
+    /// That of all accounts, with what it says of limits.
+    Defaults(Option<Box<Limits>>),
     /// An account.
     Account(FileAccount),
 }
@@ -96,12 +97,12 @@ impl Line {
         if let Some(control) = text.iter().find(|byte| byte.is_ascii_control() && **byte != b'\t') {
             return Err(Fault::Control(*control));
         }
-        let role = role_of(&parts)?;
+        let (role, limits) = keys_of(&parts)?;
         let Some(name) = parts.name() else {
             return match (parts.secret.is_empty() && !parts.locked, role) {
                 (false, _) => Err(Fault::SecretOfAll),
                 (true, Some(Role::Admin)) => Err(Fault::AdminsAll),
-                (true, _) => Ok(Line::Defaults),
+                (true, _) => Ok(Line::Defaults(limits)),
             };
         };
         let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
@@ -110,13 +111,14 @@ impl Line {
         }
         let secret = Secret::parse(parts.secret).map_err(Fault::Secret)?;
         let role = role.unwrap_or(Role::User);
-        Ok(Line::Account(FileAccount { name, secret, locked: parts.locked, role }))
+        Ok(Line::Account(FileAccount { name, secret, locked: parts.locked, role, limits }))
     }
 }
 
-/// The role that a line gives. It is the only key that there is.
-fn role_of(parts: &Parts<'_>) -> Result<Option<Role>, Fault> {
+/// The role and the limits that a line gives.
+fn keys_of(parts: &Parts<'_>) -> Result<(Option<Role>, Option<Box<Limits>>), Fault> {
     let mut role = None;
+    let mut limits: Option<Box<Limits>> = None;
     for word in parts.words() {
         let (key, value) = match word.iter().position(|byte| *byte == b'=') {
             Some(at) => (word.get(..at).unwrap_or_default(), word.get(at + 1..)),
@@ -134,10 +136,22 @@ fn role_of(parts: &Parts<'_>) -> Result<Option<Role>, Fault> {
                 }
             }
             (b"role", None) => return Err(Fault::Role),
-            (key, _) => return Err(Fault::UnknownKey(shown(key))),
+            (key, value) => {
+                let Some(limit) = LimitKey::find(key) else {
+                    return Err(Fault::UnknownKey(shown(key)));
+                };
+                let limits = limits.get_or_insert_default();
+                if limits.has(limit) {
+                    return Err(Fault::KeyTwice(limit.word()));
+                }
+                // An empty value says nothing, which nobody can have meant.
+                let value = value.filter(|value| !value.is_empty());
+                let bad = Fault::Limit(BadLimit(limit));
+                limits.set(limit, value.ok_or(bad)?).map_err(Fault::Limit)?;
+            }
         }
     }
-    Ok(role)
+    Ok((role, limits))
 }
 
 /// A key that is not known, as it is shown. It may be a part of a secret with a colon in it, so only what looks like a
@@ -162,8 +176,21 @@ pub(super) fn written_name(name: &[u8]) -> String {
 }
 
 /// The line of an account, without its end.
-pub fn account_line(name: &[u8], secret: &str, locked: bool, role: Role) -> String {
+pub fn account_line(
+    name: &[u8],
+    secret: &str,
+    locked: bool,
+    role: Role,
+    limits: Option<&Limits>,
+) -> String {
     let lock = if locked { "!" } else { "" };
-    let keys = if role == Role::Admin { ":role=admin" } else { "" };
-    format!("{}:{lock}{secret}{keys}", written_name(name))
+    let mut line = format!("{}:{lock}{secret}", written_name(name));
+    let role = (role == Role::Admin).then(|| "role=admin".to_owned());
+    let limit = |key: LimitKey| Some(format!("{}={}", key.word(), limits?.written(key)?));
+    let words = role.into_iter().chain(LimitKey::ALL.into_iter().filter_map(limit));
+    for (place, word) in words.enumerate() {
+        line.push(if place == 0 { ':' } else { ' ' });
+        line.push_str(&word);
+    }
+    line
 }

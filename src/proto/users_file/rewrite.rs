@@ -2,17 +2,21 @@
 
 use std::collections::HashMap;
 
-use super::Role;
 use super::line::{Parts, account_line, lines};
+use super::{Limits, Role};
+use crate::proto::limits::LimitKey;
 
 /// A change of one account.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Edit {
-    /// The account.
+    /// The account. That of `*` is [`ALL_ACCOUNTS`], which is no name.
     pub name: Box<[u8]>,
     /// What becomes of it.
     pub change: Change,
 }
+
+/// In place of a name: the line of `*`.
+pub const ALL_ACCOUNTS: &[u8] = b"";
 
 /// What becomes of an account. Secrets are texts as the file has them.
 #[derive(Clone, PartialEq, Eq)]
@@ -25,6 +29,8 @@ pub enum Change {
         locked: bool,
         /// The role.
         role: Role,
+        /// Its own limits.
+        limits: Option<Box<Limits>>,
     },
     /// Its line goes.
     Delete,
@@ -34,6 +40,8 @@ pub enum Change {
     Secret(Box<str>),
     /// It is locked, or not.
     Lock(bool),
+    /// These limits of it are said, as they are written; or no more, where the text is empty.
+    Limits(Vec<(LimitKey, Box<str>)>),
 }
 
 impl std::fmt::Debug for Edit {
@@ -44,6 +52,7 @@ impl std::fmt::Debug for Edit {
             Change::Role(_) => "role",
             Change::Secret(_) => "secret",
             Change::Lock(_) => "lock",
+            Change::Limits(_) => "limits",
         };
         write!(f, "Edit({change} {})", metp_protocol::text::Escaped(&self.name))
     }
@@ -64,8 +73,10 @@ pub fn rewrite(content: &[u8], edits: &[Edit]) -> Result<Vec<u8>, Misfit> {
     }
     let mut text = Vec::with_capacity(content.len() + 256 * edits.len());
     for line in lines(content) {
-        let edits =
-            Parts::of(line).and_then(|parts| Some((of_name.remove(&*parts.name()?)?, parts)));
+        let edits = Parts::of(line).and_then(|parts| {
+            let name = parts.name().unwrap_or_else(|| ALL_ACCOUNTS.into());
+            Some((of_name.remove(&*name)?, parts))
+        });
         match edits {
             None => text.extend_from_slice(line),
             Some((edits, parts)) => {
@@ -126,35 +137,54 @@ impl Written {
         text
     }
 
-    /// Writes the role in place of the one that is written, or behind all keys.
-    fn set_role(&mut self, role: Role) {
-        let text = match role {
-            Role::User => "role=user",
-            Role::Admin => "role=admin",
-        };
+    /// The line of `*` that says nothing.
+    fn of_all() -> Self {
+        Written { name: b"*".to_vec(), locked: false, secret: Vec::new(), keys: Some(Vec::new()) }
+    }
+
+    /// Writes a value in place of the one that is written, or behind all keys. `None`: none is written any more.
+    fn set(&mut self, key: &str, value: Option<&str>) {
         let keys = self.keys.take().unwrap_or_default();
         let mut words: Vec<&[u8]> = keys.split(|byte| matches!(byte, b' ' | b'\t')).collect();
         words.retain(|word| !word.is_empty());
-        match words.iter_mut().find(|word| word.starts_with(b"role=")) {
-            Some(word) => *word = text.as_bytes(),
-            None => words.push(text.as_bytes()),
+        let key = format!("{key}=");
+        let place = words.iter().position(|word| word.starts_with(key.as_bytes()));
+        let text = value.map(|value| format!("{key}{value}"));
+        match (place.and_then(|place| words.get_mut(place)), &text) {
+            (Some(word), Some(text)) => *word = text.as_bytes(),
+            (None, Some(text)) => words.push(text.as_bytes()),
+            (Some(_), None) => words.retain(|word| !word.starts_with(key.as_bytes())),
+            (None, None) => {}
         }
-        self.keys = Some(words.join(&b' '));
+        // That of all accounts is no line without its colons.
+        let some = !words.is_empty() || self.name == b"*";
+        self.keys = some.then(|| words.join(&b' '));
     }
 }
 
 /// A line after the edits. `None`: there is none.
 fn change(mut line: Option<Written>, edits: &[&Edit]) -> Result<Option<Written>, Misfit> {
     for Edit { name, change } in edits {
-        line = match (change, line) {
-            (Change::Add { secret, locked, role }, None) => {
-                let text = account_line(name, secret, *locked, *role);
+        let is_all = **name == *ALL_ACCOUNTS;
+        line = match (change, line.or_else(|| is_all.then(Written::of_all))) {
+            (Change::Add { secret, locked, role, limits }, None) => {
+                let text = account_line(name, secret, *locked, *role, limits.as_deref());
                 Parts::of(text.as_bytes()).map(|parts| Written::of(&parts))
             }
             (Change::Add { .. }, Some(_)) | (_, None) => return Err(Misfit),
             (Change::Delete, Some(_)) => None,
             (Change::Role(role), Some(mut line)) => {
-                line.set_role(*role);
+                let word = match role {
+                    Role::User => "user",
+                    Role::Admin => "admin",
+                };
+                line.set("role", Some(word));
+                Some(line)
+            }
+            (Change::Limits(limits), Some(mut line)) => {
+                for (key, value) in limits {
+                    line.set(key.word(), (!value.is_empty()).then_some(value));
+                }
                 Some(line)
             }
             (Change::Secret(secret), Some(line)) => {

@@ -2,6 +2,7 @@ use metp_protocol::text::Escaped;
 use proptest::prelude::*;
 
 use super::*;
+use crate::proto::limits::{LimitKey, Period, Quota, Said};
 
 const TOKEN: &str = "$b2$AAECAwQFBgcICQoLDA0ODw$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 const BCRYPT: &str = "$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
@@ -12,7 +13,7 @@ fn read(content: &[u8]) -> Vec<String> {
         let lock = if account.locked { " locked" } else { "" };
         format!("{} {:?} {:?}{lock}", Escaped(&account.name), account.role, account.secret)
     };
-    parse(content).expect("good").into_iter().map(shown).collect()
+    parse(content).expect("good").accounts.into_iter().map(shown).collect()
 }
 
 /// What is wrong with a bad file.
@@ -25,7 +26,7 @@ fn edit(name: &str, change: Change) -> Edit {
 }
 
 fn add(name: &str) -> Edit {
-    edit(name, Change::Add { secret: TOKEN.into(), locked: false, role: Role::User })
+    edit(name, Change::Add { secret: TOKEN.into(), locked: false, role: Role::User, limits: None })
 }
 
 #[test]
@@ -71,7 +72,7 @@ fn line_ends_and_marks_are_no_part_of_a_line() {
 #[test]
 fn everything_that_is_wrong_is_told_at_once() {
     let file = format!(
-        "alice:=x\nalice\nal\\x69ce:=y\nbob:{BCRYPT}:rate=5\nbob:=x:role=root\ncarol:=x:role=user role=admin\n\
+        "alice:=x\nalice\nal\\x69ce:=y\nbob:{BCRYPT}:rat=5\nbob:=x:role=root\ncarol:=x:role=user role=admin\n\
          :=x\n-:=x\n lead:=x\ntrail :=x\ndave:secret\neve:=a:b\nfay:=x:role\n*:=x\n*::role=admin\n\
          *::\n*::\nnul:=a\0b\ncr:=a\rb\n\n*:!\ngus:=x:role=user x=\u{e4}\n"
     );
@@ -80,7 +81,7 @@ fn everything_that_is_wrong_is_told_at_once() {
         [
             "line 2: no colon between name and secret",
             "line 3: its name is that of line 1",
-            "line 4: unknown key \"rate\": role is known",
+            "line 4: unknown key \"rat\": known are role, conns, sources, rate, quota, expires, from",
             "line 5: role is user or admin",
             "line 6: role is given twice",
             "line 7: a name has 1 to 255 bytes, is not \"-\", and has its first and last blank as \\x20",
@@ -88,7 +89,7 @@ fn everything_that_is_wrong_is_told_at_once() {
             "line 9: a name has 1 to 255 bytes, is not \"-\", and has its first and last blank as \\x20",
             "line 10: a name has 1 to 255 bytes, is not \"-\", and has its first and last blank as \\x20",
             "line 11: the secret is no $argon2id$, $2b$, $2y$ or $b2$ hash; a password in clear begins with =",
-            "line 12: unknown key \"b\": role is known",
+            "line 12: unknown key \"b\": known are role, conns, sources, rate, quota, expires, from",
             "line 13: role is user or admin",
             "line 14: the line of * has no secret: *::KEY=VALUE",
             "line 15: role=admin is for single accounts, not for *",
@@ -96,7 +97,7 @@ fn everything_that_is_wrong_is_told_at_once() {
             "line 18: control character \\x00",
             "line 19: control character \\x0d",
             "line 21: the line of * has no secret: *::KEY=VALUE",
-            "line 22: unknown key \"x\": role is known",
+            "line 22: unknown key \"x\": known are role, conns, sources, rate, quota, expires, from",
         ]
     );
 }
@@ -104,7 +105,12 @@ fn everything_that_is_wrong_is_told_at_once() {
 #[test]
 fn what_may_be_a_secret_is_not_shown() {
     for line in ["eve:=pass:Word7", "eve:=a:longer-than-a-key-is=5", "eve:=a:\u{e4}"] {
-        assert_eq!(wrong(line.as_bytes()), ["line 1: unknown key \"...\": role is known"]);
+        assert_eq!(
+            wrong(line.as_bytes()),
+            [
+                "line 1: unknown key \"...\": known are role, conns, sources, rate, quota, expires, from"
+            ]
+        );
     }
 }
 
@@ -196,7 +202,7 @@ fn what_does_not_fit_is_refused() {
 #[test]
 fn a_new_line_is_that_of_its_name() {
     for name in ["alice", "#x", "*", "*x", "a:b", " a ", "\u{e4}", "a\\x41", "!", "="] {
-        let line = account_line(name.as_bytes(), TOKEN, true, Role::Admin);
+        let line = account_line(name.as_bytes(), TOKEN, true, Role::Admin, None);
         let account = parse_line(line.as_bytes()).expect(&line);
         assert_eq!(
             (&*account.name, account.role, account.locked),
@@ -220,7 +226,14 @@ fn good_line(number: usize) -> impl Strategy<Value = String> {
         Just(String::new()),
         "=[ -9;-~]{0,8}",
     ];
-    let keys = prop_oneof![Just(""), Just(":"), Just(":role=admin"), Just(": role=user\t")];
+    let keys = prop_oneof![
+        Just(""),
+        Just(":"),
+        Just(":role=admin"),
+        Just(": role=user\t"),
+        Just(":conns=3 rate=1Mbit"),
+        Just(":quota=1GB/day conns=9 role=admin")
+    ];
     let end = prop_oneof![Just("\n"), Just("\r\n")];
     let account = ("[a-z \\\\*#]{0,3}", any::<bool>(), secret, keys, end.clone()).prop_map(
         move |(name, locked, secret, keys, end)| {
@@ -241,20 +254,26 @@ proptest! {
 
     /// Parse, print, parse: the accounts are the same.
     #[test]
-    fn what_is_printed_is_read_again(name in prop::collection::vec(any::<u8>(), 1..256), locked: bool, admin: bool, salt: [u8; 16]) {
+    fn what_is_printed_is_read_again(name in prop::collection::vec(any::<u8>(), 1..256), locked: bool, admin: bool, salt: [u8; 16], conns: Option<u32>, day in 1..=31_u8) {
         prop_assume!(name != b"-");
         let role = if admin { Role::Admin } else { Role::User };
         let token = secret::Token::new(salt, &name);
-        let line = account_line(&name, &token.text(), locked, role);
-        let account = FileAccount { name: name.into(), secret: Secret::Token(Box::new(token)), locked, role };
+        let line = account_line(&name, &token.text(), locked, role, None);
+        prop_assert!(parse_line(line.as_bytes()).is_ok_and(|account| account.limits.is_none()));
+        let connections = conns.map_or(Said::Unlimited, Said::Limit);
+        let quota = Said::Limit(Quota { bytes: u64::from(day) * 1000, period: Period::Month(day) });
+        let limits = Box::new(Limits { connections, quota, ..Limits::default() });
+        let line = account_line(&name, &token.text(), locked, role, Some(&limits));
+        let account = FileAccount { name: name.into(), secret: Secret::Token(Box::new(token)), locked, role, limits: Some(limits) };
         prop_assert_eq!(parse_line(line.as_bytes()), Ok(account));
     }
 
     /// A change of one account leaves every other line as it is, byte for byte, and the file good.
     #[test]
-    fn untouched_lines_stay(lines in good_file(), which: prop::sample::Index, kind in 0..5_u8) {
+    fn untouched_lines_stay(lines in good_file(), which: prop::sample::Index, kind in 0..7_u8) {
         let file = lines.concat();
-        let accounts = parse(file.as_bytes()).expect("good lines are a good file");
+        let before = parse(file.as_bytes()).expect("good lines are a good file");
+        let accounts = &before.accounts;
         prop_assert_eq!(rewrite(file.as_bytes(), &[]), Ok(file.clone().into_bytes()));
         if accounts.is_empty() {
             return Ok(());
@@ -266,20 +285,28 @@ proptest! {
             1 => Change::Role(Role::Admin),
             2 => Change::Role(Role::User),
             3 => Change::Lock(!account.locked),
+            4 => Change::Limits(vec![(LimitKey::Connections, "7".into())]),
+            5 => Change::Limits(vec![(LimitKey::Connections, "".into())]),
             _ => Change::Secret(TOKEN.into()),
         };
         let edits = [Edit { name: account.name.clone(), change }];
         let text = rewrite(file.as_bytes(), &edits).expect("fits");
         let after = parse(&text).expect("still good");
-        let mut wanted = accounts.clone();
+        let mut wanted = before.accounts.clone();
+        let mut limits = account.limits.clone().unwrap_or_default();
         match kind {
             0 => drop(wanted.remove(place)),
             1 => wanted[place].role = Role::Admin,
             2 => wanted[place].role = Role::User,
             3 => wanted[place].locked = !account.locked,
+            4 | 5 => {
+                let said = if kind == 4 { &b"7"[..] } else { b"" };
+                limits.set(LimitKey::Connections, said).expect("in range");
+                wanted[place].limits = Some(limits).filter(|limits| !limits.is_empty());
+            }
             _ => wanted[place].secret = Secret::parse(TOKEN.as_bytes()).expect("good"),
         }
-        prop_assert_eq!(after, wanted);
+        prop_assert_eq!(after, FileAccounts { accounts: wanted, ..before.clone() });
         // The lines that are not of this account, in their order.
         let number = lines.iter().position(|line| {
             parse_line(line.as_bytes()).is_ok_and(|found| found.name == account.name)
@@ -294,11 +321,11 @@ proptest! {
     fn any_bytes_have_an_answer(content in prop::collection::vec(
         prop_oneof![3 => Just(b'\n'), 3 => Just(b':'), 2 => Just(b'='), 1 => Just(b'!'), 6 => any::<u8>()], 0..200))
     {
-        if let Ok(accounts) = parse(&content) {
+        if let Ok(FileAccounts { accounts, .. }) = parse(&content) {
             let text = rewrite(&content, &[add("new")]);
             let news = accounts.iter().all(|account| &*account.name != b"new");
             prop_assert_eq!(text.is_ok(), news);
-            prop_assert_eq!(parse(&text.unwrap_or_default()).map(|all| all.len()), Ok(if news { accounts.len() + 1 } else { 0 }));
+            prop_assert_eq!(parse(&text.unwrap_or_default()).map(|all| all.accounts.len()), Ok(if news { accounts.len() + 1 } else { 0 }));
         }
     }
 }

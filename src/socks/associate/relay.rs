@@ -381,7 +381,7 @@ impl Association {
         } += sent.datagrams;
         let moved = Transferred { direction, bytes: sent.payload, now: cx.now };
         let request = &mut *self.request;
-        cx.shared.count(&mut request.traffic, request.guard.usage(), moved);
+        cx.shared.count(&mut request.traffic, &request.guard, moved);
     }
 }
 

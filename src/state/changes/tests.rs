@@ -41,9 +41,10 @@ impl Scene {
         let epoch = credential.epoch();
         let (role, origin) = (Role::User, Origin::File);
         let name_bytes = name.as_bytes();
-        let new = NewAccount { name: name_bytes, role, locked: false, origin, credential };
+        let new =
+            NewAccount { name: name_bytes, role, locked: false, origin, credential, limits: None };
         let user = self.users.add_account(new).expect("new");
-        let change = Change::Add { secret: "".into(), locked: false, role };
+        let change = Change::Add { secret: "".into(), locked: false, role, limits: None };
         self.note(name, change, Some(password), Undo::Remove(user, epoch))
     }
 

@@ -55,6 +55,7 @@ impl Users {
             && let Some(figures) = self.unclaimed.remove(&*account.name)
         {
             set(&account.usage, &figures);
+            account.usage.judge_again(unix_time());
         }
     }
 
@@ -91,6 +92,7 @@ fn get(name: &Rc<[u8]>, usage: &Usage, now: Instant, time: u64) -> AccountFigure
         seen if seen == restored => wall_time,
         seen => seen.map(|seen| time.saturating_sub(ago(seen))),
     };
+    let (base, period) = usage.quota_figures();
     AccountFigures {
         name: (**name).into(),
         since: usage.since.get(),
@@ -98,11 +100,13 @@ fn get(name: &Rc<[u8]>, usage: &Usage, now: Instant, time: u64) -> AccountFigure
         up: usage.up.get(),
         down: usage.down.get(),
         seen,
+        base,
+        period,
     }
 }
 
 fn set(usage: &Usage, figures: &AccountFigures) {
-    let AccountFigures { name: _, since, total, up, down, seen } = figures;
+    let AccountFigures { name: _, since, total, up, down, seen, base, period } = figures;
     let add = |cell: &std::cell::Cell<u64>, number: &u64| {
         cell.set(cell.get().saturating_add(*number));
     };
@@ -110,6 +114,7 @@ fn set(usage: &Usage, figures: &AccountFigures) {
     add(&usage.total, total);
     add(&usage.up, up);
     add(&usage.down, down);
+    usage.restore_quota_figures(*base, *period);
     if usage.seen.get().is_some() {
         return;
     }
@@ -129,7 +134,8 @@ mod tests {
 
     fn figures(name: &str, total: u64) -> AccountFigures {
         let (since, seen) = (100, Some(unix_time() - 60));
-        AccountFigures { name: name.as_bytes().into(), since, total, up: 2, down: 3, seen }
+        let name = name.as_bytes().into();
+        AccountFigures { name, since, total, up: 2, down: 3, seen, base: 0, period: None }
     }
 
     fn load(users: &mut Users, file: &str) {

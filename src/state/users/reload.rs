@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::{NewAccount, Origin, Role, UserId, Users};
-use crate::proto::users_file::FileAccount;
+use super::{NewAccount, Origin, Role, UserId, Users, unix_time};
+use crate::proto::users_file::{FileAccount, FileAccounts};
 
 /// What reading the file again has changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct Reloaded {
     pub added: usize,
     /// Accounts that are gone.
     pub deleted: usize,
-    /// Accounts whose secret, role or lock is another.
+    /// Accounts whose secret, role, lock or limits are others.
     pub changed: usize,
 }
 
@@ -30,14 +30,19 @@ impl std::fmt::Display for NoAdministrator {
 
 impl Users {
     /// Adds the accounts of the file, all at once: each name is in it once. Those whose names are taken are left out.
-    pub fn load(&mut self, accounts: Vec<FileAccount>) {
+    pub fn load(&mut self, file: FileAccounts) {
+        self.set_defaults(file.defaults, unix_time());
+        self.add_all(file.accounts);
+    }
+
+    fn add_all(&mut self, accounts: Vec<FileAccount>) {
         self.logins.reserve(accounts.len());
         let news: Vec<FileAccount> =
             accounts.into_iter().filter(|account| self.find_any(&account.name).is_none()).collect();
-        for FileAccount { name, secret, locked, role } in news {
+        for FileAccount { name, secret, locked, role, limits } in news {
             let credential = self.credential_of(&name, secret);
             let origin = Origin::File;
-            let new = NewAccount { name: &name, role, locked, origin, credential };
+            let new = NewAccount { name: &name, role, locked, origin, credential, limits };
             let (id, entry) = self.insert(new);
             self.logins.push(entry);
             self.claim(id);
@@ -50,7 +55,8 @@ impl Users {
     ///
     /// # Errors
     /// [`NoAdministrator`]; nothing is changed then.
-    pub fn reload(&mut self, accounts: Vec<FileAccount>) -> Result<Reloaded, NoAdministrator> {
+    pub fn reload(&mut self, file: FileAccounts) -> Result<Reloaded, NoAdministrator> {
+        let FileAccounts { accounts, defaults } = file;
         let names: HashSet<&[u8]> = accounts.iter().map(|account| &*account.name).collect();
         let stays = |id: &UserId| {
             let account = self.accounts.get(id);
@@ -74,6 +80,7 @@ impl Users {
         if !will && !kept.iter().any(governs) && self.accounts.keys().any(governs) {
             return Err(NoAdministrator);
         }
+        self.set_defaults(defaults, unix_time());
         let mut done = Reloaded { accounts: accounts.len(), ..Reloaded::default() };
         for id in gone {
             self.delete(id);
@@ -87,13 +94,13 @@ impl Users {
             }
         }
         done.added = news.len();
-        self.load(news);
+        self.add_all(news);
         Ok(done)
     }
 
     /// Makes an account what the file has of it. Returns whether something was different.
     fn take_over(&mut self, id: UserId, news: FileAccount) -> bool {
-        let FileAccount { name, secret, locked, role } = news;
+        let FileAccount { name, secret, locked, role, limits } = news;
         let same_secret = self.has_secret(id, &secret);
         if !same_secret {
             let credential = self.credential_of(&name, secret);
@@ -101,8 +108,10 @@ impl Users {
         }
         let same_lock = self.is_locked(id) == locked;
         self.set_locked(id, locked);
+        let same_limits = self.limits(id) == limits.as_deref();
+        self.set_limits(id, limits, unix_time());
         let Some(account) = self.accounts.get_mut(&id) else { return false };
-        let same = same_secret && same_lock && account.role == role;
+        let same = same_secret && same_lock && same_limits && account.role == role;
         let same = same && account.origin == Origin::File;
         account.role = role;
         account.origin = Origin::File;

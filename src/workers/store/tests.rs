@@ -14,7 +14,7 @@ fn store(name: &str, change: Change, password: Option<&str>) -> Store {
 }
 
 fn add(name: &str, password: Option<&str>) -> Store {
-    let change = Change::Add { secret: "".into(), locked: false, role: Role::User };
+    let change = Change::Add { secret: "".into(), locked: false, role: Role::User, limits: None };
     store(name, change, password)
 }
 
@@ -46,7 +46,7 @@ fn the_thread_reads_and_writes() {
     assert!(matches!(done, Err(StoreError::ChangedOnDisk)));
     let Answer::Read(Ok(read)) = ask(Job::Read) else { panic!("not read") };
     let loaded = read.users.expect("there is a file");
-    assert_eq!(loaded.accounts.len(), 2);
+    assert_eq!(loaded.content.accounts.len(), 2);
     // It counts once it has been taken over.
     let Answer::Committed(done, None) = ask(commit(add("eve", None))) else { panic!("another") };
     assert!(matches!(done, Err(StoreError::ChangedOnDisk)));

@@ -14,7 +14,8 @@ fn store(name: &str, change: Change, password: Option<&str>) -> Store {
 
 fn add(name: &str, password: Option<&str>) -> Store {
     let secret = if password.is_some() { "" } else { TOKEN };
-    let change = Change::Add { secret: secret.into(), locked: false, role: Role::User };
+    let change =
+        Change::Add { secret: secret.into(), locked: false, role: Role::User, limits: None };
     store(name, change, password)
 }
 
@@ -28,7 +29,10 @@ fn changes_are_carried_out_together_or_not_at_all() {
     assert_eq!(fs::read_to_string(&path).expect("read"), format!("alice:{hash}\nbob:{TOKEN}\n"));
     assert_eq!(Hasher::default().verifies(Some(hash), b"secret"), Ok(true));
     let loaded = UsersFile::read(&path).expect("good");
-    assert_eq!((loaded.accounts.len(), loaded.state, loaded.exposed), (2, file.state, false));
+    assert_eq!(
+        (loaded.content.accounts.len(), loaded.state, loaded.exposed),
+        (2, file.state, false)
+    );
     // Somebody writes the file by hand.
     let text = fs::read_to_string(&path).expect("read") + "carol:=x\n";
     fs::write(&path, &text).expect("written");
@@ -56,7 +60,7 @@ fn what_others_may_read_is_told() {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
         let loaded = UsersFile::read(&path).expect("good");
         assert_eq!(loaded.exposed, exposed);
-        assert!(matches!(loaded.accounts[0].secret, Secret::Clear(_)));
+        assert!(matches!(loaded.content.accounts[0].secret, Secret::Clear(_)));
     }
     assert!(matches!(UsersFile::read(directory.path()), Err(LoadError::Unreadable(_))));
 }

@@ -2,10 +2,11 @@
 //! figures, of which nothing but what the server has written is good.
 
 use metp_protocol::Role;
+use socks5d::proto::limits::LimitKey;
 use socks5d::proto::secret::Secret;
 use socks5d::proto::usage_file::{AccountFigures, Figures};
 use socks5d::proto::users_file::{
-    Change, Edit, FileAccount, LONGEST_LINE, MOST_ERRORS, parse, parse_line, rewrite,
+    ALL_ACCOUNTS, Change, Edit, FileAccount, LONGEST_LINE, MOST_ERRORS, parse, parse_line, rewrite,
 };
 
 /// A secret that is good.
@@ -13,8 +14,8 @@ const TOKEN: &str = "$b2$AAECAwQFBgcICQoLDA0ODw$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA
 
 /// Reads a file, and changes what is good: each account in each way.
 pub fn users_file(data: &[u8]) {
-    let accounts = match parse(data) {
-        Ok(accounts) => accounts,
+    let file = match parse(data) {
+        Ok(file) => file,
         Err(errors) => {
             assert!((1..=MOST_ERRORS).contains(&errors.len()));
             assert!(errors.windows(2).all(|two| two[0].line < two[1].line), "out of order");
@@ -27,6 +28,7 @@ pub fn users_file(data: &[u8]) {
             return;
         }
     };
+    let accounts = &file.accounts;
     assert_eq!(rewrite(data, &[]).expect("no edit"), data, "nothing was to be changed");
     for (place, account) in accounts.iter().enumerate().take(8) {
         assert!((1..=255).contains(&account.name.len()));
@@ -37,19 +39,33 @@ pub fn users_file(data: &[u8]) {
             Change::Lock(true),
             Change::Lock(false),
             Change::Secret(TOKEN.into()),
+            Change::Limits(vec![(LimitKey::Rate, "10Mbit".into()), (LimitKey::From, "".into())]),
         ] {
-            changed(data, &accounts, place, change);
+            changed(data, accounts, place, change);
         }
+    }
+    let all = Change::Limits(vec![(LimitKey::Sources, "3".into()), (LimitKey::Quota, "".into())]);
+    let text = rewrite(data, &[Edit { name: ALL_ACCOUNTS.into(), change: all }]).expect("it fits");
+    if text.split(|byte| *byte == b'\n').all(|line| line.len() < LONGEST_LINE) {
+        let mut wanted = file.clone();
+        wanted.defaults.set(LimitKey::Sources, b"3").expect("in range");
+        wanted.defaults.set(LimitKey::Quota, b"").expect("nothing");
+        assert_eq!(parse(&text), Ok(wanted));
     }
     if !accounts.iter().any(|account| &*account.name == b"new:#*") {
         let new = Edit {
             name: b"new:#*".as_slice().into(),
-            change: Change::Add { secret: TOKEN.into(), locked: true, role: Role::Admin },
+            change: Change::Add {
+                secret: TOKEN.into(),
+                locked: true,
+                role: Role::Admin,
+                limits: None,
+            },
         };
         let text = rewrite(data, &[new]).expect("the name is free");
         assert!(text.starts_with(data), "what was there has changed");
-        let after = parse(&text).expect("still good");
-        assert_eq!(after[..accounts.len()], accounts);
+        let after = parse(&text).expect("still good").accounts;
+        assert_eq!(after[..accounts.len()], accounts[..]);
         assert!(after.len() == accounts.len() + 1 && after[accounts.len()].locked);
     }
 }
@@ -65,12 +81,19 @@ fn changed(data: &[u8], accounts: &[FileAccount], place: usize, change: Change) 
         Change::Secret(secret) => {
             wanted[place].secret = Secret::parse(secret.as_bytes()).expect("good");
         }
+        Change::Limits(limits) => {
+            let mut own = wanted[place].limits.take().unwrap_or_default();
+            for (key, value) in limits {
+                own.set(*key, value.as_bytes()).expect("in range");
+            }
+            wanted[place].limits = Some(own).filter(|limits| !limits.is_empty());
+        }
         Change::Add { .. } => unreachable!("it is there"),
     }
     let text = rewrite(data, &[Edit { name: name.clone(), change }]).expect("it is there");
     // A line that was as long as it may be can be too long now.
     if text.split(|byte| *byte == b'\n').all(|line| line.len() < LONGEST_LINE) {
-        assert_eq!(parse(&text).expect("still good"), wanted);
+        assert_eq!(parse(&text).expect("still good").accounts, wanted);
     }
     let is_other = |line: &&[u8]| !parse_line(line).is_ok_and(|account| account.name == name);
     let others = |text: &[u8]| -> Vec<Vec<u8>> {
@@ -100,6 +123,8 @@ pub fn usage_file(data: &[u8]) {
         up: number(place + 2),
         down: number(place + 3),
         seen: (place % 2 == 0).then(|| number(place + 4)),
+        base: number(place + 5),
+        period: (place % 3 == 0).then(|| number(place + 6)),
     };
     let accounts: Vec<_> = data.chunks(7).enumerate().take(20).map(account).collect();
     let figures = Figures {
