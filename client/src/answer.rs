@@ -56,7 +56,8 @@ impl AnswerKind {
             Command::UserMetrics(_)
             | Command::Connections(_)
             | Command::ConfigGet(_)
-            | Command::Trust => AnswerKind::Rows,
+            | Command::Trust
+            | Command::Limits(_) => AnswerKind::Rows,
             Command::Kill(_) | Command::KillUser(_) => AnswerKind::Killed,
             Command::GeneratePassword(_) => AnswerKind::Generated,
             Command::Reload => AnswerKind::Reloaded,

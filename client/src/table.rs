@@ -36,9 +36,18 @@ const MAX_COLUMNS: usize = 64;
 const OPTIONAL_COLUMNS: [MetpKey; 6] =
     [key::BUFFERED, key::PEER, key::IDLE, key::APPLIES, key::UNIT, key::LAST_SEEN];
 
-/// Columns that are left out, wherever the table goes, where no line has a value for them: those of associations, which
-/// are the last of their lines.
-const RARE_COLUMNS: [MetpKey; 3] = [key::TARGETS, key::DATAGRAMS, key::DROPPED];
+/// Columns that are left out, wherever the table goes, where no line has a value for them: those of associations and
+/// limits.
+const RARE_COLUMNS: [MetpKey; 8] = [
+    key::TARGETS,
+    key::DATAGRAMS,
+    key::DROPPED,
+    key::QUOTA,
+    key::QUOTA_USED,
+    key::EXPIRES,
+    key::SOURCES,
+    key::RATE,
+];
 
 /// Formats an answer that is no list.
 ///

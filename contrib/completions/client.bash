@@ -7,7 +7,7 @@ _client() {
         -m --metrics --metrics-all --user-metrics --connections -g --logs --info --capabilities
         -f --follow -n --last -w --watch
         -l --users -a --add-user -d --delete-user -r --set-role --password
-        --generate --lock --unlock --import --reload
+        --generate --lock --unlock --import --limits --set-limit --reset-usage --reload
         --kill --kill-user --config --set --save --trust --trust-add --trust-delete -c --change-buffer --shutdown'
     local keys='
         buffer-size buffer-memory max-connections max-connections-per-ip max-metp-sessions
@@ -21,7 +21,8 @@ _client() {
     local verbs='
         GET_METRICS GET_LOGS USERS CHANGE-BUFFER ADD-USER DELETE-USER SET-ROLE QUIT
         CAPA PING INFO USER-METRICS CHANGE-PASSWORD CONNECTIONS KILL CONFIG SUBSCRIBE UNSUBSCRIBE
-        SHUTDOWN TRUST LOCK-USER UNLOCK-USER GENERATE-PASSWORD IMPORT RELOAD'
+        SHUTDOWN TRUST LOCK-USER UNLOCK-USER GENERATE-PASSWORD IMPORT RELOAD
+        LIMITS SET-LIMIT RESET-USAGE'
 
     # COMP_WORDS is split at = and : too, as COMP_WORDBREAKS says. Here only blanks part words.
     local line=${COMP_LINE:0:COMP_POINT}
@@ -41,6 +42,7 @@ _client() {
             verb | nothing) next=nothing ;;
             user-role) next=role ;;
             user-pass) next=pass ;;
+            user-limits) next=value ;;
             role | value | pass | host | file | setting | saved) next=option ;;
             *)
                 # An option, or the value that one before it may have.
@@ -51,7 +53,8 @@ _client() {
                     -r | --set-role) next=user-role ;;
                     -a | --add-user) next=user-pass ;;
                     -p | --port | -u | --user | -d | --delete-user | --password) next=value ;;
-                    --generate | --lock | --unlock) next=value ;;
+                    --generate | --lock | --unlock | --reset-usage) next=value ;;
+                    --set-limit) next=user-limits ;;
                     --wait | -n | --last | --kill | --kill-user | --trust-add | --trust-delete | -c | --change-buffer) next=value ;;
                     --config) next=key ;;
                     --save) next=saved ;;

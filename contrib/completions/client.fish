@@ -10,7 +10,8 @@ set -l keys buffer-size buffer-memory max-connections max-connections-per-ip max
 set -l levels off error warn info debug trace
 set -l verbs GET_METRICS GET_LOGS USERS CHANGE-BUFFER ADD-USER DELETE-USER SET-ROLE QUIT \
     CAPA PING INFO USER-METRICS CHANGE-PASSWORD CONNECTIONS KILL CONFIG SUBSCRIBE UNSUBSCRIBE \
-    SHUTDOWN TRUST LOCK-USER UNLOCK-USER GENERATE-PASSWORD IMPORT RELOAD
+    SHUTDOWN TRUST LOCK-USER UNLOCK-USER GENERATE-PASSWORD IMPORT RELOAD \
+    LIMITS SET-LIMIT RESET-USAGE
 # What --set takes: a key and =, and behind it the words that some of the keys take.
 set -l settings $keys= log-level=$levels allow-local={on,off} \
     local-for={loopback,nobody,all} trust-any-login={on,off} http-connect={on,off} allow-resolve={on,off} \
@@ -45,6 +46,9 @@ complete -c client -l generate -x -d 'have a password made, and print it once'
 complete -c client -l lock -x -d 'let nobody log in to an account'
 complete -c client -l unlock -x -d 'let its user log in again'
 complete -c client -l import -r -F -d 'add the accounts of a users file, or of stdin (-)'
+complete -c client -l limits -d 'show the limits of all users, or of USER'
+complete -c client -l set-limit -x -d 'set limits, KEY=VALUE, with blanks between them'
+complete -c client -l reset-usage -x -d 'set the counters of a user back to zero'
 complete -c client -l reload -d 'have the server read its files again'
 complete -c client -l kill -x -d 'cut a connection'
 complete -c client -l kill-user -x -d 'cut all connections of a user'

@@ -7,6 +7,7 @@ use super::arguments::{
     acceptable_name, acceptable_password, bad, fits_in_a_line, name_and_password, number, seconds,
     with_password, words,
 };
+use super::limits::{LimitWord, Subject, limit_words};
 use super::role::Role;
 use super::verb::Verb;
 use super::{BUFFER_SIZES, Cause, ConnectionId, INTERVALS, LONGEST_GRACE, Response, Topic, Topics};
@@ -93,6 +94,12 @@ pub enum Command {
     Import(Vec<u8>),
     /// `RELOAD`
     Reload,
+    /// `LIMITS [<user>]`
+    Limits(Option<Subject>),
+    /// `SET-LIMIT <user> <key>=<value>...`
+    SetLimit(Subject, Vec<LimitWord>),
+    /// `RESET-USAGE <user>`
+    ResetUsage(Vec<u8>),
 }
 
 /// Which records of the access log.
@@ -190,7 +197,10 @@ impl Command {
             | Command::UnlockUser(_)
             | Command::GeneratePassword(_)
             | Command::Import(_)
-            | Command::Reload => false,
+            | Command::Reload
+            | Command::Limits(_)
+            | Command::SetLimit(..)
+            | Command::ResetUsage(_) => false,
         }
     }
 
@@ -213,7 +223,9 @@ impl Command {
             | Command::UnlockUser(_)
             | Command::GeneratePassword(_)
             | Command::Import(_)
-            | Command::Reload => true,
+            | Command::Reload
+            | Command::SetLimit(..)
+            | Command::ResetUsage(_) => true,
             Command::GetMetrics
             | Command::GetAllMetrics
             | Command::GetLogs(_)
@@ -227,7 +239,8 @@ impl Command {
             | Command::ConfigGet(_)
             | Command::Trust
             | Command::Subscribe(..)
-            | Command::Unsubscribe => false,
+            | Command::Unsubscribe
+            | Command::Limits(_) => false,
         }
     }
 
@@ -244,6 +257,7 @@ impl Command {
                 | Command::UnlockUser(_)
                 | Command::GeneratePassword(_)
                 | Command::Import(_)
+                | Command::SetLimit(..)
         )
     }
 }
@@ -309,6 +323,13 @@ impl fmt::Display for Command {
                 write!(f, "IMPORT {}", Escaped(&unescape(name)))
             }
             Command::Reload => f.write_str("RELOAD"),
+            Command::Limits(None) => f.write_str("LIMITS"),
+            Command::Limits(Some(subject)) => write!(f, "LIMITS {subject}"),
+            Command::SetLimit(subject, words) => {
+                write!(f, "SET-LIMIT {subject}")?;
+                words.iter().try_for_each(|word| write!(f, " {word}"))
+            }
+            Command::ResetUsage(name) => write!(f, "RESET-USAGE {}", Escaped(name)),
         }
     }
 }
@@ -362,6 +383,12 @@ fn arguments(verb: Verb, words: &[&[u8]]) -> Option<Result<Command, Response>> {
         (Verb::UnlockUser, [user]) => Command::UnlockUser(name(user)),
         (Verb::GeneratePassword, [user]) => Command::GeneratePassword(name(user)),
         (Verb::Reload, []) => Command::Reload,
+        (Verb::Limits, []) => Command::Limits(None),
+        (Verb::Limits, [user]) => Command::Limits(Some(Subject::parse(user))),
+        (Verb::SetLimit, [user, limits @ ..]) => {
+            Command::SetLimit(Subject::parse(user), limit_words(limits)?)
+        }
+        (Verb::ResetUsage, [user]) => Command::ResetUsage(name(user)),
         (Verb::Shutdown, []) => Command::Shutdown(None),
         (Verb::Shutdown, [b"GRACE", time]) => {
             return Some(seconds(time, LONGEST_GRACE).map(|time| Command::Shutdown(Some(time))));

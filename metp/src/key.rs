@@ -201,6 +201,15 @@ keys! { ALL:
     DELETED = "deleted" Count;
     CHANGED = "changed" Count;
     SETTINGS = "settings" Count;
+    // Limits (§5.26)
+    CONNS = "conns" Count;
+    SOURCES = "sources" Count;
+    RATE = "rate" Text;
+    QUOTA = "quota" Text;
+    QUOTA_USED = "quota-used" Octets;
+    EXPIRES = "expires" Text;
+    FROM = "from" List;
+    OF_ALL = "of-all" List;
 }
 
 /// Keys of `GET_METRICS` and `GET_METRICS ALL` (§5.2): `KEY: number`.

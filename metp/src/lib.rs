@@ -13,7 +13,10 @@ mod command;
 mod connection;
 mod event;
 mod field;
+mod limits;
 mod opening;
+mod quota;
+mod rate;
 mod record;
 mod role;
 mod status;
@@ -34,10 +37,13 @@ pub use command::{Command, LogSelection};
 pub use connection::{ConnectionId, Stage};
 pub use event::{Event, LOST};
 pub use field::{Field, seconds};
+pub use limits::{LimitWord, Subject};
 pub use opening::PreAuthCommand;
+pub use quota::{Period, Quota};
+pub use rate::Rate;
 pub use record::{
-    AuthEvent, Capabilities, CloseEvent, ConnectionLine, Info, LogEvent, MetricsEvent, OpenEvent,
-    SettingLine, TrustLine, UsageLine,
+    AuthEvent, Capabilities, CloseEvent, ConnectionLine, Info, LimitsLine, LogEvent, MetricsEvent,
+    OpenEvent, SettingLine, TrustLine, UsageLine,
 };
 pub use role::Role;
 pub use status::{Cause, Missing, NewPassword, Notice, Response, Status, split_cause};

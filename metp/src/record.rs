@@ -197,7 +197,8 @@ line! {
     /// use metp_protocol::{Field, UsageLine};
     ///
     /// let usage = UsageLine { user: Field::name(b"a b"), role: Field::new("user"), up: 512, ..UsageLine::default() };
-    /// let line = "user=a\\x20b role=user connections=0 total=0 up=512 down=0 last-seen=- locked=- origin=-";
+    /// let line = "user=a\\x20b role=user connections=0 total=0 up=512 down=0 last-seen=- locked=- origin=- \
+    ///             quota=- quota-used=- expires=- sources=- rate=-";
     /// assert_eq!(usage.to_string(), line);
     /// assert_eq!(UsageLine::parse(line), usage);
     /// ```
@@ -211,6 +212,11 @@ line! {
         LAST_SEEN last_seen: Field<'a>,
         LOCKED locked: Field<'a>,
         ORIGIN origin: Field<'a>,
+        QUOTA quota: Field<'a>,
+        QUOTA_USED quota_used: Field<'a>,
+        EXPIRES expires: Field<'a>,
+        SOURCES sources: Field<'a>,
+        RATE rate: Field<'a>,
     }
 }
 
@@ -259,6 +265,25 @@ line! {
         MAX max: Field<'a>,
         APPLIES applies: Field<'a>,
         SOURCE source: Field<'a>,
+    }
+}
+
+line! {
+    /// A line of `LIMITS` (§5.26).
+    ///
+    /// ```
+    /// let line = "user=alice conns=20 sources=- rate=10Mbit quota=50GB/month expires=- from=- of-all=rate";
+    /// assert_eq!(metp_protocol::LimitsLine::parse(line).rate.as_str(), "10Mbit");
+    /// ```
+    LimitsLine {
+        USER user: Field<'a>,
+        CONNS conns: Field<'a>,
+        SOURCES sources: Field<'a>,
+        RATE rate: Field<'a>,
+        QUOTA quota: Field<'a>,
+        EXPIRES expires: Field<'a>,
+        FROM from: Field<'a>,
+        OF_ALL of_all: Field<'a>,
     }
 }
 

@@ -60,6 +60,8 @@ pub enum Missing {
     Key,
     /// This network is not trusted.
     Network,
+    /// There is no such limit.
+    Limit,
 }
 
 /// Displays as `[WORD] explanation`.
@@ -69,6 +71,7 @@ impl fmt::Display for Missing {
             Missing::User => "[NOUSER] no such user",
             Missing::Connection => "[NOCONN] no such connection",
             Missing::Key => "[NOKEY] no such setting",
+            Missing::Limit => "[NOKEY] no such limit",
             Missing::Network => "[NONET] this network is not in the list",
         })
     }

@@ -388,6 +388,16 @@ fn any_command() -> impl Strategy<Value = Command> {
         ("[A-Za-z0-9_@+][A-Za-z0-9_@+.-]{0,63}", password)
             .prop_map(|(name, password)| Command::AddUser { name: name.into(), password }),
         name().prop_map(Command::DeleteUser),
+        prop::option::of(name().prop_map(Subject::Account)).prop_map(Command::Limits),
+        name().prop_map(Command::ResetUsage),
+        (
+            prop_oneof![Just(Subject::All), name().prop_map(Subject::Account)],
+            prop::collection::vec(("[a-z]{1,8}", prop::collection::vec(any::<u8>(), 0..40)), 1..5),
+        )
+            .prop_map(|(subject, words)| {
+                let word = |(key, value): (String, _)| LimitWord { key: key.into(), value };
+                Command::SetLimit(subject, words.into_iter().map(word).collect())
+            }),
         (name(), prop_oneof![Just(Role::User), Just(Role::Admin)])
             .prop_map(|(name, role)| Command::SetRole(name, role)),
     ]

@@ -30,9 +30,12 @@ pub(super) enum Verb {
     GeneratePassword,
     Import,
     Reload,
+    Limits,
+    SetLimit,
+    ResetUsage,
 }
 
-const WORDS: [(&str, Verb); 25] = [
+const WORDS: [(&str, Verb); 28] = [
     ("GET_METRICS", Verb::GetMetrics),
     ("GET_LOGS", Verb::GetLogs),
     ("USERS", Verb::Users),
@@ -58,6 +61,9 @@ const WORDS: [(&str, Verb); 25] = [
     ("GENERATE-PASSWORD", Verb::GeneratePassword),
     ("IMPORT", Verb::Import),
     ("RELOAD", Verb::Reload),
+    ("LIMITS", Verb::Limits),
+    ("SET-LIMIT", Verb::SetLimit),
+    ("RESET-USAGE", Verb::ResetUsage),
 ];
 
 /// The words of all verbs: those of METP/1.0 first.

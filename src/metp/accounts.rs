@@ -4,14 +4,17 @@
 //! comes when it is there.
 
 use super::execute::{CommandExecutor, CommandOutcome, Execution, refusal};
+use crate::proto::limits::LimitKey;
 use crate::proto::secret::{Secret, Token};
-use crate::proto::users_file::{self, Change, Edit};
+use crate::proto::users_file::{self, ALL_ACCOUNTS, Change, Edit};
 use crate::state::changes::Undo;
 use crate::state::users::{Account, NewAccount, Origin, Stored, UserId, Users};
 use crate::workers::passwords::Password;
 use crate::workers::users_file::Store;
 use common::random;
-use metp_protocol::{Cause, Command, NewPassword, Response, Role, acceptable_name};
+use metp_protocol::{
+    Cause, Command, LimitWord, Missing, NewPassword, Response, Role, Subject, acceptable_name,
+};
 
 /// The random bytes of a generated password: 160 bits.
 const RANDOM_BYTES: usize = 20;
@@ -42,6 +45,7 @@ impl CommandExecutor<'_> {
             }
             Command::GeneratePassword(name) => self.generate(&name),
             Command::Import(line) => self.import(&line),
+            Command::SetLimit(subject, words) => self.set_limits(&subject, &words),
             _ => done(refusal(Cause::Syntax)),
         }
     }
@@ -143,6 +147,46 @@ impl CommandExecutor<'_> {
         self.users().set_locked(user, locked);
         let undo = Undo::Lock(user, before);
         self.stored(account, Change::Lock(locked), None, undo, Response::Done)
+    }
+
+    /// All of the limits, or none if one cannot be used.
+    fn set_limits(&mut self, subject: &Subject, words: &[LimitWord]) -> Execution {
+        let user = match subject {
+            Subject::All => None,
+            Subject::Account(name) => match self.users().find(name) {
+                Some(user) => Some(user),
+                None => return done(Response::NotFound(Missing::User)),
+            },
+        };
+        let users = self.users();
+        let mut limits = match user {
+            Some(user) => users.limits(user).cloned().unwrap_or_default(),
+            None => users.defaults().clone(),
+        };
+        let mut written = Vec::with_capacity(words.len());
+        for LimitWord { key, value } in words {
+            let Some(key) = LimitKey::find(key) else {
+                return done(Response::NotFound(Missing::Limit));
+            };
+            if let Err(bad) = limits.set(key, value) {
+                return done(Response::Range(bad.to_string()));
+            }
+            written.push((key, limits.written(key).unwrap_or_default().into()));
+        }
+        let time = self.shared.time;
+        let change = Change::Limits(written);
+        match user {
+            Some(user) => {
+                let Some(account) = self.account(user) else { return done(refusal(Cause::NoUser)) };
+                let before = self.users().set_limits(user, Some(Box::new(limits)), time);
+                self.stored(account, change, None, Undo::Limits(user, before), Response::Done)
+            }
+            None => {
+                let before = Box::new(self.users().set_defaults(limits, time));
+                let (name, origin) = (ALL_ACCOUNTS.into(), self.origin());
+                self.stored((name, origin), change, None, Undo::Defaults(before), Response::Done)
+            }
+        }
     }
 
     fn set_password(&mut self, user: UserId, password: &[u8]) -> Execution {

@@ -11,7 +11,7 @@ use crate::state::control::{ControlAnswer, ControlRequest};
 use crate::state::knobs::{KNOBS, Knob};
 use crate::state::settings::TooManyNetworks;
 use crate::state::users::{TRUSTED_NAME, UserId};
-use metp_protocol::{Cause, Command, Field, Missing, Response, Role, Topics};
+use metp_protocol::{Cause, Command, Field, Missing, Response, Role, Subject, Topics};
 
 /// The reply to a command.
 pub struct CommandOutcome {
@@ -95,7 +95,16 @@ impl CommandExecutor<'_> {
             | Command::LockUser(_)
             | Command::UnlockUser(_)
             | Command::GeneratePassword(_)
-            | Command::Import(_) => return self.change_account(command),
+            | Command::Import(_)
+            | Command::SetLimit(..) => return self.change_account(command),
+            Command::Limits(subject) => self.limits(subject),
+            Command::ResetUsage(name) => match self.shared.process.users.find_any(&name) {
+                Some(user) => {
+                    let session = self.session;
+                    return Execution::Ask(ControlRequest::ResetUsage { session, user });
+                }
+                None => Response::NotFound(Missing::User).into(),
+            },
             Command::Reload => return Execution::Ask(ControlRequest::Reload(self.session)),
             Command::Quit => Response::Goodbye.into(),
             Command::Capabilities => report::capabilities().into(),
@@ -184,11 +193,24 @@ impl CommandExecutor<'_> {
         let users = &self.shared.process.users;
         let line = |user| {
             let account = users.get(user)?;
-            Some(report::usage(account, users.is_locked(user), self.now))
+            let (now, time) = (self.now, self.shared.time);
+            Some(report::usage(account, users.is_locked(user), now, time))
         };
         match user.map(line) {
             Ok(account) => account.unwrap_or_default().into(),
             Err(response) => response.into(),
+        }
+    }
+
+    fn limits(&self, subject: Option<Subject>) -> CommandOutcome {
+        let users = &self.shared.process.users;
+        match subject {
+            None => Listing::Limits(None).into(),
+            Some(Subject::All) => report::limits_of_all(users).into(),
+            Some(Subject::Account(name)) => match users.find(&name) {
+                Some(user) => report::limits(users, user).unwrap_or_default().into(),
+                None => Response::NotFound(Missing::User).into(),
+            },
         }
     }
 
@@ -217,8 +239,10 @@ pub fn outcome_of(answer: &ControlAnswer, view: &View<'_>) -> Option<CommandOutc
         ControlAnswer::Draining(false) => Response::AlreadyClosing.into(),
         ControlAnswer::NoFile => Response::NoFile.into(),
         ControlAnswer::NoState => Response::NoState.into(),
-        ControlAnswer::Saved(Ok(())) => Response::Done.into(),
-        ControlAnswer::Saved(Err(cause)) => Response::NotStored(cause.clone()).into(),
+        ControlAnswer::Saved(Ok(())) | ControlAnswer::Reset(Ok(())) => Response::Done.into(),
+        ControlAnswer::Saved(Err(cause)) | ControlAnswer::Reset(Err(cause)) => {
+            Response::NotStored(cause.clone()).into()
+        }
         ControlAnswer::Reloaded(Ok((done, settings))) => Response::Reloaded {
             accounts: done.accounts,
             added: done.added,

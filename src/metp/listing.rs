@@ -25,6 +25,8 @@ pub enum Listing {
     Users(Option<UserId>),
     /// `USER-METRICS`: the account listed last.
     Usage(Option<UserId>),
+    /// `LIMITS`: whether the line of all accounts has been listed, and the account listed last.
+    Limits(Option<Option<UserId>>),
     /// `CONNECTIONS`: where the next page begins, and whose connections. The server is asked for its lines.
     Connections(Option<Page>, Option<UserId>),
 }
@@ -102,13 +104,31 @@ impl Listing {
                     let trusts = !view.shared.process.settings.trust.networks().is_empty();
                     let shown = id != UserId::TRUSTED || trusts || account.usage.total.get() > 0;
                     if shown {
-                        Step::Line(report::usage(account, users.is_locked(id), view.now))
+                        Step::Line(report::usage(
+                            account,
+                            users.is_locked(id),
+                            view.now,
+                            view.shared.time,
+                        ))
                     } else {
                         Step::End
                     }
                 }
                 None => Step::End,
             },
+            Listing::Limits(last) => {
+                let Some(before) = *last else {
+                    *last = Some(None);
+                    return Step::Line(report::limits_of_all(users));
+                };
+                match users.after(before) {
+                    Some((id, _)) => {
+                        *last = Some(Some(id));
+                        Step::Line(report::limits(users, id).unwrap_or_default())
+                    }
+                    None => Step::End,
+                }
+            }
             Listing::Connections(..) => Step::Nothing,
         }
     }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{UNSENT_LIMIT, View};
+use crate::proto::limits::{InForce, LimitKey, Limits};
 use crate::proto::socks5::ReplyCode;
 use crate::state::control::{ProcessUsage, ServerInfo};
 use crate::state::events::SUBSCRIBERS;
@@ -10,14 +11,15 @@ use crate::state::knobs::Knob;
 use crate::state::metrics::Stage;
 use crate::state::samples::{self, Label, Metric, MetricSample, SampleSources, SampleValue};
 use crate::state::settings::TrustSettings;
-use crate::state::users::{Account, Origin};
+use crate::state::users::{Account, Origin, UserId, Users};
 use crate::state::{ProcessWide, Shared};
 use metp_protocol::key::{MetpKey, figure};
 use metp_protocol::network::Network;
 use metp_protocol::timestamp::Timestamp;
 use metp_protocol::{
-    Capabilities, Event, Field, Info, LINE_LIMIT, LONGEST_NAME, LONGEST_PASSWORD, MetricsEvent,
-    PROTOCOL, REPLY_LIMIT, SettingLine, Topic, TrustLine, UsageLine, ended, figure_line, verbs,
+    Capabilities, Event, Field, Info, LINE_LIMIT, LONGEST_NAME, LONGEST_PASSWORD, LimitsLine,
+    MetricsEvent, PROTOCOL, REPLY_LIMIT, SettingLine, Topic, TrustLine, UsageLine, ended,
+    figure_line, verbs,
 };
 
 const NAME: &str = env!("CARGO_PKG_NAME");
@@ -229,8 +231,15 @@ fn figures(samples: &[MetricSample]) -> String {
 }
 
 /// A line of `USER-METRICS`.
-pub fn usage(account: &Account, locked: bool, now: Instant) -> String {
+///
+/// `time`: seconds of UNIX time.
+pub fn usage(account: &Account, locked: bool, now: Instant, time: u64) -> String {
     let usage = &account.usage;
+    let in_force = usage.in_force();
+    let limit = |key| {
+        let text = in_force.as_ref().map(|limits| limits.written(key));
+        Field::new(text.unwrap_or_else(|| "-".to_owned()))
+    };
     let seen = usage.seen.get().map(|seen| {
         let ago = now.saturating_duration_since(seen);
         Timestamp::from(SystemTime::now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH))
@@ -248,6 +257,44 @@ pub fn usage(account: &Account, locked: bool, now: Instant) -> String {
             Origin::Memory => "memory",
             Origin::File => "file",
         }),
+        quota: limit(LimitKey::Quota),
+        quota_used: Field::optional(usage.quota_used(time)),
+        expires: limit(LimitKey::Expires),
+        sources: Field::optional(usage.sources(now)),
+        rate: limit(LimitKey::Rate),
+    };
+    ended(line.to_string())
+}
+
+/// The line of `LIMITS` of all accounts that do not say otherwise.
+pub fn limits_of_all(users: &Users) -> String {
+    let in_force = users.defaults().in_force(&Limits::default());
+    limits_line(Field::new("*"), &in_force, Field::NONE)
+}
+
+/// The line of `LIMITS` of an account: what is in force for it, and which of that is of all accounts.
+pub fn limits(users: &Users, id: UserId) -> Option<String> {
+    let account = users.get(id)?;
+    let (own, nothing) = (users.limits(id), Limits::default());
+    let in_force = own.unwrap_or(&nothing).in_force(users.defaults());
+    let of_all =
+        |key: &LimitKey| users.defaults().has(*key) && !own.is_some_and(|own| own.has(*key));
+    let of_all: Vec<&str> = LimitKey::ALL.into_iter().filter(of_all).map(LimitKey::word).collect();
+    let of_all = (!of_all.is_empty()).then(|| of_all.join(","));
+    Some(limits_line(Field::name(&account.name), &in_force, Field::optional(of_all)))
+}
+
+fn limits_line(user: Field<'_>, in_force: &InForce, of_all: Field<'_>) -> String {
+    let limit = |key| Field::new(in_force.written(key));
+    let line = LimitsLine {
+        user,
+        conns: limit(LimitKey::Connections),
+        sources: limit(LimitKey::Sources),
+        rate: limit(LimitKey::Rate),
+        quota: limit(LimitKey::Quota),
+        expires: limit(LimitKey::Expires),
+        from: limit(LimitKey::From),
+        of_all,
     };
     ended(line.to_string())
 }

@@ -4,18 +4,16 @@
 //! The value `none` says that there is no limit, whatever the line of `*` says. Rates and quotas have powers of 1000, as
 //! everywhere where traffic is sold, and always a unit: a bare number means bits to some and bytes to others.
 
-mod quota;
-mod rate;
-
 use std::fmt;
 use std::sync::Arc;
 
 use metp_protocol::network::Network;
 use metp_protocol::quantity::count;
 use metp_protocol::timestamp::Timestamp;
+use metp_protocol::{Quota, Rate};
 
-pub use quota::{Period, Quota};
-pub use rate::Rate;
+/// Networks that an account can name, at most: a line of METP has room for them.
+const MOST_NETWORKS: usize = 16;
 
 /// What a line says of one limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,7 +79,10 @@ impl fmt::Display for BadLimit {
             ),
             LimitKey::Expires => f.write_str("a time in UTC: YYYY-MM-DD or YYYY-MM-DDTHH:MMZ"),
             LimitKey::From => {
-                f.write_str("networks with commas between them, such as 192.0.2.0/24,2001:db8::/32")
+                write!(
+                f,
+                "1 to {MOST_NETWORKS} networks with commas between them, such as 192.0.2.0/24,2001:db8::/32"
+            )
             }
         }
     }
@@ -272,7 +273,9 @@ fn time_text(seconds: u64) -> String {
 }
 
 fn networks(text: &str) -> Option<Arc<[Network]>> {
-    text.split(',').map(|network| Network::parse(network).ok()).collect()
+    let networks: Arc<[Network]> =
+        text.split(',').map(|network| Network::parse(network).ok()).collect::<Option<_>>()?;
+    (networks.len() <= MOST_NETWORKS).then_some(networks)
 }
 
 fn networks_text(networks: &[Network]) -> String {

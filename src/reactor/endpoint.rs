@@ -272,14 +272,14 @@ impl<S: Stream> Endpoint<S> {
     }
 
     /// Moves what there is into an empty pipe. What fails may be splice(2) and not the stream: a read decides.
-    pub fn fill_pipe(&mut self, pipe: &mut Pipe) -> Transfer {
+    pub fn fill_pipe(&mut self, pipe: &mut Pipe, most: u64) -> Transfer {
         if !self.readable {
             return Transfer::Blocked;
         }
         let Some(descriptor) = self.stream.descriptor() else {
             return Transfer::Failed(ErrorKind::Unsupported.into());
         };
-        let transfer = retry_eintr(|| pipe.fill(descriptor));
+        let transfer = retry_eintr(|| pipe.fill(descriptor, most));
         self.readable = !matches!(transfer, Transfer::Blocked);
         transfer
     }

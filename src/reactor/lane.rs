@@ -33,6 +33,8 @@ pub struct Budget {
     pub bytes: u64,
     /// Reads, however short: tiny buffers cost calls instead of bytes.
     pub reads: u32,
+    /// Bytes that may be read: no more is taken from the sender.
+    pub allowance: u64,
 }
 
 /// From this buffer size on lanes may stream; with a smaller one the administrator wants small pieces.
@@ -58,6 +60,8 @@ pub struct Lane {
 pub struct Pumped {
     /// Bytes delivered to the far side.
     pub bytes: u64,
+    /// Bytes read from the sender.
+    pub read: u64,
     /// Why the turn ended.
     pub end: End,
 }
@@ -69,6 +73,8 @@ pub enum End {
     Blocked,
     /// The budget is spent; there may be more to do at once.
     Spent,
+    /// The allowance is used up, and there may be more to read.
+    Starved,
     /// The direction is over.
     Shut,
     /// The sender has failed, and all that it sent has been delivered.
@@ -117,6 +123,7 @@ impl Lane {
     ) -> Pumped {
         let mut bytes = 0;
         let mut reads = 0;
+        let mut read = 0;
         let end = loop {
             match self.flush(to, pool, &mut bytes) {
                 Ok(()) => {}
@@ -136,14 +143,18 @@ impl Lane {
                 }
                 Phase::Shut => break End::Shut,
             }
-            match self.fill(from, to, pool) {
-                Transfer::Moved(_) => {}
+            let left = budget.allowance.saturating_sub(read);
+            if left == 0 {
+                break if from.readable() { End::Starved } else { End::Blocked };
+            }
+            match self.fill(from, to, pool, left) {
+                Transfer::Moved(count) => read += count as u64,
                 Transfer::Blocked => break End::Blocked,
                 Transfer::Ended => self.phase = Phase::Draining,
                 Transfer::Failed(error) => break End::SourceFailed(error),
             }
         };
-        Pumped { bytes, end }
+        Pumped { bytes, read, end }
     }
 
     /// Delivers what waits, and adds to `bytes` how many were taken.
@@ -202,23 +213,26 @@ impl Lane {
         Ok(())
     }
 
-    /// Takes the next piece from the sender, when nothing waits.
+    /// Takes the next piece from the sender, when nothing waits: `most` bytes at most.
     fn fill(
         &mut self,
         from: &mut Endpoint<impl Stream>,
         to: &Endpoint<impl Stream>,
         pool: &mut Pool,
+        most: u64,
     ) -> Transfer {
-        let capacity = pool.size();
+        let full = pool.size();
+        let capacity = usize::try_from(most).unwrap_or(usize::MAX).min(full);
         let mut failure = None;
         if self.streaming()
-            && capacity >= STREAMING_BUFFER_BYTES
+            && full >= STREAMING_BUFFER_BYTES
+            && most >= SMALL_PIECE_BYTES as u64
             && from.spliceable()
             && to.spliceable()
             && from.readable()
             && let Some(mut pipe) = pool.pipes.lend()
         {
-            let transfer = from.fill_pipe(&mut pipe);
+            let transfer = from.fill_pipe(&mut pipe, most);
             self.pipe = Some(pipe);
             match &transfer {
                 Transfer::Moved(count) if *count < SMALL_PIECE_BYTES => self.full_reads = 0,
@@ -245,7 +259,9 @@ impl Lane {
             return Transfer::Failed(error);
         }
         self.full_reads = match transfer {
-            Transfer::Moved(count) if count >= capacity => self.full_reads.saturating_add(1),
+            Transfer::Moved(count) if count >= full => self.full_reads.saturating_add(1),
+            // It was not allowed to read more.
+            Transfer::Moved(count) if count >= capacity => self.full_reads,
             Transfer::Moved(_) => 0,
             _ => self.full_reads,
         };

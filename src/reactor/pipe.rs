@@ -72,12 +72,13 @@ impl Pipe {
         self.held as usize
     }
 
-    /// Moves bytes from a socket into the pipe, which must be empty. Zero is EOF.
+    /// Moves `most` bytes at most from a socket into the pipe, which must be empty. Zero is EOF.
     ///
     /// # Errors
     /// Those of splice(2). `WouldBlock` says that the socket has nothing.
-    pub fn fill(&mut self, from: BorrowedFd<'_>) -> io::Result<usize> {
-        let count = splice(from.as_raw_fd(), self.writer.as_raw_fd(), self.capacity)?;
+    pub fn fill(&mut self, from: BorrowedFd<'_>, most: u64) -> io::Result<usize> {
+        let most = u32::try_from(most).unwrap_or(u32::MAX).min(self.capacity);
+        let count = splice(from.as_raw_fd(), self.writer.as_raw_fd(), most)?;
         self.held = self.held.saturating_add(count);
         Ok(count as usize)
     }
@@ -309,17 +310,17 @@ mod tests {
         from.set_nonblocking(true).expect("a socket");
         let mut pipe = Pipe::open(&Rc::default()).expect("a pipe");
         assert_eq!(
-            pipe.fill(from.as_fd()).expect_err("nothing there").kind(),
+            pipe.fill(from.as_fd(), u64::MAX).expect_err("nothing there").kind(),
             ErrorKind::WouldBlock
         );
         source.write_all(b"hello").expect("room");
-        assert_eq!(pipe.fill(from.as_fd()).expect("bytes"), 5);
+        assert_eq!(pipe.fill(from.as_fd(), u64::MAX).expect("bytes"), 5);
         assert_eq!((pipe.drain(to.as_fd()).expect("room"), pipe.held()), (5, 0));
         let mut got = [0; 5];
         sink.read_exact(&mut got).expect("bytes");
         assert_eq!(&got, b"hello");
         drop(source);
-        assert_eq!(pipe.fill(from.as_fd()).expect("EOF"), 0);
+        assert_eq!(pipe.fill(from.as_fd(), u64::MAX).expect("EOF"), 0);
     }
 
     #[test]
@@ -357,7 +358,7 @@ mod tests {
         let (mut source, from) = UnixStream::pair().expect("sockets");
         source.write_all(b"secret").expect("room");
         let mut pipe = pipes.lend().expect("allowed");
-        pipe.fill(from.as_fd()).expect("bytes");
+        pipe.fill(from.as_fd(), u64::MAX).expect("bytes");
         pipes.give_back(pipe);
         assert_eq!(pipes.open(), 0);
     }
@@ -418,7 +419,7 @@ mod tests {
         let (mut source, from) = UnixStream::pair().expect("sockets");
         source.write_all(b"hello").expect("room");
         let mut pipe = Pipe::open(&Rc::default()).expect("a pipe");
-        assert_eq!(pipe.fill(from.as_fd()).expect("bytes"), 5);
+        assert_eq!(pipe.fill(from.as_fd(), u64::MAX).expect("bytes"), 5);
         let mut got = [0; 3];
         assert_eq!((pipe.read(&mut got).expect("bytes"), pipe.held()), (3, 2));
         assert_eq!(&got, b"hel");

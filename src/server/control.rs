@@ -42,6 +42,8 @@ pub(super) struct PendingActions {
     drain: Option<Duration>,
     /// Sessions that have asked for the files to be read again.
     reloads: Vec<Key>,
+    /// Accounts whose counters are to be set back, and the sessions that have asked for that.
+    resets: Vec<(Key, UserId)>,
     /// Settings that are to be saved, and the sessions that have asked for that.
     saves: Vec<(Key, &'static str, String)>,
 }
@@ -55,7 +57,8 @@ impl PendingActions {
     /// Whether there is nothing left to do.
     pub(super) fn are_done(&self) -> bool {
         let nothing_to_read = self.reloads.is_empty() && self.saves.is_empty();
-        self.pending_closes.is_empty() && self.drain.is_none() && nothing_to_read
+        let nothing_to_write = self.resets.is_empty() && nothing_to_read;
+        self.pending_closes.is_empty() && self.drain.is_none() && nothing_to_write
     }
 
     /// Queues a connection to be closed. Returns `false` if it is queued already.
@@ -97,6 +100,10 @@ impl Control for ServerControl<'_> {
             ControlRequest::Save { .. } if !self.has_state => ControlAnswer::NoState,
             ControlRequest::Save { session, key, value } => {
                 self.pending.saves.push((session, key, value));
+                return Poll::Pending;
+            }
+            ControlRequest::ResetUsage { session, user } => {
+                self.pending.resets.push((session, user));
                 return Poll::Pending;
             }
             ControlRequest::Connections { page, of } => {
@@ -209,6 +216,9 @@ impl Server {
         }
         let saves = std::mem::take(&mut self.pending.saves);
         self.services.files.request_saves(saves);
+        for (session, user) in std::mem::take(&mut self.pending.resets) {
+            self.reset_usage(session, user);
+        }
         self.store_changes();
         if let Some(grace) = self.pending.drain.take() {
             self.begin_drain(grace, now);

@@ -8,6 +8,7 @@ use super::service::of_listener;
 use super::{Server, Services};
 use crate::reactor::slab::Key;
 use crate::reactor::token::Source;
+use crate::state::rates::Grant;
 use crate::workers::dns_cache::NameAnswer;
 
 impl Server {
@@ -42,6 +43,30 @@ impl Server {
         }
         if self.signalled {
             self.take_signals(now);
+        }
+    }
+
+    /// Sessions whose account may read again have a turn.
+    pub(super) fn wake_starved(&mut self, now: Instant) {
+        let shared = &mut self.services.shared;
+        let changed = shared.process.users.take_rate_changes();
+        if changed.is_empty() && shared.rates.next_due().is_none_or(|due| now < due) {
+            return;
+        }
+        let mut grants = Vec::new();
+        for user in changed {
+            grants.extend(shared.rates.release(user));
+        }
+        let sessions = &self.sessions;
+        let is_open = |key| sessions.get(key).is_some();
+        grants.extend(shared.rates.take_due(now, &shared.process.users, is_open));
+        for Grant { key, direction, bytes } in grants {
+            if let Some(entry) = self.sessions.get_mut(key)
+                && let Some(session) = entry.session.as_socks_mut()
+            {
+                session.granted(direction, bytes);
+                self.queues.put(key, entry);
+            }
         }
     }
 

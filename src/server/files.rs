@@ -19,7 +19,7 @@ use crate::state::changes::Settled;
 use crate::state::configuration::Reading;
 use crate::state::control::ControlAnswer;
 use crate::state::service::Service;
-use crate::state::users::Reloaded;
+use crate::state::users::{Counted, Reloaded, UserId};
 use crate::workers::durable::Expected;
 use crate::workers::store::{Answer, FileWorker, Files, Job, ReadAgain};
 use crate::workers::worker_pool::Failure;
@@ -51,6 +51,10 @@ pub(super) struct FileStore {
     figures_due: Option<Instant>,
     /// Whether figures are to be written now.
     write_figures: bool,
+    /// Counters that have been set back since figures were last given to the thread.
+    resets: Vec<Reset>,
+    /// Those that are set back in the figures that the thread is writing.
+    resetting: Vec<Reset>,
     /// Whether the thread has a job.
     busy: bool,
     /// Whether the file is to be read again.
@@ -61,6 +65,13 @@ pub(super) struct FileStore {
     failures: Episode,
     /// Figures that could not be stored.
     figures_failures: Episode,
+}
+
+/// Counters that have been set back, and the session that waits until that is on the disk.
+struct Reset {
+    session: Key,
+    user: UserId,
+    before: Counted,
 }
 
 impl FileStore {
@@ -129,6 +140,7 @@ impl FileStore {
     /// The figures, to be written now.
     fn take_figures(&mut self, shared: &Shared) -> Figures {
         self.write_figures = false;
+        self.resetting.append(&mut self.resets);
         self.written = sum(shared);
         figures(shared)
     }
@@ -217,15 +229,17 @@ impl Server {
             self.services.files.busy = false;
             match (done.outcome, done.job) {
                 (Ok(Answer::Committed(outcome, figures_error)), Job::Commit(_, figures)) => {
+                    let committed = outcome.is_ok();
                     match outcome {
                         Ok(secrets) => self.changes_stored(secrets),
                         Err(error) => {
                             self.changes_failed(&error.to_string(), now);
-                            self.services.files.write_figures |= figures.is_some();
+                            self.write_figures_again(figures.is_some());
                         }
                     }
-                    if let Some(error) = figures_error {
-                        self.figures_failed(&error.to_string(), now);
+                    if figures.is_some() && committed {
+                        let outcome = figures_error.map_or(Ok(()), |error| Err(error.to_string()));
+                        self.figures_written(outcome, now);
                     }
                 }
                 (Ok(Answer::Read(outcome)), _) => self.reloaded(outcome),
@@ -237,16 +251,16 @@ impl Server {
                     self.settings_saved(Err(cause(failure).to_owned()));
                 }
                 (Ok(Answer::Written(outcome)), _) => {
-                    if let Err(error) = outcome {
-                        self.figures_failed(&error.to_string(), now);
-                    }
+                    self.figures_written(outcome.map_err(|error| error.to_string()), now);
                 }
                 (Err(failure), Job::Commit(_, figures)) => {
                     self.changes_failed(cause(failure), now);
-                    self.services.files.write_figures |= figures.is_some();
+                    self.write_figures_again(figures.is_some());
                 }
                 (Ok(Answer::Committed(..)), _) => {}
-                (Err(failure), Job::Write(_)) => self.figures_failed(cause(failure), now),
+                (Err(failure), Job::Write(_)) => {
+                    self.figures_written(Err(cause(failure).to_owned()), now);
+                }
                 (Err(failure), Job::Read) => {
                     self.reloaded(Err(vec![format!("not read: {}", cause(failure))]));
                 }
@@ -254,6 +268,39 @@ impl Server {
         }
         self.store_changes();
         self.run_pending_actions(now);
+    }
+
+    /// Sets the counters of an account back. The session is answered when that is on the disk.
+    pub(super) fn reset_usage(&mut self, session: Key, user: UserId) {
+        let Services { files, shared, .. } = &mut self.services;
+        let Some(account) = shared.process.users.get(user) else {
+            let gone = ControlAnswer::Reset(Err("the account is gone".to_owned()));
+            return self.answer(session, |entry| entry.answered(gone));
+        };
+        let before = account.usage.reset(shared.time);
+        if files.has_state {
+            files.resets.push(Reset { session, user, before });
+            files.write_figures = true;
+        } else {
+            self.answer(session, |entry| entry.answered(ControlAnswer::Reset(Ok(()))));
+        }
+    }
+
+    /// The figures have been written, or not: what was set back stays so, or is put back.
+    fn figures_written(&mut self, outcome: Result<(), String>, now: Instant) {
+        for Reset { session, user, before } in std::mem::take(&mut self.services.files.resetting) {
+            let shared = &self.services.shared;
+            if outcome.is_err()
+                && let Some(account) = shared.process.users.get(user)
+            {
+                account.usage.put_back(before, shared.time);
+            }
+            let answer = ControlAnswer::Reset(outcome.clone());
+            self.answer(session, |entry| entry.answered(answer));
+        }
+        if let Err(cause) = outcome {
+            self.figures_failed(&cause, now);
+        }
     }
 
     fn changes_stored(&mut self, secrets: Vec<Option<Box<str>>>) {
@@ -271,6 +318,14 @@ impl Server {
         let settled = process.account_changes.failed(cause, &mut process.users);
         process.changes += 1;
         self.settle(settled);
+    }
+
+    /// Figures that went along with changes that were not stored have not been written.
+    fn write_figures_again(&mut self, went_along: bool) {
+        let files = &mut self.services.files;
+        files.write_figures |= went_along;
+        let FileStore { resets, resetting, .. } = files;
+        resets.append(resetting);
     }
 
     /// The figures were not written: they are tried again after a while.

@@ -244,6 +244,7 @@ impl Server {
         self.check_terminal(now);
         self.services.shared.log_counted_failures(Some(now));
         self.expire(now);
+        self.wake_starved(now);
         self.accept(now);
         self.pending.begin_turn();
         self.end_some(now);
@@ -277,11 +278,12 @@ impl Server {
         let gathered = self.lines_due.into_iter().chain(self.events_due).min();
         let closes = self.services.closes.next_sweep();
         let expiry = self.services.shared.next_expiry(now);
+        let rates = self.services.shared.rates.next_due();
         let failures = self.services.shared.diagnostics.next_count();
         let (wheel, terminal) = (self.wheel.next_alarm(), self.terminal.check);
         let alarms = [
             wheel, dns, logins, files, resumes, grace, gathered, sweep, closes, failures, terminal,
-            expiry,
+            expiry, rates,
         ];
         let next = alarms.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now))

@@ -23,6 +23,7 @@ use std::time::{Instant, SystemTime};
 
 use super::close_reason::CloseReason;
 use super::connect::reply_code;
+use super::rate::RateShare;
 use super::request::{ActiveRequest, refuse};
 use super::{Context, Next, State};
 use crate::proto::socks5::{Host, Reply, ReplyCode, Target};
@@ -34,6 +35,7 @@ use crate::reactor::listener::canonical;
 use crate::reactor::readiness::Readiness;
 use crate::reactor::reserve::Promise;
 use crate::reactor::token::Side;
+use crate::state::Direction;
 use crate::state::access_log::{FinishedRequest, Kind};
 use crate::state::connection::{self, id_of};
 use crate::state::metrics::DropCause;
@@ -78,6 +80,8 @@ pub struct Association {
     checked: Option<Box<KnownTargets>>,
     /// Which family's targets are served first in the next turn.
     v6_first: bool,
+    /// What it may read for its account.
+    rate: RateShare,
     _promise: Promise,
     _guard: AssociationGuard,
 }
@@ -171,6 +175,7 @@ impl Association {
             judged: 0,
             checked: None,
             v6_first: false,
+            rate: RateShare::default(),
             _promise: promise,
             _guard: guard,
         })
@@ -221,6 +226,10 @@ impl Association {
 
     /// When the association ends if no datagram is relayed before.
     pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
+        // One that waits for its account is not idle.
+        if self.rate.waits() {
+            return None;
+        }
         self.last.checked_add(timeouts.udp_idle?)
     }
 
@@ -256,13 +265,38 @@ impl Association {
             return self.end(CloseReason::LimitEnded(reached), cx);
         }
         self.send_waiting(cx);
-        let up = self.relay_up(cx);
-        let down = self.relay_down(cx);
+        let up = self.may_read(Direction::Up, cx) && self.relay_up(cx);
+        let down = self.may_read(Direction::Down, cx) && self.relay_down(cx);
         if control || up || down {
             Next::Again(State::Associate(self))
         } else {
             Next::Wait(State::Associate(self))
         }
+    }
+
+    /// Whether datagrams of this direction may be taken. The account pays for all of a batch, and waits afterwards.
+    fn may_read<S: Stream>(&mut self, direction: Direction, cx: &mut Context<'_, S>) -> bool {
+        let is_readable = match direction {
+            Direction::Up => self.client_socket.datagrams.readable(),
+            Direction::Down => {
+                let PerFamily { v4, v6 } = &self.target_sockets;
+                let sockets = [v4, v6].into_iter().flatten();
+                sockets.into_iter().any(|socket| socket.datagrams.readable())
+            }
+        };
+        if !is_readable {
+            return false;
+        }
+        let may = self.rate.allowance(direction, &self.request.guard, cx) > 0;
+        if !may {
+            self.rate.wait(direction, &self.request.guard, cx);
+        }
+        may
+    }
+
+    /// It may read for its account, or has to ask.
+    pub fn granted(&mut self, direction: Direction, bytes: Option<u64>) {
+        self.rate.grant(direction, bytes);
     }
 
     fn end<S: Stream>(self: Box<Self>, reason: CloseReason, cx: &mut Context<'_, S>) -> Next<S> {

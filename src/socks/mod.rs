@@ -22,6 +22,7 @@ mod dialect;
 mod handshake;
 mod name;
 mod race;
+mod rate;
 mod relay;
 mod request;
 mod resolve;
@@ -40,6 +41,7 @@ use crate::reactor::endpoint::{Endpoint, FlushError, Stream, Transfer};
 use crate::reactor::lingering_close::LingeringClose;
 use crate::reactor::readiness::Readiness;
 use crate::reactor::token::Side;
+use crate::state::Direction;
 use crate::state::diagnostics::not_let_in;
 use crate::state::metrics::Stage;
 use crate::state::service::Service;
@@ -176,6 +178,15 @@ impl<S: Stream> Session<S> {
             State::Resolve(resolve) => resolve.answer(resolution),
             State::Connect(connect) => connect.add(resolution),
             State::Associate(association) => association.resolved(resolution, now),
+            _ => {}
+        }
+    }
+
+    /// The session may read again for its account.
+    pub fn granted(&mut self, direction: Direction, bytes: Option<u64>) {
+        match &mut self.state {
+            State::Relay(relay) => relay.granted(direction, bytes),
+            State::Associate(association) => association.granted(direction, bytes),
             _ => {}
         }
     }

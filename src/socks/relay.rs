@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::close_reason::CloseReason;
+use super::rate::RateShare;
 use super::request::ActiveRequest;
 use super::stall::StallCheck;
 use super::{Context, Next, State};
@@ -24,7 +25,7 @@ use crate::state::settings::Timeouts;
 use crate::state::{Direction, Transferred};
 
 /// The budget of each lane in one turn.
-const LANE_BUDGET: Budget = Budget { bytes: 256 * 1024, reads: 16 };
+const LANE_BUDGET: Budget = Budget { bytes: 256 * 1024, reads: 16, allowance: u64::MAX };
 
 /// An open tunnel. The client's endpoint stays with the session.
 pub struct Relay<S: Stream> {
@@ -34,6 +35,8 @@ pub struct Relay<S: Stream> {
     side: Side,
     up: Lane,
     down: Lane,
+    /// What it may read for its account.
+    rate: RateShare,
     /// Nanoseconds from the request to the last byte.
     last_byte: u64,
     check: StallCheck,
@@ -55,6 +58,7 @@ impl<S: Stream> Relay<S> {
         timeouts: &Timeouts,
     ) -> Self {
         target.reset_unless_orderly();
+        request.guard.usage().charge(Direction::Up, received.bytes().len() as u64, now);
         let (up, down) = (Lane::new(received), Lane::new(Buffer::default()));
         let mut relay = Relay {
             request,
@@ -62,6 +66,7 @@ impl<S: Stream> Relay<S> {
             side,
             up,
             down,
+            rate: RateShare::default(),
             last_byte: 0,
             check: StallCheck::new(),
             probing: false,
@@ -80,6 +85,11 @@ impl<S: Stream> Relay<S> {
         if side == self.side {
             self.target.on_event(readiness);
         }
+    }
+
+    /// It may read so many bytes for its account, or has to ask.
+    pub fn granted(&mut self, direction: Direction, bytes: Option<u64>) {
+        self.rate.grant(direction, bytes);
     }
 
     pub fn request(&self) -> &ActiveRequest {
@@ -165,6 +175,8 @@ impl<S: Stream> Relay<S> {
             // One side is gone; the other still receives what it sent.
             Some(_) => linger.or(half_close),
             None if self.half_closed() => half_close,
+            // It has its turn when its account may read again.
+            None if self.rate.waits() => None,
             None => idle,
         }
     }
@@ -256,13 +268,17 @@ impl<S: Stream> Relay<S> {
         for direction in [Direction::Up, Direction::Down] {
             // Before a reset, EOF has to be passed on by shutdown(2).
             let last = self.half_closed() && (self.failure.is_none() || self.eof_doubtful);
+            let guard = &self.request.guard;
+            let allowance = self.rate.allowance(direction, guard, cx);
+            let budget = Budget { allowance, ..LANE_BUDGET };
             let (lane, from, to) = match direction {
                 Direction::Up => (&mut self.up, &mut *client, &mut self.target),
                 Direction::Down => (&mut self.down, &mut self.target, &mut *client),
             };
             let before = lane.phase();
-            let pumped = lane.pump(from, to, cx.pool, LANE_BUDGET, last);
+            let pumped = lane.pump(from, to, cx.pool, budget, last);
             let shut = before != Phase::Shut && lane.phase() == Phase::Shut;
+            self.rate.used(direction, pumped.read, &self.request.guard, cx.now);
             self.count(direction, pumped.bytes, cx);
             if shut {
                 // The FIN is unacknowledged.
@@ -271,6 +287,7 @@ impl<S: Stream> Relay<S> {
             match pumped.end {
                 End::Blocked | End::Shut => {}
                 End::Spent => spent = true,
+                End::Starved => self.rate.wait(direction, &self.request.guard, cx),
                 End::SinkFailed(error) => {
                     if let Some(reason) = self.sink_failed(direction, &error, cx) {
                         return Next::end(Some(self.abort(cx)), reason);

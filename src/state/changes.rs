@@ -7,7 +7,8 @@
 
 use std::collections::VecDeque;
 
-use super::users::{Credential, Removed, Stored, UserId, Users};
+use super::users::{Credential, Removed, Stored, UserId, Users, unix_time};
+use crate::proto::limits::Limits;
 use crate::reactor::slab::Key;
 use crate::workers::users_file::Store;
 
@@ -50,6 +51,10 @@ pub enum Undo {
     Credential(UserId, Box<Credential>, u64),
     /// The account was locked, or not.
     Lock(UserId, bool),
+    /// The account had these limits.
+    Limits(UserId, Option<Box<Limits>>),
+    /// All accounts that do not say otherwise had these limits.
+    Defaults(Box<Limits>),
 }
 
 /// What has become of a change, for the session that made it.
@@ -133,6 +138,12 @@ impl Changes {
                     users.set_credential(user, *credential);
                 }
                 Undo::Lock(user, locked) => users.set_locked(user, locked),
+                Undo::Limits(user, limits) => {
+                    users.set_limits(user, limits, unix_time());
+                }
+                Undo::Defaults(limits) => {
+                    users.set_defaults(*limits, unix_time());
+                }
             }
             settled.push(Settled { session, number, outcome: Err(cause.to_owned()) });
         }

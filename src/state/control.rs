@@ -56,6 +56,13 @@ pub enum ControlRequest {
         /// Its value.
         value: String,
     },
+    /// Set the counters of an account back to zero, for this session.
+    ResetUsage {
+        /// The session.
+        session: Key,
+        /// The account.
+        user: UserId,
+    },
     /// The state of the server, as far as it is known without asking the kernel.
     Status,
     /// The state of the server, and the usage of the process.
@@ -82,6 +89,8 @@ pub enum ControlAnswer {
     Reloaded(Result<(Reloaded, usize), Vec<String>>),
     /// The setting is saved, or why it is not.
     Saved(Result<(), String>),
+    /// The counters are zero, also on the disk; or why they are not.
+    Reset(Result<(), String>),
     /// There is no state directory.
     NoState,
     /// There is no file that could be read again.

@@ -17,6 +17,7 @@ pub mod histogram;
 pub mod knobs;
 pub mod login_queue;
 pub mod metrics;
+pub mod rates;
 pub mod samples;
 pub mod service;
 pub mod settings;
@@ -33,6 +34,7 @@ use configuration::Configuration;
 use diagnostics::{Diagnostics, not_let_in};
 use events::Events;
 use metrics::Metrics;
+use rates::Rates;
 use settings::Settings;
 use users::{SessionGuard, Users, unix_time};
 
@@ -60,6 +62,8 @@ pub struct Shared {
     pub events: Events,
     /// The rate limits of log messages about refused clients.
     pub diagnostics: Diagnostics,
+    /// Tunnels of this loop that wait until their account may read again.
+    pub rates: Rates,
     /// Seconds of UNIX time, up to a second late: see [`Shared::tick`].
     pub time: u64,
     /// When it is read again.
@@ -90,7 +94,7 @@ pub struct ProcessWide {
 }
 
 /// A direction of a tunnel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Direction {
     /// From the client to the target.
     Up,
@@ -147,6 +151,7 @@ impl Shared {
             access_log,
             events: Events::default(),
             diagnostics: Diagnostics::default(),
+            rates: Rates::default(),
             time: unix_time(),
             next_tick: None,
         }

@@ -11,11 +11,10 @@ mod figures;
 mod limits;
 mod reload;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::BuildHasher;
-use std::num::NonZeroU64;
 use std::ops::Bound;
 use std::rc::Rc;
 use std::time::Instant;
@@ -24,6 +23,7 @@ use metp_protocol::Role;
 pub use metp_protocol::TRUSTED_NAME;
 
 use super::digest::{Digest, DigestKey};
+use super::rates::Shaper;
 use crate::proto::limits::{InForce, Limits};
 use crate::proto::usage_file::AccountFigures;
 pub use credential::{Confirmed, Credential, Login, Stored, Unverified};
@@ -119,8 +119,8 @@ pub struct Usage {
     pub since: Cell<u64>,
     /// What it has used of its limits.
     pub used: Used,
-    /// Bytes per second, for each direction by itself. `None`: no limit.
-    pub rate: Cell<Option<NonZeroU64>>,
+    /// What it has read under its rate. `None`: there is no such limit.
+    shaper: RefCell<Option<Box<Shaper>>>,
 }
 
 /// Counts one open SOCKS connection of an account; dropping it counts the connection off.
@@ -196,6 +196,8 @@ pub struct Users {
     expired_until: u64,
     /// Accounts whose tunnels are to be ended, since [`Users::take_cut`] was last called.
     cut: Vec<(UserId, LimitReached)>,
+    /// Accounts whose rate is another one, since [`Users::take_rate_changes`] was last called.
+    rate_changes: Vec<UserId>,
 }
 
 /// The name is taken.
@@ -228,6 +230,7 @@ impl Default for Users {
             expiries: BTreeSet::new(),
             expired_until: 0,
             cut: Vec::new(),
+            rate_changes: Vec::new(),
         }
     }
 }

@@ -6,6 +6,7 @@ mod crash;
 mod faults;
 mod figures;
 mod hash_password;
+mod limits;
 mod logins;
 mod reload;
 mod start;

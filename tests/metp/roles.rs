@@ -13,7 +13,7 @@ const FORBIDDEN: &str = "403 Forbidden";
 const SYNTAX: &str = "400 Bad Request [SYNTAX] wrong arguments";
 
 /// A verb, a good call of it, and what a user hears instead of 403.
-const VERBS: [(&str, &str, Option<&str>); 25] = [
+const VERBS: [(&str, &str, Option<&str>); 28] = [
     ("GET_METRICS", "GET_METRICS", Some("200 OK")),
     ("GET_LOGS", "GET_LOGS LAST 1", None),
     ("USERS", "USERS", None),
@@ -39,6 +39,9 @@ const VERBS: [(&str, &str, Option<&str>); 25] = [
     ("GENERATE-PASSWORD", "GENERATE-PASSWORD bob", None),
     ("IMPORT", "IMPORT carol:=pw", None),
     ("RELOAD", "RELOAD", None),
+    ("LIMITS", "LIMITS", None),
+    ("SET-LIMIT", "SET-LIMIT alice conns=1", None),
+    ("RESET-USAGE", "RESET-USAGE alice", None),
 ];
 
 /// Arguments that no verb takes, or that name what is not there.

@@ -35,10 +35,10 @@ fn all_accounts_from_the_first_moment_on() {
     assert_eq!(admin.command("SET-ROLE late admin"), "200 OK");
     admin.say("USER-METRICS\n").hears(
         "200 OK\n\
-         user=admin role=admin connections=0 total=0 up=0 down=0 last-seen=- locked=no origin=memory\n\
-         user=two\\x20words role=user connections=0 total=0 up=0 down=0 last-seen=- locked=no origin=memory\n\
-         user=.dot role=user connections=0 total=0 up=0 down=0 last-seen=- locked=no origin=memory\n\
-         user=late role=admin connections=0 total=0 up=0 down=0 last-seen=- locked=no origin=memory\n\
+         user=admin role=admin connections=0 total=0 up=0 down=0 last-seen=- locked=no origin=memory quota=- quota-used=- expires=- sources=- rate=-\n\
+         user=two\\x20words role=user connections=0 total=0 up=0 down=0 last-seen=- locked=no origin=memory quota=- quota-used=- expires=- sources=- rate=-\n\
+         user=.dot role=user connections=0 total=0 up=0 down=0 last-seen=- locked=no origin=memory quota=- quota-used=- expires=- sources=- rate=-\n\
+         user=late role=admin connections=0 total=0 up=0 down=0 last-seen=- locked=no origin=memory quota=- quota-used=- expires=- sources=- rate=-\n\
          .\n",
     );
     assert_eq!(usage(&mut admin, "two\\x20words"), [0; 4]);
@@ -113,7 +113,7 @@ fn a_name_that_is_added_again_begins_at_nothing() {
     exchange(&mut tunnel, 100);
     admin.say("DELETE-USER alice\nADD-USER alice pw\nUSER-METRICS alice\n");
     admin.hears("200 OK\n200 OK\n200 OK\n");
-    admin.hears("user=alice role=user connections=0 total=0 up=0 down=0 last-seen=- locked=no origin=memory\n.\n");
+    admin.hears("user=alice role=user connections=0 total=0 up=0 down=0 last-seen=- locked=no origin=memory quota=- quota-used=- expires=- sources=- rate=-\n.\n");
     proxy.wait_until_idle();
     assert_eq!(usage(&mut admin, "alice"), [0; 4]);
     exchange(&mut login(&proxy, "alice").connected(echo.address), 7);

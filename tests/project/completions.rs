@@ -219,7 +219,7 @@ fn offered(line: &str, breaks: &str, hosts: &Path) -> Vec<String> {
 /// Lines, and what is offered for them. `@options`, `@keys` and `@verbs` are all of them.
 const CASES: [(&str, &str); 63] = [
     ("client ", "@options"),
-    ("client --se", "--set --set-role"),
+    ("client --se", "--set --set-limit --set-role"),
     ("client -l -l --use", "--user --user-metrics --users"),
     ("client --no", ""),
     ("client --js| -l", "--json"),
@@ -355,7 +355,8 @@ fn fish_offers_what_fits() {
         return;
     }
     let cases = [
-        ("client --se", "--set --set-role"),
+        ("client --se", "--set --set-limit --set-role"),
+        ("client --set-limit bob ", ""),
         ("client -r ", ""),
         ("client -r bob ", "user admin"),
         ("client --set-role bob a", "admin"),

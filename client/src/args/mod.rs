@@ -24,8 +24,8 @@ use metp_protocol::network::Network;
 use metp_protocol::quantity;
 use metp_protocol::text::{Escaped, latin1_encode, split_account, unescape, without_line_end};
 use metp_protocol::{
-    BUFFER_SIZES, Command, ConnectionId, LINE_LIMIT, LONGEST_GRACE, LogSelection, NAME_RULE,
-    PASSWORD_RULE, Role, acceptable_name, acceptable_password, fits_in_a_line,
+    BUFFER_SIZES, Command, ConnectionId, LINE_LIMIT, LONGEST_GRACE, LimitWord, LogSelection,
+    NAME_RULE, PASSWORD_RULE, Role, Subject, acceptable_name, acceptable_password, fits_in_a_line,
 };
 use options::{ALIASES, Arity, UsageError};
 pub use servers::ServerAddress;
@@ -207,6 +207,12 @@ fn command(
         }
         "--lock" => Command::LockUser(existing(option, text)?),
         "--unlock" => Command::UnlockUser(existing(option, text)?),
+        "--limits" => Command::Limits(value.map(|user| subject(option, user)).transpose()?),
+        "--set-limit" => {
+            let (user, Some(limits)) = values(text) else { return Err(needs_two(option)) };
+            Command::SetLimit(subject(option, user)?, limit_words(option, limits)?)
+        }
+        "--reset-usage" => Command::ResetUsage(existing(option, text)?),
         "--reload" => Command::Reload,
         "--kill" => Command::Kill(ConnectionId::parse(&latin1_encode(text)).map_err(|_| {
             UsageError(bad_value(option, text, &"an id as --connections shows it"))
@@ -238,6 +244,21 @@ fn command(
         _ => return Ok(None),
     };
     Ok(Some(command))
+}
+
+/// The account of this name, or all that do not say otherwise (`*`).
+fn subject(option: &str, user: &str) -> Result<Subject, UsageError> {
+    existing(option, user)?;
+    Ok(Subject::parse(&latin1_encode(user)))
+}
+
+/// Limits with blanks between them.
+fn limit_words(option: &str, text: &str) -> Result<Vec<LimitWord>, UsageError> {
+    let wrong = || UsageError(bad_value(option, text, &"KEY=VALUE ..."));
+    let word = |word: &str| LimitWord::parse(&latin1_encode(word)).ok_or_else(wrong);
+    let words: Vec<LimitWord> =
+        text.split(' ').filter(|text| !text.is_empty()).map(word).collect::<Result<_, _>>()?;
+    if words.is_empty() { Err(wrong()) } else { Ok(words) }
 }
 
 /// The command of `-a`. Its password is empty if it has to be asked for: if it is `-` or missing. A name or

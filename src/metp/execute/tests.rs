@@ -69,6 +69,10 @@ impl FakeServer {
             }
             ControlRequest::Reload(_) if self.faults.is_empty() => ControlAnswer::NoFile,
             ControlRequest::Reload(_) => ControlAnswer::Reloaded(Err(self.faults.clone())),
+            ControlRequest::ResetUsage { user, .. } => match Some(user) == self.alice {
+                true => ControlAnswer::Reset(Ok(())),
+                false => ControlAnswer::Reset(Err("disk full".to_owned())),
+            },
             ControlRequest::Save { .. } if self.faults.is_empty() => ControlAnswer::NoState,
             ControlRequest::Save { key, value, .. } => {
                 ControlAnswer::Saved(Err(format!("{key} {value}")))
@@ -248,8 +252,8 @@ fn settings_by_name() {
 fn users_see_and_change_their_own_alone() {
     let (mut shared, root) = shared();
     let alice = shared.process.users.find(b"alice").expect("there");
-    let own = "user=alice role=user connections=0 total=0 up=0 down=0 last-seen=- locked=no origin=memory\n";
-    let boss = "user=root role=admin connections=0 total=0 up=0 down=0 last-seen=- locked=no origin=memory\n";
+    let own = "user=alice role=user connections=0 total=0 up=0 down=0 last-seen=- locked=no origin=memory quota=- quota-used=- expires=- sources=- rate=-\n";
+    let boss = "user=root role=admin connections=0 total=0 up=0 down=0 last-seen=- locked=no origin=memory quota=- quota-used=- expires=- sources=- rate=-\n";
     assert_eq!(says("USER-METRICS", alice, &mut shared), format!("200 OK\n{own}.\n"));
     assert_eq!(says("USER-METRICS alice", alice, &mut shared), format!("200 OK\n{own}.\n"));
     assert_eq!(says("USER-METRICS", root, &mut shared), format!("200 OK\n{boss}{own}.\n"));

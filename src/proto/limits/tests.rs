@@ -1,5 +1,7 @@
 use proptest::prelude::*;
 
+use metp_protocol::Period;
+
 use super::*;
 
 fn limits(text: &str) -> Result<Limits, BadLimit> {
@@ -92,6 +94,7 @@ fn what_is_no_limit_is_refused() {
         "from=x",
         "from=192.0.2.0/24,",
         "from=192.0.2.0/24,,::/0",
+        "from=::1,::2,::3,::4,::5,::6,::7,::8,::9,::10,::11,::12,::13,::14,::15,::16,::17",
     ] {
         let error = limits(text).expect_err(text).to_string();
         let key = text.split_once('=').expect("a pair").0;

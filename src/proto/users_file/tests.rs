@@ -1,8 +1,9 @@
 use metp_protocol::text::Escaped;
+use metp_protocol::{Period, Quota};
 use proptest::prelude::*;
 
 use super::*;
-use crate::proto::limits::{LimitKey, Period, Quota, Said};
+use crate::proto::limits::{LimitKey, Said};
 
 const TOKEN: &str = "$b2$AAECAwQFBgcICQoLDA0ODw$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 const BCRYPT: &str = "$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";

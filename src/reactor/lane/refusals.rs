@@ -88,7 +88,7 @@ impl Stream for Real {
 }
 
 const CAPACITY: usize = 64 * 1024;
-const PLENTY: Budget = Budget { bytes: u64::MAX, reads: u32::MAX };
+const PLENTY: Budget = Budget { bytes: u64::MAX, reads: u32::MAX, allowance: u64::MAX };
 
 /// A peer on loopback, and the lane's end of the connection to it.
 fn connection() -> (TcpStream, Endpoint<Real>) {

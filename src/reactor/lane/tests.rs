@@ -96,7 +96,7 @@ impl Stream for Script {
     }
 }
 
-const PLENTY: Budget = Budget { bytes: u64::MAX, reads: u32::MAX };
+const PLENTY: Budget = Budget { bytes: u64::MAX, reads: u32::MAX, allowance: u64::MAX };
 
 fn source<const N: usize>(reads: [io::Result<Vec<u8>>; N]) -> Endpoint<Script> {
     let mut endpoint = Endpoint::new(Script { reads: reads.into(), ..Script::default() });
@@ -160,7 +160,7 @@ fn bytes_pass_in_order_and_eof_follows_them() {
     let mut from = source([data(b"abcdef"), data(b"g"), data(b"")]);
     let mut to = sink([Ok(3), Ok(9), Ok(9), Ok(9)]);
     let pumped = pump(&mut lane, &mut from, &mut to, &mut pool);
-    assert!(matches!(pumped, Pumped { bytes: 7, end: End::Shut }), "{pumped:?}");
+    assert!(matches!(pumped, Pumped { bytes: 7, end: End::Shut, .. }), "{pumped:?}");
     assert_eq!(to.stream().written, b"abcdefg");
     assert!(to.stream().finished);
     assert_eq!(lane.phase(), Phase::Shut);
@@ -172,13 +172,13 @@ fn eof_waits_for_the_bytes_before_it() {
     let mut from = source([data(b"ab"), data(b"")]);
     let mut to = sink([Ok(1)]);
     let pumped = pump(&mut lane, &mut from, &mut to, &mut pool);
-    assert!(matches!(pumped, Pumped { bytes: 1, end: End::Blocked }), "{pumped:?}");
+    assert!(matches!(pumped, Pumped { bytes: 1, end: End::Blocked, .. }), "{pumped:?}");
     assert_eq!((lane.waiting(), lane.phase()), (1, Phase::Open));
     assert!(!to.stream().finished);
     to.stream_mut().writes.push_back(Ok(1));
     to.raise(false, true);
     let pumped = pump(&mut lane, &mut from, &mut to, &mut pool);
-    assert!(matches!(pumped, Pumped { bytes: 1, end: End::Shut }), "{pumped:?}");
+    assert!(matches!(pumped, Pumped { bytes: 1, end: End::Shut, .. }), "{pumped:?}");
     assert!(to.stream().finished);
 }
 
@@ -189,7 +189,7 @@ fn nothing_is_read_while_the_far_side_cannot_be_written() {
     let mut to = sink([]);
     for _ in 0..3 {
         let pumped = pump(&mut lane, &mut from, &mut to, &mut pool);
-        assert!(matches!(pumped, Pumped { bytes: 0, end: End::Blocked }), "{pumped:?}");
+        assert!(matches!(pumped, Pumped { bytes: 0, end: End::Blocked, .. }), "{pumped:?}");
     }
     assert_eq!(lane.waiting(), 4);
     assert_eq!(from.stream().reads.len(), 1);
@@ -202,11 +202,11 @@ fn nothing_is_read_before_the_far_side_is_known_to_be_writable() {
     let mut from = source([data(b"abcd")]);
     let mut to = Endpoint::new(Script { writes: [Ok(4)].into(), ..Script::default() });
     let pumped = lane.pump(&mut from, &mut to, &mut pool, PLENTY, false);
-    assert!(matches!(pumped, Pumped { bytes: 0, end: End::Blocked }), "{pumped:?}");
+    assert!(matches!(pumped, Pumped { bytes: 0, end: End::Blocked, .. }), "{pumped:?}");
     assert_eq!((lane.waiting(), pool.leased(), from.stream().reads.len()), (0, 0, 1));
     to.raise(false, true);
     let pumped = lane.pump(&mut from, &mut to, &mut pool, PLENTY, false);
-    assert!(matches!(pumped, Pumped { bytes: 4, end: End::Blocked }), "{pumped:?}");
+    assert!(matches!(pumped, Pumped { bytes: 4, end: End::Blocked, .. }), "{pumped:?}");
 }
 
 #[test]
@@ -215,13 +215,13 @@ fn short_reads_and_writes_wait_for_the_next_event() {
     let mut from = source([data(b"ab"), data(b"cd")]);
     let mut to = sink([Ok(2), Ok(2)]);
     let pumped = lane.pump(&mut from, &mut to, &mut pool, PLENTY, false);
-    assert!(matches!(pumped, Pumped { bytes: 2, end: End::Blocked }), "{pumped:?}");
+    assert!(matches!(pumped, Pumped { bytes: 2, end: End::Blocked, .. }), "{pumped:?}");
     assert_eq!((from.readable(), to.writable(), from.stream().reads.len()), (false, true, 1));
 
     let mut from = source([data(b"abcd")]);
     let mut to = sink([Ok(1), Ok(3)]);
     let pumped = lane.pump(&mut from, &mut to, &mut pool, PLENTY, false);
-    assert!(matches!(pumped, Pumped { bytes: 1, end: End::Blocked }), "{pumped:?}");
+    assert!(matches!(pumped, Pumped { bytes: 1, end: End::Blocked, .. }), "{pumped:?}");
     assert_eq!((from.readable(), to.writable(), to.stream().writes.len()), (true, false, 1));
 }
 
@@ -240,10 +240,22 @@ fn a_spent_budget_ends_the_turn_with_the_flags_up() {
     let (mut lane, mut pool) = lane();
     let mut from = source([data(&[7; 40])]);
     let mut to = sink([Ok(4), Ok(4), Ok(4), Ok(4), Ok(4)]);
-    let pumped = lane.pump(&mut from, &mut to, &mut pool, Budget { bytes: 8, reads: 99 }, false);
-    assert!(matches!(pumped, Pumped { bytes: 8, end: End::Spent }), "{pumped:?}");
-    let pumped = lane.pump(&mut from, &mut to, &mut pool, Budget { bytes: 99, reads: 1 }, false);
-    assert!(matches!(pumped, Pumped { bytes: 4, end: End::Spent }), "{pumped:?}");
+    let pumped = lane.pump(
+        &mut from,
+        &mut to,
+        &mut pool,
+        Budget { bytes: 8, reads: 99, allowance: u64::MAX },
+        false,
+    );
+    assert!(matches!(pumped, Pumped { bytes: 8, end: End::Spent, .. }), "{pumped:?}");
+    let pumped = lane.pump(
+        &mut from,
+        &mut to,
+        &mut pool,
+        Budget { bytes: 99, reads: 1, allowance: u64::MAX },
+        false,
+    );
+    assert!(matches!(pumped, Pumped { bytes: 4, end: End::Spent, .. }), "{pumped:?}");
     assert!(from.readable() && to.writable());
 }
 
@@ -253,7 +265,7 @@ fn a_failed_source_is_reported_after_its_bytes() {
     let mut from = source([data(b"ab"), Err(ErrorKind::ConnectionReset.into())]);
     let mut to = sink([Ok(9)]);
     let pumped = pump(&mut lane, &mut from, &mut to, &mut pool);
-    assert!(matches!(pumped, Pumped { bytes: 2, end: End::SourceFailed(_) }), "{pumped:?}");
+    assert!(matches!(pumped, Pumped { bytes: 2, end: End::SourceFailed(_), .. }), "{pumped:?}");
     assert_eq!(to.stream().written, b"ab");
     assert!(!to.stream().finished, "a failure must not look like EOF");
 }
@@ -264,7 +276,7 @@ fn a_failed_sink_is_reported_with_what_it_took() {
     let mut from = source([data(b"abcd")]);
     let mut to = sink([Ok(1), Err(ErrorKind::BrokenPipe.into())]);
     let pumped = pump(&mut lane, &mut from, &mut to, &mut pool);
-    assert!(matches!(pumped, Pumped { bytes: 1, end: End::SinkFailed(_) }), "{pumped:?}");
+    assert!(matches!(pumped, Pumped { bytes: 1, end: End::SinkFailed(_), .. }), "{pumped:?}");
     lane.abandon(&mut pool);
     assert_eq!((lane.waiting(), lane.phase()), (0, Phase::Shut));
 }
@@ -275,7 +287,7 @@ fn interrupted_calls_are_repeated() {
     let mut from = source([Err(ErrorKind::Interrupted.into()), data(b"ab"), data(b"")]);
     let mut to = sink([Err(ErrorKind::Interrupted.into()), Ok(2)]);
     let pumped = pump(&mut lane, &mut from, &mut to, &mut pool);
-    assert!(matches!(pumped, Pumped { bytes: 2, end: End::Shut }), "{pumped:?}");
+    assert!(matches!(pumped, Pumped { bytes: 2, end: End::Shut, .. }), "{pumped:?}");
 }
 
 proptest! {
@@ -312,7 +324,7 @@ proptest! {
             to.stream_mut().writes.push_back(room.ok_or(ErrorKind::WouldBlock.into()));
             from.raise(true, false);
             to.raise(false, true);
-            let budget = Budget { bytes: 30, reads: 5 };
+            let budget = Budget { bytes: 30, reads: 5, allowance: u64::MAX };
             counted += lane.pump(&mut from, &mut to, &mut pool, budget, false).bytes;
             turns += 1;
             prop_assert!(turns < 10_000, "stalled");

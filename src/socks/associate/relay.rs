@@ -381,6 +381,7 @@ impl Association {
         } += sent.datagrams;
         let moved = Transferred { direction, bytes: sent.payload, now: cx.now };
         let request = &mut *self.request;
+        self.rate.used(direction, sent.payload, &request.guard, cx.now);
         cx.shared.count(&mut request.traffic, &request.guard, moved);
     }
 }

@@ -8,12 +8,16 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::{SessionGuard, Usage, UserId, Users};
-use crate::proto::limits::{InForce, Limits, Quota};
+use crate::proto::limits::{InForce, Limits};
+use crate::state::Direction;
 use crate::state::client_network::ClientNetwork;
+use crate::state::rates::Shaper;
+use metp_protocol::Quota;
 
 /// How long an address counts after its last request has ended.
 const SOURCE_LIFETIME: Duration = Duration::from_secs(60);
@@ -153,6 +157,29 @@ fn counts(open: u32, last: Instant, now: Instant) -> bool {
 }
 
 impl Usage {
+    /// What the account has read under its rate. `None`: there is no such limit.
+    pub fn shaper(&self) -> Option<Shaper> {
+        self.shaper.borrow().as_deref().copied()
+    }
+
+    /// Bytes have been read for the account.
+    pub fn charge(&self, direction: Direction, bytes: u64, now: Instant) {
+        if bytes > 0
+            && let Some(shaper) = &mut *self.shaper.borrow_mut()
+        {
+            shaper.charge(direction, bytes, now);
+        }
+    }
+
+    /// Bytes that were charged have not been read.
+    pub fn refund(&self, direction: Direction, bytes: u64) {
+        if bytes > 0
+            && let Some(shaper) = &mut *self.shaper.borrow_mut()
+        {
+            shaper.refund(direction, bytes);
+        }
+    }
+
     /// The limits that are in force. `None`: none is.
     pub fn in_force(&self) -> Option<Rc<InForce>> {
         self.used.in_force.borrow().clone()
@@ -171,14 +198,10 @@ impl Usage {
         self.up.get().saturating_add(self.down.get())
     }
 
-    /// Bytes that count for the quota at this time.
-    pub fn quota_used(&self, time: u64) -> u64 {
-        if let Some(limits) = &*self.used.in_force.borrow()
-            && let Some(quota) = &limits.quota
-        {
-            self.begin_period(quota, time);
-        }
-        self.bytes().saturating_sub(self.used.base.get())
+    /// Bytes that count for the quota at this time. `None`: there is none.
+    pub fn quota_used(&self, time: u64) -> Option<u64> {
+        self.begin_period(self.used.in_force.borrow().as_ref()?.quota.as_ref()?, time);
+        Some(self.bytes().saturating_sub(self.used.base.get()))
     }
 
     /// Why nothing more is delivered for this account, found when bytes were counted or time went by.
@@ -385,10 +408,23 @@ impl Users {
     }
 
     /// Limits the rate of an account, in bytes per second of each direction.
-    pub fn set_rate(&mut self, id: UserId, rate: Option<std::num::NonZeroU64>) {
-        if let Some(account) = self.accounts.get(&id) {
-            account.usage.rate.set(rate);
+    fn set_rate(&mut self, id: UserId, rate: Option<NonZeroU64>) {
+        let Some(account) = self.accounts.get(&id) else { return };
+        let mut shaper = account.usage.shaper.borrow_mut();
+        if shaper.as_ref().map(|shaper| shaper.rate) == rate {
+            return;
         }
+        match (&mut *shaper, rate) {
+            // What was read is paid for as it was begun.
+            (Some(shaper), Some(rate)) => shaper.rate = rate,
+            (shaper, rate) => *shaper = rate.map(|rate| Box::new(Shaper::new(rate))),
+        }
+        self.rate_changes.push(id);
+    }
+
+    /// The accounts whose rate is another one, since the last call.
+    pub fn take_rate_changes(&mut self) -> Vec<UserId> {
+        std::mem::take(&mut self.rate_changes)
     }
 
     /// The tunnels of an account are to be ended, since it has reached a limit.

@@ -15,7 +15,7 @@ use super::abnf::Grammar;
 use super::{PROTOCOL, read};
 
 /// The rule of each body: of the whole of it, or of each of its lines without the LF.
-const BODIES: [(&str, &str); 10] = [
+const BODIES: [(&str, &str); 11] = [
     ("GET_METRICS", "metrics-body"),
     ("GET_METRICS ALL", "all-metrics"),
     ("GET_LOGS", "log-line"),
@@ -23,6 +23,7 @@ const BODIES: [(&str, &str); 10] = [
     ("CAPA", "capa-body"),
     ("INFO", "info-body"),
     ("USER-METRICS", "usage-line"),
+    ("LIMITS", "limits-line"),
     ("CONNECTIONS", "connection-line"),
     ("CONFIG GET", "setting-line"),
     ("TRUST", "trust-line"),
@@ -178,7 +179,8 @@ fn the_grammar_describes_each_event_of_a_running_server() {
 fn the_rules_of_bodies_and_events_are_no_blank_cheques() {
     let grammar = grammar();
     let usage = "user=a role=user connections=0 total=0 up=0 down=0 last-seen=- locked=no \
-                 origin=memory";
+                 origin=memory quota=- quota-used=- expires=- sources=- rate=-";
+    let limits = "user=a conns=- sources=- rate=- quota=- expires=- from=- of-all=-";
     let setting = "key=grace value=0.25 unit=seconds min=0 max=31536000 applies=now \
                    source=default";
     let connection = "id=1.0 user=a source=127.0.0.1:1 destination=a:80 peer=[::1]:80 state=relay \
@@ -189,6 +191,7 @@ fn the_rules_of_bodies_and_events_are_no_blank_cheques() {
     let event = |text: String| ("event", format!("650 {text}"));
     for (rule, line) in [
         ("usage-line", usage.to_owned()),
+        ("limits-line", limits.to_owned()),
         ("setting-line", setting.to_owned()),
         ("connection-line", connection.to_owned()),
         event(format!("connections event=open id=1.0 {who}")),

@@ -350,6 +350,7 @@ impl FakeServer {
             }
             ControlRequest::Reload(_) => ControlAnswer::NoFile,
             ControlRequest::Save { .. } => ControlAnswer::NoState,
+            ControlRequest::ResetUsage { .. } => ControlAnswer::Reset(Ok(())),
             ControlRequest::Status => ControlAnswer::Status(info),
             ControlRequest::Usage => ControlAnswer::Usage(info, ProcessUsage::default()),
         }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use metp_protocol::quantity::count;
-use metp_protocol::timestamp::Timestamp;
+use crate::quantity::count;
+use crate::timestamp::Timestamp;
 
 /// Bytes in a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +71,14 @@ pub(super) fn decimal(number: &str, factor: u64) -> Option<u64> {
 
 impl Quota {
     /// Reads a quota. Zero needs no unit.
+    ///
+    /// ```
+    /// use metp_protocol::{Period, Quota};
+    ///
+    /// let quota = Quota::parse("1.5GB/month@15").expect("a quota");
+    /// assert_eq!((quota.bytes, quota.period), (1_500_000_000, Period::Month(15)));
+    /// assert_eq!(quota.to_string(), "1500MB/month@15");
+    /// ```
     pub fn parse(text: &str) -> Option<Self> {
         let (size, period) = text.split_once('/')?;
         let period = Period::parse(period)?;

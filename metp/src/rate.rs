@@ -3,7 +3,7 @@
 use std::fmt;
 use std::num::NonZeroU64;
 
-use super::quota::decimal;
+use crate::quota::decimal;
 
 /// Bits in a second, each direction by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,15 @@ const WRITTEN: usize = 4;
 const RANGE: std::ops::RangeInclusive<u64> = 1000..=1_000_000_000_000;
 
 impl Rate {
-    /// Reads a rate. `None` if it is none, or out of range.
+    /// Reads a rate: 1 kbit to 1000 Gbit. `None` if it is none, or out of range.
+    ///
+    /// ```
+    /// use metp_protocol::Rate;
+    ///
+    /// let rate = Rate::parse("1.5MB/s").expect("a rate");
+    /// assert_eq!((rate.bytes().get(), rate.to_string()), (1_500_000, "12Mbit".to_owned()));
+    /// assert_eq!(Rate::parse("10"), None);
+    /// ```
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.strip_suffix("bit/s").map_or(text, |_| {
             // `Mbit/s` is `Mbit`.
