@@ -107,7 +107,7 @@ fn turns(criterion: &mut Criterion) {
     ] {
         let (mut from, mut to) = (endpoint(), endpoint());
         let (mut lane, mut pool) = (Lane::new(Buffer::default()), Pool::new(1 << 16, usize::MAX));
-        let budget = Budget { bytes: u64::MAX, reads: u32::MAX };
+        let budget = Budget { bytes: u64::MAX, reads: u32::MAX, allowance: u64::MAX };
         group.throughput(Throughput::Bytes(bytes as u64));
         group.bench_function(name, |b| {
             b.iter(|| {

@@ -59,7 +59,9 @@ impl Server {
         }
         let sessions = &self.sessions;
         let is_open = |key| sessions.get(key).is_some();
-        grants.extend(shared.rates.take_due(now, &shared.process.users, is_open));
+        let users = &shared.process.users;
+        let shaper = |user| users.get(user).and_then(|account| account.usage.shaper());
+        grants.extend(shared.rates.take_due(now, shaper, is_open));
         for Grant { key, direction, bytes } in grants {
             if let Some(entry) = self.sessions.get_mut(key)
                 && let Some(session) = entry.session.as_socks_mut()

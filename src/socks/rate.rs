@@ -5,7 +5,8 @@ use std::time::Instant;
 use super::Context;
 use crate::reactor::endpoint::Stream;
 use crate::state::Direction;
-use crate::state::rates::{LARGEST_GRANT, LEAST_GRANT};
+use crate::state::rates::LARGEST_GRANT;
+use crate::state::shaper::LEAST_GRANT;
 use crate::state::users::SessionGuard;
 
 /// What a tunnel may read in both directions.

@@ -268,8 +268,15 @@ impl<S: Stream> Relay<S> {
         for direction in [Direction::Up, Direction::Down] {
             // Before a reset, EOF has to be passed on by shutdown(2).
             let last = self.half_closed() && (self.failure.is_none() || self.eof_doubtful);
-            let guard = &self.request.guard;
-            let allowance = self.rate.allowance(direction, guard, cx);
+            let readable = match direction {
+                Direction::Up => client.readable(),
+                Direction::Down => self.target.readable(),
+            };
+            // Without something to read nothing has to be asked for.
+            let allowance = match readable {
+                true => self.rate.allowance(direction, &self.request.guard, cx),
+                false => 0,
+            };
             let budget = Budget { allowance, ..LANE_BUDGET };
             let (lane, from, to) = match direction {
                 Direction::Up => (&mut self.up, &mut *client, &mut self.target),

@@ -21,6 +21,7 @@ pub mod rates;
 pub mod samples;
 pub mod service;
 pub mod settings;
+pub mod shaper;
 pub mod users;
 pub mod verifier;
 

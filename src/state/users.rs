@@ -23,7 +23,7 @@ use metp_protocol::Role;
 pub use metp_protocol::TRUSTED_NAME;
 
 use super::digest::{Digest, DigestKey};
-use super::rates::Shaper;
+use super::shaper::Shaper;
 use crate::proto::limits::{InForce, Limits};
 use crate::proto::usage_file::AccountFigures;
 pub use credential::{Confirmed, Credential, Login, Stored, Unverified};

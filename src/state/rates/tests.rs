@@ -1,9 +1,13 @@
 use std::collections::HashSet;
+use std::num::NonZeroU64;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::proto::limits::{LimitKey, Limits};
+use crate::state::shaper::{burst, worth_waking};
+use crate::state::users::Users;
 use metp_protocol::Role;
 
 const UP: Direction = Direction::Up;
@@ -40,7 +44,7 @@ impl Scene {
     }
 
     fn shaper(&self) -> Shaper {
-        self.users.get(self.user).and_then(|account| account.usage.shaper()).expect("a rate")
+        *shaper(&self.users, self.user).expect("a rate")
     }
 
     /// A tunnel reads what it is given, goes on while it may, and waits then.
@@ -77,8 +81,11 @@ impl Scene {
                 wakes += 1;
             }
             let ended = &self.ended;
-            let grants =
-                self.rates.take_due(self.now, &self.users, |key| !ended.contains(&place(key)));
+            let grants = self.rates.take_due(
+                self.now,
+                |user| shaper(&self.users, user),
+                |key| !ended.contains(&place(key)),
+            );
             assert!(!grants.is_empty(), "woken for nothing");
             for Grant { key, bytes, .. } in grants {
                 self.reads(place(key), bytes.expect("a grant"));
@@ -91,6 +98,10 @@ impl Scene {
     fn sum(&self) -> u64 {
         self.read.iter().sum()
     }
+}
+
+fn shaper(users: &Users, user: UserId) -> Option<RefMut<'_, Shaper>> {
+    users.get(user).and_then(|account| account.usage.shaper())
 }
 
 fn key(tunnel: usize) -> Key {
@@ -109,7 +120,7 @@ fn a_rate_is_reached_and_kept() {
             for late in [0, 10, 30] {
                 let mut scene = Scene::new(text, tunnels);
                 scene.begin();
-                let rate = scene.shaper().rate.get();
+                let rate = scene.shaper().rate().get();
                 // The burst is over.
                 scene.passes(Duration::from_secs(10), Duration::ZERO);
                 let before = scene.sum();
@@ -142,15 +153,15 @@ fn tunnels_of_an_account_share_alike_and_none_starves() {
 
 #[test]
 fn an_account_that_was_silent_has_a_burst() {
-    let (mut meter, now) = (Meter::default(), Instant::now());
-    for (bytes, burst) in [(1000, BURST_BYTES), (125_000_000, 8_000_000)] {
+    let now = Instant::now();
+    for (bytes, burst) in [(1000, 65_536), (125_000_000, 8_000_000)] {
         let rate = rate(bytes);
-        assert_eq!(Meter::default().available(rate, now), burst);
-        meter.charge(burst, rate, now);
-        assert_eq!(meter.available(rate, now), 0);
+        let mut shaper = Shaper::new(rate);
+        assert_eq!(shaper.available(UP, now), burst);
+        shaper.charge(UP, burst, now);
+        assert_eq!((shaper.available(UP, now), shaper.available(Direction::Down, now)), (0, burst));
         let year = now + Duration::from_secs(365 * 86_400);
-        assert_eq!(meter.available(rate, year), burst);
-        meter = Meter::default();
+        assert_eq!(shaper.available(UP, year), burst);
     }
 }
 
@@ -173,7 +184,10 @@ fn a_rate_is_changed_while_tunnels_wait() {
     scene.begin();
     scene.users.delete(scene.user);
     let later = scene.now + Duration::from_secs(3600);
-    assert_eq!(scene.rates.take_due(later, &scene.users, |_| true), [asks(0), asks(1)]);
+    assert_eq!(
+        scene.rates.take_due(later, |user| shaper(&scene.users, user), |_| true),
+        [asks(0), asks(1)]
+    );
     assert_eq!(scene.rates.next_due(), None);
 }
 
@@ -200,13 +214,13 @@ proptest! {
         tunnels in 1..50_usize,
     ) {
         let mut scene = Scene::new(&format!("{}bit", bytes * 8), tunnels);
-        let (rate, start) = (scene.shaper().rate, scene.now);
+        let (rate, start) = (scene.shaper().rate(), scene.now);
         scene.begin();
         for (pass, late) in steps {
             scene.passes(Duration::from_millis(pass), Duration::from_millis(late));
             let passed = scene.now - start;
-            let earned = passed.as_nanos() * u128::from(rate.get()) / SECOND;
-            let burst = burst(rate).as_nanos() * u128::from(rate.get()) / SECOND;
+            let earned = passed.as_nanos() * u128::from(rate.get()) / 1_000_000_000;
+            let burst = burst(rate).as_nanos() * u128::from(rate.get()) / 1_000_000_000;
             let read = u128::from(scene.sum());
             // Each that was woken may read the least grant.
             let extra = u128::from(LEAST_GRANT) * tunnels as u128;

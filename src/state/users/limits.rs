@@ -5,7 +5,7 @@
 //! ended the request. Of a quota the bytes are counted that were delivered since its period began; the flag
 //! [`Usage::is_over`] stops every tunnel of the account at its next turn.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU64;
@@ -16,7 +16,7 @@ use super::{SessionGuard, Usage, UserId, Users};
 use crate::proto::limits::{InForce, Limits};
 use crate::state::Direction;
 use crate::state::client_network::ClientNetwork;
-use crate::state::rates::Shaper;
+use crate::state::shaper::Shaper;
 use metp_protocol::Quota;
 
 /// How long an address counts after its last request has ended.
@@ -158,14 +158,14 @@ fn counts(open: u32, last: Instant, now: Instant) -> bool {
 
 impl Usage {
     /// What the account has read under its rate. `None`: there is no such limit.
-    pub fn shaper(&self) -> Option<Shaper> {
-        self.shaper.borrow().as_deref().copied()
+    pub fn shaper(&self) -> Option<RefMut<'_, Shaper>> {
+        RefMut::filter_map(self.shaper.borrow_mut(), Option::as_deref_mut).ok()
     }
 
     /// Bytes have been read for the account.
     pub fn charge(&self, direction: Direction, bytes: u64, now: Instant) {
         if bytes > 0
-            && let Some(shaper) = &mut *self.shaper.borrow_mut()
+            && let Some(mut shaper) = self.shaper()
         {
             shaper.charge(direction, bytes, now);
         }
@@ -174,7 +174,7 @@ impl Usage {
     /// Bytes that were charged have not been read.
     pub fn refund(&self, direction: Direction, bytes: u64) {
         if bytes > 0
-            && let Some(shaper) = &mut *self.shaper.borrow_mut()
+            && let Some(mut shaper) = self.shaper()
         {
             shaper.refund(direction, bytes);
         }
@@ -411,12 +411,11 @@ impl Users {
     fn set_rate(&mut self, id: UserId, rate: Option<NonZeroU64>) {
         let Some(account) = self.accounts.get(&id) else { return };
         let mut shaper = account.usage.shaper.borrow_mut();
-        if shaper.as_ref().map(|shaper| shaper.rate) == rate {
+        if shaper.as_ref().map(|shaper| shaper.rate()) == rate {
             return;
         }
         match (&mut *shaper, rate) {
-            // What was read is paid for as it was begun.
-            (Some(shaper), Some(rate)) => shaper.rate = rate,
+            (Some(shaper), Some(rate)) => shaper.set_rate(rate),
             (shaper, rate) => *shaper = rate.map(|rate| Box::new(Shaper::new(rate))),
         }
         self.rate_changes.push(id);

@@ -1,0 +1,150 @@
+//! The rate of an account, and what has been read under it.
+//!
+//! Each direction has a meter: the time up to which what was read is paid for. It runs ahead of the clock while more is
+//! read than the rate allows, and lies behind it by a burst at most. So nothing is counted in pieces of time, and what was
+//! read too much is waited for afterwards: in the long run the rate is exact.
+
+use std::num::NonZeroU64;
+use std::time::{Duration, Instant};
+
+use super::Direction;
+
+/// The least that a tunnel is given at once, in bytes: two segments of Ethernet.
+pub const LEAST_GRANT: u64 = 2896;
+/// What an account that has been silent may read at once: this many bytes, or those of [`BURST_TIME`].
+const BURST_BYTES: u64 = 64 * 1024;
+/// Twice the time that a busy loop may be late.
+const BURST_TIME: Duration = Duration::from_millis(64);
+/// How long those who wait are left waiting, so that fast accounts do not have an alarm for each segment.
+const PAUSE: Duration = Duration::from_millis(4);
+
+/// What one direction of an account has read, under a rate.
+#[derive(Clone, Copy, Debug, Default)]
+struct Meter {
+    /// Up to when it is paid for. `None`: nothing was read yet.
+    paid: Option<Instant>,
+}
+
+impl Meter {
+    /// Bytes that may be read now.
+    fn available(&self, rate: NonZeroU64, burst: Duration, now: Instant) -> u64 {
+        let ahead = self.paid.map_or(burst, |paid| now.saturating_duration_since(paid));
+        bytes_in(ahead.min(burst), rate)
+    }
+
+    /// Bytes have been read.
+    fn charge(&mut self, bytes: u64, rate: NonZeroU64, burst: Duration, now: Instant) {
+        let begin = now.checked_sub(burst).unwrap_or(now);
+        let paid = self.paid.map_or(begin, |paid| paid.max(begin));
+        self.paid = paid.checked_add(time_for(bytes, rate));
+    }
+
+    /// Bytes that were paid for have not been read.
+    fn refund(&mut self, bytes: u64, rate: NonZeroU64) {
+        self.paid = self.paid.and_then(|paid| paid.checked_sub(time_for(bytes, rate)));
+    }
+
+    /// When so many bytes may be read.
+    fn due(&self, bytes: u64, rate: NonZeroU64, now: Instant) -> Instant {
+        let due = self.paid.and_then(|paid| paid.checked_add(time_for(bytes, rate)));
+        due.map_or(now, |due| due.max(now))
+    }
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+/// How long so many bytes take. What a turn moves fits into 64 bits, which is quicker.
+fn time_for(bytes: u64, rate: NonZeroU64) -> Duration {
+    let nanos = match bytes.checked_mul(SECOND) {
+        Some(product) => product / rate,
+        None => {
+            let nanos = u128::from(bytes) * u128::from(SECOND) / u128::from(rate.get());
+            u64::try_from(nanos).unwrap_or(u64::MAX)
+        }
+    };
+    Duration::from_nanos(nanos)
+}
+
+/// How many bytes a time has.
+fn bytes_in(time: Duration, rate: NonZeroU64) -> u64 {
+    let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    match nanos.checked_mul(rate.get()) {
+        Some(product) => product / SECOND,
+        None => {
+            let bytes = u128::from(nanos) * u128::from(rate.get()) / u128::from(SECOND);
+            u64::try_from(bytes).unwrap_or(u64::MAX)
+        }
+    }
+}
+
+/// What an account may read at once, as time.
+pub fn burst(rate: NonZeroU64) -> Duration {
+    time_for(BURST_BYTES, rate).max(BURST_TIME)
+}
+
+/// What has to be there before those who wait are woken: less is not worth a turn.
+pub fn worth_waking(rate: NonZeroU64) -> u64 {
+    bytes_in(PAUSE, rate).max(LEAST_GRANT)
+}
+
+/// Both directions of an account under a rate.
+#[derive(Clone, Copy, Debug)]
+pub struct Shaper {
+    /// Bytes in a second.
+    rate: NonZeroU64,
+    burst: Duration,
+    up: Meter,
+    down: Meter,
+}
+
+impl Shaper {
+    /// Nothing has been read yet.
+    pub fn new(rate: NonZeroU64) -> Self {
+        Shaper { rate, burst: burst(rate), up: Meter::default(), down: Meter::default() }
+    }
+
+    /// Bytes in a second.
+    pub fn rate(&self) -> NonZeroU64 {
+        self.rate
+    }
+
+    /// Another rate. What was read is paid for as it was begun.
+    pub fn set_rate(&mut self, rate: NonZeroU64) {
+        (self.rate, self.burst) = (rate, burst(rate));
+    }
+
+    /// Bytes that may be read now in this direction.
+    pub fn available(&self, direction: Direction, now: Instant) -> u64 {
+        self.meter(direction).available(self.rate, self.burst, now)
+    }
+
+    /// Bytes have been read in this direction.
+    pub fn charge(&mut self, direction: Direction, bytes: u64, now: Instant) {
+        let (rate, burst) = (self.rate, self.burst);
+        match direction {
+            Direction::Up => self.up.charge(bytes, rate, burst, now),
+            Direction::Down => self.down.charge(bytes, rate, burst, now),
+        }
+    }
+
+    /// Bytes that were charged have not been read.
+    pub fn refund(&mut self, direction: Direction, bytes: u64) {
+        let rate = self.rate;
+        match direction {
+            Direction::Up => self.up.refund(bytes, rate),
+            Direction::Down => self.down.refund(bytes, rate),
+        }
+    }
+
+    fn meter(&self, direction: Direction) -> &Meter {
+        match direction {
+            Direction::Up => &self.up,
+            Direction::Down => &self.down,
+        }
+    }
+
+    /// When those who wait are to be woken.
+    pub fn due(&self, direction: Direction, now: Instant) -> Instant {
+        self.meter(direction).due(worth_waking(self.rate), self.rate, now)
+    }
+}
