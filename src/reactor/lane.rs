@@ -144,7 +144,9 @@ impl Lane {
                 Phase::Shut => break End::Shut,
             }
             let left = budget.allowance.saturating_sub(read);
-            if left == 0 {
+            // A small rest of it would end the streaming.
+            let is_rest = read > 0 && left < SMALL_PIECE_BYTES as u64 && self.streaming();
+            if left == 0 || is_rest {
                 break if from.readable() { End::Starved } else { End::Blocked };
             }
             match self.fill(from, to, pool, left) {

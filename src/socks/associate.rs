@@ -288,10 +288,7 @@ impl Association {
             return false;
         }
         let may = self.rate.allowance(direction, &self.request.guard, cx) > 0;
-        if !may {
-            self.rate.wait(direction, &self.request.guard, cx);
-        }
-        may
+        may || !self.rate.wait(direction, &self.request.guard, cx)
     }
 
     /// It may read for its account, or has to ask.

@@ -5,7 +5,6 @@ use std::time::Instant;
 use super::Context;
 use crate::reactor::endpoint::Stream;
 use crate::state::Direction;
-use crate::state::rates::LARGEST_GRANT;
 use crate::state::shaper::LEAST_GRANT;
 use crate::state::users::SessionGuard;
 
@@ -43,7 +42,8 @@ impl RateShare {
             None if share.waits || cx.shared.rates.has_waiting(guard.user, direction) => 0,
             None => match shaper.available(direction, cx.now) {
                 ..LEAST_GRANT => 0,
-                bytes => bytes.min(LARGEST_GRANT),
+                // The turn has a budget of its own.
+                bytes => bytes,
             },
         }
     }
@@ -56,19 +56,27 @@ impl RateShare {
         usage.refund(direction, charged.saturating_sub(bytes));
     }
 
-    /// There is more to read than was allowed: the session waits behind those of its account.
+    /// There is more to read than was allowed: the session waits behind those of its account. `false`: it need not, since
+    /// nobody else does and there is more.
     pub fn wait<S: Stream>(
         &mut self,
         direction: Direction,
         guard: &SessionGuard,
         cx: &mut Context<'_, S>,
-    ) {
+    ) -> bool {
         let share = self.share(direction);
-        if let Some(shaper) = guard.usage().shaper()
-            && !std::mem::replace(&mut share.waits, true)
-        {
-            cx.shared.rates.wait(guard.user, direction, cx.key, &shaper, cx.now);
+        let Some(shaper) = guard.usage().shaper() else { return false };
+        if share.waits {
+            return true;
         }
+        let rates = &mut cx.shared.rates;
+        let is_first = !rates.has_waiting(guard.user, direction);
+        if is_first && shaper.available(direction, cx.now) >= LEAST_GRANT {
+            return false;
+        }
+        share.waits = true;
+        rates.wait(guard.user, direction, cx.key, &shaper, cx.now);
+        true
     }
 
     /// It need not wait any more, and may read so many bytes; `None`: it has to ask.

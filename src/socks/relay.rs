@@ -294,7 +294,7 @@ impl<S: Stream> Relay<S> {
             match pumped.end {
                 End::Blocked | End::Shut => {}
                 End::Spent => spent = true,
-                End::Starved => self.rate.wait(direction, &self.request.guard, cx),
+                End::Starved => spent |= !self.rate.wait(direction, &self.request.guard, cx),
                 End::SinkFailed(error) => {
                     if let Some(reason) = self.sink_failed(direction, &error, cx) {
                         return Next::end(Some(self.abort(cx)), reason);

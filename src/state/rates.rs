@@ -14,7 +14,7 @@ use super::users::UserId;
 use crate::reactor::slab::Key;
 
 /// The most that a tunnel is given at once, in bytes: the budget of a turn.
-pub const LARGEST_GRANT: u64 = 256 * 1024;
+const LARGEST_GRANT: u64 = 256 * 1024;
 
 /// A queue: that of one direction of an account.
 type Lane = (UserId, Direction);

@@ -56,7 +56,7 @@ impl Scene {
             if self.rates.has_waiting(self.user, UP) || available < LEAST_GRANT {
                 return self.rates.wait(self.user, UP, key(tunnel), &shaper, self.now);
             }
-            let bytes = available.min(LARGEST_GRANT);
+            let bytes = available.min(256 * 1024);
             self.read[tunnel] += bytes;
             self.users.get(self.user).expect("there").usage.charge(UP, bytes, self.now);
         }
