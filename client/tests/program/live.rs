@@ -338,7 +338,10 @@ fn answers_in_json() {
         (&setting("log-level")["value"], &setting("log-level")["min"]),
         (&"info".into(), &().into())
     );
-    assert!(of("--capabilities")["verbs"].as_array().is_some_and(|verbs| verbs.len() == 25));
+    let verbs = of("--capabilities")["verbs"].as_array().expect("a list");
+    assert!(
+        ["PING", "USER-METRICS", "SET-LIMIT"].iter().all(|verb| verbs.contains(&(*verb).into()))
+    );
     assert_eq!(of("--")["text"], "PONG 7");
     assert!(!document.to_string().contains("secret"));
     let refused = json(&["-a", "bob", "pw", "-l"], 65);
