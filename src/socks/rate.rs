@@ -51,9 +51,11 @@ impl RateShare {
     /// So many bytes of the allowance have been read.
     pub fn used(&mut self, direction: Direction, bytes: u64, guard: &SessionGuard, now: Instant) {
         let charged = std::mem::take(&mut self.share(direction).charged);
-        let usage = guard.usage();
-        usage.charge(direction, bytes.saturating_sub(charged), now);
-        usage.refund(direction, charged.saturating_sub(bytes));
+        if bytes > charged {
+            guard.usage().charge(direction, bytes - charged, now);
+        } else if bytes < charged {
+            guard.usage().refund(direction, charged - bytes);
+        }
     }
 
     /// There is more to read than was allowed: the session waits behind those of its account. `false`: it need not, since
