@@ -83,6 +83,31 @@ impl Network {
         if network.address == address { Ok(network) } else { Err(NetworkError::HostBits(network)) }
     }
 
+    /// The network with a prefix of this length that the address belongs to. A length that the family does not have counts
+    /// as its greatest.
+    ///
+    /// ```
+    /// use metp_protocol::network::Network;
+    ///
+    /// let network = Network::around([10, 1, 2, 3].into(), 8);
+    /// assert_eq!(Network::parse("10.0.0.0/8"), Ok(network));
+    /// ```
+    pub fn around(address: IpAddr, length: u8) -> Self {
+        let address = address.to_canonical();
+        let length = length.min(if address.is_ipv4() { V4_BITS } else { V6_BITS });
+        Network { address: prefix(address, length), length }
+    }
+
+    /// Whether it is of IPv4.
+    pub fn is_v4(&self) -> bool {
+        self.address.is_ipv4()
+    }
+
+    /// The length of the prefix, in bits.
+    pub fn prefix_length(&self) -> u8 {
+        self.length
+    }
+
     /// Whether an address belongs to it.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

@@ -8,6 +8,7 @@
 pub mod foreign;
 pub mod http;
 pub mod limits;
+pub mod rules;
 pub mod secret;
 pub mod socks4;
 pub mod socks5;

@@ -1,0 +1,277 @@
+//! Rules that answer questions.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use super::index::Index;
+use super::rule::{Commands, Rule};
+use super::{LineError, NumberedRule, parse};
+
+/// Rules in their order, the last of which is unconditional.
+#[derive(Debug)]
+pub struct RuleSet {
+    rules: Vec<Entry>,
+    index: Index,
+}
+
+#[derive(Debug)]
+struct Entry {
+    rule: Rule,
+    line: u32,
+    hits: Cell<u64>,
+}
+
+/// What a client asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The account's name.
+    pub user: &'a [u8],
+    /// The client's address.
+    pub source: IpAddr,
+    /// The kind of the request: one of them.
+    pub command: Commands,
+    /// The destination.
+    pub asked: Asked<'a>,
+}
+
+/// What is known of a destination.
+#[derive(Clone, Copy, Debug)]
+pub enum Asked<'a> {
+    /// Nothing yet: an association, or a listener for anybody.
+    Unknown,
+    /// Its name, as the client has it, and the port. The address is not known yet.
+    Name {
+        /// As [`normal_name`] makes it, and never a literal.
+        name: &'a str,
+        /// `None`: the request has no port.
+        port: Option<u16>,
+    },
+    /// All.
+    Address {
+        /// The name that the client has asked for, if it was one, as [`normal_name`] makes it.
+        name: Option<&'a str>,
+        /// The address.
+        address: IpAddr,
+        /// `None`: the request has no port.
+        port: Option<u16>,
+    },
+}
+
+/// The rule that decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether it is allowed.
+    pub allow: bool,
+    /// The line of the file.
+    pub line: u32,
+    /// The place of the rule, from 0 on.
+    number: u32,
+}
+
+/// The answer to a question of which not all may be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// Whatever else there is to know, it ends so.
+    Decided(Verdict),
+    /// The rule in this line decides, or not, once more is known.
+    Depends(u32),
+}
+
+/// Whether a clause matches.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Match {
+    Yes,
+    No,
+    /// That depends on what is not known.
+    Maybe,
+}
+
+impl From<bool> for Match {
+    fn from(matches: bool) -> Self {
+        if matches { Match::Yes } else { Match::No }
+    }
+}
+
+impl RuleSet {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// Those of [`parse`].
+    pub fn parse(content: &[u8]) -> Result<Self, Vec<LineError>> {
+        parse(content).map(RuleSet::new)
+    }
+
+    /// Rules of a file that is good.
+    fn new(rules: Vec<NumberedRule>) -> Self {
+        let index = Index::new(rules.iter().map(|(_, rule)| rule));
+        let entry = |(line, rule)| Entry { rule, line, hits: Cell::new(0) };
+        RuleSet { rules: rules.into_iter().map(entry).collect(), index }
+    }
+
+    /// The number of rules.
+    pub fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// Never: there is at least the last one.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// The rules from a place on, counted from 0: line, hits, rule.
+    pub fn from(&self, place: usize) -> impl Iterator<Item = (u32, u64, &Rule)> {
+        let entries = self.rules.get(place..).unwrap_or_default().iter();
+        entries.map(|entry| (entry.line, entry.hits.get(), &entry.rule))
+    }
+
+    /// The rule in a line.
+    pub fn at_line(&self, line: u32) -> Option<&Rule> {
+        let place = self.rules.binary_search_by_key(&line, |entry| entry.line).ok()?;
+        self.rules.get(place).map(|entry| &entry.rule)
+    }
+
+    /// A decision of this rule has been acted upon.
+    pub fn count(&self, verdict: Verdict) {
+        if let Some(entry) = self.rules.get(verdict.number as usize) {
+            entry.hits.set(entry.hits.get().saturating_add(1));
+        }
+    }
+
+    /// Goes on counting for rules that were there before. Where equal ones are, they are taken in their order.
+    pub fn continue_counting(&self, before: &RuleSet) {
+        let mut counted: HashMap<&Rule, Vec<u64>> = HashMap::new();
+        for entry in before.rules.iter().rev() {
+            counted.entry(&entry.rule).or_default().push(entry.hits.get());
+        }
+        for entry in &self.rules {
+            let hits = counted.get_mut(&entry.rule).and_then(Vec::pop);
+            entry.hits.set(hits.unwrap_or_default());
+        }
+    }
+
+    /// Who decides about a question. `None`: only for a set without rules, which there is none of.
+    pub fn judge(&self, question: &Question<'_>) -> Option<Judgement> {
+        let verdict = self.first(question)?;
+        Some(match self.undecided(question, verdict.number, !verdict.allow) {
+            Some(line) => Judgement::Depends(line),
+            None => Judgement::Decided(verdict),
+        })
+    }
+
+    /// The verdict on a question of which all is known.
+    pub fn verdict(&self, question: &Question<'_>) -> Option<Verdict> {
+        self.first(question)
+    }
+
+    /// The verdict if the answer is no, whatever else there is to know.
+    pub fn refusal(&self, question: &Question<'_>) -> Option<Verdict> {
+        let verdict = self.first(question).filter(|verdict| !verdict.allow)?;
+        self.undecided(question, verdict.number, true).is_none().then_some(verdict)
+    }
+
+    /// The first rule that matches for certain.
+    fn first(&self, question: &Question<'_>) -> Option<Verdict> {
+        let mut best: Option<(u32, &Entry)> = None;
+        self.index.lists(question, |list| {
+            for number in list {
+                if best.is_some_and(|(best, _)| best <= *number) {
+                    break;
+                }
+                let entry = self.rules.get(*number as usize);
+                if let Some(entry) = entry.filter(|entry| entry.rule.meets(question) == Match::Yes)
+                {
+                    best = Some((*number, entry));
+                    break;
+                }
+            }
+        });
+        let (number, Entry { rule, line, .. }) = best?;
+        Some(Verdict { allow: rule.allow, line: *line, number })
+    }
+
+    /// The line of a rule before `end` with the verdict `allow` that may match once more is known.
+    fn undecided(&self, question: &Question<'_>, end: u32, allow: bool) -> Option<u32> {
+        if let Asked::Address { .. } = question.asked {
+            return None;
+        }
+        let may_match = |entry: &&Entry| {
+            entry.rule.allow == allow && entry.rule.meets(question) == Match::Maybe
+        };
+        if !allow {
+            // No request asks this, but administrators do: all that is before is looked at.
+            let before = self.rules.get(..end as usize).unwrap_or_default();
+            return before.iter().find(may_match).map(|entry| entry.line);
+        }
+        let first_in = |list: &[u32]| {
+            let before = list.iter().take_while(|number| **number < end);
+            before.filter_map(|number| self.rules.get(*number as usize)).find(may_match)
+        };
+        let mut found = first_in(self.index.undecided(question)).map(|entry| entry.line);
+        self.index.lists(question, |list| {
+            found = found.or_else(|| first_in(list).map(|entry| entry.line));
+        });
+        found
+    }
+}
+
+/// A name as rules have it: in lower case, without the dot at the end of an absolute one (RFC 1034 §3.1).
+///
+/// ```
+/// use socks5d::proto::rules::normal_name;
+///
+/// assert_eq!(normal_name("Example.COM."), "example.com");
+/// ```
+pub fn normal_name(name: &str) -> Cow<'_, str> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => name.to_ascii_lowercase().into(),
+        false => name.into(),
+    }
+}
+
+impl Rule {
+    fn meets(&self, question: &Question<'_>) -> Match {
+        let Question { user, source, command, asked } = question;
+        let users = &self.users;
+        let known = (users.is_empty() || users.iter().any(|pattern| pattern.matches(user)))
+            && self.commands.is_none_or(|commands| commands.has(*command))
+            && (self.sources.is_empty()
+                || self.sources.iter().any(|network| network.contains(*source)));
+        if !known {
+            return Match::No;
+        }
+        let to = &self.destinations;
+        let (port, destination) = match *asked {
+            Asked::Unknown => {
+                let open = |is_any: bool| if is_any { Match::Yes } else { Match::Maybe };
+                (open(self.ports.is_empty()), open(to.is_empty()))
+            }
+            Asked::Name { name, port } => {
+                let named = to.is_empty() || to.iter().any(|entry| entry.matches_name(name));
+                let is_network =
+                    |entry: &super::Destination| matches!(entry, super::Destination::Network(_));
+                let open = !named && to.iter().any(is_network);
+                (self.meets_port(port), if open { Match::Maybe } else { named.into() })
+            }
+            Asked::Address { name, address, port } => {
+                let meets = |entry: &super::Destination| {
+                    entry.contains(address) || name.is_some_and(|name| entry.matches_name(name))
+                };
+                (self.meets_port(port), (to.is_empty() || to.iter().any(meets)).into())
+            }
+        };
+        match (port, destination) {
+            (Match::No, _) | (_, Match::No) => Match::No,
+            (Match::Yes, Match::Yes) => Match::Yes,
+            _ => Match::Maybe,
+        }
+    }
+
+    fn meets_port(&self, port: Option<u16>) -> Match {
+        let within =
+            |port: u16| self.ports.iter().any(|(first, last)| (*first..=*last).contains(&port));
+        (self.ports.is_empty() || port.is_some_and(within)).into()
+    }
+}
