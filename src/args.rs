@@ -74,6 +74,8 @@ pub struct Args {
     pub users_file: Option<PathBuf>,
     /// Whether the users file is changed by others alone.
     pub users_fixed: bool,
+    /// The file of rules.
+    pub rules_file: Option<PathBuf>,
     /// The state directory.
     pub state: Option<PathBuf>,
     /// Accounts of role user. None of them has the administrator's name.
@@ -240,6 +242,7 @@ fn serve(given: &Matches, superuser: Option<&OsStr>, sources: Sources) -> Result
     users.retain(|user| superuser.as_ref().is_none_or(|superuser| superuser.name != user.name));
     let settings = values::settings(given)?;
     let (users_file, state) = (values::users(given)?, values::state(given)?);
+    let rules_file = values::rules(given)?;
     let Listeners { listen, port, metp_listen, metp_port } = values::listeners(given)?;
     let users_fixed = given.opt_present("users-fixed");
     if users_fixed && users_file.is_none() {
@@ -253,6 +256,7 @@ fn serve(given: &Matches, superuser: Option<&OsStr>, sources: Sources) -> Result
         superuser,
         users_file,
         users_fixed,
+        rules_file,
         state,
         sources,
         command_line: None,

@@ -27,7 +27,7 @@ pub fn reader(args: &Args) -> Option<Box<ReadConfiguration<Reading>>> {
 }
 
 /// Options that are used at the start alone, with what they are.
-fn fixed(args: &Args) -> [(&'static str, String); 12] {
+fn fixed(args: &Args) -> [(&'static str, String); 13] {
     let Settings { bind_out, bind, udp, .. } = &args.settings;
     [
         ("listen", format!("{:?}", args.listen)),
@@ -36,6 +36,7 @@ fn fixed(args: &Args) -> [(&'static str, String); 12] {
         ("metp-port", args.metp_port.to_string()),
         ("users", format!("{:?}", args.users_file)),
         ("users-fixed", args.users_fixed.to_string()),
+        ("rules", format!("{:?}", args.rules_file)),
         ("state", format!("{:?}", args.state)),
         ("bind-out", format!("{bind_out:?}")),
         ("bind-ports", format!("{:?}", bind.ports)),

@@ -14,6 +14,7 @@ use metp_protocol::text::{Ascii, Escaped};
 use metp_protocol::timestamp::Timestamp;
 use socks5d::args::{self, Args, CommandLine, SUPERUSER_FILE_VARIABLE, SUPERUSER_VARIABLE};
 use socks5d::process;
+use socks5d::proto::rules::RuleSet;
 use socks5d::proto::secret::Secret;
 use socks5d::proto::usage_file::Figures;
 use socks5d::proto::users_file::FileAccount;
@@ -26,6 +27,7 @@ use socks5d::state::users::Users;
 use socks5d::workers::durable::{self, Expected};
 use socks5d::workers::log_writer::{DIAGNOSTICS, LogWriter, Sink};
 use socks5d::workers::resolver::SystemLookup;
+use socks5d::workers::rules_file::RulesFile;
 use socks5d::workers::state_directory::StateDirectory;
 use socks5d::workers::store::Files;
 use socks5d::workers::users_file::UsersFile;
@@ -169,6 +171,11 @@ fn check(args: &Args) -> Vec<String> {
             lines.extend(error.lines().into_iter().map(|line| format!("--users {shown}: {line}")));
         }
     }
+    if let Some(path) = &args.rules_file {
+        let shown = Escaped(path.as_os_str().as_bytes());
+        let errors = RulesFile::read(path).err().unwrap_or_default();
+        lines.extend(errors.into_iter().map(|line| format!("--rules {shown}: {line}")));
+    }
     if let Some(path) = &args.state
         && std::fs::metadata(path).is_ok_and(|found| !found.is_dir())
     {
@@ -178,9 +185,11 @@ fn check(args: &Args) -> Vec<String> {
     lines
 }
 
-/// The accounts at the start, and the files in which they and their figures are kept.
+/// The accounts and rules at the start, and the files in which they and their figures are kept.
 struct Accounts {
     users: Users,
+    rules: Option<RuleSet>,
+    rules_fixed: bool,
     files: Files<Reading>,
     configuration: Configuration,
     figures: Option<Figures>,
@@ -227,6 +236,22 @@ impl Accounts {
             users.load(loaded.content);
             files.users = Some(UsersFile { path, state: loaded.state });
         }
+        let (mut rules, mut rules_fixed) = (None, false);
+        if let Some(path) = args.rules_file.take() {
+            let shown = Escaped(path.as_os_str().as_bytes()).to_string();
+            let loaded = RulesFile::read(&path).map_err(|lines| {
+                let line = |line: String| format!("--rules {shown}: {line}");
+                Failure::Usage(lines.into_iter().map(line).collect())
+            })?;
+            let unreachable = loaded.rules.unreachable();
+            warnings.extend(unreachable.map(|what| format!("--rules {shown}: {what}")));
+            if let Err(error) = durable::check_replaceable(&path) {
+                warnings.push(format!("--rules {shown}: METP cannot change it: {error}"));
+                rules_fixed = true;
+            }
+            rules = Some(loaded.rules);
+            files.rules = Some(RulesFile { path, state: loaded.state });
+        }
         let superuser = args.superuser.take();
         let admin = superuser.iter().map(|login| (login, Role::Admin, SUPERUSER_VARIABLE));
         let others = std::mem::take(&mut args.users);
@@ -268,7 +293,18 @@ impl Accounts {
         let is_saved = |key| configuration.source(key) == Source::Saved;
         args.max_connections_given |= is_saved("max-connections");
         args.buffer_memory_given |= is_saved("buffer-memory");
-        Ok(Accounts { users, files, configuration, figures, store_errors, fixed, warnings, errors })
+        Ok(Accounts {
+            users,
+            rules,
+            rules_fixed,
+            files,
+            configuration,
+            figures,
+            store_errors,
+            fixed,
+            warnings,
+            errors,
+        })
     }
 }
 
@@ -348,6 +384,8 @@ fn config(
         figures: accounts.figures,
         store_errors: accounts.store_errors,
         users_fixed: accounts.fixed,
+        rules: accounts.rules,
+        rules_fixed: accounts.rules_fixed,
         settings,
         lookup: Box::new(SystemLookup),
         verifier: None,

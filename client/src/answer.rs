@@ -2,7 +2,7 @@
 
 use metp_protocol::key::{self, MetpKey};
 use metp_protocol::quantity::is_digits;
-use metp_protocol::{Command, MetricsBody};
+use metp_protocol::{Command, MetricsBody, RuleCommand};
 
 use crate::failure::Failure;
 
@@ -60,7 +60,8 @@ impl AnswerKind {
             | Command::Limits(_) => AnswerKind::Rows,
             Command::Kill(_) | Command::KillUser(_) => AnswerKind::Killed,
             Command::GeneratePassword(_) => AnswerKind::Generated,
-            Command::Reload => AnswerKind::Reloaded,
+            Command::Reload(_) => AnswerKind::Reloaded,
+            Command::Rules(RuleCommand::List | RuleCommand::Test(_)) => AnswerKind::Rows,
             _ => AnswerKind::Done,
         }
     }

@@ -3,6 +3,7 @@
 use metp_protocol::LogWords;
 use metp_protocol::key::{self, MetpKey, ValueForm};
 use metp_protocol::quantity::is_digits;
+use metp_protocol::text::line_of_text;
 use serde_json::{Map, Number, Value, json};
 
 use crate::answer::{Answer, AnswerKind};
@@ -74,6 +75,7 @@ fn value(key: &str, text: &str) -> Value {
         ("-", _) => Value::Null,
         (_, Some(ValueForm::List)) => text.split(',').collect(),
         (_, Some(ValueForm::Text)) => text.into(),
+        (_, Some(ValueForm::Line)) => line_of_text(text).into(),
         _ => number(text).unwrap_or_else(|| text.into()),
     }
 }

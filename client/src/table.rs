@@ -4,6 +4,7 @@
 use std::io::{self, IsTerminal};
 
 use metp_protocol::key::{self, MetpKey, ValueForm};
+use metp_protocol::text::line_of_text;
 use metp_protocol::{Command, ConnectionLine, seconds};
 
 use crate::answer::{Answer, AnswerKind};
@@ -38,7 +39,7 @@ const OPTIONAL_COLUMNS: [MetpKey; 6] =
 
 /// Columns that are left out, wherever the table goes, where no line has a value for them: those of associations and
 /// limits.
-const RARE_COLUMNS: [MetpKey; 8] = [
+const RARE_COLUMNS: [MetpKey; 9] = [
     key::TARGETS,
     key::DATAGRAMS,
     key::DROPPED,
@@ -47,6 +48,7 @@ const RARE_COLUMNS: [MetpKey; 8] = [
     key::EXPIRES,
     key::SOURCES,
     key::RATE,
+    key::RULE,
 ];
 
 /// Formats an answer that is no list.
@@ -66,13 +68,19 @@ pub fn text(answer: &Answer) -> Result<String, Failure> {
         }
         AnswerKind::Reloaded => {
             let count = |key: MetpKey| key.digits(&answer.text).unwrap_or("0").to_owned();
+            let more = |key: MetpKey, word: &str| {
+                let count = key.digits(&answer.text);
+                count.map_or(String::new(), |count| format!("; {word}: {count}"))
+            };
             format!(
-                "Accounts: {}, {} added, {} deleted, {} changed; settings changed: {}\n",
+                "Accounts: {}, {} added, {} deleted, {} changed; settings changed: {}{}{}\n",
                 count(key::ACCOUNTS),
                 count(key::ADDED),
                 count(key::DELETED),
                 count(key::CHANGED),
-                count(key::SETTINGS)
+                count(key::SETTINGS),
+                more(key::RULES, "rules"),
+                more(key::CUT, "connections cut")
             )
         }
         AnswerKind::Imported => {
@@ -232,7 +240,10 @@ fn shown(form: Option<ValueForm>, value: &str, style: TableStyle) -> String {
         Some(ValueForm::Millis) => seconds(value).map(units::age),
         _ => None,
     };
-    human.unwrap_or_else(|| value.to_owned())
+    match form {
+        Some(ValueForm::Line) => line_of_text(value),
+        _ => human.unwrap_or_else(|| value.to_owned()),
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::arguments::{
 };
 use super::limits::{LimitWord, Subject, limit_words};
 use super::role::Role;
+use super::rules::RuleCommand;
 use super::verb::Verb;
 use super::{BUFFER_SIZES, Cause, ConnectionId, INTERVALS, LONGEST_GRACE, Response, Topic, Topics};
 use crate::network::Network;
@@ -92,14 +93,16 @@ pub enum Command {
     GeneratePassword(Vec<u8>),
     /// `IMPORT <line>`: a line of a users file.
     Import(Vec<u8>),
-    /// `RELOAD`
-    Reload,
+    /// `RELOAD [CUT]`: whether tunnels that the rules deny now are ended.
+    Reload(bool),
     /// `LIMITS [<user>]`
     Limits(Option<Subject>),
     /// `SET-LIMIT <user> <key>=<value>...`
     SetLimit(Subject, Vec<LimitWord>),
     /// `RESET-USAGE <user>`
     ResetUsage(Vec<u8>),
+    /// `RULES`, `RULES TEST`, `RULE INSERT`, `RULE DELETE`
+    Rules(RuleCommand),
 }
 
 /// Which records of the access log.
@@ -197,10 +200,11 @@ impl Command {
             | Command::UnlockUser(_)
             | Command::GeneratePassword(_)
             | Command::Import(_)
-            | Command::Reload
+            | Command::Reload(_)
             | Command::Limits(_)
             | Command::SetLimit(..)
-            | Command::ResetUsage(_) => false,
+            | Command::ResetUsage(_)
+            | Command::Rules(_) => false,
         }
     }
 
@@ -223,9 +227,10 @@ impl Command {
             | Command::UnlockUser(_)
             | Command::GeneratePassword(_)
             | Command::Import(_)
-            | Command::Reload
+            | Command::Reload(_)
             | Command::SetLimit(..)
             | Command::ResetUsage(_) => true,
+            Command::Rules(command) => command.is_change(),
             Command::GetMetrics
             | Command::GetAllMetrics
             | Command::GetLogs(_)
@@ -322,7 +327,8 @@ impl fmt::Display for Command {
                 let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
                 write!(f, "IMPORT {}", Escaped(&unescape(name)))
             }
-            Command::Reload => f.write_str("RELOAD"),
+            Command::Reload(false) => f.write_str("RELOAD"),
+            Command::Reload(true) => f.write_str("RELOAD CUT"),
             Command::Limits(None) => f.write_str("LIMITS"),
             Command::Limits(Some(subject)) => write!(f, "LIMITS {subject}"),
             Command::SetLimit(subject, words) => {
@@ -330,6 +336,7 @@ impl fmt::Display for Command {
                 words.iter().try_for_each(|word| write!(f, " {word}"))
             }
             Command::ResetUsage(name) => write!(f, "RESET-USAGE {}", Escaped(name)),
+            Command::Rules(command) => command.fmt(f),
         }
     }
 }
@@ -382,7 +389,10 @@ fn arguments(verb: Verb, words: &[&[u8]]) -> Option<Result<Command, Response>> {
         (Verb::LockUser, [user]) => Command::LockUser(name(user)),
         (Verb::UnlockUser, [user]) => Command::UnlockUser(name(user)),
         (Verb::GeneratePassword, [user]) => Command::GeneratePassword(name(user)),
-        (Verb::Reload, []) => Command::Reload,
+        (Verb::Reload, []) => Command::Reload(false),
+        (Verb::Reload, [b"CUT"]) => Command::Reload(true),
+        (Verb::Rules, words) => Command::Rules(RuleCommand::of_rules(words)?),
+        (Verb::Rule, words) => return RuleCommand::of_rule(words).map(|it| it.map(Command::Rules)),
         (Verb::Limits, []) => Command::Limits(None),
         (Verb::Limits, [user]) => Command::Limits(Some(Subject::parse(user))),
         (Verb::SetLimit, [user, limits @ ..]) => {

@@ -10,6 +10,8 @@ use crate::quantity::{decimal, is_digits};
 
 /// How much is shown of a value, in octets (§3.4): so a whole line fits into its limit.
 const LONGEST_FIELD: usize = 256;
+/// How much is shown of a line of text, in octets.
+const LONGEST_TEXT: usize = 900;
 
 /// A text as it stands in a pair: `-` if there is none. One that was made by this type, and is no
 /// list, has 1 to 256 octets of %x21-7E. One that was read out of a line is what the line had there.
@@ -42,6 +44,15 @@ impl Field<'_> {
     /// A name from outside: escaped, and cut if it is long. It may be empty: anything can be tried as a login.
     pub fn name(octets: &[u8]) -> Field<'static> {
         Field::new(Escaped(octets))
+    }
+
+    /// A line of text: escaped, and cut if a line of the protocol with two numbers beside it has no room for it.
+    ///
+    /// ```
+    /// assert_eq!(metp_protocol::Field::text("deny port 25").as_str(), "deny\\x20port\\x2025");
+    /// ```
+    pub fn text(line: &str) -> Field<'static> {
+        Field(Cow::Owned(shortened(Escaped(line.as_bytes()).to_string(), LONGEST_TEXT)))
     }
 
     /// Displays the value, if there is one, as [`Field::new`] does.

@@ -10,6 +10,8 @@ use crate::quantity::is_digits;
 /// The form of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueForm {
+    /// A line of text with blanks in it.
+    Line,
     /// Text, also where it looks like a number: a name, a word, an address.
     Text,
     /// Words with commas between them.
@@ -210,6 +212,14 @@ keys! { ALL:
     EXPIRES = "expires" Text;
     FROM = "from" List;
     OF_ALL = "of-all" List;
+    // Rules (§5.27)
+    RULE = "rule" Count;
+    HITS = "hits" Count;
+    TEXT = "text" Line;
+    VERDICT = "verdict" Text;
+    BY = "by" Text;
+    RULES = "rules" Count;
+    CUT = "cut" Count;
 }
 
 /// Keys of `GET_METRICS` and `GET_METRICS ALL` (§5.2): `KEY: number`.

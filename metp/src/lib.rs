@@ -19,6 +19,7 @@ mod quota;
 mod rate;
 mod record;
 mod role;
+mod rules;
 mod status;
 mod topic;
 mod verb;
@@ -43,9 +44,10 @@ pub use quota::{Period, Quota};
 pub use rate::Rate;
 pub use record::{
     AuthEvent, Capabilities, CloseEvent, ConnectionLine, Info, LimitsLine, LogEvent, MetricsEvent,
-    OpenEvent, SettingLine, TrustLine, UsageLine,
+    OpenEvent, RuleLine, SettingLine, TrustLine, UsageLine, VerdictLine,
 };
 pub use role::Role;
+pub use rules::{RuleCommand, RuleTest};
 pub use status::{Cause, Missing, NewPassword, Notice, Response, Status, split_cause};
 pub use topic::{Topic, Topics};
 pub use verb::verbs;

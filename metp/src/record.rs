@@ -247,6 +247,7 @@ line! {
         TARGETS targets: Option<u64>,
         DATAGRAMS datagrams: Option<u64>,
         DROPPED dropped: Option<u64>,
+        RULE rule: Option<u64>,
     }
 }
 
@@ -288,6 +289,35 @@ line! {
 }
 
 line! {
+    /// A line of `RULES` (§5.27).
+    ///
+    /// ```
+    /// let line = metp_protocol::RuleLine::parse("rule=3 hits=7 text=deny\\x20port\\x2025");
+    /// assert_eq!((line.rule, line.hits), (3, 7));
+    /// ```
+    RuleLine {
+        RULE rule: u64,
+        HITS hits: u64,
+        TEXT text: Field<'a>,
+    }
+}
+
+line! {
+    /// The line of `RULES TEST` (§5.27).
+    ///
+    /// ```
+    /// let line = metp_protocol::VerdictLine::parse("verdict=deny by=own-port rule=- text=-");
+    /// assert_eq!((line.verdict.as_str(), line.rule), ("deny", None));
+    /// ```
+    VerdictLine {
+        VERDICT verdict: Field<'a>,
+        BY by: Field<'a>,
+        RULE rule: Option<u64>,
+        TEXT text: Field<'a>,
+    }
+}
+
+line! {
     /// A line of `TRUST` (§5.21).
     ///
     /// ```
@@ -310,6 +340,7 @@ line! {
         USER user: Field<'a>,
         SOURCE source: Field<'a>,
         DESTINATION destination: Field<'a>,
+        RULE rule: Option<u64>,
     }
 }
 
@@ -329,6 +360,7 @@ line! {
         DOWN down: u64,
         DURATION duration: Duration,
         REASON reason: Field<'a>,
+        RULE rule: Option<u64>,
     }
 }
 
@@ -349,6 +381,7 @@ line! {
         DOWN down: u64,
         DURATION duration: Duration,
         REASON reason: Field<'a>,
+        RULE rule: Option<u64>,
     }
 }
 

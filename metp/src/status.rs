@@ -62,6 +62,8 @@ pub enum Missing {
     Network,
     /// There is no such limit.
     Limit,
+    /// There is no such rule.
+    Rule,
 }
 
 /// Displays as `[WORD] explanation`.
@@ -72,6 +74,7 @@ impl fmt::Display for Missing {
             Missing::Connection => "[NOCONN] no such connection",
             Missing::Key => "[NOKEY] no such setting",
             Missing::Limit => "[NOKEY] no such limit",
+            Missing::Rule => "[NORULE] there is no rule in this line",
             Missing::Network => "[NONET] this network is not in the list",
         })
     }
@@ -227,6 +230,10 @@ pub enum Response {
         changed: usize,
         /// Settings that are others now.
         settings: usize,
+        /// Rules. `None`: there is no file of rules.
+        rules: Option<usize>,
+        /// Tunnels that are going to be ended. `None`: that was not asked for.
+        cut: Option<usize>,
     },
     /// `409 Conflict [INVALID]` with what is wrong with the file that `RELOAD` has read.
     Invalid(String),
@@ -234,6 +241,14 @@ pub enum Response {
     NoFile,
     /// `409 Conflict [NOSTATE]`: there is no state directory in which `CONFIG SAVE` could save.
     NoState,
+    /// `400 Bad Request [BADRULE]` with what is wrong with a rule, or with the rules as they would be.
+    BadRule(String),
+    /// `409 Conflict [MISMATCH]` with the rule that is in this line.
+    OtherRule(String),
+    /// `409 Conflict [NORULES]`: the server has no file of rules.
+    NoRules,
+    /// `409 Conflict [FIXED]`: the server does not change the rules.
+    RulesFixed,
 }
 
 impl Response {
@@ -257,7 +272,8 @@ impl Response {
             Response::BadRequest(_)
             | Response::Range(_)
             | Response::BadNetwork(_)
-            | Response::BadLine(_) => Status::BAD_REQUEST,
+            | Response::BadLine(_)
+            | Response::BadRule(_) => Status::BAD_REQUEST,
             Response::Unauthorized => Status::UNAUTHORIZED,
             Response::Forbidden => Status::FORBIDDEN,
             Response::NotFound(_) => Status::NOT_FOUND,
@@ -266,7 +282,10 @@ impl Response {
             | Response::Fixed
             | Response::Invalid(_)
             | Response::NoFile
-            | Response::NoState => Status::CONFLICT,
+            | Response::NoState
+            | Response::OtherRule(_)
+            | Response::NoRules
+            | Response::RulesFixed => Status::CONFLICT,
             Response::Closing(_) => Status::CLOSING,
             Response::TooMany => Status::TOO_MANY,
             Response::NotStored(_) => Status::FAILED,
@@ -305,17 +324,25 @@ impl fmt::Display for Response {
             Response::BadLine(fault) => write!(f, "Bad Request [BADLINE] {fault}"),
             Response::NotStored(cause) => write!(f, "Internal Server Error [STORE] {cause}"),
             Response::Fixed => f.write_str("Conflict [FIXED] the users file is not changed here"),
-            Response::Reloaded { accounts, added, deleted, changed, settings } => write!(
-                f,
-                "OK {}={accounts} {}={added} {}={deleted} {}={changed} {}={settings}",
-                key::ACCOUNTS,
-                key::ADDED,
-                key::DELETED,
-                key::CHANGED,
-                key::SETTINGS
-            ),
+            Response::Reloaded { accounts, added, deleted, changed, settings, rules, cut } => {
+                write!(
+                    f,
+                    "OK {}={accounts} {}={added} {}={deleted} {}={changed} {}={settings}",
+                    key::ACCOUNTS,
+                    key::ADDED,
+                    key::DELETED,
+                    key::CHANGED,
+                    key::SETTINGS
+                )?;
+                rules.map_or(Ok(()), |rules| write!(f, " {}={rules}", key::RULES))?;
+                cut.map_or(Ok(()), |cut| write!(f, " {}={cut}", key::CUT))
+            }
             Response::Invalid(faults) => write!(f, "Conflict [INVALID] {faults}"),
             Response::NoFile => f.write_str("Conflict [NOFILE] there is no file to be read again"),
+            Response::BadRule(fault) => write!(f, "Bad Request [BADRULE] {fault}"),
+            Response::OtherRule(rule) => write!(f, "Conflict [MISMATCH] {rule}"),
+            Response::NoRules => f.write_str("Conflict [NORULES] there is no file of rules"),
+            Response::RulesFixed => f.write_str("Conflict [FIXED] the rules are not changed here"),
             Response::NoState => f.write_str("Conflict [NOSTATE] there is no state directory"),
         }
     }

@@ -97,6 +97,18 @@ pub fn unescape(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(bytes)
 }
 
+/// A value that is a line of text, with its blanks, as `Field::text` has made it. What is not printable stays escaped.
+///
+/// ```
+/// assert_eq!(metp_protocol::text::line_of_text("deny\\x20port\\x2025"), "deny port 25");
+/// ```
+pub fn line_of_text(value: &str) -> String {
+    let plain = unescape(value.as_bytes());
+    let is_printable = plain.iter().all(|byte| matches!(byte, b' '..=b'~'));
+    let plain = String::from_utf8(plain.into_owned()).ok().filter(|_| is_printable);
+    plain.unwrap_or_else(|| value.to_owned())
+}
+
 /// Splits `NAME:PASSWORD` at the first colon, so that passwords may hold more of them.
 ///
 /// ```

@@ -33,9 +33,11 @@ pub(super) enum Verb {
     Limits,
     SetLimit,
     ResetUsage,
+    Rules,
+    Rule,
 }
 
-const WORDS: [(&str, Verb); 28] = [
+const WORDS: [(&str, Verb); 30] = [
     ("GET_METRICS", Verb::GetMetrics),
     ("GET_LOGS", Verb::GetLogs),
     ("USERS", Verb::Users),
@@ -64,6 +66,8 @@ const WORDS: [(&str, Verb); 28] = [
     ("LIMITS", Verb::Limits),
     ("SET-LIMIT", Verb::SetLimit),
     ("RESET-USAGE", Verb::ResetUsage),
+    ("RULES", Verb::Rules),
+    ("RULE", Verb::Rule),
 ];
 
 /// The words of all verbs: those of METP/1.0 first.

@@ -11,7 +11,7 @@ use crate::state::knobs::{KNOBS, Knob};
 use crate::state::settings::Settings;
 
 /// The options that are not settings.
-pub(super) const PLAIN_OPTIONS: [OptionName; 20] = [
+pub(super) const PLAIN_OPTIONS: [OptionName; 21] = [
     OptionName { short: "-h", long: "--help" },
     OptionName { short: "-v", long: "--version" },
     OptionName { short: "-l", long: "--listen" },
@@ -21,6 +21,7 @@ pub(super) const PLAIN_OPTIONS: [OptionName; 20] = [
     OptionName { short: "-u", long: "--user" },
     OptionName { short: "", long: "--users" },
     OptionName { short: "", long: "--users-fixed" },
+    OptionName { short: "", long: "--rules" },
     OptionName { short: "", long: "--state" },
     OptionName { short: "", long: "--hash-password" },
     OptionName { short: "", long: "--config" },
@@ -67,6 +68,12 @@ pub(super) fn options() -> Options {
             "FILE",
         )
         .optflag("", "users-fixed", "never change the users file: METP is refused it")
+        .optopt(
+            "",
+            "rules",
+            "read rules for destinations from this file, one in a line (default: everything is allowed)",
+            "FILE",
+        )
         .optopt(
             "",
             "state",
@@ -175,7 +182,7 @@ pub fn passwords(arguments: &[OsString]) -> Vec<Range<usize>> {
         "-h" | "--help" | "-v" | "--version" | "--users-fixed" | "--hash-password"
         | "--check-config" | "--print-config" => Some(Takes::Nothing),
         "-l" | "--listen" | "-p" | "--port" | "-L" | "--metp-listen" | "-P" | "--metp-port"
-        | "--state" | "--config" | "--trust" | "--bind-out" | "--bind-ports"
+        | "--rules" | "--state" | "--config" | "--trust" | "--bind-out" | "--bind-ports"
         | "--bind-advertise" | "--udp-ports" | "--udp-advertise" => Some(Takes::Plain),
         name => {
             let knob = Knob::find(name.strip_prefix("--")?.as_bytes())?;

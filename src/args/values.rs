@@ -72,6 +72,7 @@ pub(super) fn check(given: &Matches) -> Result<(), UsageError> {
     settings(given)?;
     listeners(given)?;
     users(given)?;
+    rules(given)?;
     state(given).map(drop)
 }
 
@@ -80,6 +81,15 @@ pub(super) fn state(given: &Matches) -> Result<Option<PathBuf>, UsageError> {
     match given.opt_str("state").as_deref() {
         None => Ok(None),
         Some("") => Err(bad("state", "", &"the name of a directory")),
+        Some(text) => Ok(Some(PathBuf::from(OsString::from_vec(latin1_encode(text))))),
+    }
+}
+
+/// The file of rules.
+pub(super) fn rules(given: &Matches) -> Result<Option<PathBuf>, UsageError> {
+    match given.opt_str("rules").as_deref() {
+        None => Ok(None),
+        Some("") => Err(bad("rules", "", &"the name of a file")),
         Some(text) => Ok(Some(PathBuf::from(OsString::from_vec(latin1_encode(text))))),
     }
 }

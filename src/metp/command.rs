@@ -91,7 +91,7 @@ impl<S: Stream> Session<S> {
         change: Option<Change>,
         cx: &mut Context<'_>,
     ) -> Step {
-        match cx.control.ask(request, &cx.shared.process.users) {
+        match cx.control.ask(request, &cx.shared.process) {
             Poll::Ready(answer) => self.follow_up(answer, change, cx),
             Poll::Pending => {
                 self.asked = Some(Box::new(Asked { change, answer: None }));

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::listing::Listing;
-use super::{View, report};
+use super::{View, report, rules};
 use crate::reactor::slab::Key;
 use crate::state::Shared;
 use crate::state::changes::ChangeNumber;
-use crate::state::control::{ControlAnswer, ControlRequest};
+use crate::state::control::{ControlAnswer, ControlRequest, ReloadSummary};
 use crate::state::knobs::{KNOBS, Knob};
 use crate::state::settings::TooManyNetworks;
 use crate::state::users::{TRUSTED_NAME, UserId};
@@ -105,7 +105,10 @@ impl CommandExecutor<'_> {
                 }
                 None => Response::NotFound(Missing::User).into(),
             },
-            Command::Reload => return Execution::Ask(ControlRequest::Reload(self.session)),
+            Command::Reload(cut) => {
+                return Execution::Ask(ControlRequest::Reload { session: self.session, cut });
+            }
+            Command::Rules(command) => return self.rules(command),
             Command::Quit => Response::Goodbye.into(),
             Command::Capabilities => report::capabilities().into(),
             Command::Ping(token) => {
@@ -243,14 +246,20 @@ pub fn outcome_of(answer: &ControlAnswer, view: &View<'_>) -> Option<CommandOutc
         ControlAnswer::Saved(Err(cause)) | ControlAnswer::Reset(Err(cause)) => {
             Response::NotStored(cause.clone()).into()
         }
-        ControlAnswer::Reloaded(Ok((done, settings))) => Response::Reloaded {
-            accounts: done.accounts,
-            added: done.added,
-            deleted: done.deleted,
-            changed: done.changed,
-            settings: *settings,
+        ControlAnswer::Reloaded(Ok(ReloadSummary { accounts, settings, rules, cut })) => {
+            Response::Reloaded {
+                accounts: accounts.accounts,
+                added: accounts.added,
+                deleted: accounts.deleted,
+                changed: accounts.changed,
+                settings: *settings,
+                rules: *rules,
+                cut: *cut,
+            }
+            .into()
         }
-        .into(),
+        ControlAnswer::RulesChanged(change) => rules::response(change).into(),
+        ControlAnswer::RulesTested(verdict) => report::verdict(verdict).into(),
         ControlAnswer::Reloaded(Err(faults)) => Response::Invalid(faults.join("; ")).into(),
         ControlAnswer::Status(info) => report::all_metrics(view, info).into(),
         ControlAnswer::Usage(info, usage) => report::info(view, info, usage).into(),

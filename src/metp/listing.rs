@@ -27,6 +27,8 @@ pub enum Listing {
     Usage(Option<UserId>),
     /// `LIMITS`: whether the line of all accounts has been listed, and the account listed last.
     Limits(Option<Option<UserId>>),
+    /// `RULES`: the place of the rule that is next. If they are changed meanwhile, the list goes on in the new ones.
+    Rules(usize),
     /// `CONNECTIONS`: where the next page begins, and whose connections. The server is asked for its lines.
     Connections(Option<Page>, Option<UserId>),
 }
@@ -125,6 +127,16 @@ impl Listing {
                     Some((id, _)) => {
                         *last = Some(Some(id));
                         Step::Line(report::limits(users, id).unwrap_or_default())
+                    }
+                    None => Step::End,
+                }
+            }
+            Listing::Rules(place) => {
+                let mut rules = view.shared.process.rules.iter().flat_map(|it| it.from(*place));
+                match rules.next() {
+                    Some(row) => {
+                        *place += 1;
+                        Step::Line(report::rule(row))
                     }
                     None => Step::End,
                 }

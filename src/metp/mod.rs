@@ -16,9 +16,9 @@ mod execute;
 mod held;
 mod listing;
 mod login;
-mod subscriber;
-
 mod report;
+mod rules;
+mod subscriber;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::{UNSENT_LIMIT, View};
 use crate::proto::limits::{InForce, LimitKey, Limits};
+use crate::proto::rules::Rule;
 use crate::proto::socks5::ReplyCode;
-use crate::state::control::{ProcessUsage, ServerInfo};
+use crate::state::control::{ProcessUsage, RulesVerdict, ServerInfo};
 use crate::state::events::SUBSCRIBERS;
 use crate::state::knobs::Knob;
 use crate::state::metrics::Stage;
@@ -18,8 +19,8 @@ use metp_protocol::network::Network;
 use metp_protocol::timestamp::Timestamp;
 use metp_protocol::{
     Capabilities, Event, Field, Info, LINE_LIMIT, LONGEST_NAME, LONGEST_PASSWORD, LimitsLine,
-    MetricsEvent, PROTOCOL, REPLY_LIMIT, SettingLine, Topic, TrustLine, UsageLine, ended,
-    figure_line, verbs,
+    MetricsEvent, PROTOCOL, REPLY_LIMIT, RuleLine, SettingLine, Topic, TrustLine, UsageLine,
+    VerdictLine, ended, figure_line, verbs,
 };
 
 const NAME: &str = env!("CARGO_PKG_NAME");
@@ -297,6 +298,28 @@ fn limits_line(user: Field<'_>, in_force: &InForce, of_all: Field<'_>) -> String
         of_all,
     };
     ended(line.to_string())
+}
+
+/// A line of `RULES`: line, hits, rule.
+pub fn rule((line, hits, rule): (u32, u64, &Rule)) -> String {
+    let text = Field::text(&rule.to_string());
+    ended(RuleLine { rule: line.into(), hits, text }.to_string())
+}
+
+/// The line of `RULES TEST`.
+pub fn verdict(verdict: &RulesVerdict) -> String {
+    let RulesVerdict { allow, by, rule } = verdict;
+    let word = match allow {
+        Some(true) => "allow",
+        Some(false) => "deny",
+        None => "depends",
+    };
+    let (line, text) = rule.clone().unzip();
+    let text = text.map_or(Field::NONE, |text| Field::text(&text));
+    let line = line.map(u64::from);
+    ended(
+        VerdictLine { verdict: Field::new(word), by: Field::new(by), rule: line, text }.to_string(),
+    )
 }
 
 /// A line of `CONFIG GET`.

@@ -22,7 +22,7 @@ mod rule_set;
 pub use edit::{BadEdit, Edit, edit};
 pub use fault::{Fault, LineError};
 pub use rule::{Commands, Destination, Rule, UserPattern};
-pub use rule_set::{Asked, Judgement, Question, RuleSet, Verdict, normal_name};
+pub use rule_set::{Asked, Judgement, Port, Question, RuleSet, Verdict, normal_name};
 
 /// The most bytes of a file.
 pub const MOST_BYTES: u64 = 16 << 20;
@@ -84,13 +84,6 @@ pub fn parse(content: &[u8]) -> Result<Vec<NumberedRule>, Vec<LineError>> {
         }
     }
     if errors.is_empty() { Ok(rules) } else { Err(errors) }
-}
-
-/// Rules that never apply since one before them is unconditional: the first of them, and that one. Both are lines.
-pub fn unreachable(rules: &[NumberedRule]) -> Option<(u32, u32)> {
-    let place = rules.iter().position(|(_, rule)| rule.is_unconditional())?;
-    let (decides, _) = rules.get(place)?;
-    rules.get(place + 1).map(|(never, _)| (*never, *decides))
 }
 
 /// The lines of a file, each with its end.

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use mio::unix::pipe::Receiver;
 
 use super::descriptors::FEWEST_DESCRIPTORS;
+use crate::proto::rules::RuleSet;
 use crate::proto::usage_file::Figures;
 use crate::reactor::waker::Waker;
 use crate::state::configuration::{Configuration, Reading};
@@ -42,6 +43,10 @@ pub struct Config {
     pub store_errors: u64,
     /// Whether the users file is changed by others alone.
     pub users_fixed: bool,
+    /// The rules for destinations, read from their file.
+    pub rules: Option<RuleSet>,
+    /// Whether METP may not change the rules.
+    pub rules_fixed: bool,
     /// The initial settings. The server adds its own ports.
     pub settings: Settings,
     /// How names, and names of addresses, are looked up.
@@ -121,6 +126,8 @@ impl Default for Config {
             figures: None,
             store_errors: 0,
             users_fixed: false,
+            rules: None,
+            rules_fixed: false,
             settings: Settings::default(),
             lookup: Box::new(SystemLookup),
             verifier: None,

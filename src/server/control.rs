@@ -8,9 +8,12 @@ use super::Server;
 use super::entry::{AnySession, SessionEntry};
 use super::service::row;
 use super::shutdown::Shutdown;
+use crate::proto::rules::Edit;
 use crate::reactor::process_usage;
+use crate::reactor::selector::Selector;
 use crate::reactor::slab::{Key, Slab};
 use crate::socks::CloseReason;
+use crate::state::ProcessWide;
 use crate::state::connection::{Connection, key_of};
 use crate::state::control::{
     Control, ControlAnswer, ControlRequest, Page, ProcessUsage, ServerInfo,
@@ -40,8 +43,10 @@ pub(super) struct PendingActions {
     left: usize,
     /// A drain, with this time for open tunnels.
     drain: Option<Duration>,
-    /// Sessions that have asked for the files to be read again.
-    reloads: Vec<Key>,
+    /// Sessions that have asked for the files to be read again, and whether tunnels are to be cut then.
+    reloads: Vec<(Key, bool)>,
+    /// Changes of the rules, and the sessions that have asked for them.
+    rule_changes: Vec<(Key, Edit)>,
     /// Accounts whose counters are to be set back, and the sessions that have asked for that.
     resets: Vec<(Key, UserId)>,
     /// Settings that are to be saved, and the sessions that have asked for that.
@@ -57,12 +62,13 @@ impl PendingActions {
     /// Whether there is nothing left to do.
     pub(super) fn are_done(&self) -> bool {
         let nothing_to_read = self.reloads.is_empty() && self.saves.is_empty();
-        let nothing_to_write = self.resets.is_empty() && nothing_to_read;
+        let nothing_to_write =
+            self.resets.is_empty() && self.rule_changes.is_empty() && nothing_to_read;
         self.pending_closes.is_empty() && self.drain.is_none() && nothing_to_write
     }
 
     /// Queues a connection to be closed. Returns `false` if it is queued already.
-    fn end(&mut self, key: Key, entry: &SessionEntry, reason: CloseReason) -> bool {
+    pub(super) fn end(&mut self, key: Key, entry: &SessionEntry, reason: CloseReason) -> bool {
         let is_connection = row(entry.session.service()).drains;
         let news = is_connection && !entry.close_pending.replace(true);
         if news {
@@ -86,16 +92,26 @@ pub(super) struct ServerControl<'a> {
     pub(super) has_state: bool,
     /// Whether it is being read again.
     pub(super) reloading: bool,
+    /// For the routes.
+    pub(super) network: &'a mut Selector,
 }
 
 /// One loop owns all connections, so each request is answered in place, but for the one that needs a file.
 impl Control for ServerControl<'_> {
-    fn ask(&mut self, request: ControlRequest, users: &Users) -> Poll<ControlAnswer> {
+    fn ask(&mut self, request: ControlRequest, process: &ProcessWide) -> Poll<ControlAnswer> {
+        let users = &process.users;
         Poll::Ready(match request {
-            ControlRequest::Reload(_) if !self.can_reload => ControlAnswer::NoFile,
-            ControlRequest::Reload(key) => {
-                self.pending.reloads.push(key);
+            ControlRequest::Reload { .. } if !self.can_reload => ControlAnswer::NoFile,
+            ControlRequest::Reload { session, cut } => {
+                self.pending.reloads.push((session, cut));
                 return Poll::Pending;
+            }
+            ControlRequest::ChangeRules { session, edit } => {
+                self.pending.rule_changes.push((session, edit));
+                return Poll::Pending;
+            }
+            ControlRequest::TestRules(tested) => {
+                ControlAnswer::RulesTested(self.test_rules(&tested, process))
             }
             ControlRequest::Save { .. } if !self.has_state => ControlAnswer::NoState,
             ControlRequest::Save { session, key, value } => {
@@ -214,6 +230,8 @@ impl Server {
         if !reloads.is_empty() {
             self.services.files.request_reload(reloads);
         }
+        let changes = std::mem::take(&mut self.pending.rule_changes);
+        self.services.files.request_rule_changes(changes);
         let saves = std::mem::take(&mut self.pending.saves);
         self.services.files.request_saves(saves);
         for (session, user) in std::mem::take(&mut self.pending.resets) {
@@ -234,7 +252,7 @@ impl Server {
             let metrics = &mut self.services.shared.metrics;
             match reason {
                 _ if self.sessions.get(key).is_none() => {}
-                CloseReason::Killed => metrics.killed += 1,
+                CloseReason::Killed | CloseReason::Denied => metrics.killed += 1,
                 CloseReason::LimitEnded(reached) => metrics.limits.count(reached),
                 _ => {}
             }

@@ -3,6 +3,7 @@
 //! One thread does all of it, one job at a time. A reload waits until all changes are on the disk, and no account is
 //! changed while the file is being read. Figures are written [`FIGURES_AFTER`] they have changed, and at the end.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use common::episode::Episode;
 
 use super::{Server, Services};
+use crate::proto::rules::Edit;
 use crate::proto::usage_file::Figures;
 use crate::proto::users_file::Change;
 use crate::reactor::slab::Key;
@@ -17,11 +19,10 @@ use crate::reactor::waker::Waker;
 use crate::state::Shared;
 use crate::state::changes::Settled;
 use crate::state::configuration::Reading;
-use crate::state::control::ControlAnswer;
+use crate::state::control::{ControlAnswer, ReloadSummary, RuleChange};
 use crate::state::service::Service;
 use crate::state::users::{Counted, Reloaded, UserId};
-use crate::workers::durable::Expected;
-use crate::workers::store::{Answer, FileWorker, Files, Job, ReadAgain};
+use crate::workers::store::{Adopted, Answer, FileWorker, Files, Job, ReadAgain};
 use crate::workers::worker_pool::Failure;
 
 /// How long figures that have changed may be lost.
@@ -39,8 +40,13 @@ pub(super) struct FileStore {
     has_users: bool,
     has_state: bool,
     has_configuration: bool,
+    has_rules: bool,
     /// What the thread has to take over before the next changes of accounts.
-    adopt: Option<Expected>,
+    adopt: Option<Adopted>,
+    /// Changes of the rules, for these sessions.
+    rule_changes: VecDeque<(Key, Edit)>,
+    /// The session whose change is being made.
+    changing_rules: Option<Key>,
     /// Settings that are to be saved, for these sessions.
     saves: Vec<(Key, &'static str, String)>,
     /// Those that are being saved.
@@ -59,8 +65,8 @@ pub(super) struct FileStore {
     busy: bool,
     /// Whether the file is to be read again.
     reload: bool,
-    /// The sessions that have asked for that.
-    askers: Vec<Key>,
+    /// The sessions that have asked for that, and whether tunnels are to be cut then.
+    askers: Vec<(Key, bool)>,
     /// Changes that could not be stored.
     failures: Episode,
     /// Figures that could not be stored.
@@ -77,9 +83,16 @@ struct Reset {
 impl FileStore {
     pub(super) fn new(files: Files<Reading>, waker: Waker) -> Self {
         let (has_users, has_state) = (files.users.is_some(), files.state.is_some());
-        let has_configuration = files.configuration.is_some();
+        let (has_configuration, has_rules) = (files.configuration.is_some(), files.rules.is_some());
         let worker = (!files.is_empty()).then(|| files.start(waker));
-        FileStore { worker, has_users, has_state, has_configuration, ..FileStore::default() }
+        FileStore {
+            worker,
+            has_users,
+            has_state,
+            has_configuration,
+            has_rules,
+            ..FileStore::default()
+        }
     }
 
     /// Whether there is a users file.
@@ -89,7 +102,7 @@ impl FileStore {
 
     /// Whether there is a file that can be read again.
     pub(super) fn can_reload(&self) -> bool {
-        self.has_users || self.has_configuration
+        self.has_users || self.has_configuration || self.has_rules
     }
 
     /// Whether there is a state directory.
@@ -108,9 +121,19 @@ impl FileStore {
     }
 
     /// The file is to be read again; these sessions wait for the answer.
-    pub(super) fn request_reload(&mut self, askers: impl IntoIterator<Item = Key>) {
+    pub(super) fn request_reload(&mut self, askers: impl IntoIterator<Item = (Key, bool)>) {
         self.reload = true;
         self.askers.extend(askers);
+    }
+
+    /// Rules are to be changed; the sessions wait for the answer.
+    pub(super) fn request_rule_changes(&mut self, changes: Vec<(Key, Edit)>) {
+        self.rule_changes.extend(changes);
+    }
+
+    /// Takes the session whose change of the rules has been made, or not.
+    pub(super) fn changing_rules(&mut self) -> Option<Key> {
+        self.changing_rules.take()
     }
 
     /// Whether the thread has answered.
@@ -180,6 +203,9 @@ impl Server {
             let lines = saved.iter().map(|(key, value)| format!("{key} {value}\n"));
             let head = "# Saved by METP (CONFIG SAVE).\n".to_owned();
             files.give(Job::Save(head + &lines.collect::<String>()));
+        } else if let Some((session, edit)) = files.rule_changes.pop_front() {
+            files.changing_rules = Some(session);
+            files.give(Job::ChangeRules(edit));
         } else if files.reload {
             files.give(Job::Read);
         }
@@ -244,6 +270,10 @@ impl Server {
                 }
                 (Ok(Answer::Read(outcome)), _) => self.reloaded(outcome),
                 (Ok(Answer::Adopted), _) | (Err(_), Job::Adopt(_)) => {}
+                (Ok(Answer::RulesChanged(outcome)), _) => self.rules_changed(outcome),
+                (Err(failure), Job::ChangeRules(_)) => {
+                    self.answer_rule_change(RuleChange::NotStored(cause(failure).to_owned()));
+                }
                 (Ok(Answer::Saved(outcome)), _) => {
                     self.settings_saved(outcome.map_err(|error| error.to_string()));
                 }
@@ -338,29 +368,35 @@ impl Server {
     }
 
     /// Makes accounts and settings what the files say.
-    fn take_over(&mut self, read: ReadAgain<Reading>) -> Result<(Reloaded, usize), Vec<String>> {
+    fn take_over(&mut self, read: ReadAgain<Reading>) -> Result<ReloadSummary, Vec<String>> {
         let process = &mut self.services.shared.process;
-        let mut accounts = Reloaded::default();
+        let mut summary = ReloadSummary::default();
+        let mut adopted = Adopted::default();
         if let Some(loaded) = read.users {
             if loaded.exposed {
                 log::warn!("users file: others than its owner may read it");
             }
             let reloaded = process.users.reload(loaded.content);
-            accounts = reloaded.map_err(|error| vec![error.to_string()])?;
-            self.services.files.adopt = Some(loaded.state);
+            summary.accounts = reloaded.map_err(|error| vec![error.to_string()])?;
+            adopted.users = Some(loaded.state);
         }
-        let mut settings = 0;
         if let Some(reading) = read.configuration {
             for option in &reading.restart {
                 log::warn!("configuration: {option} takes a restart");
             }
             let changed = process.configuration.read_again(reading, &mut process.settings);
-            settings = changed.len();
+            summary.settings = changed.len();
             for (key, value) in changed {
                 log::info!("configuration: {key} is {value} now");
             }
         }
-        Ok((accounts, settings))
+        if let Some(loaded) = read.rules {
+            summary.rules = Some(loaded.rules.len());
+            adopted.rules = Some(loaded.state);
+            self.replace_rules(loaded.rules);
+        }
+        self.services.files.adopt = Some(adopted);
+        Ok(summary)
     }
 
     /// Tells sessions what has become of their changes.
@@ -390,10 +426,12 @@ impl Server {
     fn reloaded(&mut self, outcome: Result<ReadAgain<Reading>, Vec<String>>) {
         let outcome = outcome.and_then(|read| self.take_over(read));
         match &outcome {
-            Ok((Reloaded { accounts, added, deleted, changed }, settings)) => {
+            Ok(ReloadSummary { accounts, settings, rules, .. }) => {
                 self.services.shared.process.changes += 1;
+                let Reloaded { accounts, added, deleted, changed } = accounts;
+                let rules = rules.map_or(String::new(), |rules| format!(" rules={rules}"));
                 log::info!(
-                    "reloaded: accounts={accounts} added={added} deleted={deleted} changed={changed} settings={settings}"
+                    "reloaded: accounts={accounts} added={added} deleted={deleted} changed={changed} settings={settings}{rules}"
                 );
             }
             Err(faults) => {
@@ -404,8 +442,13 @@ impl Server {
             }
         }
         self.services.files.reload = false;
-        for key in std::mem::take(&mut self.services.files.askers) {
-            let answer = ControlAnswer::Reloaded(outcome.clone());
+        let askers = std::mem::take(&mut self.services.files.askers);
+        let wanted = outcome.is_ok() && askers.iter().any(|(_, cut)| *cut);
+        let ended = wanted.then(|| self.cut_denied());
+        for (key, cut) in askers {
+            let cut = ended.filter(|_| cut);
+            let outcome = outcome.clone().map(|summary| ReloadSummary { cut, ..summary });
+            let answer = ControlAnswer::Reloaded(outcome);
             self.answer(key, |entry| entry.answered(answer));
         }
         // Others may wait with a change of an account.

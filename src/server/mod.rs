@@ -17,6 +17,7 @@ mod gather;
 mod invariants;
 mod lists;
 mod logins;
+mod rules;
 mod run_queue;
 mod service;
 mod shutdown;
@@ -159,6 +160,9 @@ impl Server {
         shared.metrics.store_errors = config.store_errors;
         shared.process.configuration = config.configuration;
         shared.process.users_fixed = config.users_fixed;
+        shared.access_log.shows_rules = config.rules.is_some();
+        shared.process.rules = config.rules;
+        shared.process.rules_fixed = config.rules_fixed;
         let began = Instant::now();
         let pool =
             Pool::new(shared.process.settings.buffer_size, shared.process.settings.buffer_memory);
@@ -371,7 +375,7 @@ impl Server {
         now: Instant,
     ) -> std::thread::Result<Flow> {
         let status = self.status(now);
-        let Services { verifier, files, pool, shared, .. } = &mut self.services;
+        let Services { selector, verifier, files, pool, shared, .. } = &mut self.services;
         let (sessions, pending) = (&self.sessions, &mut self.pending);
         let grace = shared.process.settings.grace;
         let (can_reload, has_state) = (files.can_reload(), files.has_state_directory());
@@ -385,6 +389,7 @@ impl Server {
             can_reload,
             has_state,
             reloading,
+            network: selector,
         };
         let verifier = &mut **verifier;
         let mut cx = metp::Context { key, now, pool, shared, verifier, control };

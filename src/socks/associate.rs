@@ -25,7 +25,7 @@ use super::close_reason::CloseReason;
 use super::connect::reply_code;
 use super::rate::RateShare;
 use super::request::{ActiveRequest, refuse};
-use super::{Context, Next, State};
+use super::{Context, Next, State, rules};
 use crate::proto::socks5::{Host, Reply, ReplyCode, Target};
 use crate::reactor::buffer::Buffer;
 use crate::reactor::datagram::{DatagramConfig, Datagrams, OpenPort};
@@ -126,6 +126,9 @@ impl Association {
         if !settings.enabled {
             return Err((request, ReplyCode::CommandNotSupported));
         }
+        if !rules::may_allow(&mut request, source.ip(), cx.shared) {
+            return Err((request, ReplyCode::NotAllowed));
+        }
         let Some(guard) = request.guard.open_association(settings.max_associations) else {
             return Err((request, ReplyCode::NotAllowed));
         };
@@ -203,6 +206,10 @@ impl Association {
 
     pub fn request(&self) -> &ActiveRequest {
         &self.request
+    }
+
+    pub fn request_mut(&mut self) -> &mut ActiveRequest {
+        &mut self.request
     }
 
     /// When a datagram was last relayed.
@@ -331,6 +338,7 @@ impl Association {
             duration: cx.now.saturating_duration_since(self.request.began()),
             reason: if code == ReplyCode::Succeeded { "datagram" } else { "refused" },
             kind: Kind::DatagramTarget,
+            rule: self.request.rule,
         };
         cx.shared.access_log.close(&line);
     }

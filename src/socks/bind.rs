@@ -20,8 +20,7 @@ use super::dialect::Dialect;
 use super::name::{hostname, withdraw};
 use super::relay::Relay;
 use super::request::{ActiveRequest, refuse};
-use super::rules::{may_come_from, permitted};
-use super::{Context, Next, State};
+use super::{Context, Next, State, rules};
 use crate::proto::socks5::{Host, ReplyCode, Target};
 use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::{Endpoint, Stream};
@@ -29,6 +28,7 @@ use crate::reactor::listener::canonical;
 use crate::reactor::peer_listener::PeerListener;
 use crate::reactor::reserve::Promise;
 use crate::reactor::token::Side;
+use crate::state::protected::{may_come_from, permitted};
 use crate::state::settings::Timeouts;
 use metp_protocol::text::ip_literal;
 
@@ -64,7 +64,7 @@ fn is_anybody(target: &Target) -> bool {
 /// # Errors
 /// The request and its reply code, if there is no listener.
 pub fn begin<S: Stream>(
-    request: Box<ActiveRequest>,
+    mut request: Box<ActiveRequest>,
     (addresses, more): (Vec<SocketAddr>, bool),
     source: SocketAddr,
     client: &Endpoint<S>,
@@ -72,7 +72,7 @@ pub fn begin<S: Stream>(
     cx: &mut Context<'_, S>,
 ) -> Result<Next<S>, (Box<ActiveRequest>, ReplyCode)> {
     let anybody = is_anybody(&request.target);
-    match listen(&request, &addresses, source, client, cx) {
+    match listen(&mut request, &addresses, source, client, cx) {
         Ok((listener, promise)) => {
             if more {
                 // A peer of the other family could not connect here.
@@ -95,7 +95,7 @@ pub fn begin<S: Stream>(
 
 /// Opens the listener, on the address from which a connection to DST would leave.
 fn listen<S: Stream>(
-    request: &ActiveRequest,
+    request: &mut ActiveRequest,
     addresses: &[SocketAddr],
     source: SocketAddr,
     client: &Endpoint<S>,
@@ -118,7 +118,9 @@ fn listen<S: Stream>(
             client.stream().local_address().map(canonical)
         } else {
             let network = &mut *cx.network;
-            if !permitted(source.ip(), address, settings, |at| network.is_local_delivery(at)) {
+            if !permitted(source.ip(), address, settings, |at| network.is_local_delivery(at))
+                || !rules::may_allow_peer(request, source.ip(), address.ip(), cx.shared)
+            {
                 failure = ReplyCode::NotAllowed;
                 continue;
             }
@@ -159,6 +161,10 @@ impl<S: Stream> Bind<S> {
 
     pub fn request(&self) -> &ActiveRequest {
         &self.request
+    }
+
+    pub fn request_mut(&mut self) -> &mut ActiveRequest {
+        &mut self.request
     }
 
     /// When it is given up.
@@ -215,10 +221,17 @@ impl<S: Stream> Bind<S> {
     }
 
     /// Whether this peer may connect: it is named by DST, and the client might connect to it.
-    fn is_allowed(&self, peer: SocketAddr, source: SocketAddr, cx: &mut Context<'_, S>) -> bool {
+    fn is_allowed(
+        &mut self,
+        peer: SocketAddr,
+        source: SocketAddr,
+        cx: &mut Context<'_, S>,
+    ) -> bool {
         let named = self.allowed.as_ref().is_none_or(|allowed| allowed.contains(&peer.ip()));
         let (network, settings) = (&mut *cx.network, &cx.shared.process.settings);
-        named && permitted(source.ip(), peer, settings, |at| network.is_local_delivery(at))
+        named
+            && permitted(source.ip(), peer, settings, |at| network.is_local_delivery(at))
+            && rules::allow(&mut self.request, source.ip(), peer, cx.shared)
     }
 
     #[expect(clippy::boxed_local, reason = "it comes in its box")]

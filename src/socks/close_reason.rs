@@ -43,6 +43,8 @@ pub enum CloseReason {
     UserDeleted,
     /// An administrator has closed it.
     Killed,
+    /// The rules do not allow it any more.
+    Denied,
     /// It was evicted for a new connection before its request was complete.
     Evicted,
     /// The server has ended.
@@ -112,6 +114,7 @@ impl CloseReason {
                 | CloseReason::LimitRefused(_)
                 | CloseReason::LimitEnded(_)
                 | CloseReason::Killed
+                | CloseReason::Denied
         )
     }
 
@@ -134,6 +137,7 @@ impl CloseReason {
             CloseReason::HalfCloseTimeout => "half-close-timeout",
             CloseReason::UserDeleted => "user-deleted",
             CloseReason::Killed => "killed",
+            CloseReason::Denied => "denied",
             CloseReason::Evicted => "evicted",
             CloseReason::Shutdown => "shutdown",
             CloseReason::LocalError => "local-error",

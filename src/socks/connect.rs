@@ -9,14 +9,14 @@ use super::name::{hostname, withdraw};
 use super::race::{Attempt, Place, Race};
 use super::relay::Relay;
 use super::request::{ActiveRequest, refuse};
-use super::rules::{is_itself, is_own_port, may_come_from, permitted};
-use super::{Context, Next, State};
+use super::{Context, Next, State, rules};
 use crate::proto::socks5::{Host, ReplyCode};
 use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::{Endpoint, Stream};
 use crate::reactor::listener::canonical;
 use crate::reactor::readiness::Readiness;
 use crate::reactor::token::Side;
+use crate::state::protected::{is_itself, is_own_port, may_come_from, permitted};
 use crate::state::settings::Timeouts;
 use crate::workers::dns_cache::Resolution;
 use crate::workers::families::interleave;
@@ -73,6 +73,10 @@ impl<S: Stream> Connect<S> {
 
     pub fn request(&self) -> &ActiveRequest {
         &self.request
+    }
+
+    pub fn request_mut(&mut self) -> &mut ActiveRequest {
+        &mut self.request
     }
 
     /// Returns the request. The attempts are reset.
@@ -199,7 +203,9 @@ impl<S: Stream> Connect<S> {
         let address = canonical(candidate);
         let (network, settings) = (&mut *cx.network, &cx.shared.process.settings);
         let is_local_delivery = |address| network.is_local_delivery(address);
-        if !permitted(source.ip(), address, settings, is_local_delivery) {
+        if !permitted(source.ip(), address, settings, is_local_delivery)
+            || !rules::allow(&mut self.request, source.ip(), address, cx.shared)
+        {
             return self.failed(ReplyCode::NotAllowed);
         }
         let attempts = &mut cx.shared.metrics.attempts;
@@ -240,7 +246,10 @@ impl<S: Stream> Connect<S> {
             Err(error) => Some(reply_code(error)),
             Ok(bound) if is_itself(attempt.address, *bound) => Some(ReplyCode::ConnectionRefused),
             Ok(bound) => {
-                (!may_come_from(source.ip(), *bound, settings)).then_some(ReplyCode::NotAllowed)
+                // The rules may have changed since the attempt began, and another address was judged last.
+                let allowed = may_come_from(source.ip(), *bound, settings)
+                    && rules::allow(&mut self.request, source.ip(), attempt.address, cx.shared);
+                (!allowed).then_some(ReplyCode::NotAllowed)
             }
         };
         let bound = match (unusable, bound) {

@@ -21,6 +21,7 @@ use super::request::{ActiveRequest, refuse, refuse_beyond};
 use super::resolve::{self, Purpose};
 use super::{Context, Next, State};
 use crate::proto::foreign::protocol;
+use crate::proto::rules::Commands;
 use crate::proto::socks4::VERSION as SOCKS4;
 use crate::proto::socks5::{
     Command, Credentials, Error, Hello, METHOD_NO_ACCEPTABLE, METHOD_NO_AUTHENTICATION,
@@ -284,9 +285,16 @@ fn serve<S: Stream>(
                 Command::UdpAssociate => associate::destination(),
                 _ => target,
             };
-            let request = Box::new(ActiveRequest::new(guard, name, dialect, target, cx.now));
+            let asked = (commands(command), target);
+            let request = Box::new(ActiveRequest::new(guard, name, dialect, asked, cx.now));
             return refuse_beyond(reached, request, output, cx);
         }
+    };
+    let request = |target| {
+        let asked = (commands(command), target);
+        let mut request = ActiveRequest::new(guard, name, dialect, asked, cx.now);
+        request.served = served;
+        Box::new(request)
     };
     let purpose = match command {
         Command::Connect => Purpose::Connect,
@@ -294,17 +302,22 @@ fn serve<S: Stream>(
         Command::Resolve if settings.resolve => Purpose::Resolve,
         Command::ResolvePtr if settings.resolve => Purpose::ResolvePtr,
         Command::UdpAssociate => {
-            let nowhere = associate::destination();
-            let mut request = Box::new(ActiveRequest::new(guard, name, dialect, nowhere, cx.now));
-            request.served = served;
+            let request = request(associate::destination());
             return associate::begin(request, &target, source, client, output, cx);
         }
         Command::Bind | Command::Resolve | Command::ResolvePtr | Command::Unknown(_) => {
-            let request = Box::new(ActiveRequest::new(guard, name, dialect, target, cx.now));
-            return refuse(request, ReplyCode::CommandNotSupported, output, cx);
+            return refuse(request(target), ReplyCode::CommandNotSupported, output, cx);
         }
     };
-    let mut request = Box::new(ActiveRequest::new(guard, name, dialect, target, cx.now));
-    request.served = served;
-    resolve::begin(request, purpose, source, client, output, cx)
+    resolve::begin(request(target), purpose, source, client, output, cx)
+}
+
+/// What the rules call a command.
+fn commands(command: Command) -> Commands {
+    match command {
+        Command::Connect | Command::Unknown(_) => Commands::CONNECT,
+        Command::Bind => Commands::BIND,
+        Command::UdpAssociate => Commands::UDP,
+        Command::Resolve | Command::ResolvePtr => Commands::RESOLVE,
+    }
 }

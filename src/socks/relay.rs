@@ -96,6 +96,10 @@ impl<S: Stream> Relay<S> {
         &self.request
     }
 
+    pub fn request_mut(&mut self) -> &mut ActiveRequest {
+        &mut self.request
+    }
+
     /// Whether one of the lanes streams.
     pub fn streaming(&self) -> bool {
         self.up.streaming() || self.down.streaming()

@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 use super::close_reason::CloseReason;
 use super::dialect::Dialect;
 use super::{Context, Next};
+use crate::proto::rules::Commands;
 use crate::proto::socks5::{ReplyCode, Target};
 use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::Stream;
@@ -31,6 +32,10 @@ pub struct ActiveRequest {
     pub traffic: Traffic,
     /// Counts it for the account's limits. `None`: it is not served (any more).
     pub served: Option<RequestGuard>,
+    /// What the rules call it.
+    pub command: Commands,
+    /// The line of the rule that has decided. `None`: there are no rules, or none was asked.
+    pub rule: Option<u32>,
     /// The account's name, which the log needs even after the account is gone.
     name: Rc<[u8]>,
     began: Instant,
@@ -42,12 +47,21 @@ impl ActiveRequest {
         guard: SessionGuard,
         name: Rc<[u8]>,
         dialect: Dialect,
-        target: Target,
+        (command, target): (Commands, Target),
         now: Instant,
     ) -> Self {
-        let (target, status) = (Rc::new(target), ReplyCode::GeneralFailure);
-        let traffic = Traffic::default();
-        ActiveRequest { guard, target, dialect, status, traffic, served: None, name, began: now }
+        ActiveRequest {
+            guard,
+            target: Rc::new(target),
+            dialect,
+            status: ReplyCode::GeneralFailure,
+            traffic: Traffic::default(),
+            served: None,
+            command,
+            rule: None,
+            name,
+            began: now,
+        }
     }
 
     /// When the request was complete.
@@ -76,6 +90,7 @@ impl ActiveRequest {
                 user: Field::name(&self.name),
                 source: Field::new(source),
                 destination: Field::new(&self.target),
+                rule: self.rule.map(u64::from),
             })
         });
     }
@@ -100,6 +115,7 @@ impl ActiveRequest {
             duration: now.saturating_duration_since(self.began),
             reason: reason.word(),
             kind: self.dialect.kind(),
+            rule: self.rule,
         });
     }
 }

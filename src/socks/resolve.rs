@@ -7,10 +7,11 @@ use super::connect::Connect;
 use super::dialect::Dialect;
 use super::name::{hostname, withdraw};
 use super::request::{ActiveRequest, answer, refuse};
-use super::{Context, Next, State, bind, reverse};
+use super::{Context, Next, State, bind, reverse, rules};
 use crate::proto::socks5::{Host, ReplyCode};
 use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::{Endpoint, Stream};
+use crate::reactor::listener::canonical;
 use crate::workers::dns_cache::{Resolution, ResolveError};
 use crate::workers::families::interleave;
 use metp_protocol::text::ip_literal;
@@ -44,7 +45,7 @@ impl Purpose {
                 return Next::Go(State::Connect(Connect::new(request, addresses, more, cx.now)));
             }
             Purpose::Bind => bind::begin(request, (addresses, more), source, client, output, cx),
-            Purpose::Resolve => tell(request, (&addresses, more), output, cx),
+            Purpose::Resolve => tell(request, (addresses, more), source, output, cx),
             Purpose::ResolvePtr => Err((request, ReplyCode::AddressTypeNotSupported)),
         };
         match next {
@@ -64,11 +65,18 @@ impl Purpose {
 /// # Errors
 /// The request and its reply code, if there is none.
 fn tell<S: Stream>(
-    request: Box<ActiveRequest>,
-    (addresses, more): (&[SocketAddr], bool),
+    mut request: Box<ActiveRequest>,
+    (mut addresses, more): (Vec<SocketAddr>, bool),
+    source: SocketAddr,
     output: &mut Buffer,
     cx: &mut Context<'_, S>,
 ) -> Result<Next<S>, (Box<ActiveRequest>, ReplyCode)> {
+    let found = addresses.len();
+    addresses
+        .retain(|address| rules::allow(&mut request, source.ip(), canonical(*address), cx.shared));
+    if addresses.is_empty() && found > 0 {
+        return Err((request, ReplyCode::NotAllowed));
+    }
     let is_v4 = |address: &&SocketAddr| address.ip().to_canonical().is_ipv4();
     let other = addresses.first().filter(|_| request.dialect != Dialect::Socks4);
     let Some(address) = addresses.iter().find(is_v4).or(other) else {
@@ -92,13 +100,16 @@ pub struct Resolve {
 
 /// Starts a request: a name is looked up first.
 pub fn begin<S: Stream>(
-    request: Box<ActiveRequest>,
+    mut request: Box<ActiveRequest>,
     purpose: Purpose,
     source: SocketAddr,
     client: &Endpoint<S>,
     output: &mut Buffer,
     cx: &mut Context<'_, S>,
 ) -> Next<S> {
+    if !rules::may_allow(&mut request, source.ip(), cx.shared) {
+        return refuse(request, ReplyCode::NotAllowed, output, cx);
+    }
     let port = request.target.port;
     let name = match &request.target.host {
         Host::Ip(address) => Ok(*address),
@@ -109,7 +120,11 @@ pub fn begin<S: Stream>(
     };
     match name {
         Ok(address) if matches!(purpose, Purpose::ResolvePtr) => {
-            reverse::begin(request, address, cx)
+            let asked = SocketAddr::new(address.to_canonical(), port);
+            match rules::allow(&mut request, source.ip(), asked, cx.shared) {
+                true => reverse::begin(request, address, cx),
+                false => refuse(request, ReplyCode::NotAllowed, output, cx),
+            }
         }
         Err(_) if matches!(purpose, Purpose::ResolvePtr) => {
             refuse(request, ReplyCode::AddressTypeNotSupported, output, cx)
@@ -147,6 +162,10 @@ impl Resolve {
 
     pub fn request(&self) -> &ActiveRequest {
         &self.request
+    }
+
+    pub fn request_mut(&mut self) -> &mut ActiveRequest {
+        &mut self.request
     }
 
     /// Withdraws the question and returns the request.

@@ -43,6 +43,10 @@ impl Reverse {
         &self.request
     }
 
+    pub fn request_mut(&mut self) -> &mut ActiveRequest {
+        &mut self.request
+    }
+
     /// Withdraws the question and returns the request.
     pub fn into_request<S: Stream>(self, cx: &mut Context<'_, S>) -> Box<ActiveRequest> {
         cx.dns.cancel_name(cx.key, self.address);

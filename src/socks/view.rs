@@ -85,6 +85,7 @@ impl<S: Stream> Session<S> {
             down: request.map_or(0, |request| request.traffic.down),
             buffered: waiting + self.input.bytes().len() + self.output.bytes().len(),
             datagrams,
+            rule: request.and_then(|request| request.rule),
         }
     }
 

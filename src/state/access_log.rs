@@ -97,6 +97,8 @@ pub struct FinishedRequest<'a> {
     pub reason: &'a str,
     /// What the line is about.
     pub kind: Kind,
+    /// The line of the rule that has decided.
+    pub rule: Option<u32>,
 }
 
 impl FinishedRequest<'_> {
@@ -112,6 +114,7 @@ impl FinishedRequest<'_> {
             down: self.traffic.down,
             duration: self.duration,
             reason: Field::new(self.reason),
+            rule: self.rule.map(u64::from),
         })
     }
 
@@ -126,6 +129,7 @@ impl FinishedRequest<'_> {
             down: self.traffic.down,
             duration: self.duration,
             reason: Field::new(self.reason),
+            rule: self.rule.map(u64::from),
         })
     }
 }
@@ -136,6 +140,8 @@ pub struct AccessLog {
     /// The number of the oldest record that is kept.
     first: u64,
     capacity: usize,
+    /// Whether lines have a thirteenth field, with the rule.
+    pub shows_rules: bool,
     /// Lines that are gathered, to be written in one batch.
     lines: String,
 }
@@ -143,7 +149,13 @@ pub struct AccessLog {
 impl AccessLog {
     /// A log that keeps the newest `capacity` records.
     pub fn new(capacity: usize) -> Self {
-        AccessLog { records: VecDeque::new(), first: 0, capacity, lines: String::new() }
+        AccessLog {
+            records: VecDeque::new(),
+            first: 0,
+            capacity,
+            shows_rules: false,
+            lines: String::new(),
+        }
     }
 
     /// Keeps `capacity` records from now on.
@@ -201,9 +213,10 @@ impl AccessLog {
             duration,
             reason,
             kind,
+            rule,
             id: _,
         } = outcome;
-        let written = writeln!(
+        let written = write!(
             self.lines,
             "{time}\t{}\t{}\t{}\t{}\t{}\t{}\t{status}\t{}\t{}\t{}\t{reason}",
             Escaped(user),
@@ -216,6 +229,11 @@ impl AccessLog {
             traffic.down,
             duration.as_millis(),
         );
+        let written = written.and_then(|()| match rule {
+            _ if !self.shows_rules => self.lines.write_char('\n'),
+            Some(line) => writeln!(self.lines, "\trule={line}"),
+            None => writeln!(self.lines, "\trule=-"),
+        });
         debug_assert!(written.is_ok(), "a String takes everything");
     }
 
@@ -296,6 +314,7 @@ mod tests {
             duration: Duration::from_micros(3999),
             reason: "refused",
             kind: Kind::Socks5,
+            rule: None,
         });
         assert_eq!(
             log.take_lines(),

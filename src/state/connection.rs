@@ -46,6 +46,8 @@ pub struct Connection {
     pub buffered: usize,
     /// The datagrams of an association.
     pub datagrams: Option<Datagrams>,
+    /// The line of the rule that has decided about its request.
+    pub rule: Option<u32>,
 }
 
 /// The datagrams of an association as METP shows them.
@@ -76,6 +78,7 @@ impl fmt::Display for Connection {
             targets: self.datagrams.map(|datagrams| datagrams.targets as u64),
             datagrams: self.datagrams.map(|datagrams| datagrams.relayed),
             dropped: self.datagrams.map(|datagrams| datagrams.dropped),
+            rule: self.rule.map(u64::from),
         };
         line.fmt(f)
     }

@@ -7,19 +7,22 @@
 //! connections, pass a request on to each other and answer when all have: the numbers are added up, pages of
 //! connections follow one another. Sessions need not know which of the two it is.
 
+use std::net::IpAddr;
 use std::task::Poll;
 use std::time::Duration;
 
+use super::ProcessWide;
+use crate::proto::rules::{Commands, Edit};
 use crate::reactor::slab::Key;
 use crate::state::connection::Connection;
-use crate::state::users::{Reloaded, UserId, Users};
+use crate::state::users::{Reloaded, UserId};
 use crate::workers::dns_cache::DnsStats;
 use metp_protocol::ConnectionId;
 
 /// The server as a session sees it. The server implements it; so do the fakes of tests.
 pub trait Control {
     /// Sends a request. `Pending`: the answer comes through the session, which sends no other request before.
-    fn ask(&mut self, request: ControlRequest, users: &Users) -> Poll<ControlAnswer>;
+    fn ask(&mut self, request: ControlRequest, process: &ProcessWide) -> Poll<ControlAnswer>;
 
     /// Whether an answered request is not carried out yet, for instance a connection is still to be closed. A
     /// session whose protocol says that an answered command is done takes no further command before.
@@ -45,8 +48,22 @@ pub enum ControlRequest {
     KillUser(UserId),
     /// Begin to drain. Open tunnels may continue for this time, or for the setting `grace`.
     Drain(Option<Duration>),
-    /// Read the users file and the configuration file again, for this session.
-    Reload(Key),
+    /// Read the users file, the rules and the configuration file again.
+    Reload {
+        /// The session.
+        session: Key,
+        /// Whether tunnels that the rules do not allow any more are ended.
+        cut: bool,
+    },
+    /// Change a line of the rules, for this session.
+    ChangeRules {
+        /// The session.
+        session: Key,
+        /// The change.
+        edit: Edit,
+    },
+    /// Which rule would decide?
+    TestRules(TestedRequest),
     /// Save the value of a setting, for this session.
     Save {
         /// The session.
@@ -85,8 +102,12 @@ pub enum ControlAnswer {
     UserKilled(usize),
     /// Whether this request began the drain; `false`: it had begun before.
     Draining(bool),
-    /// What reading the files again has changed, of accounts and of settings, or what is wrong with them.
-    Reloaded(Result<(Reloaded, usize), Vec<String>>),
+    /// What reading the files again has changed, or what is wrong with them.
+    Reloaded(Result<ReloadSummary, Vec<String>>),
+    /// Whether the rules have changed.
+    RulesChanged(RuleChange),
+    /// What a request would come to.
+    RulesTested(RulesVerdict),
     /// The setting is saved, or why it is not.
     Saved(Result<(), String>),
     /// The counters are zero, also on the disk; or why they are not.
@@ -106,6 +127,60 @@ const _: () = {
     may_cross_threads::<ControlRequest>();
     may_cross_threads::<ControlAnswer>();
 };
+
+/// What reading the files again has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReloadSummary {
+    /// Accounts.
+    pub accounts: Reloaded,
+    /// Settings that are others now.
+    pub settings: usize,
+    /// Rules that are in force. `None`: there is no file of rules.
+    pub rules: Option<usize>,
+    /// Tunnels that are going to be ended. `None`: this session has not asked for that.
+    pub cut: Option<usize>,
+}
+
+/// What has become of a change of the rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuleChange {
+    /// It is on the disk, and in force.
+    Done,
+    /// There is no rule in this line.
+    NoRule,
+    /// The line has another rule; this says which.
+    Other(String),
+    /// The rules would not be good ones; this says why.
+    Invalid(String),
+    /// It could not be stored; this says why.
+    NotStored(String),
+}
+
+/// A request that is not made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestedRequest {
+    /// The account's name.
+    pub user: Box<[u8]>,
+    /// The client's address.
+    pub source: IpAddr,
+    /// The kind of the request.
+    pub command: Commands,
+    /// The destination: its address, or its name.
+    pub host: Result<IpAddr, String>,
+    /// The port.
+    pub port: u16,
+}
+
+/// What a request would come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RulesVerdict {
+    /// Whether it would be allowed. `None`: that depends on the address of the name.
+    pub allow: Option<bool>,
+    /// What decides, in one word.
+    pub by: &'static str,
+    /// The line of the rule, and the rule.
+    pub rule: Option<(u32, String)>,
+}
 
 /// Where a page of connections begins. Opaque to sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,6 +17,7 @@ pub mod histogram;
 pub mod knobs;
 pub mod login_queue;
 pub mod metrics;
+pub mod protected;
 pub mod rates;
 pub mod samples;
 pub mod service;
@@ -39,6 +40,7 @@ use rates::Rates;
 use settings::Settings;
 use users::{SessionGuard, Users, unix_time};
 
+use crate::proto::rules::RuleSet;
 use crate::reactor::slab::Key;
 use crate::state::service::Service;
 use metp_protocol::text::Escaped;
@@ -86,6 +88,10 @@ pub struct ProcessWide {
     pub settings: Settings,
     /// Where they come from.
     pub configuration: Configuration,
+    /// The rules for destinations, if there are any.
+    pub rules: Option<RuleSet>,
+    /// Whether the file of rules is changed by others alone.
+    pub rules_fixed: bool,
     /// The number of changes of settings and roles so far.
     pub changes: u64,
     /// The near ends of connections to targets with the number of one of the server's own ports, and their sessions. A
@@ -143,6 +149,8 @@ impl Shared {
             users_fixed: false,
             settings,
             configuration: Configuration::default(),
+            rules: None,
+            rules_fixed: false,
             changes: 0,
             to_own_ports: HashMap::new(),
         };

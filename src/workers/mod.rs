@@ -11,6 +11,7 @@ pub mod getnameinfo;
 pub mod log_writer;
 pub mod passwords;
 pub mod resolver;
+pub mod rules_file;
 pub mod state_directory;
 pub mod store;
 pub mod users_file;

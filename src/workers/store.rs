@@ -1,4 +1,4 @@
-//! The thread that reads and writes files: the users file, the figures, the configuration.
+//! The thread that reads and writes files: the users file, the rules, the figures, the configuration.
 //!
 //! There is one, and it has one job at a time, so that what it does has an order.
 
@@ -6,9 +6,11 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use super::durable::{Expected, StoreError};
+use super::rules_file::{EditError, LoadedRules, RulesFile};
 use super::state_directory::StateDirectory;
 use super::users_file::{Loaded, Store, UsersFile};
 use super::worker_pool::{Kind, Limits, Workers};
+use crate::proto::rules::{Edit, RuleSet};
 use crate::proto::usage_file::Figures;
 use crate::reactor::waker::Wake;
 
@@ -26,6 +28,8 @@ pub type ReadConfiguration<C> = dyn Fn() -> Result<C, Vec<String>> + Send;
 pub struct Files<C> {
     /// The users file, if there is one.
     pub users: Option<UsersFile>,
+    /// The rules, if there are any.
+    pub rules: Option<RulesFile>,
     /// Where figures and settings are kept, if they are.
     pub state: Option<StateDirectory>,
     /// Reads the configuration file again, if there is one.
@@ -34,7 +38,7 @@ pub struct Files<C> {
 
 impl<C> Default for Files<C> {
     fn default() -> Self {
-        Files { users: None, state: None, configuration: None }
+        Files { users: None, rules: None, state: None, configuration: None }
     }
 }
 
@@ -43,6 +47,8 @@ impl<C> Default for Files<C> {
 pub struct ReadAgain<C> {
     /// The users file.
     pub users: Option<Loaded>,
+    /// The rules.
+    pub rules: Option<LoadedRules>,
     /// The configuration.
     pub configuration: Option<C>,
 }
@@ -53,14 +59,25 @@ pub enum Job {
     /// Carry out these changes of the users file, all or none. Where an account is deleted, figures without it are written
     /// as well: one that is added again begins at zero, whatever happens meanwhile.
     Commit(Mutex<Vec<Store>>, Option<Figures>),
-    /// Read the users file and the configuration.
+    /// Read the users file, the rules and the configuration.
     Read,
-    /// What was read last of the users file is what its accounts are: the next changes build on it.
-    Adopt(Expected),
+    /// What was read last of the users file and the rules is what is in force: the next changes build on it.
+    Adopt(Adopted),
+    /// Change a line of the rules.
+    ChangeRules(Edit),
     /// Write the figures.
     Write(Figures),
     /// Save settings: the text of the file.
     Save(String),
+}
+
+/// What files were when what is in force was read from them. `None`: that has not changed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Adopted {
+    /// The users file.
+    pub users: Option<Expected>,
+    /// The rules.
+    pub rules: Option<Expected>,
 }
 
 /// What the thread has done.
@@ -73,6 +90,8 @@ pub enum Answer<C> {
     Read(Result<ReadAgain<C>, Vec<String>>),
     /// Nothing but what was asked for.
     Adopted,
+    /// The rules afterwards, or why they are as before.
+    RulesChanged(Result<RuleSet, EditError>),
     /// The figures were written, or not.
     Written(Result<(), StoreError>),
     /// The settings were saved, or not.
@@ -85,7 +104,8 @@ pub type FileWorker<C> = Workers<Job, Answer<C>>;
 impl<C: Send + 'static> Files<C> {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.users.is_none() && self.state.is_none() && self.configuration.is_none()
+        let has_lines = self.users.is_some() || self.rules.is_some();
+        !has_lines && self.state.is_none() && self.configuration.is_none()
     }
 
     /// Starts the thread.
@@ -104,19 +124,32 @@ impl<C: Send + 'static> Files<C> {
                 let mut stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
                 let committed = match &mut self.users {
                     Some(users) => users.commit(&mut stores),
-                    None => Err(StoreError::Failed { step: "change it", error: missing() }),
+                    None => {
+                        let error = missing("there is no users file");
+                        Err(StoreError::Failed { step: "change it", error })
+                    }
                 };
                 let figures = figures.as_ref().filter(|_| committed.is_ok());
                 let written = figures.and_then(|figures| self.write(figures).err());
                 Answer::Committed(committed, written)
             }
             Job::Read => Answer::Read(self.read_again()),
-            Job::Adopt(state) => {
-                if let Some(users) = &mut self.users {
-                    users.state = *state;
+            Job::Adopt(adopted) => {
+                if let Some((users, state)) = self.users.as_mut().zip(adopted.users) {
+                    users.state = state;
+                }
+                if let Some((rules, state)) = self.rules.as_mut().zip(adopted.rules) {
+                    rules.state = state;
                 }
                 Answer::Adopted
             }
+            Job::ChangeRules(edit) => Answer::RulesChanged(match &mut self.rules {
+                Some(rules) => rules.change(edit),
+                None => {
+                    let error = missing("there are no rules");
+                    Err(EditError::Store(StoreError::Failed { step: "change them", error }))
+                }
+            }),
             Job::Save(text) => Answer::Saved(match &mut self.state {
                 Some(state) => state.save(text),
                 None => Ok(()),
@@ -128,12 +161,18 @@ impl<C: Send + 'static> Files<C> {
     /// Reads all files that can be read again.
     fn read_again(&self) -> Result<ReadAgain<C>, Vec<String>> {
         let users = self.users.as_ref().map(|users| UsersFile::read(&users.path)).transpose();
+        let rules = self.rules.as_ref().map(|rules| RulesFile::read(&rules.path)).transpose();
         let configuration = self.configuration.as_ref().map(|read| read()).transpose();
-        match (users, configuration) {
-            (Ok(users), Ok(configuration)) => Ok(ReadAgain { users, configuration }),
-            (users, configuration) => {
-                let lines = users.err().map(|error| error.lines()).unwrap_or_default();
-                Err(configuration.err().unwrap_or_default().into_iter().chain(lines).collect())
+        match (users, rules, configuration) {
+            (Ok(users), Ok(rules), Ok(configuration)) => {
+                Ok(ReadAgain { users, rules, configuration })
+            }
+            (users, rules, configuration) => {
+                let mut lines = configuration.err().unwrap_or_default();
+                lines.extend(users.err().map(|error| error.lines()).unwrap_or_default());
+                let of_rules = rules.err().unwrap_or_default();
+                lines.extend(of_rules.into_iter().map(|line| format!("rules: {line}")));
+                Err(lines)
             }
         }
     }
@@ -146,8 +185,8 @@ impl<C: Send + 'static> Files<C> {
     }
 }
 
-fn missing() -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, "there is no users file")
+fn missing(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, what)
 }
 
 #[cfg(test)]

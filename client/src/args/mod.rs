@@ -4,6 +4,7 @@ mod environment;
 mod line;
 mod login;
 mod options;
+mod rules;
 mod servers;
 
 use std::ffi::{OsStr, OsString};
@@ -213,7 +214,8 @@ fn command(
             Command::SetLimit(subject(option, user)?, limit_words(option, limits)?)
         }
         "--reset-usage" => Command::ResetUsage(existing(option, text)?),
-        "--reload" => Command::Reload,
+        "--reload" => Command::Reload(false),
+        "--reload-cut" => Command::Reload(true),
         "--kill" => Command::Kill(ConnectionId::parse(&latin1_encode(text)).map_err(|_| {
             UsageError(bad_value(option, text, &"an id as --connections shows it"))
         })?),
@@ -241,7 +243,7 @@ fn command(
         "--shutdown" => {
             Command::Shutdown(value.map(|text| time(option, text, LONGEST_GRACE)).transpose()?)
         }
-        _ => return Ok(None),
+        _ => return rules::command(option, text),
     };
     Ok(Some(command))
 }

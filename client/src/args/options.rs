@@ -57,7 +57,7 @@ const fn opt(
 }
 
 /// All options, in the sections of `-h`.
-pub const SECTIONS: [(&str, &[Opt]); 4] = {
+pub const SECTIONS: [(&str, &[Opt]); 5] = {
     use Arity::{Maybe, Nothing, One, OneOrTwo, Two};
     [
         (
@@ -153,6 +153,22 @@ pub const SECTIONS: [(&str, &[Opt]); 4] = {
                 ),
                 opt("", "--reset-usage", One, "USER", "set the counters of a user back to zero"),
                 opt("", "--reload", Nothing, "", "have the server read its files again"),
+                opt("", "--reload-cut", Nothing, "", "the same, and cut what the rules deny now"),
+            ],
+        ),
+        (
+            "Rules:",
+            &[
+                opt("", "--rules", Nothing, "", "show the rules with their hits"),
+                opt(
+                    "",
+                    "--rules-test",
+                    One,
+                    "REQUEST",
+                    "show what decides about \"USER ADDRESS HOST:PORT\"",
+                ),
+                opt("", "--rule-insert", Two, "LINE RULE", "make RULE line LINE of the rules"),
+                opt("", "--rule-delete", Two, "LINE RULE", "delete RULE, which is in line LINE"),
             ],
         ),
         (

@@ -12,6 +12,7 @@ fn value(form: ValueForm) -> BoxedStrategy<String> {
         ValueForm::Text | ValueForm::Setting => prop::collection::vec(any::<u8>(), 0..80)
             .prop_map(|octets| Field::name(&octets).to_string())
             .boxed(),
+        ValueForm::Line => "[ -~]{1,200}".prop_map(|line| Field::text(&line).to_string()).boxed(),
         ValueForm::List => prop::collection::vec("[A-Z_-]{1,9}", 1..40)
             .prop_map(|words| Field::list(words.iter().map(String::as_str)).to_string())
             .boxed(),
@@ -72,6 +73,8 @@ lines_survive! {
     log_events: LogEvent;
     metrics_events: MetricsEvent;
     auth_events: AuthEvent;
+    rules_survive: RuleLine;
+    verdicts_survive: VerdictLine;
 }
 
 macro_rules! bodies_survive {
@@ -106,9 +109,9 @@ fn an_event_is_its_topic_and_its_pairs() {
     let who = "id=17.3 user=amy source=[::1]:5 destination=x:80";
     let outcome = "up=1 down=2 duration=0.500 reason=finished";
     for (topic, pairs) in [
-        ("connections", format!("event=open {who}")),
-        ("connections", format!("event=close {who} {outcome}")),
-        ("logs", format!("time=2025-06-28T14:32:10Z {} reply=0 {outcome}", &who[8..])),
+        ("connections", format!("event=open {who} rule=-")),
+        ("connections", format!("event=close {who} {outcome} rule=7")),
+        ("logs", format!("time=2025-06-28T14:32:10Z {} reply=0 {outcome} rule=7", &who[8..])),
         ("metrics", "time=2025-06-28T14:32:10Z accepted=3 connections=2 up=1 down=0".to_owned()),
         ("auth", "service=metp user=- source=[::1]:5 result=failed".to_owned()),
         ("lost", "count=17".to_owned()),

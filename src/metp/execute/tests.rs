@@ -1,9 +1,10 @@
 //! Commands and their answers, without a session around them.
 
 use super::*;
+use crate::proto::rules::{Edit, RuleSet};
 use crate::reactor::buffer::Pool;
 use crate::state::connection::Connection;
-use crate::state::control::{Page, ProcessUsage, ServerInfo};
+use crate::state::control::{Page, ProcessUsage, RuleChange, RulesVerdict, ServerInfo};
 use crate::state::metrics::{Metrics, SessionCounts, Stage};
 use crate::state::settings::Settings;
 use crate::state::users::Users;
@@ -42,6 +43,7 @@ impl FakeServer {
             down: 2,
             buffered: 3,
             datagrams: None,
+            rule: None,
         })
     }
 
@@ -67,12 +69,23 @@ impl FakeServer {
                 self.closing.get_or_insert(grace);
                 ControlAnswer::Draining(begins)
             }
-            ControlRequest::Reload(_) if self.faults.is_empty() => ControlAnswer::NoFile,
-            ControlRequest::Reload(_) => ControlAnswer::Reloaded(Err(self.faults.clone())),
+            ControlRequest::Reload { .. } if self.faults.is_empty() => ControlAnswer::NoFile,
+            ControlRequest::Reload { .. } => ControlAnswer::Reloaded(Err(self.faults.clone())),
             ControlRequest::ResetUsage { user, .. } => match Some(user) == self.alice {
                 true => ControlAnswer::Reset(Ok(())),
                 false => ControlAnswer::Reset(Err("disk full".to_owned())),
             },
+            ControlRequest::ChangeRules { edit, .. } => ControlAnswer::RulesChanged(match edit {
+                Edit::Insert(1, _) => RuleChange::Done,
+                Edit::Insert(..) => RuleChange::NotStored("disk full".to_owned()),
+                Edit::Delete(1, _) => RuleChange::Other("line 1 is: deny port 25".to_owned()),
+                Edit::Delete(..) => RuleChange::NoRule,
+            }),
+            ControlRequest::TestRules(tested) => ControlAnswer::RulesTested(RulesVerdict {
+                allow: tested.host.is_ok().then_some(false),
+                by: "rule",
+                rule: Some((7, "deny port 25".to_owned())),
+            }),
             ControlRequest::Save { .. } if self.faults.is_empty() => ControlAnswer::NoState,
             ControlRequest::Save { key, value, .. } => {
                 ControlAnswer::Saved(Err(format!("{key} {value}")))
@@ -200,9 +213,9 @@ fn change_buffer_and_metrics() {
 fn connections_and_their_end() {
     let (mut shared, root) = shared();
     let alice = "id=0.7 user=alice source=192.0.2.1:5000 destination=- peer=- state=request age=1.500 \
-                 idle=0.020 up=1 down=2 buffered=3 targets=- datagrams=- dropped=-\n";
+                 idle=0.020 up=1 down=2 buffered=3 targets=- datagrams=- dropped=- rule=-\n";
     let nobody = "id=2.0 user=- source=192.0.2.1:5000 destination=- peer=- state=hello age=1.500 \
-                  idle=0.020 up=1 down=2 buffered=3 targets=- datagrams=- dropped=-\n";
+                  idle=0.020 up=1 down=2 buffered=3 targets=- datagrams=- dropped=- rule=-\n";
     let mut says = |line| says(line, root, &mut shared);
     assert_eq!(says("CONNECTIONS"), format!("200 OK\n{alice}{nobody}.\n"));
     assert_eq!(says("CONNECTIONS USER alice"), format!("200 OK\n{alice}.\n"));
@@ -423,4 +436,53 @@ fn a_reload_tells_what_is_wrong() {
     let mut server = FakeServer { faults, ..FakeServer::default() };
     let invalid = "409 Conflict [INVALID] line 2: x; line 9: y\n";
     assert_eq!(answers("RELOAD", root, &mut shared, &mut server), invalid);
+}
+
+/// §5.27.
+#[test]
+fn rules_are_listed_tested_and_changed() {
+    let (mut shared, root) = shared();
+    for command in
+        ["RULES", "RULES TEST a 192.0.2.1 b:1", "RULE INSERT 1 deny", "RULE DELETE 1 deny"]
+    {
+        let none = "409 Conflict [NORULES] there is no file of rules\n";
+        assert_eq!(says(command, root, &mut shared), none);
+    }
+    let rules = RuleSet::parse(b"# head\ndeny user a\\x20b port 25\nallow\n").expect("good");
+    shared.process.rules = Some(rules);
+    for (command, reply) in [
+        (
+            "RULES",
+            "200 OK\nrule=2 hits=0 text=deny\\x20user\\x20a\\x5cx20b\\x20port\\x2025\nrule=3 hits=0 text=allow\n.\n",
+        ),
+        (
+            "RULES TEST a 192.0.2.1 [::1]:25",
+            "200 OK\nverdict=deny by=rule rule=7 text=deny\\x20port\\x2025\n.\n",
+        ),
+        (
+            "RULES TEST a\\x20b ::1 example.com:25 udp",
+            "200 OK\nverdict=depends by=rule rule=7 text=deny\\x20port\\x2025\n.\n",
+        ),
+        ("RULES TEST a 192.0.2.1 b:1 ping", "400 Bad Request [SYNTAX] wrong arguments\n"),
+        ("RULES TEST a 192.0.2.1 b", "400 Bad Request [SYNTAX] wrong arguments\n"),
+        ("RULES TEST a b b:1", "400 Bad Request [SYNTAX] wrong arguments\n"),
+        ("RULE INSERT 1 deny  port 25", "200 OK\n"),
+        ("RULE INSERT 2 deny", "500 Internal Server Error [STORE] disk full\n"),
+        (
+            "RULE INSERT 1 deny prot 25",
+            "400 Bad Request [BADRULE] unknown word \"prot\": known are user, from, to, port, command\n",
+        ),
+        ("RULE INSERT 1 # deny", "400 Bad Request [SYNTAX] wrong arguments\n"),
+        ("RULE INSERT 1", "400 Bad Request [SYNTAX] wrong arguments\n"),
+        ("RULE INSERT x deny", "400 Bad Request [SYNTAX] wrong arguments\n"),
+        ("RULE INSERT 123456789 deny", "400 Bad Request [RANGE] number out of range\n"),
+        ("RULE DELETE 1 deny", "409 Conflict [MISMATCH] line 1 is: deny port 25\n"),
+        ("RULE DELETE 9 deny", "404 Not Found [NORULE] there is no rule in this line\n"),
+    ] {
+        let said = says(command, root, &mut shared);
+        assert_eq!(said.trim_end(), reply.trim_end(), "{command}");
+    }
+    shared.process.rules_fixed = true;
+    let fixed = "409 Conflict [FIXED] the rules are not changed here\n";
+    assert_eq!(says("RULE INSERT 1 deny", root, &mut shared), fixed);
 }

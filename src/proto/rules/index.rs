@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use metp_protocol::network::Network;
 
 use super::rule::{Destination, Rule, UserPattern};
-use super::rule_set::{Asked, Question};
+use super::rule_set::{Asked, Port, Question};
 
 /// The numbers of rules, ascending.
 type List = Vec<u32>;
@@ -213,7 +213,9 @@ impl Index {
             Asked::Name { name, port } => (Some(*name), None, *port),
             Asked::Address { name, address, port } => (*name, Some(*address), *port),
         };
-        port.and_then(|port| self.ports.get(&port)).into_iter().for_each(|list| visit(list));
+        if let Port::Is(port) = port {
+            self.ports.get(&port).into_iter().for_each(|list| visit(list));
+        }
         if let Some(address) = address {
             self.networks.lists(address).for_each(|list| visit(list));
         }
@@ -233,7 +235,9 @@ impl Index {
     /// Rules that allow, and may match once more is known than the question says, besides those in [`Index::lists`].
     pub(super) fn undecided(&self, question: &Question<'_>) -> &[u32] {
         match question.asked {
-            Asked::Unknown => &self.allow_destinations,
+            Asked::Unknown
+            | Asked::Name { port: Port::Unknown, .. }
+            | Asked::Address { port: Port::Unknown, .. } => &self.allow_destinations,
             Asked::Name { .. } => &self.allow_networks,
             Asked::Address { .. } => &[],
         }

@@ -13,7 +13,7 @@ use super::{LineError, NumberedRule, parse};
 #[derive(Debug)]
 pub struct RuleSet {
     rules: Vec<Entry>,
-    index: Index,
+    index: Box<Index>,
 }
 
 #[derive(Debug)]
@@ -36,6 +36,17 @@ pub struct Question<'a> {
     pub asked: Asked<'a>,
 }
 
+/// What is known of the port of a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// This is it.
+    Is(u16),
+    /// It has none: a look-up.
+    Nothing,
+    /// Nothing yet: that of a peer that is to connect.
+    Unknown,
+}
+
 /// What is known of a destination.
 #[derive(Clone, Copy, Debug)]
 pub enum Asked<'a> {
@@ -45,8 +56,8 @@ pub enum Asked<'a> {
     Name {
         /// As [`normal_name`] makes it, and never a literal.
         name: &'a str,
-        /// `None`: the request has no port.
-        port: Option<u16>,
+        /// The port.
+        port: Port,
     },
     /// All.
     Address {
@@ -54,8 +65,8 @@ pub enum Asked<'a> {
         name: Option<&'a str>,
         /// The address.
         address: IpAddr,
-        /// `None`: the request has no port.
-        port: Option<u16>,
+        /// The port.
+        port: Port,
     },
 }
 
@@ -105,7 +116,7 @@ impl RuleSet {
 
     /// Rules of a file that is good.
     fn new(rules: Vec<NumberedRule>) -> Self {
-        let index = Index::new(rules.iter().map(|(_, rule)| rule));
+        let index = Box::new(Index::new(rules.iter().map(|(_, rule)| rule)));
         let entry = |(line, rule)| Entry { rule, line, hits: Cell::new(0) };
         RuleSet { rules: rules.into_iter().map(entry).collect(), index }
     }
@@ -130,6 +141,13 @@ impl RuleSet {
     pub fn at_line(&self, line: u32) -> Option<&Rule> {
         let place = self.rules.binary_search_by_key(&line, |entry| entry.line).ok()?;
         self.rules.get(place).map(|entry| &entry.rule)
+    }
+
+    /// What is to be said of rules that never apply since one before them is unconditional: a sentence with the lines.
+    pub fn unreachable(&self) -> Option<String> {
+        let place = self.rules.iter().position(|entry| entry.rule.is_unconditional())?;
+        let (decides, never) = (self.rules.get(place)?.line, self.rules.get(place + 1)?.line);
+        Some(format!("line {never} is never reached: line {decides} decides about all the rest"))
     }
 
     /// A decision of this rule has been acted upon.
@@ -193,7 +211,7 @@ impl RuleSet {
 
     /// The line of a rule before `end` with the verdict `allow` that may match once more is known.
     fn undecided(&self, question: &Question<'_>, end: u32, allow: bool) -> Option<u32> {
-        if let Asked::Address { .. } = question.asked {
+        if let Asked::Address { port: Port::Is(_) | Port::Nothing, .. } = question.asked {
             return None;
         }
         let may_match = |entry: &&Entry| {
@@ -269,9 +287,14 @@ impl Rule {
         }
     }
 
-    fn meets_port(&self, port: Option<u16>) -> Match {
+    fn meets_port(&self, port: Port) -> Match {
         let within =
             |port: u16| self.ports.iter().any(|(first, last)| (*first..=*last).contains(&port));
-        (self.ports.is_empty() || port.is_some_and(within)).into()
+        match port {
+            _ if self.ports.is_empty() => Match::Yes,
+            Port::Is(port) => within(port).into(),
+            Port::Nothing => Match::No,
+            Port::Unknown => Match::Maybe,
+        }
     }
 }

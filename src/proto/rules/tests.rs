@@ -33,11 +33,11 @@ fn question(asked: Asked<'_>) -> Question<'_> {
 }
 
 fn to(ip: &str, port: u16) -> Asked<'static> {
-    Asked::Address { name: None, address: address(ip), port: Some(port) }
+    Asked::Address { name: None, address: address(ip), port: Port::Is(port) }
 }
 
 fn named<'a>(name: &'a str, ip: &str, port: u16) -> Asked<'a> {
-    Asked::Address { name: Some(name), address: address(ip), port: Some(port) }
+    Asked::Address { name: Some(name), address: address(ip), port: Port::Is(port) }
 }
 
 /// The line that decides, and how.
@@ -131,9 +131,10 @@ fn a_file_is_good_as_a_whole_or_not_at_all() {
     // With a byte order mark, CRLF, and no end of the last line.
     let rules = parse(b"\xef\xbb\xbfdeny port 1\r\n\r\nallow").expect("good");
     assert_eq!(rules.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [1, 3]);
-    assert_eq!(unreachable(&rules), None);
-    let rules = parse(b"deny port 1\ndeny\n\nallow port 2\nallow\n").expect("good");
-    assert_eq!(unreachable(&rules), Some((4, 2)));
+    let unreachable = |text| set(text).unreachable();
+    assert_eq!(unreachable("deny port 1\nallow\n"), None);
+    let told = unreachable("deny port 1\ndeny\n\nallow port 2\nallow\n").expect("two of them");
+    assert_eq!(told, "line 4 is never reached: line 2 decides about all the rest");
 }
 
 /// Trap 20: a name in a rule is what the client asked for, and nothing else.
@@ -179,7 +180,7 @@ fn every_clause_counts() {
     assert_eq!(verdict(&rules, &question(to("11.1.1.1", 80))), (2, false));
     assert_eq!(verdict(&rules, &question(to("10.1.1.1", 81))), (2, false));
     // A look-up has no port.
-    let asked = Asked::Address { name: None, address: address("10.1.1.1"), port: None };
+    let asked = Asked::Address { name: None, address: address("10.1.1.1"), port: Port::Nothing };
     assert_eq!(verdict(&rules, &question(asked)), (2, false));
 }
 
@@ -189,7 +190,7 @@ fn what_is_not_known_yet_is_left_open() {
     let rules = set(
         "allow user bob to 10.0.0.0/8\nallow to .good.example port 443\ndeny to 10.0.0.0/8\nallow user carol\ndeny\n",
     );
-    let name = |name, port| question(Asked::Name { name, port: Some(port) });
+    let name = |name, port| question(Asked::Name { name, port: Port::Is(port) });
     let refusal = |question: &Question<'_>| rules.refusal(question).map(|verdict| verdict.line);
     assert_eq!(refusal(&name("a.good.example", 443)), None);
     assert_eq!(refusal(&name("a.good.example", 80)), Some(5));
@@ -351,14 +352,16 @@ proptest! {
         let set = set(&text);
         let place = text.lines().position(|line| matches_naively(line, asked)).expect("the last");
         let (user, source, command, name, address, port) = asked;
-        let address = Asked::Address { name, address, port: Some(port) };
+        let full_address = address;
+        let address = Asked::Address { name, address, port: Port::Is(port) };
         let full = Question { user: user.as_bytes(), source, command, asked: address };
         let expected = (place as u32 + 1, rules[place].allow);
         prop_assert_eq!(verdict(&set, &full), expected);
         prop_assert!(set.refusal(&full).is_some() != expected.1);
         // What is refused before all is known is refused.
-        let mut less = vec![Asked::Unknown];
-        less.extend(name.map(|name| Asked::Name { name, port: Some(port) }));
+        let open = Asked::Address { name, address: full_address, port: Port::Unknown };
+        let mut less = vec![Asked::Unknown, open];
+        less.extend(name.map(|name| Asked::Name { name, port: Port::Is(port) }));
         for asked in less {
             let question = Question { asked, ..full };
             if set.refusal(&question).is_some() {
@@ -378,7 +381,7 @@ proptest! {
         rules.push(rule("deny"));
         let set = set(&rules.iter().map(|rule| format!("{rule}\n")).collect::<String>());
         let (user, source, command, _, _, port) = asked;
-        let name = Asked::Name { name: "x.a.example", port: Some(port) };
+        let name = Asked::Name { name: "x.a.example", port: Port::Is(port) };
         let question = Question { user: user.as_bytes(), source, command, asked: name };
         let may_help = rules.iter().any(|rule| rule.allow && rule.destinations.iter().any(|entry| {
             matches!(entry, Destination::Network(_))

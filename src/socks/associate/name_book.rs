@@ -63,7 +63,8 @@ enum Answer {
 
 /// A datagram that has waited for its name.
 pub struct WaitingDatagram {
-    name: Box<str>,
+    /// The name.
+    pub name: Box<str>,
     /// How many addresses of the name there were when it was taken out; it waits for more of them.
     tried: usize,
     /// The port of its target.

@@ -12,8 +12,11 @@ use crate::reactor::endpoint::Stream;
 use crate::reactor::listener::canonical;
 use crate::socks::Context;
 use crate::socks::name::hostname;
-use crate::socks::rules::{datagram_permitted, is_own_port, may_come_from, may_use_local_address};
+use crate::socks::rules;
 use crate::state::metrics::DropCause;
+use crate::state::protected::{
+    datagram_permitted, is_own_port, may_come_from, may_use_local_address,
+};
 use crate::state::settings::UdpFilter;
 use crate::state::{Direction, Transferred};
 use metp_protocol::text::ip_literal;
@@ -137,11 +140,11 @@ impl Association {
             Err(DatagramError::Malformed) => return (0, Fate::Drop(DropCause::Malformed)),
         };
         let fate = match datagram.destination {
-            Destination::Address(target) => self.judge_target(canonical(target), cx),
+            Destination::Address(target) => self.judge_target(None, canonical(target), cx),
             Destination::Name(name, port) => match hostname(name) {
                 None => Fate::Drop(DropCause::Name),
                 Some(name) => match ip_literal(name) {
-                    Some(ip) => self.judge_target(canonical(SocketAddr::new(ip, port)), cx),
+                    Some(ip) => self.judge_target(None, canonical(SocketAddr::new(ip, port)), cx),
                     None => {
                         let payload = bytes.get(datagram.header..).unwrap_or_default();
                         self.judge_name(name, port, payload, cx)
@@ -152,9 +155,18 @@ impl Association {
         (datagram.header, fate)
     }
 
-    /// Whether the client may send to `target`, which is canonical. If so, it may answer.
-    fn judge_target<S: Stream>(&mut self, target: SocketAddr, cx: &mut Context<'_, S>) -> Fate {
-        if !self.permits(target, cx) || !self.may_leave(target, cx) {
+    /// Whether the client may send to `target`, which is canonical, and has this name in the datagram. If so, it may
+    /// answer.
+    fn judge_target<S: Stream>(
+        &mut self,
+        name: Option<&str>,
+        target: SocketAddr,
+        cx: &mut Context<'_, S>,
+    ) -> Fate {
+        if !self.permits(target, cx)
+            || !self.may_leave(target, cx)
+            || !self.is_allowed(name, target, cx)
+        {
             self.log_target(target, ReplyCode::NotAllowed, cx);
             return Fate::Drop(DropCause::Rules);
         }
@@ -165,6 +177,16 @@ impl Association {
         self.log_target(target, ReplyCode::Succeeded, cx);
         self.latest = Some(target);
         Fate::Send(target)
+    }
+
+    fn is_allowed<S: Stream>(
+        &mut self,
+        name: Option<&str>,
+        target: SocketAddr,
+        cx: &Context<'_, S>,
+    ) -> bool {
+        let source = self.client.ip();
+        rules::allow_datagram(&mut self.request, source, (name, target), cx.shared)
     }
 
     fn permits<S: Stream>(&mut self, target: SocketAddr, cx: &mut Context<'_, S>) -> bool {
@@ -209,12 +231,16 @@ impl Association {
         payload: &[u8],
         cx: &mut Context<'_, S>,
     ) -> Fate {
+        let source = self.client.ip();
+        if !rules::may_allow_datagram(&mut self.request, source, (name, port), cx.shared) {
+            return Fate::Drop(DropCause::Rules);
+        }
         let failed = cx.shared.process.settings.names.failed;
         let names = self.names.get_or_insert_default();
         match names.look_up(name, cx.key, cx.dns, cx.now, failed) {
             Named::Addresses(addresses) => {
                 let addresses = addresses.to_vec();
-                self.judge_addresses(&addresses, port, cx)
+                self.judge_addresses(name, (&addresses, port), cx)
             }
             Named::Pending => {
                 let dropped = names.hold(name, port, payload);
@@ -228,13 +254,13 @@ impl Association {
     /// The first address of a name that the client may send to, and that this machine can send to.
     fn judge_addresses<S: Stream>(
         &mut self,
-        addresses: &[IpAddr],
-        port: u16,
+        name: &str,
+        (addresses, port): (&[IpAddr], u16),
         cx: &mut Context<'_, S>,
     ) -> Fate {
         let mut fate = Fate::Drop(DropCause::Name);
         for ip in addresses {
-            fate = self.judge_target(SocketAddr::new(*ip, port), cx);
+            fate = self.judge_target(Some(name), SocketAddr::new(*ip, port), cx);
             if matches!(fate, Fate::Send(_)) {
                 break;
             }
@@ -247,7 +273,7 @@ impl Association {
         while let Some((datagram, addresses, more)) =
             self.names.as_mut().and_then(|names| names.take_ready(cx.now))
         {
-            match self.judge_addresses(&addresses, datagram.port, cx) {
+            match self.judge_addresses(&datagram.name, (&addresses, datagram.port), cx) {
                 Fate::Drop(_) if more && let Some(names) = &mut self.names => {
                     names.hold_on(datagram);
                 }
@@ -349,8 +375,15 @@ impl Association {
 
     fn may_answer<S: Stream>(&mut self, source: SocketAddr, cx: &mut Context<'_, S>) -> bool {
         let settings = &cx.shared.process.settings;
-        self.known.may_answer(source, settings.udp.filter, cx.now)
-            && may_use_local_address(self.client.ip(), source.ip(), settings)
+        if !self.known.may_answer(source, settings.udp.filter, cx.now)
+            || !may_use_local_address(self.client.ip(), source.ip(), settings)
+        {
+            return false;
+        }
+        // Who has not been sent anything has not been judged.
+        cx.shared.process.rules.is_none()
+            || self.known.may_answer(source, UdpFilter::Address, cx.now)
+            || self.is_allowed(None, source, cx)
     }
 
     /// Counts what has been sent of an outbox, and what has not.

@@ -50,7 +50,10 @@ fn the_thread_reads_and_writes() {
     // It counts once it has been taken over.
     let Answer::Committed(done, None) = ask(commit(add("eve", None))) else { panic!("another") };
     assert!(matches!(done, Err(StoreError::ChangedOnDisk)));
-    let Answer::Adopted = ask(Job::Adopt(loaded.state)) else { panic!("another") };
+    let Answer::Adopted = ask(Job::Adopt(Adopted { users: Some(loaded.state), rules: None }))
+    else {
+        panic!("another")
+    };
     let delete = store("alice", Change::Delete, None);
     let Answer::Committed(Ok(_), None) = ask(commit(delete)) else { panic!("not stored") };
     assert_eq!(fs::read_to_string(&path).expect("read"), "zoe:=y:role=admin\n");

@@ -369,6 +369,7 @@ proptest! {
                     down: 0,
                     duration: Duration::from_millis(octets >> 20),
                     reason: Field::new("finished"),
+                    rule: Some(octets),
                 };
                 let line = format!("650 {}", Event::Close(closed));
                 prop_assert!(grammar.matches("event", line.as_bytes()), "{}", line);

@@ -13,16 +13,17 @@ use socks5d::proto::socks5::{Host, Target};
 use socks5d::reactor::Flow;
 use socks5d::reactor::buffer::Pool;
 use socks5d::reactor::slab::Key;
-use socks5d::state::Shared;
 use socks5d::state::access_log::Record;
 use socks5d::state::connection::Connection;
 use socks5d::state::control::{
-    Control, ControlAnswer, ControlRequest, Page, ProcessUsage, ServerInfo,
+    Control, ControlAnswer, ControlRequest, Page, ProcessUsage, RuleChange, RulesVerdict,
+    ServerInfo,
 };
 use socks5d::state::metrics::Stage;
 use socks5d::state::settings::Settings;
 use socks5d::state::users::{UserId, Users};
 use socks5d::state::verifier::Verifier;
+use socks5d::state::{ProcessWide, Shared};
 
 use crate::fake::{End, FakeStream, Making, Peer};
 use crate::verifier::FakeVerifier;
@@ -322,6 +323,7 @@ impl FakeServer {
             down: 0,
             buffered: usize::MAX,
             datagrams: None,
+            rule: None,
         })
     }
 
@@ -348,7 +350,13 @@ impl FakeServer {
             ControlRequest::Drain(_) => {
                 ControlAnswer::Draining(!std::mem::replace(&mut self.closing, true))
             }
-            ControlRequest::Reload(_) => ControlAnswer::NoFile,
+            ControlRequest::Reload { .. } => ControlAnswer::NoFile,
+            ControlRequest::ChangeRules { .. } => ControlAnswer::RulesChanged(RuleChange::NoRule),
+            ControlRequest::TestRules(_) => ControlAnswer::RulesTested(RulesVerdict {
+                allow: None,
+                by: "rule",
+                rule: Some((7, "deny port 25".to_owned())),
+            }),
             ControlRequest::Save { .. } => ControlAnswer::NoState,
             ControlRequest::ResetUsage { .. } => ControlAnswer::Reset(Ok(())),
             ControlRequest::Status => ControlAnswer::Status(info),
@@ -358,13 +366,13 @@ impl FakeServer {
 }
 
 impl Control for FakeServer {
-    fn ask(&mut self, request: ControlRequest, users: &Users) -> Poll<ControlAnswer> {
+    fn ask(&mut self, request: ControlRequest, process: &ProcessWide) -> Poll<ControlAnswer> {
         assert!(self.asked.is_none(), "a second request before the answer to the first");
         if self.answers_later {
             self.asked = Some(request);
             return Poll::Pending;
         }
-        Poll::Ready(self.answer(&request, users))
+        Poll::Ready(self.answer(&request, &process.users))
     }
 
     fn has_outstanding(&self) -> bool {

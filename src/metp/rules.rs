@@ -1,0 +1,66 @@
+//! Commands about the rules for destinations (§5.27).
+
+use super::execute::{CommandExecutor, Execution, refusal};
+use super::listing::Listing;
+use crate::proto::rules::{Commands, Edit, Rule};
+use crate::state::control::{ControlRequest, RuleChange, TestedRequest};
+use metp_protocol::text::ip_literal;
+use metp_protocol::{Cause, Missing, Response, RuleCommand, RuleTest};
+
+impl CommandExecutor<'_> {
+    /// Executes a command about rules.
+    pub(super) fn rules(&mut self, command: RuleCommand) -> Execution {
+        if self.shared.process.rules.is_none() {
+            return Execution::Done(Response::NoRules.into());
+        }
+        match command {
+            RuleCommand::List => Execution::Done(Listing::Rules(0).into()),
+            RuleCommand::Insert(line, rule) => self.change_rules(line, &rule, Edit::Insert),
+            RuleCommand::Delete(line, rule) => self.change_rules(line, &rule, Edit::Delete),
+            RuleCommand::Test(test) => test_rules(test),
+        }
+    }
+
+    fn change_rules(
+        &mut self,
+        line: u32,
+        rule: &str,
+        edit: impl FnOnce(u32, Rule) -> Edit,
+    ) -> Execution {
+        if self.shared.process.rules_fixed {
+            return Execution::Done(Response::RulesFixed.into());
+        }
+        match Rule::parse(rule.as_bytes()) {
+            Ok(Some(rule)) => {
+                let (session, edit) = (self.session, edit(line, rule));
+                Execution::Ask(ControlRequest::ChangeRules { session, edit })
+            }
+            // A comment.
+            Ok(None) => Execution::Done(refusal(Cause::Syntax)),
+            Err(fault) => Execution::Done(Response::BadRule(fault.to_string()).into()),
+        }
+    }
+}
+
+fn test_rules(test: RuleTest) -> Execution {
+    let RuleTest { user, source, host, port, command } = test;
+    let command = match command {
+        None => Some(Commands::CONNECT),
+        Some(word) => Commands::find(word.as_bytes()),
+    };
+    let Some(command) = command else { return Execution::Done(refusal(Cause::Syntax)) };
+    let (user, source) = (user.into(), source.to_canonical());
+    let host = ip_literal(&host).map(|address| address.to_canonical()).ok_or(host);
+    Execution::Ask(ControlRequest::TestRules(TestedRequest { user, source, command, host, port }))
+}
+
+/// The reply to a change.
+pub(super) fn response(change: &RuleChange) -> Response {
+    match change {
+        RuleChange::Done => Response::Done,
+        RuleChange::NoRule => Response::NotFound(Missing::Rule),
+        RuleChange::Other(rule) => Response::OtherRule(rule.clone()),
+        RuleChange::Invalid(fault) => Response::BadRule(fault.clone()),
+        RuleChange::NotStored(cause) => Response::NotStored(cause.clone()),
+    }
+}

@@ -1,0 +1,133 @@
+//! The rules for destinations: tested, changed line by line, and applied to tunnels that are open.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::Server;
+use super::control::ServerControl;
+use crate::proto::rules::{
+    Asked, BadEdit, Commands, Judgement, Port, Question, RuleSet, normal_name,
+};
+use crate::reactor::network::Network as _;
+use crate::reactor::slab::Key;
+use crate::socks::CloseReason;
+use crate::state::ProcessWide;
+use crate::state::control::{ControlAnswer, RuleChange, RulesVerdict, TestedRequest};
+use crate::state::protected::{is_own_port, permitted};
+use crate::workers::rules_file::EditError;
+
+impl ServerControl<'_> {
+    /// What a request would come to, as far as it can be said without a look-up.
+    pub(super) fn test_rules(
+        &mut self,
+        tested: &TestedRequest,
+        process: &ProcessWide,
+    ) -> RulesVerdict {
+        let network = &mut *self.network;
+        let is_local_delivery = |address: SocketAddr| network.is_local_delivery(address);
+        if let Ok(address) = tested.host
+            && let Some(by) = closed(tested, address, process, is_local_delivery)
+        {
+            return RulesVerdict { allow: Some(false), by, rule: None };
+        }
+        let by = "rule";
+        let nothing = RulesVerdict { allow: None, by, rule: None };
+        let Some(rules) = &process.rules else { return nothing };
+        let port = match tested.command {
+            Commands::RESOLVE => Port::Nothing,
+            _ => Port::Is(tested.port),
+        };
+        let name = tested.host.as_ref().err().map(|name| normal_name(name));
+        let asked = match (&tested.host, &name) {
+            (Ok(address), _) => Asked::Address { name: None, address: *address, port },
+            (_, Some(name)) => Asked::Name { name, port },
+            (Err(_), None) => Asked::Unknown,
+        };
+        let TestedRequest { user, source, command, .. } = tested;
+        let question = Question { user, source: *source, command: *command, asked };
+        let rule = |line| rules.at_line(line).map(|rule| (line, rule.to_string()));
+        match rules.judge(&question) {
+            Some(Judgement::Decided(verdict)) => {
+                RulesVerdict { allow: Some(verdict.allow), by, rule: rule(verdict.line) }
+            }
+            Some(Judgement::Depends(line)) => RulesVerdict { allow: None, by, rule: rule(line) },
+            None => nothing,
+        }
+    }
+}
+
+/// What closes an address above all rules, in one word.
+fn closed(
+    tested: &TestedRequest,
+    address: std::net::IpAddr,
+    process: &ProcessWide,
+    is_local_delivery: impl FnMut(SocketAddr) -> io::Result<bool>,
+) -> Option<&'static str> {
+    let (target, settings) = (SocketAddr::new(address, tested.port), &process.settings);
+    // Nobody connects to what is looked up.
+    if tested.command == Commands::RESOLVE {
+        return None;
+    }
+    let is_open = permitted(tested.source, target, settings, is_local_delivery);
+    let by = if is_own_port(target, settings) { "own-port" } else { "local-for" };
+    (!is_open).then_some(by)
+}
+
+impl Server {
+    /// A change of the rules has been stored, or not.
+    pub(super) fn rules_changed(&mut self, outcome: Result<RuleSet, EditError>) {
+        let change = match outcome {
+            Ok(rules) => {
+                self.replace_rules(rules);
+                RuleChange::Done
+            }
+            Err(EditError::Misfit(BadEdit::NoRule(_))) => RuleChange::NoRule,
+            Err(EditError::Misfit(other @ BadEdit::Other(..))) => {
+                RuleChange::Other(other.to_string())
+            }
+            Err(EditError::Invalid(error)) => RuleChange::Invalid(error.to_string()),
+            Err(EditError::Store(error)) => {
+                self.services.shared.metrics.store_errors += 1;
+                log::error!("rules: not changed: {error}");
+                RuleChange::NotStored(error.to_string())
+            }
+        };
+        self.answer_rule_change(change);
+    }
+
+    /// Tells the session that has asked for a change of the rules what has become of it.
+    pub(super) fn answer_rule_change(&mut self, change: RuleChange) {
+        if let Some(session) = self.services.files.changing_rules() {
+            let answer = ControlAnswer::RulesChanged(change);
+            self.answer(session, |entry| entry.answered(answer));
+        }
+    }
+
+    /// Puts other rules in force. Those that were there before go on counting.
+    pub(super) fn replace_rules(&mut self, rules: RuleSet) {
+        let process = &mut self.services.shared.process;
+        if let Some(before) = &process.rules {
+            rules.continue_counting(before);
+        }
+        if let Some(unreachable) = rules.unreachable() {
+            log::warn!("rules: {unreachable}");
+        }
+        process.rules = Some(rules);
+    }
+
+    /// Has the connections ended that the rules do not allow any more. Returns how many.
+    pub(super) fn cut_denied(&mut self) -> usize {
+        let keys: Vec<Key> = self.sessions.iter().map(|(key, _)| key).collect();
+        let shared = &self.services.shared;
+        let mut count = 0;
+        for key in keys {
+            if let Some(entry) = self.sessions.get_mut(key)
+                && let Some(session) = entry.session.as_socks_mut()
+                && session.is_denied(shared)
+            {
+                count += usize::from(self.pending.end(key, entry, CloseReason::Denied));
+            }
+        }
+        count
+    }
+}

@@ -1,0 +1,165 @@
+//! Where a client may connect. Decided on the address itself, right before each connection attempt, so that no
+//! spelling and no name bypasses it.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::state::settings::{LocalFor, Settings};
+
+/// Whether a client at `source` may connect to `candidate`, which is canonical. `is_local_delivery` returns
+/// whether the kernel would deliver a connection to this machine; it is called for the server's own ports alone.
+///
+/// The server's own ports are closed to all clients. Loopback, link-local and unspecified addresses are open to the
+/// clients that `local-for` names; by default to those on loopback, which are on this machine already.
+pub fn permitted(
+    source: IpAddr,
+    candidate: SocketAddr,
+    settings: &Settings,
+    mut is_local_delivery: impl FnMut(SocketAddr) -> io::Result<bool>,
+) -> bool {
+    let own = is_own_port(candidate, settings) && is_here(candidate, &mut is_local_delivery);
+    !own && (may_use_local(source, settings) || !is_local(candidate.ip()))
+}
+
+/// Whether a client at `source` may send a datagram to `target`, which is canonical: as [`permitted`], and it is the
+/// address of one machine.
+pub fn datagram_permitted(
+    source: IpAddr,
+    target: SocketAddr,
+    settings: &Settings,
+    is_local_delivery: impl FnMut(SocketAddr) -> io::Result<bool>,
+) -> bool {
+    let ip = target.ip();
+    let is_one = match ip {
+        IpAddr::V4(v4) => !v4.is_broadcast(),
+        IpAddr::V6(_) => true,
+    };
+    let possible = target.port() != 0 && is_one && !ip.is_multicast() && !ip.is_unspecified();
+    possible && permitted(source, target, settings, is_local_delivery)
+}
+
+/// Whether a client at `source` may hear of `address`, which is canonical.
+pub fn may_use_local_address(source: IpAddr, address: IpAddr, settings: &Settings) -> bool {
+    may_use_local(source, settings) || !is_local(address)
+}
+
+/// Whether a client at `source` may use a connection whose near end is `bound`. A connection from a loopback
+/// address looks to its target like a client on this machine, whatever the target's address is: an IPv6 route of
+/// type local is enough for that, on a machine without another IPv6 address.
+pub fn may_come_from(source: IpAddr, bound: SocketAddr, settings: &Settings) -> bool {
+    !bound.ip().is_loopback() || may_use_local(source, settings)
+}
+
+/// Whether the server itself has this port, on whatever address.
+pub fn is_own_port(address: SocketAddr, settings: &Settings) -> bool {
+    settings.own_ports.contains(&address.port())
+}
+
+/// Whether a socket has connected to itself: TCP's simultaneous open (RFC 9293 §3.5) allows it when the socket's
+/// own port happens to be the one that it connects to.
+pub fn is_itself(candidate: SocketAddr, bound: SocketAddr) -> bool {
+    // connect(2) takes the unspecified address for loopback.
+    let same = candidate.ip() == bound.ip()
+        || (candidate.ip().is_unspecified() && bound.ip().is_loopback());
+    same && candidate.port() == bound.port()
+}
+
+fn may_use_local(source: IpAddr, settings: &Settings) -> bool {
+    match settings.local_for {
+        LocalFor::All => true,
+        LocalFor::Loopback => source.to_canonical().is_loopback(),
+        LocalFor::Nobody => false,
+    }
+}
+
+/// Whether an address leads to this machine or this link, also when it is wrapped in IPv6.
+fn is_local(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        // All of 0.0.0.0/8 is "this host on this network" (RFC 1122 §3.2.1.3).
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || is_this_network(v4),
+        IpAddr::V6(v6) => {
+            v6.is_loopback()
+                || v6.is_unspecified()
+                || v6.is_unicast_link_local()
+                || embedded(v6).any(|v4| is_local(v4.into()))
+        }
+    }
+}
+
+/// Whether a connection would be delivered to this machine, also through a translator. Anything but a clear
+/// answer counts as yes.
+fn is_here(
+    address: SocketAddr,
+    is_local_delivery: &mut impl FnMut(SocketAddr) -> io::Result<bool>,
+) -> bool {
+    let translated = match address.ip().to_canonical() {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(v6) => Some(embedded(v6)),
+    };
+    let translated = translated.into_iter().flatten();
+    let translated = translated.map(|v4| SocketAddr::from((v4, address.port())));
+    translated.chain([address]).any(|address| is_local_delivery(address).unwrap_or(true))
+}
+
+/// The IPv4 addresses to which a translator or a tunnel on this machine might send what is sent to an IPv6
+/// address: NAT64 with the well-known prefix (RFC 6052 §2.1) or a local one (RFC 8215 §4), 6to4 (RFC 3056 §2),
+/// Teredo (RFC 4380 §4), ISATAP (RFC 5214 §6.1), the IPv4-translated form (RFC 2765 §2.1), and the deprecated
+/// IPv4-compatible one (RFC 4291 §2.5.5.1).
+fn embedded(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
+    let octets = address.octets();
+    let in_prefix = match octets {
+        [0x00, 0x64, 0xff, 0x9b, 0x00, 0x01, ..] => local_use(octets),
+        [0x00, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d]
+        | [0x20, 0x02, a, b, c, d, ..]
+        | [0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, a, b, c, d]
+        | [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d] => {
+            [Some(Ipv4Addr::new(a, b, c, d)), None, None, None]
+        }
+        // The server, and the client with all bits inverted.
+        [0x20, 0x01, 0, 0, s, e, r, v, _, _, _, _, a, b, c, d] => {
+            [Some(Ipv4Addr::new(s, e, r, v)), Some(Ipv4Addr::new(!a, !b, !c, !d)), None, None]
+        }
+        _ => [None; 4],
+    };
+    // Behind any prefix; the bit tells whether the address is globally unique.
+    let in_identifier = match octets {
+        [.., 0x00 | 0x02, 0x00, 0x5e, 0xfe, a, b, c, d] => Some(Ipv4Addr::new(a, b, c, d)),
+        _ => None,
+    };
+    in_prefix.into_iter().flatten().chain(in_identifier)
+}
+
+/// The IPv4 addresses that an address below 64:ff9b:1::/48 can mean. A translator may use this prefix or any longer
+/// one of RFC 6052 §2.2; the address does not show which:
+///
+/// ```text
+/// octet  6   7   8   9  10  11  12  13  14  15
+/// /48    a   b   u   c   d   suffix
+/// /56        a   u   b   c   d   suffix
+/// /64            u   a   b   c   d   suffix
+/// /96            u               a   b   c   d
+/// ```
+///
+/// All readings count, so some addresses are refused that are in fact harmless. The zeros around an
+/// address are no reading, or nothing would be left: 0.0.0.0/8 counts only where no other form has an
+/// address with nothing but zeros behind it.
+fn local_use(octets: [u8; 16]) -> [Option<Ipv4Addr>; 4] {
+    let [.., o6, o7, _, o9, o10, o11, o12, o13, o14, o15] = octets;
+    let readings = [
+        (Ipv4Addr::new(o6, o7, o9, o10), &[o11, o12, o13, o14, o15][..]),
+        (Ipv4Addr::new(o7, o9, o10, o11), &[o12, o13, o14, o15]),
+        (Ipv4Addr::new(o9, o10, o11, o12), &[o13, o14, o15]),
+        (Ipv4Addr::new(o12, o13, o14, o15), &[]),
+    ];
+    let exact = readings
+        .iter()
+        .any(|(v4, suffix)| !is_this_network(*v4) && suffix.iter().all(|octet| *octet == 0));
+    readings.map(|(v4, _)| (!exact || !is_this_network(v4)).then_some(v4))
+}
+
+fn is_this_network(address: Ipv4Addr) -> bool {
+    address.octets().starts_with(&[0])
+}
+
+#[cfg(test)]
+mod tests;

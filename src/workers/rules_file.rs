@@ -1,0 +1,122 @@
+//! The file of rules on the disk: read as a whole, and changed line by line.
+//!
+//! Unlike accounts, rules change in memory when they have changed on the disk: a change is checked with all the rest of the
+//! file, which nothing in the loop waits for.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::durable::{self, Expected, Stamp, StoreError};
+use crate::proto::rules::{BadEdit, Edit, LineError, MOST_BYTES, RuleSet, edit};
+
+/// The file of rules, as it was read.
+#[derive(Debug)]
+pub struct RulesFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it was when it was last read or written.
+    pub state: Expected,
+}
+
+/// A file that was read.
+#[derive(Debug)]
+pub struct LoadedRules {
+    /// The rules.
+    pub rules: RuleSet,
+    /// What the file was.
+    pub state: Expected,
+}
+
+/// Why a change was not made. Displays as one line.
+#[derive(Debug)]
+pub enum EditError {
+    /// It does not fit the file.
+    Misfit(BadEdit),
+    /// The file would not be a good one.
+    Invalid(LineError),
+    /// It could not be stored.
+    Store(StoreError),
+}
+
+impl fmt::Display for EditError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EditError::Misfit(misfit) => misfit.fmt(f),
+            EditError::Invalid(error) => error.fmt(f),
+            EditError::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl RulesFile {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// All that is wrong with it, without its path. One that is not there is an error: whoever has rules wants them obeyed.
+    pub fn read(path: &Path) -> Result<LoadedRules, Vec<String>> {
+        let (content, found) = durable::read(path, MOST_BYTES)
+            .map_err(|error| vec![format!("cannot read it: {error}")])?;
+        let rules = RuleSet::parse(&content)
+            .map_err(|errors| errors.iter().map(LineError::to_string).collect::<Vec<_>>())?;
+        Ok(LoadedRules { rules, state: Expected::Stamp(Stamp::from(&found)) })
+    }
+
+    /// Changes a line. Returns the rules afterwards.
+    ///
+    /// # Errors
+    /// [`EditError`]; the file is as it was.
+    pub fn change(&mut self, change: &Edit) -> Result<RuleSet, EditError> {
+        let cannot = |step| move |error| EditError::Store(StoreError::Failed { step, error });
+        let (content, found) =
+            durable::read(&self.path, MOST_BYTES).map_err(cannot("read the rules"))?;
+        if Expected::Stamp(Stamp::from(&found)) != self.state {
+            return Err(EditError::Store(StoreError::ChangedOnDisk));
+        }
+        let content = edit(&content, change).map_err(EditError::Misfit)?;
+        let rules = RuleSet::parse(&content).map_err(|errors| {
+            let first = errors.into_iter().next();
+            first.map_or(EditError::Store(StoreError::ChangedOnDisk), EditError::Invalid)
+        })?;
+        let replaced = durable::replace(&self.path, &content, &self.state, None);
+        self.state = Expected::Stamp(replaced.map_err(EditError::Store)?);
+        Ok(rules)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::proto::rules::Rule;
+
+    fn rule(text: &str) -> Rule {
+        Rule::parse(text.as_bytes()).expect("good").expect("a rule")
+    }
+
+    #[test]
+    fn a_change_is_on_the_disk_before_it_takes_effect() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("rules");
+        let told = RulesFile::read(&path).expect_err("missing");
+        assert!(told[0].starts_with("cannot read it: "), "{told:?}");
+        fs::write(&path, "# head\nallow\n").expect("written");
+        let LoadedRules { rules, state } = RulesFile::read(&path).expect("good");
+        assert_eq!(rules.len(), 1);
+        let mut file = RulesFile { path: path.clone(), state };
+        let rules = file.change(&Edit::Insert(2, rule("deny port 25"))).expect("fits");
+        assert_eq!(rules.at_line(2), Some(&rule("deny port 25")));
+        let text = || fs::read_to_string(&path).expect("read");
+        assert_eq!(text(), "# head\ndeny port 25\nallow\n");
+        // What would leave a file that is no good is refused.
+        let refused = file.change(&Edit::Delete(3, rule("allow"))).expect_err("the last");
+        assert!(refused.to_string().starts_with("line 2: the last rule has to be"), "{refused}");
+        let refused = file.change(&Edit::Delete(2, rule("deny port 26"))).expect_err("another");
+        assert_eq!(refused.to_string(), "line 2 is: deny port 25");
+        assert_eq!(text(), "# head\ndeny port 25\nallow\n");
+        fs::write(&path, "deny\n").expect("written");
+        let refused = file.change(&Edit::Delete(2, rule("deny port 25"))).expect_err("edited");
+        assert_eq!(refused.to_string(), "changed on disk, RELOAD first");
+        assert_eq!(text(), "deny\n");
+    }
+}
