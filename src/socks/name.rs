@@ -5,10 +5,13 @@ use super::request::ActiveRequest;
 use crate::proto::socks5::Host;
 use crate::reactor::endpoint::Stream;
 
-/// A name that may be looked up. Names are bytes from the wire: an empty one, a `*`, and those with
-/// blanks, control characters or broken UTF-8 exist nowhere.
+/// A name that may be looked up. Names are bytes from the wire: an empty one, a `*`, and those with blanks, control
+/// characters or broken UTF-8 exist nowhere. A backslash would be an escape (RFC 1035 §5.1): the name that is looked up
+/// would not be the one that the rules have seen.
 pub fn hostname(name: &[u8]) -> Option<&str> {
-    let bad = name.is_empty() || name == b"*" || name.iter().any(|b| *b <= 0x20 || *b == 0x7f);
+    let bad = name.is_empty()
+        || name == b"*"
+        || name.iter().any(|b| matches!(*b, 0x00..=0x20 | b'\\' | 0x7f));
     if bad { None } else { std::str::from_utf8(name).ok() }
 }
 
@@ -29,7 +32,8 @@ mod tests {
 
     #[test]
     fn names_that_cannot_exist_are_not_looked_up() {
-        for name in [&b""[..], b"*", b"a b", b"a\0b", b"a\n", b"\x7f", b"\xff\xfe", b"\t"] {
+        for name in [&b""[..], b"*", b"a b", b"a\0b", b"a\n", b"\x7f", b"\xff\xfe", b"\t", b"a\\.b"]
+        {
             assert_eq!(hostname(name), None, "{name:?}");
         }
         for name in ["localhost", "*.example", "xn--bcher-kva.example", "b\u{fc}cher.example"] {

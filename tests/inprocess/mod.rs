@@ -16,6 +16,7 @@ use std::time::Duration;
 use metp_protocol::Role;
 use mio::unix::pipe::{self, Sender};
 use socks5d::process::raise_descriptor_limit;
+use socks5d::proto::rules::RuleSet;
 
 use socks5d::server::{Config, MakeVerifier, Server};
 use socks5d::state::service::Service;
@@ -48,6 +49,7 @@ pub struct Builder {
     access_log: Option<Written>,
     /// Permits for verdicts, if logins are verified by a worker.
     verdicts: Option<Receiver<()>>,
+    rules: Option<RuleSet>,
 }
 
 /// What has been written to a log so far.
@@ -117,6 +119,7 @@ impl Default for Builder {
             settings,
             address_space: None,
             access_log: None,
+            rules: None,
             verdicts: None,
         }
     }
@@ -170,6 +173,12 @@ impl Builder {
         (self, permit)
     }
 
+    /// Judges requests by these rules.
+    pub fn rules(mut self, rules: RuleSet) -> Self {
+        self.rules = Some(rules);
+        self
+    }
+
     /// Starts it and waits until it listens.
     pub fn start(self) -> Inprocess {
         raise_descriptor_limit().expect("Linux");
@@ -197,6 +206,7 @@ impl Builder {
                 listen: self.listen,
                 users,
                 settings: self.settings,
+                rules: self.rules,
                 address_space: self.address_space,
                 lookup: Box::new(directory),
                 signals: Some(signals),

@@ -20,6 +20,7 @@ mod keepalive;
 mod local_addresses;
 mod race;
 mod routes;
+mod rules;
 mod seccomp;
 mod slow_logins;
 mod splice;
