@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::listing::Listing;
-use super::{View, report, rules};
+use super::{View, report};
 use crate::reactor::slab::Key;
 use crate::state::Shared;
 use crate::state::changes::ChangeNumber;
-use crate::state::control::{ControlAnswer, ControlRequest, ReloadSummary};
+use crate::state::control::{ControlAnswer, ControlRequest, ReloadSummary, RuleChange};
 use crate::state::knobs::{KNOBS, Knob};
 use crate::state::settings::TooManyNetworks;
 use crate::state::users::{TRUSTED_NAME, UserId};
@@ -258,12 +258,23 @@ pub fn outcome_of(answer: &ControlAnswer, view: &View<'_>) -> Option<CommandOutc
             }
             .into()
         }
-        ControlAnswer::RulesChanged(change) => rules::response(change).into(),
+        ControlAnswer::RulesChanged(change) => rule_change(change).into(),
         ControlAnswer::RulesTested(verdict) => report::verdict(verdict).into(),
         ControlAnswer::Reloaded(Err(faults)) => Response::Invalid(faults.join("; ")).into(),
         ControlAnswer::Status(info) => report::all_metrics(view, info).into(),
         ControlAnswer::Usage(info, usage) => report::info(view, info, usage).into(),
     })
+}
+
+/// The reply to a change of the rules.
+fn rule_change(change: &RuleChange) -> Response {
+    match change {
+        RuleChange::Done => Response::Done,
+        RuleChange::NoRule => Response::NotFound(Missing::Rule),
+        RuleChange::Other(rule) => Response::OtherRule(rule.clone()),
+        RuleChange::Invalid(fault) => Response::BadRule(fault.clone()),
+        RuleChange::NotStored(cause) => Response::NotStored(cause.clone()),
+    }
 }
 
 pub(super) fn refusal(cause: Cause) -> CommandOutcome {

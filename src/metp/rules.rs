@@ -3,9 +3,9 @@
 use super::execute::{CommandExecutor, Execution, refusal};
 use super::listing::Listing;
 use crate::proto::rules::{Commands, Edit, Rule};
-use crate::state::control::{ControlRequest, RuleChange, TestedRequest};
+use crate::state::control::{ControlRequest, TestedRequest};
 use metp_protocol::text::ip_literal;
-use metp_protocol::{Cause, Missing, Response, RuleCommand, RuleTest};
+use metp_protocol::{Cause, Response, RuleCommand, RuleTest};
 
 impl CommandExecutor<'_> {
     /// Executes a command about rules.
@@ -52,15 +52,4 @@ fn test_rules(test: RuleTest) -> Execution {
     let (user, source) = (user.into(), source.to_canonical());
     let host = ip_literal(&host).map(|address| address.to_canonical()).ok_or(host);
     Execution::Ask(ControlRequest::TestRules(TestedRequest { user, source, command, host, port }))
-}
-
-/// The reply to a change.
-pub(super) fn response(change: &RuleChange) -> Response {
-    match change {
-        RuleChange::Done => Response::Done,
-        RuleChange::NoRule => Response::NotFound(Missing::Rule),
-        RuleChange::Other(rule) => Response::OtherRule(rule.clone()),
-        RuleChange::Invalid(fault) => Response::BadRule(fault.clone()),
-        RuleChange::NotStored(cause) => Response::NotStored(cause.clone()),
-    }
 }

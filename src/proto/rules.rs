@@ -16,13 +16,15 @@
 mod edit;
 mod fault;
 mod index;
+mod question;
 mod rule;
 mod rule_set;
 
 pub use edit::{BadEdit, Edit, edit};
 pub use fault::{Fault, LineError};
+pub use question::{Asked, Port, Question, normal_name};
 pub use rule::{Commands, Destination, Rule, UserPattern};
-pub use rule_set::{Asked, Judgement, Port, Question, RuleSet, Verdict, normal_name};
+pub use rule_set::{Judgement, RuleSet, Verdict};
 
 /// The most bytes of a file.
 pub const MOST_BYTES: u64 = 16 << 20;

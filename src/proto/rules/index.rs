@@ -11,8 +11,8 @@ use std::net::IpAddr;
 
 use metp_protocol::network::Network;
 
+use super::question::{Asked, Port, Question};
 use super::rule::{Destination, Rule, UserPattern};
-use super::rule_set::{Asked, Port, Question};
 
 /// The numbers of rules, ascending.
 type List = Vec<u32>;

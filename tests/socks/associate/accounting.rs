@@ -81,6 +81,6 @@ fn subscribers_are_told() {
     drop(association);
     let close = admin.line();
     assert!(close.contains("event=close") && close.contains(" up=4 down=4 "), "{close}");
-    assert!(close.ends_with("reason=finished"), "{close}");
+    assert!(close.ends_with("reason=finished rule=-"), "{close}");
     eventually("it is gone", || proxy.admin().figure("UDP_ASSOCIATIONS_OPEN") == 0);
 }
