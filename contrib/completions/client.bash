@@ -7,7 +7,8 @@ _client() {
         -m --metrics --metrics-all --user-metrics --connections -g --logs --info --capabilities
         -f --follow -n --last -w --watch
         -l --users -a --add-user -d --delete-user -r --set-role --password
-        --generate --lock --unlock --import --limits --set-limit --reset-usage --reload
+        --generate --lock --unlock --import --limits --set-limit --reset-usage --reload --reload-cut
+        --rules --rules-test --rule-insert --rule-delete
         --kill --kill-user --config --set --save --trust --trust-add --trust-delete -c --change-buffer --shutdown'
     local keys='
         buffer-size buffer-memory max-connections max-connections-per-ip max-metp-sessions
@@ -22,7 +23,7 @@ _client() {
         GET_METRICS GET_LOGS USERS CHANGE-BUFFER ADD-USER DELETE-USER SET-ROLE QUIT
         CAPA PING INFO USER-METRICS CHANGE-PASSWORD CONNECTIONS KILL CONFIG SUBSCRIBE UNSUBSCRIBE
         SHUTDOWN TRUST LOCK-USER UNLOCK-USER GENERATE-PASSWORD IMPORT RELOAD
-        LIMITS SET-LIMIT RESET-USAGE'
+        LIMITS SET-LIMIT RESET-USAGE RULES RULE'
 
     # COMP_WORDS is split at = and : too, as COMP_WORDBREAKS says. Here only blanks part words.
     local line=${COMP_LINE:0:COMP_POINT}
@@ -54,7 +55,8 @@ _client() {
                     -a | --add-user) next=user-pass ;;
                     -p | --port | -u | --user | -d | --delete-user | --password) next=value ;;
                     --generate | --lock | --unlock | --reset-usage) next=value ;;
-                    --set-limit) next=user-limits ;;
+                    --set-limit | --rule-insert | --rule-delete) next=user-limits ;;
+                    --rules-test) next=value ;;
                     --wait | -n | --last | --kill | --kill-user | --trust-add | --trust-delete | -c | --change-buffer) next=value ;;
                     --config) next=key ;;
                     --save) next=saved ;;

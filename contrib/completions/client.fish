@@ -11,7 +11,7 @@ set -l levels off error warn info debug trace
 set -l verbs GET_METRICS GET_LOGS USERS CHANGE-BUFFER ADD-USER DELETE-USER SET-ROLE QUIT \
     CAPA PING INFO USER-METRICS CHANGE-PASSWORD CONNECTIONS KILL CONFIG SUBSCRIBE UNSUBSCRIBE \
     SHUTDOWN TRUST LOCK-USER UNLOCK-USER GENERATE-PASSWORD IMPORT RELOAD \
-    LIMITS SET-LIMIT RESET-USAGE
+    LIMITS SET-LIMIT RESET-USAGE RULES RULE
 # What --set takes: a key and =, and behind it the words that some of the keys take.
 set -l settings $keys= log-level=$levels allow-local={on,off} \
     local-for={loopback,nobody,all} trust-any-login={on,off} http-connect={on,off} allow-resolve={on,off} \
@@ -50,6 +50,11 @@ complete -c client -l limits -d 'show the limits of all users, or of USER'
 complete -c client -l set-limit -x -d 'set limits, KEY=VALUE, with blanks between them'
 complete -c client -l reset-usage -x -d 'set the counters of a user back to zero'
 complete -c client -l reload -d 'have the server read its files again'
+complete -c client -l reload-cut -d 'the same, and cut what the rules deny now'
+complete -c client -l rules -d 'show the rules with their hits'
+complete -c client -l rules-test -x -d 'show what decides'
+complete -c client -l rule-insert -x -d 'make RULE line LINE of the rules'
+complete -c client -l rule-delete -x -d 'delete RULE, which is in line LINE'
 complete -c client -l kill -x -d 'cut a connection'
 complete -c client -l kill-user -x -d 'cut all connections of a user'
 complete -c client -l config -a "$keys" -d 'show all settings, or KEY, with their ranges'

@@ -47,7 +47,7 @@ pub use record::{
     OpenEvent, RuleLine, SettingLine, TrustLine, UsageLine, VerdictLine,
 };
 pub use role::Role;
-pub use rules::{RuleCommand, RuleTest};
+pub use rules::{RULE_TEST_RULE, RuleCommand, RuleTest};
 pub use status::{Cause, Missing, NewPassword, Notice, Response, Status, split_cause};
 pub use topic::{Topic, Topics};
 pub use verb::verbs;

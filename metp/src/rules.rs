@@ -21,20 +21,21 @@ pub enum RuleCommand {
     Test(RuleTest),
 }
 
-/// A request that is not made: which rule would decide?
+/// A request that is not made: which rule would decide? What its words mean is for the one who answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleTest {
     /// The account's name.
     pub user: Vec<u8>,
     /// The client's address.
-    pub source: IpAddr,
-    /// A name, or an address.
-    pub host: String,
-    /// The port.
-    pub port: u16,
+    pub source: String,
+    /// The name or address that is asked for, and the port.
+    pub destination: String,
     /// `connect`, `bind`, `udp` or `resolve`; `None`: the first.
     pub command: Option<String>,
 }
+
+/// What [`RuleTest`] holds, for messages.
+pub const RULE_TEST_RULE: &str = "USER ADDRESS HOST:PORT, and connect, bind, udp or resolve";
 
 impl RuleCommand {
     /// Reads the words behind `RULES`. `None`: they make no command.
@@ -70,9 +71,10 @@ impl RuleTest {
     /// ```
     /// use metp_protocol::RuleTest;
     ///
-    /// let test = RuleTest::parse(&[b"alice", b"192.0.2.7", b"example.com:443"]).expect("a test");
-    /// assert_eq!((test.host.as_str(), test.port), ("example.com", 443));
-    /// assert_eq!(RuleTest::parse(&[b"alice", b"192.0.2.7", b"example.com"]), None);
+    /// let test = RuleTest::parse(&[b"alice", b"192.0.2.7", b"[::1]:443"]).expect("a test");
+    /// assert_eq!(test.endpoint(), Some(("::1", 443)));
+    /// assert_eq!(test.source(), Some([192, 0, 2, 7].into()));
+    /// assert_eq!(RuleTest::parse(&[b"alice", b"192.0.2.7"]), None);
     /// ```
     pub fn parse(words: &[&[u8]]) -> Option<Self> {
         let (user, source, destination, command) = match words {
@@ -80,21 +82,24 @@ impl RuleTest {
             [user, source, destination, command] => (user, source, destination, Some(command)),
             _ => return None,
         };
-        let (host, port) = split_endpoint(text(destination)?)?;
-        let port = port.filter(|port| is_digits(port.as_bytes()))?.parse().ok()?;
         let command = match command {
             Some(word) => Some(text(word)?.to_owned()),
             None => None,
         };
-        let source = ip_literal(text(source)?)?;
-        let host = host.to_owned();
-        (!host.is_empty()).then(|| RuleTest {
-            user: unescape(user).into(),
-            source,
-            host,
-            port,
-            command,
-        })
+        let (source, destination) = (text(source)?.to_owned(), text(destination)?.to_owned());
+        Some(RuleTest { user: unescape(user).into(), source, destination, command })
+    }
+
+    /// The client's address, if it is one.
+    pub fn source(&self) -> Option<IpAddr> {
+        ip_literal(&self.source)
+    }
+
+    /// Host and port of the destination, if it has both.
+    pub fn endpoint(&self) -> Option<(&str, u16)> {
+        let (host, port) = split_endpoint(&self.destination)?;
+        let port = port.filter(|port| is_digits(port.as_bytes()))?.parse().ok()?;
+        (!host.is_empty()).then_some((host, port))
     }
 }
 
@@ -109,12 +114,8 @@ impl fmt::Display for RuleCommand {
             RuleCommand::List => f.write_str("RULES"),
             RuleCommand::Insert(line, rule) => write!(f, "RULE INSERT {line} {rule}"),
             RuleCommand::Delete(line, rule) => write!(f, "RULE DELETE {line} {rule}"),
-            RuleCommand::Test(RuleTest { user, source, host, port, command }) => {
-                write!(f, "RULES TEST {} {source} ", Escaped(user))?;
-                match host.contains(':') {
-                    true => write!(f, "[{host}]:{port}")?,
-                    false => write!(f, "{host}:{port}")?,
-                }
+            RuleCommand::Test(RuleTest { user, source, destination, command }) => {
+                write!(f, "RULES TEST {} {source} {destination}", Escaped(user))?;
                 command.as_ref().map_or(Ok(()), |command| write!(f, " {command}"))
             }
         }

@@ -5,7 +5,7 @@ use super::listing::Listing;
 use crate::proto::rules::{Commands, Edit, Rule};
 use crate::state::control::{ControlRequest, TestedRequest};
 use metp_protocol::text::ip_literal;
-use metp_protocol::{Cause, Response, RuleCommand, RuleTest};
+use metp_protocol::{Cause, RULE_TEST_RULE, Response, RuleCommand, RuleTest};
 
 impl CommandExecutor<'_> {
     /// Executes a command about rules.
@@ -17,7 +17,7 @@ impl CommandExecutor<'_> {
             RuleCommand::List => Execution::Done(Listing::Rules(0).into()),
             RuleCommand::Insert(line, rule) => self.change_rules(line, &rule, Edit::Insert),
             RuleCommand::Delete(line, rule) => self.change_rules(line, &rule, Edit::Delete),
-            RuleCommand::Test(test) => test_rules(test),
+            RuleCommand::Test(test) => test_rules(&test),
         }
     }
 
@@ -42,14 +42,17 @@ impl CommandExecutor<'_> {
     }
 }
 
-fn test_rules(test: RuleTest) -> Execution {
-    let RuleTest { user, source, host, port, command } = test;
-    let command = match command {
+fn test_rules(test: &RuleTest) -> Execution {
+    let command = match &test.command {
         None => Some(Commands::CONNECT),
         Some(word) => Commands::find(word.as_bytes()),
     };
-    let Some(command) = command else { return Execution::Done(refusal(Cause::Syntax)) };
-    let (user, source) = (user.into(), source.to_canonical());
-    let host = ip_literal(&host).map(|address| address.to_canonical()).ok_or(host);
+    let asked = test.source().zip(test.endpoint()).zip(command);
+    let Some(((source, (host, port)), command)) = asked else {
+        return Execution::Done(Response::Range(RULE_TEST_RULE.to_owned()).into());
+    };
+    let (user, source) = (test.user.as_slice().into(), source.to_canonical());
+    let address = ip_literal(host).map(|address| address.to_canonical());
+    let host = address.ok_or_else(|| host.to_owned());
     Execution::Ask(ControlRequest::TestRules(TestedRequest { user, source, command, host, port }))
 }

@@ -13,7 +13,7 @@ const FORBIDDEN: &str = "403 Forbidden";
 const SYNTAX: &str = "400 Bad Request [SYNTAX] wrong arguments";
 
 /// A verb, a good call of it, and what a user hears instead of 403.
-const VERBS: [(&str, &str, Option<&str>); 28] = [
+const VERBS: [(&str, &str, Option<&str>); 30] = [
     ("GET_METRICS", "GET_METRICS", Some("200 OK")),
     ("GET_LOGS", "GET_LOGS LAST 1", None),
     ("USERS", "USERS", None),
@@ -42,6 +42,8 @@ const VERBS: [(&str, &str, Option<&str>); 28] = [
     ("LIMITS", "LIMITS", None),
     ("SET-LIMIT", "SET-LIMIT alice conns=1", None),
     ("RESET-USAGE", "RESET-USAGE alice", None),
+    ("RULES", "RULES", None),
+    ("RULE", "RULE INSERT 1 deny", None),
 ];
 
 /// Arguments that no verb takes, or that name what is not there.
@@ -88,7 +90,11 @@ fn each_verb_for_an_administrator() {
         let mut session = proxy.admin();
         let told = session.command(call);
         // There is no file.
-        let wanted = if verb == "RELOAD" { "409 Conflict [NOFILE] " } else { "200 " };
+        let wanted = match verb {
+            "RELOAD" => "409 Conflict [NOFILE] ",
+            "RULES" | "RULE" => "409 Conflict [NORULES] ",
+            _ => "200 ",
+        };
         assert!(told.starts_with(wanted), "{call}: {told}");
         for odd in ODD {
             let mut session = proxy.admin();

@@ -107,7 +107,7 @@ fn the_reason_of_an_ending_is_told() {
         assert!(admin.command(command).starts_with("200 OK"));
         read_the_end(&mut tunnel);
         let end = events.line();
-        assert!(end.ends_with(&format!(" reason={reason}")), "{end}");
+        assert!(end.ends_with(&format!(" reason={reason} rule=-")), "{end}");
         assert_eq!(admin.command("CONFIG SET idle-timeout 0"), OK);
     }
 }
@@ -288,10 +288,11 @@ fn events_of_each_topic() {
     assert_eq!(admin.line(), login);
     let open = admin.line();
     let who = format!("user=alice source={source} destination={target}");
-    assert_eq!(open, format!("650 connections event=open id={} {who}", value(&open, "id")));
+    let id = value(&open, "id");
+    assert_eq!(open, format!("650 connections event=open id={id} {who} rule=-"));
     let log = admin.line();
     let (time, took) = (value(&log, "time"), value(&log, "duration"));
-    let sum = format!("up=10 down=10 duration={took} reason=finished");
+    let sum = format!("up=10 down=10 duration={took} reason=finished rule=-");
     assert_eq!(log, format!("650 logs time={time} {who} reply=0 {sum}"));
     let id = value(&open, "id");
     assert_eq!(admin.line(), format!("650 connections event=close id={id} {who} {sum}"));

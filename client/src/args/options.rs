@@ -165,7 +165,7 @@ pub const SECTIONS: [(&str, &[Opt]); 5] = {
                     "--rules-test",
                     One,
                     "REQUEST",
-                    "show what decides about \"USER ADDRESS HOST:PORT\"",
+                    "show what decides about USER ADDRESS HOST:PORT",
                 ),
                 opt("", "--rule-insert", Two, "LINE RULE", "make RULE line LINE of the rules"),
                 opt("", "--rule-delete", Two, "LINE RULE", "delete RULE, which is in line LINE"),

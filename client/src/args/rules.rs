@@ -3,7 +3,7 @@
 use common::usage::bad_value;
 use metp_protocol::quantity::count;
 use metp_protocol::text::latin1_encode;
-use metp_protocol::{Command, RuleCommand, RuleTest};
+use metp_protocol::{Command, RULE_TEST_RULE, RuleCommand, RuleTest};
 
 use super::line::{needs_two, values};
 use super::options::UsageError;
@@ -19,9 +19,10 @@ pub fn command(option: &str, text: &str) -> Result<Option<Command>, UsageError> 
             let encoded = latin1_encode(text);
             let words = encoded.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
             let words: Vec<&[u8]> = words.collect();
-            let expected = &"\"USER ADDRESS HOST:PORT [COMMAND]\"";
-            let wrong = || UsageError(bad_value(option, text, expected));
-            RuleCommand::Test(RuleTest::parse(&words).ok_or_else(wrong)?)
+            let test = RuleTest::parse(&words)
+                .filter(|test| test.source().is_some() && test.endpoint().is_some());
+            let wrong = || UsageError(bad_value(option, text, &RULE_TEST_RULE));
+            RuleCommand::Test(test.ok_or_else(wrong)?)
         }
         "--rule-insert" => {
             let (line, rule) = numbered(option, text)?;

@@ -1,7 +1,7 @@
 //! The examples of `protocol_metp.txt` §12, run against a server.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 
@@ -75,14 +75,25 @@ impl Example {
     /// Runs it on a server of its own.
     pub fn run(&self) {
         let directory = tempfile::tempdir().expect("a directory");
-        let file = directory.path().join("users");
+        let (file, rules) = (directory.path().join("users"), directory.path().join("rules"));
+        let at_first = self.steps.iter().find_map(|step| match step {
+            Step::Stage(what) => what.strip_prefix("RULES has one line: "),
+            _ => None,
+        });
+        if let Some(line) = at_first {
+            fs::write(&rules, format!("{line}\n")).expect("written");
+        }
         let mut options = vec!["-u", "alice:wonderland"];
         if let Some(Step::Stage(what)) = self.steps.first()
             && let Some(more) = what.strip_prefix("the server was started with ")
         {
             let more = more.strip_suffix(" as well").expect("what else");
             let path = file.to_str().expect("UTF-8");
-            options.extend(more.split(' ').map(|word| if word == "FILE" { path } else { word }));
+            options.extend(more.split(' ').map(|word| match word {
+                "FILE" => path,
+                "RULES" => rules.to_str().expect("UTF-8"),
+                word => word,
+            }));
         }
         let proxy = Proxy::with(&options);
         let (mut sessions, mut tunnels, mut id) = (BTreeMap::new(), Vec::new(), String::new());
@@ -103,10 +114,13 @@ impl Example {
                     }
                 }
                 Step::Stage(what) if what.starts_with("the server was started with ") => {}
-                Step::Stage(what) => match what.strip_prefix("somebody writes to FILE: ") {
-                    Some(line) => {
+                Step::Stage(what) if what.starts_with("RULES has one line: ") => {}
+                Step::Stage(what) => match what.strip_prefix("somebody writes to ") {
+                    Some(text) => {
+                        let (name, line) = text.split_once(": ").expect("a line");
+                        let path = if name == "RULES" { &rules } else { &file };
                         let mut file =
-                            OpenOptions::new().append(true).open(&file).expect("it is there");
+                            OpenOptions::new().append(true).open(path).expect("it is there");
                         writeln!(file, "{line}").expect("written");
                     }
                     None => tunnels.extend(stage(what, &proxy)),

@@ -8,9 +8,10 @@ use metp_protocol::network::{Network, NetworkError};
 use metp_protocol::text::unescape;
 use metp_protocol::{
     AuthEvent, Capabilities, Cause, CloseEvent, Command, ConnectionLine, Event, Field, INTERVALS,
-    Info, LINE_LIMIT, LONGEST_NAME, LONGEST_PASSWORD, LogEvent, MetricsBody, MetricsEvent, Missing,
-    Notice, OpenEvent, PreAuthCommand, REPLY_LIMIT, Response, Role, SettingLine, Stage, Topic,
-    TrustLine, UsageLine, ended, log_line, user_line,
+    Info, LINE_LIMIT, LONGEST_NAME, LONGEST_PASSWORD, LimitsLine, LogEvent, MetricsBody,
+    MetricsEvent, Missing, Notice, OpenEvent, PreAuthCommand, REPLY_LIMIT, Response, Role,
+    RuleLine, SettingLine, Stage, Topic, TrustLine, UsageLine, VerdictLine, ended, log_line,
+    user_line,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -187,7 +188,21 @@ fn the_keys_of_the_grammar_are_those_of_the_program() {
         ("trust-line", TrustLine::KEYS.to_vec()),
         ("killed", vec![key::KILLED]),
         ("generated", vec![key::PASSWORD, key::CREATED]),
-        ("reloaded", vec![key::ACCOUNTS, key::ADDED, key::DELETED, key::CHANGED, key::SETTINGS]),
+        (
+            "reloaded",
+            vec![
+                key::ACCOUNTS,
+                key::ADDED,
+                key::DELETED,
+                key::CHANGED,
+                key::SETTINGS,
+                key::RULES,
+                key::CUT,
+            ],
+        ),
+        ("limits-line", LimitsLine::KEYS.to_vec()),
+        ("rule-line", RuleLine::KEYS.to_vec()),
+        ("verdict-line", VerdictLine::KEYS.to_vec()),
         ("open-event", event(&OpenEvent::KEYS)),
         ("close-event", event(&CloseEvent::KEYS)),
         ("log-event", LogEvent::KEYS.to_vec()),
@@ -229,8 +244,15 @@ fn beginnings() -> Vec<&'static str> {
     let more = ["HELLO METP/1.0", "AUTH", "AUTH", "ADD-USER", "SET-ROLE", "CHANGE-BUFFER"];
     let parts = ["GET_LOGS LAST", "KILL USER", "CONFIG GET", "CONFIG SET", "SHUTDOWN GRACE"];
     let networks = ["TRUST ADD", "TRUST DELETE"];
+    let rules = ["RULES TEST", "RULES TEST a b", "RULE INSERT 1", "RULE DELETE", "RELOAD"];
     let events = ["SUBSCRIBE logs EVERY", "SUBSCRIBE bob EVERY", "GET_LOGS USER bob LAST"];
-    metp_protocol::verbs().chain(more).chain(parts).chain(networks).chain(events).collect()
+    metp_protocol::verbs()
+        .chain(more)
+        .chain(parts)
+        .chain(networks)
+        .chain(rules)
+        .chain(events)
+        .collect()
 }
 
 /// Words of the protocol, and things that stand in their way.
@@ -284,8 +306,8 @@ fn taken(line: &[u8]) -> bool {
             let (verb, last) = (words.next().unwrap_or_default(), words.next_back());
             let mut parts = last.unwrap_or_default().split(|byte| *byte == b'.');
             match verb {
-                // A number of LAST with so many digits is in range.
-                b"GET_LOGS" => false,
+                // A number of LAST, or of a line, with so many digits is in range.
+                b"GET_LOGS" | b"RULE" => false,
                 b"KILL" => parts.all(|part| part.len() <= 10),
                 _ => parts.next().is_some_and(|part| part.len() <= 8),
             }

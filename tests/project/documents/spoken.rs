@@ -184,17 +184,17 @@ fn the_rules_of_bodies_and_events_are_no_blank_cheques() {
     let setting = "key=grace value=0.25 unit=seconds min=0 max=31536000 applies=now \
                    source=default";
     let connection = "id=1.0 user=a source=127.0.0.1:1 destination=a:80 peer=[::1]:80 state=relay \
-                      age=0.000 idle=0.000 up=0 down=0 buffered=0 targets=- datagrams=- dropped=-";
+                      age=0.000 idle=0.000 up=0 down=0 buffered=0 targets=- datagrams=- dropped=- rule=-";
     let link_local = SocketAddrV6::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), 1, 0, 3);
     let who = format!("user=a source={link_local} destination=a:80");
-    let sum = "up=0 down=0 duration=0.000 reason=finished";
+    let sum = "up=0 down=0 duration=0.000 reason=finished rule=-";
     let event = |text: String| ("event", format!("650 {text}"));
     for (rule, line) in [
         ("usage-line", usage.to_owned()),
         ("limits-line", limits.to_owned()),
         ("setting-line", setting.to_owned()),
         ("connection-line", connection.to_owned()),
-        event(format!("connections event=open id=1.0 {who}")),
+        event(format!("connections event=open id=1.0 {who} rule=7")),
         event(format!("connections event=close id=1.0 {who} {sum}")),
         event(format!("logs time=2026-11-22T14:25:34Z {who} reply=0 {sum}")),
         event("metrics time=2026-11-22T14:25:34Z accepted=0 connections=0 up=0 down=0".to_owned()),

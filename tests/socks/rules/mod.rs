@@ -1,6 +1,7 @@
 //! Rules for destinations (`--rules`), with real sockets and literal bytes.
 
 mod datagrams;
+mod examples;
 mod live;
 mod names;
 mod requests;
