@@ -22,6 +22,7 @@ mod parsers;
 mod quantity;
 mod records;
 mod reference;
+mod rules;
 mod script;
 mod socks_session;
 mod udp_network;
@@ -35,6 +36,7 @@ pub use metp_session::metp_session;
 pub use parsers::{credentials, datagram, hello, metp_line, request};
 pub use quantity::quantity;
 pub use records::metp_records;
+pub use rules::rules;
 pub use socks_session::{race, socks_session};
 pub use users_file::{usage_file, users_file};
 pub use ways_in::{cidr, http_head, socks4};
@@ -43,7 +45,7 @@ pub use ways_in::{cidr, http_head, socks4};
 pub type Check = fn(&[u8]);
 
 /// The checks, by the names of their fuzz targets.
-pub const TARGETS: [(&str, Check); 17] = [
+pub const TARGETS: [(&str, Check); 18] = [
     ("hello", hello),
     ("credentials", credentials),
     ("request", request),
@@ -61,4 +63,5 @@ pub const TARGETS: [(&str, Check); 17] = [
     ("users_file", users_file),
     ("usage_file", usage_file),
     ("config_file", config_file),
+    ("rules", rules),
 ];

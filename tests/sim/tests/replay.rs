@@ -109,6 +109,11 @@ fn config_file() {
     replay("config_file");
 }
 
+#[test]
+fn rules() {
+    replay("rules");
+}
+
 /// Every check is a fuzz target with a corpus, and the other way round.
 #[test]
 fn each_check_has_its_target_and_its_corpus() {
