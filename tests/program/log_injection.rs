@@ -204,7 +204,9 @@ fn are_listed(metp: SocketAddr, admin: &mut Metp, names: &[Vec<u8>]) {
 fn hostile_names_are_one_word_in_metps_log() {
     let origin = Origin::echo();
     let resolvable = |name: &Vec<u8>| {
-        name.len() < 100 && name != b"*" && name.iter().all(|byte| *byte > 0x20 && *byte != 0x7f)
+        name.len() < 100
+            && name != b"*"
+            && name.iter().all(|byte| !matches!(byte, 0..=0x20 | b'\\' | 0x7f))
     };
     let targets =
         hostile().into_iter().filter(resolvable).filter_map(|name| String::from_utf8(name).ok());
