@@ -90,6 +90,8 @@ fn dead_names_leave_a_limited_address_space_to_others() {
         let (server, echo) = (remembering().settings(change).start(), Origin::echo());
         server.names().add_ip("good.test", Ipv4Addr::LOCALHOST.into());
         let mut tunnel = server.client().connected(echo.address);
+        // A thread that has not begun its work when memory gets short would end the process.
+        echoes(&mut tunnel);
         let mut admin = server.admin();
         let dead: Vec<String> = (0..400).map(|number| format!("dead{number}.test")).collect();
         let never: Vec<Sender<()>> = dead.iter().map(|name| server.names().hang(name)).collect();
@@ -134,6 +136,8 @@ fn without_any_thread_look_ups_fail_and_nothing_else() {
         let (server, echo) = (remembering().start(), Origin::echo());
         server.names().add_ip("good.test", Ipv4Addr::LOCALHOST.into());
         let mut tunnel = server.client().connected(echo.address);
+        // A thread that has not begun its work when memory gets short would end the process.
+        echoes(&mut tunnel);
         let before = set_limit(libc::RLIMIT_AS, own_status("VmSize") + MARGIN_BYTES as u64 / 2);
         for _ in 0..20 {
             server.client().say(&name_request(b"good.test", echo.address.port())).refused(1);
