@@ -332,7 +332,7 @@ line! {
     /// A tunnel has opened: `connections event=open` (§5.18).
     ///
     /// ```
-    /// let line = "id=17.3 user=alice source=192.0.2.1:5000 destination=example.com:80";
+    /// let line = "id=17.3 user=alice source=192.0.2.1:5000 destination=example.com:80 rule=7";
     /// assert_eq!(metp_protocol::OpenEvent::parse(line).to_string(), line);
     /// ```
     OpenEvent {
