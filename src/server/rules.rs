@@ -113,6 +113,7 @@ impl Server {
             log::warn!("rules: {unreachable}");
         }
         process.rules = Some(rules);
+        process.rules_number += 1;
     }
 
     /// Has the connections ended that the rules do not allow any more. Returns how many.

@@ -36,6 +36,8 @@ pub struct ActiveRequest {
     pub command: Commands,
     /// The line of the rule that has decided. `None`: there are no rules, or none was asked.
     pub rule: Option<u32>,
+    /// The address that was allowed last, and the number of the rules that have allowed it.
+    pub allowed: Option<(SocketAddr, u64)>,
     /// The account's name, which the log needs even after the account is gone.
     name: Rc<[u8]>,
     began: Instant,
@@ -59,6 +61,7 @@ impl ActiveRequest {
             served: None,
             command,
             rule: None,
+            allowed: None,
             name,
             began: now,
         }

@@ -43,7 +43,10 @@ fn name_of(target: &Target) -> Option<&str> {
 pub fn may_allow(request: &mut ActiveRequest, source: IpAddr, shared: &Shared) -> bool {
     let Some(rules) = &shared.process.rules else { return true };
     let target = Rc::clone(&request.target);
+    let is_address = name_of(&target).is_none();
     let known = match request.command {
+        // It is judged when it is used.
+        Commands::CONNECT | Commands::RESOLVE if is_address => return true,
         // Who is going to answer or to connect is not known.
         Commands::UDP => Known::NOTHING,
         Commands::BIND => Known { name: name_of(&target), ..Known::NOTHING },
@@ -63,13 +66,19 @@ pub fn allow(
     shared: &Shared,
 ) -> bool {
     let Some(rules) = &shared.process.rules else { return true };
+    let judged = Some((address, shared.process.rules_number));
+    if request.allowed == judged {
+        return true;
+    }
     let port = match request.command {
         Commands::RESOLVE => Port::Nothing,
         _ => Port::Is(address.port()),
     };
     let target = Rc::clone(&request.target);
     let known = Known { name: name_of(&target), address: Some(address.ip()), port };
-    judge(request, rules, source, known)
+    let allowed = judge(request, rules, source, known);
+    request.allowed = judged.filter(|_| allowed);
+    allowed
 }
 
 /// Whether the rules may allow a peer with this address, which is canonical, to connect from some port.

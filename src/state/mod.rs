@@ -90,6 +90,8 @@ pub struct ProcessWide {
     pub configuration: Configuration,
     /// The rules for destinations, if there are any.
     pub rules: Option<RuleSet>,
+    /// Which rules these are: counted up with each change.
+    pub rules_number: u64,
     /// Whether the file of rules is changed by others alone.
     pub rules_fixed: bool,
     /// The number of changes of settings and roles so far.
@@ -150,6 +152,7 @@ impl Shared {
             settings,
             configuration: Configuration::default(),
             rules: None,
+            rules_number: 0,
             rules_fixed: false,
             changes: 0,
             to_own_ports: HashMap::new(),
