@@ -2,6 +2,7 @@
 //! each interval and closes connections, the other receives events. A third thread reads the keyboard; while
 //! the server is away, one tries to reconnect. All updates go through one bounded queue.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -12,9 +13,11 @@ use std::sync::mpsc::{
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use metp_protocol::text::unescape;
 use metp_protocol::{Command, ConnectionId, LogSelection, Topic, Topics};
 
 use super::input::{self, KeyPress};
+use super::limits::UserLimits;
 use super::model::MAX_CONNECTIONS;
 use super::news::{self, ConnectionInfo, LogLine, LogRecord, ServerStatus, Snapshot, WatchEvent};
 use super::poll::{KEEPALIVE, Pace, Totals, require_1_1};
@@ -32,6 +35,8 @@ const QUEUED_KILLS: usize = 4;
 const LIST_LIMIT_BYTES: usize = 48 << 20;
 /// Records of the access log that are read at the start.
 const INITIAL_RECORDS: u64 = 100;
+/// Accounts whose limits are asked for at once: more than a screen has rows for. Those with most bytes come first.
+const MOST_ACCOUNTS: usize = 64;
 
 /// What the screen has to take into account.
 pub enum Update {
@@ -354,7 +359,8 @@ fn take_snapshot(session: &mut Session) -> Result<Snapshot, Failure> {
     let info = session.query(&Command::Info)?;
     let status = ServerStatus::parse(info.lines.iter().map(String::as_str));
     let list = connections(session)?;
-    Ok(Snapshot { at, connections: totals.connections, bytes: totals.bytes, status, list })
+    let limits = limits(session, &list)?;
+    Ok(Snapshot { at, connections: totals.connections, bytes: totals.bytes, status, list, limits })
 }
 
 fn connections(session: &mut Session) -> Result<Vec<ConnectionInfo>, Failure> {
@@ -369,6 +375,44 @@ fn connections(session: &mut Session) -> Result<Vec<ConnectionInfo>, Failure> {
         Ok(())
     })?;
     Ok(list)
+}
+
+/// Asks for the limits of the accounts that have these connections. Those without any are left out.
+///
+/// # Errors
+/// If the session ends.
+fn limits(
+    session: &mut Session,
+    list: &[ConnectionInfo],
+) -> Result<HashMap<String, UserLimits>, Failure> {
+    let mut totals: HashMap<&str, u64> = HashMap::new();
+    for connection in list.iter().filter(|connection| connection.user != "-") {
+        let total = totals.entry(&connection.user).or_default();
+        *total = total.saturating_add(connection.bytes.total());
+    }
+    let mut names: Vec<(&str, u64)> = totals.into_iter().collect();
+    names.sort_unstable_by(|(a, x), (b, y)| y.cmp(x).then(a.cmp(b)));
+    names.truncate(MOST_ACCOUNTS);
+    for (name, _) in &names {
+        let name = unescape(name.as_bytes()).into_owned();
+        session.send_ahead(&Command::UserMetrics(Some(name)))?;
+    }
+    let mut limits = HashMap::new();
+    for (name, _) in names {
+        match session.answered() {
+            Ok(()) => session.read_body(|line| {
+                let found = UserLimits::parse(&render::text(line));
+                if found != UserLimits::default() {
+                    limits.insert(name.to_owned(), found);
+                }
+                Ok(())
+            })?,
+            // It has been deleted meanwhile.
+            Err(Failure::Refused(_)) => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(limits)
 }
 
 /// Closes a connection. Returns the message: that it is done, or the reason of the server.

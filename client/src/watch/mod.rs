@@ -4,7 +4,7 @@
 //! `screen` has the loop: it applies updates to the `model`, with its `history` and `rates`, passes keys to the
 //! `dialog`, and draws a `view` on the terminal (`tty`), which consists of a `layout`, a `chart` for each
 //! figure, and each `table`. `poll` asks for metrics at regular intervals, and prints them where there is no
-//! screen.
+//! screen. `limits` are those of accounts.
 
 mod chart;
 mod dialog;
@@ -12,6 +12,7 @@ mod feed;
 mod history;
 mod input;
 mod layout;
+mod limits;
 mod model;
 mod news;
 mod poll;

@@ -164,6 +164,9 @@ impl Model {
             self.history.raise_peak(Figures { connections, ..Figures::default() });
         }
         self.apply_list(snapshot.list, period, snapshot.at);
+        for user in &mut self.users {
+            user.limits = snapshot.limits.get(&user.name).copied();
+        }
     }
 
     /// Applies the list of connections of a snapshot at `now`. `period` is the time since the snapshot before;

@@ -2,6 +2,7 @@
 //! printable and short, and a value that is missing or malformed counts as none.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use metp_protocol::text::split_endpoint;
@@ -10,6 +11,7 @@ use metp_protocol::{
     CloseEvent, ConnectionLine, Event, Field, Info, LogEvent, LogWords, OpenEvent, Stage,
 };
 
+use super::limits::UserLimits;
 use crate::locale::LocalTime;
 use crate::{render, units};
 
@@ -130,6 +132,8 @@ pub struct Snapshot {
     pub status: ServerStatus,
     /// The open connections.
     pub list: Vec<ConnectionInfo>,
+    /// The limits of their users, as far as they have any.
+    pub limits: HashMap<String, UserLimits>,
 }
 
 /// The part of INFO that is shown.

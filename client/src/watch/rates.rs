@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::limits::UserLimits;
 use super::news::Bytes;
 
 /// Names of closed connections that are counted between two snapshots. The bytes of further names are in the
@@ -21,6 +22,8 @@ pub struct TopEntry {
     pub rate: Bytes,
     /// The payload of its connections since they were opened, in octets.
     pub total: u64,
+    /// The limits of a user, if there are any.
+    pub limits: Option<UserLimits>,
 }
 
 /// Sums by name, of the time between two snapshots.
@@ -70,6 +73,7 @@ impl TopList {
                 connections,
                 rate: moved.per_second(period),
                 total,
+                limits: None,
             })
             .collect();
         entries.sort_unstable_by(|a, b| {

@@ -6,6 +6,7 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::Line;
 use ratatui::widgets::Widget;
 
+use super::limits::BAR_WIDTH;
 use super::model::Row;
 use super::news::{Bytes, LogLine};
 use super::rates::TopEntry;
@@ -72,23 +73,40 @@ impl Rates {
     }
 }
 
+/// A bar, and blanks before it.
+const BAR_COLUMN: usize = BAR_WIDTH + 1;
+
 /// Draws users or destinations. With less room, the number of connections is left out first, then the rates are
-/// added up.
+/// added up, then the bars of limits go, which are there if one of the rows has a limit.
 pub fn top_entries(title: &str, entries: &[TopEntry], area: Rect, buffer: &mut Buffer) {
     let width = usize::from(area.width);
+    let shown = entries.get(..usize::from(area.height).min(entries.len())).unwrap_or_default();
+    let bars = if shown.iter().any(|entry| entry.limits.is_some()) { 2 * BAR_COLUMN } else { 0 };
     let shapes = [(COUNT_WIDTH, Rates::Both), (0, Rates::Both), (0, Rates::Sum)];
-    let room = |(count, rates): (usize, Rates)| width.saturating_sub(count + rates.width());
-    let shape = shapes.into_iter().find(|shape| room(*shape) >= MIN_NAME_WIDTH);
-    let shape @ (count, rates) = shape.unwrap_or((0, Rates::Sum));
-    let name = room(shape).min(NAME_WIDTH);
-    let line = |title: &str, number: &str, rates: &str| {
-        let number = if count == 0 { "" } else { number };
-        format!("{:<name$}{number:>count$}{rates}", fitted_to(title, name))
+    let shapes =
+        [bars, 0].into_iter().flat_map(|bars| shapes.map(|(count, rates)| (bars, count, rates)));
+    let room = |(bars, count, rates): (usize, usize, Rates)| {
+        width.saturating_sub(bars + count + rates.width())
     };
-    let rows = entries.iter().map(|entry| {
-        line(&entry.name, &entry.connections.to_string(), &rates.text(entry.rate)).into()
+    let shape = shapes.into_iter().find(|shape| room(*shape) >= MIN_NAME_WIDTH);
+    let shape @ (bars, count, rates) = shape.unwrap_or((0, 0, Rates::Sum));
+    let name = room(shape).min(NAME_WIDTH);
+    let line = |title: &str, number: &str, rates: &str, limits: [&str; 2]| {
+        let number = if count == 0 { "" } else { number };
+        let limits = if bars == 0 {
+            String::new()
+        } else {
+            limits.map(|limit| format!(" {limit:<BAR_WIDTH$}")).concat()
+        };
+        format!("{:<name$}{number:>count$}{rates}{limits}", fitted_to(title, name))
+    };
+    let rows = shown.iter().map(|entry| {
+        let [rate, quota] =
+            entry.limits.unwrap_or_default().bars(entry.rate.up.max(entry.rate.down));
+        let (number, speeds) = (entry.connections.to_string(), rates.text(entry.rate));
+        line(&entry.name, &number, &speeds, [&rate, &quota]).into()
     });
-    draw(&line(title, "CONNS", &rates.titles()), rows, area, buffer);
+    draw(&line(title, "CONNS", &rates.titles(), ["RATE", "QUOTA"]), rows, area, buffer);
 }
 
 /// The columns of a table of connections, besides the id.

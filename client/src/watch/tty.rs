@@ -161,6 +161,8 @@ fn substitute(symbol: &str) -> &'static str {
         "▁" | "▂" => ".",
         "▃" | "▄" | "▅" => ":",
         "▆" | "▇" | "█" => "#",
+        // What is left of a limit.
+        "░" => "-",
         // Axes and edges.
         "─" => "-",
         "│" => "|",
@@ -187,8 +189,8 @@ mod tests {
 
     #[test]
     fn every_character_has_an_ascii_substitute() {
-        let mut buffer = Buffer::with_lines(["┌─┐▁▂▃▄▅▆▇█", "└┴┘│┤a…z é "]);
+        let mut buffer = Buffer::with_lines(["┌─┐▁▂▃▄▅▆▇█░", "└┴┘│┤a…z é  "]);
         to_ascii(&mut buffer);
-        assert_eq!(buffer, Buffer::with_lines(["+-+..:::###", "+++|+a~z ? "]));
+        assert_eq!(buffer, Buffer::with_lines(["+-+..:::###-", "+++|+a~z ?  "]));
     }
 }

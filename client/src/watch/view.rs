@@ -236,11 +236,13 @@ fn doing(status: &ServerStatus) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
     use std::time::Instant;
 
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
+    use super::super::limits::UserLimits;
     use super::super::news::{Bytes, ConnectionInfo, LogLine, ServerStatus, Snapshot};
     use super::*;
 
@@ -266,6 +268,7 @@ mod tests {
                     closing_in: None,
                 },
                 list: (1..=second.min(30)).map(connection).collect(),
+                limits: HashMap::default(),
             });
             model.add_log_line(LogLine {
                 outcome: format!("line {second}"),
@@ -334,6 +337,29 @@ mod tests {
             // Its times are local.
             assert!(screen.contains("ACCESS LOG  ") && !screen.contains(" UTC"), "{screen}");
         }
+    }
+
+    #[test]
+    fn users_have_bars_of_their_limits() {
+        let mut model = Model::default();
+        let start = Instant::now();
+        let line = "user=amy quota=1GB/day quota-used=999999999 rate=8kbit";
+        for second in 0..2_u64 {
+            let connection =
+                format!("id=1.1 user=amy state=relay age=9.000 up={} down=0", second * 500);
+            model.apply_snapshot(Snapshot {
+                at: start + Duration::from_secs(second),
+                connections: 1,
+                bytes: Bytes { up: second * 500, down: 0 },
+                status: ServerStatus::default(),
+                list: vec![ConnectionInfo::parse(&connection)],
+                limits: HashMap::from([("amy".to_owned(), UserLimits::parse(line))]),
+            });
+        }
+        let screen = drawn(&model, Prompt::None, 80, 24);
+        assert!(screen.contains(" RATE  QUOTA"), "{screen}");
+        assert!(screen.contains("500 B        - ██░░░ ████░"), "{screen}");
+        assert!(!drawn(&self::model(), Prompt::None, 80, 24).contains("QUOTA"));
     }
 
     #[test]

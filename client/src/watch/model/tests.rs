@@ -28,6 +28,7 @@ impl Fixture {
             bytes: Bytes { up, down },
             status: ServerStatus::default(),
             list: list.iter().map(|(id, up, down)| connection(id, *up, *down)).collect(),
+            limits: HashMap::new(),
         });
         self
     }
@@ -105,7 +106,14 @@ fn a_young_connection_shows_its_average_since_its_start() {
         let (connections, bytes) = (0, Bytes::default());
         let status = ServerStatus::default();
         let at = start + SECOND * second;
-        model.apply_snapshot(Snapshot { at, connections, bytes, status, list });
+        model.apply_snapshot(Snapshot {
+            at,
+            connections,
+            bytes,
+            status,
+            list,
+            limits: HashMap::new(),
+        });
         model.rows().map(|row| row.speed.rate.up).collect::<Vec<_>>()
     };
     assert_eq!(snapshot(0, &["id=1.1 up=500 age=5.000"]), [100]);
