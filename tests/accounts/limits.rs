@@ -1,15 +1,16 @@
 //! Limits of accounts: what is refused and ended (METP section 5.26).
 
 use std::fs;
-use std::io::Read;
-use std::net::{IpAddr, TcpStream};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 
-use support::origin::Origin;
+use support::metp::{Metp, value};
+use support::origin::{Origin, closed_port};
 use support::proxy::{Builder, Proxy, connect_from};
-use support::socks::{Client, DENIED, WELCOME, connect_request, name_request};
+use support::socks::{Client, DENIED, WELCOME, connect_request, half_close, name_request, reset};
 use support::udp::{Association, associate_request};
-use support::{eventually, exchange};
+use support::{eventually, exchange, noise, read_to_reset};
 
 use super::{UsersFile, login};
 
@@ -318,4 +319,88 @@ fn accounts_in_memory_have_limits_too() {
     refused.refused(NOT_ALLOWED);
     assert_eq!(admin.command("SET-LIMIT admin expires=none"), "200 OK");
     exchange(&mut proxy.tunnel(echo.address), 100);
+}
+
+/// Trap 15: a quota that is reached in the midst of a bulk transfer is exceeded by a budget of each lane at most (256 KiB),
+/// with splice(2) and without, and bytes in a pipe are counted once.
+#[test]
+fn a_bulk_transfer_exceeds_its_quota_by_a_budget_at_most() {
+    const QUOTA: u64 = 3_000_000;
+    const BUDGET: u64 = 256 * 1024;
+    let body = noise(8_000_000, 15);
+    let origin = Origin::http(body.clone());
+    for size in ["65536", "16384"] {
+        let file = UsersFile::new(&format!("alice:=pw:quota={QUOTA}B/total\n"));
+        let proxy = file.builder().args(["--buffer-size", size]).start();
+        let mut tunnels: Vec<TcpStream> =
+            (0..2).map(|_| client(&proxy, "alice").connected(origin.address)).collect();
+        for tunnel in &mut tunnels {
+            tunnel.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("taken");
+        }
+        let mut received = 0;
+        for tunnel in &mut tunnels {
+            let bytes = read_to_reset(tunnel);
+            // What has come is the beginning of what was sent.
+            let head = bytes.windows(4).position(|four| four == b"\r\n\r\n").map_or(0, |at| at + 4);
+            assert!(body.starts_with(&bytes[head..]), "{size}: {} bytes", bytes.len());
+            received += bytes.len() as u64;
+        }
+        let usage = proxy.admin().ask("USER-METRICS alice")[0].clone();
+        let number = |key| value(&usage, key).parse::<u64>().expect("a number");
+        assert_eq!(number("quota-used"), number("up") + number("down"));
+        assert!((QUOTA..=QUOTA + 2 * BUDGET).contains(&number("quota-used")), "{size}: {usage}");
+        // A reset may destroy what the client has not read.
+        assert!(received <= number("down"), "{size}: {received}, {usage}");
+    }
+}
+
+/// Trap 18: however a request ends, its place is free afterwards.
+#[test]
+fn no_end_keeps_a_place() {
+    let file = UsersFile::new("alice:=pw:conns=1 sources=1\n");
+    let proxy = file.builder().args(["--idle-timeout", "0.2", "--bind-timeout", "0.2"]).start();
+    let (echo, (_held, closed)) = (Origin::echo(), closed_port());
+    let mut admin = proxy.admin();
+    let request = |command: u8, target: SocketAddr| {
+        let mut request = connect_request(target);
+        request[1] = command;
+        request
+    };
+    let ends: [&dyn Fn(&mut Metp); 7] = [
+        &|_| drop(client(&proxy, "alice").connected(echo.address)),
+        &|_| reset(client(&proxy, "alice").connected(echo.address)),
+        // The idle timeout.
+        &|_| cut(&mut client(&proxy, "alice").connected(echo.address)),
+        &|admin| {
+            let mut tunnel = client(&proxy, "alice").connected(echo.address);
+            assert_eq!(admin.command("KILL USER alice"), "200 OK killed=1");
+            cut(&mut tunnel);
+        },
+        &|_| client(&proxy, "alice").say(&connect_request(closed)).refused(5),
+        // BIND, for a peer that does not come.
+        &|_| {
+            let mut client = client(&proxy, "alice");
+            assert_eq!(client.say(&request(2, echo.address)).reply().0, 0);
+            client.refused(6);
+        },
+        &|_| drop(Association::of(client(&proxy, "alice"))),
+    ];
+    for (number, end) in ends.iter().enumerate() {
+        end(&mut admin);
+        eventually(&format!("the place is free after end {number}"), || {
+            let mut again = client(&proxy, "alice");
+            let code = again.say(&connect_request(echo.address)).reply().0;
+            if code == 0 {
+                exchange(&mut again.stream, 10);
+                half_close(&again.stream);
+                again.hears_eof();
+            }
+            code == 0
+        });
+        let is_idle = |admin: &mut Metp| {
+            let line = admin.ask("USER-METRICS alice").concat();
+            value(&line, "connections") == "0"
+        };
+        eventually("nobody is there", || is_idle(&mut admin));
+    }
 }
