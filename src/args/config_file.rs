@@ -14,7 +14,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use getopts::Matches;
+use getopts::{Fail, Matches};
 use metp_protocol::text::{Escaped, latin1_decode};
 
 use super::options::{PLAIN_OPTIONS, describe_failure, is_flag, options};
@@ -103,8 +103,13 @@ pub(super) fn text(content: &[u8]) -> Result<Vec<Setting>, Vec<(usize, String)>>
         });
         match checked {
             Err(fault) => faults.push((*number, fault)),
-            Ok(argument) => settings.push(Setting { key: key.clone(), argument }),
+            Ok(argument) => {
+                settings.push(Setting { number: *number, key: key.clone(), argument });
+            }
         }
+    }
+    if faults.is_empty() {
+        faults.extend(misfit(&settings));
     }
     if faults.is_empty() {
         return Ok(settings);
@@ -117,6 +122,8 @@ pub(super) fn text(content: &[u8]) -> Result<Vec<Setting>, Vec<(usize, String)>>
 /// An option that a file sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Setting {
+    /// The line, counted from 1.
+    pub number: usize,
     /// The long option, without dashes.
     pub key: String,
     /// As the command line has it. `None`: a flag that is off.
@@ -139,7 +146,7 @@ pub(super) fn arguments(
         faults.into_iter().map(line).collect::<Vec<String>>()
     })?;
     let (mut arguments, mut keys) = (Vec::new(), Vec::new());
-    for Setting { key, argument } in settings {
+    for Setting { key, argument, .. } in settings {
         // Two names of one setting.
         let names: &[&str] = match key.as_str() {
             "allow-local" | "local-for" => &["allow-local", "local-for"],
@@ -159,19 +166,51 @@ fn argument(line: &Line) -> Result<Option<String>, String> {
     if NOT_IN_A_FILE.contains(&&**key) {
         return Err(format!("{key}: not in a file"));
     }
+    if !is_known(key) {
+        return Err(describe_unknown(key));
+    }
     let argument = match (is_flag(key), value.as_deref()) {
         (true, None | Some("on")) => format!("--{key}"),
         (true, Some("off")) => return Ok(None),
         (true, Some(_)) => return Err(format!("{key}: on or off expected")),
         (false, Some(value)) => format!("--{key}={value}"),
-        (false, None) if is_known(key) => return Err(format!("{key}: a value expected")),
-        (false, None) => format!("--{key}"),
+        (false, None) => return Err(format!("{key}: a value expected")),
     };
     let arguments = [argument];
     let given = options().parse(&arguments).map_err(|fail| describe_failure(&fail, &arguments))?;
     check(&given).map_err(|error| error.to_string())?;
     let [argument] = arguments;
     Ok(Some(argument))
+}
+
+/// What is wrong with a key that is no long option. What follows a `=` may be a password.
+fn describe_unknown(key: &str) -> String {
+    let (name, value) = key.split_once('=').map_or((key, None), |(name, value)| (name, Some(value)));
+    match value {
+        Some(_) if NOT_IN_A_FILE.contains(&name) => format!("{name}: not in a file"),
+        Some(_) if is_known(name) => format!("{name}: a blank before its value expected, no ="),
+        _ => describe_failure(&Fail::UnrecognizedOption(name.to_owned()), &[]),
+    }
+}
+
+/// The first setting that does not go with those before it, each of which is good on its own.
+fn misfit(settings: &[Setting]) -> Option<(usize, String)> {
+    let fault = |settings: &[Setting]| {
+        let arguments = settings.iter().filter_map(|setting| setting.argument.as_ref());
+        check(&options().parse(arguments).ok()?).err()
+    };
+    fault(settings)?;
+    // What does not fit together does not with more lines either.
+    let (mut good, mut bad) = (0, settings.len());
+    while bad - good > 1 {
+        let middle = good.midpoint(bad);
+        match settings.get(..middle).and_then(fault) {
+            None => good = middle,
+            Some(_) => bad = middle,
+        }
+    }
+    let Setting { number, .. } = settings.get(good)?;
+    Some((*number, fault(settings.get(..bad)?)?.to_string()))
 }
 
 /// The names of the accounts that an argument adds.

@@ -1,5 +1,6 @@
 //! The values of options: what each means, or what is wrong with it.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -114,9 +115,10 @@ fn users_path(text: &str) -> Result<PathBuf, UsageError> {
 /// The accounts of `-u`, no name twice.
 pub(super) fn accounts(given: &Matches) -> Result<Vec<Login>, UsageError> {
     let mut users: Vec<Login> = Vec::new();
+    let mut names = HashSet::new();
     for text in given.opt_strs("user") {
         let user = login("-u", &latin1_encode(&text))?;
-        if users.iter().any(|other| other.name == user.name) {
+        if !names.insert(user.name.clone()) {
             return Err(UsageError::new(format!("-u {}: given twice", Escaped(&user.name))));
         }
         users.push(user);

@@ -103,6 +103,47 @@ fn all_that_is_wrong_is_told_with_its_lines() {
     assert!(read("users-fixed", &["--users", "f"]).is_ok());
 }
 
+/// A key is a long option, whole and alone.
+#[test]
+fn a_key_is_a_long_option() {
+    for (line, expected) in [
+        ("port=5", "line 1: port: a blank before its value expected, no ="),
+        ("user=bob:tulip", "line 1: user: a blank before its value expected, no ="),
+        ("http-connect=on", "line 1: http-connect: a blank before its value expected, no ="),
+        ("udp=tulip on", "line 1: udp: a blank before its value expected, no ="),
+        ("pasword=tulip", "line 1: --pasword: unknown option"),
+        ("bob:tulip=x", "line 1: --bob: unknown option"),
+        ("config=tulip", "line 1: config: not in a file"),
+        ("p 5", "line 1: -p: unknown option"),
+        ("h", "line 1: -h: unknown option"),
+        ("v", "line 1: -v: unknown option"),
+        ("-", "line 1: "),
+        ("--port 5", "line 1: "),
+        ("=", "line 1: "),
+    ] {
+        for line in [line.to_owned(), format!("{line}\n")] {
+            let wrong = read(&line, &[]).expect_err(&line);
+            assert_eq!(wrong.len(), 1, "{line}: {wrong:?}");
+            assert!(wrong[0].starts_with(expected), "{line}: {wrong:?}");
+            assert!(!wrong.concat().contains("tulip"), "{line}: {wrong:?}");
+        }
+    }
+}
+
+/// What lines say together is wrong in the first line that does not go with those before it.
+#[test]
+fn what_does_not_fit_together_has_its_line() {
+    let networks: String = (0..300).map(|n| format!("trust 10.{}.{}.0/24\n", n / 256, n % 256)).collect();
+    for (text, expected) in [
+        (format!("port 5\n{networks}grace 5\n"), "line 258: --trust 10.1.0.0/24"),
+        ("local-for nobody\n# x\nallow-local\n".to_owned(), "line 3: --allow-local: "),
+        ("bind-out ::1\nbind-out 127.0.0.1\nbind-out ::2\n".to_owned(), "line 3: --bind-out ::2"),
+    ] {
+        let wrong = read(text, &[]).expect_err(expected);
+        assert!(wrong.len() == 1 && wrong[0].starts_with(expected), "{wrong:?}");
+    }
+}
+
 #[test]
 fn odd_files_have_a_verdict() {
     for text in ["", "\n", "\u{feff}port 5\r\n", "port 5", "#\0", "port 5\r"] {
@@ -171,7 +212,7 @@ proptest! {
 
     #[test]
     fn any_bytes_have_an_answer(content in prop::collection::vec(
-        prop_oneof![3 => Just(b'\n'), 3 => Just(b' '), 6 => b'a'..=b'z', 1 => any::<u8>()], 0..200))
+        prop_oneof![3 => Just(b'\n'), 3 => Just(b' '), 6 => b'a'..=b'z', 1 => Just(b'='), 1 => any::<u8>()], 0..200))
     {
         let (lines, faults) = lines(&content);
         let count = content.split(|byte| *byte == b'\n').count();
@@ -180,5 +221,6 @@ proptest! {
             let shown = argument(line).unwrap_or_else(Some);
             prop_assert!(shown.is_none_or(|shown| !shown.contains('\n')));
         }
+        let _ = read(&content, &[]);
     }
 }
