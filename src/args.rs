@@ -224,7 +224,7 @@ fn decide(
     }
     Ok(match (given.opt_present("check-config"), given.opt_present("print-config")) {
         (false, false) => CommandLine::Serve(args),
-        (false, true) => CommandLine::Show(print::configuration(given, &args)),
+        (false, true) => CommandLine::Show(print::configuration(given, &args)?),
         (true, false) => CommandLine::Check(args),
         (true, true) => {
             let text = "--check-config and --print-config: one of them expected";

@@ -4,7 +4,7 @@ use getopts::Matches;
 use metp_protocol::text::latin1_decode;
 
 use super::options::{PLAIN_OPTIONS, is_flag};
-use super::{Args, Escaped};
+use super::{Args, Escaped, UsageError};
 use crate::state::knobs::{KNOBS, Source};
 
 /// Options that are no part of a configuration: what to do, and where to read it.
@@ -15,7 +15,10 @@ const DEFAULTS: [(&str, &str); 3] =
     [("port", "1080"), ("metp-listen", "127.0.0.1"), ("metp-port", "8080")];
 
 /// The text: a comment with the source before each line. Passwords are left out.
-pub(super) fn configuration(given: &Matches, args: &Args) -> String {
+///
+/// # Errors
+/// If a value would be another one in a file.
+pub(super) fn configuration(given: &Matches, args: &Args) -> Result<String, UsageError> {
     let mut text = String::new();
     let mut line = |key: &str, line: String| {
         let source = args.sources.of_key(key);
@@ -42,6 +45,12 @@ pub(super) fn configuration(given: &Matches, args: &Args) -> String {
                 values.extend(default.map(|(_, value)| (*value).to_owned()));
             }
             for value in values {
+                if !is_value_of_a_line(&value) {
+                    let text = format!(
+                        "--{key}: a file cannot hold this value (a control character, or a blank at an end)"
+                    );
+                    return Err(UsageError::new(text));
+                }
                 line(key, format!("{key} {value}"));
             }
         }
@@ -63,7 +72,13 @@ pub(super) fn configuration(given: &Matches, args: &Args) -> String {
         line(knob.key, shown);
     }
     // Arguments are kept in Latin-1, and may be any bytes.
-    latin1_text(&text)
+    Ok(latin1_text(&text))
+}
+
+/// Whether a line of a file that has this value is read as it is here.
+fn is_value_of_a_line(value: &str) -> bool {
+    let trimmed = value.trim_matches([' ', '\t']);
+    !value.is_empty() && trimmed == value && !value.chars().any(|c| c.is_ascii_control() && c != '\t')
 }
 
 /// The bytes of the arguments as they came, if they are UTF-8.

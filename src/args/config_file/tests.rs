@@ -177,6 +177,26 @@ fn each_setting_has_a_line() {
     }
 }
 
+/// A value that a line would not hold is not printed as if it did.
+#[test]
+fn what_no_file_can_hold_is_not_printed() {
+    let print = |path: &str| {
+        let line = ["--users", path, "--print-config"].map(OsString::from);
+        match parse(line, None) {
+            Ok(CommandLine::Show(text)) => Ok(text.contains(&format!("users {path}\n"))),
+            Ok(_) => panic!("it is not to serve"),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    for path in ["a\tb", "a b", "#", "a=b", "\u{e4}"] {
+        assert_eq!(print(path), Ok(true), "{path:?}");
+    }
+    for path in ["a\nudp off", " a", "a ", "\ta", "a\r", "a\u{7f}"] {
+        let wrong = print(path).expect_err(path);
+        assert!(wrong.starts_with("--users: a file cannot hold this value"), "{wrong}");
+    }
+}
+
 proptest! {
     #![proptest_config(support::property::config(256))]
 
