@@ -185,7 +185,8 @@ fn argument(line: &Line) -> Result<Option<String>, String> {
 
 /// What is wrong with a key that is no long option. What follows a `=` may be a password.
 fn describe_unknown(key: &str) -> String {
-    let (name, value) = key.split_once('=').map_or((key, None), |(name, value)| (name, Some(value)));
+    let (name, value) =
+        key.split_once('=').map_or((key, None), |(name, value)| (name, Some(value)));
     match value {
         Some(_) if NOT_IN_A_FILE.contains(&name) => format!("{name}: not in a file"),
         Some(_) if is_known(name) => format!("{name}: a blank before its value expected, no ="),

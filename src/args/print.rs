@@ -78,7 +78,9 @@ pub(super) fn configuration(given: &Matches, args: &Args) -> Result<String, Usag
 /// Whether a line of a file that has this value is read as it is here.
 fn is_value_of_a_line(value: &str) -> bool {
     let trimmed = value.trim_matches([' ', '\t']);
-    !value.is_empty() && trimmed == value && !value.chars().any(|c| c.is_ascii_control() && c != '\t')
+    !value.is_empty()
+        && trimmed == value
+        && !value.chars().any(|c| c.is_ascii_control() && c != '\t')
 }
 
 /// The bytes of the arguments as they came, if they are UTF-8.

@@ -1,6 +1,6 @@
 //! The server as its administration sees it: what METP reads and changes of it, and what follows from that.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -262,7 +262,8 @@ impl Server {
 
     /// Queues the sessions of deleted accounts to be closed.
     fn evict(&mut self) {
-        let deleted = self.services.shared.process.users.take_deleted();
+        let deleted: HashSet<UserId> =
+            self.services.shared.process.users.take_deleted().into_iter().collect();
         if deleted.is_empty() {
             return;
         }

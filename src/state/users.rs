@@ -382,10 +382,15 @@ impl Users {
     pub fn remove(&mut self, id: UserId) -> Option<Removed> {
         let place = self.place(id)?;
         let account = self.accounts.remove(&id)?;
+        self.forget_expiry(id, &account);
+        Some(Removed { id, account, entry: self.logins.remove(place) })
+    }
+
+    /// An account that is taken out does not expire.
+    fn forget_expiry(&mut self, id: UserId, account: &Account) {
         if let Some(expires) = account.usage.in_force().and_then(|limits| limits.expires) {
             self.expiries.remove(&(expires, id));
         }
-        Some(Removed { id, account, entry: self.logins.remove(place) })
     }
 
     /// Puts back what [`Users::remove`] has taken out. Nothing may have taken its name meanwhile.

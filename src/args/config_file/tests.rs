@@ -133,7 +133,8 @@ fn a_key_is_a_long_option() {
 /// What lines say together is wrong in the first line that does not go with those before it.
 #[test]
 fn what_does_not_fit_together_has_its_line() {
-    let networks: String = (0..300).map(|n| format!("trust 10.{}.{}.0/24\n", n / 256, n % 256)).collect();
+    let networks: String =
+        (0..300).map(|n| format!("trust 10.{}.{}.0/24\n", n / 256, n % 256)).collect();
     for (text, expected) in [
         (format!("port 5\n{networks}grace 5\n"), "line 258: --trust 10.1.0.0/24"),
         ("local-for nobody\n# x\nallow-local\n".to_owned(), "line 3: --allow-local: "),

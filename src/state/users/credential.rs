@@ -95,6 +95,12 @@ impl Users {
         Credential { secret, epoch, digest }
     }
 
+    /// Whether a password fits the account.
+    pub(super) fn has_password(&self, id: UserId) -> bool {
+        let stored = self.accounts.get(&id).is_some_and(|it| it.secret != Stored::Nothing);
+        stored || self.entry(id).is_some_and(|entry| entry.digest.is_some())
+    }
+
     /// The credential of a secret of the users file.
     pub fn credential_of(&mut self, name: &[u8], secret: Secret) -> Credential {
         match secret {

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::{NewAccount, Origin, Role, UserId, Users, unix_time};
+use crate::proto::secret::Secret;
 use crate::proto::users_file::{FileAccount, FileAccounts};
 
 /// What reading the file again has changed.
@@ -75,17 +76,17 @@ impl Users {
                 self.accounts.keys().copied().filter(stays).collect(),
             )
         };
-        let governs = |id: &UserId| self.is_admin(*id) && !self.is_locked(*id);
-        let will = accounts.iter().any(|account| account.role == Role::Admin && !account.locked);
+        let governs = |id: &UserId| self.governs(*id);
+        let will = accounts.iter().any(|account| {
+            account.role == Role::Admin && !account.locked && account.secret != Secret::None
+        });
         if !will && !kept.iter().any(governs) && self.accounts.keys().any(governs) {
             return Err(NoAdministrator);
         }
         self.set_defaults(defaults, unix_time());
         let mut done = Reloaded { accounts: accounts.len(), ..Reloaded::default() };
-        for id in gone {
-            self.delete(id);
-            done.deleted += 1;
-        }
+        done.deleted = gone.len();
+        self.delete_all(&gone);
         let mut news = Vec::new();
         for account in accounts {
             match self.find(&account.name) {
@@ -120,12 +121,24 @@ impl Users {
 
     /// Whether somebody can log in as an administrator.
     pub fn has_administrator(&self) -> bool {
-        self.accounts.keys().any(|id| self.is_admin(*id) && !self.is_locked(*id))
+        self.accounts.keys().any(|id| self.governs(*id))
     }
 
-    /// Whether the account may administer the server.
-    fn is_admin(&self, id: UserId) -> bool {
-        self.accounts.get(&id).is_some_and(|account| account.role == Role::Admin)
+    /// Whether somebody can log in to the account, and administer the server then.
+    fn governs(&self, id: UserId) -> bool {
+        let is_admin = self.accounts.get(&id).is_some_and(|account| account.role == Role::Admin);
+        is_admin && self.has_password(id) && !self.is_locked(id)
+    }
+
+    /// Deletes accounts, each of which is there.
+    fn delete_all(&mut self, gone: &[UserId]) {
+        for id in gone {
+            if let Some(account) = self.accounts.remove(id) {
+                self.forget_expiry(*id, &account);
+            }
+        }
+        self.logins.retain(|entry| self.accounts.contains_key(&entry.id));
+        self.deleted.extend(gone);
     }
 }
 

@@ -81,7 +81,8 @@ fn role_and_lock_are_those_of_the_file() {
 #[test]
 fn the_last_administrator_cannot_be_lost() {
     let mut users = users("root:=r:role=admin\nbob:=b\n");
-    for file in ["bob:=b\n", "root:=r\nbob:=b\n", "root:!=r:role=admin\n", ""] {
+    for file in ["bob:=b\n", "root:=r\nbob:=b\n", "root:!=r:role=admin\n", "root::role=admin\n", ""]
+    {
         assert_eq!(reload(&mut users, file), Err(NoAdministrator));
         assert!(users.authenticate(b"root", b"r").is_some());
         assert!(users.authenticate(b"bob", b"b").is_some());
@@ -91,7 +92,10 @@ fn the_last_administrator_cannot_be_lost() {
     users.add(b"super", b"s", Role::Admin).expect("new");
     assert!(reload(&mut users, "bob:=b\n").is_ok());
     assert_eq!(reload(&mut users, "bob:=b\nsuper:=s\n"), Err(NoAdministrator));
-    // Where there is none, none can be lost.
+    // Where there is none that can log in, none can be lost.
+    let mut users = self::users("root::role=admin\nbob:=b\n");
+    assert!(!users.has_administrator());
+    assert!(reload(&mut users, "bob:=b\n").is_ok());
     let mut users = self::users("bob:=b\n");
     assert!(reload(&mut users, "carol:=c\n").is_ok());
 }
@@ -110,6 +114,27 @@ fn accounts_of_memory_stay_unless_the_file_has_the_name() {
     // From then on it is one of the file.
     let done = reload(&mut users, "root:=r:role=admin\n").expect("an admin");
     assert_eq!((done.deleted, users.find(b"alice")), (1, None));
+}
+
+#[test]
+fn many_accounts_are_gone_at_once() {
+    let line = |number: usize| format!("u{number}:=p:expires=2{number:03}-01-01\n");
+    let root = "root:=r:role=admin\n".to_owned();
+    let mut users = users(&(root.clone() + &(0..600).map(line).collect::<String>()));
+    let gone: Vec<UserId> = (0..600)
+        .filter(|number| number % 3 != 0)
+        .map(|number| id(&users, &format!("u{number}")))
+        .collect();
+    let kept: String = (0..600).step_by(3).map(line).collect();
+    let done = reload(&mut users, &(root + &kept)).expect("an admin");
+    assert_eq!(done, Reloaded { accounts: 201, added: 0, deleted: 400, changed: 0 });
+    assert_eq!(users.take_deleted(), gone);
+    for number in 0..600 {
+        let found = users.authenticate(format!("u{number}").as_bytes(), b"p");
+        assert_eq!(found.is_some(), number % 3 == 0, "{number}");
+    }
+    // None of those that are gone expires any more.
+    assert_eq!(users.expiries.len(), 200);
 }
 
 #[test]
