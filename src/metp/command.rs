@@ -1,32 +1,25 @@
 //! Commands after the login: from a line to the reply and the effect (§5).
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
 
 use super::execute::{CommandExecutor, CommandOutcome, Effect, Execution, outcome_of};
 use super::listing::Listing;
 use super::subscriber::Subscriber;
-use super::{Context, LOG_TARGET, Session, Step, View};
+use super::{Context, Session, Step, View};
 use crate::reactor::endpoint::Stream;
+use crate::state::audit::AuditRecord;
 use crate::state::connection::Connection;
 use crate::state::control::{ControlAnswer, ControlRequest, Page};
 use crate::state::users::UserId;
-use metp_protocol::text::Escaped;
 use metp_protocol::{Command, END_OF_BODY, Response, Status, ended};
 
 /// A request that the server has not answered yet.
 pub(super) struct Asked {
-    change: Option<Change>,
+    /// Whether it is for a change.
+    change: bool,
     /// The answer, when it has come.
     answer: Option<ControlAnswer>,
-}
-
-/// A command that changes something, for the diagnostics.
-pub(super) struct Change {
-    /// The account's name.
-    name: Rc<[u8]>,
-    command: String,
 }
 
 impl<S: Stream> Session<S> {
@@ -53,21 +46,30 @@ impl<S: Stream> Session<S> {
                 return Step::Go;
             }
         };
-        let change = command.is_change().then(|| Change { name, command: command.to_string() });
+        let (remote, change) = (self.source, command.is_change());
+        let record =
+            change.then(|| AuditRecord { remote, user: name, command: command.to_string() });
         let (session, now) = (cx.key, cx.now);
         let mut executor = CommandExecutor { actor: user, session, now, shared: cx.shared };
         match executor.execute(command) {
             // It comes behind replies that are held; only commands that change accounts do.
             Execution::Done(outcome) if !self.held.is_empty() => {
-                self.held.push(None, outcome.response, change);
+                audit(&outcome, record);
+                self.held.push(None, outcome.response);
                 Step::Go
             }
-            Execution::Done(outcome) => self.conclude(outcome, change, cx),
+            Execution::Done(outcome) => {
+                audit(&outcome, record);
+                self.conclude(outcome, change, cx)
+            }
             Execution::Store(number, response) => {
-                self.held.push(Some(number), response, change);
+                if let Some(record) = record {
+                    cx.shared.process.account_changes.audit(number, record);
+                }
+                self.held.push(Some(number), response);
                 Step::Go
             }
-            Execution::Ask(request) => self.ask(request, change, cx),
+            Execution::Ask(request) => self.ask(request, record, cx),
         }
     }
 
@@ -81,18 +83,26 @@ impl<S: Stream> Session<S> {
     /// Continues with the server's answer. `None`: it has not come.
     pub(super) fn take_answer(&mut self, cx: &mut Context<'_>) -> Option<Step> {
         let answer = self.asked.as_mut()?.answer.take()?;
-        let change = self.asked.take().and_then(|asked| asked.change);
+        let change = self.asked.take().is_some_and(|asked| asked.change);
         Some(self.follow_up(answer, change, cx))
     }
 
     fn ask(
         &mut self,
         request: ControlRequest,
-        change: Option<Change>,
+        record: Option<AuditRecord>,
         cx: &mut Context<'_>,
     ) -> Step {
-        match cx.control.ask(request, &cx.shared.process) {
-            Poll::Ready(answer) => self.follow_up(answer, change, cx),
+        let change = record.is_some();
+        let answer = cx.control.ask(request, &cx.shared.process);
+        if let Some(record) = record {
+            cx.shared.process.requested.note(cx.key, record);
+        }
+        match answer {
+            Poll::Ready(answer) => {
+                cx.shared.process.requested.settle(cx.key, answer.is_change_made());
+                self.follow_up(answer, change, cx)
+            }
             Poll::Pending => {
                 self.asked = Some(Box::new(Asked { change, answer: None }));
                 Step::Go
@@ -100,12 +110,7 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    fn follow_up(
-        &mut self,
-        answer: ControlAnswer,
-        change: Option<Change>,
-        cx: &mut Context<'_>,
-    ) -> Step {
+    fn follow_up(&mut self, answer: ControlAnswer, change: bool, cx: &mut Context<'_>) -> Step {
         let view = View { now: cx.now, pool: cx.pool, shared: cx.shared };
         let outcome = outcome_of(&answer, &view);
         if let ControlAnswer::Connections { rows, next } = &answer {
@@ -129,18 +134,10 @@ impl<S: Stream> Session<S> {
     }
 
     /// Sends the reply and carries out its effect.
-    fn conclude(
-        &mut self,
-        outcome: CommandOutcome,
-        change: Option<Change>,
-        cx: &mut Context<'_>,
-    ) -> Step {
-        let change = change.filter(|_| outcome.response.status() == Status::OK);
-        if let Some(change) = &change {
-            audit(self.source, change);
-        }
+    fn conclude(&mut self, outcome: CommandOutcome, change: bool, cx: &mut Context<'_>) -> Step {
+        let done = outcome.response.status() == Status::OK;
         self.bring_about(outcome, cx);
-        if change.is_some() { Step::Pause } else { Step::Go }
+        if change && done { Step::Pause } else { Step::Go }
     }
 
     fn bring_about(&mut self, outcome: CommandOutcome, cx: &mut Context<'_>) {
@@ -168,21 +165,9 @@ impl<S: Stream> Session<S> {
     }
 }
 
-impl<S: Stream> Session<S> {
-    /// Sends the reply to a change that is on the disk, or was not stored.
-    pub(super) fn answer_change(&mut self, response: &Response, change: Option<&Change>) {
-        if let Some(change) = change {
-            audit(self.source, change);
-        }
-        self.reply(response);
+/// Logs a change that has been made in place.
+fn audit(outcome: &CommandOutcome, record: Option<AuditRecord>) {
+    if let Some(record) = record.filter(|_| outcome.response.status() == Status::OK) {
+        record.write();
     }
-}
-
-/// Logs a change (§11.8) whatever the log level is: an administrator who can silence the log must not act unseen.
-fn audit(remote: SocketAddr, change: &Change) {
-    let (name, command) = (Escaped(&change.name), &change.command);
-    let line = format_args!("audit: remote={remote} user=\"{name}\" command=\"{command}\"");
-    let record =
-        log::Record::builder().level(log::Level::Info).target(LOG_TARGET).args(line).build();
-    log::logger().log(&record);
 }

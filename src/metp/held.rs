@@ -5,11 +5,10 @@
 
 use std::collections::VecDeque;
 
-use super::command::Change;
 use super::{Context, Session, Stage};
 use crate::reactor::endpoint::Stream;
 use crate::state::changes::ChangeNumber;
-use metp_protocol::{Command, Response, Status};
+use metp_protocol::{Command, Response};
 
 /// Changes of one session that may be on their way to the disk.
 const MOST: usize = 64;
@@ -23,7 +22,6 @@ struct Held {
     /// The change; `None`: it is done.
     number: Option<ChangeNumber>,
     response: Response,
-    change: Option<Change>,
 }
 
 impl HeldReplies {
@@ -32,21 +30,14 @@ impl HeldReplies {
     }
 
     /// Keeps a reply until its change is on the disk; without a number, until those before it are sent.
-    pub(super) fn push(
-        &mut self,
-        number: Option<ChangeNumber>,
-        response: Response,
-        change: Option<Change>,
-    ) {
-        self.0.push_back(Held { number, response, change });
+    pub(super) fn push(&mut self, number: Option<ChangeNumber>, response: Response) {
+        self.0.push_back(Held { number, response });
     }
 
     /// The next reply that need not wait any more.
-    pub(super) fn take(&mut self) -> Option<(Response, Option<Change>)> {
+    pub(super) fn take(&mut self) -> Option<Response> {
         self.0.front().filter(|held| held.number.is_none())?;
-        let Held { response, change, .. } = self.0.pop_front()?;
-        let change = change.filter(|_| response.status() == Status::OK);
-        Some((response, change))
+        self.0.pop_front().map(|held| held.response)
     }
 
     /// A change is on the disk, or has been undone.
@@ -69,8 +60,8 @@ impl<S: Stream> Session<S> {
     /// Sends the replies that need not wait any more. `false`: there are none.
     pub(super) fn release(&mut self) -> bool {
         let mut released = false;
-        while let Some((response, change)) = self.held.take() {
-            self.answer_change(&response, change.as_ref());
+        while let Some(response) = self.held.take() {
+            self.reply(&response);
             released = true;
         }
         released
@@ -113,15 +104,15 @@ mod tests {
         };
         let (first, second) = (number(), number());
         let mut held = HeldReplies::default();
-        held.push(Some(first), Response::Done, None);
-        held.push(None, Response::Fixed, None);
-        held.push(Some(second), Response::Done, None);
+        held.push(Some(first), Response::Done);
+        held.push(None, Response::Fixed);
+        held.push(Some(second), Response::Done);
         assert!(held.take().is_none());
         held.settle(second, Err("disk full".to_owned()));
         assert!(held.take().is_none());
         held.settle(first, Ok(()));
         let mut replies = Vec::new();
-        while let Some((response, _)) = held.take() {
+        while let Some(response) = held.take() {
             replies.push(response.to_string());
         }
         assert_eq!(

@@ -48,9 +48,6 @@ const UNSENT_LIMIT: usize = 64 * 1024;
 /// Steps of one turn, each of them a line, a chunk of a reply, or a write and a read: tunnels wait no longer.
 const STEPS_PER_TURN: u32 = 16;
 
-/// The target of log lines, wherever in this module they come from.
-const LOG_TARGET: &str = module_path!();
-
 /// An administrator's connection.
 pub struct Session<S: Stream> {
     client: Endpoint<S>,

@@ -5,7 +5,7 @@
 
 /// The identity of a session: slot and generation. The key of an ended session is not handed out again during
 /// the next 2^29 uses of its slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     slot: u32,
     generation: u32,

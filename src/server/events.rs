@@ -8,6 +8,7 @@ use super::service::of_listener;
 use super::{Server, Services};
 use crate::reactor::slab::Key;
 use crate::reactor::token::Source;
+use crate::state::control::ControlAnswer;
 use crate::state::rates::Grant;
 use crate::workers::dns_cache::NameAnswer;
 
@@ -91,6 +92,13 @@ impl Server {
             give(entry);
             self.queues.put(key, entry);
         }
+    }
+
+    /// Gives a session the answer to what it has asked for. A change that has been made is logged, whether the session is
+    /// still there or not.
+    pub(super) fn answer_request(&mut self, session: Key, answer: ControlAnswer) {
+        self.services.shared.process.requested.settle(session, answer.is_change_made());
+        self.answer(session, |entry| entry.answered(answer));
     }
 
     /// Queues the sessions whose alarm is due; each checks in its turn whether its deadline has really passed.

@@ -305,14 +305,14 @@ impl Server {
         let Services { files, shared, .. } = &mut self.services;
         let Some(account) = shared.process.users.get(user) else {
             let gone = ControlAnswer::Reset(Err("the account is gone".to_owned()));
-            return self.answer(session, |entry| entry.answered(gone));
+            return self.answer_request(session, gone);
         };
         let before = account.usage.reset(shared.time);
         if files.has_state {
             files.resets.push(Reset { session, user, before });
             files.write_figures = true;
         } else {
-            self.answer(session, |entry| entry.answered(ControlAnswer::Reset(Ok(()))));
+            self.answer_request(session, ControlAnswer::Reset(Ok(())));
         }
     }
 
@@ -326,7 +326,7 @@ impl Server {
                 account.usage.put_back(before, shared.time);
             }
             let answer = ControlAnswer::Reset(outcome.clone());
-            self.answer(session, |entry| entry.answered(answer));
+            self.answer_request(session, answer);
         }
         if let Err(cause) = outcome {
             self.figures_failed(&cause, now);
@@ -418,7 +418,7 @@ impl Server {
         }
         for (session, ..) in saving {
             let answer = ControlAnswer::Saved(outcome.clone());
-            self.answer(session, |entry| entry.answered(answer));
+            self.answer_request(session, answer);
         }
     }
 
@@ -449,7 +449,7 @@ impl Server {
             let cut = ended.filter(|_| cut);
             let outcome = outcome.clone().map(|summary| ReloadSummary { cut, ..summary });
             let answer = ControlAnswer::Reloaded(outcome);
-            self.answer(key, |entry| entry.answered(answer));
+            self.answer_request(key, answer);
         }
         // Others may wait with a change of an account.
         let metp: Vec<Key> = self

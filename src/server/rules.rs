@@ -99,7 +99,7 @@ impl Server {
     pub(super) fn answer_rule_change(&mut self, change: RuleChange) {
         if let Some(session) = self.services.files.changing_rules() {
             let answer = ControlAnswer::RulesChanged(change);
-            self.answer(session, |entry| entry.answered(answer));
+            self.answer_request(session, answer);
         }
     }
 

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 
+use super::audit::AuditRecord;
 use super::users::{Credential, Removed, Stored, UserId, Users, unix_time};
 use crate::proto::limits::Limits;
 use crate::reactor::slab::Key;
@@ -36,6 +37,7 @@ struct Pending {
     session: Key,
     store: Option<Store>,
     undo: Undo,
+    audit: Option<AuditRecord>,
 }
 
 /// What it takes to undo a change.
@@ -73,8 +75,15 @@ impl Changes {
     pub fn push(&mut self, session: Key, store: Store, undo: Undo) -> ChangeNumber {
         let number = ChangeNumber(self.next);
         self.next += 1;
-        self.pending.push_back(Pending { number, session, store: Some(store), undo });
+        self.pending.push_back(Pending { number, session, store: Some(store), undo, audit: None });
         number
+    }
+
+    /// What is told of a change when it is on the disk. It is the latest.
+    pub fn audit(&mut self, number: ChangeNumber, record: AuditRecord) {
+        if let Some(pending) = self.pending.back_mut().filter(|it| it.number == number) {
+            pending.audit = Some(record);
+        }
     }
 
     /// Whether all changes are on the disk.
@@ -119,6 +128,9 @@ impl Changes {
                 }
                 (Undo::Restore(removed), _) => users.end_sessions(removed.id()),
                 _ => {}
+            }
+            if let Some(record) = pending.audit {
+                record.write();
             }
             Settled { session: pending.session, number: pending.number, outcome: Ok(()) }
         };

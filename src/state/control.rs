@@ -122,6 +122,30 @@ pub enum ControlAnswer {
     Usage(Box<ServerInfo>, ProcessUsage),
 }
 
+impl ControlAnswer {
+    /// Whether a change that was asked for has been made.
+    pub fn is_change_made(&self) -> bool {
+        match self {
+            ControlAnswer::Killed(made) | ControlAnswer::Draining(made) => *made,
+            ControlAnswer::UserKilled(_)
+            | ControlAnswer::Reloaded(Ok(_))
+            | ControlAnswer::RulesChanged(RuleChange::Done)
+            | ControlAnswer::Saved(Ok(()))
+            | ControlAnswer::Reset(Ok(())) => true,
+            ControlAnswer::Connections { .. }
+            | ControlAnswer::Reloaded(Err(_))
+            | ControlAnswer::RulesChanged(_)
+            | ControlAnswer::RulesTested(_)
+            | ControlAnswer::Saved(Err(_))
+            | ControlAnswer::Reset(Err(_))
+            | ControlAnswer::NoState
+            | ControlAnswer::NoFile
+            | ControlAnswer::Status(_)
+            | ControlAnswer::Usage(..) => false,
+        }
+    }
+}
+
 const _: () = {
     const fn may_cross_threads<T: Send + 'static>() {}
     may_cross_threads::<ControlRequest>();

@@ -5,6 +5,7 @@
 //! ([`proto::socks5`](crate::proto::socks5)), keys and escapes of METP (`metp_protocol`).
 
 pub mod access_log;
+pub mod audit;
 pub mod changes;
 pub mod client_network;
 pub mod configuration;
@@ -80,6 +81,8 @@ pub struct ProcessWide {
     pub users: Users,
     /// Changes of accounts that are not in the users file yet.
     pub account_changes: Changes,
+    /// Changes that sessions have asked for, for the diagnostics.
+    pub requested: audit::Requested,
     /// Whether there is a users file, in which new accounts live.
     pub has_users_file: bool,
     /// Whether the users file is changed by others alone.
@@ -147,6 +150,7 @@ impl Shared {
         let process = ProcessWide {
             users,
             account_changes: Changes::default(),
+            requested: audit::Requested::default(),
             has_users_file: false,
             users_fixed: false,
             settings,

@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod audit;
 mod crash;
 mod faults;
 mod figures;

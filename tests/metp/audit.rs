@@ -1,4 +1,4 @@
-//! METP/1.1, §11.8: each change that an administrator makes is one line in the diagnostics, and no password
+//! METP/1.1, §11.9: each change that an administrator makes is one line in the diagnostics, and no password
 //! ever is.
 
 use std::ffi::OsStr;
