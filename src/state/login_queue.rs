@@ -39,7 +39,7 @@ pub struct LoginQueue {
     /// How many of each source wait.
     sources: HashMap<(bool, ClientNetwork), usize>,
     /// The jobs for a login, waiting or running.
-    by_digest: HashMap<(UserId, Digest), u64>,
+    by_digest: HashMap<LoginId, u64>,
     /// Failures that are told when it is time, in that order.
     failures: BTreeMap<(Instant, u64), Waiter>,
     /// Verdicts that have come.
@@ -48,10 +48,14 @@ pub struct LoginQueue {
     next: u64,
 }
 
+/// What equal logins have in common: the account, if there is one, and the digest of name and password.
+type LoginId = (Option<UserId>, Digest);
+
 /// A hash that is to be computed.
 struct Job {
     /// The account and what its secret is compared with. `None`: nobody has the name.
     unverified: Option<Unverified>,
+    login: LoginId,
     name: Box<[u8]>,
     password: Password,
     service: Service,
@@ -106,9 +110,14 @@ impl LoginQueue {
         let waiter = Waiter { key: question.key, counterfoil, since: question.now, source };
         match login {
             Login::Refused | Login::Accepted(_) => self.refuse(waiter, question.now),
-            Login::Unknown if users.has_hashes() => self.put(question, None, vec![waiter]),
-            Login::Unknown => self.refuse(waiter, question.now),
-            Login::Unverified(unverified) => self.put(question, Some(unverified), vec![waiter]),
+            Login::Unknown(digest) if users.has_hashes() => {
+                self.put(question, None, (None, digest), waiter);
+            }
+            Login::Unknown(_) => self.refuse(waiter, question.now),
+            Login::Unverified(unverified) => {
+                let login = unverified.login();
+                self.put(question, Some(unverified), login, waiter);
+            }
         }
         Asked::Pending(ticket)
     }
@@ -151,7 +160,7 @@ impl LoginQueue {
                 .into_iter()
                 .find_map(|service| self.newest(service))?;
             if !job.waiters.iter().any(|waiter| waiter.counterfoil.is_awaited()) {
-                self.forget(number, &job);
+                self.forget(number, &job.login);
                 continue;
             }
             let hash = job.unverified.as_ref().map(|unverified| unverified.secret.clone());
@@ -164,7 +173,7 @@ impl LoginQueue {
     /// A hash has been computed.
     pub fn done(&mut self, number: u64, outcome: Outcome, users: &mut Users, now: Instant) {
         let Some(job) = self.running.remove(&number) else { return };
-        self.forget(number, &job);
+        self.forget(number, &job.login);
         if outcome == Outcome::Failed {
             return self.shed(job);
         }
@@ -194,10 +203,10 @@ impl LoginQueue {
         let Job { name, password, service, source, waiters, .. } = job;
         match users.check(&name, password.bytes()) {
             Login::Accepted(user) => self.accept(user, waiters, users, now),
-            Login::Refused | Login::Unknown => self.refuse_all(waiters, now),
+            Login::Refused | Login::Unknown(_) => self.refuse_all(waiters, now),
             Login::Unverified(unverified) => {
-                let unverified = Some(unverified);
-                self.put_job(Job { unverified, name, password, service, source, waiters });
+                let (login, unverified) = (unverified.login(), Some(unverified));
+                self.put_job(Job { unverified, login, name, password, service, source, waiters });
             }
         }
     }
@@ -206,29 +215,28 @@ impl LoginQueue {
         &mut self,
         question: &Question<'_>,
         unverified: Option<Unverified>,
-        waiters: Vec<Waiter>,
+        login: LoginId,
+        waiter: Waiter,
     ) {
         self.put_job(Job {
             unverified,
+            login,
             name: question.name.into(),
             password: Password::new(question.password),
             service: question.service,
             source: IpAddr::into(question.source),
-            waiters,
+            waiters: vec![waiter],
         });
     }
 
     /// Queues a job, or lets its sessions wait for the one that there is for the same login.
     fn put_job(&mut self, job: Job) {
-        let login = job.unverified.as_ref().map(|login| (login.user, login.digest.clone()));
-        if let Some(number) = login.as_ref().and_then(|login| self.by_digest.get(login)).copied() {
-            return self.join(number, job);
+        if let Some(number) = self.by_digest.get(&job.login) {
+            return self.join(*number, job);
         }
         let number = self.next;
         self.next += 1;
-        if let Some(login) = login {
-            self.by_digest.insert(login, number);
-        }
+        self.by_digest.insert(job.login.clone(), number);
         let (service, source) = (job.service, source_of(&job));
         *self.sources.entry(source).or_default() += 1;
         self.waiting.of_mut(service).insert(number, job);
@@ -277,7 +285,7 @@ impl LoginQueue {
     fn shed_waiting(&mut self, service: Service, number: u64) {
         if let Some(job) = self.waiting.of_mut(service).remove(&number) {
             self.count_off(source_of(&job));
-            self.forget(number, &job);
+            self.forget(number, &job.login);
             self.shed(job);
         }
     }
@@ -321,13 +329,16 @@ impl LoginQueue {
     }
 
     /// A job is over: nobody can wait for it any more.
-    fn forget(&mut self, number: u64, job: &Job) {
-        if let Some(login) = &job.unverified {
-            let login = (login.user, login.digest.clone());
-            if self.by_digest.get(&login) == Some(&number) {
-                self.by_digest.remove(&login);
-            }
+    fn forget(&mut self, number: u64, login: &LoginId) {
+        if self.by_digest.get(login) == Some(&number) {
+            self.by_digest.remove(login);
         }
+    }
+}
+
+impl Unverified {
+    fn login(&self) -> LoginId {
+        (Some(self.user), self.digest.clone())
     }
 }
 

@@ -137,6 +137,26 @@ fn those_who_wait_for_one_login_share_its_hash() {
     assert_eq!(scene.verdicts(FAILURE_DELAY), [(31, Verdict::Refused)]);
 }
 
+/// A burst of equal logins comes to the same, whether the account is there, has no password, or is nobody's.
+#[test]
+fn equal_logins_share_a_hash_whoever_they_are_of() {
+    for name in ["u0", "nobody"] {
+        let mut scene = Scene::new(1);
+        for key in 0..12 {
+            scene.ask_as(key, Service::Socks, "192.0.2.1", name, "wrong");
+        }
+        assert!(scene.verdicts(Duration::ZERO).is_empty(), "{name}: none is shed");
+        let number = scene.start().expect("a hash");
+        assert_eq!(scene.start(), None, "{name}");
+        scene.ask_as(12, Service::Socks, "192.0.2.1", name, "wrong");
+        scene.done(number, Outcome::Wrong);
+        assert_eq!(scene.verdicts(FAILURE_DELAY).len(), 13, "{name}");
+        // The next one computes it again: failures are not remembered.
+        scene.ask_as(13, Service::Socks, "192.0.2.1", name, "wrong");
+        assert!(scene.start().is_some(), "{name}");
+    }
+}
+
 #[test]
 fn metp_comes_first_and_then_the_newest() {
     let mut scene = Scene::new(9);
@@ -185,7 +205,7 @@ fn all_together_have_a_limit_and_metp_is_shed_last() {
     let most = MOST as u64;
     scene.ask_as(5000, Service::Metp, "198.51.100.1", "admin", "x");
     for key in 0..most + 10 {
-        scene.ask(key, "nobody", "x");
+        scene.ask(key, &format!("nobody{key}"), "x");
     }
     assert_eq!(scene.queue.waiting(), MOST);
     let shed = scene.verdicts(Duration::ZERO);

@@ -42,8 +42,8 @@ pub enum Login {
     Accepted(UserId),
     /// A known name, and not its password; or an account that is locked.
     Refused,
-    /// Nobody's name, or one that has no password.
-    Unknown,
+    /// Nobody's name, or one that has no password. With a digest of the login.
+    Unknown(Digest),
     /// The name of an account whose password has not been seen yet.
     Unverified(Unverified),
 }
@@ -115,36 +115,40 @@ impl Users {
     /// the same memory. An empty password is nobody's.
     pub fn check(&mut self, name: &[u8], password: &[u8]) -> Login {
         let hash = self.hash(name);
-        let mut login = Login::Unknown;
+        let mut login = None;
         let mut open = None;
+        let mut compared = None;
         for entry in self.candidates(hash) {
             let digest = self.key.digest(entry.epoch, name, password);
             match &entry.digest {
                 Some(right) if right.matches(&digest) => {
                     let locked = entry.locked || password.is_empty();
-                    login = if locked { Login::Refused } else { Login::Accepted(entry.id) };
+                    login = Some(if locked { Login::Refused } else { Login::Accepted(entry.id) });
                 }
                 // That the names are equal, too, need not be looked up: nobody is let in.
-                Some(_) if entry.hash == hash && !matches!(login, Login::Accepted(_)) => {
-                    login = Login::Refused;
+                Some(_) if entry.hash == hash && !matches!(login, Some(Login::Accepted(_))) => {
+                    login = Some(Login::Refused);
                 }
                 None if entry.hash == hash && self.is_named(entry.id, name) => {
-                    open = Some((entry.id, entry.epoch, digest));
+                    open = Some((entry.id, entry.epoch, digest.clone()));
                 }
                 Some(_) | None => {}
             }
+            compared = Some(digest);
         }
-        match open {
-            Some((user, epoch, digest)) => self.check_secret(user, epoch, digest, password),
-            None => login,
+        if let Some((user, epoch, digest)) = open {
+            return self.check_secret(user, epoch, digest, password);
         }
+        login.unwrap_or_else(|| {
+            Login::Unknown(compared.unwrap_or_else(|| self.key.digest(0, name, password)))
+        })
     }
 
     /// Compares a login with the secret of an account whose password has not been seen yet.
     fn check_secret(&mut self, user: UserId, epoch: u64, digest: Digest, password: &[u8]) -> Login {
         match self.accounts.get(&user).map(|account| &account.secret) {
             _ if password.is_empty() => Login::Refused,
-            None | Some(Stored::Nothing) => Login::Unknown,
+            None | Some(Stored::Nothing) => Login::Unknown(digest),
             Some(Stored::Slow(hash)) => {
                 Login::Unverified(Unverified { user, epoch, digest, secret: hash.clone() })
             }
@@ -162,7 +166,7 @@ impl Users {
     pub fn authenticate(&mut self, name: &[u8], password: &[u8]) -> Option<UserId> {
         match self.check(name, password) {
             Login::Accepted(user) => Some(user),
-            Login::Refused | Login::Unknown | Login::Unverified(_) => None,
+            Login::Refused | Login::Unknown(_) | Login::Unverified(_) => None,
         }
     }
 
