@@ -88,6 +88,8 @@ pub struct Args {
     pub max_connections_given: bool,
     /// Where each option comes from.
     pub sources: Sources,
+    /// Whether others than its owner may read passwords in the configuration file.
+    pub config_exposed: bool,
     /// With a configuration file, the command line, for [`read_again`].
     pub command_line: Option<Vec<String>>,
     /// Whether `--buffer-memory` was given; otherwise the address space decides.
@@ -174,13 +176,14 @@ pub fn parse(
     values::check(&given)?;
     let command_line = without_accounts(&given);
     let path = PathBuf::from(OsString::from_vec(latin1_encode(&path)));
-    let (of_file, keys) = config_file::arguments(&path, &given).map_err(UsageError)?;
-    let sources = Sources::of(&given, &keys);
-    let all: Vec<String> = of_file.into_iter().chain(arguments).collect();
+    let file = config_file::arguments(&path, &given).map_err(UsageError)?;
+    let sources = Sources::of(&given, &file.keys);
+    let all: Vec<String> = file.arguments.into_iter().chain(arguments).collect();
     let given = options.parse(&all).map_err(|fail| wrong(fail, &all))?;
     let mut decided = decide(&given, superuser, sources)?;
     if let CommandLine::Serve(args) = &mut decided {
         args.command_line = Some(command_line);
+        args.config_exposed = file.exposed;
     }
     Ok(decided)
 }
@@ -259,6 +262,7 @@ fn serve(given: &Matches, superuser: Option<&OsStr>, sources: Sources) -> Result
         rules_file,
         state,
         sources,
+        config_exposed: false,
         command_line: None,
         superuser_repeated: users.len() < named,
         users,

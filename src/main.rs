@@ -343,6 +343,9 @@ fn warnings(args: &Args, accounts: &Accounts) -> Vec<String> {
     if args.superuser_repeated {
         warnings.push("-u names the superuser again: PROXY_CTRL_SUPERUSER wins".to_owned());
     }
+    if args.config_exposed {
+        warnings.push("--config: others than its owner may read the passwords in it".to_owned());
+    }
     for network in trust.everything() {
         warnings.push(format!("trusting {network}: everybody who can connect needs no login"));
     }

@@ -12,6 +12,7 @@
 //! What the command line gives wins: lines with the same option are left out.
 
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use getopts::{Fail, Matches};
@@ -130,22 +131,32 @@ pub(super) struct Setting {
     pub argument: Option<String>,
 }
 
-/// The arguments that the file stands for, without those that the command line gives; and the options that it sets.
+/// What a file stands for, beside what the command line gives.
+#[derive(Debug, Default)]
+pub(super) struct OfFile {
+    /// The arguments.
+    pub arguments: Vec<String>,
+    /// The options that it sets.
+    pub keys: Vec<String>,
+    /// Whether others than its owner may read passwords in it.
+    pub exposed: bool,
+}
+
+/// What the file stands for, without the options that the command line gives.
 ///
 /// # Errors
 /// All that is wrong with it, each with the name of the file and the number of the line.
-pub(super) fn arguments(
-    path: &Path,
-    command_line: &Matches,
-) -> Result<(Vec<String>, Vec<String>), Vec<String>> {
+pub(super) fn arguments(path: &Path, command_line: &Matches) -> Result<OfFile, Vec<String>> {
     let shown = Escaped(path.as_os_str().as_encoded_bytes()).to_string();
-    let content = durable::read(path, MOST_BYTES)
+    let (content, metadata) = durable::read(path, MOST_BYTES)
         .map_err(|error| vec![format!("--config {shown}: cannot read it: {error}")])?;
-    let settings = text(&content.0).map_err(|faults| {
+    let settings = text(&content).map_err(|faults| {
         let line = |(number, fault)| format!("--config {shown}: line {number}: {fault}");
         faults.into_iter().map(line).collect::<Vec<String>>()
     })?;
-    let (mut arguments, mut keys) = (Vec::new(), Vec::new());
+    let has_passwords = settings.iter().any(|setting| setting.key == "user");
+    let exposed = has_passwords && metadata.mode() & 0o077 != 0;
+    let mut file = OfFile { exposed, ..OfFile::default() };
     for Setting { key, argument, .. } in settings {
         // Two names of one setting.
         let names: &[&str] = match key.as_str() {
@@ -153,11 +164,11 @@ pub(super) fn arguments(
             key => &[key],
         };
         if !names.iter().any(|name| command_line.opt_present(name)) {
-            arguments.extend(argument);
-            keys.push(key);
+            file.arguments.extend(argument);
+            file.keys.push(key);
         }
     }
-    Ok((arguments, keys))
+    Ok(file)
 }
 
 /// The argument that a line stands for, if it is good on its own. `None`: it turns a flag off.

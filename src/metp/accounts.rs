@@ -94,7 +94,8 @@ impl CommandExecutor<'_> {
         }
         let password = password.map(Password::new);
         let store = Store { edit: Edit { name, change }, password };
-        let number = self.shared.process.account_changes.push(self.session, store, undo);
+        let own = (!self.is_admin()).then_some(self.actor);
+        let number = self.shared.process.account_changes.push(self.session, store, undo, own);
         Execution::Store(number, response)
     }
 

@@ -173,7 +173,7 @@ impl CommandExecutor<'_> {
         Response::Done.into()
     }
 
-    fn is_admin(&self) -> bool {
+    pub(super) fn is_admin(&self) -> bool {
         self.shared.process.users.get(self.actor).is_some_and(|account| account.role == Role::Admin)
     }
 

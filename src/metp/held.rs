@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use super::{Context, Session, Stage};
 use crate::reactor::endpoint::Stream;
 use crate::state::changes::ChangeNumber;
-use metp_protocol::{Command, Response};
+use metp_protocol::{Command, Response, Role};
 
 /// Changes of one session that may be on their way to the disk.
 const MOST: usize = 64;
@@ -68,19 +68,23 @@ impl<S: Stream> Session<S> {
     }
 
     /// Whether this line has to wait: for replies that are held, or, if it changes accounts, while the users file is
-    /// being read again.
-    pub(super) fn has_to_wait(&self, line: &[u8], cx: &Context<'_>) -> bool {
+    /// being read again, or for a change that the same user has under way in another session.
+    pub(super) fn has_to_wait(&self, line: &[u8], cx: &mut Context<'_>) -> bool {
         let Stage::Open(user) = self.stage else { return false };
         let reloading = cx.control.is_reloading();
-        if self.held.is_empty() && !reloading {
+        let process = &mut cx.shared.process;
+        if self.held.is_empty() && !reloading && process.account_changes.is_empty() {
             return false;
         }
-        let account = cx.shared.process.users.get(user);
-        let command = account.map(|account| Command::parse(line, account.role));
-        let of_accounts = matches!(command, Some(Ok(command)) if command.is_of_accounts());
-        match of_accounts {
-            true => reloading || self.held.0.len() >= MOST,
-            false => !self.held.is_empty(),
+        let Some(account) = process.users.get(user) else { return !self.held.is_empty() };
+        let role = account.role;
+        match Command::parse(line, role) {
+            Ok(command) if command.is_of_accounts() => {
+                let waits = reloading || self.held.0.len() >= MOST;
+                let own = role == Role::User;
+                waits || own && process.account_changes.has_to_wait(user, cx.key)
+            }
+            _ => !self.held.is_empty(),
         }
     }
 }
@@ -100,7 +104,7 @@ mod tests {
         let mut number = || {
             let edit = Edit { name: b"alice".as_slice().into(), change: FileChange::Lock(true) };
             let store = Store { edit, password: None };
-            changes.push(Key::unpack(1), store, Undo::Lock(UserId::TRUSTED, false))
+            changes.push(Key::unpack(1), store, Undo::Lock(UserId::TRUSTED, false), None)
         };
         let (first, second) = (number(), number());
         let mut held = HeldReplies::default();

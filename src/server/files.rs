@@ -404,6 +404,9 @@ impl Server {
         for Settled { session, number, outcome } in settled {
             self.answer(session, |entry| entry.settled(number, outcome));
         }
+        for session in self.services.shared.process.account_changes.take_waiting() {
+            self.answer(session, |_| {});
+        }
     }
 
     /// Settings have been saved, or not.

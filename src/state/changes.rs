@@ -5,7 +5,7 @@
 //! next. If a group cannot be written, it and all that came after it are undone, the last first: nothing that was
 //! answered is lost, and nothing that is there was not answered.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use super::audit::AuditRecord;
 use super::users::{Credential, Removed, Stored, UserId, Users, unix_time};
@@ -29,6 +29,10 @@ pub struct Changes {
     pending: VecDeque<Pending>,
     writing: usize,
     next: u64,
+    /// Accounts that may change nothing but their own password, and whose change is not on the disk.
+    own: HashSet<UserId>,
+    /// Sessions of theirs that wait for that.
+    waiting: HashSet<Key>,
 }
 
 /// A change that is not on the disk.
@@ -37,6 +41,8 @@ struct Pending {
     session: Key,
     store: Option<Store>,
     undo: Undo,
+    /// The account that has made it, unless that is an administrator.
+    own: Option<UserId>,
     audit: Option<AuditRecord>,
 }
 
@@ -71,12 +77,36 @@ pub struct Settled {
 }
 
 impl Changes {
-    /// Notes a change that has just been made in memory.
-    pub fn push(&mut self, session: Key, store: Store, undo: Undo) -> ChangeNumber {
+    /// Notes a change that has just been made in memory. `own`: by this account, of its own password.
+    pub fn push(
+        &mut self,
+        session: Key,
+        store: Store,
+        undo: Undo,
+        own: Option<UserId>,
+    ) -> ChangeNumber {
         let number = ChangeNumber(self.next);
         self.next += 1;
-        self.pending.push_back(Pending { number, session, store: Some(store), undo, audit: None });
+        self.own.extend(own);
+        let (store, audit) = (Some(store), None);
+        self.pending.push_back(Pending { number, session, store, undo, own, audit });
         number
+    }
+
+    /// Whether a session has to wait until the account's change is on the disk: those who are no administrators have one
+    /// under way at a time, in all their sessions, so that they do not hold up others. The session is one of those that
+    /// [`Changes::take_waiting`] returns then.
+    pub fn has_to_wait(&mut self, user: UserId, session: Key) -> bool {
+        let waits = self.own.contains(&user);
+        if waits {
+            self.waiting.insert(session);
+        }
+        waits
+    }
+
+    /// The sessions that have waited for a change that is settled now.
+    pub fn take_waiting(&mut self) -> impl Iterator<Item = Key> + use<> {
+        std::mem::take(&mut self.waiting).into_iter()
     }
 
     /// What is told of a change when it is on the disk. It is the latest.
@@ -114,6 +144,7 @@ impl Changes {
     pub fn stored(&mut self, secrets: Vec<Option<Box<str>>>, users: &mut Users) -> Vec<Settled> {
         let group = self.pending.drain(..self.writing.min(self.pending.len()));
         self.writing = 0;
+        let own = &mut self.own;
         let secrets = secrets.into_iter().chain(std::iter::repeat(None));
         let settle = |(pending, secret): (Pending, Option<Box<str>>)| {
             match (pending.undo, secret) {
@@ -129,6 +160,9 @@ impl Changes {
                 (Undo::Restore(removed), _) => users.end_sessions(removed.id()),
                 _ => {}
             }
+            if let Some(user) = pending.own {
+                own.remove(&user);
+            }
             if let Some(record) = pending.audit {
                 record.write();
             }
@@ -140,6 +174,7 @@ impl Changes {
     /// The group could not be written: undoes all changes that are not on the disk.
     pub fn failed(&mut self, cause: &str, users: &mut Users) -> Vec<Settled> {
         self.writing = 0;
+        self.own.clear();
         let mut settled = Vec::with_capacity(self.pending.len());
         while let Some(Pending { number, session, undo, .. }) = self.pending.pop_back() {
             match undo {

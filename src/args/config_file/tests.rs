@@ -178,6 +178,25 @@ fn each_setting_has_a_line() {
     }
 }
 
+#[test]
+fn passwords_that_others_may_read_are_noticed() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("conf");
+    for (text, mode, exposed) in [
+        ("user bob:pw\n", 0o600, false),
+        ("user bob:pw\n", 0o640, true),
+        ("user bob:pw\n", 0o604, true),
+        ("port 5\n", 0o644, false),
+    ] {
+        fs::write(&path, text).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
+        let line = [OsString::from("--config"), path.clone().into()];
+        let Ok(CommandLine::Serve(args)) = parse(line, None) else { panic!("{text}") };
+        assert_eq!(args.config_exposed, exposed, "{text} {mode:o}");
+    }
+}
+
 /// A value that a line would not hold is not printed as if it did.
 #[test]
 fn what_no_file_can_hold_is_not_printed() {

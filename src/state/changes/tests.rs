@@ -29,7 +29,7 @@ impl Scene {
     ) -> ChangeNumber {
         let edit = Edit { name: name.as_bytes().into(), change };
         let store = Store { edit, password: password.map(Password::new) };
-        self.changes.push(SESSION, store, undo)
+        self.changes.push(SESSION, store, undo, None)
     }
 
     fn credential(&mut self, name: &str, password: &[u8]) -> Credential {

@@ -16,6 +16,8 @@ mod associate;
 mod config_file;
 mod datagrams;
 mod fake;
+#[cfg(test)]
+mod metp_changes;
 mod metp_session;
 mod network;
 mod parsers;
