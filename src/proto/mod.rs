@@ -5,6 +5,7 @@
 //! SOCKS messages are at most 520 bytes, METP lines at most 4096 and heads of HTTP at most 8192, so parsing again costs
 //! less than remembering where parsing stopped, and no split of the input can change the result.
 
+pub mod addresses;
 pub mod foreign;
 pub mod http;
 pub mod limits;

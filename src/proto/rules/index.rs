@@ -5,14 +5,15 @@
 //! suffixes of its name, its port), and what can match it is in their lists, or in the list of the rules that say nothing
 //! by which they could be found.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::net::IpAddr;
 
 use metp_protocol::network::Network;
 
 use super::question::{Asked, Port, Question};
-use super::rule::{Destination, Rule, UserPattern};
+use super::rule::{Commands, Destination, Rule, UserPattern};
+use crate::proto::addresses::leads_to;
 
 /// The numbers of rules, ascending.
 type List = Vec<u32>;
@@ -20,9 +21,32 @@ type List = Vec<u32>;
 /// A rule with more ports than these is not listed by them.
 const MOST_PORTS: usize = 64;
 
-/// Rules by the entries of their clauses.
+/// Rules by what a question says of them.
 #[derive(Debug, Default)]
 pub(super) struct Index {
+    /// All of them, by what matches for certain.
+    all: Lists,
+    /// For questions of which not all is known: rules that allow, and may match once more is. Of rules that differ in
+    /// nothing that is known the first alone is here.
+    open: OpenLists,
+}
+
+/// Rules that allow, by what is known.
+#[derive(Debug, Default)]
+struct OpenLists {
+    /// Those with a clause of the destination or the port, by the client: nothing else is known.
+    client: Lists,
+    /// Those with networks, by client and port: the name is known, its addresses are not.
+    name: Lists,
+    /// The same by the client: the port is not known either.
+    name_alone: Lists,
+    /// Those with ports, by client and destination: only the port is not known.
+    no_port: Lists,
+}
+
+/// Rules by the entries of their clauses.
+#[derive(Debug, Default)]
+struct Lists {
     users: HashMap<Box<[u8]>, List>,
     prefixes: HashMap<Box<[u8]>, List>,
     /// The lengths of prefixes, in bytes.
@@ -33,10 +57,6 @@ pub(super) struct Index {
     suffixes: HashMap<Box<str>, List>,
     ports: HashMap<u16, List>,
     others: List,
-    /// Rules that allow and are listed by networks, or by anything of the destination: what is not known yet might match
-    /// them.
-    allow_networks: List,
-    allow_destinations: List,
 }
 
 /// Rules by networks.
@@ -61,7 +81,7 @@ impl Networks {
 }
 
 /// The clause by which a rule is listed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
     User,
     Destination,
@@ -92,8 +112,8 @@ impl<'a> Popularity<'a> {
         counts
     }
 
-    /// The clause whose longest list is the shortest. `None`: the rule has none by which it could be listed.
-    fn best(&self, rule: &Rule) -> Option<By> {
+    /// Of these clauses the one whose longest list is the shortest. `None`: the rule has none by which it could be listed.
+    fn best(&self, rule: &Rule, of: &[By]) -> Option<By> {
         // A pattern that all names match is none by which to find.
         let users = rule.users.iter().map(|pattern| match pattern {
             UserPattern::Prefix(prefix) if prefix.is_empty() => usize::MAX,
@@ -110,7 +130,7 @@ impl<'a> Popularity<'a> {
             (sources.map(known).max(), By::Source),
         ];
         let longest = longest.into_iter().filter_map(|(count, by)| Some((count?, by)));
-        let usable = longest.filter(|(count, _)| *count < usize::MAX);
+        let usable = longest.filter(|(count, by)| *count < usize::MAX && of.contains(by));
         usable.min_by_key(|(count, _)| *count).map(|(_, by)| by)
     }
 }
@@ -139,13 +159,82 @@ impl Index {
     pub(super) fn new<'a>(rules: impl Iterator<Item = &'a Rule> + Clone) -> Self {
         let popularity = Popularity::of(rules.clone());
         let mut index = Index::default();
+        let mut seen = HashSet::new();
         for (rule, number) in rules.zip(0..) {
-            let by = popularity.best(rule);
-            index.add(rule, number, by);
+            const ALL: [By; 4] = [By::User, By::Destination, By::Port, By::Source];
+            index.all.add(rule, number, popularity.best(rule, &ALL));
+            if rule.allow {
+                index.open.add(rule, number, &popularity, &mut seen);
+            }
         }
         index
     }
 
+    /// Calls `visit` with each list that may have a rule which matches for certain.
+    pub(super) fn lists(&self, question: &Question<'_>, visit: impl FnMut(&[u32])) {
+        self.all.visit(question, visit);
+    }
+
+    /// Calls `visit` with each list that may have a rule which allows, and may match once more is known than the question
+    /// says.
+    pub(super) fn undecided(&self, question: &Question<'_>, mut visit: impl FnMut(&[u32])) {
+        let OpenLists { client, name, name_alone, no_port } = &self.open;
+        match question.asked {
+            Asked::Unknown => client.visit(question, visit),
+            Asked::Name { port: Port::Unknown, .. } => {
+                name_alone.visit(question, &mut visit);
+                no_port.visit(question, visit);
+            }
+            Asked::Name { .. } => name.visit(question, visit),
+            Asked::Address { port: Port::Unknown, .. } => no_port.visit(question, visit),
+            Asked::Address { .. } => {}
+        }
+    }
+}
+
+/// What rules have in common that differ in nothing that is known: which of the lists, and the clauses.
+type Known<'a> = (u8, &'a [UserPattern], &'a [Network], Option<Commands>, Rest<'a>);
+
+/// What else is known.
+#[derive(PartialEq, Eq, Hash)]
+enum Rest<'a> {
+    Nothing,
+    Ports(&'a [(u16, u16)]),
+    Destinations(&'a [Destination]),
+}
+
+impl OpenLists {
+    /// Adds a rule that allows to the lists of which it is one.
+    fn add<'a>(
+        &mut self,
+        rule: &'a Rule,
+        number: u32,
+        popularity: &Popularity<'a>,
+        seen: &mut HashSet<Known<'a>>,
+    ) {
+        let Rule { users, sources, commands, destinations, ports, .. } = rule;
+        let has_network = destinations.iter().any(|entry| matches!(entry, Destination::Network(_)));
+        let (has_to, has_ports) = (!destinations.is_empty(), !ports.is_empty());
+        let lists = [
+            (&mut self.client, has_to || has_ports, Rest::Nothing, &[By::User, By::Source][..]),
+            (&mut self.name, has_network, Rest::Ports(ports), &[By::User, By::Port, By::Source]),
+            (&mut self.name_alone, has_network, Rest::Nothing, &[By::User, By::Source]),
+            (
+                &mut self.no_port,
+                has_ports,
+                Rest::Destinations(destinations),
+                &[By::User, By::Destination, By::Source],
+            ),
+        ];
+        for ((lists, is_one, rest, by), which) in lists.into_iter().zip(0..) {
+            if is_one && seen.insert((which, users, sources, *commands, rest)) {
+                lists.add(rule, number, popularity.best(rule, by));
+            }
+        }
+    }
+}
+
+impl Lists {
     fn add(&mut self, rule: &Rule, number: u32, by: Option<By>) {
         match by {
             None => self.others.push(number),
@@ -186,22 +275,10 @@ impl Index {
                 }
             }
         }
-        if !rule.allow {
-            return;
-        }
-        let is_network = |entry: &Destination| matches!(entry, Destination::Network(_));
-        match by {
-            Some(By::Destination) if rule.destinations.iter().any(is_network) => {
-                self.allow_networks.push(number);
-                self.allow_destinations.push(number);
-            }
-            Some(By::Destination | By::Port) => self.allow_destinations.push(number),
-            _ => {}
-        }
     }
 
-    /// Calls `visit` with each list that may have a rule which matches for certain.
-    pub(super) fn lists(&self, question: &Question<'_>, mut visit: impl FnMut(&[u32])) {
+    /// Calls `visit` with each list that may have a rule which matches.
+    fn visit(&self, question: &Question<'_>, mut visit: impl FnMut(&[u32])) {
         visit(&self.others);
         let of_user = self.users.get(question.user);
         let prefix = |length: &usize| self.prefixes.get(question.user.get(..*length)?);
@@ -218,6 +295,9 @@ impl Index {
         }
         if let Some(address) = address {
             self.networks.lists(address).for_each(|list| visit(list));
+            for other in leads_to(address) {
+                self.networks.lists(other).for_each(|list| visit(list));
+            }
         }
         let Some(name) = name else { return };
         if !self.names.is_empty() {
@@ -231,15 +311,57 @@ impl Index {
             }
         }
     }
+}
 
-    /// Rules that allow, and may match once more is known than the question says, besides those in [`Index::lists`].
-    pub(super) fn undecided(&self, question: &Question<'_>) -> &[u32] {
-        match question.asked {
-            Asked::Unknown
-            | Asked::Name { port: Port::Unknown, .. }
-            | Asked::Address { port: Port::Unknown, .. } => &self.allow_destinations,
-            Asked::Name { .. } => &self.allow_networks,
-            Asked::Address { .. } => &[],
+#[cfg(test)]
+mod tests {
+    use super::super::question::normal_name;
+    use super::*;
+
+    /// Rules that are looked at for a question of which not all is known.
+    fn looked_at(rules: &[String], asked: Asked<'_>) -> usize {
+        let rules: Vec<Rule> = rules
+            .iter()
+            .map(|text| Rule::parse(text.as_bytes()).expect("good").expect("a rule"))
+            .collect();
+        let index = Index::new(rules.iter());
+        let source = [192, 0, 2, 1].into();
+        let question = Question { user: b"u7", source, command: Commands::CONNECT, asked };
+        let mut count = 0;
+        index.undecided(&question, |list| count += list.len());
+        count
+    }
+
+    /// However many rules allow something, few are looked at before all is known.
+    #[test]
+    fn what_is_not_known_yet_needs_no_scan() {
+        let name = normal_name("www.example.com");
+        let (known, none) = (Port::Is(80), Port::Unknown);
+        let address = |port| Asked::Address { name: None, address: [10, 0, 7, 1].into(), port };
+        let net = |n: usize| format!("10.{}.{}.0/24", n / 256, n % 256);
+        type Text = Box<dyn Fn(usize) -> String>;
+        let sets: [Text; 7] = [
+            Box::new(move |n| format!("allow user u{n} to {}", net(n))),
+            Box::new(move |n| format!("allow user u7 to {} port 443", net(n))),
+            Box::new(move |n| format!("allow to {} port 443", net(n))),
+            Box::new(move |n| format!("allow from {} to 10.0.0.0/8", net(n))),
+            Box::new(move |n| format!("allow to h{n}.example.com")),
+            Box::new(move |n| format!("allow to h{n}.example.com port 443 command connect,bind")),
+            Box::new(move |n| format!("allow user u{n} to 10.0.0.0/8,h{n}.example.com port {n}")),
+        ];
+        for rule in sets {
+            let mut rules: Vec<String> = (1..5000).map(rule).collect();
+            rules.push("deny".to_owned());
+            for asked in [
+                Asked::Unknown,
+                Asked::Name { name: &name, port: known },
+                Asked::Name { name: &name, port: none },
+                address(none),
+                address(known),
+            ] {
+                let count = looked_at(&rules, asked);
+                assert!(count <= 4, "{count}: {} {asked:?}", rules[0]);
+            }
         }
     }
 }

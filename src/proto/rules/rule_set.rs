@@ -7,6 +7,7 @@ use super::index::Index;
 use super::question::{Asked, Port, Question};
 use super::rule::Rule;
 use super::{LineError, NumberedRule, parse};
+use crate::proto::addresses::leads_to;
 
 /// Rules in their order, the last of which is unconditional.
 #[derive(Debug)]
@@ -178,8 +179,8 @@ impl RuleSet {
             let before = list.iter().take_while(|number| **number < end);
             before.filter_map(|number| self.rules.get(*number as usize)).find(may_match)
         };
-        let mut found = first_in(self.index.undecided(question)).map(|entry| entry.line);
-        self.index.lists(question, |list| {
+        let mut found = None;
+        self.index.undecided(question, |list| {
             found = found.or_else(|| first_in(list).map(|entry| entry.line));
         });
         found
@@ -211,8 +212,14 @@ impl Rule {
                 (self.meets_port(port), if open { Match::Maybe } else { named.into() })
             }
             Asked::Address { name, address, port } => {
+                // What is denied is so in all its spellings; what is allowed is so in the one that is written.
+                let leads = |entry: &super::Destination| {
+                    !self.allow && leads_to(address).any(|other| entry.contains(other))
+                };
                 let meets = |entry: &super::Destination| {
-                    entry.contains(address) || name.is_some_and(|name| entry.matches_name(name))
+                    entry.contains(address)
+                        || name.is_some_and(|name| entry.matches_name(name))
+                        || leads(entry)
                 };
                 (self.meets_port(port), (to.is_empty() || to.iter().any(meets)).into())
             }

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
+use crate::proto::addresses::leads_to;
 
 fn rule(text: &str) -> Rule {
     Rule::parse(text.as_bytes()).expect("a good rule").expect("a rule")
@@ -184,6 +185,38 @@ fn every_clause_counts() {
     assert_eq!(verdict(&rules, &question(asked)), (2, false));
 }
 
+/// What is denied is denied in every spelling that leads there; what is allowed is allowed as it is written.
+#[test]
+fn no_other_spelling_of_an_address_passes() {
+    let rules =
+        set("deny to 10.0.0.0/8,127.0.0.0/8\nallow to 64:ff9b::/96\ndeny to ::1/128\nallow\n");
+    for (address, expected) in [
+        ("10.1.2.3", 1),
+        ("::ffff:10.1.2.3", 1),
+        ("::10.1.2.3", 1),
+        ("64:ff9b::10.1.2.3", 1),
+        ("64:ff9b:1::a01:203", 1),
+        ("2002:a01:203::5", 1),
+        ("2001:db8::5efe:10.1.2.3", 1),
+        ("127.0.0.1", 1),
+        ("0.0.0.0", 1),
+        ("64:ff9b::", 1),
+        ("::", 1),
+        ("::1", 3),
+        ("64:ff9b::192.0.2.1", 2),
+        ("192.0.2.1", 4),
+        ("2001:db8::1", 4),
+    ] {
+        assert_eq!(verdict(&rules, &question(to(address, 80))).0, expected, "{address}");
+    }
+    let only = set("allow to 10.0.0.0/8,::1/128\ndeny\n");
+    for (address, expected) in
+        [("10.1.2.3", 1), ("::10.1.2.3", 2), ("64:ff9b::10.1.2.3", 2), ("::", 2)]
+    {
+        assert_eq!(verdict(&only, &question(to(address, 80))).0, expected, "{address}");
+    }
+}
+
 /// A name that is denied whatever its addresses are is not looked up.
 #[test]
 fn what_is_not_known_yet_is_left_open() {
@@ -268,6 +301,7 @@ fn any_rule() -> impl Strategy<Value = Rule> {
         "192.0.2.0/24",
         "0.0.0.0/0",
         "::/0",
+        "127.0.0.0/8",
         "2001:db8::/32",
     ]);
     let name = select(vec!["a.example", "b.example", ".a.example", ".example", "x.a.example"]);
@@ -295,8 +329,19 @@ fn any_rule() -> impl Strategy<Value = Rule> {
 
 fn any_question()
 -> impl Strategy<Value = (&'static str, IpAddr, Commands, Option<&'static str>, IpAddr, u16)> {
-    let ips =
-        ["10.1.1.1", "10.1.2.3", "10.9.9.9", "192.0.2.1", "2001:db8::1", "::1", "::ffff:10.1.1.1"];
+    let ips = [
+        "10.1.1.1",
+        "10.1.2.3",
+        "10.9.9.9",
+        "192.0.2.1",
+        "2001:db8::1",
+        "::1",
+        "::ffff:10.1.1.1",
+        "0.0.0.0",
+        "::",
+        "64:ff9b::a01:101",
+        "2002:c000:201::",
+    ];
     let ips = ips.map(address);
     let names = ["a.example", "b.example", "x.a.example", "y.x.a.example", "example", "else"];
     let commands = [Commands::CONNECT, Commands::BIND, Commands::UDP, Commands::RESOLVE];
@@ -318,13 +363,18 @@ fn matches_naively(
     let words: Vec<&str> = text.split(' ').skip(1).collect();
     words.chunks(2).all(|clause| {
         let within = |network: &str| Network::parse(network).expect("a network");
+        let denies = text.starts_with("deny");
         clause[1].split(',').any(|entry| match clause[0] {
             "user" => match entry.strip_suffix('*') {
                 Some(prefix) => user.starts_with(prefix),
                 None => user == entry,
             },
             "from" => within(entry).contains(source),
-            "to" if entry.contains('/') => within(entry).contains(ip),
+            "to" if entry.contains('/') => {
+                let leads =
+                    denies && leads_to(ip.to_canonical()).any(|ip| within(entry).contains(ip));
+                leads || within(entry).contains(ip)
+            }
             "to" => name.is_some_and(|name| match entry.strip_prefix('.') {
                 Some(suffix) => name == suffix || name.ends_with(entry),
                 None => name == entry,

@@ -1,5 +1,7 @@
 //! Which addresses are closed to whom, without asking the system.
 
+use std::net::Ipv6Addr;
+
 use super::*;
 
 fn settings(local_for: LocalFor) -> Settings {

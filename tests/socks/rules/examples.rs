@@ -66,8 +66,9 @@ fn a_private_server() {
     runs(
         "A private server",
         &[
-            ("kid 192.0.2.7 www.games.example:443", "allow", 1),
-            ("kid 203.0.113.7 www.games.example:443", "deny", 2),
+            ("kid 192.0.2.7 www.games.example:443", "deny", 1),
+            ("kid 203.0.113.7 www.games.example:443", "deny", 1),
+            ("kid 192.0.2.7 192.0.2.99:22", "allow", 2),
             ("kid 203.0.113.7 192.0.2.99:443", "allow", 3),
             ("mum 203.0.113.7 [2001:db8::1]:53 udp", "allow", 3),
             ("mum 203.0.113.7 192.0.2.99:22", "deny", 5),
@@ -84,10 +85,13 @@ fn behind_a_proxy() {
         "Behind haproxy, stunnel, ssh or a sidecar",
         &[
             ("alice 127.0.0.1 127.0.0.1:5432", "deny", 1),
-            ("alice 127.0.0.1 [::1]:5432", "deny", 1),
-            ("alice 127.0.0.1 192.0.2.10:22", "deny", 2),
-            ("alice 127.0.0.1 10.0.0.5:22", "deny", 3),
-            ("alice 127.0.0.1 192.0.2.11:443", "allow", 4),
+            ("alice 127.0.0.1 0.0.0.0:5432", "deny", 1),
+            ("alice 127.0.0.1 [64:ff9b::169.254.169.254]:80", "deny", 1),
+            ("alice 127.0.0.1 [::1]:5432", "deny", 2),
+            ("alice 127.0.0.1 192.0.2.10:22", "deny", 3),
+            ("alice 127.0.0.1 [64:ff9b::10.0.0.5]:22", "deny", 4),
+            ("alice 127.0.0.1 10.0.0.5:22", "deny", 4),
+            ("alice 127.0.0.1 192.0.2.11:443", "allow", 5),
         ],
     );
 }

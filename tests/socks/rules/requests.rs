@@ -42,9 +42,16 @@ fn no_spelling_of_an_address_passes_a_rule() {
     let proxy = Rules::new("deny to 127.0.0.0/8\nallow\n").proxy();
     let port = echo.address.port();
     let mapped = [&[0; 10][..], &[0xff, 0xff, 127, 0, 0, 1]].concat();
-    let request = [&b"\x05\x01\x00\x04"[..], &mapped, &port.to_be_bytes()].concat();
-    alice(&proxy).say(&request).refused(NOT_ALLOWED);
-    for name in ["127.0.0.1", "[::ffff:127.0.0.1]", "127.1", "0x7f.1", "2130706433"] {
+    let nat64 = b"\x00\x64\xff\x9b\0\0\0\0\0\0\0\0\x7f\0\0\x01";
+    for address in [&mapped[..], nat64, &[0; 16]] {
+        let request = [&b"\x05\x01\x00\x04"[..], address, &port.to_be_bytes()].concat();
+        alice(&proxy).say(&request).refused(NOT_ALLOWED);
+    }
+    let nowhere = [&b"\x05\x01\x00\x01\0\0\0\0"[..], &port.to_be_bytes()].concat();
+    alice(&proxy).say(&nowhere).refused(NOT_ALLOWED);
+    for name in
+        ["127.0.0.1", "[::ffff:127.0.0.1]", "127.1", "0x7f.1", "2130706433", "0.0.0.0", "0", "[::]"]
+    {
         let (code, _) =
             alice(&proxy).say(&support::socks::name_request(name.as_bytes(), port)).reply();
         assert_eq!(code, NOT_ALLOWED, "{name}");
