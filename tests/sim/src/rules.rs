@@ -62,17 +62,21 @@ fn questions(data: &[u8], mut ask: impl FnMut(&Question<'_>)) {
     let ports = words.iter().filter_map(|word| word.parse().ok()).chain([443]).take(3);
     let ports: Vec<u16> = ports.collect();
     let names = words.iter().map(|word| word.trim_start_matches('.'));
-    let names: Vec<&str> = names.filter(|name| name.contains('.')).chain(["a.b"]).take(3).collect();
+    let is_name = |name: &&str| name.contains('.') && name.parse::<IpAddr>().is_err();
+    let names: Vec<&str> = names.filter(is_name).chain(["a.b"]).take(3).collect();
     for user in words.iter().map(|word| word.as_bytes()).chain([&b"x"[..]]).take(4) {
         for (place, address) in addresses.iter().enumerate() {
             let source = addresses[(place + 1) % addresses.len()];
             for port in &ports {
-                for command in [Commands::CONNECT, Commands::UDP] {
+                for command in [Commands::CONNECT, Commands::UDP, Commands::BIND] {
                     let name = names.get(place).copied();
                     let asked = Asked::Address { name, address: *address, port: Port::Is(*port) };
                     ask(&Question { user, source, command, asked });
                 }
             }
+            let (command, name) = (Commands::RESOLVE, names.get(place).copied());
+            let asked = Asked::Address { name, address: *address, port: Port::Nothing };
+            ask(&Question { user, source, command, asked });
         }
     }
 }
@@ -87,9 +91,14 @@ fn asked(set: &RuleSet, rules: &[(u32, Rule)], question: &Question<'_>) {
     };
     let (line, rule) = rules.iter().find(|(_, rule)| alone(rule)).expect("the last matches");
     assert_eq!((verdict.line, verdict.allow), (*line, rule.allow), "{question:?}");
-    let Asked::Address { name, address, .. } = question.asked else { return };
-    let open = Asked::Address { name, address, port: Port::Unknown };
-    for less in [Asked::Unknown, open] {
+    let Asked::Address { name, address, port } = question.asked else { return };
+    let mut open = vec![Asked::Unknown];
+    open.extend(name.map(|name| Asked::Name { name, port }));
+    if port != Port::Nothing {
+        open.extend(name.map(|name| Asked::Name { name, port: Port::Unknown }));
+        open.push(Asked::Address { name, address, port: Port::Unknown });
+    }
+    for less in open {
         let less = Question { asked: less, ..*question };
         assert!(set.refusal(&less).is_none() || !verdict.allow, "{less:?}");
         match set.judge(&less).expect("the last matches") {
