@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::episode::Episode;
 
+use super::reload::Reloads;
 use super::{Server, Services};
 use crate::proto::rules::Edit;
 use crate::proto::usage_file::Figures;
@@ -19,10 +20,9 @@ use crate::reactor::waker::Waker;
 use crate::state::Shared;
 use crate::state::changes::Settled;
 use crate::state::configuration::Reading;
-use crate::state::control::{ControlAnswer, ReloadSummary, RuleChange};
-use crate::state::service::Service;
-use crate::state::users::{Counted, Reloaded, UserId};
-use crate::workers::store::{Adopted, Answer, FileWorker, Files, Job, ReadAgain};
+use crate::state::control::{ControlAnswer, RuleChange};
+use crate::state::users::{Counted, UserId};
+use crate::workers::store::{Adopted, Answer, FileWorker, Files, Job};
 use crate::workers::worker_pool::Failure;
 
 /// How long figures that have changed may be lost.
@@ -42,7 +42,7 @@ pub(super) struct FileStore {
     has_configuration: bool,
     has_rules: bool,
     /// What the thread has to take over before the next changes of accounts.
-    adopt: Option<Adopted>,
+    pub(super) adopt: Option<Adopted>,
     /// Changes of the rules, for these sessions.
     rule_changes: VecDeque<(Key, Edit)>,
     /// The session whose change is being made.
@@ -63,10 +63,8 @@ pub(super) struct FileStore {
     resetting: Vec<Reset>,
     /// Whether the thread has a job.
     busy: bool,
-    /// Whether the file is to be read again.
-    reload: bool,
-    /// The sessions that have asked for that, and whether tunnels are to be cut then.
-    askers: Vec<(Key, bool)>,
+    /// Reading the files again.
+    pub(super) reloads: Reloads,
     /// Changes that could not be stored.
     failures: Episode,
     /// Figures that could not be stored.
@@ -117,13 +115,12 @@ impl FileStore {
 
     /// Whether the users file is being read again, or will be.
     pub(super) fn is_reloading(&self) -> bool {
-        self.reload
+        self.reloads.are_under_way()
     }
 
     /// The file is to be read again; these sessions wait for the answer.
     pub(super) fn request_reload(&mut self, askers: impl IntoIterator<Item = (Key, bool)>) {
-        self.reload = true;
-        self.askers.extend(askers);
+        self.reloads.request(askers);
     }
 
     /// Rules are to be changed; the sessions wait for the answer.
@@ -206,7 +203,7 @@ impl Server {
         } else if let Some((session, edit)) = files.rule_changes.pop_front() {
             files.changing_rules = Some(session);
             files.give(Job::ChangeRules(edit));
-        } else if files.reload {
+        } else if files.reloads.begin() {
             files.give(Job::Read);
         }
     }
@@ -367,38 +364,6 @@ impl Server {
         self.services.files.figures_due = now.checked_add(FIGURES_AFTER);
     }
 
-    /// Makes accounts and settings what the files say.
-    fn take_over(&mut self, read: ReadAgain<Reading>) -> Result<ReloadSummary, Vec<String>> {
-        let process = &mut self.services.shared.process;
-        let mut summary = ReloadSummary::default();
-        let mut adopted = Adopted::default();
-        if let Some(loaded) = read.users {
-            if loaded.exposed {
-                log::warn!("users file: others than its owner may read it");
-            }
-            let reloaded = process.users.reload(loaded.content);
-            summary.accounts = reloaded.map_err(|error| vec![error.to_string()])?;
-            adopted.users = Some(loaded.state);
-        }
-        if let Some(reading) = read.configuration {
-            for option in &reading.restart {
-                log::warn!("configuration: {option} takes a restart");
-            }
-            let changed = process.configuration.read_again(reading, &mut process.settings);
-            summary.settings = changed.len();
-            for (key, value) in changed {
-                log::info!("configuration: {key} is {value} now");
-            }
-        }
-        if let Some(loaded) = read.rules {
-            summary.rules = Some(loaded.rules.len());
-            adopted.rules = Some(loaded.state);
-            self.replace_rules(loaded.rules);
-        }
-        self.services.files.adopt = Some(adopted);
-        Ok(summary)
-    }
-
     /// Tells sessions what has become of their changes.
     fn settle(&mut self, settled: Vec<Settled>) {
         for Settled { session, number, outcome } in settled {
@@ -422,47 +387,6 @@ impl Server {
         for (session, ..) in saving {
             let answer = ControlAnswer::Saved(outcome.clone());
             self.answer_request(session, answer);
-        }
-    }
-
-    /// The files have been read again: all of it takes effect, or nothing.
-    fn reloaded(&mut self, outcome: Result<ReadAgain<Reading>, Vec<String>>) {
-        let outcome = outcome.and_then(|read| self.take_over(read));
-        match &outcome {
-            Ok(ReloadSummary { accounts, settings, rules, .. }) => {
-                self.services.shared.process.changes += 1;
-                let Reloaded { accounts, added, deleted, changed } = accounts;
-                let rules = rules.map_or(String::new(), |rules| format!(" rules={rules}"));
-                log::info!(
-                    "reloaded: accounts={accounts} added={added} deleted={deleted} changed={changed} settings={settings}{rules}"
-                );
-            }
-            Err(faults) => {
-                for fault in faults {
-                    log::error!("reload: {fault}");
-                }
-                log::error!("not reloaded: nothing has changed");
-            }
-        }
-        self.services.files.reload = false;
-        let askers = std::mem::take(&mut self.services.files.askers);
-        let wanted = outcome.is_ok() && askers.iter().any(|(_, cut)| *cut);
-        let ended = wanted.then(|| self.cut_denied());
-        for (key, cut) in askers {
-            let cut = ended.filter(|_| cut);
-            let outcome = outcome.clone().map(|summary| ReloadSummary { cut, ..summary });
-            let answer = ControlAnswer::Reloaded(outcome);
-            self.answer_request(key, answer);
-        }
-        // Others may wait with a change of an account.
-        let metp: Vec<Key> = self
-            .sessions
-            .iter()
-            .filter(|(_, entry)| entry.session.service() == Service::Metp)
-            .map(|(key, _)| key)
-            .collect();
-        for key in metp {
-            self.answer(key, |_| {});
         }
     }
 }

@@ -17,6 +17,7 @@ mod gather;
 mod invariants;
 mod lists;
 mod logins;
+mod reload;
 mod rules;
 mod run_queue;
 mod service;

@@ -131,3 +131,22 @@ fn a_file_that_is_gone_has_no_accounts() {
     assert_eq!(admin.command("ADD-USER bob b"), "200 OK");
     assert_eq!(file.text().lines().count(), 1);
 }
+
+/// A reload that is asked for while another one reads sees what was in the file when it was asked for.
+#[test]
+fn a_reload_reads_what_is_there_when_it_is_asked_for() {
+    let many: String = (0..20_000).map(|number| format!("u{number}:{TOKEN}\n")).collect();
+    let file = UsersFile::new(&many);
+    let proxy = file.proxy();
+    let (mut first, mut second) = (proxy.admin(), proxy.admin());
+    let edited = file.directory.path().join("edited");
+    for round in 0..5 {
+        std::fs::write(&edited, format!("{many}new:=pw{round}\n")).expect("written");
+        first.say("PING asks\nRELOAD\n").hears("200 PONG asks\n");
+        std::fs::rename(&edited, &file.path).expect("in its place");
+        assert!(second.command("RELOAD").starts_with("200 "));
+        assert!(first.line().starts_with("200 "));
+        let password = format!("pw{round}");
+        assert_eq!(login(&proxy, "new", &password), WELCOME, "{round}");
+    }
+}
