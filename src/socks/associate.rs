@@ -67,7 +67,7 @@ pub struct Association {
     /// The target of the last datagram.
     latest: Option<SocketAddr>,
     /// Targets that have a line of the access log.
-    logged: Vec<SocketAddr>,
+    logged: Vec<Target>,
     /// When a datagram was last relayed.
     last: Instant,
     relayed: u64,
@@ -82,6 +82,8 @@ pub struct Association {
     v6_first: bool,
     /// What it may read for its account.
     rate: RateShare,
+    /// The number of the rules by which those were judged that may answer.
+    rules_number: u64,
     _promise: Promise,
     _guard: AssociationGuard,
 }
@@ -179,6 +181,7 @@ impl Association {
             checked: None,
             v6_first: false,
             rate: RateShare::default(),
+            rules_number: cx.shared.process.rules_number,
             _promise: promise,
             _guard: guard,
         })
@@ -317,30 +320,30 @@ impl Association {
     /// of them.
     fn log_target<S: Stream>(
         &mut self,
-        target: SocketAddr,
-        code: ReplyCode,
+        target: Target,
+        (code, rule): (ReplyCode, Option<u32>),
         cx: &mut Context<'_, S>,
     ) {
         let most = cx.shared.process.settings.udp.log;
         if self.logged.len() >= most || self.logged.contains(&target) {
             return;
         }
-        self.logged.push(target);
         let Some(source) = self.client.get() else { return };
         let line = FinishedRequest {
             id: id_of(cx.key),
             time: SystemTime::now().into(),
             user: self.request.name(),
             source,
-            target: &Target { host: Host::Ip(target.ip()), port: target.port() },
+            target: &target,
             status: code,
             traffic: crate::state::Traffic::default(),
             duration: cx.now.saturating_duration_since(self.request.began()),
             reason: if code == ReplyCode::Succeeded { "datagram" } else { "refused" },
             kind: Kind::DatagramTarget,
-            rule: self.request.rule,
+            rule,
         };
         cx.shared.access_log.close(&line);
+        self.logged.push(target);
     }
 
     /// The socket for targets of this family, opened if it is not. `None`: this machine cannot send there.

@@ -229,9 +229,14 @@ impl<S: Stream> Bind<S> {
     ) -> bool {
         let named = self.allowed.as_ref().is_none_or(|allowed| allowed.contains(&peer.ip()));
         let (network, settings) = (&mut *cx.network, &cx.shared.process.settings);
-        named
-            && permitted(source.ip(), peer, settings, |at| network.is_local_delivery(at))
-            && rules::allow(&mut self.request, source.ip(), peer, cx.shared)
+        let may =
+            named && permitted(source.ip(), peer, settings, |at| network.is_local_delivery(at));
+        if !may {
+            return false;
+        }
+        let decision = rules::decide(&mut self.request, source.ip(), peer, cx.shared);
+        rules::act_on(&mut self.request, decision, cx.shared);
+        decision.allow
     }
 
     #[expect(clippy::boxed_local, reason = "it comes in its box")]

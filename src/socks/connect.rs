@@ -203,9 +203,12 @@ impl<S: Stream> Connect<S> {
         let address = canonical(candidate);
         let (network, settings) = (&mut *cx.network, &cx.shared.process.settings);
         let is_local_delivery = |address| network.is_local_delivery(address);
-        if !permitted(source.ip(), address, settings, is_local_delivery)
-            || !rules::allow(&mut self.request, source.ip(), address, cx.shared)
-        {
+        if !permitted(source.ip(), address, settings, is_local_delivery) {
+            return self.failed(ReplyCode::NotAllowed);
+        }
+        let decision = rules::decide(&mut self.request, source.ip(), address, cx.shared);
+        rules::act_on(&mut self.request, decision, cx.shared);
+        if !decision.allow {
             return self.failed(ReplyCode::NotAllowed);
         }
         let attempts = &mut cx.shared.metrics.attempts;
@@ -247,9 +250,13 @@ impl<S: Stream> Connect<S> {
             Ok(bound) if is_itself(attempt.address, *bound) => Some(ReplyCode::ConnectionRefused),
             Ok(bound) => {
                 // The rules may have changed since the attempt began, and another address was judged last.
-                let allowed = may_come_from(source.ip(), *bound, settings)
-                    && rules::allow(&mut self.request, source.ip(), attempt.address, cx.shared);
-                (!allowed).then_some(ReplyCode::NotAllowed)
+                let usable = may_come_from(source.ip(), *bound, settings);
+                let request = &mut self.request;
+                let decision = rules::decide(request, source.ip(), attempt.address, cx.shared);
+                if usable {
+                    rules::overrule(request, decision, cx.shared);
+                }
+                (!usable || !decision.allow).then_some(ReplyCode::NotAllowed)
             }
         };
         let bound = match (unusable, bound) {

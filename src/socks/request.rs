@@ -6,8 +6,9 @@ use std::time::{Instant, SystemTime};
 
 use super::close_reason::CloseReason;
 use super::dialect::Dialect;
+use super::rules::Decision;
 use super::{Context, Next};
-use crate::proto::rules::Commands;
+use crate::proto::rules::{Commands, Verdict};
 use crate::proto::socks5::{ReplyCode, Target};
 use crate::reactor::buffer::Buffer;
 use crate::reactor::endpoint::Stream;
@@ -36,8 +37,10 @@ pub struct ActiveRequest {
     pub command: Commands,
     /// The line of the rule that has decided. `None`: there are no rules, or none was asked.
     pub rule: Option<u32>,
-    /// The address that was allowed last, and the number of the rules that have allowed it.
-    pub allowed: Option<(SocketAddr, u64)>,
+    /// What has been done by it: the number of the rules, and the verdict.
+    pub acted_on: Option<(u64, Verdict)>,
+    /// The address that was judged last, by the rules of which number, and how.
+    pub judged: Option<(SocketAddr, u64, Decision)>,
     /// The account's name, which the log needs even after the account is gone.
     name: Rc<[u8]>,
     began: Instant,
@@ -61,7 +64,8 @@ impl ActiveRequest {
             served: None,
             command,
             rule: None,
-            allowed: None,
+            acted_on: None,
+            judged: None,
             name,
             began: now,
         }

@@ -72,9 +72,18 @@ fn tell<S: Stream>(
     cx: &mut Context<'_, S>,
 ) -> Result<Next<S>, (Box<ActiveRequest>, ReplyCode)> {
     let found = addresses.len();
-    addresses
-        .retain(|address| rules::allow(&mut request, source.ip(), canonical(*address), cx.shared));
+    let mut denied = None;
+    addresses.retain(|address| {
+        let decision = rules::decide(&mut request, source.ip(), canonical(*address), cx.shared);
+        if !decision.allow {
+            denied.get_or_insert(decision);
+        }
+        decision.allow
+    });
     if addresses.is_empty() && found > 0 {
+        if let Some(decision) = denied {
+            rules::act_on(&mut request, decision, cx.shared);
+        }
         return Err((request, ReplyCode::NotAllowed));
     }
     let is_v4 = |address: &&SocketAddr| address.ip().to_canonical().is_ipv4();
@@ -85,6 +94,8 @@ fn tell<S: Stream>(
     if more {
         withdraw(&request, cx);
     }
+    let decision = rules::decide(&mut request, source.ip(), canonical(*address), cx.shared);
+    rules::act_on(&mut request, decision, cx.shared);
     let reply = request.dialect.success(SocketAddr::new(address.ip().to_canonical(), 0));
     Ok(answer(request, &reply, output, cx))
 }
@@ -121,7 +132,9 @@ pub fn begin<S: Stream>(
     match name {
         Ok(address) if matches!(purpose, Purpose::ResolvePtr) => {
             let asked = SocketAddr::new(address.to_canonical(), port);
-            match rules::allow(&mut request, source.ip(), asked, cx.shared) {
+            let decision = rules::decide(&mut request, source.ip(), asked, cx.shared);
+            rules::act_on(&mut request, decision, cx.shared);
+            match decision.allow {
                 true => reverse::begin(request, address, cx),
                 false => refuse(request, ReplyCode::NotAllowed, output, cx),
             }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::name::hostname;
 use super::request::ActiveRequest;
 use super::{Session, State};
-use crate::proto::rules::{Asked, Commands, Port, Question, RuleSet, normal_name};
+use crate::proto::rules::{Asked, Commands, Port, Question, Verdict, normal_name};
 use crate::proto::socks5::{Host, Target};
 use crate::reactor::endpoint::Stream;
 use crate::reactor::listener::canonical;
@@ -38,10 +38,28 @@ fn name_of(target: &Target) -> Option<&str> {
     }
 }
 
-/// Whether the rules may allow a request, as far as it can be said before its name is looked up. If not, the rule that
-/// decides is noted; so it is in all that follows.
+/// What the rules say of a request, and by which of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether it is allowed.
+    pub allow: bool,
+    /// The rule that decides. `None`: there are no rules, or none that refuses what is known so far.
+    verdict: Option<Verdict>,
+}
+
+impl Decision {
+    /// Nothing is against it.
+    const OPEN: Decision = Decision { allow: true, verdict: None };
+
+    /// The line of the rule.
+    pub fn line(&self) -> Option<u32> {
+        self.verdict.map(|verdict| verdict.line)
+    }
+}
+
+/// Whether the rules may allow a request, as far as it can be said before its name is looked up. If not, the rule is
+/// noted.
 pub fn may_allow(request: &mut ActiveRequest, source: IpAddr, shared: &Shared) -> bool {
-    let Some(rules) = &shared.process.rules else { return true };
     let target = Rc::clone(&request.target);
     let is_address = name_of(&target).is_none();
     let known = match request.command {
@@ -55,20 +73,24 @@ pub fn may_allow(request: &mut ActiveRequest, source: IpAddr, shared: &Shared) -
         }
         _ => Known { name: name_of(&target), port: Port::Is(target.port), ..Known::NOTHING },
     };
-    judge(request, rules, source, known)
+    let decision = judge(request, source, known, shared);
+    act_on(request, decision, shared);
+    decision.allow
 }
 
-/// Whether the rules allow a request to end at this address, which is canonical.
-pub fn allow(
+/// What the rules say of a request that ends at this address, which is canonical. The last answer is kept, since a
+/// connection is judged before the attempt and when it is there.
+pub fn decide(
     request: &mut ActiveRequest,
     source: IpAddr,
     address: SocketAddr,
     shared: &Shared,
-) -> bool {
-    let Some(rules) = &shared.process.rules else { return true };
-    let judged = Some((address, shared.process.rules_number));
-    if request.allowed == judged {
-        return true;
+) -> Decision {
+    let number = shared.process.rules_number;
+    if let Some((judged, by, decision)) = request.judged
+        && (judged, by) == (address, number)
+    {
+        return decision;
     }
     let port = match request.command {
         Commands::RESOLVE => Port::Nothing,
@@ -76,49 +98,52 @@ pub fn allow(
     };
     let target = Rc::clone(&request.target);
     let known = Known { name: name_of(&target), address: Some(address.ip()), port };
-    let allowed = judge(request, rules, source, known);
-    request.allowed = judged.filter(|_| allowed);
-    allowed
+    let decision = judge(request, source, known, shared);
+    request.judged = Some((address, number, decision));
+    decision
 }
 
-/// Whether the rules may allow a peer with this address, which is canonical, to connect from some port.
+/// Whether the rules may allow a peer with this address, which is canonical, to connect from some port. If not, the rule
+/// is noted.
 pub fn may_allow_peer(
     request: &mut ActiveRequest,
     source: IpAddr,
     address: IpAddr,
     shared: &Shared,
 ) -> bool {
-    let Some(rules) = &shared.process.rules else { return true };
     let target = Rc::clone(&request.target);
     let known = Known { name: name_of(&target), address: Some(address), port: Port::Unknown };
-    judge(request, rules, source, known)
+    let decision = judge(request, source, known, shared);
+    act_on(request, decision, shared);
+    decision.allow
 }
 
-/// Whether the rules allow a datagram of an association to this target, which is canonical, and by this name.
-pub fn allow_datagram(
-    request: &mut ActiveRequest,
+/// What the rules say of a datagram of an association to this target, which is canonical, and by this name.
+pub fn decide_datagram(
+    request: &ActiveRequest,
     source: IpAddr,
     (name, target): (Option<&str>, SocketAddr),
     shared: &Shared,
-) -> bool {
-    let Some(rules) = &shared.process.rules else { return true };
-    let known = Known { name, address: Some(target.ip()), port: Port::Is(target.port()) };
-    judge(request, rules, source, known)
+) -> Decision {
+    // A port of 0 stands for all.
+    let port = if target.port() == 0 { Port::Unknown } else { Port::Is(target.port()) };
+    judge(request, source, Known { name, address: Some(target.ip()), port }, shared)
 }
 
-/// Whether the rules may allow a datagram to this name, which has not been looked up.
-pub fn may_allow_datagram(
-    request: &mut ActiveRequest,
+/// The same, for a name that has not been looked up.
+pub fn decide_datagram_name(
+    request: &ActiveRequest,
     source: IpAddr,
     (name, port): (&str, u16),
     shared: &Shared,
-) -> bool {
-    let Some(rules) = &shared.process.rules else { return true };
-    judge(request, rules, source, Known { name: Some(name), address: None, port: Port::Is(port) })
+) -> Decision {
+    let known = Known { name: Some(name), address: None, port: Port::Is(port) };
+    judge(request, source, known, shared)
 }
 
-/// Whether the rules allow it, as far as can be said from what is known.
-fn judge(request: &mut ActiveRequest, rules: &RuleSet, source: IpAddr, known: Known<'_>) -> bool {
+/// What the rules say, as far as can be said from what is known.
+fn judge(request: &ActiveRequest, source: IpAddr, known: Known<'_>, shared: &Shared) -> Decision {
+    let Some(rules) = &shared.process.rules else { return Decision::OPEN };
     let Known { name, address, port } = known;
     let name = name.map(normal_name);
     let name = name.as_deref();
@@ -131,20 +156,46 @@ fn judge(request: &mut ActiveRequest, rules: &RuleSet, source: IpAddr, known: Kn
     let question = Question { user, source, command: request.command, asked };
     let verdict = match asked {
         Asked::Address { port: Port::Is(_) | Port::Nothing, .. } => {
-            match rules.verdict(&question) {
-                Some(verdict) => verdict,
-                None => return false,
-            }
+            let nobody = Decision { allow: false, verdict: None };
+            return rules.verdict(&question).map_or(nobody, Decision::from);
         }
-        _ => match rules.refusal(&question) {
-            Some(verdict) => verdict,
-            None => return true,
-        },
+        _ => rules.refusal(&question),
     };
-    if request.rule.replace(verdict.line) != Some(verdict.line) {
+    verdict.map_or(Decision::OPEN, Decision::from)
+}
+
+impl From<Verdict> for Decision {
+    fn from(verdict: Verdict) -> Self {
+        Decision { allow: verdict.allow, verdict: Some(verdict) }
+    }
+}
+
+/// The server does what the rules say. The rule is shown from now on, and counted if it is another one than before. An
+/// address that is denied after another one was allowed is not what the request comes to.
+pub fn act_on(request: &mut ActiveRequest, decision: Decision, shared: &Shared) {
+    let allowed_before = request.acted_on.is_some_and(|(_, before)| before.allow);
+    if decision.allow || !allowed_before {
+        overrule(request, decision, shared);
+    }
+}
+
+/// The same, whatever was before.
+pub fn overrule(request: &mut ActiveRequest, decision: Decision, shared: &Shared) {
+    let before = request.acted_on;
+    show(request, decision, shared);
+    if request.acted_on != before
+        && let (Some(verdict), Some(rules)) = (decision.verdict, &shared.process.rules)
+    {
         rules.count(verdict);
     }
-    verdict.allow
+}
+
+/// The rule is shown from now on.
+fn show(request: &mut ActiveRequest, decision: Decision, shared: &Shared) {
+    if let Some(verdict) = decision.verdict {
+        request.acted_on = Some((shared.process.rules_number, verdict));
+        request.rule = Some(verdict.line);
+    }
 }
 
 impl<S: Stream> Session<S> {
@@ -155,7 +206,14 @@ impl<S: Stream> Session<S> {
             State::Relay(relay) => {
                 let peer = relay.peer().map(canonical);
                 let request = relay.request_mut();
-                return peer.is_some_and(|peer| !allow(request, source, peer, shared));
+                let Some(peer) = peer else { return false };
+                let decision = decide(request, source, peer, shared);
+                match decision.allow {
+                    // It has been counted when it was made.
+                    true => show(request, decision, shared),
+                    false => overrule(request, decision, shared),
+                }
+                return !decision.allow;
             }
             State::Resolve(resolve) => resolve.request_mut(),
             State::Reverse(reverse) => reverse.request_mut(),

@@ -44,6 +44,12 @@ impl KnownTargets {
         self.recent.contains(&source) || self.older.contains(&source)
     }
 
+    /// Forgets those for which this says so; their port is 0 where it is not compared.
+    pub fn retain(&mut self, mut stays: impl FnMut(&SocketAddr) -> bool) {
+        self.recent.retain(&mut stays);
+        self.older.retain(stays);
+    }
+
     /// Targets that are known.
     pub fn len(&self) -> usize {
         self.recent.len() + self.older.difference(&self.recent).count()

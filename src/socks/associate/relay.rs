@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::known_targets::KnownTargets;
 use super::name_book::Named;
 use super::{Association, LARGEST_BATCH};
-use crate::proto::socks5::ReplyCode;
 use crate::proto::socks5::datagram::{Datagram, DatagramError, Destination, Header};
+use crate::proto::socks5::{Host, ReplyCode, Target};
 use crate::reactor::datagram::{Received, Run, Scratch, Sent};
 use crate::reactor::endpoint::Stream;
 use crate::reactor::listener::canonical;
@@ -163,30 +163,27 @@ impl Association {
         target: SocketAddr,
         cx: &mut Context<'_, S>,
     ) -> Fate {
-        if !self.permits(target, cx)
-            || !self.may_leave(target, cx)
-            || !self.is_allowed(name, target, cx)
-        {
-            self.log_target(target, ReplyCode::NotAllowed, cx);
+        let named = Target { host: Host::Ip(target.ip()), port: target.port() };
+        // What is closed above the rules is closed by none of them.
+        if !self.permits(target, cx) || !self.may_leave(target, cx) {
+            self.log_target(named, (ReplyCode::NotAllowed, None), cx);
+            return Fate::Drop(DropCause::Rules);
+        }
+        let source = self.client.ip();
+        let decision = rules::decide_datagram(&self.request, source, (name, target), cx.shared);
+        rules::overrule(&mut self.request, decision, cx.shared);
+        if !decision.allow {
+            self.log_target(named, (ReplyCode::NotAllowed, decision.line()), cx);
             return Fate::Drop(DropCause::Rules);
         }
         if self.target_socket(target.ip(), cx).is_none() {
             return Fate::Drop(DropCause::Error);
         }
-        self.known.add(target, cx.shared.process.settings.udp.filter, cx.now);
-        self.log_target(target, ReplyCode::Succeeded, cx);
+        self.forget_denied(cx);
+        self.known.add(target, filter(cx), cx.now);
+        self.log_target(named, (ReplyCode::Succeeded, decision.line()), cx);
         self.latest = Some(target);
         Fate::Send(target)
-    }
-
-    fn is_allowed<S: Stream>(
-        &mut self,
-        name: Option<&str>,
-        target: SocketAddr,
-        cx: &Context<'_, S>,
-    ) -> bool {
-        let source = self.client.ip();
-        rules::allow_datagram(&mut self.request, source, (name, target), cx.shared)
     }
 
     fn permits<S: Stream>(&mut self, target: SocketAddr, cx: &mut Context<'_, S>) -> bool {
@@ -232,7 +229,12 @@ impl Association {
         cx: &mut Context<'_, S>,
     ) -> Fate {
         let source = self.client.ip();
-        if !rules::may_allow_datagram(&mut self.request, source, (name, port), cx.shared) {
+        let (shared, asked) = (&*cx.shared, (name, port));
+        let decision = rules::decide_datagram_name(&self.request, source, asked, shared);
+        if !decision.allow {
+            rules::overrule(&mut self.request, decision, shared);
+            let named = Target { host: Host::Name(name.as_bytes().into()), port };
+            self.log_target(named, (ReplyCode::NotAllowed, decision.line()), cx);
             return Fate::Drop(DropCause::Rules);
         }
         let failed = cx.shared.process.settings.names.failed;
@@ -374,16 +376,31 @@ impl Association {
     }
 
     fn may_answer<S: Stream>(&mut self, source: SocketAddr, cx: &mut Context<'_, S>) -> bool {
-        let settings = &cx.shared.process.settings;
-        if !self.known.may_answer(source, settings.udp.filter, cx.now)
-            || !may_use_local_address(self.client.ip(), source.ip(), settings)
-        {
+        if !may_use_local_address(self.client.ip(), source.ip(), &cx.shared.process.settings) {
             return false;
         }
-        // Who has not been sent anything has not been judged.
-        cx.shared.process.rules.is_none()
-            || self.known.may_answer(source, UdpFilter::Address, cx.now)
-            || self.is_allowed(None, source, cx)
+        self.forget_denied(cx);
+        if self.known.may_answer(source, filter(cx), cx.now) {
+            return true;
+        }
+        // Who has not been sent anything has not been judged. The association has done nothing by that, so no rule counts.
+        let from_anybody = cx.shared.process.settings.udp.filter == UdpFilter::Any;
+        from_anybody
+            && rules::decide_datagram(&self.request, self.client.ip(), (None, source), cx.shared)
+                .allow
+    }
+
+    /// When there are other rules, targets that they do not allow may not answer any more. Those that were allowed by
+    /// their names are judged again with the next datagram to them.
+    fn forget_denied<S: Stream>(&mut self, cx: &Context<'_, S>) {
+        let number = cx.shared.process.rules_number;
+        if std::mem::replace(&mut self.rules_number, number) == number {
+            return;
+        }
+        let (request, client) = (&*self.request, self.client.ip());
+        self.known.retain(|target| {
+            rules::decide_datagram(request, client, (None, *target), cx.shared).allow
+        });
     }
 
     /// Counts what has been sent of an outbox, and what has not.
@@ -416,6 +433,14 @@ impl Association {
         let request = &mut *self.request;
         self.rate.used(direction, sent.payload, &request.guard, cx.now);
         cx.shared.count(&mut request.traffic, &request.guard, moved);
+    }
+}
+
+/// Who may answer. Under rules also those are known that anybody may be: what was sent to was judged by its name, too.
+fn filter<S: Stream>(cx: &Context<'_, S>) -> UdpFilter {
+    match cx.shared.process.settings.udp.filter {
+        UdpFilter::Any if cx.shared.process.rules.is_some() => UdpFilter::Address,
+        filter => filter,
     }
 }
 

@@ -96,8 +96,11 @@ fn cut_ends_what_would_be_denied() {
     exchange(&mut of_admin, 1000);
     let line = proxy.stdout.wait_for(|line| line.contains("\talice\t"));
     assert!(line.ends_with("\tdenied\trule=1"), "{line}");
-    // What is open has been judged anew.
+    // What is open has been judged anew, and counts once.
     assert_eq!(value(&admin.ask("CONNECTIONS")[0], "rule"), "2");
+    let hits: Vec<String> =
+        admin.ask("RULES").iter().map(|line| value(line, "hits").to_owned()).collect();
+    assert_eq!(hits, ["1", "2"]);
 }
 
 /// A file that cannot be replaced is not changed over METP.
