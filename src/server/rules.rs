@@ -11,9 +11,10 @@ use crate::proto::rules::{
 use crate::reactor::network::Network as _;
 use crate::reactor::slab::Key;
 use crate::socks::CloseReason;
+use crate::socks::name::hostname;
 use crate::state::ProcessWide;
 use crate::state::control::{ControlAnswer, RuleChange, RulesVerdict, TestedRequest};
-use crate::state::protected::{is_own_port, permitted};
+use crate::state::protected::{ClosedBy, closed_by, may_be_sent_to};
 use crate::workers::rules_file::EditError;
 
 impl ServerControl<'_> {
@@ -25,9 +26,15 @@ impl ServerControl<'_> {
     ) -> RulesVerdict {
         let network = &mut *self.network;
         let is_local_delivery = |address: SocketAddr| network.is_local_delivery(address);
-        if let Ok(address) = tested.host
-            && let Some(by) = closed(tested, address, process, is_local_delivery)
-        {
+        // Who is going to connect is not known.
+        let anybody = matches!(&tested.host, Ok(host) if host.is_unspecified())
+            && tested.command == Commands::BIND;
+        let closed = match &tested.host {
+            Ok(_) if anybody => None,
+            Ok(address) => closed(tested, *address, process, is_local_delivery),
+            Err(name) => hostname(name.as_bytes()).is_none().then_some("name"),
+        };
+        if let Some(by) = closed {
             return RulesVerdict { allow: Some(false), by, rule: None };
         }
         let by = "rule";
@@ -39,6 +46,7 @@ impl ServerControl<'_> {
         };
         let name = tested.host.as_ref().err().map(|name| normal_name(name));
         let asked = match (&tested.host, &name) {
+            _ if anybody => Asked::Unknown,
             (Ok(address), _) => Asked::Address { name: None, address: *address, port },
             (_, Some(name)) => Asked::Name { name, port },
             (Err(_), None) => Asked::Unknown,
@@ -68,9 +76,13 @@ fn closed(
     if tested.command == Commands::RESOLVE {
         return None;
     }
-    let is_open = permitted(tested.source, target, settings, is_local_delivery);
-    let by = if is_own_port(target, settings) { "own-port" } else { "local-for" };
-    (!is_open).then_some(by)
+    if tested.command == Commands::UDP && !may_be_sent_to(target) {
+        return Some("destination");
+    }
+    match closed_by(tested.source, target, settings, is_local_delivery)? {
+        ClosedBy::OwnPort => Some("own-port"),
+        ClosedBy::LocalFor => Some("local-for"),
+    }
 }
 
 impl Server {

@@ -20,7 +20,7 @@ mod connect;
 mod context;
 mod dialect;
 mod handshake;
-mod name;
+pub mod name;
 mod race;
 mod rate;
 mod relay;

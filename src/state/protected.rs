@@ -7,6 +7,15 @@ use std::net::{IpAddr, SocketAddr};
 use crate::proto::addresses::{embedded, is_this_network};
 use crate::state::settings::{LocalFor, Settings};
 
+/// What closes a destination, above all rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClosedBy {
+    /// It is one of the server's own ports.
+    OwnPort,
+    /// It is local, and the client is none of those that `local-for` names.
+    LocalFor,
+}
+
 /// Whether a client at `source` may connect to `candidate`, which is canonical. `is_local_delivery` returns
 /// whether the kernel would deliver a connection to this machine; it is called for the server's own ports alone.
 ///
@@ -16,10 +25,23 @@ pub fn permitted(
     source: IpAddr,
     candidate: SocketAddr,
     settings: &Settings,
-    mut is_local_delivery: impl FnMut(SocketAddr) -> io::Result<bool>,
+    is_local_delivery: impl FnMut(SocketAddr) -> io::Result<bool>,
 ) -> bool {
-    let own = is_own_port(candidate, settings) && is_here(candidate, &mut is_local_delivery);
-    !own && (may_use_local(source, settings) || !is_local(candidate.ip()))
+    closed_by(source, candidate, settings, is_local_delivery).is_none()
+}
+
+/// What closes `candidate` to a client at `source`, if anything does: see [`permitted`].
+pub fn closed_by(
+    source: IpAddr,
+    candidate: SocketAddr,
+    settings: &Settings,
+    mut is_local_delivery: impl FnMut(SocketAddr) -> io::Result<bool>,
+) -> Option<ClosedBy> {
+    if is_own_port(candidate, settings) && is_here(candidate, &mut is_local_delivery) {
+        return Some(ClosedBy::OwnPort);
+    }
+    let is_closed = !may_use_local(source, settings) && is_local(candidate.ip());
+    is_closed.then_some(ClosedBy::LocalFor)
 }
 
 /// Whether a client at `source` may send a datagram to `target`, which is canonical: as [`permitted`], and it is the
@@ -30,13 +52,18 @@ pub fn datagram_permitted(
     settings: &Settings,
     is_local_delivery: impl FnMut(SocketAddr) -> io::Result<bool>,
 ) -> bool {
+    may_be_sent_to(target) && permitted(source, target, settings, is_local_delivery)
+}
+
+/// Whether this is the address of one socket, to which a datagram can be sent: no multicast, no broadcast, not
+/// unspecified, no port 0.
+pub fn may_be_sent_to(target: SocketAddr) -> bool {
     let ip = target.ip();
     let is_one = match ip {
         IpAddr::V4(v4) => !v4.is_broadcast(),
         IpAddr::V6(_) => true,
     };
-    let possible = target.port() != 0 && is_one && !ip.is_multicast() && !ip.is_unspecified();
-    possible && permitted(source, target, settings, is_local_delivery)
+    target.port() != 0 && is_one && !ip.is_multicast() && !ip.is_unspecified()
 }
 
 /// Whether a client at `source` may hear of `address`, which is canonical.

@@ -151,6 +151,18 @@ fn a_request_is_tested() {
             "verdict=allow by=rule rule=4 text=allow\\x20port\\x2080,443",
         ),
         ("alice 192.0.2.7 127.0.0.1:443", "verdict=deny by=local-for rule=- text=-"),
+        // The number of an own port on another machine.
+        (
+            &format!("alice 192.0.2.7 169.254.9.9:{}", own.port()),
+            "verdict=deny by=local-for rule=- text=-",
+        ),
+        ("alice 192.0.2.7 224.0.0.1:443 udp", "verdict=deny by=destination rule=- text=-"),
+        ("alice 192.0.2.7 192.0.2.1:0 udp", "verdict=deny by=destination rule=- text=-"),
+        ("alice 192.0.2.7 corp\\.test:443", "verdict=deny by=name rule=- text=-"),
+        (
+            "alice 192.0.2.7 0.0.0.0:0 bind",
+            "verdict=depends by=rule rule=4 text=allow\\x20port\\x2080,443",
+        ),
         (
             "alice 127.0.0.1 127.0.0.1:443",
             "verdict=allow by=rule rule=4 text=allow\\x20port\\x2080,443",
