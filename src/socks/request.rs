@@ -6,7 +6,6 @@ use std::time::{Instant, SystemTime};
 
 use super::close_reason::CloseReason;
 use super::dialect::Dialect;
-use super::rules::Decision;
 use super::{Context, Next};
 use crate::proto::rules::{Commands, Verdict};
 use crate::proto::socks5::{ReplyCode, Target};
@@ -44,6 +43,31 @@ pub struct ActiveRequest {
     /// The account's name, which the log needs even after the account is gone.
     name: Rc<[u8]>,
     began: Instant,
+}
+
+/// What the rules say of a request, and by which of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether it is allowed.
+    pub allow: bool,
+    /// The rule that decides. `None`: there are no rules, or none that refuses what is known so far.
+    pub(super) verdict: Option<Verdict>,
+}
+
+impl Decision {
+    /// Nothing is against it.
+    pub(super) const OPEN: Decision = Decision { allow: true, verdict: None };
+
+    /// The line of the rule.
+    pub fn line(&self) -> Option<u32> {
+        self.verdict.map(|verdict| verdict.line)
+    }
+}
+
+impl From<Verdict> for Decision {
+    fn from(verdict: Verdict) -> Self {
+        Decision { allow: verdict.allow, verdict: Some(verdict) }
+    }
 }
 
 impl ActiveRequest {

@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use super::name::hostname;
-use super::request::ActiveRequest;
+use super::request::{ActiveRequest, Decision};
 use super::{Session, State};
-use crate::proto::rules::{Asked, Commands, Port, Question, Verdict, normal_name};
+use crate::proto::rules::{Asked, Commands, Port, Question, normal_name};
 use crate::proto::socks5::{Host, Target};
 use crate::reactor::endpoint::Stream;
 use crate::reactor::listener::canonical;
@@ -35,25 +35,6 @@ fn name_of(target: &Target) -> Option<&str> {
     match &target.host {
         Host::Ip(_) => None,
         Host::Name(name) => hostname(name).filter(|name| ip_literal(name).is_none()),
-    }
-}
-
-/// What the rules say of a request, and by which of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// Whether it is allowed.
-    pub allow: bool,
-    /// The rule that decides. `None`: there are no rules, or none that refuses what is known so far.
-    verdict: Option<Verdict>,
-}
-
-impl Decision {
-    /// Nothing is against it.
-    const OPEN: Decision = Decision { allow: true, verdict: None };
-
-    /// The line of the rule.
-    pub fn line(&self) -> Option<u32> {
-        self.verdict.map(|verdict| verdict.line)
     }
 }
 
@@ -162,12 +143,6 @@ fn judge(request: &ActiveRequest, source: IpAddr, known: Known<'_>, shared: &Sha
         _ => rules.refusal(&question),
     };
     verdict.map_or(Decision::OPEN, Decision::from)
-}
-
-impl From<Verdict> for Decision {
-    fn from(verdict: Verdict) -> Self {
-        Decision { allow: verdict.allow, verdict: Some(verdict) }
-    }
 }
 
 /// The server does what the rules say. The rule is shown from now on, and counted if it is another one than before. An
