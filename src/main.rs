@@ -250,7 +250,7 @@ impl Accounts {
                 rules_fixed = true;
             }
             rules = Some(loaded.rules);
-            files.rules = Some(RulesFile { path, state: loaded.state });
+            files.rules = Some(RulesFile::new(path, loaded.state));
         }
         let superuser = args.superuser.take();
         let admin = superuser.iter().map(|login| (login, Role::Admin, SUPERUSER_VARIABLE));

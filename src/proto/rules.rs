@@ -24,7 +24,7 @@ pub use edit::{BadEdit, Edit, edit};
 pub use fault::{Fault, LineError};
 pub use question::{Asked, Port, Question, normal_name};
 pub use rule::{Commands, Destination, Rule, UserPattern};
-pub use rule_set::{Judgement, RuleSet, Verdict};
+pub use rule_set::{Carried, Compiled, Judgement, RuleSet, Verdict};
 
 /// The most bytes of a file.
 pub const MOST_BYTES: u64 = 16 << 20;

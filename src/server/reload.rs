@@ -73,7 +73,7 @@ impl Server {
         if let Some(loaded) = read.rules {
             summary.rules = Some(loaded.rules.len());
             adopted.rules = Some(loaded.state);
-            self.replace_rules(loaded.rules);
+            self.replace_rules(loaded.rules, &loaded.carried);
         }
         self.services.files.adopt = Some(adopted);
         Ok(summary)

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::Server;
 use super::control::ServerControl;
 use crate::proto::rules::{
-    Asked, BadEdit, Commands, Judgement, Port, Question, RuleSet, normal_name,
+    Asked, BadEdit, Carried, Commands, Judgement, Port, Question, RuleSet, normal_name,
 };
 use crate::reactor::network::Network as _;
 use crate::reactor::slab::Key;
@@ -15,7 +15,7 @@ use crate::socks::name::hostname;
 use crate::state::ProcessWide;
 use crate::state::control::{ControlAnswer, RuleChange, RulesVerdict, TestedRequest};
 use crate::state::protected::{ClosedBy, closed_by, may_be_sent_to};
-use crate::workers::rules_file::EditError;
+use crate::workers::rules_file::{EditError, LoadedRules};
 
 impl ServerControl<'_> {
     /// What a request would come to, as far as it can be said without a look-up.
@@ -87,10 +87,12 @@ fn closed(
 
 impl Server {
     /// A change of the rules has been stored, or not.
-    pub(super) fn rules_changed(&mut self, outcome: Result<RuleSet, EditError>) {
+    pub(super) fn rules_changed(&mut self, outcome: Result<LoadedRules, EditError>) {
         let change = match outcome {
-            Ok(rules) => {
-                self.replace_rules(rules);
+            Ok(LoadedRules { rules, carried, .. }) => {
+                self.replace_rules(rules, &carried);
+                // The thread may drop the rules before.
+                self.services.files.adopt.get_or_insert_default();
                 RuleChange::Done
             }
             Err(EditError::Misfit(BadEdit::NoRule(_))) => RuleChange::NoRule,
@@ -116,10 +118,10 @@ impl Server {
     }
 
     /// Puts other rules in force. Those that were there before go on counting.
-    pub(super) fn replace_rules(&mut self, rules: RuleSet) {
+    pub(super) fn replace_rules(&mut self, rules: RuleSet, carried: &Carried) {
         let process = &mut self.services.shared.process;
         if let Some(before) = &process.rules {
-            rules.continue_counting(before);
+            rules.continue_counting(before, carried);
         }
         if let Some(unreachable) = rules.unreachable() {
             log::warn!("rules: {unreachable}");

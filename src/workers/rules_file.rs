@@ -5,26 +5,40 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::durable::{self, Expected, Stamp, StoreError};
-use crate::proto::rules::{BadEdit, Edit, LineError, MOST_BYTES, RuleSet, edit};
+use crate::proto::rules::{BadEdit, Carried, Compiled, Edit, LineError, MOST_BYTES, RuleSet, edit};
 
 /// The file of rules, as it was read.
 #[derive(Debug)]
 pub struct RulesFile {
     /// Where it is.
     pub path: PathBuf,
-    /// What it was when it was last read or written.
-    pub state: Expected,
+    /// What is in force: what the file was when it was last read or written, and its rules.
+    pub state: RulesState,
+    /// The rules that were in force before, until the loop has dropped its own.
+    pub replaced: Option<Arc<Compiled>>,
 }
 
-/// A file that was read.
+/// What a file was, and the rules that were in it.
+#[derive(Clone, Debug)]
+pub struct RulesState {
+    /// What the file was.
+    pub file: Expected,
+    /// The rules.
+    pub rules: Arc<Compiled>,
+}
+
+/// Rules that come into force.
 #[derive(Debug)]
 pub struct LoadedRules {
     /// The rules.
     pub rules: RuleSet,
+    /// Which of them were in force before.
+    pub carried: Carried,
     /// What the file was.
-    pub state: Expected,
+    pub state: RulesState,
 }
 
 /// Why a change was not made. Displays as one line.
@@ -49,7 +63,12 @@ impl fmt::Display for EditError {
 }
 
 impl RulesFile {
-    /// Reads the file.
+    /// The file whose rules are in force.
+    pub fn new(path: PathBuf, state: RulesState) -> Self {
+        RulesFile { path, state, replaced: None }
+    }
+
+    /// Reads a file.
     ///
     /// # Errors
     /// All that is wrong with it, without its path. One that is not there is an error: whoever has rules wants them obeyed.
@@ -58,18 +77,41 @@ impl RulesFile {
             .map_err(|error| vec![format!("cannot read it: {error}")])?;
         let rules = RuleSet::parse(&content)
             .map_err(|errors| errors.iter().map(LineError::to_string).collect::<Vec<_>>())?;
-        Ok(LoadedRules { rules, state: Expected::Stamp(Stamp::from(&found)) })
+        let file = Expected::Stamp(Stamp::from(&found));
+        let state = RulesState { file, rules: Arc::clone(rules.compiled()) };
+        Ok(LoadedRules { rules, carried: Carried::default(), state })
     }
 
-    /// Changes a line. Returns the rules afterwards.
+    /// Reads the file again. What was read is in force once [`RulesFile::adopt`] says so.
+    ///
+    /// # Errors
+    /// Those of [`RulesFile::read`].
+    pub fn read_again(&self) -> Result<LoadedRules, Vec<String>> {
+        let mut loaded = RulesFile::read(&self.path)?;
+        loaded.carried = loaded.state.rules.carried(&self.state.rules);
+        Ok(loaded)
+    }
+
+    /// These rules are in force. What was so before is kept until [`RulesFile::drop_replaced`].
+    pub fn adopt(&mut self, state: RulesState) {
+        let before = std::mem::replace(&mut self.state, state);
+        self.replaced = Some(before.rules);
+    }
+
+    /// The loop has other rules by now: those before are dropped here, where nobody waits.
+    pub fn drop_replaced(&mut self) {
+        self.replaced = None;
+    }
+
+    /// Changes a line. Returns the rules afterwards, which are in force.
     ///
     /// # Errors
     /// [`EditError`]; the file is as it was.
-    pub fn change(&mut self, change: &Edit) -> Result<RuleSet, EditError> {
+    pub fn change(&mut self, change: &Edit) -> Result<LoadedRules, EditError> {
         let cannot = |step| move |error| EditError::Store(StoreError::Failed { step, error });
         let (content, found) =
             durable::read(&self.path, MOST_BYTES).map_err(cannot("read the rules"))?;
-        if Expected::Stamp(Stamp::from(&found)) != self.state {
+        if Expected::Stamp(Stamp::from(&found)) != self.state.file {
             return Err(EditError::Store(StoreError::ChangedOnDisk));
         }
         let content = edit(&content, change).map_err(EditError::Misfit)?;
@@ -77,9 +119,12 @@ impl RulesFile {
             let first = errors.into_iter().next();
             first.map_or(EditError::Store(StoreError::ChangedOnDisk), EditError::Invalid)
         })?;
-        let replaced = durable::replace(&self.path, &content, &self.state, None);
-        self.state = Expected::Stamp(replaced.map_err(EditError::Store)?);
-        Ok(rules)
+        let written = durable::replace(&self.path, &content, &self.state.file, None);
+        let file = Expected::Stamp(written.map_err(EditError::Store)?);
+        let state = RulesState { file, rules: Arc::clone(rules.compiled()) };
+        let carried = state.rules.carried(&self.state.rules);
+        self.adopt(state.clone());
+        Ok(LoadedRules { rules, carried, state })
     }
 }
 
@@ -101,11 +146,11 @@ mod tests {
         let told = RulesFile::read(&path).expect_err("missing");
         assert!(told[0].starts_with("cannot read it: "), "{told:?}");
         fs::write(&path, "# head\nallow\n").expect("written");
-        let LoadedRules { rules, state } = RulesFile::read(&path).expect("good");
+        let LoadedRules { rules, state, .. } = RulesFile::read(&path).expect("good");
         assert_eq!(rules.len(), 1);
-        let mut file = RulesFile { path: path.clone(), state };
-        let rules = file.change(&Edit::Insert(2, rule("deny port 25"))).expect("fits");
-        assert_eq!(rules.at_line(2), Some(&rule("deny port 25")));
+        let mut file = RulesFile::new(path.clone(), state);
+        let changed = file.change(&Edit::Insert(2, rule("deny port 25"))).expect("fits");
+        assert_eq!(changed.rules.at_line(2), Some(&rule("deny port 25")));
         let text = || fs::read_to_string(&path).expect("read");
         assert_eq!(text(), "# head\ndeny port 25\nallow\n");
         // What would leave a file that is no good is refused.

@@ -6,11 +6,11 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use super::durable::{Expected, StoreError};
-use super::rules_file::{EditError, LoadedRules, RulesFile};
+use super::rules_file::{EditError, LoadedRules, RulesFile, RulesState};
 use super::state_directory::StateDirectory;
 use super::users_file::{Loaded, Store, UsersFile};
 use super::worker_pool::{Kind, Limits, Workers};
-use crate::proto::rules::{Edit, RuleSet};
+use crate::proto::rules::Edit;
 use crate::proto::usage_file::Figures;
 use crate::reactor::waker::Wake;
 
@@ -72,12 +72,12 @@ pub enum Job {
 }
 
 /// What files were when what is in force was read from them. `None`: that has not changed.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Adopted {
     /// The users file.
     pub users: Option<Expected>,
     /// The rules.
-    pub rules: Option<Expected>,
+    pub rules: Option<RulesState>,
 }
 
 /// What the thread has done.
@@ -91,7 +91,7 @@ pub enum Answer<C> {
     /// Nothing but what was asked for.
     Adopted,
     /// The rules afterwards, or why they are as before.
-    RulesChanged(Result<RuleSet, EditError>),
+    RulesChanged(Result<LoadedRules, EditError>),
     /// The figures were written, or not.
     Written(Result<(), StoreError>),
     /// The settings were saved, or not.
@@ -138,8 +138,11 @@ impl<C: Send + 'static> Files<C> {
                 if let Some((users, state)) = self.users.as_mut().zip(adopted.users) {
                     users.state = state;
                 }
-                if let Some((rules, state)) = self.rules.as_mut().zip(adopted.rules) {
-                    rules.state = state;
+                if let Some(rules) = &mut self.rules {
+                    if let Some(state) = &adopted.rules {
+                        rules.adopt(state.clone());
+                    }
+                    rules.drop_replaced();
                 }
                 Answer::Adopted
             }
@@ -161,7 +164,7 @@ impl<C: Send + 'static> Files<C> {
     /// Reads all files that can be read again.
     fn read_again(&self) -> Result<ReadAgain<C>, Vec<String>> {
         let users = self.users.as_ref().map(|users| UsersFile::read(&users.path)).transpose();
-        let rules = self.rules.as_ref().map(|rules| RulesFile::read(&rules.path)).transpose();
+        let rules = self.rules.as_ref().map(RulesFile::read_again).transpose();
         let configuration = self.configuration.as_ref().map(|read| read()).transpose();
         match (users, rules, configuration) {
             (Ok(users), Ok(rules), Ok(configuration)) => {

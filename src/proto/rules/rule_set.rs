@@ -1,7 +1,8 @@
 //! Rules that answer questions.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use super::index::Index;
 use super::question::{Asked, Port, Question};
@@ -9,18 +10,34 @@ use super::rule::Rule;
 use super::{LineError, NumberedRule, parse};
 use crate::proto::addresses::leads_to;
 
-/// Rules in their order, the last of which is unconditional.
+/// Rules in their order, the last of which is unconditional, and what each of them has decided.
 #[derive(Debug)]
 pub struct RuleSet {
-    rules: Vec<Entry>,
-    index: Box<Index>,
+    compiled: Arc<Compiled>,
+    hits: Box<[Cell<u64>]>,
 }
 
+/// Rules as they are found. Threads share them: what is large is made and dropped where nobody waits.
 #[derive(Debug)]
-struct Entry {
-    rule: Rule,
-    line: u32,
-    hits: Cell<u64>,
+pub struct Compiled {
+    rules: Vec<NumberedRule>,
+    index: Index,
+}
+
+/// Where rules were in the set before: for each the place there.
+#[derive(Debug, Default)]
+pub struct Carried(Vec<Option<u32>>);
+
+impl Compiled {
+    /// Which rules were there before, by their text. Where equal ones are, they are taken in their order.
+    pub fn carried(&self, before: &Compiled) -> Carried {
+        let mut places: HashMap<&Rule, VecDeque<u32>> = HashMap::new();
+        for ((_, rule), place) in before.rules.iter().zip(0..) {
+            places.entry(rule).or_default().push_back(place);
+        }
+        let place = |(_, rule): &NumberedRule| places.get_mut(rule).and_then(VecDeque::pop_front);
+        Carried(self.rules.iter().map(place).collect())
+    }
 }
 
 /// The rule that decides.
@@ -69,56 +86,61 @@ impl RuleSet {
 
     /// Rules of a file that is good.
     fn new(rules: Vec<NumberedRule>) -> Self {
-        let index = Box::new(Index::new(rules.iter().map(|(_, rule)| rule)));
-        let entry = |(line, rule)| Entry { rule, line, hits: Cell::new(0) };
-        RuleSet { rules: rules.into_iter().map(entry).collect(), index }
+        let index = Index::new(rules.iter().map(|(_, rule)| rule));
+        let hits = rules.iter().map(|_| Cell::new(0)).collect();
+        RuleSet { compiled: Arc::new(Compiled { rules, index }), hits }
+    }
+
+    /// The rules without what they have decided.
+    pub fn compiled(&self) -> &Arc<Compiled> {
+        &self.compiled
+    }
+
+    fn rules(&self) -> &[NumberedRule] {
+        &self.compiled.rules
     }
 
     /// The number of rules.
     pub fn len(&self) -> usize {
-        self.rules.len()
+        self.rules().len()
     }
 
     /// Never: there is at least the last one.
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.rules().is_empty()
     }
 
     /// The rules from a place on, counted from 0: line, hits, rule.
     pub fn from(&self, place: usize) -> impl Iterator<Item = (u32, u64, &Rule)> {
-        let entries = self.rules.get(place..).unwrap_or_default().iter();
-        entries.map(|entry| (entry.line, entry.hits.get(), &entry.rule))
+        let counted = self.rules().iter().zip(&self.hits).skip(place);
+        counted.map(|((line, rule), hits)| (*line, hits.get(), rule))
     }
 
     /// The rule in a line.
     pub fn at_line(&self, line: u32) -> Option<&Rule> {
-        let place = self.rules.binary_search_by_key(&line, |entry| entry.line).ok()?;
-        self.rules.get(place).map(|entry| &entry.rule)
+        let place = self.rules().binary_search_by_key(&line, |(line, _)| *line).ok()?;
+        self.rules().get(place).map(|(_, rule)| rule)
     }
 
     /// What is to be said of rules that never apply since one before them is unconditional: a sentence with the lines.
     pub fn unreachable(&self) -> Option<String> {
-        let place = self.rules.iter().position(|entry| entry.rule.is_unconditional())?;
-        let (decides, never) = (self.rules.get(place)?.line, self.rules.get(place + 1)?.line);
+        let place = self.rules().iter().position(|(_, rule)| rule.is_unconditional())?;
+        let (decides, never) = (self.rules().get(place)?.0, self.rules().get(place + 1)?.0);
         Some(format!("line {never} is never reached: line {decides} decides about all the rest"))
     }
 
     /// A decision of this rule has been acted upon.
     pub fn count(&self, verdict: Verdict) {
-        if let Some(entry) = self.rules.get(verdict.number as usize) {
-            entry.hits.set(entry.hits.get().saturating_add(1));
+        if let Some(hits) = self.hits.get(verdict.number as usize) {
+            hits.set(hits.get().saturating_add(1));
         }
     }
 
-    /// Goes on counting for rules that were there before. Where equal ones are, they are taken in their order.
-    pub fn continue_counting(&self, before: &RuleSet) {
-        let mut counted: HashMap<&Rule, Vec<u64>> = HashMap::new();
-        for entry in before.rules.iter().rev() {
-            counted.entry(&entry.rule).or_default().push(entry.hits.get());
-        }
-        for entry in &self.rules {
-            let hits = counted.get_mut(&entry.rule).and_then(Vec::pop);
-            entry.hits.set(hits.unwrap_or_default());
+    /// Goes on counting for rules that were there before.
+    pub fn continue_counting(&self, before: &RuleSet, carried: &Carried) {
+        for (hits, place) in self.hits.iter().zip(&carried.0) {
+            let counted = place.and_then(|place| before.hits.get(place as usize));
+            hits.set(counted.map_or(0, Cell::get));
         }
     }
 
@@ -144,21 +166,20 @@ impl RuleSet {
 
     /// The first rule that matches for certain.
     fn first(&self, question: &Question<'_>) -> Option<Verdict> {
-        let mut best: Option<(u32, &Entry)> = None;
-        self.index.lists(question, |list| {
+        let mut best: Option<(u32, &NumberedRule)> = None;
+        self.compiled.index.lists(question, |list| {
             for number in list {
                 if best.is_some_and(|(best, _)| best <= *number) {
                     break;
                 }
-                let entry = self.rules.get(*number as usize);
-                if let Some(entry) = entry.filter(|entry| entry.rule.meets(question) == Match::Yes)
-                {
-                    best = Some((*number, entry));
+                let rule = self.rules().get(*number as usize);
+                if let Some(rule) = rule.filter(|(_, rule)| rule.meets(question) == Match::Yes) {
+                    best = Some((*number, rule));
                     break;
                 }
             }
         });
-        let (number, Entry { rule, line, .. }) = best?;
+        let (number, (line, rule)) = best?;
         Some(Verdict { allow: rule.allow, line: *line, number })
     }
 
@@ -167,21 +188,20 @@ impl RuleSet {
         if let Asked::Address { port: Port::Is(_) | Port::Nothing, .. } = question.asked {
             return None;
         }
-        let may_match = |entry: &&Entry| {
-            entry.rule.allow == allow && entry.rule.meets(question) == Match::Maybe
-        };
+        let may_match =
+            |(_, rule): &&NumberedRule| rule.allow == allow && rule.meets(question) == Match::Maybe;
         if !allow {
             // No request asks this, but administrators do: all that is before is looked at.
-            let before = self.rules.get(..end as usize).unwrap_or_default();
-            return before.iter().find(may_match).map(|entry| entry.line);
+            let before = self.rules().get(..end as usize).unwrap_or_default();
+            return before.iter().find(may_match).map(|(line, _)| *line);
         }
         let first_in = |list: &[u32]| {
             let before = list.iter().take_while(|number| **number < end);
-            before.filter_map(|number| self.rules.get(*number as usize)).find(may_match)
+            before.filter_map(|number| self.rules().get(*number as usize)).find(may_match)
         };
         let mut found = None;
-        self.index.undecided(question, |list| {
-            found = found.or_else(|| first_in(list).map(|entry| entry.line));
+        self.compiled.index.undecided(question, |list| {
+            found = found.or_else(|| first_in(list).map(|(line, _)| *line));
         });
         found
     }
