@@ -26,7 +26,9 @@ use super::limits::{BadLimit, Limits};
 use super::secret::{self, Secret};
 use line::Line;
 pub use line::{LONGEST_LINE, account_line};
-pub use rewrite::{ALL_ACCOUNTS, Change, Edit, Misfit, rewrite};
+#[cfg(test)]
+use rewrite::rewrite_within;
+pub use rewrite::{ALL_ACCOUNTS, BadEdit, Change, Edit, rewrite};
 
 /// The most bytes of a users file.
 pub const MOST_BYTES: u64 = 256 << 20;

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use super::durable::{self, Expected, Stamp, StoreError};
 use super::passwords::{Hasher, Password};
-use crate::proto::users_file::{Change, Edit, FileAccounts, LineError, MOST_BYTES, parse, rewrite};
+use crate::proto::users_file::{
+    BadEdit, Change, Edit, FileAccounts, LineError, MOST_BYTES, parse, rewrite,
+};
 
 /// The users file, as it was read.
 #[derive(Debug)]
@@ -103,7 +105,13 @@ impl UsersFile {
             Err(error) => return Err(cannot("read the users file")(error)),
         };
         let edits: Vec<Edit> = stores.iter().map(|store| store.edit.clone()).collect();
-        let content = rewrite(&content, &edits).map_err(|_| StoreError::ChangedOnDisk)?;
+        let content = rewrite(&content, &edits).map_err(|error| match error {
+            BadEdit::Misfit => StoreError::ChangedOnDisk,
+            BadEdit::LongLine(_) | BadEdit::LongFile(_) => {
+                let error = io::Error::new(io::ErrorKind::InvalidInput, error.to_string());
+                cannot("change the users file")(error)
+            }
+        })?;
         self.state = Expected::Stamp(durable::replace(&self.path, &content, &self.state, None)?);
         Ok(made)
     }

@@ -37,7 +37,7 @@ fn each_command_changes_its_line_alone() {
     }
     let before = file.text();
     assert_eq!(admin.command(&format!("IMPORT new\\x20one:!{BCRYPT}:role=admin")), OK);
-    assert_eq!(file.text(), format!("{before}\nnew\\x20one:!{BCRYPT}:role=admin\n"));
+    assert_eq!(file.text(), format!("{before}\r\nnew\\x20one:!{BCRYPT}:role=admin\r\n"));
     assert_eq!(file.names(), ["users"]);
 }
 
@@ -261,6 +261,53 @@ fn a_locked_account_keeps_its_tunnels_and_loses_its_sessions() {
     assert_eq!(login(&proxy, "alice", "x"), DENIED);
     assert_eq!(proxy.admin().command("UNLOCK-USER alice"), OK);
     assert_eq!(login(&proxy, "alice", "x"), WELCOME);
+}
+
+/// Whatever is changed, the next start reads it.
+#[test]
+fn a_byte_order_mark_becomes_no_part_of_a_name() {
+    let mark = "\u{feff}";
+    let file = UsersFile::new(&format!("{mark}alice:=a\r\n{mark}root:=r:role=admin"));
+    let mut proxy = file.proxy();
+    let mut admin = proxy.admin();
+    for command in ["DELETE-USER alice", "LOCK-USER root", &format!("IMPORT zoe:{TOKEN}")] {
+        assert_eq!(admin.command(command), OK);
+    }
+    let text = format!("{mark}root:!=r:role=admin\nzoe:{TOKEN}\n");
+    assert_eq!(file.text(), text);
+    proxy.signal(libc::SIGKILL);
+    proxy.wait();
+    assert_eq!(file.proxy().admin().ask("USERS"), ["root admin", "zoe user", "admin admin"]);
+}
+
+/// It could not be read at the next start.
+#[test]
+fn no_line_becomes_longer_than_it_may_be() {
+    let line = |name: &str, length: usize| {
+        let line = format!("{name}:=x:role=user ");
+        format!("{line}{}\n", " ".repeat(length - line.len()))
+    };
+    let text = line("alice", 4096) + &line("bob", 4090);
+    let file = UsersFile::new(&text);
+    let proxy = file.proxy();
+    let mut admin = proxy.admin();
+    for (name, command) in [
+        ("alice", "LOCK-USER alice".to_owned()),
+        ("bob", "CHANGE-PASSWORD bob longer".to_owned()),
+        ("bob", "GENERATE-PASSWORD bob".to_owned()),
+    ] {
+        let refused = format!(
+            "500 Internal Server Error [STORE] cannot change the users file: \
+             the line of {name} would have more than 4096 bytes"
+        );
+        assert_eq!(admin.command(&command), refused);
+        assert_eq!(file.text(), text);
+        assert_eq!(admin.ask("USERS"), ["alice user", "bob user", "admin admin"]);
+        assert!(!admin.ask("USER-METRICS alice")[0].contains("locked=yes"));
+        assert_eq!(login(&proxy, "bob", "x"), WELCOME);
+    }
+    assert_eq!(admin.command("LOCK-USER bob"), OK);
+    assert_eq!(file.text(), text.replace("bob:", "bob:!"));
 }
 
 #[test]

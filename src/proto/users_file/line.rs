@@ -6,10 +6,10 @@ use metp_protocol::text::{Escaped, unescape};
 use super::{BadLimit, Fault, FileAccount, Limits, Role, Secret};
 use crate::proto::limits::LimitKey;
 
-/// The longest line, in bytes, without its end.
+/// The longest line, in bytes, without its end and a byte order mark before it.
 pub const LONGEST_LINE: usize = 4096;
 /// What some editors put in front of a file of UTF-8.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// The name of the line whose keys are those of all accounts.
 const ALL: &[u8] = b"*";
 
@@ -83,7 +83,7 @@ impl Line {
     /// Reads a line, with or without its end.
     pub(super) fn parse(line: &[u8]) -> Result<Line, Fault> {
         let (text, _) = without_end(line);
-        if text.len() > LONGEST_LINE {
+        if text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text).len() > LONGEST_LINE {
             return Err(Fault::TooLong);
         }
         let Some(parts) = Parts::of(line) else {

@@ -1,9 +1,10 @@
 //! Changes of a users file: the lines of the accounts that change are written anew, all others stay byte for byte.
 
 use std::collections::HashMap;
+use std::fmt;
 
-use super::line::{Parts, account_line, lines};
-use super::{Limits, Role};
+use super::line::{BYTE_ORDER_MARK, LONGEST_LINE, Parts, account_line, lines};
+use super::{Limits, MOST_BYTES, Role};
 use crate::proto::limits::LimitKey;
 
 /// A change of one account.
@@ -44,8 +45,8 @@ pub enum Change {
     Limits(Vec<(LimitKey, Box<str>)>),
 }
 
-impl std::fmt::Debug for Edit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Edit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let change = match &self.change {
             Change::Add { .. } => "add",
             Change::Delete => "delete",
@@ -58,15 +59,45 @@ impl std::fmt::Debug for Edit {
     }
 }
 
-/// An edit does not fit the file: it adds an account that is there, or changes one that is not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Misfit;
+/// Why a file cannot be changed. Displays as a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BadEdit {
+    /// An edit adds an account that is there, or changes one that is not.
+    Misfit,
+    /// The line of this account would be longer than [`LONGEST_LINE`].
+    LongLine(Box<[u8]>),
+    /// The file would be longer than this, in bytes.
+    LongFile(u64),
+}
+
+impl fmt::Display for BadEdit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BadEdit::Misfit => f.write_str("it has other accounts"),
+            BadEdit::LongLine(name) => {
+                let shown: &[u8] = if **name == *ALL_ACCOUNTS { b"*" } else { name };
+                let shown = metp_protocol::text::Escaped(shown);
+                write!(f, "the line of {shown} would have more than {LONGEST_LINE} bytes")
+            }
+            BadEdit::LongFile(most) => write!(f, "it would have more than {most} bytes"),
+        }
+    }
+}
 
 /// Carries out the edits, in their order. Accounts that are new get lines at the end.
 ///
 /// # Errors
-/// [`Misfit`].
-pub fn rewrite(content: &[u8], edits: &[Edit]) -> Result<Vec<u8>, Misfit> {
+/// [`BadEdit`]. What is returned can be read again.
+pub fn rewrite(content: &[u8], edits: &[Edit]) -> Result<Vec<u8>, BadEdit> {
+    rewrite_within(MOST_BYTES, content, edits)
+}
+
+/// As [`rewrite`], with this bound of the file.
+pub(super) fn rewrite_within(
+    most: u64,
+    content: &[u8],
+    edits: &[Edit],
+) -> Result<Vec<u8>, BadEdit> {
     let mut of_name: HashMap<&[u8], Vec<&Edit>> = HashMap::new();
     for edit in edits {
         of_name.entry(&edit.name).or_default().push(edit);
@@ -77,32 +108,39 @@ pub fn rewrite(content: &[u8], edits: &[Edit]) -> Result<Vec<u8>, Misfit> {
             let name = parts.name().unwrap_or_else(|| ALL_ACCOUNTS.into());
             Some((of_name.remove(&*name)?, parts))
         });
-        match edits {
-            None => text.extend_from_slice(line),
-            Some((edits, parts)) => {
-                let mark = parts.mark;
-                let end = parts.end;
-                text.extend_from_slice(mark);
-                let changed = change(Some(Written::of(&parts)), &edits)?;
-                if let Some(changed) = changed {
-                    text.extend_from_slice(&changed.text());
-                    text.extend_from_slice(end);
-                }
-            }
+        // The byte order mark of a line that was deleted stands before the next one, which may have its own.
+        let is_marked = text == BYTE_ORDER_MARK;
+        let Some((edits, parts)) = edits else {
+            let rest = line.strip_prefix(BYTE_ORDER_MARK).filter(|_| is_marked);
+            text.extend_from_slice(rest.unwrap_or(line));
+            continue;
+        };
+        let changed = change(Some(Written::of(&parts)), &edits)?;
+        if text.is_empty() || (changed.is_some() && !is_marked) {
+            text.extend_from_slice(parts.mark);
+        }
+        if let Some(changed) = changed {
+            text.extend_from_slice(&changed.text(&edits)?);
+            text.extend_from_slice(parts.end);
         }
     }
+    // The line end is that of the file.
+    let first = lines(content).next().unwrap_or_default();
+    let end: &[u8] = if first.ends_with(b"\r\n") { b"\r\n" } else { b"\n" };
     // In the order in which they were added.
     for edit in edits {
         let Some(edits) = of_name.remove(&*edit.name) else { continue };
         if let Some(added) = change(None, &edits)? {
-            if text.last().is_some_and(|byte| *byte != b'\n') {
-                text.push(b'\n');
+            match &text[..] {
+                [] | [.., b'\n'] | BYTE_ORDER_MARK => {}
+                [.., b'\r'] => text.push(b'\n'),
+                _ => text.extend_from_slice(end),
             }
-            text.extend_from_slice(&added.text());
-            text.push(b'\n');
+            text.extend_from_slice(&added.text(&edits)?);
+            text.extend_from_slice(end);
         }
     }
-    Ok(text)
+    if text.len() as u64 > most { Err(BadEdit::LongFile(most)) } else { Ok(text) }
 }
 
 /// A line that changes.
@@ -123,7 +161,8 @@ impl Written {
         }
     }
 
-    fn text(&self) -> Vec<u8> {
+    /// The line, without its end, after these edits.
+    fn text(&self, edits: &[&Edit]) -> Result<Vec<u8>, BadEdit> {
         let mut text = self.name.clone();
         text.push(b':');
         if self.locked {
@@ -134,7 +173,8 @@ impl Written {
             text.push(b':');
             text.extend_from_slice(keys);
         }
-        text
+        let name = edits.first().map_or(ALL_ACCOUNTS, |edit| &edit.name);
+        if text.len() > LONGEST_LINE { Err(BadEdit::LongLine(name.into())) } else { Ok(text) }
     }
 
     /// The line of `*` that says nothing.
@@ -163,7 +203,7 @@ impl Written {
 }
 
 /// A line after the edits. `None`: there is none.
-fn change(mut line: Option<Written>, edits: &[&Edit]) -> Result<Option<Written>, Misfit> {
+fn change(mut line: Option<Written>, edits: &[&Edit]) -> Result<Option<Written>, BadEdit> {
     for Edit { name, change } in edits {
         let is_all = **name == *ALL_ACCOUNTS;
         line = match (change, line.or_else(|| is_all.then(Written::of_all))) {
@@ -171,7 +211,7 @@ fn change(mut line: Option<Written>, edits: &[&Edit]) -> Result<Option<Written>,
                 let text = account_line(name, secret, *locked, *role, limits.as_deref());
                 Parts::of(text.as_bytes()).map(|parts| Written::of(&parts))
             }
-            (Change::Add { .. }, Some(_)) | (_, None) => return Err(Misfit),
+            (Change::Add { .. }, Some(_)) | (_, None) => return Err(BadEdit::Misfit),
             (Change::Delete, Some(_)) => None,
             (Change::Role(role), Some(mut line)) => {
                 let word = match role {

@@ -168,7 +168,74 @@ fn only_touched_lines_change() {
         rewritten(&[edit("alice", Change::Delete)]),
         file.replace(&format!("alice:{TOKEN}:role=admin\r\n"), "")
     );
-    assert_eq!(rewritten(&[add("dave")]), format!("{file}\ndave:{TOKEN}\n"));
+    assert_eq!(rewritten(&[add("dave")]), format!("{file}\r\ndave:{TOKEN}\r\n"));
+}
+
+/// There is one at the beginning of the file, before whatever line is the first; others come from files that were joined.
+#[test]
+fn a_byte_order_mark_becomes_no_part_of_a_name() {
+    let delete = |name: &str| edit(name, Change::Delete);
+    let admin = |name: &str| edit(name, Change::Role(Role::Admin));
+    for (file, edits, wanted) in [
+        ("^a:\nb:\n", vec![delete("a")], "^b:\n"),
+        ("^a:\n^b:\n", vec![delete("a")], "^b:\n"),
+        ("^a:\n^b:\n", vec![delete("a"), admin("b")], "^b::role=admin\n"),
+        ("^a:\n^b:\n^c:\n", vec![delete("a"), delete("b")], "^c:\n"),
+        ("^a:\n^b:\n^c:\n", vec![delete("b")], "^a:\n^c:\n"),
+        ("a:\n^b:\nc:\n", vec![delete("b")], "a:\nc:\n"),
+        ("a:\n^b:\nc:\n", vec![delete("a"), delete("b")], "^c:\n"),
+        ("^a:\n^# c\n^\n", vec![delete("a")], "^# c\n^\n"),
+        ("^a:\r\n^b:", vec![delete("a"), admin("b")], "^b::role=admin"),
+        ("^a:\n", vec![admin("a")], "^a::role=admin\n"),
+        ("^a:\n", vec![delete("a")], "^"),
+        ("^", vec![add("n")], "^n:T\n"),
+        ("^\n", vec![add("n")], "^\nn:T\n"),
+        ("^a:", vec![delete("a"), add("n")], "^n:T\n"),
+        ("^a:\r\n", vec![add("n")], "^a:\r\nn:T\r\n"),
+        ("^a:", vec![add("n")], "^a:\nn:T\n"),
+        ("a:\r\nb:\r", vec![add("n")], "a:\r\nb:\r\nn:T\r\n"),
+        // The second mark is a part of the name.
+        ("^a:\n^^b:\n", vec![delete("a")], "^^b:\n"),
+    ] {
+        let [file, wanted] = [file, wanted].map(|text| text.replace('^', "\u{feff}"));
+        let text = rewrite(file.as_bytes(), &edits).expect("fits");
+        let shown = String::from_utf8(text).expect("UTF-8").replace(TOKEN, "T");
+        assert_eq!(shown, wanted, "{file:?} {edits:?}");
+        assert!(parse(shown.replace(":T", &format!(":{TOKEN}")).as_bytes()).is_ok(), "{shown:?}");
+    }
+}
+
+/// What could not be read at the next start is not written.
+#[test]
+fn lines_and_files_do_not_become_too_long() {
+    let blanks = " ".repeat(LONGEST_LINE - "alice:=x:".len());
+    for mark in ["", "\u{feff}"] {
+        let file = format!("{mark}alice:=x:{blanks}\nbob:\n");
+        assert!(parse(file.as_bytes()).is_ok());
+        for change in [Change::Lock(true), Change::Secret("=xx".into())] {
+            let edits = [edit("bob", Change::Delete), edit("alice", change)];
+            let refused = rewrite(file.as_bytes(), &edits).expect_err("too long");
+            assert_eq!(refused.to_string(), "the line of alice would have more than 4096 bytes");
+        }
+        // What is short enough in the end is good.
+        let edits =
+            [Change::Lock(true), Change::Secret("".into())].map(|edits| edit("alice", edits));
+        assert!(parse(&rewrite(file.as_bytes(), &edits).expect("it fits")).is_ok());
+    }
+    let name = "\\xff".repeat(255);
+    let long = Change::Limits(vec![(LimitKey::From, "1.1.1.1,".repeat(600).into())]);
+    let all = Edit { name: ALL_ACCOUNTS.into(), change: long.clone() };
+    let refused = rewrite(b"", &[all]).expect_err("too long");
+    assert_eq!(refused.to_string(), "the line of * would have more than 4096 bytes");
+    let named = Edit { name: [0xff; 255].into(), change: long };
+    let refused = rewrite(format!("{name}:\n").as_bytes(), &[named]).expect_err("too long");
+    assert!(refused.to_string().starts_with("the line of \\xff\\xff"));
+    let fits = add("n");
+    let length = "a:\n".len() + "n:\n".len() + TOKEN.len();
+    let most = length as u64;
+    assert!(rewrite_within(most, b"a:\n", std::slice::from_ref(&fits)).is_ok());
+    let refused = rewrite_within(most - 1, b"a:\n", &[fits]).expect_err("too long");
+    assert_eq!(refused.to_string(), format!("it would have more than {} bytes", most - 1));
 }
 
 #[test]
@@ -196,7 +263,7 @@ fn what_does_not_fit_is_refused() {
         vec![add("bob"), add("bob")],
         vec![edit("alice", Change::Delete), edit("alice", Change::Lock(true))],
     ] {
-        assert_eq!(rewrite(b"alice:=x\n", &edits), Err(Misfit), "{edits:?}");
+        assert_eq!(rewrite(b"alice:=x\n", &edits), Err(BadEdit::Misfit), "{edits:?}");
     }
 }
 
@@ -271,7 +338,12 @@ proptest! {
 
     /// A change of one account leaves every other line as it is, byte for byte, and the file good.
     #[test]
-    fn untouched_lines_stay(lines in good_file(), which: prop::sample::Index, kind in 0..7_u8) {
+    fn untouched_lines_stay(lines in good_file(), marks: u16, which: prop::sample::Index, kind in 0..7_u8) {
+        let marked = |(place, line): (usize, &String)| match marks >> place & 1 {
+            1 => format!("\u{feff}{line}"),
+            _ => line.clone(),
+        };
+        let lines: Vec<String> = lines.iter().enumerate().map(marked).collect();
         let file = lines.concat();
         let before = parse(file.as_bytes()).expect("good lines are a good file");
         let accounts = &before.accounts;
@@ -313,15 +385,22 @@ proptest! {
             parse_line(line.as_bytes()).is_ok_and(|found| found.name == account.name)
         }).expect("the line of the account");
         let before = lines[..number].concat();
-        let behind = lines[number + 1..].concat();
+        let mut behind = lines[number + 1..].concat();
+        // The mark at the beginning of the file stays there.
+        if kind == 0 && number == 0 && marks & 1 == 1 {
+            behind = format!("\u{feff}{}", behind.trim_start_matches('\u{feff}'));
+        }
         prop_assert!(text.starts_with(before.as_bytes()) && text.ends_with(behind.as_bytes()));
     }
 
     /// Any bytes give an answer, and what is good stays good when it is rewritten.
     #[test]
     fn any_bytes_have_an_answer(content in prop::collection::vec(
-        prop_oneof![3 => Just(b'\n'), 3 => Just(b':'), 2 => Just(b'='), 1 => Just(b'!'), 6 => any::<u8>()], 0..200))
+        prop_oneof![3 => Just(b'\n'), 3 => Just(b':'), 2 => Just(b'='), 1 => Just(b'!'), 6 => any::<u8>()], 0..200),
+        mark: bool)
     {
+        let mark = if mark { "\u{feff}" } else { "" };
+        let content = [mark.as_bytes(), &content].concat();
         if let Ok(FileAccounts { accounts, .. }) = parse(&content) {
             let text = rewrite(&content, &[add("new")]);
             let news = accounts.iter().all(|account| &*account.name != b"new");
