@@ -99,7 +99,9 @@ impl Server {
             Err(EditError::Misfit(other @ BadEdit::Other(..))) => {
                 RuleChange::Other(other.to_string())
             }
-            Err(EditError::Invalid(error)) => RuleChange::Invalid(error.to_string()),
+            Err(invalid @ (EditError::Invalid(_) | EditError::TooLong)) => {
+                RuleChange::Invalid(invalid.to_string())
+            }
             Err(EditError::Store(error)) => {
                 self.services.shared.metrics.store_errors += 1;
                 log::error!("rules: not changed: {error}");

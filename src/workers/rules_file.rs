@@ -48,6 +48,8 @@ pub enum EditError {
     Misfit(BadEdit),
     /// The file would not be a good one.
     Invalid(LineError),
+    /// The file would have more than [`MOST_BYTES`].
+    TooLong,
     /// It could not be stored.
     Store(StoreError),
 }
@@ -57,6 +59,7 @@ impl fmt::Display for EditError {
         match self {
             EditError::Misfit(misfit) => misfit.fmt(f),
             EditError::Invalid(error) => error.fmt(f),
+            EditError::TooLong => write!(f, "the file would have more than {MOST_BYTES} bytes"),
             EditError::Store(error) => error.fmt(f),
         }
     }
@@ -115,6 +118,9 @@ impl RulesFile {
             return Err(EditError::Store(StoreError::ChangedOnDisk));
         }
         let content = edit(&content, change).map_err(EditError::Misfit)?;
+        if content.len() as u64 > MOST_BYTES {
+            return Err(EditError::TooLong);
+        }
         let rules = RuleSet::parse(&content).map_err(|errors| {
             let first = errors.into_iter().next();
             first.map_or(EditError::Store(StoreError::ChangedOnDisk), EditError::Invalid)
@@ -133,7 +139,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::proto::rules::Rule;
+    use crate::proto::rules::{MOST_RULES, Rule};
 
     fn rule(text: &str) -> Rule {
         Rule::parse(text.as_bytes()).expect("good").expect("a rule")
@@ -163,5 +169,37 @@ mod tests {
         let refused = file.change(&Edit::Delete(2, rule("deny port 25"))).expect_err("edited");
         assert_eq!(refused.to_string(), "changed on disk, RELOAD first");
         assert_eq!(text(), "deny\n");
+    }
+
+    /// What could not be read at the next start is not written.
+    #[test]
+    fn a_file_does_not_become_too_long() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("rules");
+        let comments = format!("#{}\n", "x".repeat(1022)).repeat(1 << 14);
+        let long = format!("{}\nallow\n", &comments[..comments.len() - "\nallow\n".len()]);
+        let many = "deny port 1\n".repeat(MOST_RULES - 1) + "allow\n";
+        for (text, told) in [
+            (long, format!("the file would have more than {MOST_BYTES} bytes")),
+            (many, format!("line {}: more than {MOST_RULES} rules", MOST_RULES + 1)),
+        ] {
+            fs::write(&path, &text).expect("written");
+            let state = RulesFile::read(&path).expect("good").state;
+            let mut file = RulesFile::new(path.clone(), state.clone());
+            let refused =
+                file.change(&Edit::Insert(1, rule("deny port 25"))).expect_err("too long");
+            assert_eq!(refused.to_string(), told);
+            assert!(fs::read_to_string(&path).expect("read") == text, "{told}");
+            assert_eq!(RulesFile::read(&path).expect("good").state.file, state.file);
+        }
+        // In the file a byte of a name may take four.
+        fs::write(&path, "allow\n").expect("written");
+        let state = RulesFile::read(&path).expect("good").state;
+        let text = [&b"deny user a"[..], &b",\xff".repeat(1000), b"*"].concat();
+        let long = Rule::parse(&text).expect("good").expect("a rule");
+        let refused = RulesFile::new(path.clone(), state).change(&Edit::Insert(1, long));
+        let refused = refused.expect_err("too long");
+        assert_eq!(refused.to_string(), "line 1: more than 4096 bytes");
+        assert_eq!(fs::read_to_string(&path).expect("read"), "allow\n");
     }
 }

@@ -61,8 +61,13 @@ pub fn edit(content: &[u8], edit: &Edit) -> Result<Vec<u8>, BadEdit> {
                 [.., b'\r', b'\n'] => "\r\n",
                 _ => "\n",
             });
-            let torn = before.is_some_and(|line| !line.ends_with(b"\n"));
-            text = format!("{}{rule}{end}", if torn { end } else { "" });
+            // Of the last line it may be missing, all of it or the LF.
+            let missing = match before {
+                None | Some([.., b'\n']) => "",
+                Some([.., b'\r']) => "\n",
+                Some(_) => end,
+            };
+            text = format!("{missing}{rule}{end}");
             lines.insert(place, text.as_bytes());
         }
     }

@@ -289,6 +289,27 @@ fn one_line_comes_or_goes() {
     let marked = edit(b"\xef\xbb\xbfallow\n", &Edit::Insert(1, rule("deny port 7")));
     assert_eq!(marked.expect("fits"), b"\xef\xbb\xbfdeny port 7\nallow\n");
     assert_eq!(edit(b"", &Edit::Insert(1, rule("allow"))).expect("fits"), b"allow\n");
+    let torn = edit(b"deny port 1\r\nallow\r", &Edit::Insert(3, rule("deny")));
+    assert_eq!(torn.expect("fits"), b"deny port 1\r\nallow\r\ndeny\r\n");
+}
+
+/// It stays at the beginning of the file, whatever becomes of the first line.
+#[test]
+fn a_byte_order_mark_becomes_no_part_of_a_rule() {
+    let deny = rule("deny port 1");
+    let delete = |line| Edit::Delete(line, deny.clone());
+    for (file, change, wanted) in [
+        ("^deny port 1\r\nallow", delete(1), "^allow"),
+        ("^# c\ndeny port 1\nallow\n", delete(2), "^# c\nallow\n"),
+        ("^allow", Edit::Insert(1, deny.clone()), "^deny port 1\nallow"),
+        ("^allow\r\n", Edit::Insert(2, rule("deny")), "^allow\r\ndeny\r\n"),
+        ("^", Edit::Insert(1, rule("allow")), "^allow\n"),
+    ] {
+        let [file, wanted] = [file, wanted].map(|text| text.replace('^', "\u{feff}"));
+        let text = edit(file.as_bytes(), &change).expect("fits");
+        assert_eq!(String::from_utf8_lossy(&text), wanted);
+        assert!(parse(&text).is_ok(), "{wanted:?}");
+    }
 }
 
 /// A few of each, so that they meet.
