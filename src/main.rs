@@ -227,11 +227,17 @@ impl Accounts {
                     "--users {shown}: passwords in clear: {count} (socks5d --hash-password makes hashes)"
                 )),
             }
-            if !fixed && let Err(error) = durable::check_replaceable(&path) {
-                warnings.push(format!(
-                    "--users {shown}: METP cannot change it, as with --users-fixed: {error}"
-                ));
-                fixed = true;
+            match (!fixed).then(|| durable::check_replaceable(&path)) {
+                None => {}
+                Some(Ok(kept)) => {
+                    warnings.extend(kept.warning().map(|what| format!("--users {shown}: {what}")));
+                }
+                Some(Err(error)) => {
+                    warnings.push(format!(
+                        "--users {shown}: METP cannot change it, as with --users-fixed: {error}"
+                    ));
+                    fixed = true;
+                }
             }
             users.load(loaded.content);
             files.users = Some(UsersFile { path, state: loaded.state });
@@ -245,9 +251,14 @@ impl Accounts {
             })?;
             let unreachable = loaded.rules.unreachable();
             warnings.extend(unreachable.map(|what| format!("--rules {shown}: {what}")));
-            if let Err(error) = durable::check_replaceable(&path) {
-                warnings.push(format!("--rules {shown}: METP cannot change it: {error}"));
-                rules_fixed = true;
+            match durable::check_replaceable(&path) {
+                Ok(kept) => {
+                    warnings.extend(kept.warning().map(|what| format!("--rules {shown}: {what}")));
+                }
+                Err(error) => {
+                    warnings.push(format!("--rules {shown}: METP cannot change it: {error}"));
+                    rules_fixed = true;
+                }
             }
             rules = Some(loaded.rules);
             files.rules = Some(RulesFile::new(path, loaded.state));

@@ -6,30 +6,27 @@
 //!
 //! All of this blocks: it is for threads, and for the start of the program.
 
+mod calls;
+mod permissions;
+mod temporary;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+
+use permissions::take_after;
+use temporary::{Temporary, temporary_name};
+
+pub use permissions::Kept;
 
 /// Read and write for the owner, nothing for others.
 const PRIVATE: u32 = 0o600;
-/// The permissions that a file has besides its kind.
-const PERMISSIONS: u32 = 0o777;
 /// In a directory with this bit, files are their owners' to rename.
 const STICKY: u32 = 0o1000;
-/// The mark of temporary files: `.NAME.socks5d-new`. There is one for each file. It is locked by the process that writes
-/// it, until it has got its name: without that, a second server that starts with the same file could remove it and make
-/// an empty one in its place, just before it is renamed. One that was left by a process that has been killed is not
-/// locked, and is removed by the next.
-const MARK: &str = ".socks5d-new";
-/// How long another process may take to write it.
-const MOST_WAIT: Duration = Duration::from_secs(5);
-/// The time between two looks whether it has.
-const PAUSE: Duration = Duration::from_millis(5);
 
 /// What tells two states of a file apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +132,7 @@ pub fn replace(
         Err(error) => return Err(cannot("look at the file")(error)),
     };
     if let Some(old) = &old {
-        temporary.take_after(old)?;
+        take_after(&temporary.file, &target, old)?;
     }
     (&temporary.file).write_all(content).map_err(cannot("write the new file"))?;
     temporary.file.sync_all().map_err(cannot("sync the new file"))?;
@@ -151,11 +148,12 @@ pub fn replace(
     Ok(Stamp::from(&renamed))
 }
 
-/// Whether a file can be replaced, tried without changing it: a temporary file is made beside it and removed.
+/// Whether a file can be replaced, tried without changing it: a temporary file is made beside it and removed. Returns what
+/// the new file would have of the old one.
 ///
 /// # Errors
 /// If the directory cannot be written, or the file is a mount point of its own, over which nothing can be renamed.
-pub fn check_replaceable(path: &Path) -> Result<(), StoreError> {
+pub fn check_replaceable(path: &Path) -> Result<Kept, StoreError> {
     let target = resolve(path).map_err(cannot("follow the link"))?;
     let temporary = Temporary::create(&target)?;
     let directory = fs::metadata(parent(&target)).map_err(cannot("look at the directory"))?;
@@ -174,9 +172,9 @@ pub fn check_replaceable(path: &Path) -> Result<(), StoreError> {
             let error = io::Error::new(io::ErrorKind::PermissionDenied, text);
             return Err(cannot("replace it")(error));
         }
-        temporary.take_after(&file)?;
+        return take_after(&temporary.file, &target, &file);
     }
-    Ok(())
+    Ok(Kept::Everything)
 }
 
 /// Whether this user may make files in the directory, but not rename one over the file (inode(7), sticky bit).
@@ -251,7 +249,8 @@ fn has_no_links(error: &io::Error) -> bool {
 fn copy(target: &Path, previous: &Path) -> Result<(), StoreError> {
     let temporary = Temporary::create(previous)?;
     let old = File::open(target).map_err(cannot("read the old file"))?;
-    temporary.take_after(&old.metadata().map_err(cannot("look at the file"))?)?;
+    let found = old.metadata().map_err(cannot("look at the file"))?;
+    take_after(&temporary.file, target, &found)?;
     io::copy(&mut &old, &mut &temporary.file).map_err(cannot("copy the old file"))?;
     temporary.file.sync_all().map_err(cannot("sync the copy of the old file"))?;
     temporary.rename(previous).map(drop)
@@ -285,153 +284,6 @@ fn unescaped(text: &[u8]) -> OsString {
         rest = after.get(skip..).unwrap_or_default();
     }
     OsString::from_vec(path)
-}
-
-fn temporary_name(target: &Path) -> PathBuf {
-    let name = target.file_name().unwrap_or_default().as_bytes();
-    let name = [b".", name, MARK.as_bytes()].concat();
-    target.with_file_name(OsStr::from_bytes(&name))
-}
-
-/// Locks a file until it is closed; false if another process, or another thread, has it. Where files cannot be locked,
-/// nobody has.
-fn lock(file: &File) -> bool {
-    common::process::lock(file).map_err(|error| error.kind()) != Err(io::ErrorKind::WouldBlock)
-}
-
-/// Whether the path leads to the open file.
-fn is_same(file: &File, path: &Path) -> bool {
-    let identity = |found: Metadata| (found.dev(), found.ino());
-    let found = file.metadata().and_then(|file| Ok((file, fs::symlink_metadata(path)?)));
-    found.is_ok_and(|(file, there)| identity(file) == identity(there))
-}
-
-/// Removes what a process that was killed has left. False if a process that lives is writing it.
-fn remove_left(path: &Path) -> io::Result<bool> {
-    let gone = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => Ok(true),
-        _ => Err(error),
-    };
-    match fs::symlink_metadata(path) {
-        Err(error) => return gone(error),
-        // Something that no server has made.
-        Ok(found) if !found.is_file() => {
-            return fs::remove_file(path).map(|()| true).or_else(gone);
-        }
-        Ok(_) => {}
-    }
-    let mut options = OpenOptions::new();
-    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    let left = match options.open(path) {
-        Ok(left) => left,
-        Err(error) => return gone(error),
-    };
-    if !lock(&left) {
-        return Ok(false);
-    }
-    match is_same(&left, path) {
-        true => fs::remove_file(path).map(|()| true).or_else(gone),
-        // It has got its name meanwhile.
-        false => Ok(true),
-    }
-}
-
-/// Waits a moment for another process.
-///
-/// # Errors
-/// If it has taken too long.
-fn continue_until(deadline: Instant) -> io::Result<()> {
-    if Instant::now() >= deadline {
-        return Err(io::Error::new(io::ErrorKind::ResourceBusy, "another process is writing it"));
-    }
-    std::thread::sleep(PAUSE);
-    Ok(())
-}
-
-/// A file that has no name that counts yet. Removed when it is dropped.
-struct Temporary {
-    file: File,
-    path: PathBuf,
-    renamed: bool,
-}
-
-impl Temporary {
-    /// Makes the file and locks it, so that no other process takes it for one that was left.
-    fn create(target: &Path) -> Result<Self, StoreError> {
-        let path = temporary_name(target);
-        let deadline = Instant::now() + MOST_WAIT;
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(PRIVATE).custom_flags(libc::O_NOFOLLOW);
-        loop {
-            let failed = match options.open(&path) {
-                Ok(file) => {
-                    let created = Temporary { file, path: path.clone(), renamed: false };
-                    if lock(&created.file) && created.is_there() {
-                        return Ok(created);
-                    }
-                    // Another process has taken it for one that was left, and removes it.
-                    created.leave();
-                    continue_until(deadline)
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    match remove_left(&path).map_err(cannot("remove an old temporary file"))? {
-                        true => Ok(()),
-                        false => continue_until(deadline),
-                    }
-                }
-                Err(error) => Err(error),
-            };
-            failed.map_err(cannot("create a file in the directory"))?;
-        }
-    }
-
-    /// Whether its name still leads to it.
-    fn is_there(&self) -> bool {
-        is_same(&self.file, &self.path)
-    }
-
-    /// Does not remove it, as its name may be another's now.
-    fn leave(mut self) {
-        self.renamed = true;
-    }
-
-    /// Takes over owner, group and permissions of a file. Without the right to do so it stays this user's, and no one
-    /// else's.
-    fn take_after(&self, old: &Metadata) -> Result<(), StoreError> {
-        let mine = self.file.metadata().map_err(cannot("look at the new file"))?;
-        let mut mode = old.mode() & PERMISSIONS;
-        if (mine.uid(), mine.gid()) != (old.uid(), old.gid())
-            && let Err(error) = fchown(&self.file, Some(old.uid()), Some(old.gid()))
-        {
-            if error.kind() != io::ErrorKind::PermissionDenied {
-                return Err(cannot("give the new file its owner")(error));
-            }
-            mode &= PRIVATE;
-        }
-        let mode = Permissions::from_mode(mode);
-        self.file.set_permissions(mode).map_err(cannot("give the new file its permissions"))
-    }
-
-    /// Gives it the name. Returns what it is then: what has the name a moment later may be another's.
-    fn rename(mut self, target: &Path) -> Result<Metadata, StoreError> {
-        if !self.is_there() {
-            // Where files cannot be locked, another process may have removed it and made its own.
-            let error = io::Error::new(io::ErrorKind::NotFound, "another process has removed it");
-            return Err(cannot("rename the new file")(error));
-        }
-        fs::rename(&self.path, target).map_err(cannot("rename the new file"))?;
-        self.renamed = true;
-        self.file.metadata().map_err(cannot("look at the new file"))
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if !self.renamed && self.is_there() {
-            // If that fails, the next one removes it.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod figures;
 mod hash_password;
 mod limits;
 mod logins;
+mod permissions;
 mod reload;
 mod start;
 mod store;

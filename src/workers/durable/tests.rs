@@ -1,9 +1,12 @@
-use std::os::unix::fs::symlink;
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use support::system::{acl_for, set_attribute};
 use tempfile::TempDir;
 
+use super::temporary::{Temporary, remove_left};
 use super::*;
 
 /// A directory with the file `users`.
@@ -43,6 +46,47 @@ fn a_file_is_replaced_and_keeps_its_permissions() {
         assert_eq!(mode(&path), permissions);
         assert_eq!(names(&directory), ["users"]);
     }
+}
+
+/// The mask of the list is where the mode has the bits of the group, which may have none.
+#[test]
+fn an_access_control_list_stays() {
+    let read = acl_for(1234);
+    let (directory, path) = directory(b"old");
+    if let Err(error) = set_attribute(&path, c"system.posix_acl_access", &read) {
+        println!("no access control lists here: {error}");
+        return assert_eq!(calls::acl(&path).expect("none"), None);
+    }
+    assert_eq!(mode(&path), 0o640);
+    assert_eq!(check_replaceable(&path).expect("replaceable"), Kept::Everything);
+    let previous = directory.path().join("users.1");
+    for content in [b"1", b"2"] {
+        replace(&path, content, &stamp(&path), None).expect("replaced");
+        assert_eq!((mode(&path), calls::acl(&path).expect("read")), (0o640, Some(read.clone())));
+    }
+    copy(&path, &previous).expect("copied");
+    assert_eq!(calls::acl(&previous).expect("read"), Some(read.clone()));
+    // One that cannot be given to the new file: its bits are not those of the group then, nor those of the others.
+    let unusable = File::open(&path).expect("there");
+    let found = unusable.metadata().expect("there");
+    let temporary = Temporary::create(&path).expect("made");
+    let kept = permissions::take_after(&temporary.file, Path::new("/proc/self/nothing"), &found);
+    assert_eq!(kept.expect("made private"), Kept::Private);
+    assert_eq!(temporary.file.metadata().expect("there").mode() & 0o777, 0o600);
+    drop(temporary);
+    // One that new files have of their directory is none of theirs if the old one had none.
+    let plain = directory.path().join("plain");
+    fs::write(&plain, "old").expect("written");
+    fs::set_permissions(&plain, Permissions::from_mode(0o640)).expect("set");
+    set_attribute(directory.path(), c"system.posix_acl_default", &read).expect("set");
+    let fresh = directory.path().join("fresh");
+    fs::write(&fresh, "").expect("written");
+    assert!(calls::acl(&fresh).expect("read").is_some(), "it is inherited");
+    replace(&plain, b"new", &stamp(&plain), None).expect("replaced");
+    assert_eq!((mode(&plain), calls::acl(&plain).expect("read")), (0o640, None));
+    let made = directory.path().join("made");
+    replace(&made, b"new", &Expected::Missing, None).expect("made");
+    assert_eq!(mode(&made), 0o600);
 }
 
 #[test]

@@ -23,6 +23,7 @@ pub struct Builder {
     superuser: Option<OsString>,
     listen: Option<&'static str>,
     limits: Option<&'static str>,
+    user: Option<(u32, &'static str)>,
     refusals: Vec<Refusal>,
 }
 
@@ -55,6 +56,7 @@ impl Default for Builder {
             superuser: Some("admin:1234".into()),
             listen: Some("127.0.0.1"),
             limits: None,
+            user: None,
             refusals: Vec::new(),
         }
     }
@@ -85,6 +87,12 @@ impl Builder {
         self
     }
 
+    /// Runs as this user and its group, in these other groups (setpriv(1)).
+    pub fn user(mut self, user: u32, groups: &'static str) -> Self {
+        self.user = Some((user, groups));
+        self
+    }
+
     /// Has the kernel refuse these calls, if it can ([`seccomp::available`]).
     pub fn refuses(mut self, refusals: &[Refusal]) -> Self {
         self.refusals.extend(refusals);
@@ -94,9 +102,15 @@ impl Builder {
     /// Starts the program and waits until it listens.
     pub fn start(self) -> Proxy {
         raise_descriptor_limit();
-        let mut command = match self.limits {
-            None => Command::new(binary("socks5d")),
-            Some(limits) => {
+        let mut command = match (self.limits, self.user) {
+            (None, None) => Command::new(binary("socks5d")),
+            (_, Some((user, groups))) => {
+                let mut command = Command::new("setpriv");
+                command.args([format!("--reuid={user}"), format!("--regid={user}")]);
+                command.arg(format!("--groups={groups}")).arg(binary("socks5d"));
+                command
+            }
+            (Some(limits), None) => {
                 let mut shell = Command::new("sh");
                 shell.args(["-c", &format!("ulimit {limits} && exec \"$0\" \"$@\"")]);
                 shell.arg(binary("socks5d"));

@@ -2,9 +2,12 @@
 
 #![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
 
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command};
 
 use libc::rlimit;
@@ -47,6 +50,35 @@ pub fn limit_file_size(command: &mut Command, bytes: u64) {
     };
     // SAFETY: between fork and exec it makes one call, which is async-signal-safe.
     unsafe { command.pre_exec(limit) };
+}
+
+/// Gives a file an extended attribute.
+///
+/// # Errors
+/// Those of setxattr(2), such as where the file system has none of this kind.
+pub fn set_attribute(path: &Path, name: &CStr, value: &[u8]) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: both names end in NUL, and the kernel reads the length of `value` there.
+    let set = unsafe {
+        libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
+    };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// An access control list, as the kernel keeps it (acl(5)): the owner may read and write, this user may read, and neither
+/// the group of the file nor others may do anything.
+pub fn acl_for(user: u32) -> Vec<u8> {
+    const ANY: u32 = u32::MAX;
+    // The kinds of entries: owner, user, group, mask, others.
+    let entries: [(u16, u16, u32); 5] =
+        [(0x01, 6, ANY), (0x02, 4, user), (0x04, 0, ANY), (0x10, 4, ANY), (0x20, 0, ANY)];
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    for (kind, permissions, number) in entries {
+        list.extend_from_slice(&kind.to_le_bytes());
+        list.extend_from_slice(&permissions.to_le_bytes());
+        list.extend_from_slice(&number.to_le_bytes());
+    }
+    list
 }
 
 /// The soft and the hard limit of a resource.
