@@ -2,7 +2,7 @@
 //!
 //! The new content goes to a temporary file in the same directory, to the disk (fsync), and then takes the name
 //! (rename); the directory goes to the disk last. Nothing is written into a file that has a name. Whether somebody else
-//! has changed the file meanwhile is found by its [`Stamp`].
+//! has changed the file meanwhile is found by its [`Stamp`], of the file that has lost its name to the new one as well.
 //!
 //! All of this blocks: it is for threads, and for the start of the program.
 
@@ -143,7 +143,7 @@ pub fn replace(
         keep(&target, previous)?;
     }
     let directory = parent(&target);
-    let renamed = temporary.rename(&target)?;
+    let renamed = temporary.rename(&target, expected)?;
     sync(directory).map_err(cannot("sync the directory"))?;
     Ok(Stamp::from(&renamed))
 }
@@ -253,7 +253,7 @@ fn copy(target: &Path, previous: &Path) -> Result<(), StoreError> {
     take_after(&temporary.file, target, &found)?;
     io::copy(&mut &old, &mut &temporary.file).map_err(cannot("copy the old file"))?;
     temporary.file.sync_all().map_err(cannot("sync the copy of the old file"))?;
-    temporary.rename(previous).map(drop)
+    temporary.rename(previous, &Expected::Anything).map(drop)
 }
 
 fn sync(directory: &Path) -> io::Result<()> {

@@ -108,6 +108,25 @@ fn interrupted_calls_are_repeated() {
     }
 }
 
+/// As on file systems that can rename, but not exchange two files.
+#[test]
+fn without_an_exchange_the_file_is_renamed() {
+    for error in ["EINVAL", "ENOSYS", "EPERM"] {
+        let file = UsersFile::missing();
+        let inject = format!("renameat2:error={error}");
+        let Some(server) = injected(&file, &inject, &About::Temporary) else { return };
+        let mut admin = server.admin();
+        for name in ["alice", "bob"] {
+            let told = admin.command(&format!("IMPORT {name}:{TOKEN}"));
+            assert_eq!(told, "200 OK", "{inject}");
+        }
+        assert_eq!(file.text(), format!("alice:{TOKEN}\nbob:{TOKEN}\n"));
+        assert_eq!(file.names(), ["users"]);
+        drop(admin);
+        server.ends_by_sigterm();
+    }
+}
+
 /// Whether a new name of a file is on the disk is not known if the directory cannot be synced: it is no success, and the
 /// file has to be read again.
 #[test]
@@ -139,6 +158,7 @@ fn a_kill_between_any_two_steps_leaves_a_whole_file() {
         ("write", About::Temporary),
         ("fsync", About::Temporary),
         (RENAMES, About::Temporary),
+        ("?unlink,?unlinkat", About::Temporary),
         ("fsync", About::Directory),
     ] {
         let file = UsersFile::new("");

@@ -1,4 +1,4 @@
-//! System calls that the standard library does not have: access control lists.
+//! System calls that the standard library does not have: access control lists, and renames with a condition.
 
 #![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
 
@@ -13,6 +13,15 @@ use std::path::Path;
 const ACL: &CStr = c"system.posix_acl_access";
 /// The most bytes of an extended attribute (XATTR_SIZE_MAX).
 const MOST_ACL_BYTES: usize = 64 * 1024;
+
+/// What a rename does with the file that has the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Existing {
+    /// It gets the other name.
+    Exchange,
+    /// The rename fails.
+    Keep,
+}
 
 fn c_path(path: &Path) -> io::Result<CString> {
     Ok(CString::new(path.as_os_str().as_bytes())?)
@@ -64,4 +73,22 @@ pub(super) fn set_acl(file: &File, list: Option<&[u8]>) -> io::Result<()> {
         (_, error) if list.is_none() && has_none(&error) => Ok(()),
         (_, error) => Err(error),
     }
+}
+
+/// renameat2(2).
+///
+/// # Errors
+/// Those of the call: EINVAL where the file system does not have it.
+pub(super) fn rename(from: &Path, to: &Path, existing: Existing) -> io::Result<()> {
+    let (from, to) = (c_path(from)?, c_path(to)?);
+    let flags = match existing {
+        Existing::Exchange => libc::RENAME_EXCHANGE,
+        Existing::Keep => libc::RENAME_NOREPLACE,
+    };
+    let here = libc::AT_FDCWD;
+    // SAFETY: both paths end in NUL and are only read; the rest are numbers.
+    let done = unsafe {
+        libc::syscall(libc::SYS_renameat2, here, from.as_ptr(), here, to.as_ptr(), flags)
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -8,7 +8,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{PRIVATE, StoreError, cannot};
+use super::calls::{self, Existing};
+use super::{Expected, PRIVATE, Stamp, StoreError, cannot};
 
 /// The mark of temporary files: `.NAME.socks5d-new`. There is one for each file. It is locked by the process that writes
 /// it, until it has got its name: without that, a second server that starts with the same file could remove it and make
@@ -126,16 +127,67 @@ impl Temporary {
         self.renamed = true;
     }
 
-    /// Gives it the name. Returns what it is then: what has the name a moment later may be another's.
-    pub(super) fn rename(mut self, target: &Path) -> Result<Metadata, StoreError> {
+    /// Gives it the name, if what has the name is what is expected. Returns what it is then: what has the name a moment
+    /// later may be another's.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what had the name has it.
+    pub(super) fn rename(
+        mut self,
+        target: &Path,
+        expected: &Expected,
+    ) -> Result<Metadata, StoreError> {
         if !self.is_there() {
             // Where files cannot be locked, another process may have removed it and made its own.
             let error = io::Error::new(io::ErrorKind::NotFound, "another process has removed it");
             return Err(cannot("rename the new file")(error));
         }
-        fs::rename(&self.path, target).map_err(cannot("rename the new file"))?;
+        let conditional = match expected {
+            Expected::Anything => Err(io::ErrorKind::Unsupported.into()),
+            Expected::Missing => calls::rename(&self.path, target, Existing::Keep),
+            Expected::Stamp(stamp) => self.exchange(target, stamp),
+        };
+        match conditional {
+            Ok(()) => {}
+            // Another file has got the name, or there is none any more.
+            Err(error)
+                if [io::ErrorKind::AlreadyExists, io::ErrorKind::NotFound]
+                    .contains(&error.kind()) =>
+            {
+                return Err(StoreError::ChangedOnDisk);
+            }
+            Err(error) if is_unsupported(&error) => {
+                fs::rename(&self.path, target).map_err(cannot("rename the new file"))?;
+            }
+            Err(error) => return Err(cannot("rename the new file")(error)),
+        }
         self.renamed = true;
         self.file.metadata().map_err(cannot("look at the new file"))
+    }
+
+    /// Gives it the name, and looks at what had the name before that is removed: a file that somebody has just put there
+    /// gets the name back. Whenever the process is killed, the one or the other has it.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] for another file; and those of renameat2(2).
+    fn exchange(&self, target: &Path, expected: &Stamp) -> io::Result<()> {
+        // Another process could take the old file for one that was left.
+        let old = open(target).ok();
+        let _ = old.as_ref().is_some_and(lock);
+        calls::rename(&self.path, target, Existing::Exchange)?;
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| Stamp::from(&found) == *expected) {
+            // If that fails, the next one removes it.
+            let _ = fs::remove_file(&self.path);
+            return Ok(());
+        }
+        let is_old = old.is_some_and(|old| is_same(&old, &self.path));
+        let other = open(&self.path).ok();
+        // If it is locked, it is one that another process has made meanwhile.
+        let is_new = !is_old && other.as_ref().is_some_and(|other| !lock(other));
+        if !is_new && is_same(&self.file, target) {
+            calls::rename(&self.path, target, Existing::Exchange).map_err(io::Error::other)?;
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
     }
 }
 
@@ -143,6 +195,13 @@ impl Temporary {
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
+}
+
+/// Whether a rename with a condition has failed since the kernel, a filter of calls, or the file system has none.
+fn is_unsupported(error: &io::Error) -> bool {
+    let codes = [libc::EINVAL, libc::ENOSYS, libc::EPERM, libc::ENOTSUP];
+    error.kind() == io::ErrorKind::Unsupported
+        || error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
 impl Drop for Temporary {

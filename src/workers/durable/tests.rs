@@ -89,6 +89,56 @@ fn an_access_control_list_stays() {
     assert_eq!(mode(&made), 0o600);
 }
 
+/// Somebody puts another file there between the last look and the rename.
+#[test]
+fn what_has_changed_at_the_last_moment_is_put_back() {
+    let (directory, path) = directory(b"old");
+    let Expected::Stamp(expected) = stamp(&path) else { panic!("it is there") };
+    let edited = directory.path().join("edited");
+    let left = directory.path().join(".users.socks5d-new");
+    let rename = |temporary: Temporary| temporary.rename(&path, &Expected::Stamp(expected));
+    // Another file, the same one with more in it, none, and one that is a link.
+    let by_rename = || {
+        fs::write(&edited, b"by hand").expect("written");
+        fs::rename(&edited, &path).expect("renamed");
+    };
+    let in_place = || fs::write(&path, b"in place").expect("written");
+    for (edit, content) in [(&by_rename as &dyn Fn(), &b"by hand"[..]), (&in_place, b"in place")] {
+        let temporary = Temporary::create(&path).expect("made");
+        (&temporary.file).write_all(b"new").expect("written");
+        edit();
+        let refused = rename(temporary);
+        assert!(matches!(refused, Err(StoreError::ChangedOnDisk)), "{refused:?}");
+        assert_eq!(
+            (fs::read(&path).expect("read"), names(&directory)),
+            (content.to_vec(), vec!["users".to_owned()])
+        );
+    }
+    let temporary = Temporary::create(&path).expect("made");
+    fs::remove_file(&path).expect("removed");
+    assert!(matches!(rename(temporary), Err(StoreError::ChangedOnDisk)));
+    assert!(names(&directory).is_empty());
+    let temporary = Temporary::create(&path).expect("made");
+    symlink("elsewhere", &path).expect("linked");
+    assert!(matches!(rename(temporary), Err(StoreError::ChangedOnDisk)));
+    assert_eq!(fs::read_link(&path).expect("a link"), Path::new("elsewhere"));
+    // There was none, and there is one now.
+    let temporary = Temporary::create(&path).expect("made");
+    let refused = temporary.rename(&path, &Expected::Missing);
+    assert!(matches!(refused, Err(StoreError::ChangedOnDisk)), "{refused:?}");
+    assert!(!left.exists());
+    // A process that is killed before it has removed the old file leaves it under the name of temporary files.
+    fs::write(&edited, b"old").expect("written");
+    fs::rename(&edited, &left).expect("renamed");
+    fs::remove_file(&path).expect("removed");
+    fs::write(&path, b"new").expect("written");
+    check_replaceable(&path).expect("replaceable");
+    assert_eq!(
+        (fs::read(&path).expect("read"), names(&directory)),
+        (b"new".to_vec(), vec!["users".to_owned()])
+    );
+}
+
 #[test]
 fn a_new_file_is_its_owners_alone() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -215,13 +265,13 @@ fn a_file_that_is_being_written_is_not_taken_for_one_that_was_left() {
     (&temporary.file).write_all(b"new").expect("written");
     let left = directory.path().join(".users.socks5d-new");
     assert!(!remove_left(&left).expect("looked at"));
-    temporary.rename(&path).expect("renamed");
+    temporary.rename(&path, &Expected::Anything).expect("renamed");
     assert_eq!((fs::read(&path).expect("read"), names(&directory).len()), (b"new".to_vec(), 1));
     // Where files cannot be locked, at least nothing of another process gets the name.
     let temporary = Temporary::create(&path).expect("made");
     fs::remove_file(&left).expect("removed");
     fs::write(&left, b"half").expect("written");
-    let error = temporary.rename(&path).expect_err("another's");
+    let error = temporary.rename(&path, &Expected::Anything).expect_err("another's");
     assert_eq!(error.to_string(), "cannot rename the new file: another process has removed it");
     assert_eq!(fs::read(&path).expect("read"), b"new");
     assert_eq!(fs::read(&left).expect("another's"), b"half");
