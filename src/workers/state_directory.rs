@@ -2,8 +2,9 @@
 //!
 //! One server at a time has it, by a lock on the file `lock`. The figures are in `usage`, and those before them in
 //! `usage.1`. A file that is damaged, or of another version, is not read and not thrown away: it keeps its name until
-//! there is something better, and is `usage.bad` then. The good one before it stays.
+//! there is something better, and is `usage.bad` then. The good one before it stays. `settings` are what METP has saved.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -97,30 +98,56 @@ impl StateDirectory {
         self.directory.join("settings")
     }
 
-    /// Reads the settings that METP has saved: keys and values. Returns what is to be told of it, too.
-    pub fn read_settings(&self) -> (Vec<(String, String)>, Vec<String>) {
-        match durable::read(&self.settings(), MOST_SETTINGS_BYTES) {
-            Ok((content, _)) => {
-                let text = String::from_utf8_lossy(&content).into_owned();
-                let lines = text.lines().map(str::trim);
-                let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-                let pair = |line: &str| {
-                    let (key, value) = line.split_once(' ').unwrap_or((line, ""));
-                    (key.to_owned(), value.trim().to_owned())
-                };
-                (lines.map(pair).collect(), Vec::new())
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Default::default(),
-            Err(error) => (Vec::new(), vec![format!("settings: cannot read it: {error}")]),
-        }
+    fn bad_settings(&self) -> PathBuf {
+        self.directory.join("settings.bad")
     }
 
-    /// Saves settings: the text of the file.
+    /// Reads the settings that METP has saved: keys and values. Returns what is to be told of it, too. Of a damaged file
+    /// the lines that can be read are used.
+    pub fn read_settings(&self) -> (Vec<(String, String)>, Vec<String>) {
+        let content = match durable::read(&self.settings(), MOST_SETTINGS_BYTES) {
+            Ok((content, _)) => content,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Default::default(),
+            Err(error) => {
+                return (Vec::new(), vec![format!("settings: cannot read it: {error}")]);
+            }
+        };
+        let text = String::from_utf8_lossy(&content);
+        let pair = |line: &str| {
+            let (key, value) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
+            (key.to_owned(), value.trim().to_owned())
+        };
+        let settings = text.lines().filter(|line| key_of(line).is_some()).map(pair).collect();
+        let fault = (!is_text(&content)).then(|| "settings: it is damaged".to_owned());
+        (settings, fault.into_iter().collect())
+    }
+
+    /// Saves settings: the text of the file. Lines of other settings stay, as a newer version may have saved them. A file
+    /// that is damaged, or cannot be read, is kept as `settings.bad`.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]; the file is as it was.
     pub fn save(&mut self, text: &str) -> Result<(), StoreError> {
-        durable::replace(&self.settings(), text.as_bytes(), &Expected::Anything, None).map(drop)
+        let (before, is_bad) = match durable::read(&self.settings(), MOST_SETTINGS_BYTES) {
+            Ok((content, _)) if is_text(&content) => {
+                (String::from_utf8(content).unwrap_or_default(), false)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (String::new(), false),
+            Ok(_) | Err(_) => (String::new(), true),
+        };
+        let text = with_lines(text, &before);
+        if text.len() as u64 > MOST_SETTINGS_BYTES {
+            let cause = format!("it would have more than {MOST_SETTINGS_BYTES} bytes");
+            let error = io::Error::new(io::ErrorKind::FileTooLarge, cause);
+            return Err(StoreError::Failed { step: "save the settings", error });
+        }
+        let bad = is_bad.then(|| self.bad_settings());
+        let (settings, expected) = (self.settings(), Expected::Anything);
+        durable::replace(&settings, text.as_bytes(), &expected, bad.as_deref())?;
+        if is_bad {
+            log::warn!("settings: the file that could not be read is settings.bad now");
+        }
+        Ok(())
     }
 
     /// Writes the figures; those that are there now are kept as `usage.1` if they are good, else as `usage.bad`.
@@ -129,10 +156,42 @@ impl StateDirectory {
     /// [`StoreError`].
     pub fn write(&mut self, figures: &Figures) -> Result<(), StoreError> {
         let previous = if self.is_good { self.previous() } else { self.bad() };
-        durable::replace(&self.usage(), &figures.text(), &Expected::Anything, Some(&previous))?;
+        let text = figures.text();
+        if text.len() as u64 > MOST_BYTES {
+            let cause = format!("they would have more than {MOST_BYTES} bytes");
+            let error = io::Error::new(io::ErrorKind::FileTooLarge, cause);
+            return Err(StoreError::Failed { step: "write the figures", error });
+        }
+        durable::replace(&self.usage(), &text, &Expected::Anything, Some(&previous))?;
         self.is_good = true;
         Ok(())
     }
+}
+
+/// The key of a line of settings; `None` if it is blank or a comment.
+fn key_of(line: &str) -> Option<&str> {
+    let line = line.trim();
+    let key = line.split(' ').next().unwrap_or_default();
+    (!key.is_empty() && !key.starts_with('#')).then_some(key)
+}
+
+/// Whether a file of settings is text, and not what a disk has made of it.
+fn is_text(content: &[u8]) -> bool {
+    let text = std::str::from_utf8(content);
+    text.is_ok_and(|text| !text.contains(|c: char| c.is_control() && !"\r\n\t".contains(c)))
+}
+
+/// Settings as text, in which lines of the file before that are about other settings stand as they were.
+fn with_lines(text: &str, before: &str) -> String {
+    let keys: HashSet<&str> = text.lines().filter_map(key_of).collect();
+    let mut all = text.to_owned();
+    for line in before.lines() {
+        if key_of(line).is_some_and(|key| !keys.contains(key)) {
+            all.push_str(line);
+            all.push('\n');
+        }
+    }
+    all
 }
 
 #[cfg(test)]
@@ -165,6 +224,61 @@ mod tests {
         let pairs = [("grace", "5"), ("udp", "off"), ("odd", "")];
         let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
         assert_eq!((settings, faults), (pairs.to_vec(), Vec::new()));
+    }
+
+    /// They may be those of a newer version, which is installed again.
+    #[test]
+    fn lines_that_say_nothing_here_stay() {
+        let place = tempfile::tempdir().expect("a directory");
+        let settings = place.path().join("settings");
+        let mut state = StateDirectory::open(place.path()).expect("ours");
+        let before = "# old\ngrace 5\nnewer  \u{e4} 7 \r\n\n odd\ngrace 6\nudp-log 3";
+        fs::write(&settings, before).expect("written");
+        for _ in 0..2 {
+            state.save("# c\ngrace 7\nudp-log 4\n").expect("saved");
+            let text = fs::read_to_string(&settings).expect("UTF-8");
+            assert_eq!(text, "# c\ngrace 7\nudp-log 4\nnewer  \u{e4} 7 \n odd\n");
+        }
+        let (found, faults) = state.read_settings();
+        assert_eq!(
+            (found.len(), faults.len(), place.path().join("settings.bad").exists()),
+            (4, 0, false)
+        );
+        // What could not be read again is not written.
+        let odd = format!("odd {}\n", "x".repeat(65_500));
+        fs::write(&settings, &odd).expect("written");
+        let refused = state.save("grace 7\nudp-log 4\ngrace 8 and more\n").expect_err("too long");
+        assert_eq!(
+            refused.to_string(),
+            "cannot save the settings: it would have more than 65536 bytes"
+        );
+        assert_eq!(fs::read_to_string(&settings).expect("UTF-8"), odd);
+    }
+
+    #[test]
+    fn settings_that_cannot_be_read_are_kept() {
+        let place = tempfile::tempdir().expect("a directory");
+        let [settings, bad] = ["settings", "settings.bad"].map(|name| place.path().join(name));
+        let mut state = StateDirectory::open(place.path()).expect("ours");
+        for (damaged, known) in [
+            (&b"grace 5\nudp\xff-log 3\n"[..], 2),
+            (b"grace 5\n\0\0\0\0", 2),
+            (&b"x".repeat(70_000), 0),
+        ] {
+            fs::write(&settings, damaged).expect("written");
+            let (found, faults) = state.read_settings();
+            assert_eq!((found.len(), faults.len()), (known, 1), "{faults:?}");
+            for _ in 0..2 {
+                state.save("grace 6\n").expect("saved");
+                assert_eq!(fs::read(&settings).expect("read"), b"grace 6\n");
+                assert!(fs::read(&bad).expect("kept") == damaged, "it is what could not be read");
+            }
+            assert_eq!(state.read_settings().1, [""; 0]);
+        }
+        // What can be neither read nor kept is not replaced.
+        fs::remove_file(&settings).expect("removed");
+        fs::create_dir(&settings).expect("made");
+        assert!(state.save("grace 6\n").is_err() && settings.is_dir());
     }
 
     #[test]

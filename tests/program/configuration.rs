@@ -213,6 +213,18 @@ fn each_setting_tells_where_it_comes_from() {
     assert_eq!(setting(&mut admin, "keepalive"), is("5", "saved"));
     proxy.stderr.wait_for(|line| line.contains("settings: grace takes "));
     proxy.stderr.wait_for(|line| line.contains("settings: there is no no"));
+    // It may be of use to another version, and stays.
+    assert_eq!(admin.command("CONFIG SAVE udp-log"), "200 OK");
+    let text = fs::read_to_string(state.join("settings")).expect("UTF-8");
+    assert!(text.ends_with(".\nkeepalive 5\nudp-log 9\ngrace x\nno 1\n"), "{text}");
+    // A damaged file is kept beside the new one.
+    fs::write(state.join("settings"), b"keepalive 6\n\xff\n").expect("written");
+    assert_eq!(admin.command("CONFIG SAVE udp-log"), "200 OK");
+    let text = fs::read_to_string(state.join("settings")).expect("UTF-8");
+    assert!(text.ends_with(".\nkeepalive 5\nudp-log 9\n"), "{text}");
+    assert_eq!(fs::read(state.join("settings.bad")).expect("kept"), b"keepalive 6\n\xff\n");
+    let line = "settings: the file that could not be read is settings.bad now";
+    proxy.stderr.wait_for(|told| told.contains(line));
 }
 
 #[test]
