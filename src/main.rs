@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -28,7 +28,7 @@ use socks5d::workers::durable::{self, Expected};
 use socks5d::workers::log_writer::{DIAGNOSTICS, LogWriter, Sink};
 use socks5d::workers::resolver::SystemLookup;
 use socks5d::workers::rules_file::RulesFile;
-use socks5d::workers::state_directory::StateDirectory;
+use socks5d::workers::state_directory::{StateDirectory, fault_of_path};
 use socks5d::workers::store::Files;
 use socks5d::workers::users_file::UsersFile;
 use socks5d::{configuration, hash_password};
@@ -162,6 +162,12 @@ fn serve(mut args: Args) -> Result<(), Failure> {
     Ok(result?)
 }
 
+/// What is wrong with the path of the state directory, in a line.
+fn fault_of_state(path: &Path) -> Option<String> {
+    let fault = fault_of_path(path)?;
+    Some(format!("--state {}: {fault}", Escaped(path.as_os_str().as_bytes())))
+}
+
 /// What is wrong with the files that the options name. Nothing is bound, made or written, and no hash is computed.
 fn check(args: &Args) -> Vec<String> {
     let mut lines = Vec::new();
@@ -176,12 +182,7 @@ fn check(args: &Args) -> Vec<String> {
         let errors = RulesFile::read(path).err().unwrap_or_default();
         lines.extend(errors.into_iter().map(|line| format!("--rules {shown}: {line}")));
     }
-    if let Some(path) = &args.state
-        && std::fs::metadata(path).is_ok_and(|found| !found.is_dir())
-    {
-        let shown = Escaped(path.as_os_str().as_bytes());
-        lines.push(format!("--state {shown}: it is no directory"));
-    }
+    lines.extend(args.state.as_deref().and_then(fault_of_state));
     lines
 }
 
@@ -280,6 +281,9 @@ impl Accounts {
         let mut saved = Vec::new();
         if let Some(path) = args.state.take().or_else(state_of_systemd) {
             let shown = Escaped(path.as_os_str().as_bytes()).to_string();
+            if let Some(fault) = fault_of_state(&path) {
+                return Err(io::Error::other(fault).into());
+            }
             let mut state = StateDirectory::open(&path).map_err(|error| match error.kind() {
                 io::ErrorKind::WouldBlock => {
                     io::Error::other(format!("--state {shown}: another server has it"))

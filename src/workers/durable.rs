@@ -14,7 +14,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -94,8 +94,14 @@ fn cannot(step: &'static str) -> impl FnOnce(io::Error) -> StoreError {
 /// # Errors
 /// If it cannot be read, is no regular file, or is longer. A FIFO is not waited for.
 pub fn read(path: &Path, most: u64) -> io::Result<(Vec<u8>, Metadata)> {
-    let file =
-        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    check_is_of_file(path)?;
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    let file = options.open(path).map_err(|error| match resolve(path) {
+        // It is a link that leads to such a path.
+        Err(found) if found.kind() == io::ErrorKind::InvalidInput => found,
+        _ => error,
+    })?;
     let found = file.metadata()?;
     if !found.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
@@ -182,12 +188,26 @@ fn sticks(directory: &Metadata, file: &Metadata, user: u32) -> bool {
     directory.mode() & STICKY != 0 && ![0, file.uid(), directory.uid()].contains(&user)
 }
 
+/// Whether a path can be that of a file. One that ends in `/`, `.` or `..` cannot; but its last name, without that, is the
+/// name of a file that could be made.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidInput`].
+fn check_is_of_file(path: &Path) -> io::Result<()> {
+    let name = path.as_os_str().as_bytes().rsplit(|byte| *byte == b'/').next();
+    if matches!(name.unwrap_or_default(), b"" | b"." | b"..") {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is the path of a directory"));
+    }
+    Ok(())
+}
+
 /// Where a path leads in the end, also if there is no file yet.
 fn resolve(path: &Path) -> io::Result<PathBuf> {
     /// As many as Linux follows.
     const MOST_LINKS: usize = 40;
     let mut target = path.to_owned();
     for _ in 0..MOST_LINKS {
+        check_is_of_file(&target)?;
         match fs::read_link(&target) {
             Ok(next) => target = parent(&target).join(next),
             Err(error) if error.kind() == io::ErrorKind::NotFound => break,

@@ -29,6 +29,24 @@ pub struct StateDirectory {
     _lock: File,
 }
 
+/// What is wrong with the path of a state directory, as far as that is seen without making it: a sentence.
+pub fn fault_of_path(directory: &Path) -> Option<String> {
+    let error = match fs::metadata(directory) {
+        Ok(found) => return (!found.is_dir()).then(|| "it is no directory".to_owned()),
+        Err(error) => error,
+    };
+    if error.kind() != io::ErrorKind::NotFound {
+        return Some(error.to_string());
+    }
+    // Without slashes at its end, a path that leads nowhere is the link itself.
+    let path: PathBuf = directory.components().collect();
+    if fs::symlink_metadata(&path).is_ok() {
+        return Some("it is a link that leads nowhere".to_owned());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty())?;
+    fs::metadata(parent).err().map(|error| format!("cannot make it: {error}"))
+}
+
 impl StateDirectory {
     /// Opens the directory, or makes it, and locks it.
     ///
@@ -279,6 +297,33 @@ mod tests {
         fs::remove_file(&settings).expect("removed");
         fs::create_dir(&settings).expect("made");
         assert!(state.save("grace 6\n").is_err() && settings.is_dir());
+    }
+
+    #[test]
+    fn a_path_that_leads_to_no_directory_is_found_out() {
+        let place = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| place.path().join(name);
+        fs::write(path("file"), "").expect("written");
+        for (to, link) in [("nothing", "dangling"), ("loop", "loop"), (".", "good")] {
+            std::os::unix::fs::symlink(to, path(link)).expect("linked");
+        }
+        for (name, fault) in [
+            ("file", "it is no directory"),
+            ("file/", "Not a directory"),
+            ("file/x", "Not a directory"),
+            ("dangling", "it is a link that leads nowhere"),
+            ("dangling/", "it is a link that leads nowhere"),
+            ("loop", "Too many levels"),
+            ("no/such", "cannot make it: No such file"),
+        ] {
+            let told = fault_of_path(&path(name)).expect(name);
+            assert!(told.starts_with(fault), "{name}: {told}");
+            assert!(StateDirectory::open(&path(name)).is_err(), "{name}");
+        }
+        for name in ["good", "good/", "new", "new/", "."] {
+            assert_eq!(fault_of_path(&path(name)), None, "{name}");
+        }
+        assert_eq!(fault_of_path(Path::new("new")), None);
     }
 
     #[test]

@@ -187,10 +187,10 @@ fn one_server_has_the_directory() {
     let path = state.path("state");
     let path = path.to_str().expect("UTF-8");
     assert_eq!(refused(path), format!("socks5d: --state {path}: another server has it\n"));
-    assert_eq!(refused("/dev/null"), "socks5d: --state /dev/null: Not a directory (os error 20)\n");
+    assert_eq!(refused("/dev/null"), "socks5d: --state /dev/null: it is no directory\n");
     assert_eq!(
         refused("/nonexistent/state"),
-        "socks5d: --state /nonexistent/state: No such file or directory (os error 2)\n"
+        "socks5d: --state /nonexistent/state: cannot make it: No such file or directory (os error 2)\n"
     );
     drop(first);
     // A lock file that is left is no lock.

@@ -1,5 +1,7 @@
 //! The start with a users file.
 
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use support::binary;
@@ -10,9 +12,14 @@ use super::{BCRYPT, TOKEN, UsersFile, login};
 
 /// What the program says, and its exit code, when it does not start.
 fn refused(file: &UsersFile) -> (Option<i32>, String) {
+    output(&["--users"], &file.path)
+}
+
+fn output(arguments: &[&str], path: &Path) -> (Option<i32>, String) {
     let output = Command::new(binary("socks5d"))
-        .args(["-p", "0", "-P", "0", "--users"])
-        .arg(&file.path)
+        .args(["-p", "0", "-P", "0"])
+        .args(arguments)
+        .arg(path)
         .env_remove("PROXY_CTRL_SUPERUSER")
         .stdin(Stdio::null())
         .output()
@@ -113,6 +120,33 @@ fn passwords_in_clear_are_warned_about_and_stay() {
     proxy.stderr.wait_for(|line| line.contains("passwords in clear: 2"));
     assert_eq!(login(&proxy, "alice", "a"), WELCOME);
     assert_eq!(file.text(), text);
+}
+
+/// Such as one with a slash at its end: the first account would make a file that the next start does not find.
+#[test]
+fn a_path_that_can_be_no_file_is_refused() {
+    let file = UsersFile::missing();
+    symlink("new/", file.directory.path().join("link")).expect("linked");
+    for (path, fault) in [
+        ("users/", "cannot read it: it is the path of a directory"),
+        ("users/.", "cannot read it: it is the path of a directory"),
+        ("link", "cannot read it: it is the path of a directory"),
+        ("", "cannot read it: it is the path of a directory"),
+    ] {
+        for arguments in [&["--users"][..], &["--check-config", "--users"]] {
+            let path = format!("{}/{path}", file.directory.path().display());
+            let refusal = format!("socks5d: --users {path}: {fault}\n");
+            assert_eq!(output(arguments, path.as_ref()), (Some(64), refusal));
+        }
+    }
+    let state = file.directory.path().join("state");
+    symlink("nowhere", &state).expect("linked");
+    for (arguments, code) in [(&["--state"][..], 1), (&["--check-config", "--state"], 64)] {
+        let refusal =
+            format!("socks5d: --state {}: it is a link that leads nowhere\n", state.display());
+        assert_eq!(output(arguments, &state), (Some(code), refusal));
+    }
+    assert_eq!(file.names(), ["link", "state"]);
 }
 
 /// A directory that cannot be written is found out at the start, not with the first command.

@@ -359,6 +359,26 @@ fn only_regular_files_of_a_size_are_read() {
 }
 
 #[test]
+fn a_path_of_a_directory_is_none_of_a_file() {
+    let (directory, path) = directory(b"old");
+    let path_of = |name: &str| directory.path().join(name);
+    symlink("new/", path_of("link")).expect("linked");
+    symlink("link", path_of("second")).expect("linked");
+    let paths = ["users/", "new/", "new/.", "new/..", "new//", "link", "second"].map(path_of);
+    for path in paths.iter().map(PathBuf::as_path).chain([Path::new(""), Path::new("/")]) {
+        let error = read(path, 5).expect_err("a directory");
+        assert_eq!(error.to_string(), "it is the path of a directory", "{}", path.display());
+        assert!(check_replaceable(path).is_err(), "{}", path.display());
+        let refused = replace(path, b"new", &Expected::Anything, None);
+        assert!(refused.is_err(), "{}", path.display());
+    }
+    assert_eq!(
+        (names(&directory), fs::read(path).expect("read")),
+        (["link", "second", "users"].map(str::to_owned).to_vec(), b"old".to_vec())
+    );
+}
+
+#[test]
 fn mount_points_are_read_as_proc_writes_them() {
     assert!(is_mount_point(Path::new("/proc")) && !is_mount_point(Path::new("/proc/self")));
     assert_eq!(unescaped(b"/a\\040b\\134\\011"), "/a b\\\t");
