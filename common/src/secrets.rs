@@ -1,9 +1,17 @@
-//! Finds the passwords on a command line, so that they can be erased there. This happens before the command line
+//! Secrets in memory are overwritten. Finds the passwords on a command line, so that they can be erased there. This happens before the command line
 //! is parsed, by the rules of the parser; an argument that the parser would refuse counts as a password.
 
 use std::ffi::OsString;
+use std::hint::black_box;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
+
+/// Overwrites a secret, before its memory is given back.
+pub fn wipe(secret: &mut [u8]) {
+    secret.fill(0);
+    // So that the compiler does not leave out what nobody reads.
+    black_box(secret);
+}
 
 /// What an option takes, as far as passwords are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

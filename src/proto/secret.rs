@@ -17,6 +17,7 @@ use std::ops::RangeInclusive;
 use argon2::password_hash::phc::{Output, PasswordHash, Salt};
 use blake2::digest::consts::U32;
 use blake2::{Blake2b, Digest};
+use common::secrets::wipe;
 use metp_protocol::acceptable_password;
 use metp_protocol::text::unescape;
 
@@ -40,7 +41,7 @@ const BCRYPT_LENGTH: usize = 60;
 /// The name of the scheme for generated passwords.
 const TOKEN_SCHEME: &str = "b2";
 
-/// A secret. No debug print shows it.
+/// A secret. No debug print shows it. A password in clear is wiped when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Secret {
     /// Nobody's.
@@ -100,6 +101,14 @@ impl fmt::Display for Fault {
     }
 }
 
+impl Drop for Secret {
+    fn drop(&mut self) {
+        if let Secret::Clear(password) = self {
+            wipe(password);
+        }
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -134,12 +143,14 @@ impl Secret {
             return Err(Fault::TooLong);
         }
         if let Some(password) = text.strip_prefix(b"=") {
-            let password = unescape(password);
-            return match acceptable_password(&password) {
+            let mut password = unescape(password).into_owned();
+            let secret = match acceptable_password(&password) {
                 true if password.is_empty() => Ok(Secret::None),
-                true => Ok(Secret::Clear(password.into())),
+                true => Ok(Secret::Clear(password.as_slice().into())),
                 false => Err(Fault::Password),
             };
+            wipe(&mut password);
+            return secret;
         }
         let text = std::str::from_utf8(text).map_err(|_| Fault::Unknown)?;
         let scheme = text.strip_prefix('$').and_then(|rest| rest.split_once('$'));

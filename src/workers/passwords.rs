@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use argon2::password_hash::phc::{Decimal, Output, ParamsString, PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use common::random;
+use common::secrets::wipe;
 
 use super::worker_pool::{Kind, Limits, Workers};
 use crate::reactor::waker::Wake;
@@ -46,9 +47,7 @@ impl Password {
 
 impl Drop for Password {
     fn drop(&mut self) {
-        self.0.fill(0);
-        // So that the compiler does not leave out what nobody reads.
-        black_box(&self.0);
+        wipe(&mut self.0);
     }
 }
 

@@ -8,6 +8,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use common::secrets::wipe;
+
 use super::durable::{self, Expected, Stamp, StoreError};
 use super::passwords::{Hasher, Password};
 use crate::proto::users_file::{
@@ -58,7 +60,7 @@ impl UsersFile {
     /// # Errors
     /// [`LoadError`].
     pub fn read(path: &Path) -> Result<Loaded, LoadError> {
-        let (content, found) = match durable::read(path, MOST_BYTES) {
+        let (mut content, found) = match durable::read(path, MOST_BYTES) {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let state = Expected::Missing;
@@ -67,7 +69,10 @@ impl UsersFile {
             }
             Err(error) => return Err(LoadError::Unreadable(error)),
         };
-        let parsed = parse(&content).map_err(LoadError::Lines)?;
+        let parsed = parse(&content);
+        // It may hold passwords in clear.
+        wipe(&mut content);
+        let parsed = parsed.map_err(LoadError::Lines)?;
         let state = Expected::Stamp(Stamp::from(&found));
         Ok(Loaded { content: parsed, state, exposed: found.mode() & 0o077 != 0 })
     }
@@ -91,7 +96,7 @@ impl UsersFile {
             made.push(secret);
         }
         drop(hasher);
-        let content = match durable::read(&self.path, MOST_BYTES) {
+        let mut content = match durable::read(&self.path, MOST_BYTES) {
             Ok((content, found)) if Expected::Stamp(Stamp::from(&found)) == self.state => content,
             Err(error)
                 if error.kind() == io::ErrorKind::NotFound && self.state == Expected::Missing =>
@@ -105,14 +110,18 @@ impl UsersFile {
             Err(error) => return Err(cannot("read the users file")(error)),
         };
         let edits: Vec<Edit> = stores.iter().map(|store| store.edit.clone()).collect();
-        let content = rewrite(&content, &edits).map_err(|error| match error {
+        let rewritten = rewrite(&content, &edits);
+        wipe(&mut content);
+        let mut rewritten = rewritten.map_err(|error| match error {
             BadEdit::Misfit => StoreError::ChangedOnDisk,
             BadEdit::LongLine(_) | BadEdit::LongFile(_) => {
                 let error = io::Error::new(io::ErrorKind::InvalidInput, error.to_string());
                 cannot("change the users file")(error)
             }
         })?;
-        self.state = Expected::Stamp(durable::replace(&self.path, &content, &self.state, None)?);
+        let replaced = durable::replace(&self.path, &rewritten, &self.state, None);
+        wipe(&mut rewritten);
+        self.state = Expected::Stamp(replaced?);
         Ok(made)
     }
 }

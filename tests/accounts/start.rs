@@ -149,6 +149,54 @@ fn a_path_that_can_be_no_file_is_refused() {
     assert_eq!(file.names(), ["link", "state"]);
 }
 
+/// The memory of a process that can be written, where this test may read it.
+fn memory(pid: u32) -> Option<Vec<u8>> {
+    use std::os::unix::fs::FileExt;
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+    let file = std::fs::File::open(format!("/proc/{pid}/mem")).ok()?;
+    let mut memory = Vec::new();
+    for line in maps.lines() {
+        let (range, rest) = line.split_once(' ')?;
+        let (first, last) = range.split_once('-')?;
+        let [first, last] = [first, last].map(|at| u64::from_str_radix(at, 16).expect("hex"));
+        // A stack that is reserved only is not there.
+        let mut part = vec![0; usize::try_from(last - first).expect("it is mapped")];
+        if rest.starts_with("rw")
+            && part.len() < 64 << 20
+            && file.read_exact_at(&mut part, first).is_ok()
+        {
+            memory.extend_from_slice(&part);
+        }
+    }
+    Some(memory)
+}
+
+#[test]
+fn passwords_of_the_file_do_not_stay_in_memory() {
+    let lines: String =
+        (0..200).map(|number| format!("u{number}:=swordfish-{number}-\\x41\n")).collect();
+    let file = UsersFile::new(&lines);
+    let proxy = file.proxy();
+    let holds = |part: &[u8]| {
+        let memory = memory(proxy.pid())?;
+        Some(memory.windows(part.len()).filter(|window| *window == part).count())
+    };
+    // It can be found.
+    if holds(b"u199").is_none_or(|found| found == 0) {
+        println!("skipped: the memory of the program cannot be read");
+        return;
+    }
+    assert_eq!(holds(b"swordfish-1"), Some(0), "after the start");
+    let mut admin = proxy.admin();
+    assert_eq!(admin.command("LOCK-USER u7"), "200 OK");
+    assert_eq!(holds(b"swordfish-1"), Some(0), "after a change");
+    std::fs::write(&file.path, format!("# new\n{lines}")).expect("written");
+    assert!(admin.command("RELOAD").starts_with("200 OK accounts=200 "));
+    std::fs::write(&file.path, format!("{lines}torn")).expect("written");
+    assert!(admin.command("RELOAD").starts_with("409 Conflict [INVALID] "));
+    assert_eq!(holds(b"swordfish-1"), Some(0), "after it was read again");
+}
+
 /// A directory that cannot be written is found out at the start, not with the first command.
 #[test]
 fn a_file_that_cannot_be_replaced_is_fixed() {

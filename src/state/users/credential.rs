@@ -102,12 +102,15 @@ impl Users {
     }
 
     /// The credential of a secret of the users file.
-    pub fn credential_of(&mut self, name: &[u8], secret: Secret) -> Credential {
-        match secret {
+    pub fn credential_of(&mut self, name: &[u8], mut secret: Secret) -> Credential {
+        match &mut secret {
             Secret::None => self.credential(name, Stored::Nothing, None),
-            Secret::Clear(password) => self.credential(name, Stored::Nothing, Some(&password)),
-            Secret::Token(token) => self.credential(name, Stored::Token(token), None),
-            Secret::Slow(hash) => self.credential(name, Stored::Slow(hash), None),
+            Secret::Clear(password) => self.credential(name, Stored::Nothing, Some(password)),
+            Secret::Token(token) => self.credential(name, Stored::Token(token.clone()), None),
+            Secret::Slow(hash) => {
+                let hash = std::mem::take(hash);
+                self.credential(name, Stored::Slow(hash), None)
+            }
         }
     }
 
