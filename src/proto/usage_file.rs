@@ -35,7 +35,7 @@ pub struct Figures {
     pub up: u64,
     /// Payload bytes delivered to clients.
     pub down: u64,
-    /// Those of accounts that have had a connection.
+    /// Those of accounts that have some: a connection, or a quota.
     pub accounts: Vec<AccountFigures>,
 }
 

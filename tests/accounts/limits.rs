@@ -201,17 +201,40 @@ fn quotas_outlive_the_server() {
         support::metp::value(&line, "quota-used").to_owned()
     };
     let mut proxy = start();
-    for name in ["alice", "bob"] {
-        let mut tunnel = client(&proxy, name).connected(echo.address);
-        exchange(&mut tunnel, 500);
-        assert_eq!(used(&proxy, name), "1000");
-    }
+    let mut tunnels: Vec<TcpStream> = ["alice", "bob"]
+        .into_iter()
+        .map(|name| {
+            let mut tunnel = client(&proxy, name).connected(echo.address);
+            exchange(&mut tunnel, 500);
+            assert_eq!(used(&proxy, name), "1000");
+            tunnel
+        })
+        .collect();
     assert_eq!(proxy.admin().command("RESET-USAGE bob"), "200 OK");
     // It was on the disk before the answer.
     proxy.signal(libc::SIGKILL);
     proxy.wait();
-    let proxy = start();
+    let mut proxy = start();
     assert_eq!((used(&proxy, "alice"), used(&proxy, "bob")), ("1000".to_owned(), "0".to_owned()));
+    // Tunnels that are open are counted from there on, although nobody logs in any more.
+    tunnels.clear();
+    for name in ["alice", "bob"] {
+        tunnels.push(client(&proxy, name).connected(echo.address));
+        assert_eq!(proxy.admin().command(&format!("RESET-USAGE {name}")), "200 OK");
+    }
+    for tunnel in &mut tunnels {
+        exchange(tunnel, 350);
+    }
+    assert_eq!((used(&proxy, "alice"), used(&proxy, "bob")), ("700".to_owned(), "700".to_owned()));
+    proxy.signal(libc::SIGTERM);
+    drop(tunnels);
+    proxy.wait();
+    let proxy = start();
+    for name in ["alice", "bob"] {
+        let line = proxy.admin().ask(&format!("USER-METRICS {name}"))[0].clone();
+        let figures = ["total", "up", "down", "quota-used"].map(|key| value(&line, key).to_owned());
+        assert_eq!(figures, ["0", "350", "350", "700"], "{line}");
+    }
 }
 
 /// A rate slows down, loses nothing, and concerns nobody else; what waits goes on when it is lifted.

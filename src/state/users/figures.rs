@@ -66,12 +66,12 @@ impl Users {
         }
     }
 
-    /// The figures of all accounts that have had a connection, and of names that may come back.
+    /// The figures of all accounts that have some, and of names that may come back.
     pub fn figures(&self) -> Vec<AccountFigures> {
         let (now, time) = (Instant::now(), unix_time());
         let accounts = self.accounts.values().chain([&self.trusted]);
-        let used = accounts.filter(|account| account.usage.total.get() > 0);
-        let of_accounts = used.map(|account| get(&account.name, &account.usage, now, time));
+        let of_all = accounts.map(|account| get(&account.name, &account.usage, now, time));
+        let of_accounts = of_all.filter(has_any);
         // An account that is on its way to the users file has nothing of its name yet, and may be undone.
         let kept = self.unclaimed.values().filter(|figures| self.find(&figures.name).is_none());
         of_accounts.chain(kept.cloned()).collect()
@@ -82,6 +82,12 @@ impl Users {
     pub(super) fn unclaimed(&self) -> &std::collections::HashMap<Box<[u8]>, AccountFigures> {
         &self.unclaimed
     }
+}
+
+/// Whether there is something to keep. After RESET-USAGE an account has counted bytes of an open tunnel, and no login.
+fn has_any(figures: &AccountFigures) -> bool {
+    let AccountFigures { name: _, since: _, total, up, down, seen, base, period } = figures;
+    [total, up, down, base].iter().any(|number| **number > 0) || seen.is_some() || period.is_some()
 }
 
 fn get(name: &Rc<[u8]>, usage: &Usage, now: Instant, time: u64) -> AccountFigures {
@@ -165,6 +171,34 @@ mod tests {
         // As it was written, to the second; that of alice is new.
         assert_eq!(all[0].seen, seen);
         assert!(all[1].seen > seen && all[1].seen <= Some(unix_time()));
+    }
+
+    /// Nobody has logged in since the counters were set back, and a tunnel has gone on.
+    #[test]
+    fn what_was_counted_after_a_reset_comes_back() {
+        let limits = "alice:=a:quota=1kB/month\nbob:=b:quota=1kB/total\ncarol:=c\ndave:=d\n";
+        let mut users = Users::default();
+        load(&mut users, limits);
+        let usage = |users: &Users, name: &str| {
+            let user = users.find(name.as_bytes()).expect("there");
+            Rc::clone(&users.get(user).expect("there").usage)
+        };
+        for name in ["alice", "bob", "carol"] {
+            let before = usage(&users, name);
+            before.up.set(500);
+            before.reset(unix_time());
+            before.down.set(700);
+        }
+        let kept = users.figures();
+        assert_eq!(kept.len(), 3, "dave has no figures");
+        let mut users = Users::default();
+        load(&mut users, limits);
+        users.restore_figures(kept.clone());
+        assert_eq!(users.figures(), kept);
+        for name in ["alice", "bob"] {
+            assert_eq!(usage(&users, name).quota_used(unix_time()), Some(700), "{name}");
+            assert!(usage(&users, name).is_over().is_none());
+        }
     }
 
     #[test]
