@@ -5,19 +5,19 @@ use crate::proto::users_file::{Change, Edit, parse};
 use crate::state::users::{Credential, NewAccount, Origin};
 use crate::workers::passwords::Password;
 
-struct Scene {
+struct Fixture {
     changes: Changes,
     users: Users,
 }
 
 const SESSION: Key = Key::unpack(3);
 
-impl Scene {
+impl Fixture {
     /// With the accounts `a`, `b` and `c` of a users file.
     fn new() -> Self {
         let mut users = Users::default();
         users.load(parse(b"a:=a\nb:=b\nc:=c:role=admin\n").expect("good"));
-        Scene { changes: Changes::default(), users }
+        Fixture { changes: Changes::default(), users }
     }
 
     fn note(
@@ -81,73 +81,80 @@ fn outcomes(settled: Vec<Settled>) -> Vec<(ChangeNumber, bool)> {
 
 #[test]
 fn what_comes_during_one_write_is_the_next() {
-    let mut scene = Scene::new();
-    let (d, e) = (scene.add("d", b"d"), scene.add("e", b"e"));
-    assert_eq!(scene.begin(), ["d", "e"]);
-    let f = scene.add("f", b"f");
-    assert!(scene.begin().is_empty(), "one at a time");
-    let settled = scene.changes.stored(vec![Some("hash".into()), None], &mut scene.users);
+    let mut fixture = Fixture::new();
+    let (d, e) = (fixture.add("d", b"d"), fixture.add("e", b"e"));
+    assert_eq!(fixture.begin(), ["d", "e"]);
+    let f = fixture.add("f", b"f");
+    assert!(fixture.begin().is_empty(), "one at a time");
+    let settled = fixture.changes.stored(vec![Some("hash".into()), None], &mut fixture.users);
     assert_eq!(outcomes(settled), [(d, true), (e, true)]);
-    assert_eq!(scene.begin(), ["f"]);
-    assert_eq!(outcomes(scene.changes.stored(vec![None], &mut scene.users)), [(f, true)]);
-    assert!(scene.changes.is_empty() && scene.begin().is_empty());
-    assert!(["d", "e", "f"].into_iter().all(|name| scene.logs_in(name, name)));
+    assert_eq!(fixture.begin(), ["f"]);
+    assert_eq!(outcomes(fixture.changes.stored(vec![None], &mut fixture.users)), [(f, true)]);
+    assert!(fixture.changes.is_empty() && fixture.begin().is_empty());
+    assert!(["d", "e", "f"].into_iter().all(|name| fixture.logs_in(name, name)));
 }
 
 #[test]
 fn a_failure_undoes_all_that_is_not_on_the_disk() {
-    let mut scene = Scene::new();
-    let stored = scene.add("d", b"d");
-    scene.begin();
-    assert_eq!(outcomes(scene.changes.stored(vec![None], &mut scene.users)), [(stored, true)]);
-    let before: Vec<UserId> =
-        ["a", "b", "c", "d"].map(|name| scene.users.find(name.as_bytes()).expect("there")).to_vec();
-    let numbers = [scene.set_password("a", b"new"), scene.add("x", b"x"), scene.delete("b")];
-    assert_eq!(scene.begin(), ["a", "x", "b"]);
+    let mut fixture = Fixture::new();
+    let stored = fixture.add("d", b"d");
+    fixture.begin();
+    assert_eq!(outcomes(fixture.changes.stored(vec![None], &mut fixture.users)), [(stored, true)]);
+    let before: Vec<UserId> = ["a", "b", "c", "d"]
+        .map(|name| fixture.users.find(name.as_bytes()).expect("there"))
+        .to_vec();
+    let numbers = [fixture.set_password("a", b"new"), fixture.add("x", b"x"), fixture.delete("b")];
+    assert_eq!(fixture.begin(), ["a", "x", "b"]);
     // Those that follow build on what is being written.
-    let later = [scene.add("b", b"other"), scene.set_password("b", b"third"), scene.delete("x")];
-    assert!(scene.logs_in("b", "third") && scene.logs_in("a", "new"));
-    let settled = scene.changes.failed("disk full", &mut scene.users);
+    let later =
+        [fixture.add("b", b"other"), fixture.set_password("b", b"third"), fixture.delete("x")];
+    assert!(fixture.logs_in("b", "third") && fixture.logs_in("a", "new"));
+    let settled = fixture.changes.failed("disk full", &mut fixture.users);
     let wanted: Vec<_> = numbers.into_iter().chain(later).map(|number| (number, false)).collect();
     assert_eq!(outcomes(settled), wanted);
-    let after: Vec<UserId> =
-        ["a", "b", "c", "d"].map(|name| scene.users.find(name.as_bytes()).expect("there")).to_vec();
+    let after: Vec<UserId> = ["a", "b", "c", "d"]
+        .map(|name| fixture.users.find(name.as_bytes()).expect("there"))
+        .to_vec();
     assert_eq!(after, before, "the same accounts, not others of the same names");
     for name in ["a", "b", "c", "d"] {
-        assert!(scene.logs_in(name, name));
+        assert!(fixture.logs_in(name, name));
     }
-    assert!(!scene.logs_in("a", "new") && !scene.logs_in("b", "third") && !scene.logs_in("x", "x"));
-    assert!(scene.changes.is_empty());
+    assert!(
+        !fixture.logs_in("a", "new")
+            && !fixture.logs_in("b", "third")
+            && !fixture.logs_in("x", "x")
+    );
+    assert!(fixture.changes.is_empty());
     // Sessions that had logged in to what was undone end; nobody else's do.
-    let ended = scene.users.take_deleted();
+    let ended = fixture.users.take_deleted();
     assert!(ended.iter().all(|user| !before.contains(user)) && !ended.is_empty());
 }
 
 #[test]
 fn sessions_of_a_deleted_account_end_when_that_is_on_the_disk() {
-    let mut scene = Scene::new();
-    let user = scene.users.find(b"b").expect("there");
-    scene.delete("b");
-    assert!(scene.users.take_deleted().is_empty() && scene.users.find(b"b").is_none());
-    scene.begin();
-    scene.changes.stored(vec![None], &mut scene.users);
-    assert_eq!(scene.users.take_deleted(), [user]);
+    let mut fixture = Fixture::new();
+    let user = fixture.users.find(b"b").expect("there");
+    fixture.delete("b");
+    assert!(fixture.users.take_deleted().is_empty() && fixture.users.find(b"b").is_none());
+    fixture.begin();
+    fixture.changes.stored(vec![None], &mut fixture.users);
+    assert_eq!(fixture.users.take_deleted(), [user]);
 }
 
 #[test]
 fn a_group_makes_few_hashes() {
-    let mut scene = Scene::new();
+    let mut fixture = Fixture::new();
     for number in 0..40 {
-        scene.add(&format!("n{number}"), b"pw");
+        fixture.add(&format!("n{number}"), b"pw");
     }
     let mut groups = Vec::new();
     loop {
-        let group = scene.begin();
+        let group = fixture.begin();
         if group.is_empty() {
             break;
         }
         groups.push(group.len());
-        scene.changes.stored(vec![None; group.len()], &mut scene.users);
+        fixture.changes.stored(vec![None; group.len()], &mut fixture.users);
     }
     assert_eq!(groups, [16, 16, 8]);
 }
@@ -155,18 +162,18 @@ fn a_group_makes_few_hashes() {
 /// What is stored is what was set with it: a later password does not get the hash of an earlier one.
 #[test]
 fn a_hash_belongs_to_its_password() {
-    let mut scene = Scene::new();
-    scene.set_password("a", b"first");
-    scene.begin();
-    scene.set_password("a", b"second");
-    scene.changes.stored(vec![Some("hash of first".into())], &mut scene.users);
-    scene.begin();
-    let user = scene.users.find(b"a").expect("there");
+    let mut fixture = Fixture::new();
+    fixture.set_password("a", b"first");
+    fixture.begin();
+    fixture.set_password("a", b"second");
+    fixture.changes.stored(vec![Some("hash of first".into())], &mut fixture.users);
+    fixture.begin();
+    let user = fixture.users.find(b"a").expect("there");
     let hash = "$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
-    scene.changes.stored(vec![Some(hash.into())], &mut scene.users);
+    fixture.changes.stored(vec![Some(hash.into())], &mut fixture.users);
     // Read again, the file has nothing new.
     let line = format!("a:{hash}\nb:=b\nc:=c:role=admin\n");
-    let reloaded = scene.users.reload(parse(line.as_bytes()).expect("good")).expect("an admin");
-    assert_eq!((reloaded.changed, scene.users.find(b"a")), (0, Some(user)));
-    assert!(scene.logs_in("a", "second") && !scene.logs_in("a", "first"));
+    let reloaded = fixture.users.reload(parse(line.as_bytes()).expect("good")).expect("an admin");
+    assert_eq!((reloaded.changed, fixture.users.find(b"a")), (0, Some(user)));
+    assert!(fixture.logs_in("a", "second") && !fixture.logs_in("a", "first"));
 }

@@ -8,19 +8,19 @@ const HASH: &str = "$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW
 
 /// The queue with the accounts `u0`, `u1` and so on, of which no password has been seen, and the tickets of all that
 /// wait.
-struct Scene {
+struct Fixture {
     queue: LoginQueue,
     users: Users,
     tickets: Vec<(u64, Ticket)>,
     now: Instant,
 }
 
-impl Scene {
+impl Fixture {
     fn new(accounts: usize) -> Self {
         let lines: String = (0..accounts).map(|number| format!("u{number}:{HASH}\n")).collect();
         let mut users = Users::default();
         users.load(users_file::parse(lines.as_bytes()).expect("good"));
-        Scene { queue: LoginQueue::new(true), users, tickets: Vec::new(), now: Instant::now() }
+        Fixture { queue: LoginQueue::new(true), users, tickets: Vec::new(), now: Instant::now() }
     }
 
     fn ask_as(&mut self, key: u64, service: Service, source: &str, name: &str, password: &str) {
@@ -74,266 +74,266 @@ impl Scene {
 
 #[test]
 fn the_first_login_is_hashed_and_the_next_compared() {
-    let mut scene = Scene::new(1);
-    scene.ask(1, "u0", "right");
-    assert!(scene.verdicts(FAILURE_DELAY).is_empty());
-    let job = scene.queue.start().expect("a hash");
+    let mut fixture = Fixture::new(1);
+    fixture.ask(1, "u0", "right");
+    assert!(fixture.verdicts(FAILURE_DELAY).is_empty());
+    let job = fixture.queue.start().expect("a hash");
     assert_eq!((job.hash.as_deref(), job.password.bytes()), (Some(HASH), &b"right"[..]));
-    scene.done(job.number, Outcome::Right);
-    let accepted = Verdict::Accepted(scene.user("u0"));
-    assert_eq!(scene.verdicts(Duration::ZERO), [(1, accepted)]);
-    scene.ask(2, "u0", "right");
-    scene.ask(3, "u0", "wrong");
-    assert_eq!(scene.start(), None);
-    assert_eq!(scene.verdicts(Duration::ZERO), [(2, accepted)]);
-    assert_eq!(scene.verdicts(FAILURE_DELAY), [(3, Verdict::Refused)]);
+    fixture.done(job.number, Outcome::Right);
+    let accepted = Verdict::Accepted(fixture.user("u0"));
+    assert_eq!(fixture.verdicts(Duration::ZERO), [(1, accepted)]);
+    fixture.ask(2, "u0", "right");
+    fixture.ask(3, "u0", "wrong");
+    assert_eq!(fixture.start(), None);
+    assert_eq!(fixture.verdicts(Duration::ZERO), [(2, accepted)]);
+    assert_eq!(fixture.verdicts(FAILURE_DELAY), [(3, Verdict::Refused)]);
 }
 
 #[test]
 fn failures_take_their_time_however_they_were_found() {
-    let mut scene = Scene::new(2);
-    scene.ask(1, "u0", "right");
-    let number = scene.start().expect("a hash");
-    scene.done(number, Outcome::Right);
-    scene.verdicts(Duration::ZERO);
-    scene.ask(2, "u0", "wrong");
-    scene.ask(3, "u1", "wrong");
-    scene.ask(4, "nobody", "wrong");
-    scene.ask(5, "", "");
+    let mut fixture = Fixture::new(2);
+    fixture.ask(1, "u0", "right");
+    let number = fixture.start().expect("a hash");
+    fixture.done(number, Outcome::Right);
+    fixture.verdicts(Duration::ZERO);
+    fixture.ask(2, "u0", "wrong");
+    fixture.ask(3, "u1", "wrong");
+    fixture.ask(4, "nobody", "wrong");
+    fixture.ask(5, "", "");
     for _ in 0..3 {
-        let number = scene.start().expect("unverified and unknown names cost a hash");
-        scene.done(number, Outcome::Wrong);
+        let number = fixture.start().expect("unverified and unknown names cost a hash");
+        fixture.done(number, Outcome::Wrong);
     }
-    assert_eq!(scene.start(), None);
+    assert_eq!(fixture.start(), None);
     let nearly = FAILURE_DELAY - Duration::from_nanos(1);
-    assert!(scene.verdicts(nearly).is_empty());
-    assert_eq!(scene.queue.next_failure(), Some(scene.now + FAILURE_DELAY));
+    assert!(fixture.verdicts(nearly).is_empty());
+    assert_eq!(fixture.queue.next_failure(), Some(fixture.now + FAILURE_DELAY));
     let refused: Vec<_> = (2..=5).map(|key| (key, Verdict::Refused)).collect();
-    assert_eq!(scene.verdicts(FAILURE_DELAY), refused);
+    assert_eq!(fixture.verdicts(FAILURE_DELAY), refused);
     // A hash that takes longer is not waited for twice.
-    scene.ask(6, "nobody", "wrong");
-    let number = scene.start().expect("a hash");
-    scene.now += Duration::from_secs(3);
-    scene.done(number, Outcome::Wrong);
-    assert_eq!(scene.verdicts(Duration::ZERO), [(6, Verdict::Refused)]);
+    fixture.ask(6, "nobody", "wrong");
+    let number = fixture.start().expect("a hash");
+    fixture.now += Duration::from_secs(3);
+    fixture.done(number, Outcome::Wrong);
+    assert_eq!(fixture.verdicts(Duration::ZERO), [(6, Verdict::Refused)]);
 }
 
 #[test]
 fn those_who_wait_for_one_login_share_its_hash() {
-    let mut scene = Scene::new(1);
+    let mut fixture = Fixture::new(1);
     for key in 0..30 {
-        scene.ask_as(key, Service::Socks, "192.0.2.1", "u0", "right");
+        fixture.ask_as(key, Service::Socks, "192.0.2.1", "u0", "right");
     }
-    let number = scene.start().expect("a hash");
-    scene.ask(30, "u0", "right");
-    scene.ask(31, "u0", "wrong");
-    let other = scene.start().expect("that of another password");
-    assert_eq!(scene.start(), None);
-    scene.done(number, Outcome::Right);
-    let accepted = Verdict::Accepted(scene.user("u0"));
+    let number = fixture.start().expect("a hash");
+    fixture.ask(30, "u0", "right");
+    fixture.ask(31, "u0", "wrong");
+    let other = fixture.start().expect("that of another password");
+    assert_eq!(fixture.start(), None);
+    fixture.done(number, Outcome::Right);
+    let accepted = Verdict::Accepted(fixture.user("u0"));
     let all: Vec<_> = (0..31).map(|key| (key, accepted)).collect();
-    assert_eq!(scene.verdicts(Duration::ZERO), all);
-    scene.done(other, Outcome::Wrong);
-    assert_eq!(scene.verdicts(FAILURE_DELAY), [(31, Verdict::Refused)]);
+    assert_eq!(fixture.verdicts(Duration::ZERO), all);
+    fixture.done(other, Outcome::Wrong);
+    assert_eq!(fixture.verdicts(FAILURE_DELAY), [(31, Verdict::Refused)]);
 }
 
 /// A burst of equal logins comes to the same, whether the account is there, has no password, or is nobody's.
 #[test]
 fn equal_logins_share_a_hash_whoever_they_are_of() {
     for name in ["u0", "nobody"] {
-        let mut scene = Scene::new(1);
+        let mut fixture = Fixture::new(1);
         for key in 0..12 {
-            scene.ask_as(key, Service::Socks, "192.0.2.1", name, "wrong");
+            fixture.ask_as(key, Service::Socks, "192.0.2.1", name, "wrong");
         }
-        assert!(scene.verdicts(Duration::ZERO).is_empty(), "{name}: none is shed");
-        let number = scene.start().expect("a hash");
-        assert_eq!(scene.start(), None, "{name}");
-        scene.ask_as(12, Service::Socks, "192.0.2.1", name, "wrong");
-        scene.done(number, Outcome::Wrong);
-        assert_eq!(scene.verdicts(FAILURE_DELAY).len(), 13, "{name}");
+        assert!(fixture.verdicts(Duration::ZERO).is_empty(), "{name}: none is shed");
+        let number = fixture.start().expect("a hash");
+        assert_eq!(fixture.start(), None, "{name}");
+        fixture.ask_as(12, Service::Socks, "192.0.2.1", name, "wrong");
+        fixture.done(number, Outcome::Wrong);
+        assert_eq!(fixture.verdicts(FAILURE_DELAY).len(), 13, "{name}");
         // The next one computes it again: failures are not remembered.
-        scene.ask_as(13, Service::Socks, "192.0.2.1", name, "wrong");
-        assert!(scene.start().is_some(), "{name}");
+        fixture.ask_as(13, Service::Socks, "192.0.2.1", name, "wrong");
+        assert!(fixture.start().is_some(), "{name}");
     }
 }
 
 #[test]
 fn metp_comes_first_and_then_the_newest() {
-    let mut scene = Scene::new(9);
+    let mut fixture = Fixture::new(9);
     for key in 0..4 {
-        scene.ask(key, &format!("u{key}"), "right");
+        fixture.ask(key, &format!("u{key}"), "right");
     }
-    scene.ask_as(8, Service::Metp, "192.0.2.1", "u8", "right");
-    scene.ask(5, "u5", "right");
+    fixture.ask_as(8, Service::Metp, "192.0.2.1", "u8", "right");
+    fixture.ask(5, "u5", "right");
     // One that waits as a client of SOCKS, and then as an administrator.
-    scene.ask_as(6, Service::Metp, "192.0.2.1", "u0", "right");
+    fixture.ask_as(6, Service::Metp, "192.0.2.1", "u0", "right");
     let mut order = Vec::new();
-    while let Some(number) = scene.start() {
-        scene.done(number, Outcome::Right);
-        order.extend(scene.verdicts(Duration::ZERO).into_iter().map(|(key, _)| key));
+    while let Some(number) = fixture.start() {
+        fixture.done(number, Outcome::Right);
+        order.extend(fixture.verdicts(Duration::ZERO).into_iter().map(|(key, _)| key));
     }
     assert_eq!(order, [8, 0, 6, 5, 3, 2, 1]);
 }
 
 #[test]
 fn a_source_has_its_limit_and_the_oldest_is_shed() {
-    let mut scene = Scene::new(1);
+    let mut fixture = Fixture::new(1);
     for key in 0..6 {
-        scene.ask_as(key, Service::Socks, "2001:db8::1", &format!("n{key}"), "x");
+        fixture.ask_as(key, Service::Socks, "2001:db8::1", &format!("n{key}"), "x");
     }
     // Of the same /64, and of others.
-    scene.ask_as(6, Service::Socks, "2001:db8::2", "n6", "x");
-    scene.ask_as(7, Service::Socks, "2001:db8:0:1::1", "n7", "x");
-    scene.ask_as(8, Service::Metp, "2001:db8::1", "n8", "x");
+    fixture.ask_as(6, Service::Socks, "2001:db8::2", "n6", "x");
+    fixture.ask_as(7, Service::Socks, "2001:db8:0:1::1", "n7", "x");
+    fixture.ask_as(8, Service::Metp, "2001:db8::1", "n8", "x");
     let shed: Vec<_> = (0..3).map(|key| (key, Verdict::Shed)).collect();
-    assert_eq!(scene.verdicts(Duration::ZERO), shed);
-    assert_eq!(scene.queue.waiting(), 6);
+    assert_eq!(fixture.verdicts(Duration::ZERO), shed);
+    assert_eq!(fixture.queue.waiting(), 6);
     // What is being computed does not count: the source may have as many again.
-    let first = scene.start().expect("METP");
-    let second = scene.start().expect("the newest");
-    scene.ask_as(9, Service::Socks, "2001:db8:0:1::1", "n9", "x");
-    assert!(scene.verdicts(Duration::ZERO).is_empty());
+    let first = fixture.start().expect("METP");
+    let second = fixture.start().expect("the newest");
+    fixture.ask_as(9, Service::Socks, "2001:db8:0:1::1", "n9", "x");
+    assert!(fixture.verdicts(Duration::ZERO).is_empty());
     for number in [first, second] {
-        scene.done(number, Outcome::Wrong);
+        fixture.done(number, Outcome::Wrong);
     }
-    assert_eq!(scene.verdicts(FAILURE_DELAY), [(7, Verdict::Refused), (8, Verdict::Refused)]);
+    assert_eq!(fixture.verdicts(FAILURE_DELAY), [(7, Verdict::Refused), (8, Verdict::Refused)]);
 }
 
 #[test]
 fn all_together_have_a_limit_and_metp_is_shed_last() {
-    let mut scene = Scene::new(1);
+    let mut fixture = Fixture::new(1);
     let most = MOST as u64;
-    scene.ask_as(5000, Service::Metp, "198.51.100.1", "admin", "x");
+    fixture.ask_as(5000, Service::Metp, "198.51.100.1", "admin", "x");
     for key in 0..most + 10 {
-        scene.ask(key, &format!("nobody{key}"), "x");
+        fixture.ask(key, &format!("nobody{key}"), "x");
     }
-    assert_eq!(scene.queue.waiting(), MOST);
-    let shed = scene.verdicts(Duration::ZERO);
+    assert_eq!(fixture.queue.waiting(), MOST);
+    let shed = fixture.verdicts(Duration::ZERO);
     let oldest: Vec<_> = (0..11).map(|key| (key, Verdict::Shed)).collect();
     assert_eq!(shed, oldest);
-    let number = scene.start().expect("a hash");
-    scene.done(number, Outcome::Wrong);
-    assert_eq!(scene.verdicts(FAILURE_DELAY), [(5000, Verdict::Refused)]);
+    let number = fixture.start().expect("a hash");
+    fixture.done(number, Outcome::Wrong);
+    assert_eq!(fixture.verdicts(FAILURE_DELAY), [(5000, Verdict::Refused)]);
 }
 
 #[test]
 fn nothing_is_computed_for_those_who_left() {
-    let mut scene = Scene::new(2);
-    scene.ask(1, "u0", "right");
-    scene.ask(2, "u1", "right");
-    scene.ask(3, "u1", "right");
-    scene.leave(2);
-    scene.leave(1);
-    assert!(scene.start().is_some());
-    assert_eq!(scene.start(), None);
+    let mut fixture = Fixture::new(2);
+    fixture.ask(1, "u0", "right");
+    fixture.ask(2, "u1", "right");
+    fixture.ask(3, "u1", "right");
+    fixture.leave(2);
+    fixture.leave(1);
+    assert!(fixture.start().is_some());
+    assert_eq!(fixture.start(), None);
     // Neither is anything left of them.
-    assert!(scene.queue.sources.is_empty() && scene.queue.by_digest.len() == 1);
+    assert!(fixture.queue.sources.is_empty() && fixture.queue.by_digest.len() == 1);
     for key in 10..20 {
-        scene.ask_as(key, Service::Socks, "192.0.2.9", &format!("n{key}"), "x");
-        scene.leave(key);
+        fixture.ask_as(key, Service::Socks, "192.0.2.9", &format!("n{key}"), "x");
+        fixture.leave(key);
     }
-    assert!(scene.verdicts(Duration::ZERO).is_empty());
-    assert_eq!(scene.start(), None);
-    assert_eq!(scene.queue.waiting(), 0);
+    assert!(fixture.verdicts(Duration::ZERO).is_empty());
+    assert_eq!(fixture.start(), None);
+    assert_eq!(fixture.queue.waiting(), 0);
 }
 
 #[test]
 fn a_secret_that_is_changed_meanwhile_is_asked_about_again() {
-    let mut scene = Scene::new(1);
-    let alice = scene.user("u0");
+    let mut fixture = Fixture::new(1);
+    let alice = fixture.user("u0");
     let accepted = Verdict::Accepted(alice);
     // The old password was right, and the new one is another.
-    scene.ask(1, "u0", "old");
-    let number = scene.start().expect("a hash");
-    scene.users.set_password(alice, b"new");
-    scene.done(number, Outcome::Right);
-    assert_eq!(scene.start(), None);
-    assert_eq!(scene.verdicts(FAILURE_DELAY), [(1, Verdict::Refused)]);
-    scene.ask(2, "u0", "old");
-    assert_eq!(scene.verdicts(FAILURE_DELAY), [(2, Verdict::Refused)]);
+    fixture.ask(1, "u0", "old");
+    let number = fixture.start().expect("a hash");
+    fixture.users.set_password(alice, b"new");
+    fixture.done(number, Outcome::Right);
+    assert_eq!(fixture.start(), None);
+    assert_eq!(fixture.verdicts(FAILURE_DELAY), [(1, Verdict::Refused)]);
+    fixture.ask(2, "u0", "old");
+    assert_eq!(fixture.verdicts(FAILURE_DELAY), [(2, Verdict::Refused)]);
     // The password is the new one, which came before its secret.
     let secret = users_file::parse_line(format!("u0:{HASH}").as_bytes()).expect("good").secret;
-    let credential = scene.users.credential_of(b"u0", secret.clone());
-    scene.users.set_credential(alice, credential);
-    scene.ask(3, "u0", "newest");
-    let number = scene.start().expect("a hash");
-    scene.users.set_password(alice, b"newest");
-    scene.done(number, Outcome::Wrong);
-    assert_eq!(scene.verdicts(Duration::ZERO), [(3, accepted)]);
+    let credential = fixture.users.credential_of(b"u0", secret.clone());
+    fixture.users.set_credential(alice, credential);
+    fixture.ask(3, "u0", "newest");
+    let number = fixture.start().expect("a hash");
+    fixture.users.set_password(alice, b"newest");
+    fixture.done(number, Outcome::Wrong);
+    assert_eq!(fixture.verdicts(Duration::ZERO), [(3, accepted)]);
     // Another hash takes the place of the first: it is computed, too.
-    let credential = scene.users.credential_of(b"u0", secret.clone());
-    scene.users.set_credential(alice, credential);
-    scene.ask(4, "u0", "pw");
-    let number = scene.start().expect("a hash");
-    let credential = scene.users.credential_of(b"u0", secret);
-    scene.users.set_credential(alice, credential);
-    scene.done(number, Outcome::Right);
-    assert!(scene.verdicts(FAILURE_DELAY).is_empty());
-    let number = scene.start().expect("the new hash");
-    scene.done(number, Outcome::Right);
-    assert_eq!(scene.verdicts(Duration::ZERO), [(4, accepted)]);
+    let credential = fixture.users.credential_of(b"u0", secret.clone());
+    fixture.users.set_credential(alice, credential);
+    fixture.ask(4, "u0", "pw");
+    let number = fixture.start().expect("a hash");
+    let credential = fixture.users.credential_of(b"u0", secret);
+    fixture.users.set_credential(alice, credential);
+    fixture.done(number, Outcome::Right);
+    assert!(fixture.verdicts(FAILURE_DELAY).is_empty());
+    let number = fixture.start().expect("the new hash");
+    fixture.done(number, Outcome::Right);
+    assert_eq!(fixture.verdicts(Duration::ZERO), [(4, accepted)]);
 }
 
 #[test]
 fn an_account_that_is_deleted_meanwhile_lets_nobody_in() {
-    let mut scene = Scene::new(1);
+    let mut fixture = Fixture::new(1);
     for outcome in [Outcome::Right, Outcome::Wrong] {
-        scene.ask(1, "u0", "pw");
-        let number = scene.start().expect("a hash");
-        let user = scene.user("u0");
-        scene.users.delete(user);
+        fixture.ask(1, "u0", "pw");
+        let number = fixture.start().expect("a hash");
+        let user = fixture.user("u0");
+        fixture.users.delete(user);
         // The name comes back with the same password: it is another account.
-        scene.users.add(b"u0", b"pw", Role::User).expect("free");
-        scene.done(number, outcome);
-        assert_eq!(scene.verdicts(FAILURE_DELAY), [(1, Verdict::Refused)]);
-        let user = scene.user("u0");
-        scene.users.delete(user);
+        fixture.users.add(b"u0", b"pw", Role::User).expect("free");
+        fixture.done(number, outcome);
+        assert_eq!(fixture.verdicts(FAILURE_DELAY), [(1, Verdict::Refused)]);
+        let user = fixture.user("u0");
+        fixture.users.delete(user);
         let line = format!("u0:{HASH}\n");
-        scene.users.load(users_file::parse(line.as_bytes()).expect("good"));
+        fixture.users.load(users_file::parse(line.as_bytes()).expect("good"));
     }
 }
 
 #[test]
 fn nobody_logs_in_to_a_locked_account() {
-    let mut scene = Scene::new(1);
-    let user = scene.user("u0");
-    scene.users.set_locked(user, true);
-    scene.ask(1, "u0", "right");
-    let number = scene.start().expect("a locked account costs the same");
-    scene.done(number, Outcome::Right);
-    scene.ask(2, "u0", "right");
+    let mut fixture = Fixture::new(1);
+    let user = fixture.user("u0");
+    fixture.users.set_locked(user, true);
+    fixture.ask(1, "u0", "right");
+    let number = fixture.start().expect("a locked account costs the same");
+    fixture.done(number, Outcome::Right);
+    fixture.ask(2, "u0", "right");
     let refused = [(1, Verdict::Refused), (2, Verdict::Refused)];
-    assert_eq!(scene.verdicts(FAILURE_DELAY), refused);
-    scene.users.set_locked(user, false);
-    scene.ask(3, "u0", "right");
-    assert_eq!(scene.verdicts(Duration::ZERO), [(3, Verdict::Accepted(user))]);
+    assert_eq!(fixture.verdicts(FAILURE_DELAY), refused);
+    fixture.users.set_locked(user, false);
+    fixture.ask(3, "u0", "right");
+    assert_eq!(fixture.verdicts(Duration::ZERO), [(3, Verdict::Accepted(user))]);
 }
 
 /// As without a users file: all comparisons are alike, and there is nothing to hide.
 #[test]
 fn without_hashes_nobody_waits() {
     for (delays, wait) in [(false, Duration::ZERO), (true, FAILURE_DELAY)] {
-        let mut scene = Scene::new(0);
-        scene.queue = LoginQueue::new(delays);
-        scene.users.load(users_file::parse(b"u0:=right\n").expect("good"));
-        let user = scene.user("u0");
+        let mut fixture = Fixture::new(0);
+        fixture.queue = LoginQueue::new(delays);
+        fixture.users.load(users_file::parse(b"u0:=right\n").expect("good"));
+        let user = fixture.user("u0");
         for (key, name, password) in [(1, "u0", "right"), (2, "u0", "wrong"), (3, "nobody", "x")] {
-            scene.ask(key, name, password);
+            fixture.ask(key, name, password);
         }
-        assert_eq!(scene.start(), None);
+        assert_eq!(fixture.start(), None);
         let refused = |key| (key, Verdict::Refused);
-        assert_eq!(scene.verdicts(wait), [(1, Verdict::Accepted(user)), refused(2), refused(3)]);
+        assert_eq!(fixture.verdicts(wait), [(1, Verdict::Accepted(user)), refused(2), refused(3)]);
     }
 }
 
 #[test]
 fn a_hash_that_cannot_be_computed_is_no_failed_login() {
-    let mut scene = Scene::new(1);
-    scene.ask(1, "u0", "right");
-    scene.ask(2, "u0", "right");
-    let number = scene.start().expect("a hash");
-    scene.done(number, Outcome::Failed);
-    assert_eq!(scene.verdicts(FAILURE_DELAY), [(1, Verdict::Shed), (2, Verdict::Shed)]);
-    scene.ask(3, "u0", "right");
-    assert!(scene.start().is_some());
+    let mut fixture = Fixture::new(1);
+    fixture.ask(1, "u0", "right");
+    fixture.ask(2, "u0", "right");
+    let number = fixture.start().expect("a hash");
+    fixture.done(number, Outcome::Failed);
+    assert_eq!(fixture.verdicts(FAILURE_DELAY), [(1, Verdict::Shed), (2, Verdict::Shed)]);
+    fixture.ask(3, "u0", "right");
+    assert!(fixture.start().is_some());
 }

@@ -17,7 +17,7 @@ fn rate(bytes: u64) -> NonZeroU64 {
 }
 
 /// An account whose tunnels always have something to read.
-struct Scene {
+struct TestAccount {
     users: Users,
     user: UserId,
     rates: Rates,
@@ -27,14 +27,14 @@ struct Scene {
     ended: HashSet<usize>,
 }
 
-impl Scene {
+impl TestAccount {
     fn new(text: &str, tunnels: usize) -> Self {
         let mut users = Users::default();
         let user = users.add(b"alice", b"pw", Role::User).expect("free");
         let (rates, now, read) = (Rates::default(), Instant::now(), vec![0; tunnels]);
-        let mut scene = Scene { users, user, rates, now, read, ended: HashSet::new() };
-        scene.set(text);
-        scene
+        let mut account = TestAccount { users, user, rates, now, read, ended: HashSet::new() };
+        account.set(text);
+        account
     }
 
     fn set(&mut self, text: &str) {
@@ -118,14 +118,14 @@ fn a_rate_is_reached_and_kept() {
     for text in ["64kbit", "1Mbit", "10Mbit", "100Mbit", "1Gbit"] {
         for tunnels in [1, 2, 16, 1000] {
             for late in [0, 10, 30] {
-                let mut scene = Scene::new(text, tunnels);
-                scene.begin();
-                let rate = scene.shaper().rate().get();
+                let mut account = TestAccount::new(text, tunnels);
+                account.begin();
+                let rate = account.shaper().rate().get();
                 // The burst is over.
-                scene.passes(Duration::from_secs(10), Duration::ZERO);
-                let before = scene.sum();
-                let wakes = scene.passes(Duration::from_secs(20), Duration::from_millis(late));
-                let (read, wanted) = (scene.sum() - before, 20 * rate);
+                account.passes(Duration::from_secs(10), Duration::ZERO);
+                let before = account.sum();
+                let wakes = account.passes(Duration::from_secs(20), Duration::from_millis(late));
+                let (read, wanted) = (account.sum() - before, 20 * rate);
                 let error = read.abs_diff(wanted) as f64 / wanted as f64;
                 assert!(error < 0.05, "{text} {tunnels} {late}: {read} of {wanted}");
                 assert!(wakes <= 20 * 260, "{text} {tunnels} {late}: {wakes} alarms");
@@ -137,13 +137,13 @@ fn a_rate_is_reached_and_kept() {
 #[test]
 fn tunnels_of_an_account_share_alike_and_none_starves() {
     for (text, tunnels) in [("1Mbit", 2), ("100Mbit", 2), ("1Gbit", 3), ("1Mbit", 1000)] {
-        let mut scene = Scene::new(text, tunnels);
-        scene.begin();
-        scene.passes(Duration::from_secs(100), Duration::from_millis(1));
-        let before = scene.read.clone();
-        scene.passes(Duration::from_secs(200), Duration::from_millis(1));
+        let mut account = TestAccount::new(text, tunnels);
+        account.begin();
+        account.passes(Duration::from_secs(100), Duration::from_millis(1));
+        let before = account.read.clone();
+        account.passes(Duration::from_secs(200), Duration::from_millis(1));
         let shares: Vec<u64> =
-            scene.read.iter().zip(before).map(|(after, before)| after - before).collect();
+            account.read.iter().zip(before).map(|(after, before)| after - before).collect();
         let (least, most) = (shares.iter().min(), shares.iter().max());
         let (least, most) = (*least.expect("some"), *most.expect("some"));
         let allowed = (most / 10).max(2 * LEAST_GRANT);
@@ -168,38 +168,38 @@ fn an_account_that_was_silent_has_a_burst() {
 /// Trap 16: a rate that is set, changed or lifted on a tunnel that waits loses no wake-up.
 #[test]
 fn a_rate_is_changed_while_tunnels_wait() {
-    let mut scene = Scene::new("1kbit", 2);
-    scene.begin();
-    scene.set("1Gbit");
-    assert_eq!(scene.users.take_rate_changes().last(), Some(&scene.user));
+    let mut account = TestAccount::new("1kbit", 2);
+    account.begin();
+    account.set("1Gbit");
+    assert_eq!(account.users.take_rate_changes().last(), Some(&account.user));
     let asks = |tunnel| Grant { key: key(tunnel), direction: UP, bytes: None };
-    assert_eq!(scene.rates.release(scene.user), [asks(0), asks(1)]);
-    assert_eq!(scene.rates.next_due(), None);
-    scene.begin();
-    scene.set("none");
-    assert_eq!(scene.rates.release(scene.user).len(), 2);
-    assert!(scene.users.get(scene.user).expect("there").usage.shaper().is_none());
+    assert_eq!(account.rates.release(account.user), [asks(0), asks(1)]);
+    assert_eq!(account.rates.next_due(), None);
+    account.begin();
+    account.set("none");
+    assert_eq!(account.rates.release(account.user).len(), 2);
+    assert!(account.users.get(account.user).expect("there").usage.shaper().is_none());
     // An account that is gone: its sessions find that out in their turn.
-    scene.set("1kbit");
-    scene.begin();
-    scene.users.delete(scene.user);
-    let later = scene.now + Duration::from_secs(3600);
+    account.set("1kbit");
+    account.begin();
+    account.users.delete(account.user);
+    let later = account.now + Duration::from_secs(3600);
     assert_eq!(
-        scene.rates.take_due(later, |user| shaper(&scene.users, user), |_| true),
+        account.rates.take_due(later, |user| shaper(&account.users, user), |_| true),
         [asks(0), asks(1)]
     );
-    assert_eq!(scene.rates.next_due(), None);
+    assert_eq!(account.rates.next_due(), None);
 }
 
 #[test]
 fn the_place_of_a_tunnel_that_has_ended_goes_to_the_next() {
-    let mut scene = Scene::new("1Mbit", 100);
-    scene.begin();
-    scene.ended.extend(0..99);
-    scene.passes(Duration::from_secs(100), Duration::ZERO);
-    let before = scene.read[99];
-    scene.passes(Duration::from_secs(10), Duration::ZERO);
-    assert!((1_200_000..=1_300_000).contains(&(scene.read[99] - before)));
+    let mut account = TestAccount::new("1Mbit", 100);
+    account.begin();
+    account.ended.extend(0..99);
+    account.passes(Duration::from_secs(100), Duration::ZERO);
+    let before = account.read[99];
+    account.passes(Duration::from_secs(10), Duration::ZERO);
+    assert!((1_200_000..=1_300_000).contains(&(account.read[99] - before)));
 }
 
 proptest! {
@@ -213,15 +213,15 @@ proptest! {
         steps in prop::collection::vec((0..2000_u64, 0..60_u64), 1..40),
         tunnels in 1..50_usize,
     ) {
-        let mut scene = Scene::new(&format!("{}bit", bytes * 8), tunnels);
-        let (rate, start) = (scene.shaper().rate(), scene.now);
-        scene.begin();
+        let mut account = TestAccount::new(&format!("{}bit", bytes * 8), tunnels);
+        let (rate, start) = (account.shaper().rate(), account.now);
+        account.begin();
         for (pass, late) in steps {
-            scene.passes(Duration::from_millis(pass), Duration::from_millis(late));
-            let passed = scene.now - start;
+            account.passes(Duration::from_millis(pass), Duration::from_millis(late));
+            let passed = account.now - start;
             let earned = passed.as_nanos() * u128::from(rate.get()) / 1_000_000_000;
             let burst = burst(rate).as_nanos() * u128::from(rate.get()) / 1_000_000_000;
-            let read = u128::from(scene.sum());
+            let read = u128::from(account.sum());
             // Each that was woken may read the least grant.
             let extra = u128::from(LEAST_GRANT) * tunnels as u128;
             prop_assert!(read <= earned + burst + extra, "{} > {} + {}", read, earned, burst);
