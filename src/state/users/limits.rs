@@ -17,7 +17,7 @@ use crate::proto::limits::{InForce, Limits};
 use crate::state::Direction;
 use crate::state::client_network::ClientNetwork;
 use crate::state::shaper::Shaper;
-use metp_protocol::Quota;
+use metp_protocol::{Period, Quota};
 
 /// How long an address counts after its last request has ended.
 const SOURCE_LIFETIME: Duration = Duration::from_secs(60);
@@ -233,8 +233,9 @@ impl Usage {
         reached
     }
 
-    /// Begins the period that the time belongs to, unless it has begun. One that the clock has left backwards goes on
-    /// with what has been used, so that setting a clock gives nobody a quota.
+    /// Begins the period that the time belongs to, unless it has begun. One that has begun before the one that was counted
+    /// goes on with what has been used: the clock was set back, which gives nobody a quota, or the period is another one
+    /// by now.
     fn begin_period(&self, quota: &Quota, time: u64) {
         let used = &self.used;
         // Periods begin at midnight.
@@ -243,19 +244,12 @@ impl Usage {
             return;
         }
         let beginning = quota.period.beginning(time);
-        match used.period.get() {
-            Some(begun) if begun == beginning => {}
-            Some(begun) => {
-                if begun < beginning && beginning > 0 {
-                    used.base.set(self.bytes());
-                }
-                used.period.set(Some(beginning));
-            }
-            // What was used before there was a quota counts for one that is for ever.
-            None => {
-                used.base.set(if beginning == 0 { 0 } else { self.bytes() });
-                used.period.set(Some(beginning));
-            }
+        let begun = used.period.replace(Some(beginning));
+        if quota.period == Period::Total {
+            // All that has ever been used counts.
+            used.base.set(0);
+        } else if begun.is_none_or(|begun| begun < beginning) {
+            used.base.set(self.bytes());
         }
     }
 

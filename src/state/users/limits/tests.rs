@@ -170,6 +170,53 @@ fn a_quota_for_ever_counts_what_was_before() {
     assert_eq!(account.usage().quota_used(account.time), Some(0));
 }
 
+/// A period that has begun earlier goes on with what was counted; one that has begun later counts from the change.
+#[test]
+fn a_quota_with_another_period() {
+    // A Thursday.
+    let mut account = TestAccount::new("quota=1kB/month");
+    account.moves(10);
+    let used = |account: &TestAccount| account.usage().quota_used(account.time).expect("a quota");
+    for (limit, counted) in [
+        ("quota=1MB/month", 10),
+        ("quota=1kB/month", 20),
+        // From the change on.
+        ("quota=1kB/day", 0),
+        ("quota=2kB/day", 10),
+        ("quota=1kB/week", 20),
+        ("quota=1kB/month@20", 30),
+        ("quota=1kB/month@26", 0),
+        ("quota=1kB/month", 10),
+        // All that the account has moved.
+        ("quota=1kB/total", 90),
+        ("quota=1kB/month", 0),
+        // Lifted for a while.
+        ("quota=none", 10),
+        ("quota=1kB/month", 20),
+        ("quota=1kB/total", 130),
+    ] {
+        account.set(limit);
+        if limit != "quota=none" {
+            assert_eq!(used(&account), counted, "{limit}");
+        }
+        account.moves(10);
+    }
+    account.usage().reset(account.time);
+    assert_eq!(used(&account), 0);
+    account.moves(10);
+    account.set("quota=1kB/week");
+    account.moves(10);
+    // The Monday.
+    for (time, counted) in [("2026-11-29T23:59:59Z", 10), ("2026-11-30T00:00:00Z", 0)] {
+        account.time = at(time);
+        assert_eq!(used(&account), counted);
+    }
+    // A lower amount of what was used already.
+    account.moves(500);
+    account.set("quota=400B/month");
+    assert_eq!(account.users.take_cut(), [(account.alice, LimitReached::Quota)]);
+}
+
 /// Trap 19: a clock that is set gives nobody a quota twice, and takes nobody a period.
 #[test]
 fn the_clock_is_set_back_and_forward() {
