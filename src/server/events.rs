@@ -49,25 +49,14 @@ impl Server {
 
     /// Sessions whose account may read again have a turn.
     pub(super) fn wake_starved(&mut self, now: Instant) {
-        let shared = &mut self.services.shared;
-        let changed = shared.process.users.take_rate_changes();
-        if changed.is_empty() && shared.rates.next_due().is_none_or(|due| now < due) {
-            return;
-        }
-        let mut grants = Vec::new();
-        for user in changed {
-            grants.extend(shared.rates.release(user));
-        }
         let sessions = &self.sessions;
         let is_open = |key| sessions.get(key).is_some();
-        let users = &shared.process.users;
-        let shaper = |user| users.get(user).and_then(|account| account.usage.shaper());
-        grants.extend(shared.rates.take_due(now, shaper, is_open));
-        for Grant { key, direction, bytes } in grants {
+        for grant in self.services.shared.take_grants(now, is_open) {
+            let Grant { key, .. } = grant;
             if let Some(entry) = self.sessions.get_mut(key)
                 && let Some(session) = entry.session.as_socks_mut()
             {
-                session.granted(direction, bytes);
+                session.granted(grant);
                 self.queues.put(key, entry);
             }
         }

@@ -39,6 +39,7 @@ use crate::state::Direction;
 use crate::state::access_log::{FinishedRequest, Kind};
 use crate::state::connection::{self, id_of};
 use crate::state::metrics::DropCause;
+use crate::state::rates::Grant;
 use crate::state::settings::Timeouts;
 use crate::state::users::AssociationGuard;
 use crate::workers::dns_cache::Resolution;
@@ -302,8 +303,8 @@ impl Association {
     }
 
     /// It may read for its account, or has to ask.
-    pub fn granted(&mut self, direction: Direction, bytes: Option<u64>) {
-        self.rate.grant(direction, bytes);
+    pub fn granted(&mut self, grant: Grant) {
+        self.rate.grant(grant);
     }
 
     fn end<S: Stream>(self: Box<Self>, reason: CloseReason, cx: &mut Context<'_, S>) -> Next<S> {

@@ -41,9 +41,9 @@ use crate::reactor::endpoint::{Endpoint, FlushError, Stream, Transfer};
 use crate::reactor::lingering_close::LingeringClose;
 use crate::reactor::readiness::Readiness;
 use crate::reactor::token::Side;
-use crate::state::Direction;
 use crate::state::diagnostics::not_let_in;
 use crate::state::metrics::Stage;
+use crate::state::rates::Grant;
 use crate::state::service::Service;
 use crate::state::users::SessionGuard;
 use crate::state::verifier::Verdict;
@@ -183,10 +183,10 @@ impl<S: Stream> Session<S> {
     }
 
     /// The session may read again for its account.
-    pub fn granted(&mut self, direction: Direction, bytes: Option<u64>) {
+    pub fn granted(&mut self, grant: Grant) {
         match &mut self.state {
-            State::Relay(relay) => relay.granted(direction, bytes),
-            State::Associate(association) => association.granted(direction, bytes),
+            State::Relay(relay) => relay.granted(grant),
+            State::Associate(association) => association.granted(grant),
             _ => {}
         }
     }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::Context;
 use crate::reactor::endpoint::Stream;
 use crate::state::Direction;
+use crate::state::rates::Grant;
 use crate::state::shaper::LEAST_GRANT;
 use crate::state::users::SessionGuard;
 
@@ -82,7 +83,8 @@ impl RateShare {
     }
 
     /// It need not wait any more, and may read so many bytes; `None`: it has to ask.
-    pub fn grant(&mut self, direction: Direction, bytes: Option<u64>) {
+    pub fn grant(&mut self, grant: Grant) {
+        let Grant { direction, bytes, .. } = grant;
         *self.share(direction) = Share { waits: false, granted: bytes, charged: 0 };
     }
 

@@ -21,6 +21,7 @@ use crate::reactor::lane::{Budget, End, Lane, Phase};
 use crate::reactor::readiness::Readiness;
 use crate::reactor::tcp_state::Acknowledgement::Complete;
 use crate::reactor::token::Side;
+use crate::state::rates::Grant;
 use crate::state::settings::Timeouts;
 use crate::state::{Direction, Transferred};
 
@@ -88,8 +89,8 @@ impl<S: Stream> Relay<S> {
     }
 
     /// It may read so many bytes for its account, or has to ask.
-    pub fn granted(&mut self, direction: Direction, bytes: Option<u64>) {
-        self.rate.grant(direction, bytes);
+    pub fn granted(&mut self, grant: Grant) {
+        self.rate.grant(grant);
     }
 
     pub fn request(&self) -> &ActiveRequest {

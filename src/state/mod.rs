@@ -37,7 +37,7 @@ use configuration::Configuration;
 use diagnostics::{Diagnostics, not_let_in};
 use events::Events;
 use metrics::Metrics;
-use rates::Rates;
+use rates::{Grant, Rates};
 use settings::Settings;
 use users::{SessionGuard, Users, unix_time};
 
@@ -189,6 +189,23 @@ impl Shared {
         // The clock may be set meanwhile.
         let wait = Duration::from_secs(expires.saturating_sub(self.time)).clamp(TICK, LONGEST_TICK);
         now.checked_add(wait)
+    }
+
+    /// Sessions that may read again for their accounts, since these have something to give or have other rates. `is_open`:
+    /// whether a session is still there.
+    pub fn take_grants(&mut self, now: Instant, is_open: impl Fn(Key) -> bool) -> Vec<Grant> {
+        let users = &mut self.process.users;
+        let changed = users.take_rate_changes();
+        if changed.is_empty() && self.rates.next_due().is_none_or(|due| now < due) {
+            return Vec::new();
+        }
+        let mut grants = Vec::new();
+        for user in changed {
+            grants.extend(self.rates.release(user));
+        }
+        let shaper = |user| users.get(user).and_then(|account| account.usage.shaper());
+        grants.extend(self.rates.take_due(now, shaper, is_open));
+        grants
     }
 
     /// Logs a failed login, and publishes the event of the topic `auth`.
