@@ -34,7 +34,7 @@ impl RateShare {
         guard: &SessionGuard,
         cx: &Context<'_, S>,
     ) -> u64 {
-        let Some(shaper) = guard.usage().shaper() else { return u64::MAX };
+        let Some(mut shaper) = guard.usage().shaper() else { return u64::MAX };
         let share = self.share(direction);
         let granted = share.granted.take();
         share.charged = granted.unwrap_or(0);
@@ -55,7 +55,7 @@ impl RateShare {
         if bytes > charged {
             guard.usage().charge(direction, bytes - charged, now);
         } else if bytes < charged {
-            guard.usage().refund(direction, charged - bytes);
+            guard.usage().refund(direction, charged - bytes, now);
         }
     }
 
@@ -68,7 +68,7 @@ impl RateShare {
         cx: &mut Context<'_, S>,
     ) -> bool {
         let share = self.share(direction);
-        let Some(shaper) = guard.usage().shaper() else { return false };
+        let Some(mut shaper) = guard.usage().shaper() else { return false };
         if share.waits {
             return true;
         }
@@ -78,7 +78,7 @@ impl RateShare {
             return false;
         }
         share.waits = true;
-        rates.wait(guard.user, direction, cx.key, &shaper, cx.now);
+        rates.wait(guard.user, direction, cx.key, &mut shaper, cx.now);
         true
     }
 

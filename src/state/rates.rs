@@ -51,7 +51,7 @@ impl Rates {
         user: UserId,
         direction: Direction,
         key: Key,
-        shaper: &Shaper,
+        shaper: &mut Shaper,
         now: Instant,
     ) {
         let queue = self.queues.entry((user, direction)).or_default();

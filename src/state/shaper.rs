@@ -15,6 +15,8 @@ pub const LEAST_GRANT: u64 = 2896;
 const BURST_BYTES: u64 = 64 * 1024;
 /// Twice the time that a busy loop may be late.
 const BURST_TIME: Duration = Duration::from_millis(64);
+/// The most bytes that can have been read and not paid for: more than a turn reads beyond what was allowed.
+const MOST_DEBT: u64 = 256 * 1024;
 /// How long those who wait are left waiting, so that fast accounts do not have an alarm for each segment.
 const PAUSE: Duration = Duration::from_millis(4);
 
@@ -36,7 +38,18 @@ impl Meter {
     fn charge(&mut self, bytes: u64, rate: NonZeroU64, burst: Duration, now: Instant) {
         let begin = now.checked_sub(burst).unwrap_or(now);
         let paid = self.paid.map_or(begin, |paid| paid.max(begin));
-        self.paid = paid.checked_add(time_for(bytes, rate));
+        let most = now.checked_add(time_for(MOST_DEBT, rate));
+        self.paid = paid.checked_add(time_for(bytes, rate)).min(most);
+    }
+
+    /// The rate was `before` until now. What has been read and not paid for takes as long as it does at the new rate,
+    /// and never longer than before.
+    fn convert(&mut self, before: NonZeroU64, rate: NonZeroU64, now: Instant) {
+        if let Some(paid) = self.paid {
+            let debt = paid.saturating_duration_since(now);
+            let converted = time_for(bytes_in(debt, before), rate).min(debt);
+            self.paid = paid.checked_sub(debt.saturating_sub(converted));
+        }
     }
 
     /// Bytes that were paid for have not been read.
@@ -92,6 +105,8 @@ pub fn worth_waking(rate: NonZeroU64) -> u64 {
 pub struct Shaper {
     /// Bytes in a second.
     rate: NonZeroU64,
+    /// The rate under which was read what is not paid for, if it is another one.
+    before: Option<NonZeroU64>,
     burst: Duration,
     up: Meter,
     down: Meter,
@@ -100,7 +115,8 @@ pub struct Shaper {
 impl Shaper {
     /// Nothing has been read yet.
     pub fn new(rate: NonZeroU64) -> Self {
-        Shaper { rate, burst: burst(rate), up: Meter::default(), down: Meter::default() }
+        let (up, down) = (Meter::default(), Meter::default());
+        Shaper { rate, before: None, burst: burst(rate), up, down }
     }
 
     /// Bytes in a second.
@@ -108,18 +124,29 @@ impl Shaper {
         self.rate
     }
 
-    /// Another rate. What was read is paid for as it was begun.
+    /// Another rate. What has been read and not paid for takes no longer than before, and less at a higher rate.
     pub fn set_rate(&mut self, rate: NonZeroU64) {
+        self.before.get_or_insert(self.rate);
         (self.rate, self.burst) = (rate, burst(rate));
     }
 
+    /// Has a new rate hold for what is not paid for.
+    fn settle(&mut self, now: Instant) {
+        if let Some(before) = self.before.take() {
+            self.up.convert(before, self.rate, now);
+            self.down.convert(before, self.rate, now);
+        }
+    }
+
     /// Bytes that may be read now in this direction.
-    pub fn available(&self, direction: Direction, now: Instant) -> u64 {
+    pub fn available(&mut self, direction: Direction, now: Instant) -> u64 {
+        self.settle(now);
         self.meter(direction).available(self.rate, self.burst, now)
     }
 
     /// Bytes have been read in this direction.
     pub fn charge(&mut self, direction: Direction, bytes: u64, now: Instant) {
+        self.settle(now);
         let (rate, burst) = (self.rate, self.burst);
         match direction {
             Direction::Up => self.up.charge(bytes, rate, burst, now),
@@ -128,7 +155,8 @@ impl Shaper {
     }
 
     /// Bytes that were charged have not been read.
-    pub fn refund(&mut self, direction: Direction, bytes: u64) {
+    pub fn refund(&mut self, direction: Direction, bytes: u64, now: Instant) {
+        self.settle(now);
         let rate = self.rate;
         match direction {
             Direction::Up => self.up.refund(bytes, rate),
@@ -144,7 +172,8 @@ impl Shaper {
     }
 
     /// When those who wait are to be woken.
-    pub fn due(&self, direction: Direction, now: Instant) -> Instant {
+    pub fn due(&mut self, direction: Direction, now: Instant) -> Instant {
+        self.settle(now);
         self.meter(direction).due(worth_waking(self.rate), self.rate, now)
     }
 }

@@ -51,11 +51,12 @@ impl TestAccount {
     fn reads(&mut self, tunnel: usize, granted: u64) {
         self.read[tunnel] += granted;
         loop {
-            let shaper = self.shaper();
+            let mut shaper = shaper(&self.users, self.user).expect("a rate");
             let available = shaper.available(UP, self.now);
             if self.rates.has_waiting(self.user, UP) || available < LEAST_GRANT {
-                return self.rates.wait(self.user, UP, key(tunnel), &shaper, self.now);
+                return self.rates.wait(self.user, UP, key(tunnel), &mut shaper, self.now);
             }
+            drop(shaper);
             let bytes = available.min(256 * 1024);
             self.read[tunnel] += bytes;
             self.users.get(self.user).expect("there").usage.charge(UP, bytes, self.now);
@@ -163,6 +164,43 @@ fn an_account_that_was_silent_has_a_burst() {
         let year = now + Duration::from_secs(365 * 86_400);
         assert_eq!(shaper.available(UP, year), burst);
     }
+}
+
+/// What was read beyond all that is allowed is paid for, up to a bound, and as fast as a higher rate allows. A lower one
+/// makes nobody wait longer for what was read before.
+#[test]
+fn what_is_owed_is_bounded_and_follows_the_rate() {
+    let (now, (slow, fast)) = (Instant::now(), (rate(125), rate(12_500_000)));
+    let waits = |shaper: &mut Shaper| shaper.due(UP, now).saturating_duration_since(now);
+    let mut owes = Shaper::new(slow);
+    owes.charge(UP, burst_bytes(slow) + 64 * 1024, now);
+    owes.charge(Direction::Down, burst_bytes(slow) + 64 * 1024, now);
+    assert_eq!(waits(&mut owes).as_secs(), (64 * 1024 + LEAST_GRANT) / 125);
+    for _ in 0..1000 {
+        owes.charge(UP, u64::MAX, now);
+    }
+    let most = waits(&mut owes);
+    assert_eq!(most.as_secs(), (256 * 1024 + LEAST_GRANT) / 125);
+    // To and fro, before anybody asks: nothing has happened.
+    owes.set_rate(fast);
+    owes.set_rate(slow);
+    assert_eq!(waits(&mut owes), most);
+    owes.set_rate(fast);
+    assert!(waits(&mut owes) < Duration::from_millis(30), "{:?}", waits(&mut owes));
+    assert!(owes.due(Direction::Down, now) < now + Duration::from_millis(30));
+    owes.set_rate(slow);
+    assert!(waits(&mut owes) < Duration::from_secs(LEAST_GRANT / 125 + 1));
+    // What is not owed is no credit.
+    let later = now + Duration::from_secs(365 * 86_400);
+    assert_eq!(owes.available(UP, later), burst_bytes(slow));
+    owes.set_rate(fast);
+    assert_eq!(owes.available(UP, later), burst_bytes(fast));
+    owes.refund(UP, u64::MAX, later);
+    assert_eq!(owes.available(UP, later), burst_bytes(fast));
+}
+
+fn burst_bytes(rate: NonZeroU64) -> u64 {
+    (64 * 1024).max(rate.get() * 64 / 1000)
 }
 
 /// Trap 16: a rate that is set, changed or lifted on a tunnel that waits loses no wake-up.

@@ -172,11 +172,11 @@ impl Usage {
     }
 
     /// Bytes that were charged have not been read.
-    pub fn refund(&self, direction: Direction, bytes: u64) {
+    pub fn refund(&self, direction: Direction, bytes: u64, now: Instant) {
         if bytes > 0
             && let Some(mut shaper) = self.shaper()
         {
-            shaper.refund(direction, bytes);
+            shaper.refund(direction, bytes, now);
         }
     }
 
