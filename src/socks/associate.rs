@@ -246,6 +246,7 @@ impl Association {
 
     /// Closes the sockets.
     pub fn into_request<S: Stream>(mut self, cx: &mut Context<'_, S>) -> Box<ActiveRequest> {
+        self.rate.end(&self.request.guard, cx);
         if let Some(names) = &mut self.names {
             let lost = names.cancel(cx.key, cx.dns);
             self.drop_datagrams(DropCause::Name, lost, cx);
@@ -275,9 +276,8 @@ impl Association {
             cx.shared.metrics.limits.count(reached);
             return self.end(CloseReason::LimitEnded(reached), cx);
         }
-        self.send_waiting(cx);
-        let up = self.may_read(Direction::Up, cx) && self.relay_up(cx);
-        let down = self.may_read(Direction::Down, cx) && self.relay_down(cx);
+        let up = self.has_work(Direction::Up) && self.relay(Direction::Up, cx);
+        let down = self.has_work(Direction::Down) && self.relay(Direction::Down, cx);
         if control || up || down {
             Next::Again(State::Associate(self))
         } else {
@@ -285,21 +285,49 @@ impl Association {
         }
     }
 
-    /// Whether datagrams of this direction may be taken. The account pays for all of a batch, and waits afterwards.
-    fn may_read<S: Stream>(&mut self, direction: Direction, cx: &mut Context<'_, S>) -> bool {
-        let is_readable = match direction {
-            Direction::Up => self.client_socket.datagrams.readable(),
+    /// Whether there may be datagrams of this direction.
+    fn has_work(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Up => {
+                let names = self.names.as_ref();
+                self.client_socket.datagrams.readable()
+                    || names.is_some_and(|names| names.has_ready())
+            }
             Direction::Down => {
                 let PerFamily { v4, v6 } = &self.target_sockets;
                 let sockets = [v4, v6].into_iter().flatten();
                 sockets.into_iter().any(|socket| socket.datagrams.readable())
             }
-        };
-        if !is_readable {
-            return false;
         }
-        let may = self.rate.allowance(direction, &self.request.guard, cx) > 0;
-        may || !self.rate.wait(direction, &self.request.guard, cx)
+    }
+
+    /// Relays datagrams of this direction, as far as the account's rate allows it. The account pays for those that have
+    /// been sent. Returns whether there may be more.
+    fn relay<S: Stream>(&mut self, direction: Direction, cx: &mut Context<'_, S>) -> bool {
+        let allowance = self.rate.allowance(direction, &self.request.guard, cx);
+        if allowance.bytes == 0 {
+            return !self.rate.wait(direction, &self.request.guard, cx);
+        }
+        let before = self.sent(direction);
+        match direction {
+            Direction::Up => {
+                self.send_waiting(allowance.bytes, cx);
+                let sent = self.sent(direction).saturating_sub(before);
+                self.relay_up(allowance.bytes.saturating_sub(sent), cx);
+            }
+            Direction::Down => self.relay_down(allowance.bytes, cx),
+        }
+        let sent = self.sent(direction).saturating_sub(before);
+        allowance.settle(direction, sent, &self.request.guard, cx);
+        self.has_work(direction)
+    }
+
+    /// Payload bytes that have been sent in this direction.
+    fn sent(&self, direction: Direction) -> u64 {
+        match direction {
+            Direction::Up => self.request.traffic.up,
+            Direction::Down => self.request.traffic.down,
+        }
     }
 
     /// It may read for its account, or has to ask.

@@ -1,61 +1,127 @@
-//! A tunnel's part in the rate of its account: what it may read, and whether it waits for more.
-
-use std::time::Instant;
+//! A session's part in the rate of its account: what it may read, and whether it waits for more.
 
 use super::Context;
 use crate::reactor::endpoint::Stream;
 use crate::state::Direction;
-use crate::state::rates::Grant;
+use crate::state::rates::{Grant, Place};
 use crate::state::shaper::LEAST_GRANT;
 use crate::state::users::SessionGuard;
 
-/// What a tunnel may read in both directions.
+/// What a session may read in both directions.
 #[derive(Default)]
 pub struct RateShare {
     up: Share,
     down: Share,
+    /// Whether it waits in one of the directions.
+    waits: bool,
 }
 
-#[derive(Default)]
-struct Share {
-    /// Whether it is in the queue of its account.
-    waits: bool,
-    /// What it has been given, and has not used. `None`: it has to ask.
-    granted: Option<u64>,
-    /// What of its last allowance is charged already.
+#[derive(Clone, Copy, Default)]
+enum Share {
+    /// It has to ask.
+    #[default]
+    Asks,
+    /// It is in the queue of its account.
+    Waits(Place),
+    /// It has been given so many bytes, which are charged already.
+    Granted(u64),
+}
+
+/// What a session may read in one turn. To be settled when it is known what has been read.
+#[must_use]
+#[derive(Clone, Copy)]
+pub struct Allowance {
+    /// Bytes that may be read; `u64::MAX`: as many as there are.
+    pub bytes: u64,
+    /// What of them is charged already.
     charged: u64,
 }
 
+impl Allowance {
+    /// Nothing may be read, or there is nothing.
+    pub const NOTHING: Allowance = Allowance { bytes: 0, charged: 0 };
+    /// There is no rate.
+    const UNLIMITED: Allowance = Allowance { bytes: u64::MAX, charged: 0 };
+
+    /// So many bytes have been read: the account pays for them, and for no others.
+    #[inline]
+    pub fn settle<S: Stream>(
+        self,
+        direction: Direction,
+        read: u64,
+        guard: &SessionGuard,
+        cx: &mut Context<'_, S>,
+    ) {
+        if self.bytes != u64::MAX && self.charged != read {
+            self.pay(direction, read, guard, cx);
+        }
+    }
+
+    fn pay<S: Stream>(
+        self,
+        direction: Direction,
+        read: u64,
+        guard: &SessionGuard,
+        cx: &mut Context<'_, S>,
+    ) {
+        if read > self.charged {
+            guard.usage().charge(direction, read - self.charged, cx.now);
+        } else {
+            refund(direction, self.charged - read, guard, cx);
+        }
+    }
+}
+
+/// Gives back what was charged and has not been read. Who waits may have it.
+fn refund<S: Stream>(
+    direction: Direction,
+    bytes: u64,
+    guard: &SessionGuard,
+    cx: &mut Context<'_, S>,
+) {
+    guard.usage().refund(direction, bytes, cx.now);
+    if let Some(mut shaper) = guard.usage().shaper() {
+        cx.shared.rates.refunded(guard.user, direction, &mut shaper, cx.now);
+    }
+}
+
 impl RateShare {
-    /// Bytes that may be read now.
+    /// What may be read now.
+    #[inline]
     pub fn allowance<S: Stream>(
         &mut self,
         direction: Direction,
         guard: &SessionGuard,
         cx: &Context<'_, S>,
-    ) -> u64 {
-        let Some(mut shaper) = guard.usage().shaper() else { return u64::MAX };
-        let share = self.share(direction);
-        let granted = share.granted.take();
-        share.charged = granted.unwrap_or(0);
-        match granted {
-            Some(bytes) => bytes,
-            None if share.waits || cx.shared.rates.has_waiting(guard.user, direction) => 0,
-            None => match shaper.available(direction, cx.now) {
-                ..LEAST_GRANT => 0,
-                // The turn has a budget of its own.
-                bytes => bytes,
-            },
+    ) -> Allowance {
+        if guard.usage().has_rate() {
+            return self.under_rate(direction, guard, cx);
         }
+        // What was given under a rate that has been lifted is not kept for another one.
+        *self.share(direction) = Share::Asks;
+        Allowance::UNLIMITED
     }
 
-    /// So many bytes of the allowance have been read.
-    pub fn used(&mut self, direction: Direction, bytes: u64, guard: &SessionGuard, now: Instant) {
-        let charged = std::mem::take(&mut self.share(direction).charged);
-        if bytes > charged {
-            guard.usage().charge(direction, bytes - charged, now);
-        } else if bytes < charged {
-            guard.usage().refund(direction, charged - bytes, now);
+    fn under_rate<S: Stream>(
+        &mut self,
+        direction: Direction,
+        guard: &SessionGuard,
+        cx: &Context<'_, S>,
+    ) -> Allowance {
+        let share = self.share(direction);
+        let Some(mut shaper) = guard.usage().shaper() else { return Allowance::UNLIMITED };
+        match *share {
+            Share::Granted(bytes) => {
+                *share = Share::Asks;
+                Allowance { bytes, charged: bytes }
+            }
+            Share::Waits(_) => Allowance::NOTHING,
+            Share::Asks if cx.shared.rates.has_waiting(guard.user, direction) => Allowance::NOTHING,
+            Share::Asks => match shaper.available(direction, cx.now) {
+                ..LEAST_GRANT => Allowance::NOTHING,
+                // The turn has a budget of its own.
+                bytes => Allowance { bytes, charged: 0 },
+            },
         }
     }
 
@@ -69,7 +135,7 @@ impl RateShare {
     ) -> bool {
         let share = self.share(direction);
         let Some(mut shaper) = guard.usage().shaper() else { return false };
-        if share.waits {
+        if let Share::Waits(_) = share {
             return true;
         }
         let rates = &mut cx.shared.rates;
@@ -77,20 +143,48 @@ impl RateShare {
         if is_first && shaper.available(direction, cx.now) >= LEAST_GRANT {
             return false;
         }
-        share.waits = true;
-        rates.wait(guard.user, direction, cx.key, &mut shaper, cx.now);
+        *share = Share::Waits(rates.wait(guard.user, direction, cx.key, &mut shaper, cx.now));
+        self.waits = true;
         true
     }
 
-    /// It need not wait any more, and may read so many bytes; `None`: it has to ask.
+    /// It need not wait any more.
     pub fn grant(&mut self, grant: Grant) {
-        let Grant { direction, bytes, .. } = grant;
-        *self.share(direction) = Share { waits: false, granted: bytes, charged: 0 };
+        *self.share(grant.direction) = grant.bytes.map_or(Share::Asks, Share::Granted);
+        self.changed();
+    }
+
+    /// Nothing more is read in this direction: a place in the queue, and what was given, go to others.
+    pub fn give_up<S: Stream>(
+        &mut self,
+        direction: Direction,
+        guard: &SessionGuard,
+        cx: &mut Context<'_, S>,
+    ) {
+        match std::mem::take(self.share(direction)) {
+            Share::Asks => {}
+            Share::Waits(place) => {
+                cx.shared.rates.leave(guard.user, direction, place);
+                self.changed();
+            }
+            Share::Granted(bytes) => refund(direction, bytes, guard, cx),
+        }
+    }
+
+    /// The session ends.
+    pub fn end<S: Stream>(&mut self, guard: &SessionGuard, cx: &mut Context<'_, S>) {
+        for direction in [Direction::Up, Direction::Down] {
+            self.give_up(direction, guard, cx);
+        }
     }
 
     /// Whether it waits in one of the directions. Then it is not idle.
     pub fn waits(&self) -> bool {
-        self.up.waits || self.down.waits
+        self.waits
+    }
+
+    fn changed(&mut self) {
+        self.waits = [self.up, self.down].iter().any(|share| matches!(share, Share::Waits(_)));
     }
 
     fn share(&mut self, direction: Direction) -> &mut Share {

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::close_reason::CloseReason;
-use super::rate::RateShare;
+use super::rate::{Allowance, RateShare};
 use super::request::ActiveRequest;
 use super::stall::StallCheck;
 use super::{Context, Next, State};
@@ -155,6 +155,7 @@ impl<S: Stream> Relay<S> {
     pub fn abort(mut self: Box<Self>, cx: &mut Context<'_, S>) -> Box<ActiveRequest> {
         self.up.abandon(cx.pool);
         self.down.abandon(cx.pool);
+        self.rate.end(&self.request.guard, cx);
         cx.abort(self.target);
         self.request
     }
@@ -280,9 +281,9 @@ impl<S: Stream> Relay<S> {
             // Without something to read nothing has to be asked for.
             let allowance = match readable {
                 true => self.rate.allowance(direction, &self.request.guard, cx),
-                false => 0,
+                false => Allowance::NOTHING,
             };
-            let budget = Budget { allowance, ..LANE_BUDGET };
+            let budget = Budget { allowance: allowance.bytes, ..LANE_BUDGET };
             let (lane, from, to) = match direction {
                 Direction::Up => (&mut self.up, &mut *client, &mut self.target),
                 Direction::Down => (&mut self.down, &mut self.target, &mut *client),
@@ -290,7 +291,7 @@ impl<S: Stream> Relay<S> {
             let before = lane.phase();
             let pumped = lane.pump(from, to, cx.pool, budget, last);
             let shut = before != Phase::Shut && lane.phase() == Phase::Shut;
-            self.rate.used(direction, pumped.read, &self.request.guard, cx.now);
+            allowance.settle(direction, pumped.read, &self.request.guard, cx);
             self.count(direction, pumped.bytes, cx);
             if shut {
                 // The FIN is unacknowledged.
@@ -317,6 +318,7 @@ impl<S: Stream> Relay<S> {
         }
         match (self.up.phase(), self.down.phase(), self.failure) {
             (Phase::Shut, Phase::Shut, None) => {
+                self.rate.end(&self.request.guard, cx);
                 self.target.close_orderly();
                 Next::end(Some(self.request), CloseReason::Finished)
             }
@@ -362,6 +364,7 @@ impl<S: Stream> Relay<S> {
             Direction::Down => (&mut self.down, CloseReason::ClientReset),
         };
         lane.abandon(cx.pool);
+        self.rate.give_up(direction, &self.request.guard, cx);
         if self.failure.is_none() {
             self.failure = Some(reason);
             self.touch(cx.now);

@@ -185,17 +185,7 @@ impl NameBook {
     /// The first datagram that waits for a name which is known by now, the addresses of that name, which are none if it
     /// has no address, and whether more may come.
     pub fn take_ready(&mut self, now: Instant) -> Option<(WaitingDatagram, Vec<IpAddr>, bool)> {
-        let ready = |waiting: &WaitingDatagram| {
-            let entry = self.position(&waiting.name).and_then(|index| self.names.get(index));
-            match entry {
-                Some(Entry { answer: Answer::Pending, .. }) => false,
-                Some(Entry { answer: Answer::Found(addresses, _), asked: true, .. }) => {
-                    addresses.len() > waiting.tried
-                }
-                _ => true,
-            }
-        };
-        let index = self.waiting.iter().position(ready)?;
+        let index = self.waiting.iter().position(|waiting| self.is_ready(waiting))?;
         let mut datagram = self.waiting.remove(index)?;
         let entry = self.position(&datagram.name).and_then(|index| self.names.get_mut(index));
         let Some(entry) = entry else { return Some((datagram, Vec::new(), false)) };
@@ -206,6 +196,23 @@ impl NameBook {
         datagram.tried = addresses.len();
         let addresses = addresses.get(*first..).unwrap_or_default().to_vec();
         Some((datagram, addresses, entry.asked))
+    }
+
+    /// Whether there is such a datagram.
+    pub fn has_ready(&self) -> bool {
+        self.waiting.iter().any(|waiting| self.is_ready(waiting))
+    }
+
+    /// Whether the name of a datagram is known, and has an address that was not tried.
+    fn is_ready(&self, waiting: &WaitingDatagram) -> bool {
+        let entry = self.position(&waiting.name).and_then(|index| self.names.get(index));
+        match entry {
+            Some(Entry { answer: Answer::Pending, .. }) => false,
+            Some(Entry { answer: Answer::Found(addresses, _), asked: true, .. }) => {
+                addresses.len() > waiting.tried
+            }
+            _ => true,
+        }
     }
 
     /// Puts a datagram back that cannot be sent to any address of its name so far: it waits for more of them.

@@ -7,7 +7,7 @@ use super::name_book::Named;
 use super::{Association, LARGEST_BATCH};
 use crate::proto::socks5::datagram::{Datagram, DatagramError, Destination, Header};
 use crate::proto::socks5::{Host, ReplyCode, Target};
-use crate::reactor::datagram::{Received, Run, Scratch, Sent};
+use crate::reactor::datagram::{LONGEST_PAYLOAD, Received, Run, Scratch, Sent};
 use crate::reactor::endpoint::Stream;
 use crate::reactor::listener::canonical;
 use crate::socks::Context;
@@ -52,14 +52,14 @@ struct LastHeader {
 }
 
 impl Association {
-    /// Relays a batch from the client to targets. Returns whether there may be more.
-    pub(super) fn relay_up<S: Stream>(&mut self, cx: &mut Context<'_, S>) -> bool {
-        if !self.client_socket.datagrams.readable() {
-            return false;
+    /// Relays a batch from the client to targets, of about `allowance` bytes.
+    pub(super) fn relay_up<S: Stream>(&mut self, allowance: u64, cx: &mut Context<'_, S>) {
+        if allowance == 0 || !self.client_socket.datagrams.readable() {
+            return;
         }
         let mut scratch = cx.pool.take_scratch();
         // An error is about a datagram that was sent earlier: nobody listens at the client's port.
-        let most = usize::from(self.batch);
+        let most = usize::from(self.batch).min(messages(allowance));
         if let Received::Messages = self.client_socket.datagrams.receive(&mut scratch, most) {
             let mut last = LastHeader::default();
             self.judged = 0;
@@ -75,7 +75,6 @@ impl Association {
             };
         }
         cx.pool.keep_scratch(scratch);
-        self.client_socket.datagrams.readable()
     }
 
     /// Puts what a slot holds into the outbox, if it is the client's.
@@ -270,10 +269,12 @@ impl Association {
         fate
     }
 
-    /// Sends datagrams that have waited for their names.
-    pub(super) fn send_waiting<S: Stream>(&mut self, cx: &mut Context<'_, S>) {
-        while let Some((datagram, addresses, more)) =
-            self.names.as_mut().and_then(|names| names.take_ready(cx.now))
+    /// Sends datagrams that have waited for their names, of about `allowance` bytes.
+    pub(super) fn send_waiting<S: Stream>(&mut self, allowance: u64, cx: &mut Context<'_, S>) {
+        let end = self.request.traffic.up.saturating_add(allowance);
+        while self.request.traffic.up < end
+            && let Some((datagram, addresses, more)) =
+                self.names.as_mut().and_then(|names| names.take_ready(cx.now))
         {
             match self.judge_addresses(&datagram.name, (&addresses, datagram.port), cx) {
                 Fate::Drop(_) if more && let Some(names) = &mut self.names => {
@@ -311,28 +312,35 @@ impl Association {
         }
     }
 
-    /// Relays a batch of each family from targets to the client. Returns whether there may be more.
-    pub(super) fn relay_down<S: Stream>(&mut self, cx: &mut Context<'_, S>) -> bool {
+    /// Relays a batch of each family from targets to the client, of about `allowance` bytes.
+    pub(super) fn relay_down<S: Stream>(&mut self, allowance: u64, cx: &mut Context<'_, S>) {
+        let end = self.request.traffic.down.saturating_add(allowance);
         self.v6_first = !self.v6_first;
         let order = if self.v6_first { [Family::V6, Family::V4] } else { [Family::V4, Family::V6] };
-        let mut more = false;
         for family in order {
-            more |= self.relay_family_down(family, cx);
+            match end.saturating_sub(self.request.traffic.down) {
+                0 => return,
+                left => self.relay_family_down(family, left, cx),
+            }
         }
-        more
     }
 
-    fn relay_family_down<S: Stream>(&mut self, family: Family, cx: &mut Context<'_, S>) -> bool {
+    fn relay_family_down<S: Stream>(
+        &mut self,
+        family: Family,
+        allowance: u64,
+        cx: &mut Context<'_, S>,
+    ) {
         let socket = match family {
             Family::V4 => &mut self.target_sockets.v4,
             Family::V6 => &mut self.target_sockets.v6,
         };
         let Some(socket) = socket.as_mut().filter(|socket| socket.datagrams.readable()) else {
-            return false;
+            return;
         };
         let mut scratch = cx.pool.take_scratch();
-        let received = socket.datagrams.receive(&mut scratch, LARGEST_BATCH.into());
-        let more = socket.datagrams.readable();
+        let most = usize::from(LARGEST_BATCH).min(messages(allowance));
+        let received = socket.datagrams.receive(&mut scratch, most);
         if let Received::Messages = received {
             let mut last = None;
             for slot in 0..scratch.runs() {
@@ -344,7 +352,6 @@ impl Association {
             self.count(Direction::Down, sent, &scratch, cx);
         }
         cx.pool.keep_scratch(scratch);
-        more
     }
 
     /// Puts what a slot holds into the outbox, each datagram with the header of its source, if that may answer. `last`
@@ -431,7 +438,6 @@ impl Association {
         } += sent.datagrams;
         let moved = Transferred { direction, bytes: sent.payload, now: cx.now };
         let request = &mut *self.request;
-        self.rate.used(direction, sent.payload, &request.guard, cx.now);
         cx.shared.count(&mut request.traffic, &request.guard, moved);
     }
 }
@@ -442,6 +448,13 @@ fn filter<S: Stream>(cx: &Context<'_, S>) -> UdpFilter {
         UdpFilter::Any if cx.shared.process.rules.is_some() => UdpFilter::Address,
         filter => filter,
     }
+}
+
+/// Messages that may be received under an allowance in bytes: each may be as long as can be, and one of them longer than
+/// what is left.
+fn messages(allowance: u64) -> usize {
+    let whole = allowance / LONGEST_PAYLOAD as u64;
+    usize::try_from(whole).unwrap_or(usize::MAX).max(1)
 }
 
 /// A family of addresses.

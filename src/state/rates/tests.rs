@@ -54,7 +54,8 @@ impl TestAccount {
             let mut shaper = shaper(&self.users, self.user).expect("a rate");
             let available = shaper.available(UP, self.now);
             if self.rates.has_waiting(self.user, UP) || available < LEAST_GRANT {
-                return self.rates.wait(self.user, UP, key(tunnel), &mut shaper, self.now);
+                self.rates.wait(self.user, UP, key(tunnel), &mut shaper, self.now);
+                return;
             }
             drop(shaper);
             let bytes = available.min(256 * 1024);
@@ -201,6 +202,63 @@ fn what_is_owed_is_bounded_and_follows_the_rate() {
 
 fn burst_bytes(rate: NonZeroU64) -> u64 {
     (64 * 1024).max(rate.get() * 64 / 1000)
+}
+
+/// Tunnels that end while they wait are gone from the queue, wherever in it they are, and their account with the last.
+#[test]
+fn who_ends_leaves_the_queue() {
+    let mut account = TestAccount::new("1kbit", 1);
+    account.begin();
+    let (user, now) = (account.user, account.now);
+    let mut waiting = Vec::new();
+    for tunnel in 0..1000 {
+        let mut shaper = shaper(&account.users, user).expect("a rate");
+        waiting.push(account.rates.wait(user, UP, key(tunnel), &mut shaper, now));
+        if waiting.len() == 10 {
+            // The last of them, the first, and so on.
+            account.rates.leave(user, UP, waiting.swap_remove(9 * (tunnel % 2)));
+            account.rates.leave(user, Direction::Down, waiting[0]);
+        }
+        assert!(account.rates.waiting() <= 10);
+    }
+    let due = account.rates.next_due();
+    assert!(due.is_some());
+    // Each has its place once.
+    let place = waiting[0];
+    account.rates.leave(user, UP, place);
+    account.rates.leave(user, UP, place);
+    assert_eq!((account.rates.waiting(), account.rates.next_due()), (9, due));
+    for place in waiting {
+        account.rates.leave(user, UP, place);
+    }
+    assert_eq!(account.rates.waiting(), 1);
+    assert_eq!(account.rates.release(user).len(), 1);
+    assert_eq!((account.rates.waiting(), account.rates.next_due()), (0, None));
+}
+
+/// What one has been given and has not read is there for the next at once; what it has read beyond that is waited for.
+#[test]
+fn what_is_given_back_goes_to_the_next() {
+    let mut account = TestAccount::new("1kbit", 3);
+    account.begin();
+    let due = account.rates.next_due().expect("three wait");
+    let take = |account: &mut TestAccount, now| {
+        account.rates.take_due(now, |user| shaper(&account.users, user), |_| true)
+    };
+    let grants = take(&mut account, due);
+    assert_eq!(grants, [Grant { key: key(0), direction: UP, bytes: Some(LEAST_GRANT) }]);
+    assert!(account.rates.next_due().expect("two wait") > due + Duration::from_secs(20));
+    let mut of_account = shaper(&account.users, account.user).expect("a rate");
+    of_account.refund(UP, LEAST_GRANT, due);
+    account.rates.refunded(account.user, UP, &mut of_account, due);
+    drop(of_account);
+    assert_eq!(account.rates.next_due(), Some(due));
+    assert_eq!(take(&mut account, due)[0].key, key(1));
+    // Reads more than it was given.
+    let next = account.rates.next_due().expect("one waits");
+    account.users.get(account.user).expect("there").usage.charge(UP, 12_500, due);
+    assert!(take(&mut account, next).is_empty());
+    assert_eq!(account.rates.next_due(), Some(next + Duration::from_secs(100)));
 }
 
 /// Trap 16: a rate that is set, changed or lifted on a tunnel that waits loses no wake-up.

@@ -162,6 +162,11 @@ impl Usage {
         RefMut::filter_map(self.shaper.borrow_mut(), Option::as_deref_mut).ok()
     }
 
+    /// Whether the account has a rate.
+    pub fn has_rate(&self) -> bool {
+        self.shaper.borrow().is_some()
+    }
+
     /// Bytes have been read for the account.
     pub fn charge(&self, direction: Direction, bytes: u64, now: Instant) {
         if bytes > 0
