@@ -38,6 +38,8 @@ pub struct Relay<S: Stream> {
     down: Lane,
     /// What it may read for its account.
     rate: RateShare,
+    /// Bytes that the client has sent with its request. They wait for the rate like all others.
+    early: usize,
     /// Nanoseconds from the request to the last byte.
     last_byte: u64,
     check: StallCheck,
@@ -59,7 +61,7 @@ impl<S: Stream> Relay<S> {
         timeouts: &Timeouts,
     ) -> Self {
         target.reset_unless_orderly();
-        request.guard.usage().charge(Direction::Up, received.bytes().len() as u64, now);
+        let early = received.bytes().len();
         let (up, down) = (Lane::new(received), Lane::new(Buffer::default()));
         let mut relay = Relay {
             request,
@@ -68,6 +70,7 @@ impl<S: Stream> Relay<S> {
             up,
             down,
             rate: RateShare::default(),
+            early,
             last_byte: 0,
             check: StallCheck::new(),
             probing: false,
@@ -139,6 +142,8 @@ impl<S: Stream> Relay<S> {
         cx: &mut Context<'_, S>,
     ) -> Box<ActiveRequest> {
         let mut delivered = 0;
+        let early = std::mem::take(&mut self.early) as u64;
+        self.request.guard.usage().charge(Direction::Up, early, cx.now);
         // The result does not matter: what is not delivered now is lost.
         let _ = self.up.flush(&mut self.target, cx.pool, &mut delivered);
         self.count(Direction::Up, delivered, cx);
@@ -271,7 +276,11 @@ impl<S: Stream> Relay<S> {
             return Next::end(Some(self.abort(cx)), CloseReason::LimitEnded(reached));
         }
         let mut spent = false;
+        let held = self.early > 0 && !self.admit_early(cx);
         for direction in [Direction::Up, Direction::Down] {
+            if held && direction == Direction::Up {
+                continue;
+            }
             // Before a reset, EOF has to be passed on by shutdown(2).
             let last = self.half_closed() && (self.failure.is_none() || self.eof_doubtful);
             let readable = match direction {
@@ -328,6 +337,18 @@ impl<S: Stream> Relay<S> {
         }
     }
 
+    /// Whether what the client has sent with its request may go to the target. If not, the tunnel waits until it may.
+    fn admit_early(&mut self, cx: &mut Context<'_, S>) -> bool {
+        let (guard, direction) = (&self.request.guard, Direction::Up);
+        let allowance = self.rate.allowance(direction, guard, cx);
+        if allowance.bytes == 0 && self.rate.wait(direction, guard, cx) {
+            return false;
+        }
+        allowance.settle(direction, self.early as u64, guard, cx);
+        self.early = 0;
+        true
+    }
+
     /// Counts bytes that have been delivered.
     fn count(&mut self, direction: Direction, bytes: u64, cx: &mut Context<'_, S>) {
         if bytes > 0 {
@@ -365,6 +386,9 @@ impl<S: Stream> Relay<S> {
         };
         lane.abandon(cx.pool);
         self.rate.give_up(direction, &self.request.guard, cx);
+        if direction == Direction::Up {
+            self.early = 0;
+        }
         if self.failure.is_none() {
             self.failure = Some(reason);
             self.touch(cx.now);
