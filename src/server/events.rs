@@ -56,7 +56,7 @@ impl Server {
             if let Some(entry) = self.sessions.get_mut(key)
                 && let Some(session) = entry.session.as_socks_mut()
             {
-                session.granted(grant);
+                session.granted(grant, now);
                 self.queues.put(key, entry);
             }
         }

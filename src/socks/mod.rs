@@ -183,9 +183,9 @@ impl<S: Stream> Session<S> {
     }
 
     /// The session may read again for its account.
-    pub fn granted(&mut self, grant: Grant) {
+    pub fn granted(&mut self, grant: Grant, now: Instant) {
         match &mut self.state {
-            State::Relay(relay) => relay.granted(grant),
+            State::Relay(relay) => relay.granted(grant, now),
             State::Associate(association) => association.granted(grant),
             _ => {}
         }

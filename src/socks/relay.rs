@@ -28,6 +28,10 @@ use crate::state::{Direction, Transferred};
 /// The budget of each lane in one turn.
 const LANE_BUDGET: Budget = Budget { bytes: 256 * 1024, reads: 16, allowance: u64::MAX };
 
+/// How long what a side has sent may wait for the rate of the account once that side is gone, at least: the time that
+/// 64 KiB take at the lowest rate. A client must not leave tunnels behind that last for days.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
 /// An open tunnel. The client's endpoint stays with the session.
 pub struct Relay<S: Stream> {
     request: Box<ActiveRequest>,
@@ -42,11 +46,15 @@ pub struct Relay<S: Stream> {
     early: usize,
     /// Nanoseconds from the request to the last byte.
     last_byte: u64,
+    /// The same to the end of the last wait for the rate.
+    resumed: u64,
     check: StallCheck,
     /// Whether keepalive probes are set for the target.
     probing: bool,
     /// Why the tunnel ends once everything is delivered: one side is gone.
     failure: Option<CloseReason>,
+    /// Nanoseconds from the request to that.
+    failed: u64,
     /// Whether an EOF of the side that is gone may be its reset: a write has taken the error (SO_ERROR).
     eof_doubtful: bool,
 }
@@ -72,9 +80,11 @@ impl<S: Stream> Relay<S> {
             rate: RateShare::default(),
             early,
             last_byte: 0,
+            resumed: 0,
             check: StallCheck::new(),
             probing: false,
             failure: None,
+            failed: 0,
             eof_doubtful: false,
         };
         relay.touch(now);
@@ -91,9 +101,11 @@ impl<S: Stream> Relay<S> {
         }
     }
 
-    /// It may read so many bytes for its account, or has to ask.
-    pub fn granted(&mut self, grant: Grant) {
+    /// It may read so many bytes for its account, or has to ask. It has waited, and its peers are to be waited for from
+    /// now on.
+    pub fn granted(&mut self, grant: Grant, now: Instant) {
         self.rate.grant(grant);
+        self.resumed = nanos(self.age(now));
     }
 
     pub fn request(&self) -> &ActiveRequest {
@@ -172,24 +184,36 @@ impl<S: Stream> Relay<S> {
 
     /// The next of these: idle timeout, keepalive, check of acknowledgements.
     pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
-        let silent = self.timeout(timeouts).map(|time| self.last_byte.saturating_add(nanos(time)));
+        let silent = self.end_of_silence(timeouts);
         let probe = timeouts.keepalive.filter(|_| !self.probing).map(nanos);
         let check = self.check.due().filter(|_| timeouts.ack.is_some()).map(nanos);
         let next = silent.into_iter().chain(probe).chain(check).min()?;
         self.request.began().checked_add(Duration::from_nanos(next))
     }
 
-    /// The idle timeout that applies now.
-    fn timeout(&self, timeouts: &Timeouts) -> Option<Duration> {
-        let Timeouts { linger, half_close, idle, .. } = *timeouts;
-        match self.failure {
-            // One side is gone; the other still receives what it sent.
-            Some(_) => linger.or(half_close),
-            None if self.half_closed() => half_close,
-            // It has its turn when its account may read again.
-            None if self.rate.waits() => None,
-            None => idle,
-        }
+    /// Until when nothing may happen, in nanoseconds from the request.
+    fn end_of_silence(&self, timeouts: &Timeouts) -> Option<u64> {
+        let timeout = if self.failure.is_some() || self.rate.waits() {
+            return self.end_of_delivery(timeouts);
+        } else if self.half_closed() {
+            timeouts.half_close?
+        } else {
+            timeouts.idle?
+        };
+        Some(self.last_byte.max(self.resumed).saturating_add(nanos(timeout)))
+    }
+
+    /// The same where one side is gone, and the other still receives what it sent, or where the account may not read. Then
+    /// the tunnel has its turn when it may, and the peers have their time from then on.
+    #[cold]
+    fn end_of_delivery(&self, timeouts: &Timeouts) -> Option<u64> {
+        self.failure?;
+        let timeout = timeouts.linger.or(timeouts.half_close)?;
+        let (begin, time) = match self.rate.waits() {
+            true => (self.failed, timeout.max(LONGEST_WAIT)),
+            false => (self.last_byte.max(self.resumed), timeout),
+        };
+        Some(begin.saturating_add(nanos(time)))
     }
 
     /// A deadline has passed: ends an idle tunnel, sets keepalive for the target (the client has it from the
@@ -201,8 +225,8 @@ impl<S: Stream> Relay<S> {
         cx: &mut Context<'_, S>,
     ) -> Next<S> {
         let timeouts = cx.shared.process.settings.timeouts;
-        let silence = cx.now.saturating_duration_since(self.last_byte());
-        if self.timeout(&timeouts).is_some_and(|timeout| silence >= timeout) {
+        let age = self.age(cx.now);
+        if self.end_of_silence(&timeouts).is_some_and(|end| nanos(age) >= end) {
             let reason = match self.failure {
                 Some(reason) => reason,
                 None if self.half_closed() => CloseReason::HalfCloseTimeout,
@@ -210,7 +234,6 @@ impl<S: Stream> Relay<S> {
             };
             return Next::end(Some(self.cut(client, reply, cx)), reason);
         }
-        let age = self.age(cx.now);
         if !self.probing && timeouts.keepalive.is_some_and(|keepalive| age >= keepalive) {
             self.probing = true;
             // If it is refused, a dead peer is found by the idle timeout.
@@ -392,6 +415,7 @@ impl<S: Stream> Relay<S> {
         if self.failure.is_none() {
             self.failure = Some(reason);
             self.touch(cx.now);
+            self.failed = self.last_byte;
         }
     }
 }

@@ -290,9 +290,9 @@ fn tunnels_that_wait_can_be_ended() {
         })
         .collect();
     let mut admin = proxy.admin();
+    // What this one has sent is still on its way.
     support::socks::reset(tunnels.pop().expect("ten"));
-    eventually("it has ended", || proxy.admin().ask("CONNECTIONS USER alice").len() == 9);
-    assert_eq!(admin.command("KILL USER alice"), "200 OK killed=9");
+    assert_eq!(admin.command("KILL USER alice"), "200 OK killed=10");
     for tunnel in &mut tunnels {
         cut(tunnel);
     }
