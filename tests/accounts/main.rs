@@ -10,6 +10,7 @@ mod hash_password;
 mod limits;
 mod logins;
 mod permissions;
+mod rates;
 mod reload;
 mod start;
 mod store;

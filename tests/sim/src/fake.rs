@@ -155,6 +155,12 @@ impl Peer {
         self.edge |= self.starved && self.room > 0;
     }
 
+    /// Takes nothing more.
+    #[cfg(test)]
+    pub fn stops_reading(&mut self) {
+        self.room = 0;
+    }
+
     /// The attempt to connect comes to its end.
     pub fn complete(&mut self, making: Making) {
         if self.making == Making::Pending {

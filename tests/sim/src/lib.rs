@@ -22,6 +22,8 @@ mod metp_session;
 mod network;
 mod parsers;
 mod quantity;
+#[cfg(test)]
+mod rates;
 mod records;
 mod reference;
 mod rules;
