@@ -73,7 +73,7 @@ pub struct Used {
     /// The day of which the period is known, since 1970.
     day: Cell<u64>,
     /// Addresses of clients. Kept only under the limit `sources`.
-    sources: RefCell<Option<Box<Sources>>>,
+    sources: RefCell<Option<Rc<RefCell<Sources>>>>,
 }
 
 /// Addresses of clients: requests that are open, and when the last one began or ended.
@@ -83,17 +83,16 @@ type Sources = HashMap<ClientNetwork, (u32, Instant)>;
 #[derive(Debug)]
 pub struct RequestGuard {
     usage: Rc<Usage>,
-    /// The address that it counts for.
-    source: Option<ClientNetwork>,
+    /// The address that it counts for, and where: under a limit that was lifted and set again others are counted.
+    source: Option<(Rc<RefCell<Sources>>, ClientNetwork)>,
 }
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
         let used = &self.usage.used;
         used.requests.set(used.requests.get().saturating_sub(1));
-        if let Some(source) = self.source
-            && let Some(sources) = &mut *used.sources.borrow_mut()
-            && let Some((open, last)) = sources.get_mut(&source)
+        if let Some((sources, source)) = &self.source
+            && let Some((open, last)) = sources.borrow_mut().get_mut(source)
         {
             *open = open.saturating_sub(1);
             *last = Instant::now();
@@ -124,8 +123,8 @@ impl SessionGuard {
             }
             if let Some(most) = limits.sources {
                 let source = source.to_canonical().into();
-                used.admit(source, most, now).ok_or(LimitReached::Sources)?;
-                counted = Some(source);
+                let sources = used.admit(source, most, now).ok_or(LimitReached::Sources)?;
+                counted = Some((sources, source));
             }
         }
         used.requests.set(used.requests.get().saturating_add(1));
@@ -134,10 +133,15 @@ impl SessionGuard {
 }
 
 impl Used {
-    /// Counts a request from an address, if it is one of `most`.
-    fn admit(&self, source: ClientNetwork, most: u32, now: Instant) -> Option<()> {
-        let mut sources = self.sources.borrow_mut();
-        let sources = sources.get_or_insert_default();
+    /// Counts a request from an address, if it is one of `most`. Returns where it is counted.
+    fn admit(
+        &self,
+        source: ClientNetwork,
+        most: u32,
+        now: Instant,
+    ) -> Option<Rc<RefCell<Sources>>> {
+        let of = Rc::clone(self.sources.borrow_mut().get_or_insert_default());
+        let mut sources = of.borrow_mut();
         if most == 0 || !sources.contains_key(&source) {
             sources.retain(|_, (open, last)| counts(*open, *last, now));
             if sources.len() >= most as usize {
@@ -147,7 +151,8 @@ impl Used {
         let (open, last) = sources.entry(source).or_insert((0, now));
         *open = open.saturating_add(1);
         *last = now;
-        Some(())
+        drop(sources);
+        Some(of)
     }
 }
 
@@ -194,8 +199,8 @@ impl Usage {
     pub fn sources(&self, now: Instant) -> Option<usize> {
         self.used.in_force.borrow().as_ref()?.sources?;
         let sources = self.used.sources.borrow();
-        let sources = sources.iter().flat_map(|sources| sources.values());
-        Some(sources.filter(|(open, last)| counts(*open, *last, now)).count())
+        let Some(sources) = &*sources else { return Some(0) };
+        Some(sources.borrow().values().filter(|(open, last)| counts(*open, *last, now)).count())
     }
 
     /// Payload bytes of both directions.

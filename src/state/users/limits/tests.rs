@@ -110,6 +110,17 @@ fn addresses_within_a_minute() {
     account.set("sources=1");
     drop(account.open("192.0.2.9").expect("the first"));
     assert!(account.open("192.0.2.8").is_err());
+    // A request that was counted under the limit before is none of those that count now.
+    account.set("sources=2");
+    let before = account.open("192.0.2.1").expect("the first");
+    account.set("");
+    account.set("sources=1");
+    let again = account.open("192.0.2.1").expect("the first");
+    drop(before);
+    account.now += SOURCE_LIFETIME * 2;
+    assert_eq!(account.usage().sources(account.now), Some(1), "it is open");
+    assert_eq!(account.open("192.0.2.2").map(drop), Err(LimitReached::Sources));
+    drop(again);
     account.set("sources=0");
     assert!(account.open("192.0.2.9").is_err());
 }
