@@ -28,14 +28,14 @@ pub struct RuleTest {
     pub user: Vec<u8>,
     /// The client's address.
     pub source: String,
-    /// The name or address that is asked for, and the port.
+    /// The name or address that is asked for, and the port, which `resolve` needs not.
     pub destination: String,
     /// `connect`, `bind`, `udp` or `resolve`; `None`: the first.
     pub command: Option<String>,
 }
 
 /// What [`RuleTest`] holds, for messages.
-pub const RULE_TEST_RULE: &str = "USER ADDRESS HOST:PORT, and connect, bind, udp or resolve";
+pub const RULE_TEST_RULE: &str = "USER ADDRESS HOST:PORT [connect|bind|udp|resolve]";
 
 impl RuleCommand {
     /// Reads the words behind `RULES`. `None`: they make no command.
@@ -75,6 +75,8 @@ impl RuleTest {
     /// assert_eq!(test.endpoint(), Some(("::1", 443)));
     /// assert_eq!(test.source(), Some([192, 0, 2, 7].into()));
     /// assert_eq!(RuleTest::parse(&[b"alice", b"192.0.2.7"]), None);
+    /// let look_up = RuleTest::parse(&[b"alice", b"192.0.2.7", b"a.example", b"resolve"]);
+    /// assert_eq!(look_up.expect("a test").endpoint(), Some(("a.example", 0)));
     /// ```
     pub fn parse(words: &[&[u8]]) -> Option<Self> {
         let (user, source, destination, command) = match words {
@@ -95,9 +97,10 @@ impl RuleTest {
         ip_literal(&self.source)
     }
 
-    /// Host and port of the destination, if it has both.
+    /// Host and port of the destination, if it has both. A look-up has no port: 0 stands for it.
     pub fn endpoint(&self) -> Option<(&str, u16)> {
         let (host, port) = split_endpoint(&self.destination)?;
+        let port = port.or_else(|| (self.command.as_deref() == Some("resolve")).then_some("0"));
         let port = port.filter(|port| is_digits(port.as_bytes()))?.parse().ok()?;
         (!host.is_empty()).then_some((host, port))
     }

@@ -172,7 +172,8 @@ impl<C: Send + 'static> Files<C> {
             }
             (users, rules, configuration) => {
                 let mut lines = configuration.err().unwrap_or_default();
-                lines.extend(users.err().map(|error| error.lines()).unwrap_or_default());
+                let of_users = users.err().map(|error| error.lines()).unwrap_or_default();
+                lines.extend(of_users.into_iter().map(|line| format!("users: {line}")));
                 let of_rules = rules.err().unwrap_or_default();
                 lines.extend(of_rules.into_iter().map(|line| format!("rules: {line}")));
                 Err(lines)

@@ -127,7 +127,9 @@ fn limits_are_set_and_lifted_while_it_runs() {
     client(&proxy, "bob").say(&connect_request(echo.address)).refused(NOT_ALLOWED);
     fs::write(&file.path, "alice:=pw:cons=0\nbob:=pw\n").expect("written");
     assert!(
-        admin.command("RELOAD").starts_with("409 Conflict [INVALID] line 1: unknown key \"cons\"")
+        admin
+            .command("RELOAD")
+            .starts_with("409 Conflict [INVALID] users: line 1: unknown key \"cons\"")
     );
 }
 

@@ -47,10 +47,10 @@ fn one_bad_line_among_thousands_changes_nothing() {
     let bad = lines(10_000).replacen("u7000:", "u7000 ", 1).replacen(":$b2", ":role=x:$b2", 1);
     fs::write(&file.path, bad).expect("written");
     let told = admin.command("RELOAD");
-    assert!(told.starts_with("409 Conflict [INVALID] line 1: "), "{told}");
-    assert!(told.contains("; line 7001: no colon between name and secret"), "{told}");
+    assert!(told.starts_with("409 Conflict [INVALID] users: line 1: "), "{told}");
+    assert!(told.contains("; users: line 7001: no colon between name and secret"), "{told}");
     assert_eq!(admin.ask("USERS").len(), 101);
-    proxy.stderr.wait_for(|line| line.contains("reload: line 7001: no colon"));
+    proxy.stderr.wait_for(|line| line.contains("reload: users: line 7001: no colon"));
     proxy.stderr.wait_for(|line| line.contains("not reloaded: nothing has changed"));
     fs::write(&file.path, lines(10_000)).expect("written");
     assert_eq!(
@@ -69,7 +69,7 @@ fn a_signal_reads_the_file_again() {
     assert_eq!(login(&proxy, "bob", "b"), WELCOME);
     fs::write(&file.path, "alice\n").expect("written");
     proxy.signal(libc::SIGHUP);
-    proxy.stderr.wait_for(|line| line.contains("reload: line 1: no colon"));
+    proxy.stderr.wait_for(|line| line.contains("reload: users: line 1: no colon"));
     assert_eq!(login(&proxy, "bob", "b"), WELCOME);
 }
 

@@ -222,6 +222,8 @@ Examples:
     client -u admin --kill 17.3            cut the connection with this id
     client -u admin --set idle-timeout=90  change a setting
     client -u admin -a bob secret -l       add a user, then show all users
+    client -u admin --set-limit bob 'conns=20 rate=10Mbit quota=50GB/month'
+    client -u admin --rule-insert 1 'deny user bob to 10.0.0.0/8'
     client -u admin -w                     show everything live
 ";
 

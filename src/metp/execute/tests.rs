@@ -450,8 +450,7 @@ fn rules_are_listed_tested_and_changed() {
     }
     let rules = RuleSet::parse(b"# head\ndeny user a\\x20b port 25\nallow\n").expect("good");
     shared.process.rules = Some(rules);
-    let range =
-        "400 Bad Request [RANGE] USER ADDRESS HOST:PORT, and connect, bind, udp or resolve\n";
+    let range = "400 Bad Request [RANGE] USER ADDRESS HOST:PORT [connect|bind|udp|resolve]\n";
     for (command, reply) in [
         (
             "RULES",

@@ -60,5 +60,5 @@ fn the_thread_reads_and_writes() {
     // A bad file changes nothing, and what was read before still counts.
     fs::write(&path, "zoe\n").expect("written");
     let Answer::Read(Err(faults)) = ask(Job::Read) else { panic!("read") };
-    assert_eq!(faults, ["line 1: no colon between name and secret"]);
+    assert_eq!(faults, ["users: line 1: no colon between name and secret"]);
 }
