@@ -88,7 +88,9 @@ pub(super) fn text(content: &[u8]) -> Result<Vec<Setting>, Vec<(usize, String)>>
     for line in &lines {
         let Line { number, key, .. } = line;
         let earlier = *first.entry(key).or_insert(*number);
-        let checked = if earlier != *number && !REPEATABLE.contains(&&**key) {
+        // What is no option may be a password.
+        let is_repeated = earlier != *number && is_known(key) && !REPEATABLE.contains(&&**key);
+        let checked = if is_repeated {
             Err(format!("{key}: given in line {earlier} already"))
         } else {
             argument(line)
