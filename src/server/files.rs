@@ -63,12 +63,36 @@ pub(super) struct FileStore {
     resetting: Vec<Reset>,
     /// Whether the thread has a job.
     busy: bool,
+    /// What it was given last.
+    last: Work,
     /// Reading the files again.
     pub(super) reloads: Reloads,
     /// Changes that could not be stored.
     failures: Episode,
     /// Figures that could not be stored.
     figures_failures: Episode,
+}
+
+/// What the thread is given, in turn: no kind of it waits for another that comes without end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Work {
+    Accounts,
+    Figures,
+    Settings,
+    Rules,
+    #[default]
+    Reload,
+}
+
+impl Work {
+    const ALL: [Work; 5] =
+        [Work::Accounts, Work::Figures, Work::Settings, Work::Rules, Work::Reload];
+
+    /// All kinds, from the next one on.
+    fn after(self) -> impl Iterator<Item = Work> {
+        let place = Work::ALL.iter().position(|other| *other == self).unwrap_or_default();
+        Work::ALL.into_iter().cycle().skip(place + 1).take(Work::ALL.len())
+    }
 }
 
 /// Counters that have been set back, and the session that waits until that is on the disk.
@@ -165,6 +189,41 @@ impl FileStore {
         figures(shared)
     }
 
+    /// The next job of this kind, if there is one.
+    fn next_job(&mut self, work: Work, shared: &mut Shared) -> Option<Job> {
+        let process = &mut shared.process;
+        match work {
+            Work::Accounts => {
+                let group = process.account_changes.begin();
+                if group.is_empty() {
+                    return None;
+                }
+                // The next account of that name begins at zero, also if the server is killed in the meantime.
+                let deletes = group.iter().any(|store| store.edit.change == Change::Delete);
+                let writes = self.has_state && (deletes || self.write_figures);
+                let figures = writes.then(|| self.take_figures(shared));
+                Some(Job::Commit(Mutex::new(group), figures))
+            }
+            Work::Figures => self.write_figures.then(|| Job::Write(self.take_figures(shared))),
+            Work::Settings if self.saves.is_empty() => None,
+            Work::Settings => {
+                self.saving = std::mem::take(&mut self.saves);
+                let saved = process.configuration.with(&saved(&self.saving));
+                let lines = saved.iter().map(|(key, value)| format!("{key} {value}\n"));
+                let head = "# Saved by METP (CONFIG SAVE).\n".to_owned();
+                Some(Job::Save(head + &lines.collect::<String>()))
+            }
+            Work::Rules => {
+                let (session, edit) = self.rule_changes.pop_front()?;
+                self.changing_rules = Some(session);
+                Some(Job::ChangeRules(edit))
+            }
+            // It sees all changes that were answered; others wait for it.
+            Work::Reload if !process.account_changes.is_empty() => None,
+            Work::Reload => self.reloads.begin().then_some(Job::Read),
+        }
+    }
+
     fn give(&mut self, job: Job) {
         if let Some(worker) = &mut self.worker {
             worker.submit(job);
@@ -180,31 +239,13 @@ impl Server {
         if files.busy {
             return;
         }
-        let process = &mut shared.process;
         if let Some(state) = files.adopt.take() {
-            files.give(Job::Adopt(state));
-        } else if !process.account_changes.is_empty() {
-            let group = process.account_changes.begin();
-            // The next account of that name begins at zero, also if the server is killed in the meantime.
-            let deletes = group.iter().any(|store| store.edit.change == Change::Delete);
-            // Figures that are due go along: changes may come without end.
-            let writes = files.has_state && (deletes || files.write_figures);
-            let figures = writes.then(|| files.take_figures(shared));
-            files.give(Job::Commit(Mutex::new(group), figures));
-        } else if files.write_figures {
-            let figures = files.take_figures(shared);
-            files.give(Job::Write(figures));
-        } else if !files.saves.is_empty() {
-            files.saving = std::mem::take(&mut files.saves);
-            let saved = process.configuration.with(&saved(&files.saving));
-            let lines = saved.iter().map(|(key, value)| format!("{key} {value}\n"));
-            let head = "# Saved by METP (CONFIG SAVE).\n".to_owned();
-            files.give(Job::Save(head + &lines.collect::<String>()));
-        } else if let Some((session, edit)) = files.rule_changes.pop_front() {
-            files.changing_rules = Some(session);
-            files.give(Job::ChangeRules(edit));
-        } else if files.reloads.begin() {
-            files.give(Job::Read);
+            return files.give(Job::Adopt(state));
+        }
+        let next = files.last.after().find_map(|work| Some((work, files.next_job(work, shared)?)));
+        if let Some((work, job)) = next {
+            files.last = work;
+            files.give(job);
         }
     }
 
@@ -415,3 +456,6 @@ fn cause(failure: Failure) -> &'static str {
         Failure::Overflow => "too many changes wait",
     }
 }
+
+#[cfg(test)]
+mod tests;
