@@ -6,6 +6,7 @@ use super::{UNSENT_LIMIT, View};
 use crate::proto::limits::{InForce, LimitKey, Limits};
 use crate::proto::rules::Rule;
 use crate::proto::socks5::ReplyCode;
+use crate::proto::users_file::ALL_ACCOUNTS;
 use crate::state::control::{ProcessUsage, RulesVerdict, ServerInfo};
 use crate::state::events::SUBSCRIBERS;
 use crate::state::knobs::Knob;
@@ -282,7 +283,12 @@ pub fn limits(users: &Users, id: UserId) -> Option<String> {
         |key: &LimitKey| users.defaults().has(*key) && !own.is_some_and(|own| own.has(*key));
     let of_all: Vec<&str> = LimitKey::ALL.into_iter().filter(of_all).map(LimitKey::word).collect();
     let of_all = (!of_all.is_empty()).then(|| of_all.join(","));
-    Some(limits_line(Field::name(&account.name), &in_force, Field::optional(of_all)))
+    // An account may be called so; the line of all accounts is another one.
+    let name = match &*account.name {
+        ALL_ACCOUNTS => Field::new("\\x2a"),
+        name => Field::name(name),
+    };
+    Some(limits_line(name, &in_force, Field::optional(of_all)))
 }
 
 fn limits_line(user: Field<'_>, in_force: &InForce, of_all: Field<'_>) -> String {
