@@ -108,9 +108,13 @@ impl Users {
             self.set_credential(id, credential);
         }
         let same_lock = self.is_locked(id) == locked;
-        self.set_locked(id, locked);
+        if !same_lock {
+            self.set_locked(id, locked);
+        }
         let same_limits = self.limits(id) == limits.as_deref();
-        self.set_limits(id, limits, unix_time());
+        if !same_limits {
+            self.set_limits(id, limits, unix_time());
+        }
         let Some(account) = self.accounts.get_mut(&id) else { return false };
         let same = same_secret && same_lock && same_limits && account.role == role;
         let same = same && account.origin == Origin::File;
