@@ -124,7 +124,9 @@ fn a_reload_tells_what_has_changed_or_what_is_wrong() {
     let refused = client(server, ["-q", "--reload"]);
     assert_eq!(refused.code, 65);
     assert!(
-        refused.stderr.starts_with("RELOAD: line 1: no colon between name and secret; line 2: "),
+        refused.stderr.starts_with(
+            "RELOAD: users: line 1: no colon between name and secret; users: line 2: "
+        ),
         "{}",
         refused.stderr
     );
