@@ -28,6 +28,7 @@ use crate::reactor::listener::canonical;
 use crate::reactor::peer_listener::PeerListener;
 use crate::reactor::reserve::Promise;
 use crate::reactor::token::Side;
+use crate::state::Shared;
 use crate::state::protected::{may_come_from, permitted};
 use crate::state::settings::Timeouts;
 use metp_protocol::text::ip_literal;
@@ -163,8 +164,12 @@ impl<S: Stream> Bind<S> {
         &self.request
     }
 
-    pub fn request_mut(&mut self) -> &mut ActiveRequest {
-        &mut self.request
+    /// Whether the rules as they are now allow none of the peers that may connect. If so, the rule is noted.
+    pub fn is_denied(&mut self, source: IpAddr, shared: &Shared) -> bool {
+        let Bind { request, allowed, .. } = self;
+        let Some(peers) = allowed else { return !rules::may_allow(request, source, shared) };
+        let mut peers = peers.iter();
+        !peers.any(|peer| rules::may_allow_peer(request, source, *peer, shared))
     }
 
     /// When it is given up.

@@ -254,7 +254,7 @@ impl<S: Stream> Connect<S> {
                 let request = &mut self.request;
                 let decision = rules::decide(request, source.ip(), attempt.address, cx.shared);
                 if usable {
-                    rules::overrule(request, decision, cx.shared);
+                    rules::confirm(request, decision, cx.shared);
                 }
                 (!usable || !decision.allow).then_some(ReplyCode::NotAllowed)
             }

@@ -154,7 +154,15 @@ pub fn act_on(request: &mut ActiveRequest, decision: Decision, shared: &Shared) 
     }
 }
 
-/// The same, whatever was before.
+/// The same for a connection that is there: it was counted when it was attempted, unless it is denied by now.
+pub fn confirm(request: &mut ActiveRequest, decision: Decision, shared: &Shared) {
+    match decision.allow {
+        true => show(request, decision, shared),
+        false => overrule(request, decision, shared),
+    }
+}
+
+/// The server does what the rules say, whatever was before.
 pub fn overrule(request: &mut ActiveRequest, decision: Decision, shared: &Shared) {
     let before = request.acted_on;
     show(request, decision, shared);
@@ -183,17 +191,13 @@ impl<S: Stream> Session<S> {
                 let request = relay.request_mut();
                 let Some(peer) = peer else { return false };
                 let decision = decide(request, source, peer, shared);
-                match decision.allow {
-                    // It has been counted when it was made.
-                    true => show(request, decision, shared),
-                    false => overrule(request, decision, shared),
-                }
+                confirm(request, decision, shared);
                 return !decision.allow;
             }
             State::Resolve(resolve) => resolve.request_mut(),
             State::Reverse(reverse) => reverse.request_mut(),
             State::Connect(connect) => connect.request_mut(),
-            State::Bind(bind) => bind.request_mut(),
+            State::Bind(bind) => return bind.is_denied(source, shared),
             State::Associate(association) => association.request_mut(),
             State::Hello
             | State::Auth

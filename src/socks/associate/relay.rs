@@ -179,7 +179,11 @@ impl Association {
             return Fate::Drop(DropCause::Error);
         }
         self.forget_denied(cx);
-        self.known.add(target, filter(cx), cx.now);
+        self.known.add(target, cx.shared.process.settings.udp.filter, cx.now);
+        if cx.shared.process.rules.is_some() {
+            // This one was judged, whatever the filter compares.
+            self.known.add(target, UdpFilter::Port, cx.now);
+        }
         self.log_target(named, (ReplyCode::Succeeded, decision.line()), cx);
         self.latest = Some(target);
         Fate::Send(target)
@@ -387,14 +391,14 @@ impl Association {
             return false;
         }
         self.forget_denied(cx);
-        if self.known.may_answer(source, filter(cx), cx.now) {
-            return true;
+        if !self.known.may_answer(source, cx.shared.process.settings.udp.filter, cx.now) {
+            return false;
         }
         // Who has not been sent anything has not been judged. The association has done nothing by that, so no rule counts.
-        let from_anybody = cx.shared.process.settings.udp.filter == UdpFilter::Any;
-        from_anybody
-            && rules::decide_datagram(&self.request, self.client.ip(), (None, source), cx.shared)
-                .allow
+        let (request, client) = (&*self.request, self.client.ip());
+        cx.shared.process.rules.is_none()
+            || self.known.may_answer(source, UdpFilter::Port, cx.now)
+            || rules::decide_datagram(request, client, (None, source), cx.shared).allow
     }
 
     /// When there are other rules, targets that they do not allow may not answer any more. Those that were allowed by
@@ -439,14 +443,6 @@ impl Association {
         let moved = Transferred { direction, bytes: sent.payload, now: cx.now };
         let request = &mut *self.request;
         cx.shared.count(&mut request.traffic, &request.guard, moved);
-    }
-}
-
-/// Who may answer. Under rules also those are known that anybody may be: what was sent to was judged by its name, too.
-fn filter<S: Stream>(cx: &Context<'_, S>) -> UdpFilter {
-    match cx.shared.process.settings.udp.filter {
-        UdpFilter::Any if cx.shared.process.rules.is_some() => UdpFilter::Address,
-        filter => filter,
     }
 }
 

@@ -81,6 +81,20 @@ fn a_target_that_is_denied_falls_silent() {
     assert_eq!(admin.figure("UDP_DROPPED_FILTERED"), 1);
 }
 
+/// The filter compares addresses; the rules are about ports, too.
+#[test]
+fn an_answer_from_a_denied_port_is_dropped() {
+    let (asked, other) = (socket(), socket());
+    let port = other.local_addr().expect("bound").port();
+    let rules = Rules::new(&format!("deny port {port} command udp\nallow\n"));
+    let proxy = rules.builder().args(["-u", "alice:pw", "--udp-filter", "address"]).start();
+    let association = open(&proxy);
+    let from = association.exchanges(&asked, b"one");
+    other.send_to(b"lost", from).expect("sent");
+    asked.send_to(b"heard", from).expect("sent");
+    assert_eq!(association.receive(), (asked.local_addr().expect("bound"), b"heard".to_vec()));
+}
+
 /// The line of the access log names the rule that has decided about the target, if one has.
 #[test]
 fn the_log_says_what_has_decided() {

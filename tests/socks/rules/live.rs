@@ -103,6 +103,23 @@ fn cut_ends_what_would_be_denied() {
     assert_eq!(hits, ["1", "2"]);
 }
 
+/// RFC 1928 section 6: a listener for a peer that is denied by now waits for nobody.
+#[test]
+fn cut_ends_a_listener_for_a_denied_peer() {
+    let rules = Rules::new("allow\n");
+    let proxy = rules.proxy();
+    let (mut of_one, mut of_both) = (alice(&proxy), alice(&proxy));
+    for (client, last) in [(&mut of_one, 7), (&mut of_both, 8)] {
+        let request = [5, 2, 0, 1, 127, 0, 0, last, 0, 80];
+        assert_eq!(client.say(&request).reply().0, 0);
+    }
+    rules.write("deny to 127.0.0.7\nallow\n");
+    let cut = proxy.admin().command("RELOAD CUT");
+    assert!(cut.ends_with(" rules=2 cut=1"), "{cut}");
+    let line = proxy.stdout.wait_for(|line| line.contains("\t127.0.0.7\t80\t"));
+    assert!(line.ends_with("\tdenied\trule=1"), "{line}");
+}
+
 /// A file that cannot be replaced is not changed over METP.
 #[test]
 fn a_fixed_file_is_changed_by_no_command() {
