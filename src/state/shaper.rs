@@ -17,25 +17,70 @@ const BURST_BYTES: u64 = 64 * 1024;
 const BURST_TIME: Duration = Duration::from_millis(64);
 /// The most bytes that can have been read and not paid for: more than a turn reads beyond what was allowed.
 const MOST_DEBT: u64 = 256 * 1024;
+/// Bytes beyond which it need not be known to the byte how many may be read: twice what a turn reads.
+const PLENTY: u64 = 512 * 1024;
+/// How long that is not computed anew then: an eighth of the burst at most.
+const COMPUTED_FOR: Duration = Duration::from_millis(8);
 /// How long those who wait are left waiting, so that fast accounts do not have an alarm for each segment.
 const PAUSE: Duration = Duration::from_millis(4);
 
 /// What one direction of an account has read, under a rate.
+///
+/// Where much more may be read than a turn reads, a while passes until that is computed anew, and what is read meanwhile
+/// is counted and paid for later.
 #[derive(Clone, Copy, Debug, Default)]
 struct Meter {
     /// Up to when it is paid for. `None`: nothing was read yet.
     paid: Option<Instant>,
+    /// Bytes that may be read without asking for the time, until then.
+    spare: u64,
+    until: Option<Instant>,
+    /// Bytes that have been read so.
+    unpaid: u64,
 }
 
 impl Meter {
     /// Bytes that may be read now.
-    fn available(&self, rate: NonZeroU64, burst: Duration, now: Instant) -> u64 {
+    #[inline]
+    fn available(&mut self, rate: NonZeroU64, burst: Duration, now: Instant) -> u64 {
+        if self.spare >= PLENTY && self.until.is_some_and(|until| now < until) {
+            return self.spare;
+        }
+        self.compute(rate, burst, now)
+    }
+
+    fn compute(&mut self, rate: NonZeroU64, burst: Duration, now: Instant) -> u64 {
+        self.pay(rate);
         let ahead = self.paid.map_or(burst, |paid| now.saturating_duration_since(paid));
-        bytes_in(ahead.min(burst), rate)
+        let available = bytes_in(ahead.min(burst), rate);
+        if available >= PLENTY {
+            let begin = now.checked_sub(burst).unwrap_or(now);
+            self.paid = Some(self.paid.map_or(begin, |paid| paid.max(begin)));
+            (self.spare, self.until) = (available, now.checked_add(COMPUTED_FOR));
+        }
+        available
+    }
+
+    /// Pays for what was read without asking for the time.
+    fn pay(&mut self, rate: NonZeroU64) {
+        let unpaid = std::mem::take(&mut self.unpaid);
+        (self.spare, self.until) = (0, None);
+        if unpaid > 0 {
+            self.paid = self.paid.and_then(|paid| paid.checked_add(time_for(unpaid, rate)));
+        }
     }
 
     /// Bytes have been read.
+    #[inline]
     fn charge(&mut self, bytes: u64, rate: NonZeroU64, burst: Duration, now: Instant) {
+        match self.spare.checked_sub(bytes) {
+            Some(spare) => (self.spare, self.unpaid) = (spare, self.unpaid.saturating_add(bytes)),
+            None => self.charge_now(bytes, rate, burst, now),
+        }
+    }
+
+    fn charge_now(&mut self, bytes: u64, rate: NonZeroU64, burst: Duration, now: Instant) {
+        self.pay(rate);
         let begin = now.checked_sub(burst).unwrap_or(now);
         let paid = self.paid.map_or(begin, |paid| paid.max(begin));
         let most = now.checked_add(time_for(MOST_DEBT, rate));
@@ -45,6 +90,7 @@ impl Meter {
     /// The rate was `before` until now. What has been read and not paid for takes as long as it does at the new rate,
     /// and never longer than before.
     fn convert(&mut self, before: NonZeroU64, rate: NonZeroU64, now: Instant) {
+        self.pay(before);
         if let Some(paid) = self.paid {
             let debt = paid.saturating_duration_since(now);
             let converted = time_for(bytes_in(debt, before), rate).min(debt);
@@ -54,11 +100,13 @@ impl Meter {
 
     /// Bytes that were paid for have not been read.
     fn refund(&mut self, bytes: u64, rate: NonZeroU64) {
+        self.pay(rate);
         self.paid = self.paid.and_then(|paid| paid.checked_sub(time_for(bytes, rate)));
     }
 
     /// When so many bytes may be read.
-    fn due(&self, bytes: u64, rate: NonZeroU64, now: Instant) -> Instant {
+    fn due(&mut self, bytes: u64, rate: NonZeroU64, now: Instant) -> Instant {
+        self.pay(rate);
         let due = self.paid.and_then(|paid| paid.checked_add(time_for(bytes, rate)));
         due.map_or(now, |due| due.max(now))
     }
@@ -141,39 +189,38 @@ impl Shaper {
     /// Bytes that may be read now in this direction.
     pub fn available(&mut self, direction: Direction, now: Instant) -> u64 {
         self.settle(now);
-        self.meter(direction).available(self.rate, self.burst, now)
+        let (rate, burst) = (self.rate, self.burst);
+        self.meter(direction).available(rate, burst, now)
     }
 
     /// Bytes have been read in this direction.
     pub fn charge(&mut self, direction: Direction, bytes: u64, now: Instant) {
         self.settle(now);
         let (rate, burst) = (self.rate, self.burst);
-        match direction {
-            Direction::Up => self.up.charge(bytes, rate, burst, now),
-            Direction::Down => self.down.charge(bytes, rate, burst, now),
-        }
+        self.meter(direction).charge(bytes, rate, burst, now);
     }
 
     /// Bytes that were charged have not been read.
     pub fn refund(&mut self, direction: Direction, bytes: u64, now: Instant) {
         self.settle(now);
         let rate = self.rate;
-        match direction {
-            Direction::Up => self.up.refund(bytes, rate),
-            Direction::Down => self.down.refund(bytes, rate),
-        }
+        self.meter(direction).refund(bytes, rate);
     }
 
-    fn meter(&self, direction: Direction) -> &Meter {
+    fn meter(&mut self, direction: Direction) -> &mut Meter {
         match direction {
-            Direction::Up => &self.up,
-            Direction::Down => &self.down,
+            Direction::Up => &mut self.up,
+            Direction::Down => &mut self.down,
         }
     }
 
     /// When those who wait are to be woken.
     pub fn due(&mut self, direction: Direction, now: Instant) -> Instant {
         self.settle(now);
-        self.meter(direction).due(worth_waking(self.rate), self.rate, now)
+        let rate = self.rate;
+        self.meter(direction).due(worth_waking(rate), rate, now)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,6 +72,8 @@ pub struct Used {
     over: Cell<Option<LimitReached>>,
     /// The day of which the period is known, since 1970.
     day: Cell<u64>,
+    /// Nothing is reached as long as the counters add up to less than this, and this time of UNIX has not come.
+    unreached: Cell<(u64, u64)>,
     /// Addresses of clients. Kept only under the limit `sources`.
     sources: RefCell<Option<Rc<RefCell<Sources>>>>,
 }
@@ -220,7 +222,16 @@ impl Usage {
     }
 
     /// Bytes have been counted. Returns the limit if this has reached it.
+    #[inline]
     pub fn count_against_quota(&self, time: u64) -> Option<LimitReached> {
+        let (bytes, until) = self.used.unreached.get();
+        if self.bytes() < bytes && time < until {
+            return None;
+        }
+        self.judge_count(time)
+    }
+
+    fn judge_count(&self, time: u64) -> Option<LimitReached> {
         let limits = self.used.in_force.borrow();
         let limits = limits.as_ref()?;
         limits.quota?;
@@ -240,6 +251,14 @@ impl Usage {
             None
         };
         self.used.over.set(reached);
+        self.used.unreached.set(match (reached, &limits.quota) {
+            (None, Some(quota)) => {
+                let midnight = (time / SECONDS_IN_A_DAY + 1).saturating_mul(SECONDS_IN_A_DAY);
+                let until = limits.expires.map_or(midnight, |expires| expires.min(midnight));
+                (self.used.base.get().saturating_add(quota.bytes), until)
+            }
+            _ => (0, 0),
+        });
         reached
     }
 
@@ -300,6 +319,7 @@ impl Usage {
     /// What was used has changed in another way than by counting.
     pub(super) fn judge_again(&self, time: u64) {
         self.used.day.set(u64::MAX);
+        self.used.unreached.set((0, 0));
         if let Some(limits) = &*self.used.in_force.borrow() {
             self.judge(limits, time);
         }
@@ -309,6 +329,7 @@ impl Usage {
     pub(super) fn restore_quota_figures(&self, base: u64, period: Option<u64>) {
         self.used.base.set(base);
         self.used.period.set(period);
+        self.used.unreached.set((0, 0));
     }
 
     fn enforce(&self, limits: Option<Rc<InForce>>, time: u64) {
@@ -318,6 +339,7 @@ impl Usage {
         self.used.over.set(None);
         // The period may be another one.
         self.used.day.set(u64::MAX);
+        self.used.unreached.set((0, 0));
         if let Some(limits) = &limits {
             self.judge(limits, time);
         }
