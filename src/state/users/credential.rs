@@ -7,7 +7,7 @@
 //! A credential has a number, its epoch, which is never used twice. A verification that began before the secret was
 //! changed is about another number, and its result is nothing that holds any more.
 
-use super::{Account, Digest, UserId, Users};
+use super::{Account, Digest, Entry, UserId, Users};
 use crate::proto::secret::{Secret, Token};
 
 /// What a login is compared with.
@@ -219,10 +219,8 @@ impl Users {
     }
 
     /// Whether the account has this secret already. What is known of a password in clear is its digest.
-    pub(super) fn has_secret(&self, id: UserId, secret: &Secret) -> bool {
-        let (Some(entry), Some(account)) = (self.entry(id), self.accounts.get(&id)) else {
-            return false;
-        };
+    pub(super) fn has_secret(&self, entry: &Entry, secret: &Secret) -> bool {
+        let Some(account) = self.accounts.get(&entry.id) else { return false };
         let Account { name, secret: stored, .. } = account;
         match (secret, stored) {
             (Secret::Clear(password), Stored::Nothing) => entry

@@ -1,6 +1,7 @@
 //! Accounts of the users file: the first ones, and what has changed when the file is read again.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::rc::Rc;
 
 use super::{NewAccount, Origin, Role, UserId, Users, unix_time};
 use crate::proto::secret::Secret;
@@ -58,56 +59,53 @@ impl Users {
     /// [`NoAdministrator`]; nothing is changed then.
     pub fn reload(&mut self, file: FileAccounts) -> Result<Reloaded, NoAdministrator> {
         let FileAccounts { accounts, defaults } = file;
-        let names: HashSet<&[u8]> = accounts.iter().map(|account| &*account.name).collect();
-        let stays = |id: &UserId| {
-            let account = self.accounts.get(id);
-            account.is_some_and(|account| {
-                account.origin == Origin::Memory && !names.contains(&*account.name)
-            })
-        };
-        let (gone, kept): (Vec<UserId>, Vec<UserId>) = {
-            let file = |id: &UserId| {
-                self.accounts.get(id).is_some_and(|account| {
-                    account.origin == Origin::File && !names.contains(&*account.name)
-                })
-            };
-            (
-                self.accounts.keys().copied().filter(file).collect(),
-                self.accounts.keys().copied().filter(stays).collect(),
-            )
-        };
+        let mut done = Reloaded { accounts: accounts.len(), ..Reloaded::default() };
+        let known = self.accounts.iter().map(|(id, account)| (Rc::clone(&account.name), *id));
+        let mut others: HashMap<Rc<[u8]>, UserId> = known.collect();
         let governs = |id: &UserId| self.governs(*id);
         let will = accounts.iter().any(|account| {
             account.role == Role::Admin && !account.locked && account.secret != Secret::None
         });
+        let (mut news, mut staying) = (Vec::new(), Vec::with_capacity(accounts.len()));
+        for account in accounts {
+            match others.remove(&*account.name) {
+                Some(id) => staying.push((id, account)),
+                None => news.push(account),
+            }
+        }
+        let is_of_file = |id: &UserId| {
+            self.accounts.get(id).is_some_and(|account| account.origin == Origin::File)
+        };
+        let (mut gone, kept): (Vec<UserId>, Vec<UserId>) =
+            others.into_values().partition(is_of_file);
         if !will && !kept.iter().any(governs) && self.accounts.keys().any(governs) {
             return Err(NoAdministrator);
         }
         self.set_defaults(defaults, unix_time());
-        let mut done = Reloaded { accounts: accounts.len(), ..Reloaded::default() };
-        done.deleted = gone.len();
+        (done.deleted, done.added) = (gone.len(), news.len());
+        gone.sort_unstable();
         self.delete_all(&gone);
-        let mut news = Vec::new();
-        for account in accounts {
-            match self.find(&account.name) {
-                Some(id) => done.changed += usize::from(self.take_over(id, account)),
-                None => news.push(account),
-            }
+        // To search for each of them would take several times as long.
+        let places: HashMap<UserId, usize> =
+            self.logins.iter().enumerate().map(|(place, entry)| (entry.id, place)).collect();
+        for (id, account) in staying {
+            let place = places.get(&id).copied();
+            done.changed += usize::from(self.take_over(id, place, account));
         }
-        done.added = news.len();
         self.add_all(news);
         Ok(done)
     }
 
-    /// Makes an account what the file has of it. Returns whether something was different.
-    fn take_over(&mut self, id: UserId, news: FileAccount) -> bool {
+    /// Makes an account, whose entry is at this place, what the file has of it. Returns whether something was different.
+    fn take_over(&mut self, id: UserId, place: Option<usize>, news: FileAccount) -> bool {
         let FileAccount { name, secret, locked, role, limits } = news;
-        let same_secret = self.has_secret(id, &secret);
+        let entry = place.and_then(|place| self.logins.get(place));
+        let same_lock = entry.is_some_and(|entry| entry.locked == locked);
+        let same_secret = entry.is_some_and(|entry| self.has_secret(entry, &secret));
         if !same_secret {
             let credential = self.credential_of(&name, secret);
             self.set_credential(id, credential);
         }
-        let same_lock = self.is_locked(id) == locked;
         if !same_lock {
             self.set_locked(id, locked);
         }
