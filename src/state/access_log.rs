@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::Traffic;
+use super::{Traffic, json};
 use crate::proto::socks5::{ReplyCode, Target};
 use metp_protocol::text::Escaped;
 use metp_protocol::timestamp::Timestamp;
@@ -134,6 +134,16 @@ impl FinishedRequest<'_> {
     }
 }
 
+/// The form of the lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AccessLogFormat {
+    /// Fields with tabs between them.
+    #[default]
+    Tsv,
+    /// One JSON object in a line, with the keys of METP's event (§5.18).
+    Json,
+}
+
 /// The access log.
 pub struct AccessLog {
     records: VecDeque<Record>,
@@ -142,6 +152,8 @@ pub struct AccessLog {
     capacity: usize,
     /// Whether lines have a thirteenth field, with the rule.
     pub shows_rules: bool,
+    /// The form of the lines. `None`: there are none.
+    pub format: Option<AccessLogFormat>,
     /// Lines that are gathered, to be written in one batch.
     lines: String,
 }
@@ -154,6 +166,7 @@ impl AccessLog {
             first: 0,
             capacity,
             shows_rules: false,
+            format: Some(AccessLogFormat::Tsv),
             lines: String::new(),
         }
     }
@@ -201,8 +214,25 @@ impl AccessLog {
         RecordId(self.first + self.records.len() as u64)
     }
 
-    /// A request is finished: gathers its line. Fields are separated by tabs; nothing from outside can hold one.
+    /// A request is finished: gathers its line.
     pub fn close(&mut self, outcome: &FinishedRequest<'_>) {
+        match self.format {
+            None => {}
+            Some(AccessLogFormat::Tsv) => self.close_as_tsv(outcome),
+            Some(AccessLogFormat::Json) => self.close_as_json(outcome),
+        }
+    }
+
+    /// The pairs of the event, and the kind.
+    fn close_as_json(&mut self, outcome: &FinishedRequest<'_>) {
+        let mut object = json::object(&outcome.log_event().to_string());
+        object.pop();
+        let written = writeln!(self.lines, "{object},\"kind\":\"{}\"}}", outcome.kind.letter());
+        debug_assert!(written.is_ok(), "a String takes everything");
+    }
+
+    /// Fields are separated by tabs; nothing from outside can hold one.
+    fn close_as_tsv(&mut self, outcome: &FinishedRequest<'_>) {
         let FinishedRequest {
             time,
             user,

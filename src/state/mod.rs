@@ -15,6 +15,7 @@ pub mod diagnostics;
 pub mod digest;
 pub mod events;
 pub mod histogram;
+pub mod json;
 pub mod knobs;
 pub mod login_queue;
 pub mod metrics;

@@ -9,7 +9,10 @@
 //! Locks: `State` (queue and counters) is held by the loop for one copy, never across a write; `Open` (the sink) is
 //! held by a writer thread for one batch.
 
-use std::io::{self, ErrorKind, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -48,11 +51,14 @@ struct Open {
     out: Box<dyn Write + Send>,
     /// The rest of a line of which the beginning has been written.
     rest: Vec<u8>,
+    /// The file, if it is one that can be opened again.
+    path: Option<PathBuf>,
 }
 
 struct Shared {
     name: &'static str,
     sink: Sink,
+    can_reopen: bool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -70,25 +76,69 @@ struct State {
     failing: Option<String>,
     /// A line has been written in part, and the rest could not be.
     torn: bool,
+    /// The file is to be opened again.
+    reopen: bool,
 }
 
 impl Sink {
     /// A sink for one stream.
     pub fn new(out: impl Write + Send + 'static) -> Self {
-        Sink::with_rest(out, Vec::new())
+        Sink::with_rest(out, Vec::new(), None)
+    }
+
+    /// A file that is appended to, and made where there is none (mode 0640). It can be opened again.
+    ///
+    /// # Errors
+    /// Those of open(2).
+    pub fn file(path: PathBuf) -> io::Result<Self> {
+        let (file, rest) = open_log(&path)?;
+        Ok(Sink::with_rest(file, rest, Some(path)))
     }
 
     /// Like [`Sink::new`], for a file whose last line has no LF: one is written first.
     pub fn behind_torn_line(out: impl Write + Send + 'static) -> Self {
-        Sink::with_rest(out, vec![b'\n'])
+        Sink::with_rest(out, vec![b'\n'], None)
     }
 
-    fn with_rest(out: impl Write + Send + 'static, rest: Vec<u8>) -> Self {
-        Sink { open: Arc::new(Mutex::new(Open { out: Box::new(out), rest })) }
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with_rest(out: impl Write + Send + 'static, rest: Vec<u8>, path: Option<PathBuf>) -> Self {
+        Sink { open: Arc::new(Mutex::new(Open { out: Box::new(out), rest, path })) }
     }
 }
 
+/// Opens a log for appending. Returns also what has to be written first: an LF, if its last line has none.
+fn open_log(path: &Path) -> io::Result<(File, Vec<u8>)> {
+    // Nobody may read from a FIFO: that must not keep the thread.
+    let flags = libc::O_NOCTTY | libc::O_NONBLOCK;
+    let mut options = OpenOptions::new();
+    let file = options.append(true).create(true).mode(0o640).custom_flags(flags).open(path)?;
+    let torn = file.metadata().is_ok_and(|of| of.is_file()) && ends_in_mid_line(path);
+    Ok((file, if torn { vec![b'\n'] } else { Vec::new() }))
+}
+
+/// `false` if it cannot be read.
+fn ends_in_mid_line(path: &Path) -> bool {
+    let mut byte = [0];
+    let last = File::open(path).and_then(|mut file| {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut byte)
+    });
+    last.is_ok() && byte != *b"\n"
+}
+
 impl Open {
+    /// Opens the file again. What belongs to the one before is finished there, as far as that takes it.
+    fn reopen(&mut self) -> io::Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let (file, rest) = open_log(path)?;
+        let _ = self.write_lines(&[]);
+        (self.out, self.rest) = (Box::new(file), rest);
+        Ok(())
+    }
+
     /// Writes the rest of a torn line, then `lines`. An error comes with the number of lines that are lost: those
     /// that were written do not count, nor does the one that was torn.
     fn write_lines(&mut self, lines: &[u8]) -> Result<(), (u64, io::Error)> {
@@ -149,7 +199,9 @@ impl LogWriter {
     /// If no thread can be started.
     pub fn start(name: &'static str, sink: Sink) -> io::Result<Self> {
         let (state, changed) = (Mutex::new(State::default()), Condvar::new());
-        let writer = LogWriter { shared: Arc::new(Shared { name, sink, state, changed }) };
+        let can_reopen = sink.lock().path.is_some();
+        let writer =
+            LogWriter { shared: Arc::new(Shared { name, sink, can_reopen, state, changed }) };
         let shared = Arc::clone(&writer.shared);
         thread::start(c"log", STACK_BYTES, move || shared.drain())?;
         Ok(writer)
@@ -166,6 +218,17 @@ impl LogWriter {
             state.queue.extend_from_slice(fitting);
             self.shared.changed.notify_all();
         }
+    }
+
+    /// Whether it writes a file that can be opened again.
+    pub fn can_reopen(&self) -> bool {
+        self.shared.can_reopen
+    }
+
+    /// The file is opened again: it has been renamed, so that a new one begins. All lines so far go into the one before.
+    pub fn reopen(&self) {
+        self.shared.lock().reopen = true;
+        self.shared.changed.notify_all();
     }
 
     /// Lines dropped since the start.
@@ -226,7 +289,8 @@ fn whole_lines(lines: &[u8], room: usize) -> (&[u8], &[u8]) {
 impl State {
     /// Whether there are lines to write, or dropped ones to report to a reader that reads again.
     fn has_work(&self) -> bool {
-        !self.queue.is_empty() || (!self.dropped.is_empty() && self.failing.is_none())
+        let reports = !self.dropped.is_empty() && self.failing.is_none();
+        !self.queue.is_empty() || self.reopen || reports
     }
 
     /// Counts lines that were dropped. There are no more causes than errors of write(2).
@@ -257,14 +321,19 @@ impl Shared {
     fn drain(&self) {
         let mut lines = Vec::new();
         loop {
-            self.report(self.take(&mut lines));
-            let mut open = self.sink.open.lock().unwrap_or_else(PoisonError::into_inner);
+            let (dropped, reopen) = self.take(&mut lines);
+            self.report(dropped);
+            let mut open = self.sink.lock();
             let written = open.write_lines(&lines);
+            let reopened = if reopen { open.reopen() } else { Ok(()) };
             let torn = !open.rest.is_empty();
             drop(open);
+            if let Err(error) = &reopened {
+                report(format_args!("the {} cannot be opened again: {error}", self.name));
+            }
             let mut state = self.lock();
             state.writing = false;
-            state.torn = torn;
+            state.torn = torn && !reopen;
             let news = match written {
                 Ok(()) => {
                     state.failing = None;
@@ -278,6 +347,10 @@ impl Shared {
                     before.is_none().then_some(error)
                 }
             };
+            if reopen && reopened.is_ok() {
+                // Whether the new file takes lines will be seen.
+                state.failing = None;
+            }
             drop(state);
             // A stream that cannot be written to cannot carry its own report.
             if let Some(error) = news.filter(|_| self.name != DIAGNOSTICS) {
@@ -288,207 +361,22 @@ impl Shared {
         }
     }
 
-    /// Waits for work. Swaps the lines with the empty `lines`, and returns what is to be reported.
-    fn take(&self, lines: &mut Vec<u8>) -> Vec<(String, u64)> {
+    /// Waits for work. Swaps the lines with the empty `lines`, and returns what is to be reported, and whether the file is
+    /// to be opened again.
+    fn take(&self, lines: &mut Vec<u8>) -> (Vec<(String, u64)>, bool) {
         let mut state = self.lock();
         while !state.has_work() {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         std::mem::swap(&mut state.queue, lines);
         state.writing = true;
-        if state.failing.is_some() { Vec::new() } else { std::mem::take(&mut state.dropped) }
+        let reopen = std::mem::take(&mut state.reopen);
+        match state.failing {
+            Some(_) => (Vec::new(), reopen),
+            None => (std::mem::take(&mut state.dropped), reopen),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc::{self, Receiver, Sender};
-
-    use super::*;
-
-    /// A sink that waits for a permit before each write, and passes on what is written.
-    struct Gate {
-        permits: Receiver<io::Result<()>>,
-        written: Sender<Vec<u8>>,
-    }
-
-    impl Write for Gate {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.permits.recv().map_err(io::Error::other)??;
-            self.written.send(bytes.to_vec()).map_err(io::Error::other)?;
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    fn gate() -> (LogWriter, Sender<io::Result<()>>, Receiver<Vec<u8>>) {
-        let ((permit, permits), (written, output)) = (mpsc::channel(), mpsc::channel());
-        let sink = Sink::new(Gate { permits, written });
-        (LogWriter::start("test", sink).expect("a thread"), permit, output)
-    }
-
-    /// A disk: it takes as many bytes as there is room for, then returns ENOSPC.
-    #[derive(Clone, Default)]
-    struct Disk(Arc<Mutex<(Vec<u8>, usize)>>);
-
-    impl Disk {
-        /// There is room for `bytes` more.
-        fn frees(&self, bytes: usize) {
-            self.0.lock().expect("nobody panics with it").1 = bytes;
-        }
-
-        fn holds(&self) -> String {
-            String::from_utf8(self.0.lock().expect("nobody panics with it").0.clone())
-                .expect("text")
-        }
-    }
-
-    impl Write for Disk {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let (held, room) = &mut *self.0.lock().map_err(|_| ErrorKind::Other)?;
-            let fits = bytes.len().min(*room);
-            if fits == 0 {
-                return Err(io::Error::from_raw_os_error(libc::ENOSPC));
-            }
-            *room -= fits;
-            held.extend_from_slice(&bytes[..fits]);
-            Ok(fits)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    fn says(writer: &LogWriter, lines: &str) {
-        writer.try_write(lines.as_bytes());
-        assert!(writer.flush(Instant::now() + LATE));
-    }
-
-    fn dropped(writer: &LogWriter) -> Vec<(String, u64)> {
-        writer.shared.lock().dropped.clone()
-    }
-
-    const SOON: Duration = Duration::from_millis(50);
-    const LATE: Duration = Duration::from_secs(10);
-
-    #[test]
-    fn lines_arrive_in_order() {
-        let (writer, permit, output) = gate();
-        writer.try_write(b"one\n");
-        permit.send(Ok(())).expect("the thread lives");
-        assert_eq!(output.recv_timeout(LATE).expect("written"), b"one\n");
-        assert!(writer.flush(Instant::now() + LATE));
-        writer.try_write(b"two\nthree\n");
-        permit.send(Ok(())).expect("the thread lives");
-        assert_eq!(output.recv_timeout(LATE).expect("written"), b"two\nthree\n");
-        assert_eq!(writer.dropped(), 0);
-    }
-
-    #[test]
-    fn a_stuck_reader_blocks_nobody_and_costs_whole_lines() {
-        let (writer, permit, output) = gate();
-        writer.try_write(b"stuck\n");
-        assert!(!writer.flush(Instant::now() + SOON));
-        while !writer.shared.lock().queue.is_empty() {
-            std::thread::yield_now();
-        }
-        let line = [b"x".repeat(99), b"\n".to_vec()].concat();
-        let lines = line.repeat(QUEUE_BYTES / 100 + 7);
-        writer.try_write(&lines);
-        writer.try_write(&line);
-        assert_eq!(writer.dropped(), 8);
-        permit.send(Ok(())).expect("the thread lives");
-        permit.send(Ok(())).expect("the thread lives");
-        assert_eq!(output.recv_timeout(LATE).expect("written"), b"stuck\n");
-        assert_eq!(output.recv_timeout(LATE).expect("written"), line.repeat(QUEUE_BYTES / 100));
-        assert!(writer.flush(Instant::now() + LATE));
-    }
-
-    #[test]
-    fn a_reader_who_is_gone_costs_lines_and_nothing_else() {
-        let (writer, permit, output) = gate();
-        writer.try_write(b"lost\n");
-        permit.send(Err(io::ErrorKind::BrokenPipe.into())).expect("the thread lives");
-        assert!(writer.flush(Instant::now() + LATE));
-        assert_eq!(writer.dropped(), 1);
-        writer.try_write(b"again\n");
-        permit.send(Ok(())).expect("the thread lives");
-        assert_eq!(output.recv_timeout(LATE).expect("written"), b"again\n");
-    }
-
-    /// Wherever in three lines the disk is full: it has whole lines in the end, and the count is that of the missing
-    /// ones.
-    #[test]
-    fn a_torn_line_is_finished_before_the_next_one() {
-        let lines = "one\ntwo and more\nthree\n";
-        for room in 0..=lines.len() {
-            let disk = Disk::default();
-            let writer = LogWriter::start("test", Sink::new(disk.clone())).expect("a thread");
-            disk.frees(room);
-            says(&writer, lines);
-            says(&writer, "lost\n");
-            let begun = lines[..room].lines().count() as u64;
-            let lost = 4 - begun;
-            assert_eq!(writer.dropped(), lost, "{room}");
-            let cause = io::Error::from_raw_os_error(libc::ENOSPC).to_string();
-            assert_eq!(dropped(&writer), [(cause, lost)], "{room}");
-            disk.frees(1000);
-            says(&writer, "again\n");
-            let kept = usize::try_from(begun).expect("few");
-            let whole: String = lines.split_inclusive('\n').take(kept).collect();
-            assert_eq!(disk.holds(), whole + "again\n", "{room}");
-            assert_eq!((writer.dropped(), dropped(&writer)), (lost, vec![]), "{room}");
-        }
-    }
-
-    /// Two streams into one file: each finishes what the other has begun.
-    #[test]
-    fn streams_into_the_same_file_do_not_tear_each_others_lines() {
-        let disk = Disk::default();
-        let sink = Sink::new(disk.clone());
-        let start = |name| LogWriter::start(name, sink.clone()).expect("a thread");
-        let (one, other) = (start("one"), start("other"));
-        disk.frees(5);
-        says(&one, "a record\nlost\n");
-        disk.frees(1000);
-        says(&other, "another\n");
-        assert_eq!(disk.holds(), "a record\nanother\n");
-        one.report_losses();
-        assert_eq!((one.dropped(), other.dropped()), (1, 0));
-    }
-
-    /// A line that was torn at the end is no line.
-    #[test]
-    fn what_stays_torn_at_the_end_is_lost() {
-        let disk = Disk::default();
-        let writer = LogWriter::start("test", Sink::new(disk.clone())).expect("a thread");
-        disk.frees(6);
-        says(&writer, "one\ntwo\nthree\n");
-        assert_eq!(writer.dropped(), 1);
-        writer.report_losses();
-        writer.report_losses();
-        assert_eq!((writer.dropped(), disk.holds().as_str()), (2, "one\ntw"));
-    }
-
-    /// Each cause has its count.
-    #[test]
-    fn lines_are_counted_by_the_cause_of_their_loss() {
-        let (writer, permit, _output) = gate();
-        for error in [libc::EPIPE, libc::ENOSPC, libc::EPIPE] {
-            writer.try_write(b"lost\n");
-            permit.send(Err(io::Error::from_raw_os_error(error))).expect("the thread lives");
-            assert!(writer.flush(Instant::now() + LATE));
-        }
-        writer.try_write(&b"x".repeat(QUEUE_BYTES));
-        writer.try_write(&[b"x".repeat(QUEUE_BYTES), b"\n".to_vec()].concat());
-        let cause = |error| io::Error::from_raw_os_error(error).to_string();
-        assert_eq!(
-            dropped(&writer),
-            [(cause(libc::EPIPE), 2), (cause(libc::ENOSPC), 1), (SLOW_READER.to_owned(), 1)]
-        );
-    }
-}
+mod tests;
