@@ -1,6 +1,7 @@
 //! Layer 5: the command line and `PROXY_CTRL_SUPERUSER`, turned into plain data.
 
 mod config_file;
+mod log_options;
 mod options;
 mod print;
 mod values;
@@ -18,6 +19,7 @@ use getopts::{Fail, Matches};
 use crate::state::knobs::{KNOBS, Source};
 use crate::state::settings::Settings;
 use crate::workers::durable;
+pub use log_options::{AccessLogTo, LogFormat, LogOptions};
 use metp_protocol::text::{Escaped, latin1_decode, latin1_encode, without_line_end};
 pub use options::passwords;
 use options::{PLAIN_OPTIONS, describe_failure, is_flag, options};
@@ -82,6 +84,8 @@ pub struct Args {
     pub users: Vec<Login>,
     /// Whether `-u` named the administrator too; it was ignored.
     pub superuser_repeated: bool,
+    /// Where the logs go.
+    pub logs: LogOptions,
     /// The initial settings. The two below are computed later if they were not given.
     pub settings: Settings,
     /// Whether `--max-connections` was given; otherwise descriptors and address space decide.
@@ -246,6 +250,7 @@ fn serve(given: &Matches, superuser: Option<&OsStr>, sources: Sources) -> Result
     let settings = values::settings(given)?;
     let (users_file, state) = (values::users(given)?, values::state(given)?);
     let rules_file = values::rules(given)?;
+    let logs = values::logs(given)?;
     let Listeners { listen, port, metp_listen, metp_port } = values::listeners(given)?;
     let users_fixed = given.opt_present("users-fixed");
     if users_fixed && users_file.is_none() {
@@ -261,6 +266,7 @@ fn serve(given: &Matches, superuser: Option<&OsStr>, sources: Sources) -> Result
         users_fixed,
         rules_file,
         state,
+        logs,
         sources,
         config_exposed: false,
         command_line: None,

@@ -27,7 +27,7 @@ pub fn reader(args: &Args) -> Option<Box<ReadConfiguration<Reading>>> {
 }
 
 /// Options that are used at the start alone, with what they are.
-fn fixed(args: &Args) -> [(&'static str, String); 13] {
+fn fixed(args: &Args) -> [(&'static str, String); 16] {
     let Settings { bind_out, bind, udp, .. } = &args.settings;
     [
         ("listen", format!("{:?}", args.listen)),
@@ -38,6 +38,9 @@ fn fixed(args: &Args) -> [(&'static str, String); 13] {
         ("users-fixed", args.users_fixed.to_string()),
         ("rules", format!("{:?}", args.rules_file)),
         ("state", format!("{:?}", args.state)),
+        ("access-log", format!("{:?}", args.logs.access_log)),
+        ("access-log-format", format!("{:?}", args.logs.access_log_format)),
+        ("log-format", format!("{:?}", args.logs.format)),
         ("bind-out", format!("{bind_out:?}")),
         ("bind-ports", format!("{:?}", bind.ports)),
         ("bind-advertise", format!("{:?}", bind.advertise)),

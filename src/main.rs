@@ -5,14 +5,14 @@ use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use common::process::cannot;
-use common::stdio::{self, Inherited};
+use common::stdio;
 use metp_protocol::Role;
-use metp_protocol::text::{Ascii, Escaped};
-use metp_protocol::timestamp::Timestamp;
+use metp_protocol::text::Escaped;
 use socks5d::args::{self, Args, CommandLine, SUPERUSER_FILE_VARIABLE, SUPERUSER_VARIABLE};
+use socks5d::logs::{LogWriters, known_filters, logger};
 use socks5d::process;
 use socks5d::proto::rules::RuleSet;
 use socks5d::proto::secret::Secret;
@@ -25,7 +25,6 @@ use socks5d::state::knobs::Source;
 use socks5d::state::service::Service;
 use socks5d::state::users::Users;
 use socks5d::workers::durable::{self, Expected};
-use socks5d::workers::log_writer::{DIAGNOSTICS, LogWriter, Sink};
 use socks5d::workers::resolver::SystemLookup;
 use socks5d::workers::rules_file::RulesFile;
 use socks5d::workers::state_directory::{StateDirectory, fault_of_path};
@@ -117,7 +116,8 @@ fn serve(mut args: Args) -> Result<(), Failure> {
     let inherited = process::descriptors_below(limit).saturating_sub(STANDARD_STREAMS);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let descriptors = Descriptors::new(limit, inherited)?;
-    let [access_log, diagnostics] = log_writers().map_err(cannot("start the log thread"))?;
+    let LogWriters { access_log, diagnostics } =
+        LogWriters::open(&args.logs).map_err(cannot("open the logs"))?;
     let (filters, all_good) = known_filters(&std::env::var("RUST_LOG").unwrap_or_default());
     let mut accounts = Accounts::read(&mut args)?;
     let errors = std::mem::take(&mut accounts.errors);
@@ -125,13 +125,13 @@ fn serve(mut args: Args) -> Result<(), Failure> {
     if !all_good {
         warnings.push("RUST_LOG: ignoring what is neither a level nor a filter".to_owned());
     }
-    let logger = logger(diagnostics.clone(), &filters);
+    let logger = logger(diagnostics.clone(), &filters, args.logs.format);
     if std::env::var_os("RUST_LOG").is_some() {
         // What RUST_LOG excludes stays excluded, whatever log-level is set to.
         args.settings.log_level = logger.filter();
     }
     let level = args.settings.log_level;
-    let logs = [access_log.clone(), diagnostics.clone()];
+    let logs = LogWriters { access_log: access_log.clone(), diagnostics: diagnostics.clone() };
     let server = Server::bind(config(args, accounts, descriptors, logs)?)?;
 
     log::set_boxed_logger(Box::new(logger)).map_err(io::Error::other)?;
@@ -156,8 +156,10 @@ fn serve(mut args: Args) -> Result<(), Failure> {
         log::error!("the event loop failed: {error}");
     }
     let deadline = Instant::now() + LAST_FLUSH;
-    access_log.flush(deadline);
-    access_log.report_losses();
+    if let Some(access_log) = access_log {
+        access_log.flush(deadline);
+        access_log.report_losses();
+    }
     diagnostics.flush(deadline);
     Ok(result?)
 }
@@ -323,20 +325,6 @@ impl Accounts {
     }
 }
 
-/// Access log and diagnostics, each with its thread. If both lead to one file, they share its sink.
-fn log_writers() -> io::Result<[LogWriter; 2]> {
-    let sink = |stream: Inherited| match stream.ends_in_mid_line() {
-        true => Sink::behind_torn_line(stream),
-        false => Sink::new(stream),
-    };
-    let out = sink(stdio::stdout());
-    let err = match stdio::stdout().is_same_as(stdio::stderr()) {
-        true => out.clone(),
-        false => sink(stdio::stderr()),
-    };
-    Ok([LogWriter::start("access log", out)?, LogWriter::start(DIAGNOSTICS, err)?])
-}
-
 /// The state directory that systemd has made for this service: the first, if there are several.
 fn state_of_systemd() -> Option<PathBuf> {
     let paths = std::env::var_os("STATE_DIRECTORY")?;
@@ -374,7 +362,7 @@ fn config(
     args: Args,
     accounts: Accounts,
     descriptors: Descriptors,
-    [access_log, diagnostics]: [LogWriter; 2],
+    logs: LogWriters,
 ) -> io::Result<Config> {
     let mut settings = args.settings;
     if !args.max_connections_given {
@@ -409,8 +397,9 @@ fn config(
         verifier: None,
         descriptors,
         address_space,
-        access_log: Some(access_log),
-        diagnostics: Some(diagnostics),
+        access_log: logs.access_log,
+        access_log_format: args.logs.access_log_format,
+        diagnostics: Some(logs.diagnostics),
         // Before `signals`, which replaces the inherited disposition of SIGHUP.
         on_terminal: signal::starts_on_terminal(),
         signals: Some(signal::signals()?),
@@ -422,35 +411,4 @@ fn config(
 fn affordable(descriptors: usize) -> usize {
     let reserve = (descriptors / 4).min(128);
     (descriptors.saturating_sub(reserve) / 2).max(1)
-}
-
-/// The parts of a filter that env_logger understands, and whether these are all. It would report the others on
-/// stderr itself, and panic if stderr is closed.
-fn known_filters(text: &str) -> (String, bool) {
-    let is_known = |part: &&str| match part.split_once('=').map(|(_, level)| level.trim()) {
-        Some(level) => level.is_empty() || level.parse::<log::LevelFilter>().is_ok(),
-        None => true,
-    };
-    let (parts, pattern) = match text.split_once('/') {
-        Some((_, rest)) if rest.contains('/') => return (String::new(), false),
-        Some((parts, pattern)) => (parts, Some(pattern)),
-        None => (text, None),
-    };
-    let known: Vec<&str> = parts.split(',').filter(is_known).collect();
-    let all = known.len() == parts.split(',').count();
-    let pattern = pattern.map(|pattern| format!("/{pattern}")).unwrap_or_default();
-    (known.join(",") + &pattern, all)
-}
-
-/// Sends everything that is logged, panics too, to the log writer, as lines of printable ASCII.
-fn logger(diagnostics: LogWriter, filters: &str) -> env_logger::Logger {
-    env_logger::Builder::new()
-        .filter_level(log::LevelFilter::Trace)
-        .parse_filters(filters)
-        .target(env_logger::Target::Pipe(Box::new(diagnostics)))
-        .format(|line, record| {
-            let time = Timestamp::from(SystemTime::now());
-            writeln!(line, "{time} {:<5} {}", record.level(), Ascii(record.args()))
-        })
-        .build()
 }

@@ -3,7 +3,7 @@
 _socks5d() {
     local options='
         -h --help -v --version -l --listen -p --port -L --metp-listen -P --metp-port -u --user --users
-        --users-fixed --rules --state --hash-password --config
+        --users-fixed --rules --state --access-log --access-log-format --log-format --hash-password --config
         --check-config --print-config --trust --bind-out --bind-ports --bind-advertise --udp-ports --udp-advertise
         --buffer-size --buffer-memory --max-connections --max-connections-per-ip --max-metp-sessions
         --dns-threads --dns-queue --allow-local --local-for --log-entries --log-level --grace
@@ -25,7 +25,7 @@ _socks5d() {
     # --option=value is an option and its value.
     [[ $cur == --*=* ]] && before=${cur%%=*} cur=${cur#*=}
 
-    if [[ $before == --users || $before == --rules || $before == --state || $before == --config ]]; then
+    if [[ $before == --users || $before == --rules || $before == --state || $before == --config || $before == --access-log ]]; then
         compopt -o filenames 2>/dev/null
         COMPREPLY=($(compgen -f -- "$cur"))
         return
@@ -33,6 +33,8 @@ _socks5d() {
     local choice=
     case $before in
         --log-level) choice=$levels ;;
+        --access-log-format) choice='tsv json' ;;
+        --log-format) choice='text json journal' ;;
         --local-for) choice='loopback nobody all' ;;
         --prefer) choice='ipv4 ipv6 system' ;;
         --udp | --allow-bind | --allow-resolve) choice='on off' ;;

@@ -11,7 +11,7 @@ use crate::state::knobs::{KNOBS, Knob};
 use crate::state::settings::Settings;
 
 /// The options that are not settings.
-pub(super) const PLAIN_OPTIONS: [OptionName; 21] = [
+pub(super) const PLAIN_OPTIONS: [OptionName; 24] = [
     OptionName { short: "-h", long: "--help" },
     OptionName { short: "-v", long: "--version" },
     OptionName { short: "-l", long: "--listen" },
@@ -23,6 +23,9 @@ pub(super) const PLAIN_OPTIONS: [OptionName; 21] = [
     OptionName { short: "", long: "--users-fixed" },
     OptionName { short: "", long: "--rules" },
     OptionName { short: "", long: "--state" },
+    OptionName { short: "", long: "--access-log" },
+    OptionName { short: "", long: "--access-log-format" },
+    OptionName { short: "", long: "--log-format" },
     OptionName { short: "", long: "--hash-password" },
     OptionName { short: "", long: "--config" },
     OptionName { short: "", long: "--check-config" },
@@ -79,6 +82,19 @@ pub(super) fn options() -> Options {
             "state",
             "keep figures of accounts in this directory (default $STATE_DIRECTORY, else in memory)",
             "DIR",
+        )
+        .optopt(
+            "",
+            "access-log",
+            "append the access log to this file; off: none (default: -, standard output)",
+            "FILE",
+        )
+        .optopt("", "access-log-format", "write its lines in this form: tsv, json (default tsv)", "FORM")
+        .optopt(
+            "",
+            "log-format",
+            "write the diagnostics in this form: text, json, journal (default text)",
+            "FORM",
         )
         .optflag(
             "",
@@ -181,9 +197,26 @@ pub fn passwords(arguments: &[OsString]) -> Vec<Range<usize>> {
         "-u" | "--user" | "--users" => Some(Takes::Account),
         "-h" | "--help" | "-v" | "--version" | "--users-fixed" | "--hash-password"
         | "--check-config" | "--print-config" => Some(Takes::Nothing),
-        "-l" | "--listen" | "-p" | "--port" | "-L" | "--metp-listen" | "-P" | "--metp-port"
-        | "--rules" | "--state" | "--config" | "--trust" | "--bind-out" | "--bind-ports"
-        | "--bind-advertise" | "--udp-ports" | "--udp-advertise" => Some(Takes::Plain),
+        "-l"
+        | "--listen"
+        | "-p"
+        | "--port"
+        | "-L"
+        | "--metp-listen"
+        | "-P"
+        | "--metp-port"
+        | "--rules"
+        | "--state"
+        | "--access-log"
+        | "--access-log-format"
+        | "--log-format"
+        | "--config"
+        | "--trust"
+        | "--bind-out"
+        | "--bind-ports"
+        | "--bind-advertise"
+        | "--udp-ports"
+        | "--udp-advertise" => Some(Takes::Plain),
         name => {
             let knob = Knob::find(name.strip_prefix("--")?.as_bytes())?;
             Some(if knob.is_flag() { Takes::Nothing } else { Takes::Plain })

@@ -11,8 +11,14 @@ use crate::state::knobs::{KNOBS, Source};
 const ACTIONS: [&str; 6] =
     ["--help", "--version", "--hash-password", "--config", "--check-config", "--print-config"];
 /// Options with a default that is no setting.
-const DEFAULTS: [(&str, &str); 3] =
-    [("port", "1080"), ("metp-listen", "127.0.0.1"), ("metp-port", "8080")];
+const DEFAULTS: [(&str, &str); 6] = [
+    ("port", "1080"),
+    ("metp-listen", "127.0.0.1"),
+    ("metp-port", "8080"),
+    ("access-log", "-"),
+    ("access-log-format", "tsv"),
+    ("log-format", "text"),
+];
 
 /// The text: a comment with the source before each line. Passwords are left out.
 ///

@@ -11,9 +11,11 @@ use std::path::PathBuf;
 use common::usage::{OptionName, bad_value};
 use getopts::Matches;
 
+use super::log_options::{AccessLogTo, LogFormat, LogOptions};
 use super::options::PLAIN_OPTIONS;
 use super::{Login, UsageError};
 use crate::reactor::family::PerFamily;
+use crate::state::access_log::AccessLogFormat;
 use crate::state::knobs::KNOBS;
 use crate::state::settings::{LocalFor, MOST_NETWORKS, Settings};
 use crate::state::users::TRUSTED_NAME;
@@ -74,6 +76,7 @@ pub(super) fn check(given: &Matches) -> Result<(), UsageError> {
     listeners(given)?;
     users(given)?;
     rules(given)?;
+    logs(given)?;
     state(given).map(drop)
 }
 
@@ -93,6 +96,30 @@ pub(super) fn rules(given: &Matches) -> Result<Option<PathBuf>, UsageError> {
         Some("") => Err(bad("rules", "", &"the name of a file")),
         Some(text) => Ok(Some(PathBuf::from(OsString::from_vec(latin1_encode(text))))),
     }
+}
+
+/// Where the logs go, and in which form.
+pub(super) fn logs(given: &Matches) -> Result<LogOptions, UsageError> {
+    let access_log = match given.opt_str("access-log").as_deref() {
+        None | Some("-") => AccessLogTo::Stdout,
+        Some("off") => AccessLogTo::Off,
+        Some("") => {
+            return Err(bad("access-log", "", &"the name of a file, - (standard output) or off"));
+        }
+        Some(path) => AccessLogTo::File(OsString::from_vec(latin1_encode(path)).into()),
+    };
+    let access_log_format = match given.opt_str("access-log-format").as_deref() {
+        None | Some("tsv") => AccessLogFormat::Tsv,
+        Some("json") => AccessLogFormat::Json,
+        Some(other) => return Err(bad("access-log-format", other, &"tsv or json")),
+    };
+    let format = match given.opt_str("log-format").as_deref() {
+        None | Some("text") => LogFormat::Text,
+        Some("json") => LogFormat::Json,
+        Some("journal") => LogFormat::Journal,
+        Some(other) => return Err(bad("log-format", other, &"text, json or journal")),
+    };
+    Ok(LogOptions { access_log, access_log_format, format })
 }
 
 /// The users file.

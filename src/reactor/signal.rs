@@ -21,9 +21,9 @@ pub enum Signal {
     Interrupt,
     /// SIGQUIT: end at once.
     Quit,
-    /// SIGHUP: drain if the terminal is gone, otherwise read the users file again.
+    /// SIGHUP: drain if the terminal is gone, otherwise read the files again, and open the access log again.
     HangUp,
-    /// SIGUSR1: logged.
+    /// SIGUSR1: open the access log again.
     User1,
     /// SIGUSR2: logged.
     User2,

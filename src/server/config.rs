@@ -9,6 +9,7 @@ use super::descriptors::FEWEST_DESCRIPTORS;
 use crate::proto::rules::RuleSet;
 use crate::proto::usage_file::Figures;
 use crate::reactor::waker::Waker;
+use crate::state::access_log::AccessLogFormat;
 use crate::state::configuration::{Configuration, Reading};
 use crate::state::service::PerService;
 use crate::state::settings::Settings;
@@ -57,8 +58,10 @@ pub struct Config {
     pub descriptors: Descriptors,
     /// The limit of address space in bytes, if there is one; threads take half of it at most.
     pub address_space: Option<usize>,
-    /// The writer of the access log.
+    /// The writer of the access log. `None`: there is none.
     pub access_log: Option<LogWriter>,
+    /// The form of its lines.
+    pub access_log_format: AccessLogFormat,
     /// The writer of the diagnostics, for the number of dropped lines.
     pub diagnostics: Option<LogWriter>,
     /// Whether the process has been started on a terminal: then it ends when that is gone.
@@ -134,6 +137,7 @@ impl Default for Config {
             descriptors: Descriptors { limit: usize::MAX, inherited: 0 },
             address_space: None,
             access_log: None,
+            access_log_format: AccessLogFormat::default(),
             diagnostics: None,
             on_terminal: false,
             signals: None,

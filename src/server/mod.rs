@@ -162,6 +162,7 @@ impl Server {
         shared.process.configuration = config.configuration;
         shared.process.users_fixed = config.users_fixed;
         shared.access_log.shows_rules = config.rules.is_some();
+        shared.access_log.format = config.access_log.as_ref().map(|_| config.access_log_format);
         shared.process.rules = config.rules;
         shared.process.rules_fixed = config.rules_fixed;
         let began = Instant::now();

@@ -66,16 +66,27 @@ impl Server {
 
     fn handle_signal(&mut self, signal: Signal, now: Instant) {
         match (signal, self.shutdown) {
+            (Signal::User1, _) if self.reopen_access_log() => {
+                log::info!("SIGUSR1: opening the access log again");
+            }
             (Signal::User1 | Signal::User2, _) => log::info!("{signal}: nothing to do"),
             (Signal::HangUp, _) if self.has_lost_its_terminal() => self.close_without_terminal(now),
             (Signal::HangUp, _) => {
-                if self.services.files.can_reload() {
-                    log::info!("SIGHUP: reading the files again");
+                let reopens = self.reopen_access_log();
+                let reloads = self.services.files.can_reload();
+                if reloads {
                     self.services.files.request_reload([]);
                     self.store_changes();
-                } else {
-                    log::info!("SIGHUP: nothing to do");
                 }
+                log::info!(
+                    "SIGHUP: {}",
+                    match (reloads, reopens) {
+                        (true, false) => "reading the files again",
+                        (true, true) => "reading the files again, and opening the access log again",
+                        (false, true) => "opening the access log again",
+                        (false, false) => "nothing to do",
+                    }
+                );
                 // When a shell ends, SIGHUP comes before its terminal is gone.
                 self.terminal.check =
                     if self.terminal.is_watched { now.checked_add(LOOK_AGAIN) } else { None };
@@ -103,6 +114,14 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Has the file of the access log opened again, behind all lines so far. `false`: it goes nowhere, or to standard
+    /// output.
+    fn reopen_access_log(&mut self) -> bool {
+        self.hand_over_lines();
+        let access_log = self.access_log.as_ref().filter(|log| log.can_reopen());
+        access_log.inspect(|log| log.reopen()).is_some()
     }
 
     fn has_lost_its_terminal(&self) -> bool {

@@ -20,17 +20,20 @@ filter.read(sys.argv[1])
 filter = filter["Definition"]
 HOST = (r"(?:\[?(?:(?:::f{4,6}:)?(?P<ip4>(?:\d{1,3}\.){3}\d{1,3})|(?P<ip6>(?:[0-9a-fA-F]{1,4}::?|::){1,7}"
         r"(?:[0-9a-fA-F]{1,4}|(?<=:):)))\]?|(?P<dns>[\w\-.^_]*\w))")
-PARTS = {"Y": r"\d{4}", "m": r"\d\d", "d": r"\d\d", "H": r"\d\d", "M": r"\d\d", "S": r"\d\d",
+PARTS = {"Y": r"\d{4}", "m": r"\d\d", "b": r"[A-Z][a-z]{2}", "d": r"\d\d", "H": r"\d\d", "M": r"\d\d", "S": r"\d\d",
          "z": r"(?:Z|UTC|GMT|[+-][01]\d(?::?\d{2})?)"}
-date = filter["datepattern"]
-dated = re.compile(re.sub("%(.)", lambda part: PARTS[part.group(1)], date))
+dates = filter["datepattern"].split("\n")
+dated = [(date, re.compile(re.sub("%(.)", lambda part: PARTS[part.group(1)], date))) for date in dates]
 expressions = filter["failregex"].replace("<HOST>", HOST).split("\n")
 failed = [re.compile(expression, re.MULTILINE) for expression in expressions]
 for line in sys.stdin.buffer.read().decode("utf-8", "replace").splitlines():
-    when = dated.search(line)
+    date, when = next(((date, one.search(line)) for date, one in dated if one.search(line)), (None, None))
     if not when:
         sys.exit("no date: " + line)
-    then = datetime.datetime.strptime(when.group(0), date.lstrip("^")).timestamp()
+    # A syslog does not tell the year.
+    has_year = "%Y" in date
+    text, form = (when.group(0), date) if has_year else (when.group(0) + time.strftime(" %Y"), date + " %Y")
+    then = datetime.datetime.strptime(text, form.lstrip("^")).timestamp()
     rest = line[:when.start()] + line[when.end():]
     for hit in [hit for hit in (one.search(rest) for one in failed) if hit][:1]:
         if abs(time.time() - then) > 300:
@@ -214,6 +217,38 @@ fn raw_metp_lines_cannot_forge_either() {
         metp.say_bytes(line).hears("401 Unauthorized\n").hears_eof();
     }
     assert_eq!(found(&said(&proxy, lines.len())), ["127.0.0.1"; 7]);
+}
+
+/// What journald passes on has no date and no priority; a syslog has a date of its own.
+#[test]
+fn lines_of_a_journal_and_of_a_syslog_are_found() {
+    let proxy = Builder::default().args(["--log-format", "journal"]).start();
+    for name in forgeries().iter().take(5) {
+        fails_over_socks([127, 5, 0, 1].into(), proxy.socks_address(), name);
+    }
+    for _ in 0..30 {
+        fails_over_socks([127, 5, 0, 2].into(), proxy.socks_address(), b"x");
+    }
+    proxy
+        .stderr
+        .wait_for(|line| line.starts_with("<4>auth failed ") && line.contains(" more times"));
+    let mut date = Command::new("date");
+    let date = date.env("TZ", "JST-9").env("LC_ALL", "C").arg("+%b %d %H:%M:%S").output();
+    let date = String::from_utf8(date.expect("date(1)").stdout).expect("text");
+    let failures: Vec<String> =
+        proxy.stderr.all().into_iter().filter(|line| line.contains("auth failed")).collect();
+    for with_priority in [false, true] {
+        let message = |line: &String| match with_priority {
+            true => line.clone(),
+            false => line.split_once('>').expect("a priority").1.to_owned(),
+        };
+        let line =
+            |line| format!("{} host.example socks5d[77]: {}", date.trim_end(), message(line));
+        let hits = found(&failures.iter().map(line).collect::<Vec<String>>());
+        assert_eq!(hits.len(), failures.len());
+        assert_eq!(hits.iter().filter(|hit| *hit == "127.5.0.1").count(), 5);
+        assert!(hits.iter().all(|hit| hit.starts_with("127.5.0.")), "{hits:?}");
+    }
 }
 
 /// The jail uses this filter.

@@ -9,6 +9,7 @@ mod failing_calls;
 #[path = "../inprocess/mod.rs"]
 mod inprocess;
 mod log_descriptors;
+mod log_files;
 mod log_injection;
 mod logs;
 mod panic;

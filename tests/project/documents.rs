@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use dialogue::{Example, fits};
 use options::options;
-use socks5d::args::{self, CommandLine};
+use socks5d::args::{self, AccessLogTo, CommandLine, LogFormat};
 use support::binary;
 use support::origin::Origin;
 use support::proxy::{Proxy, connect};
@@ -308,15 +308,14 @@ fn the_unit_of_systemd_starts_the_server() {
     let stop = between(&unit, "\nTimeoutStopSec=", "\n")[0].parse().expect("a number");
     // A server that closes down has 2 s more for its administrators, and 1 s for its logs.
     assert!(args.settings.grace + Duration::from_secs(3) < Duration::from_secs(stop));
-    for path in between(&unit, "append:", "\n") {
-        assert!(
-            read("contrib/logrotate/socks5d").contains(path) && readme.contains(path),
-            "{path}"
-        );
-    }
+    // %L is /var/log.
+    let AccessLogTo::File(log) = &args.logs.access_log else { panic!("it is a file") };
+    let path = log.display().to_string().replace("%L", "/var/log");
+    assert!(read("contrib/logrotate/socks5d").contains(&format!("\n{path} {{")), "{path}");
+    assert!(readme.contains(&format!("`{path}`")), "{path}");
     assert!(readme.contains(between(&unit, "\nEnvironmentFile=", "\n")[0]));
-    assert!(between(&unit, "append:", "\n").contains(&"/var/log/socks5d.log"));
-    assert!(read("contrib/fail2ban/jail.d/socks5d.conf").contains("= /var/log/socks5d.log\n"));
+    assert_eq!(args.logs.format, LogFormat::Journal);
+    assert!(read("contrib/fail2ban/jail.d/socks5d.conf").contains("\nbackend  = systemd\n"));
 }
 
 /// Tables apart, which cannot be broken.

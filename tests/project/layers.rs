@@ -25,7 +25,7 @@ const LAYERS: [&[&str]; 6] = [
     &["state"],
     &["socks", "metp", "http"],
     &["server"],
-    &["main", "args", "process", "hash_password", "configuration"],
+    &["main", "args", "process", "hash_password", "logs", "configuration"],
 ];
 
 const METP: &str = "metp_protocol";

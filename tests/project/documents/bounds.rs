@@ -156,7 +156,7 @@ fn the_bounds_of_the_client_are_those_of_its_sources() {
     }
 }
 
-/// The jail uses the filter, and the README names the file that the jail reads.
+/// The jail uses the filter, and the README names both.
 #[test]
 fn the_files_for_fail2ban_are_there_and_fit_the_readme() {
     let (filter, jail) =
@@ -166,8 +166,6 @@ fn the_files_for_fail2ban_are_there_and_fit_the_readme() {
         assert!(file(path).is_file() && readme.contains(&format!("({path})")), "{path}");
     }
     assert!(between(&text, "filter   = ", "\n") == ["socks5d"]);
-    let logs = between(&text, "logpath  = ", "\n");
-    assert!(readme.contains(&format!("2>>{}", logs[0])), "{logs:?}");
     assert!(read(filter).contains("auth failed: service=(?:socks|metp) remote=<HOST>"));
     assert!(readme.contains("WARN  auth failed: service=socks remote="));
 }

@@ -137,7 +137,8 @@ impl Builder {
             let marker = format!("listening: service={service} address=");
             let line = stderr.wait_for(|line| line.contains(&marker));
             let address = line.split("address=").nth(1).expect("the marker ends so");
-            address.parse::<SocketAddr>().expect("an address")
+            // It may be part of a JSON object.
+            address.trim_end_matches("\"}").parse::<SocketAddr>().expect("an address")
         };
         let (socks, metp) = (address("socks"), address("metp"));
         Proxy { child, socks, metp, stdout, stderr }
