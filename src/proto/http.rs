@@ -5,6 +5,7 @@
 //! must be one, and content, which CONNECT has not.
 
 mod basic;
+pub mod get;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -122,12 +123,7 @@ impl Head {
         if hosts > 1 || (hosts == 0 && request.version != Some(0)) {
             return malformed(Fault::Host);
         }
-        let mut lengths = fields.named("Content-Length");
-        let is_zero =
-            |length: &[u8]| is_digits(length) && length.iter().all(|digit| *digit == b'0');
-        let has_content = lengths.next().is_some_and(|length| !is_zero(length));
-        if has_content || lengths.next().is_some() || fields.named("Transfer-Encoding").count() > 0
-        {
+        if has_content(&fields) {
             return malformed(Fault::Content);
         }
         let mut logins = fields.named("Proxy-Authorization");
@@ -151,6 +147,14 @@ impl<'a> Fields<'a> {
         let is_named = move |field: &&Header<'_>| field.name.eq_ignore_ascii_case(name);
         self.0.iter().filter(is_named).map(|field| field.value)
     }
+}
+
+/// Whether a request has content, or a length that could be read in two ways.
+fn has_content(fields: &Fields<'_>) -> bool {
+    let mut lengths = fields.named("Content-Length");
+    let is_zero = |length: &[u8]| is_digits(length) && length.iter().all(|digit| *digit == b'0');
+    let has_content = lengths.next().is_some_and(|length| !is_zero(length));
+    has_content || lengths.next().is_some() || fields.named("Transfer-Encoding").count() > 0
 }
 
 /// Whether each CR and LF belongs to a CRLF, and there is no NUL. A CR may be last: its LF is still to come.
