@@ -9,7 +9,7 @@ mod values;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
@@ -70,6 +70,8 @@ pub struct Args {
     pub metp_listen: IpAddr,
     /// Its port.
     pub metp_port: u16,
+    /// Address of HTTP, for monitoring; `None`: there is none.
+    pub http: Option<SocketAddr>,
     /// The administrator.
     pub superuser: Option<Login>,
     /// The users file.
@@ -251,7 +253,7 @@ fn serve(given: &Matches, superuser: Option<&OsStr>, sources: Sources) -> Result
     let (users_file, state) = (values::users(given)?, values::state(given)?);
     let rules_file = values::rules(given)?;
     let logs = values::logs(given)?;
-    let Listeners { listen, port, metp_listen, metp_port } = values::listeners(given)?;
+    let Listeners { listen, port, metp_listen, metp_port, http } = values::listeners(given)?;
     let users_fixed = given.opt_present("users-fixed");
     if users_fixed && users_file.is_none() {
         return Err(UsageError::new("--users-fixed: there is no --users".to_owned()));
@@ -261,6 +263,7 @@ fn serve(given: &Matches, superuser: Option<&OsStr>, sources: Sources) -> Result
         port,
         metp_listen,
         metp_port,
+        http,
         superuser,
         users_file,
         users_fixed,

@@ -27,13 +27,15 @@ pub fn reader(args: &Args) -> Option<Box<ReadConfiguration<Reading>>> {
 }
 
 /// Options that are used at the start alone, with what they are.
-fn fixed(args: &Args) -> [(&'static str, String); 16] {
+fn fixed(args: &Args) -> [(&'static str, String); 18] {
     let Settings { bind_out, bind, udp, .. } = &args.settings;
     [
         ("listen", format!("{:?}", args.listen)),
         ("port", args.port.to_string()),
         ("metp-listen", args.metp_listen.to_string()),
         ("metp-port", args.metp_port.to_string()),
+        ("http", format!("{:?}", args.http)),
+        ("http-host", format!("{:?}", args.settings.http.host)),
         ("users", format!("{:?}", args.users_file)),
         ("users-fixed", args.users_fixed.to_string()),
         ("rules", format!("{:?}", args.rules_file)),

@@ -55,6 +55,7 @@
 pub mod args;
 pub mod configuration;
 pub mod hash_password;
+pub mod http;
 pub mod logs;
 pub mod metp;
 pub mod process;

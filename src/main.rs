@@ -146,7 +146,9 @@ fn serve(mut args: Args) -> Result<(), Failure> {
     for warning in warnings {
         log::warn!("{warning}");
     }
-    for (name, service) in [("socks", Service::Socks), ("metp", Service::Metp)] {
+    for (name, service) in
+        [("socks", Service::Socks), ("metp", Service::Metp), ("http", Service::Http)]
+    {
         if let Some(address) = server.address(service) {
             log::info!("listening: service={name} address={address}");
         }
@@ -384,6 +386,7 @@ fn config(
         port: args.port,
         metp_listen: args.metp_listen,
         metp_port: args.metp_port,
+        http: args.http,
         users: accounts.users,
         files: accounts.files,
         configuration: accounts.configuration,

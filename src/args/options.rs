@@ -11,13 +11,15 @@ use crate::state::knobs::{KNOBS, Knob};
 use crate::state::settings::Settings;
 
 /// The options that are not settings.
-pub(super) const PLAIN_OPTIONS: [OptionName; 24] = [
+pub(super) const PLAIN_OPTIONS: [OptionName; 26] = [
     OptionName { short: "-h", long: "--help" },
     OptionName { short: "-v", long: "--version" },
     OptionName { short: "-l", long: "--listen" },
     OptionName { short: "-p", long: "--port" },
     OptionName { short: "-L", long: "--metp-listen" },
     OptionName { short: "-P", long: "--metp-port" },
+    OptionName { short: "", long: "--http" },
+    OptionName { short: "", long: "--http-host" },
     OptionName { short: "-u", long: "--user" },
     OptionName { short: "", long: "--users" },
     OptionName { short: "", long: "--users-fixed" },
@@ -62,6 +64,18 @@ pub(super) fn options() -> Options {
             "metp-port",
             "listen for METP on this port (default 8080; 0: any free one)",
             "PORT",
+        )
+        .optopt(
+            "",
+            "http",
+            "serve metrics and health by HTTP on this address and port (default: off)",
+            "ADDR:PORT",
+        )
+        .optopt(
+            "",
+            "http-host",
+            "answer HTTP requests for this name, besides addresses and localhost",
+            "NAME",
         )
         .optmulti("u", "user", "add an account of role user; may be repeated", "NAME:PASS")
         .optopt(
@@ -205,6 +219,8 @@ pub fn passwords(arguments: &[OsString]) -> Vec<Range<usize>> {
         | "--metp-listen"
         | "-P"
         | "--metp-port"
+        | "--http"
+        | "--http-host"
         | "--rules"
         | "--state"
         | "--access-log"

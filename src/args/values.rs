@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use super::{Login, UsageError};
 use crate::reactor::family::PerFamily;
 use crate::state::access_log::AccessLogFormat;
 use crate::state::knobs::KNOBS;
-use crate::state::settings::{LocalFor, MOST_NETWORKS, Settings};
+use crate::state::settings::{HttpSettings, LocalFor, MOST_NETWORKS, Settings};
 use crate::state::users::TRUSTED_NAME;
 use metp_protocol::network::Network;
 use metp_protocol::quantity::is_digits;
@@ -49,6 +49,8 @@ pub(super) fn settings(given: &Matches) -> Result<Settings, UsageError> {
     settings.bind.advertise = addresses(given, "bind-advertise")?;
     settings.udp.ports = ports(given, "udp-ports")?;
     settings.udp.advertise = addresses(given, "udp-advertise")?;
+    let on_loopback = http(given)?.is_none_or(|http| http.ip().to_canonical().is_loopback());
+    settings.http = HttpSettings { login: !on_loopback, host: http_host(given)? };
     Ok(settings)
 }
 
@@ -58,6 +60,7 @@ pub(super) struct Listeners {
     pub port: u16,
     pub metp_listen: IpAddr,
     pub metp_port: u16,
+    pub http: Option<SocketAddr>,
 }
 
 pub(super) fn listeners(given: &Matches) -> Result<Listeners, UsageError> {
@@ -66,7 +69,27 @@ pub(super) fn listeners(given: &Matches) -> Result<Listeners, UsageError> {
         port: number(given, "port", 0..=65535)?.unwrap_or(1080),
         metp_listen: address(given, "metp-listen")?.unwrap_or(Ipv4Addr::LOCALHOST.into()),
         metp_port: number(given, "metp-port", 0..=65535)?.unwrap_or(8080),
+        http: http(given)?,
     })
+}
+
+/// Where HTTP listens: an address and a port, as in `127.0.0.1:9105` and `[::1]:9105`.
+fn http(given: &Matches) -> Result<Option<SocketAddr>, UsageError> {
+    let Some(text) = given.opt_str("http") else { return Ok(None) };
+    match text.parse() {
+        Ok(address) => Ok(Some(address)),
+        Err(_) => Err(bad("http", &text, &"ADDR:PORT")),
+    }
+}
+
+/// The name that `--http-host` gives.
+fn http_host(given: &Matches) -> Result<Option<String>, UsageError> {
+    let Some(name) = given.opt_str("http-host") else { return Ok(None) };
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    match !name.is_empty() && name.bytes().all(is_name) {
+        true => Ok(Some(name.strip_suffix('.').unwrap_or(&name).to_owned())),
+        false => Err(bad("http-host", &name, &"a name without a port")),
+    }
 }
 
 /// Whether each value is one that its option takes.

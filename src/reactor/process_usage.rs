@@ -1,9 +1,10 @@
-//! What this process uses of the machine: descriptors and memory.
+//! What this process uses of the machine: descriptors, memory and processors.
 
 #![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 /// Descriptors that this process has open; 0 if /proc is not there.
 pub fn open_descriptors() -> usize {
@@ -14,6 +15,17 @@ pub fn open_descriptors() -> usize {
             fs::read_dir("/proc/self/fd").map_or(0, |all| all.count().saturating_sub(1))
         }
         Ok(count) => count,
+    }
+}
+
+/// Time that all threads of this process have had on processors.
+pub fn cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call writes to a valid place and keeps nothing.
+    let asked = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    match (asked, u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec)) {
+        (0, Ok(seconds), Ok(nanos)) if nanos < 1_000_000_000 => Duration::new(seconds, nanos),
+        _ => Duration::ZERO,
     }
 }
 

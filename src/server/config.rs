@@ -1,7 +1,7 @@
 //! The configuration of a server.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use mio::unix::pipe::Receiver;
 
@@ -32,6 +32,8 @@ pub struct Config {
     pub metp_listen: IpAddr,
     /// Its port; 0 lets the system choose.
     pub metp_port: u16,
+    /// Address of HTTP, for monitoring; `None`: there is none.
+    pub http: Option<SocketAddr>,
     /// The initial accounts.
     pub users: Users,
     /// The users file, from which the initial accounts were read, the state directory, and what reads the configuration.
@@ -72,10 +74,11 @@ pub struct Config {
 
 impl Config {
     /// Where each service listens.
-    pub(super) fn addresses(&self) -> PerService<(Option<IpAddr>, u16)> {
+    pub(super) fn addresses(&self) -> PerService<Option<(Option<IpAddr>, u16)>> {
         PerService {
-            socks: (self.listen, self.port),
-            metp: (Some(self.metp_listen), self.metp_port),
+            socks: Some((self.listen, self.port)),
+            metp: Some((Some(self.metp_listen), self.metp_port)),
+            http: self.http.map(|http| (Some(http.ip()), http.port())),
         }
     }
 }
@@ -123,6 +126,7 @@ impl Default for Config {
             port: 0,
             metp_listen: Ipv4Addr::LOCALHOST.into(),
             metp_port: 0,
+            http: None,
             users: Users::default(),
             files: Files::default(),
             configuration: Configuration::default(),

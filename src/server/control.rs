@@ -134,6 +134,7 @@ impl Control for ServerControl<'_> {
                 let usage = ProcessUsage {
                     descriptors: process_usage::open_descriptors(),
                     rss: process_usage::rss_bytes(),
+                    cpu: process_usage::cpu_time(),
                 };
                 ControlAnswer::Usage(Box::new(self.status), usage)
             }

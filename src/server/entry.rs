@@ -22,7 +22,7 @@ use crate::state::settings::Timeouts;
 use crate::state::users::{UserId, Users};
 use crate::state::verifier::Verdict;
 use crate::workers::dns_cache::{Resolution, ResolveError};
-use crate::{metp, socks};
+use crate::{http, metp, socks};
 use metp_protocol::Notice;
 
 /// A session and its flags for scheduling and admission.
@@ -38,11 +38,12 @@ pub(super) struct SessionEntry {
     pub(super) armed: Option<Tick>,
 }
 
-/// SOCKS sessions by value, since there are thousands of them; the few of METP behind a pointer, so that
-/// they do not make the others larger. `Metp(None)`: the session has its turn.
+/// SOCKS sessions by value, since there are thousands of them; the few of METP and HTTP behind a pointer, so that
+/// they do not make the others larger. `Metp(None)`, `Http(None)`: the session has its turn.
 pub(super) enum AnySession {
     Socks(socks::Session<TcpStream>),
     Metp(Option<Box<metp::Session<TcpStream>>>),
+    Http(Option<Box<http::Session<TcpStream>>>),
 }
 
 impl SessionEntry {
@@ -90,7 +91,8 @@ impl SessionEntry {
         match &mut self.session {
             AnySession::Socks(session) => session.verified(verdict),
             AnySession::Metp(Some(session)) => session.verified(verdict),
-            AnySession::Metp(None) => {}
+            AnySession::Http(Some(session)) => session.verified(verdict),
+            AnySession::Metp(None) | AnySession::Http(None) => {}
         }
     }
 
@@ -224,11 +226,39 @@ impl ServedSession for metp::Session<TcpStream> {
     }
 }
 
+impl ServedSession for http::Session<TcpStream> {
+    fn on_event(&mut self, _: Side, readiness: Readiness) {
+        self.on_event(readiness);
+    }
+
+    fn stream(&mut self) -> &mut TcpStream {
+        self.stream()
+    }
+
+    fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
+        self.deadline(timeouts)
+    }
+
+    fn progress(&self) -> Option<Progress> {
+        match () {
+            () if self.is_served() => None,
+            () if self.is_leaving() => Some(Progress::Refused),
+            () => Some(Progress::Nothing),
+        }
+    }
+
+    /// It lingers.
+    fn evictable(&self, _: &Users) -> Option<Evictable> {
+        self.is_leaving().then_some(Evictable::Done)
+    }
+}
+
 impl AnySession {
     pub(super) fn service(&self) -> Service {
         match self {
             AnySession::Socks(_) => Service::Socks,
             AnySession::Metp(_) => Service::Metp,
+            AnySession::Http(_) => Service::Http,
         }
     }
 
@@ -237,6 +267,9 @@ impl AnySession {
         match self {
             AnySession::Socks(session) => Some(session),
             AnySession::Metp(session) => {
+                session.as_deref().map(|session| session as &dyn ServedSession)
+            }
+            AnySession::Http(session) => {
                 session.as_deref().map(|session| session as &dyn ServedSession)
             }
         }
@@ -248,20 +281,23 @@ impl AnySession {
             AnySession::Metp(session) => {
                 session.as_deref_mut().map(|session| session as &mut dyn ServedSession)
             }
+            AnySession::Http(session) => {
+                session.as_deref_mut().map(|session| session as &mut dyn ServedSession)
+            }
         }
     }
 
     pub(super) fn as_socks(&self) -> Option<&socks::Session<TcpStream>> {
         match self {
             AnySession::Socks(session) => Some(session),
-            AnySession::Metp(_) => None,
+            AnySession::Metp(_) | AnySession::Http(_) => None,
         }
     }
 
     pub(super) fn as_socks_mut(&mut self) -> Option<&mut socks::Session<TcpStream>> {
         match self {
             AnySession::Socks(session) => Some(session),
-            AnySession::Metp(_) => None,
+            AnySession::Metp(_) | AnySession::Http(_) => None,
         }
     }
 

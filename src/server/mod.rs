@@ -31,7 +31,6 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::unix::pipe::Receiver;
 
-use crate::metp;
 use crate::reactor::Flow;
 use crate::reactor::abortive_close::AbortiveCloses;
 use crate::reactor::buffer::Pool;
@@ -49,6 +48,7 @@ use crate::state::verifier::Verifier;
 use crate::workers::dns_cache::DnsCache;
 use crate::workers::log_writer::LogWriter;
 use crate::workers::resolver::{Resolver, lookup_limits};
+use crate::{http, metp};
 use common::process::cannot;
 pub use config::{Config, Descriptors, MakeVerifier};
 use control::{PendingActions, ServerControl};
@@ -104,6 +104,13 @@ pub struct Server {
     shutdown: Shutdown,
 }
 
+/// Of what all sessions use, what those use that administer.
+struct Parts<'a> {
+    pool: &'a mut Pool,
+    shared: &'a mut Shared,
+    verifier: &'a mut dyn Verifier,
+}
+
 /// What all sessions use.
 struct Services {
     selector: Selector,
@@ -118,7 +125,7 @@ struct Services {
 }
 
 impl Server {
-    /// Binds both ports.
+    /// Binds the ports.
     ///
     /// # Errors
     /// If a port cannot be bound, naming it; or if the system is out of descriptors or memory.
@@ -129,6 +136,7 @@ impl Server {
         let table = PerService {
             socks: listen(Service::Socks, &config, &selector)?,
             metp: listen(Service::Metp, &config, &selector)?,
+            http: listen(Service::Http, &config, &selector)?,
         };
         let mut signals = config.signals;
         if let Some(signals) = &mut signals {
@@ -354,6 +362,10 @@ impl Server {
                 Some(session) => self.give_metp_turn(key, session, now),
                 None => return,
             },
+            AnySession::Http(slot) => match slot.take() {
+                Some(session) => self.give_http_turn(key, session, now),
+                None => return,
+            },
         };
         self.record_progress(key, now);
         let Some(entry) = self.sessions.get_mut(key) else { return };
@@ -376,24 +388,9 @@ impl Server {
         mut session: Box<metp::Session<TcpStream>>,
         now: Instant,
     ) -> std::thread::Result<Flow> {
-        let status = self.status(now);
-        let Services { selector, verifier, files, pool, shared, .. } = &mut self.services;
-        let (sessions, pending) = (&self.sessions, &mut self.pending);
-        let grace = shared.process.settings.grace;
-        let (can_reload, has_state) = (files.can_reload(), files.has_state_directory());
-        let reloading = files.is_reloading();
-        let control = &mut ServerControl {
-            now,
-            sessions,
-            pending,
-            grace,
-            status,
-            can_reload,
-            has_state,
-            reloading,
-            network: selector,
-        };
-        let verifier = &mut **verifier;
+        let (services, mut control) = self.control(now);
+        let Parts { pool, shared, verifier } = services;
+        let control = &mut control;
         let mut cx = metp::Context { key, now, pool, shared, verifier, control };
         let turn = catch_unwind(AssertUnwindSafe(|| session.turn(&mut cx)));
         if session.subscribes() && !self.subscribers.contains(&key) {
@@ -404,6 +401,47 @@ impl Server {
         }
         self.run_pending_actions(now);
         turn
+    }
+
+    /// So it is with a session of HTTP, which reads alone.
+    fn give_http_turn(
+        &mut self,
+        key: Key,
+        mut session: Box<http::Session<TcpStream>>,
+        now: Instant,
+    ) -> std::thread::Result<Flow> {
+        let (services, mut control) = self.control(now);
+        let Parts { pool, shared, verifier } = services;
+        let control = &mut control;
+        let mut cx = http::Context { key, now, pool, shared, verifier, control };
+        let turn = catch_unwind(AssertUnwindSafe(|| session.turn(&mut cx)));
+        if let Some(entry) = self.sessions.get_mut(key) {
+            entry.session = AnySession::Http(Some(session));
+        }
+        turn
+    }
+
+    /// What a session that administers sees of the server.
+    fn control(&mut self, now: Instant) -> (Parts<'_>, ServerControl<'_>) {
+        let status = self.status(now);
+        let Services { selector, verifier, files, pool, shared, .. } = &mut self.services;
+        let (sessions, pending) = (&self.sessions, &mut self.pending);
+        let grace = shared.process.settings.grace;
+        let (can_reload, has_state) = (files.can_reload(), files.has_state_directory());
+        let reloading = files.is_reloading();
+        let network = selector;
+        let control = ServerControl {
+            now,
+            sessions,
+            pending,
+            grace,
+            status,
+            can_reload,
+            has_state,
+            reloading,
+            network,
+        };
+        (Parts { pool, shared, verifier: &mut **verifier }, control)
     }
 
     /// Arms an alarm for the session's deadline unless an earlier one is armed.
@@ -441,7 +479,11 @@ impl Server {
                 self.services.shared.metrics.sessions.metp.refused_limit += 1;
                 not_let_in(service, session.source(), reason);
             }
-            AnySession::Metp(_) => {}
+            AnySession::Http(Some(session)) if reason == CloseReason::Evicted && !proven => {
+                self.services.shared.metrics.sessions.http.refused_limit += 1;
+                not_let_in(service, session.source(), reason);
+            }
+            AnySession::Metp(_) | AnySession::Http(_) => {}
         }
         for service in Service::ALL {
             if self.has_headroom(service)
@@ -456,7 +498,9 @@ impl Server {
 /// Binds the port of a service.
 fn listen(service: Service, config: &Config, selector: &Selector) -> io::Result<ServiceState> {
     let row = row(service);
-    let (address, port) = *config.addresses().of(service);
+    let Some((address, port)) = *config.addresses().of(service) else {
+        return Ok(ServiceState::new(None));
+    };
     let liveness = (row.liveness)(&config.settings.timeouts);
     let mut listener = Listener::bind(address, port, liveness).map_err(|error| {
         let shown = address.map_or("*".to_owned(), |address| address.to_string());
@@ -467,7 +511,7 @@ fn listen(service: Service, config: &Config, selector: &Selector) -> io::Result<
     selector
         .register_readable(listener.socket(), source)
         .map_err(cannot(&format!("watch the {} listener", row.name)))?;
-    Ok(ServiceState::new(listener))
+    Ok(ServiceState::new(Some(listener)))
 }
 
 impl Services {

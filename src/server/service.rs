@@ -21,11 +21,14 @@ use crate::reactor::liveness::Liveness;
 use crate::reactor::token::ListenerId;
 use crate::state::metrics::{Metrics, Stage};
 use crate::state::service::{PerService, Service};
-use crate::state::settings::{Settings, Timeouts};
-use crate::{metp, socks};
+use crate::state::settings::{HTTP_SESSIONS, Settings, Timeouts};
+use crate::{http, metp, socks};
 
 /// METP sessions that have not logged in, at most.
 const METP_UNPROVEN: usize = 64;
+
+/// Sessions of HTTP that have not made a request, at most.
+const HTTP_UNPROVEN: usize = 24;
 
 /// Descriptors that other services leave to METP, so that an administrator can always get in.
 const METP_RESERVED: usize = 4;
@@ -113,10 +116,24 @@ pub(super) const METP: Row = Row {
     drains: false,
 };
 
-const ROWS: &PerService<Row> = &PerService { socks: SOCKS, metp: METP };
+pub(super) const HTTP: Row = Row {
+    name: "HTTP",
+    descriptors: 1,
+    reserved: 0,
+    limits: |_, _| Limits { sessions: HTTP_SESSIONS, unproven: HTTP_UNPROVEN, per_source: None },
+    liveness: Timeouts::metp_liveness,
+    open: |stream, source, now, _| {
+        AnySession::Http(Some(Box::new(http::Session::new(stream, source, now))))
+    },
+    class: Class::Commands,
+    evicts_proven: true,
+    drains: false,
+};
+
+const ROWS: &PerService<Row> = &PerService { socks: SOCKS, metp: METP, http: HTTP };
 
 /// The order in which connections are accepted: administrators first.
-pub(super) const ACCEPT_ORDER: [Service; 2] = [Service::Metp, Service::Socks];
+pub(super) const ACCEPT_ORDER: [Service; 3] = [Service::Metp, Service::Http, Service::Socks];
 
 /// What is fixed for a service.
 pub(super) fn row(service: Service) -> &'static Row {
@@ -131,8 +148,9 @@ pub(super) struct ServiceState {
 }
 
 impl ServiceState {
-    pub(super) fn new(listener: Listener) -> Self {
-        ServiceState { listener: Some(listener), admission: AdmissionControl::default() }
+    /// `None`: there is no such service here.
+    pub(super) fn new(listener: Option<Listener>) -> Self {
+        ServiceState { listener, admission: AdmissionControl::default() }
     }
 }
 

@@ -222,6 +222,8 @@ pub struct ProcessUsage {
     pub descriptors: usize,
     /// Memory in RAM (RSS), in bytes.
     pub rss: u64,
+    /// Time on processors.
+    pub cpu: Duration,
 }
 
 /// The state of the server.

@@ -37,7 +37,7 @@ pub struct LoginQueue {
     /// Those whose hash is being computed.
     running: BTreeMap<u64, Job>,
     /// How many of each source wait.
-    sources: HashMap<(bool, ClientNetwork), usize>,
+    sources: HashMap<(Service, ClientNetwork), usize>,
     /// The jobs for a login, waiting or running.
     by_digest: HashMap<LoginId, u64>,
     /// Failures that are told when it is time, in that order.
@@ -156,9 +156,7 @@ impl LoginQueue {
     /// The hash to be computed next. Logins whose sessions have ended are forgotten.
     pub fn start(&mut self) -> Option<Verification> {
         loop {
-            let (number, job) = [Service::Metp, Service::Socks]
-                .into_iter()
-                .find_map(|service| self.newest(service))?;
+            let (number, job) = ORDER.into_iter().find_map(|service| self.newest(service))?;
             if !job.waiters.iter().any(|waiter| waiter.counterfoil.is_awaited()) {
                 self.forget(number, &job.login);
                 continue;
@@ -248,7 +246,7 @@ impl LoginQueue {
             }
         }
         if self.waiting() > MOST {
-            let oldest = [Service::Socks, Service::Metp].into_iter().find_map(|service| {
+            let oldest = ORDER.into_iter().rev().find_map(|service| {
                 self.waiting.of(service).keys().next().map(|number| (service, *number))
             });
             if let Some((service, number)) = oldest {
@@ -257,7 +255,7 @@ impl LoginQueue {
         }
     }
 
-    /// Sessions wait for a job that there is. If one of METP does, it is one of METP.
+    /// Sessions wait for a job that there is. If one of METP does, it is one of METP, and so on.
     fn join(&mut self, number: u64, news: Job) {
         if let Some(job) = self.running.get_mut(&number) {
             return job.waiters.extend(news.waiters);
@@ -265,9 +263,9 @@ impl LoginQueue {
         for service in Service::ALL {
             let Some(mut job) = self.waiting.of_mut(service).remove(&number) else { continue };
             job.waiters.extend(news.waiters);
-            if news.service == Service::Metp && job.service != Service::Metp {
+            if rank(news.service) < rank(job.service) {
                 self.count_off(source_of(&job));
-                (job.service, job.source) = (Service::Metp, news.source);
+                (job.service, job.source) = (news.service, news.source);
                 *self.sources.entry(source_of(&job)).or_default() += 1;
             }
             self.waiting.of_mut(job.service).insert(number, job);
@@ -319,7 +317,7 @@ impl LoginQueue {
         self.next += 1;
     }
 
-    fn count_off(&mut self, source: (bool, ClientNetwork)) {
+    fn count_off(&mut self, source: (Service, ClientNetwork)) {
         if let Some(count) = self.sources.get_mut(&source) {
             *count = count.saturating_sub(1);
             if *count == 0 {
@@ -347,9 +345,17 @@ fn admits(users: &Users, user: UserId, source: Option<IpAddr>) -> bool {
     source.is_none_or(|source| users.admits(user, source))
 }
 
+/// The order in which logins are verified, and the opposite of that in which they are shed.
+const ORDER: [Service; 3] = [Service::Metp, Service::Http, Service::Socks];
+
+/// The place of a service in that order.
+fn rank(service: Service) -> Option<usize> {
+    ORDER.iter().position(|other| *other == service)
+}
+
 /// Whose limit a job counts for: sources have one for each service.
-fn source_of(job: &Job) -> (bool, ClientNetwork) {
-    (job.service == Service::Metp, job.source)
+fn source_of(job: &Job) -> (Service, ClientNetwork) {
+    (job.service, job.source)
 }
 
 #[cfg(test)]

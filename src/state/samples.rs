@@ -11,6 +11,7 @@ use super::control::{ProcessUsage, ServerInfo};
 use super::histogram::Histogram;
 use super::metrics::{DropCause, Stage};
 use super::service::Service;
+use super::settings::HTTP_SESSIONS;
 use crate::reactor::buffer::Pool;
 
 /// What can be done with the values of a metric.
@@ -136,15 +137,19 @@ metrics! {
     COUNTED_SINCE = Gauge "socks5d_counted_since_timestamp_seconds"
         "Since when connections and payload are counted, as UNIX time.";
     PANICS = Counter "socks5d_panics_total" "Sessions ended by a fault of the server.";
+    START = Gauge "process_start_time_seconds" "When the server started, as UNIX time.";
     DESCRIPTORS_LIMIT = Gauge "process_max_fds" "Descriptors that the process may have open.";
     DESCRIPTORS = Gauge "process_open_fds" "Descriptors that the process has open.";
     RSS = Gauge "process_resident_memory_bytes" "Memory of the process in RAM.";
+    CPU = Counter "process_cpu_seconds_total" "Time that the process has had on processors.";
 }
 
 /// The label of SOCKS.
 pub const SOCKS: Label = ("service", "socks");
 /// The label of METP.
 pub const METP: Label = ("service", "metp");
+/// The label of HTTP.
+pub const HTTP: Label = ("service", "http");
 /// The label of payload to targets.
 pub const UP: Label = ("direction", "up");
 /// The label of payload to clients.
@@ -217,10 +222,13 @@ pub fn samples(sources: &SampleSources<'_>) -> Vec<MetricSample> {
     let since = Duration::from_secs(metrics.counted_since);
     samples.put(&COUNTED_SINCE, &[], SampleValue::Seconds(since));
     samples.number(&PANICS, &[], metrics.panics);
+    let started = Duration::from_secs(shared.time).saturating_sub(status.uptime);
+    samples.put(&START, &[], SampleValue::Seconds(Duration::from_secs(started.as_secs())));
     samples.number(&DESCRIPTORS_LIMIT, &[], status.descriptors_limit as u64);
     if let Some(usage) = process_usage {
         samples.number(&DESCRIPTORS, &[], usage.descriptors as u64);
         samples.number(&RSS, &[], usage.rss);
+        samples.put(&CPU, &[], SampleValue::Seconds(usage.cpu));
     }
     samples.0
 }
@@ -238,6 +246,7 @@ fn sessions(samples: &mut Samples, shared: &Shared, status: &ServerInfo) {
         let limit = match service {
             Service::Socks => settings.max_connections.min(status.connections_affordable),
             Service::Metp => settings.max_metp_sessions,
+            Service::Http => HTTP_SESSIONS,
         };
         samples.number(&SESSIONS_LIMIT, &[label(service)], limit as u64);
     }
@@ -260,6 +269,7 @@ fn label(service: Service) -> Label {
     match service {
         Service::Socks => SOCKS,
         Service::Metp => METP,
+        Service::Http => HTTP,
     }
 }
 
@@ -360,7 +370,7 @@ mod tests {
         let of_the_process = |sample: &&MetricSample| !without.contains(sample);
         let names: Vec<_> =
             with.iter().filter(of_the_process).map(|sample| sample.metric.name).collect();
-        assert_eq!(names, [DESCRIPTORS.name, RSS.name]);
+        assert_eq!(names, [DESCRIPTORS.name, RSS.name, CPU.name]);
     }
 
     #[test]

@@ -3,25 +3,28 @@
 use std::fmt;
 
 /// A service, with a listener and sessions of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Service {
     /// RFC 1928.
     Socks,
     /// The management protocol.
     Metp,
+    /// HTTP, for monitoring.
+    Http,
 }
 
 impl Service {
     /// All services, in the order of their numbers.
-    pub const ALL: [Service; 2] = [Service::Socks, Service::Metp];
+    pub const ALL: [Service; 3] = [Service::Socks, Service::Metp, Service::Http];
 }
 
-/// Displays as `socks` or `metp`.
+/// Displays as `socks`, `metp` or `http`.
 impl fmt::Display for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Service::Socks => "socks",
             Service::Metp => "metp",
+            Service::Http => "http",
         })
     }
 }
@@ -33,12 +36,15 @@ pub struct PerService<T> {
     pub socks: T,
     /// The value for METP.
     pub metp: T,
+    /// The value for HTTP.
+    pub http: T,
 }
 
 impl<T> PerService<T> {
     /// Makes the values one after the other.
     pub fn from_fn(mut make: impl FnMut(Service) -> T) -> Self {
-        PerService { socks: make(Service::Socks), metp: make(Service::Metp) }
+        let (socks, metp) = (make(Service::Socks), make(Service::Metp));
+        PerService { socks, metp, http: make(Service::Http) }
     }
 
     /// The value for a service.
@@ -46,6 +52,7 @@ impl<T> PerService<T> {
         match service {
             Service::Socks => &self.socks,
             Service::Metp => &self.metp,
+            Service::Http => &self.http,
         }
     }
 
@@ -54,6 +61,7 @@ impl<T> PerService<T> {
         match service {
             Service::Socks => &mut self.socks,
             Service::Metp => &mut self.metp,
+            Service::Http => &mut self.http,
         }
     }
 
@@ -64,8 +72,8 @@ impl<T> PerService<T> {
 
     /// Mutable access to all values.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        let PerService { socks, metp } = self;
-        [socks, metp].into_iter()
+        let PerService { socks, metp, http } = self;
+        [socks, metp, http].into_iter()
     }
 }
 
@@ -76,12 +84,12 @@ mod tests {
     #[test]
     fn each_service_has_a_value_of_its_own() {
         let mut values = PerService::from_fn(|service| service.to_string());
-        assert_eq!(values.values().collect::<Vec<_>>(), ["socks", "metp"]);
+        assert_eq!(values.values().collect::<Vec<_>>(), ["socks", "metp", "http"]);
         for (number, service) in Service::ALL.into_iter().enumerate() {
             assert_eq!(service as usize, number);
             assert_eq!(*values.of(service), service.to_string());
             values.of_mut(service).push('!');
         }
-        assert_eq!(values.values_mut().collect::<Vec<_>>(), ["socks!", "metp!"]);
+        assert_eq!(values.values_mut().collect::<Vec<_>>(), ["socks!", "metp!", "http!"]);
     }
 }

@@ -60,6 +60,20 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// The ports of this server itself, to which no client may connect.
     pub own_ports: Vec<u16>,
+    /// HTTP, for monitoring. Set at the start.
+    pub http: HttpSettings,
+}
+
+/// Sessions of HTTP that may be open at once.
+pub const HTTP_SESSIONS: usize = 32;
+
+/// HTTP, for monitoring.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// Whether an administrator has to log in: the port is not on loopback.
+    pub login: bool,
+    /// A name of this server, which a field Host may have besides addresses and `localhost`.
+    pub host: Option<String>,
 }
 
 /// Which clients may connect to loopback, link-local and unspecified addresses.
@@ -113,6 +127,7 @@ impl Default for Settings {
             prefer: Prefer::default(),
             timeouts: Timeouts::default(),
             own_ports: Vec::new(),
+            http: HttpSettings::default(),
         }
     }
 }

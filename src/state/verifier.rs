@@ -58,7 +58,7 @@ impl Question<'_> {
     pub fn limited_source(&self) -> Option<IpAddr> {
         match self.service {
             Service::Socks => Some(self.source),
-            Service::Metp => None,
+            Service::Metp | Service::Http => None,
         }
     }
 }

@@ -91,9 +91,10 @@ impl FakeServer {
                 ControlAnswer::Saved(Err(format!("{key} {value}")))
             }
             ControlRequest::Status => ControlAnswer::Status(info),
-            ControlRequest::Usage => {
-                ControlAnswer::Usage(info, ProcessUsage { descriptors: 15, rss: 0 })
-            }
+            ControlRequest::Usage => ControlAnswer::Usage(
+                info,
+                ProcessUsage { descriptors: 15, ..ProcessUsage::default() },
+            ),
         }
     }
 }

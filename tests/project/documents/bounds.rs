@@ -166,7 +166,7 @@ fn the_files_for_fail2ban_are_there_and_fit_the_readme() {
         assert!(file(path).is_file() && readme.contains(&format!("({path})")), "{path}");
     }
     assert!(between(&text, "filter   = ", "\n") == ["socks5d"]);
-    assert!(read(filter).contains("auth failed: service=(?:socks|metp) remote=<HOST>"));
+    assert!(read(filter).contains("auth failed: service=(?:socks|metp|http) remote=<HOST>"));
     assert!(readme.contains("WARN  auth failed: service=socks remote="));
 }
 

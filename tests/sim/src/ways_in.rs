@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use metp_protocol::network::{Network, NetworkError};
+use socks5d::proto::http::get::{Get, GetError};
 use socks5d::proto::http::{Head, LONGEST_HEAD};
 use socks5d::proto::socks4::{LONGEST_MESSAGE, Request};
 use socks5d::proto::socks5::Host;
@@ -52,6 +53,7 @@ pub fn http_head(data: &[u8]) {
             (parsed, stage) => panic!("{parsed:?}, and by the RFC {stage:?}"),
         }
     }
+    http_get(data);
     match parsed {
         Ok(Some((head, taken))) => {
             assert!(taken <= LONGEST_HEAD && data[..taken].ends_with(b"\r\n\r\n"));
@@ -62,6 +64,28 @@ pub fn http_head(data: &[u8]) {
         }
         Ok(None) => assert!(data.len() < LONGEST_HEAD),
         Err(_) => {}
+    }
+}
+
+/// A request for this server itself: any bytes have an answer, the same for each beginning of them.
+fn http_get(data: &[u8]) {
+    let parsed = Get::parse(data);
+    assert_eq!(parsed, Get::parse(data), "not pure");
+    match parsed {
+        Ok(Some((get, taken))) => {
+            assert!(taken <= LONGEST_HEAD && data[..taken].ends_with(b"\r\n\r\n"));
+            assert!(get.path.starts_with('/') && !get.path.contains('?'), "{get:?}");
+            assert!(get.host.as_ref().is_none_or(|host| !host.is_empty()));
+            let is_for = get.is_for(get.host.as_deref());
+            assert!(is_for, "its own host is a host");
+            for end in [0, taken / 2, taken - 1] {
+                assert_eq!(Get::parse(&data[..end]), Ok(None), "a beginning of a good head");
+            }
+            assert_eq!(Get::parse(&data[..taken]), Ok(Some((get, taken))));
+        }
+        Ok(None) => assert!(data.len() < LONGEST_HEAD),
+        Err(GetError::TooLong) => assert!(data.len() >= LONGEST_HEAD),
+        Err(GetError::Malformed | GetError::Method) => {}
     }
 }
 
