@@ -6,7 +6,7 @@ _socks5d() {
         --users-fixed --rules --state --access-log --access-log-format --log-format --hash-password --config
         --check-config --print-config --trust --bind-out --bind-ports --bind-advertise --udp-ports --udp-advertise
         --buffer-size --buffer-memory --max-connections --max-connections-per-ip --max-metp-sessions
-        --dns-threads --dns-queue --allow-local --local-for --log-entries --log-level --grace
+        --dns-threads --dns-queue --allow-local --local-for --log-entries --log-level --grace --drain-wait
         --handshake-timeout --resolve-timeout --connect-timeout --connect-total-timeout
         --idle-timeout --half-close-timeout --keepalive --ack-timeout --linger-timeout
         --metp-login-timeout --metp-idle-timeout --subscriber-timeout

@@ -39,6 +39,7 @@ complete -c socks5d -l local-for -x -a 'loopback nobody all' -d 'let these clien
 complete -c socks5d -l log-entries -x -d 'keep this many records in the access log of METP'
 complete -c socks5d -l log-level -x -a 'off error warn info debug trace' -d 'log to stderr at this level'
 complete -c socks5d -l grace -x -d 'give open connections this many seconds to finish when the server shuts down'
+complete -c socks5d -l drain-wait -x -d 'accept connections for this many seconds after a shutdown has begun'
 complete -c socks5d -l handshake-timeout -x -d 'close a client whose request is not complete after this many seconds'
 complete -c socks5d -l resolve-timeout -x -d 'give up looking up a name after this many seconds'
 complete -c socks5d -l connect-timeout -x -d 'give up connecting to one address after this many seconds'

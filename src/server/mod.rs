@@ -282,7 +282,8 @@ impl Server {
         }
         let resumes = self.listeners().filter_map(|listener| listener.resumes()).min();
         let grace = match self.shutdown {
-            Shutdown::Draining { until, .. } | Shutdown::NotifyingAdmins(until) => Some(until),
+            Shutdown::Draining { until, accepts, .. } => accepts.or(Some(until)),
+            Shutdown::NotifyingAdmins(until) => Some(until),
             Shutdown::Running | Shutdown::Immediate => None,
         };
         let dns = self.services.dns.check(now);

@@ -23,9 +23,11 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shutdown {
     Running,
-    /// SOCKS connections may continue until `until`. `signalled`: SIGTERM has come.
+    /// SOCKS connections may continue until `until`, and are accepted until `accepts`, if that is given. `signalled`:
+    /// SIGTERM has come.
     Draining {
         until: Instant,
+        accepts: Option<Instant>,
         signalled: bool,
     },
     /// METP sessions get their notice; the server ends at this time at the latest.
@@ -147,12 +149,31 @@ impl Server {
         }
     }
 
-    /// Accepts no more SOCKS connections, and gives open ones the time `grace`.
+    /// Accepts no more SOCKS connections, unless `drain-wait` gives balancers time to find out, and then gives those that
+    /// are open the time `grace`.
     pub(super) fn begin_drain(&mut self, grace: Duration, now: Instant) {
+        let wait = self.services.shared.process.settings.timeouts.drain_wait;
+        let accepts = match self.shutdown {
+            // It waits already, or has waited.
+            Shutdown::Draining { accepts, .. } => accepts,
+            _ => wait.and_then(|wait| now.checked_add(wait)),
+        };
         log::info!("closing down, {} s for open tunnels", grace.as_secs_f64());
-        let until = now.checked_add(grace);
-        self.shutdown = until
-            .map_or(Shutdown::Immediate, |until| Shutdown::Draining { until, signalled: false });
+        self.shutdown = match accepts.unwrap_or(now).checked_add(grace) {
+            None => Shutdown::Immediate,
+            Some(until) => Shutdown::Draining { until, accepts, signalled: false },
+        };
+        self.stop_accepting(now);
+    }
+
+    /// Closes the listeners of what is drained when it is time.
+    fn stop_accepting(&mut self, now: Instant) {
+        if let Shutdown::Draining { accepts, .. } = &mut self.shutdown {
+            if accepts.is_some_and(|until| now < until) {
+                return;
+            }
+            *accepts = None;
+        }
         for service in drained() {
             self.table.of_mut(service).listener = None;
         }
@@ -160,7 +181,11 @@ impl Server {
 
     /// Once the SOCKS connections have ended, or their time is over, sends METP sessions their notice.
     pub(super) fn finish_drain(&mut self, now: Instant) {
-        let Shutdown::Draining { until, .. } = self.shutdown else { return };
+        if !matches!(self.shutdown, Shutdown::Draining { .. }) {
+            return;
+        }
+        self.stop_accepting(now);
+        let Shutdown::Draining { until, accepts: None, .. } = self.shutdown else { return };
         let sessions = &self.services.shared.metrics.sessions;
         if drained().any(|service| sessions.of(service).open > 0) && now < until {
             return;

@@ -295,6 +295,8 @@ pub struct Timeouts {
     pub metp_idle: Option<Duration>,
     /// For a METP subscriber to read the events that wait.
     pub subscriber: Option<Duration>,
+    /// How long connections are still accepted once a shutdown has begun.
+    pub drain_wait: Option<Duration>,
 }
 
 impl Default for Timeouts {
@@ -315,6 +317,7 @@ impl Default for Timeouts {
             metp_login: seconds(10),
             metp_idle: seconds(600),
             subscriber: seconds(30),
+            drain_wait: None,
         }
     }
 }

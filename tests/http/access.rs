@@ -91,6 +91,24 @@ fn health_is_told() {
     drop(tunnel);
 }
 
+/// Connections are accepted until balancers have had time to find out; then the listener is closed, and what is open goes
+/// on for its grace.
+#[test]
+fn connections_are_accepted_until_balancers_have_found_out() {
+    let (mut proxy, echo) =
+        (builder().args(["--drain-wait", "1.5", "--grace", "60"]).start(), Origin::echo());
+    proxy.signal(libc::SIGTERM);
+    eventually("503", || get(&proxy, "/readyz").status == 503);
+    // Who comes now is served.
+    let mut tunnel = proxy.tunnel(echo.address);
+    support::exchange(&mut tunnel, 100);
+    let refused = || std::net::TcpStream::connect(proxy.socks_address()).is_err();
+    eventually("no more connections", refused);
+    support::exchange(&mut tunnel, 100);
+    drop(tunnel);
+    assert_eq!(proxy.wait().code(), Some(0));
+}
+
 /// No client of SOCKS gets to it, on whatever address.
 #[test]
 fn its_port_is_closed_to_clients() {

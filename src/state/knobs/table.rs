@@ -43,7 +43,7 @@ const fn timeout(key: &'static str, place: Place<Option<Duration>>, what: &'stat
 }
 
 /// All settings, in the order in which they are listed.
-pub const KNOBS: [Knob; 38] = {
+pub const KNOBS: [Knob; 39] = {
     use Access::{Level, Limit, Number, Switch, Time, Timeout, Word};
     [
         knob(
@@ -129,6 +129,11 @@ pub const KNOBS: [Knob; 38] = {
             "seconds",
             Applies::Now,
             "give open connections this many seconds to finish when the server shuts down",
+        ),
+        timeout(
+            "drain-wait",
+            place!(timeouts.drain_wait),
+            "accept connections for this many seconds after a shutdown has begun",
         ),
         timeout(
             "handshake-timeout",
