@@ -36,7 +36,7 @@ const CONTRIBUTING: &str = "CONTRIBUTING.md";
 const SERVER_MANUAL: &str = "man/socks5d.8";
 const CLIENT_MANUAL: &str = "man/client.1";
 
-fn file(name: &str) -> PathBuf {
+pub fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 

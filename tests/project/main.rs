@@ -8,3 +8,4 @@ mod globals;
 mod install;
 mod layers;
 mod lints;
+mod monitoring;
