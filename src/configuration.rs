@@ -27,7 +27,7 @@ pub fn reader(args: &Args) -> Option<Box<ReadConfiguration<Reading>>> {
 }
 
 /// Options that are used at the start alone, with what they are.
-fn fixed(args: &Args) -> [(&'static str, String); 18] {
+fn fixed(args: &Args) -> [(&'static str, String); 19] {
     let Settings { bind_out, bind, udp, .. } = &args.settings;
     [
         ("listen", format!("{:?}", args.listen)),
@@ -36,6 +36,7 @@ fn fixed(args: &Args) -> [(&'static str, String); 18] {
         ("metp-port", args.metp_port.to_string()),
         ("http", format!("{:?}", args.http)),
         ("http-host", format!("{:?}", args.settings.http.host)),
+        ("http-pac", format!("{:?}", args.settings.http.pac)),
         ("users", format!("{:?}", args.users_file)),
         ("users-fixed", args.users_fixed.to_string()),
         ("rules", format!("{:?}", args.rules_file)),

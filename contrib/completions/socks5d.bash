@@ -2,7 +2,7 @@
 
 _socks5d() {
     local options='
-        -h --help -v --version -l --listen -p --port -L --metp-listen -P --metp-port --http --http-host -u --user --users
+        -h --help -v --version -l --listen -p --port -L --metp-listen -P --metp-port --http --http-host --http-pac -u --user --users
         --users-fixed --rules --state --access-log --access-log-format --log-format --hash-password --config
         --check-config --print-config --trust --bind-out --bind-ports --bind-advertise --udp-ports --udp-advertise
         --buffer-size --buffer-memory --max-connections --max-connections-per-ip --max-metp-sessions

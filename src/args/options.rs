@@ -11,7 +11,7 @@ use crate::state::knobs::{KNOBS, Knob};
 use crate::state::settings::Settings;
 
 /// The options that are not settings.
-pub(super) const PLAIN_OPTIONS: [OptionName; 26] = [
+pub(super) const PLAIN_OPTIONS: [OptionName; 27] = [
     OptionName { short: "-h", long: "--help" },
     OptionName { short: "-v", long: "--version" },
     OptionName { short: "-l", long: "--listen" },
@@ -20,6 +20,7 @@ pub(super) const PLAIN_OPTIONS: [OptionName; 26] = [
     OptionName { short: "-P", long: "--metp-port" },
     OptionName { short: "", long: "--http" },
     OptionName { short: "", long: "--http-host" },
+    OptionName { short: "", long: "--http-pac" },
     OptionName { short: "-u", long: "--user" },
     OptionName { short: "", long: "--users" },
     OptionName { short: "", long: "--users-fixed" },
@@ -76,6 +77,12 @@ pub(super) fn options() -> Options {
             "http-host",
             "answer HTTP requests for this name, besides addresses and localhost",
             "NAME",
+        )
+        .optopt(
+            "",
+            "http-pac",
+            "serve /proxy.pac, by which browsers use SOCKS at this host and port",
+            "HOST:PORT",
         )
         .optmulti("u", "user", "add an account of role user; may be repeated", "NAME:PASS")
         .optopt(
@@ -221,6 +228,7 @@ pub fn passwords(arguments: &[OsString]) -> Vec<Range<usize>> {
         | "--metp-port"
         | "--http"
         | "--http-host"
+        | "--http-pac"
         | "--rules"
         | "--state"
         | "--access-log"

@@ -50,7 +50,8 @@ pub(super) fn settings(given: &Matches) -> Result<Settings, UsageError> {
     settings.udp.ports = ports(given, "udp-ports")?;
     settings.udp.advertise = addresses(given, "udp-advertise")?;
     let on_loopback = http(given)?.is_none_or(|http| http.ip().to_canonical().is_loopback());
-    settings.http = HttpSettings { login: !on_loopback, host: http_host(given)? };
+    settings.http =
+        HttpSettings { login: !on_loopback, host: http_host(given)?, pac: http_pac(given)? };
     Ok(settings)
 }
 
@@ -89,6 +90,20 @@ fn http_host(given: &Matches) -> Result<Option<String>, UsageError> {
     match !name.is_empty() && name.bytes().all(is_name) {
         true => Ok(Some(name.strip_suffix('.').unwrap_or(&name).to_owned())),
         false => Err(bad("http-host", &name, &"a name without a port")),
+    }
+}
+
+/// The proxy that `/proxy.pac` names: nothing in it ends a string of JavaScript.
+fn http_pac(given: &Matches) -> Result<Option<String>, UsageError> {
+    let Some(text) = given.opt_str("http-pac") else { return Ok(None) };
+    let is_host = |host: &str| {
+        let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+        !host.is_empty() && host.bytes().all(is_letter)
+    };
+    let port = |port: &str| is_digits(port.as_bytes()) && port.parse::<u16>().is_ok_and(|n| n > 0);
+    match text.rsplit_once(':') {
+        Some((host, number)) if is_host(host) && port(number) => Ok(Some(text)),
+        _ => Err(bad("http-pac", &text, &"HOST:PORT")),
     }
 }
 

@@ -39,6 +39,18 @@ impl Body {
         Body::Text(Some(exposition::text(&samples(&sources))))
     }
 
+    /// What browsers ask about each URL: everything goes through the proxy but what is on their own machine.
+    pub fn pac(proxy: &str) -> Self {
+        Body::Text(Some(format!(
+            "function FindProxyForURL(url, host) {{\n\
+             \x20   if (isPlainHostName(host) || shExpMatch(host, \"127.*\") || host == \"[::1]\") {{\n\
+             \x20       return \"DIRECT\";\n\
+             \x20   }}\n\
+             \x20   return \"SOCKS5 {proxy}; SOCKS {proxy}\";\n\
+             }}\n"
+        )))
+    }
+
     /// The figures of accounts.
     pub fn users() -> Self {
         Body::Users(0, None)

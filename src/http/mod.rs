@@ -42,6 +42,8 @@ const UNSENT_LIMIT: usize = 32 * 1024;
 const STEPS_PER_TURN: u32 = 8;
 
 const TEXT: &str = "text/plain; charset=utf-8";
+/// The content type of a file for browsers.
+const PAC: &str = "application/x-ns-proxy-autoconfig";
 /// The content type of the text format of Prometheus.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -219,7 +221,7 @@ impl<S: Stream> Session<S> {
             let text = "The field Host names another host. --http-host allows a name.\n";
             return self.answer(GetStatus::Forbidden, text, get.head_alone, cx);
         }
-        if !settings.login || matches!(&*get.path, "/healthz" | "/readyz") {
+        if !settings.login || matches!(&*get.path, "/healthz" | "/readyz" | "/proxy.pac") {
             return self.serve(&get, cx);
         }
         let Login::Basic(credentials) = &get.login else {
@@ -285,6 +287,9 @@ impl<S: Stream> Session<S> {
                     true => (GetStatus::Unavailable, "closing\n"),
                 };
                 return self.answer(status, text, get.head_alone, cx);
+            }
+            "/proxy.pac" if let Some(proxy) = &cx.shared.process.settings.http.pac => {
+                (Body::pac(proxy), PAC)
             }
             "/metrics" => (Body::metrics(cx), EXPOSITION),
             "/metrics/users" => (Body::users(), EXPOSITION),

@@ -74,6 +74,8 @@ pub struct HttpSettings {
     pub login: bool,
     /// A name of this server, which a field Host may have besides addresses and `localhost`.
     pub host: Option<String>,
+    /// Host and port of SOCKS for browsers, as `/proxy.pac` names them. `None`: there is no such file.
+    pub pac: Option<String>,
 }
 
 /// Which clients may connect to loopback, link-local and unspecified addresses.

@@ -109,6 +109,27 @@ fn connections_are_accepted_until_balancers_have_found_out() {
     assert_eq!(proxy.wait().code(), Some(0));
 }
 
+/// Browsers get the file without a login, and a host that could end the string is none.
+#[test]
+fn browsers_are_told_of_the_proxy() {
+    let pac = ["--http-pac", "proxy.example:1080"];
+    let proxy = Builder::default().args(["--http", "0.0.0.0:0"]).args(pac).start();
+    let told = get(&proxy, "/proxy.pac");
+    assert_eq!(told.status, 200);
+    assert!(told.head.contains("\r\nContent-Type: application/x-ns-proxy-autoconfig\r\n"));
+    assert!(told.body.starts_with("function FindProxyForURL(url, host) {\n"), "{}", told.body);
+    let names = "    return \"SOCKS5 proxy.example:1080; SOCKS proxy.example:1080\";\n}\n";
+    assert!(told.body.ends_with(names), "{}", told.body);
+    assert_eq!(get(&builder().start(), "/proxy.pac").status, 404);
+    for wrong in ["proxy.example", "a\"b:1", "a b:1", ":1080", "a:0", "a:70000", "a';b:1"] {
+        let output = std::process::Command::new(support::binary("socks5d"))
+            .args(["--http-pac", wrong])
+            .output()
+            .expect("it starts");
+        assert_eq!(output.status.code(), Some(64), "{wrong}");
+    }
+}
+
 /// No client of SOCKS gets to it, on whatever address.
 #[test]
 fn its_port_is_closed_to_clients() {

@@ -69,7 +69,7 @@ fn alerts_and_board_ask_for_what_there_is() {
 fn prometheus_takes_the_alerts() {
     let Ok(output) = Command::new("promtool").args(["check", "rules"]).arg(file(ALERTS)).output()
     else {
-        return support::note("NOTE: promtool is not installed, the alerts were not read by it\n");
+        return support::note("promtool is not installed, the alerts were not read by it\n");
     };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
