@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::client_network::ClientNetwork;
 use super::digest::Digest;
 use super::service::{PerService, Service};
+use super::settings::HTTP_SESSIONS;
 use super::users::{Confirmed, Login, Unverified, UserId, Users};
 use super::verifier::{Asked, Counterfoil, Question, Ticket, Verdict};
 use crate::reactor::slab::Key;
@@ -245,6 +246,12 @@ impl LoginQueue {
                 self.shed_waiting(service, number);
             }
         }
+        if self.waiting.http.len() > HTTP_SESSIONS
+            && let Some(number) = self.waiting.http.keys().next().copied()
+        {
+            // Sessions that have ended leave their logins behind: there are no more than have a place.
+            self.shed_waiting(Service::Http, number);
+        }
         if self.waiting() > MOST {
             let oldest = ORDER.into_iter().rev().find_map(|service| {
                 self.waiting.of(service).keys().next().map(|number| (service, *number))
@@ -346,7 +353,7 @@ fn admits(users: &Users, user: UserId, source: Option<IpAddr>) -> bool {
 }
 
 /// The order in which logins are verified, and the opposite of that in which they are shed.
-const ORDER: [Service; 3] = [Service::Metp, Service::Http, Service::Socks];
+const ORDER: [Service; 3] = [Service::Metp, Service::Socks, Service::Http];
 
 /// The place of a service in that order.
 fn rank(service: Service) -> Option<usize> {

@@ -175,6 +175,23 @@ fn metp_comes_first_and_then_the_newest() {
     assert_eq!(order, [8, 0, 6, 5, 3, 2, 1]);
 }
 
+/// Wrong logins over HTTP, of however many addresses, neither delay those of SOCKS nor push them out.
+#[test]
+fn logins_over_http_come_last_and_are_few() {
+    let mut fixture = Fixture::new(1);
+    fixture.ask(0, "u0", "right");
+    for key in 1..2000 {
+        let source = format!("10.1.{}.{}", key / 250, key % 250);
+        fixture.ask_as(key, Service::Http, &source, &format!("n{key}"), "x");
+    }
+    assert_eq!(fixture.queue.waiting(), 1 + HTTP_SESSIONS);
+    let shed = fixture.verdicts(Duration::ZERO);
+    assert!(shed.iter().all(|(key, verdict)| *key > 0 && *verdict == Verdict::Shed));
+    let number = fixture.start().expect("that of SOCKS");
+    fixture.done(number, Outcome::Right);
+    assert_eq!(fixture.verdicts(Duration::ZERO).len(), 1);
+}
+
 #[test]
 fn a_source_has_its_limit_and_the_oldest_is_shed() {
     let mut fixture = Fixture::new(1);
