@@ -11,7 +11,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,6 +30,9 @@ const REPORT_BYTES: usize = 4096;
 
 /// The name of the stream that gets the reports of all streams.
 pub const DIAGNOSTICS: &str = "diagnostics";
+
+/// The cause that is reported for a line of which the file before has only the beginning.
+const TORN: &str = "the file was full when it was opened again";
 
 /// The cause that is reported for lines that did not fit into the queue.
 const SLOW_READER: &str = "its reader is slow";
@@ -114,7 +117,11 @@ fn open_log(path: &Path) -> io::Result<(File, Vec<u8>)> {
     // Nobody may read from a FIFO: that must not keep the thread.
     let flags = libc::O_NOCTTY | libc::O_NONBLOCK;
     let mut options = OpenOptions::new();
-    let file = options.append(true).create(true).mode(0o640).custom_flags(flags).open(path)?;
+    let mut file = options.append(true).create(true).mode(0o640).custom_flags(flags).open(path)?;
+    if file.metadata()?.file_type().is_fifo() {
+        // Somebody reads. From now on a full pipe is waited for, as that of standard output is.
+        file = options.custom_flags(libc::O_NOCTTY).open(path)?;
+    }
     let torn = file.metadata().is_ok_and(|of| of.is_file()) && ends_in_mid_line(path);
     Ok((file, if torn { vec![b'\n'] } else { Vec::new() }))
 }
@@ -130,13 +137,16 @@ fn ends_in_mid_line(path: &Path) -> bool {
 }
 
 impl Open {
-    /// Opens the file again. What belongs to the one before is finished there, as far as that takes it.
-    fn reopen(&mut self) -> io::Result<()> {
-        let Some(path) = &self.path else { return Ok(()) };
+    /// Opens the file again. What belongs to the one before is finished there, as far as that takes it. Returns the number
+    /// of lines that are lost: one that stays torn.
+    fn reopen(&mut self) -> io::Result<u64> {
+        let Some(path) = &self.path else { return Ok(0) };
         let (file, rest) = open_log(path)?;
         let _ = self.write_lines(&[]);
+        // The line end alone belongs to a line that was torn before this server.
+        let lost = u64::from(self.rest.len() > 1);
         (self.out, self.rest) = (Box::new(file), rest);
-        Ok(())
+        Ok(lost)
     }
 
     /// Writes the rest of a torn line, then `lines`. An error comes with the number of lines that are lost: those
@@ -325,7 +335,7 @@ impl Shared {
             self.report(dropped);
             let mut open = self.sink.lock();
             let written = open.write_lines(&lines);
-            let reopened = if reopen { open.reopen() } else { Ok(()) };
+            let reopened = if reopen { open.reopen() } else { Ok(0) };
             let torn = !open.rest.is_empty();
             drop(open);
             if let Err(error) = &reopened {
@@ -333,7 +343,7 @@ impl Shared {
             }
             let mut state = self.lock();
             state.writing = false;
-            state.torn = torn && !reopen;
+            state.torn = torn;
             let news = match written {
                 Ok(()) => {
                     state.failing = None;
@@ -347,7 +357,8 @@ impl Shared {
                     before.is_none().then_some(error)
                 }
             };
-            if reopen && reopened.is_ok() {
+            if let (true, Ok(lost)) = (reopen, reopened) {
+                state.drop_lines(lost, TORN);
                 // Whether the new file takes lines will be seen.
                 state.failing = None;
             }
