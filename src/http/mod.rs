@@ -14,7 +14,7 @@ mod exposition;
 
 use std::net::SocketAddr;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use metp_protocol::Role;
 
@@ -38,6 +38,8 @@ use body::Body;
 const READ_BYTES: usize = 4096;
 /// Unsent bytes from which on no further piece of a body is made.
 const UNSENT_LIMIT: usize = 32 * 1024;
+/// The longest time that an answer may take. A client that takes it in drops keeps a place from others.
+const LONGEST_ANSWER: Duration = Duration::from_secs(60);
 /// Steps of one turn, each of them a piece of a body, or a write and a read.
 const STEPS_PER_TURN: u32 = 8;
 
@@ -52,6 +54,7 @@ pub struct Session<S: Stream> {
     client: Endpoint<S>,
     source: SocketAddr,
     stage: Stage,
+    began: Instant,
     /// The connection, then the last byte that the client has taken.
     since: Instant,
     input: Buffer,
@@ -98,6 +101,7 @@ impl<S: Stream> Session<S> {
             client: Endpoint::new(stream),
             source,
             stage: Stage::Head,
+            began: now,
             since: now,
             input: Buffer::default(),
             output: Buffer::default(),
@@ -140,7 +144,7 @@ impl<S: Stream> Session<S> {
     pub fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
         let (since, timeout) = match &self.stage {
             Stage::Head | Stage::Verify(..) => (self.since, timeouts.handshake),
-            Stage::Send(..) => (self.since, timeouts.subscriber),
+            Stage::Send(..) => (self.since, timeouts.linger),
             Stage::Linger(linger) => (linger.began(), timeouts.linger),
         };
         since.checked_add(timeout?)
@@ -149,6 +153,10 @@ impl<S: Stream> Session<S> {
     /// The session's turn: goes on as far as it can.
     pub fn turn(&mut self, cx: &mut Context<'_>) -> Flow {
         let deadline = self.deadline(&cx.shared.process.settings.timeouts);
+        let age = cx.now.saturating_duration_since(self.began);
+        if self.is_served() && age >= LONGEST_ANSWER {
+            return Flow::Close;
+        }
         if self.client.broken() || deadline.is_some_and(|deadline| deadline <= cx.now) {
             if matches!(self.stage, Stage::Head | Stage::Verify(..)) && !self.client.broken() {
                 not_let_in(Service::Http, self.source, "login-timeout");

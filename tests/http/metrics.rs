@@ -152,7 +152,7 @@ fn a_reader_that_stops_is_left_behind() {
     let many: String = (0..20_000).map(|number| format!("u{number}:=pw\n")).collect();
     std::fs::write(file.path(), many).expect("written");
     let users = file.path().to_str().expect("text");
-    let options = ["--users", users, "--subscriber-timeout", "0.2"];
+    let options = ["--users", users, "--linger-timeout", "0.2"];
     let (proxy, echo) = (builder().args(options).start(), Origin::echo());
     let mut stuck = support::proxy::connect(address(&proxy));
     std::io::Write::write_all(&mut stuck, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n")
