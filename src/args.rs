@@ -27,7 +27,7 @@ use values::Listeners;
 
 /// The variable that creates the administrator.
 pub const SUPERUSER_VARIABLE: &str = "PROXY_CTRL_SUPERUSER";
-/// The variable that names a file with the same, such as a secret of a container.
+/// The variable that names a file with the value of [`SUPERUSER_VARIABLE`], such as a secret of a container.
 pub const SUPERUSER_FILE_VARIABLE: &str = "PROXY_CTRL_SUPERUSER_FILE";
 
 /// What the command line asks for.

@@ -22,16 +22,15 @@ mod rules;
 mod run_queue;
 mod service;
 mod shutdown;
+mod turns;
 mod unproven;
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::unix::pipe::Receiver;
 
-use crate::reactor::Flow;
 use crate::reactor::abortive_close::AbortiveCloses;
 use crate::reactor::buffer::Pool;
 use crate::reactor::listener::Listener;
@@ -40,7 +39,7 @@ use crate::reactor::selector::Selector;
 use crate::reactor::slab::{Key, Slab};
 use crate::reactor::token::Source;
 use crate::reactor::wheel::Wheel;
-use crate::socks::{CloseReason, Context};
+use crate::socks::CloseReason;
 use crate::state::Shared;
 use crate::state::diagnostics::not_let_in;
 use crate::state::service::{PerService, Service};
@@ -48,10 +47,9 @@ use crate::state::verifier::Verifier;
 use crate::workers::dns_cache::DnsCache;
 use crate::workers::log_writer::LogWriter;
 use crate::workers::resolver::{Resolver, lookup_limits};
-use crate::{http, metp};
 use common::process::cannot;
 pub use config::{Config, Descriptors, MakeVerifier};
-use control::{PendingActions, ServerControl};
+use control::PendingActions;
 use descriptors::DescriptorSum;
 use entry::{AnySession, SessionEntry};
 use files::FileStore;
@@ -102,13 +100,6 @@ pub struct Server {
     signalled: bool,
     terminal: Terminal,
     shutdown: Shutdown,
-}
-
-/// Of what all sessions use, what those use that administer.
-struct Parts<'a> {
-    pool: &'a mut Pool,
-    shared: &'a mut Shared,
-    verifier: &'a mut dyn Verifier,
 }
 
 /// What all sessions use.
@@ -348,103 +339,6 @@ impl Server {
         }
     }
 
-    fn give_turn(&mut self, key: Key, now: Instant) {
-        let Some(entry) = self.sessions.get_mut(key) else { return };
-        entry.queued = false;
-        if entry.close_pending.get() {
-            return;
-        }
-        let services = &mut self.services;
-        let turn = match &mut entry.session {
-            AnySession::Socks(session) => {
-                catch_unwind(AssertUnwindSafe(|| session.turn(&mut services.context(key, now))))
-            }
-            AnySession::Metp(slot) => match slot.take() {
-                Some(session) => self.give_metp_turn(key, session, now),
-                None => return,
-            },
-            AnySession::Http(slot) => match slot.take() {
-                Some(session) => self.give_http_turn(key, session, now),
-                None => return,
-            },
-        };
-        self.record_progress(key, now);
-        let Some(entry) = self.sessions.get_mut(key) else { return };
-        match turn {
-            Ok(Flow::Wait) => self.arm(key),
-            Ok(Flow::Again) => self.queues.put_back(key, entry),
-            Ok(Flow::Close) => self.end(key, CloseReason::Finished, now),
-            Err(_) => {
-                // The panic hook has logged where and why.
-                self.services.shared.metrics.panics += 1;
-                self.end(key, CloseReason::Panic, now);
-            }
-        }
-    }
-
-    /// For its turn a METP session is taken out of its entry, so that it can read all the others.
-    fn give_metp_turn(
-        &mut self,
-        key: Key,
-        mut session: Box<metp::Session<TcpStream>>,
-        now: Instant,
-    ) -> std::thread::Result<Flow> {
-        let (services, mut control) = self.control(now);
-        let Parts { pool, shared, verifier } = services;
-        let control = &mut control;
-        let mut cx = metp::Context { key, now, pool, shared, verifier, control };
-        let turn = catch_unwind(AssertUnwindSafe(|| session.turn(&mut cx)));
-        if session.subscribes() && !self.subscribers.contains(&key) {
-            self.subscribers.push(key);
-        }
-        if let Some(entry) = self.sessions.get_mut(key) {
-            entry.session = AnySession::Metp(Some(session));
-        }
-        self.run_pending_actions(now);
-        turn
-    }
-
-    /// So it is with a session of HTTP, which reads alone.
-    fn give_http_turn(
-        &mut self,
-        key: Key,
-        mut session: Box<http::Session<TcpStream>>,
-        now: Instant,
-    ) -> std::thread::Result<Flow> {
-        let (services, mut control) = self.control(now);
-        let Parts { pool, shared, verifier } = services;
-        let control = &mut control;
-        let mut cx = http::Context { key, now, pool, shared, verifier, control };
-        let turn = catch_unwind(AssertUnwindSafe(|| session.turn(&mut cx)));
-        if let Some(entry) = self.sessions.get_mut(key) {
-            entry.session = AnySession::Http(Some(session));
-        }
-        turn
-    }
-
-    /// What a session that administers sees of the server.
-    fn control(&mut self, now: Instant) -> (Parts<'_>, ServerControl<'_>) {
-        let status = self.status(now);
-        let Services { selector, verifier, files, pool, shared, .. } = &mut self.services;
-        let (sessions, pending) = (&self.sessions, &mut self.pending);
-        let grace = shared.process.settings.grace;
-        let (can_reload, has_state) = (files.can_reload(), files.has_state_directory());
-        let reloading = files.is_reloading();
-        let network = selector;
-        let control = ServerControl {
-            now,
-            sessions,
-            pending,
-            grace,
-            status,
-            can_reload,
-            has_state,
-            reloading,
-            network,
-        };
-        (Parts { pool, shared, verifier: &mut **verifier }, control)
-    }
-
     /// Arms an alarm for the session's deadline unless an earlier one is armed.
     fn arm(&mut self, key: Key) {
         let Some(entry) = self.sessions.get_mut(key) else { return };
@@ -513,12 +407,4 @@ fn listen(service: Service, config: &Config, selector: &Selector) -> io::Result<
         .register_readable(listener.socket(), source)
         .map_err(cannot(&format!("watch the {} listener", row.name)))?;
     Ok(ServiceState::new(Some(listener)))
-}
-
-impl Services {
-    fn context(&mut self, key: Key, now: Instant) -> Context<'_, TcpStream> {
-        let Services { selector, dns, verifier, pool, closes, reserve, shared, .. } = self;
-        let verifier = &mut **verifier;
-        Context { key, now, network: selector, dns, verifier, pool, closes, reserve, shared }
-    }
 }

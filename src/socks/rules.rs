@@ -111,7 +111,7 @@ pub fn decide_datagram(
     judge(request, source, Known { name, address: Some(target.ip()), port }, shared)
 }
 
-/// The same, for a name that has not been looked up.
+/// What the rules say of a datagram to a name that has not been looked up.
 pub fn decide_datagram_name(
     request: &ActiveRequest,
     source: IpAddr,

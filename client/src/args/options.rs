@@ -153,7 +153,7 @@ pub const SECTIONS: [(&str, &[Opt]); 5] = {
                 ),
                 opt("", "--reset-usage", One, "USER", "set the counters of a user back to zero"),
                 opt("", "--reload", Nothing, "", "have the server read its files again"),
-                opt("", "--reload-cut", Nothing, "", "the same, and cut what the rules deny now"),
+                opt("", "--reload-cut", Nothing, "", "reload, and cut what the rules deny now"),
             ],
         ),
         (

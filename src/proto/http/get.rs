@@ -162,7 +162,7 @@ impl fmt::Display for GetStatus {
 /// How long a response is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Length {
-    /// So many bytes.
+    /// This number of bytes.
     Bytes(usize),
     /// It comes in chunks (RFC 9112 §7.1).
     Chunked,
