@@ -226,7 +226,7 @@ impl<S: Stream> Session<S> {
         let settings = &cx.shared.process.settings.http;
         if !get.is_for(settings.host.as_deref()) {
             not_let_in(Service::Http, self.source, "other-host");
-            let text = "The field Host names another host. --http-host allows a name.\n";
+            let text = "The request names another host. --http-host allows a name.\n";
             return self.answer(GetStatus::Forbidden, text, get.head_alone, cx);
         }
         if !settings.login || matches!(&*get.path, "/healthz" | "/readyz" | "/proxy.pac") {

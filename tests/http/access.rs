@@ -21,12 +21,24 @@ fn what_is_no_good_request_is_refused() {
         ("GET /../metrics HTTP/1.1\nHost: localhost\n\n", 404),
         ("GET /metrics HTTP/1.1\nHost: rebound.example\n\n", 403),
         ("GET /healthz HTTP/1.1\nHost: rebound.example\n\n", 403),
+        // RFC 9112 section 3.2.2: the host of the target replaces that of the field.
+        ("GET http://rebound.example/healthz HTTP/1.1\nHost: 127.0.0.1\n\n", 403),
+        ("GET http://proxy.example:9105/healthz HTTP/1.1\nHost: rebound.example\n\n", 200),
+        ("GET http://localhost HTTP/1.0\n\n", 404),
+        ("GET http://rebound.example HTTP/1.0\n\n", 403),
+        ("GET http:///healthz HTTP/1.1\nHost: localhost\n\n", 400),
+        ("GET http://me@localhost/healthz HTTP/1.1\nHost: localhost\n\n", 400),
+        ("GET http://localhost/healthz HTTP/1.1\n\n", 400),
+        // RFC 9112 section 2.2: an empty line may come first.
+        ("\nGET /healthz HTTP/1.1\nHost: localhost\n\n", 200),
         ("POST /metrics HTTP/1.1\nHost: localhost\nContent-Length: 0\n\n", 405),
         ("CONNECT localhost:80 HTTP/1.1\nHost: localhost:80\n\n", 405),
         ("GET /metrics HTTP/1.1\n\n", 400),
         ("GET /metrics HTTP/1.1\nHost: localhost\nContent-Length: 3\n\nabc", 400),
         ("\x05\x01\n", 400),
         ("HELLO METP/1.0\n", 400),
+        ("\n\n", 400),
+        ("\n\nGET /healthz HTTP/1.1\nHost: localhost\n\n", 400),
     ] {
         let response = exchange(http(), request);
         assert_eq!(response.status, status, "{request:?}: {}", response.body);

@@ -19,7 +19,8 @@ pub struct Get {
     pub head_alone: bool,
     /// Whether the client speaks HTTP/1.1, so that a response may come in chunks (RFC 9112 §7.1).
     pub takes_chunks: bool,
-    /// The host of the field Host, without its port. `None`: HTTP/1.0 without that field.
+    /// The host of the target, or else of the field Host, without its port (RFC 9112 §3.2.2). `None`: HTTP/1.0 without
+    /// either.
     pub host: Option<String>,
     /// The field Authorization.
     pub login: Login,
@@ -55,6 +56,8 @@ impl Get {
         let mut request = httparse::Request::new(&mut fields);
         match request.parse(head) {
             Err(_) => return Err(GetError::Malformed),
+            // There is an end, and no request before it: empty lines.
+            Ok(httparse::Status::Partial) if end.is_some() => return Err(GetError::Malformed),
             Ok(httparse::Status::Partial) => return Ok(None),
             Ok(httparse::Status::Complete(_)) => {}
         }
@@ -79,8 +82,11 @@ impl Get {
             None => Login::Missing,
             Some(value) => Credentials::parse(value).map_or(Login::Unusable, Login::Basic),
         };
-        let path = request.path.and_then(path_of);
-        let (Some(path), None) = (path, logins.next()) else { return Err(GetError::Malformed) };
+        let target = request.path.and_then(target_of);
+        let (Some((of_target, path)), None) = (target, logins.next()) else {
+            return Err(GetError::Malformed);
+        };
+        let host = of_target.or(host);
         let takes_chunks = request.version == Some(1);
         Ok(Some((Get { path, head_alone, takes_chunks, host, login }, head.len())))
     }
@@ -95,17 +101,21 @@ impl Get {
     }
 }
 
-/// The path of a request target in origin form or absolute form (RFC 9112 §3.2).
-fn path_of(target: &str) -> Option<String> {
-    let path = match target.split_once("://") {
+/// The host and the path of a request target in origin form, which has no host, or absolute form (RFC 9112 §3.2).
+fn target_of(target: &str) -> Option<(Option<String>, String)> {
+    let (host, path) = match target.split_once("://") {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => {
-            rest.find(['/', '?']).map_or("/", |at| rest.get(at..).unwrap_or("/"))
+            let end = rest.find(['/', '?']).unwrap_or(rest.len());
+            let (authority, path) = rest.split_at_checked(end)?;
+            // RFC 9110 §4.2.4: a name before the host is there to mislead.
+            let host = host_of(authority.as_bytes()).filter(|host| !host.contains('@'))?;
+            (Some(host), path)
         }
-        _ => target,
+        _ => (None, target),
     };
     let (path, _) = path.split_once('?').unwrap_or((path, ""));
     let path = if path.is_empty() { "/" } else { path };
-    path.starts_with('/').then(|| path.to_owned())
+    path.starts_with('/').then(|| (host, path.to_owned()))
 }
 
 /// The host of a field Host (RFC 9110 §7.2), without its port and with the brackets of an IPv6 address.
@@ -229,7 +239,11 @@ mod tests {
         let read = get("HEAD http://[::1]:5/ HTTP/1.0\nAuthorization: Basic YTpi\n\n");
         let read = read.expect("good").expect("whole");
         assert_eq!((read.path.as_str(), read.head_alone, read.takes_chunks), ("/", true, false));
-        assert!(read.host.is_none() && matches!(read.login, Login::Basic(_)));
+        assert_eq!(read.host.as_deref(), Some("[::1]"), "that of the target");
+        assert!(matches!(read.login, Login::Basic(_)));
+        let read = get("GET http://a.example?x HTTP/1.1\nHost: b.example\n\n");
+        let read = read.expect("good").expect("whole");
+        assert_eq!((read.path.as_str(), read.host.as_deref()), ("/", Some("a.example")));
         for beginning in ["", "G", "GET / HTTP/1.1\n", "GET / HTTP/1.1\nHost: a\n"] {
             assert_eq!(get(beginning), Ok(None), "{beginning:?}");
         }
@@ -251,6 +265,11 @@ mod tests {
             "GET / HTTP/1.1\nHost:\n\n".to_owned(),
             "GET / HTTP/1.1\nHost: a b\n\n".to_owned(),
             "GET / HTTP/1.1\nHost: a:b\n\n".to_owned(),
+            format!("GET http:///x HTTP/1.1\n{host}\n"),
+            format!("GET http://b@a/ HTTP/1.1\n{host}\n"),
+            format!("GET http://a:b/ HTTP/1.1\n{host}\n"),
+            format!("GET https://a/ HTTP/1.1\n{host}\n"),
+            "\n\n".to_owned(),
             format!("GET / HTTP/2.0\n{host}\n"),
         ] {
             assert_eq!(get(&text), Err(GetError::Malformed), "{text:?}");
