@@ -331,6 +331,7 @@ impl Server {
                 self.queues.put(*key, entry);
             }
         }
+        self.apply_drain_wait();
         self.accept(now);
     }
 }

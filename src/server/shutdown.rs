@@ -23,9 +23,11 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shutdown {
     Running,
-    /// SOCKS connections may continue until `until`, and are accepted until `accepts`, if that is given. `signalled`:
-    /// SIGTERM has come.
+    /// SOCKS connections may continue until `until`, and are accepted until `accepts`, if that is given, which is
+    /// `drain-wait` after `began`. From then on they have the time `grace`. `signalled`: SIGTERM has come.
     Draining {
+        began: Instant,
+        grace: Duration,
         until: Instant,
         accepts: Option<Instant>,
         signalled: bool,
@@ -153,17 +155,29 @@ impl Server {
     /// are open the time `grace`.
     pub(super) fn begin_drain(&mut self, grace: Duration, now: Instant) {
         let wait = self.services.shared.process.settings.timeouts.drain_wait;
-        let accepts = match self.shutdown {
+        let (began, accepts) = match self.shutdown {
             // It waits already, or has waited.
-            Shutdown::Draining { accepts, .. } => accepts,
-            _ => wait.and_then(|wait| now.checked_add(wait)),
+            Shutdown::Draining { began, accepts, .. } => (began, accepts),
+            _ => (now, wait.and_then(|wait| now.checked_add(wait))),
         };
         log::info!("closing down, {} s for open tunnels", grace.as_secs_f64());
         self.shutdown = match accepts.unwrap_or(now).checked_add(grace) {
             None => Shutdown::Immediate,
-            Some(until) => Shutdown::Draining { until, accepts, signalled: false },
+            Some(until) => Shutdown::Draining { began, grace, until, accepts, signalled: false },
         };
         self.stop_accepting(now);
+    }
+
+    /// Connections are accepted for another time, if they still are.
+    pub(super) fn apply_drain_wait(&mut self) {
+        let wait = self.services.shared.process.settings.timeouts.drain_wait.unwrap_or_default();
+        if let Shutdown::Draining { began, grace, until, accepts: Some(accepts), .. } =
+            &mut self.shutdown
+            && let Some(end) = began.checked_add(wait)
+            && let Some(last) = end.checked_add(*grace)
+        {
+            (*accepts, *until) = (end, last);
+        }
     }
 
     /// Closes the listeners of what is drained when it is time.

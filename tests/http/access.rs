@@ -121,6 +121,33 @@ fn connections_are_accepted_until_balancers_have_found_out() {
     assert_eq!(proxy.wait().code(), Some(0));
 }
 
+/// As with other times, a change holds for what waits already (METP section 5.17): the listener is closed, and the grace
+/// begins.
+#[test]
+fn a_wait_that_is_shortened_ends_at_once() {
+    let times = ["--drain-wait", "3600", "--grace", "60"];
+    let (mut proxy, echo) = (builder().args(times).start(), Origin::echo());
+    let mut admin = proxy.admin();
+    assert_eq!(admin.command("SHUTDOWN"), "200 OK");
+    let closing_in = |admin: &mut support::metp::Metp| -> f64 {
+        admin.info("closing-in").parse().expect("a number")
+    };
+    assert!(closing_in(&mut admin) > 3600.0);
+    let mut tunnel = proxy.tunnel(echo.address);
+    admin.set("drain-wait", 7200);
+    assert!(closing_in(&mut admin) > 7200.0);
+    admin.set("drain-wait", 0);
+    let refused = || std::net::TcpStream::connect(proxy.socks_address()).is_err();
+    eventually("no more connections", refused);
+    assert!(closing_in(&mut admin) <= 60.0);
+    support::exchange(&mut tunnel, 100);
+    // It is over: another value opens nothing again.
+    admin.set("drain-wait", 3600);
+    assert!(closing_in(&mut admin) <= 60.0 && refused());
+    drop(tunnel);
+    assert_eq!(proxy.wait().code(), Some(0));
+}
+
 /// Browsers get the file without a login, and a host that could end the string is none.
 #[test]
 fn browsers_are_told_of_the_proxy() {
