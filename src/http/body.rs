@@ -18,8 +18,18 @@ const ACCOUNTS_PER_PIECE: usize = 1024;
 pub enum Body {
     /// What is ready; `None` once it has been sent.
     Text(Option<String>),
-    /// The figures of accounts: the metric, and the account listed last. Those of a metric stand together.
-    Users(usize, Option<UserId>),
+    /// The figures of accounts.
+    Users(UserFigures),
+}
+
+/// How far the figures of accounts have been made. Those of a metric stand together.
+pub struct UserFigures {
+    /// The number of the metric.
+    metric: usize,
+    /// The account listed last.
+    last: Option<UserId>,
+    /// The first account that is not listed: a name that is deleted and added again meanwhile would come twice.
+    end: UserId,
 }
 
 impl Body {
@@ -52,34 +62,84 @@ impl Body {
     }
 
     /// The figures of accounts.
-    pub fn users() -> Self {
-        Body::Users(0, None)
+    pub fn users(shared: &Shared) -> Self {
+        Body::Users(UserFigures { metric: 0, last: None, end: shared.process.users.next_id() })
     }
 
     /// The next piece. `None`: there is no other.
     pub fn piece(&mut self, shared: &Shared) -> Option<String> {
-        let (place, last) = match self {
-            Body::Text(text) => return text.take(),
-            Body::Users(place, last) => (place, last),
-        };
+        match self {
+            Body::Text(text) => text.take(),
+            Body::Users(figures) => figures.piece(shared),
+        }
+    }
+}
+
+impl UserFigures {
+    fn piece(&mut self, shared: &Shared) -> Option<String> {
         let mut text = String::new();
         for _ in 0..ACCOUNTS_PER_PIECE {
-            let Some(metric) = USER_METRICS.get(*place) else { break };
-            if last.is_none() {
+            let Some(metric) = USER_METRICS.get(self.metric) else { break };
+            if self.last.is_none() {
                 exposition::header(&metric.metric, &mut text);
             }
-            match shared.process.users.after_any(*last) {
+            match shared.process.users.after_any_before(self.last, self.end) {
                 Some((id, account)) => {
-                    *last = Some(id);
+                    self.last = Some(id);
                     (metric.write)(account, &mut text);
                 }
-                None => (*place, *last) = (*place + 1, None),
+                None => (self.metric, self.last) = (self.metric + 1, None),
             }
             if text.len() >= PIECE_BYTES {
                 break;
             }
         }
-        let over = *place >= USER_METRICS.len();
+        let over = self.metric >= USER_METRICS.len();
         (!over || !text.is_empty()).then_some(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metp_protocol::Role;
+
+    use super::*;
+    use crate::state::settings::Settings;
+    use crate::state::users::Users;
+
+    fn add(shared: &mut Shared, name: &str) {
+        let users = &mut shared.process.users;
+        let user = users.add(name.as_bytes(), b"pw", Role::User).expect("free");
+        users.get(user).expect("there").usage.up.set(1);
+    }
+
+    fn rest(body: &mut Body, shared: &Shared) -> String {
+        std::iter::from_fn(|| body.piece(shared)).collect()
+    }
+
+    /// Between two pieces accounts come and go.
+    #[test]
+    fn accounts_that_come_meanwhile_are_not_listed() {
+        let mut shared = Shared::new(Settings::default(), Users::default());
+        for number in 0..3000 {
+            add(&mut shared, &format!("u{number}"));
+        }
+        let mut body = Body::users(&shared);
+        let mut text = body.piece(&shared).expect("a piece");
+        for name in ["u0", "u2999"] {
+            let users = &mut shared.process.users;
+            users.delete(users.find(name.as_bytes()).expect("there"));
+            add(&mut shared, name);
+        }
+        shared.process.users.get(UserId::TRUSTED).expect("there").usage.up.set(1);
+        text += &rest(&mut body, &shared);
+        let open: Vec<&str> =
+            text.lines().filter(|line| line.starts_with("socks5d_user_connections{")).collect();
+        assert_eq!(open.len(), 2999, "2998 that have stayed, and the trusted ones");
+        assert_eq!(open.last(), Some(&r#"socks5d_user_connections{user="-"} 0"#));
+        let up = r#"socks5d_user_payload_bytes_total{user="u0",direction="up"}"#;
+        assert_eq!(text.matches(up).count(), 1);
+        let again = rest(&mut Body::users(&shared), &shared);
+        assert!(again.contains(r#"connections{user="u0"}"#), "the next one has it");
     }
 }

@@ -300,7 +300,7 @@ impl<S: Stream> Session<S> {
                 (Body::pac(proxy), PAC)
             }
             "/metrics" => (Body::metrics(cx), EXPOSITION),
-            "/metrics/users" => (Body::users(), EXPOSITION),
+            "/metrics/users" => (Body::users(cx.shared), EXPOSITION),
             _ => {
                 let text = "There are /metrics, /metrics/users, /healthz and /readyz.\n";
                 return self.answer(GetStatus::NotFound, text, get.head_alone, cx);

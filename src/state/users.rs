@@ -333,6 +333,20 @@ impl Users {
         self.after(id).or_else(|| if id == Some(UserId::TRUSTED) { None } else { trusted() })
     }
 
+    /// The identity that the next account is going to have: those that there are have lower ones, but for
+    /// [`UserId::TRUSTED`].
+    pub fn next_id(&self) -> UserId {
+        UserId(self.next)
+    }
+
+    /// Like [`Users::after_any`], without accounts from the identity `end` on.
+    pub fn after_any_before(&self, id: Option<UserId>, end: UserId) -> Option<(UserId, &Account)> {
+        match self.after_any(id) {
+            Some((id, _)) if id >= end => Some((UserId::TRUSTED, &self.trusted)),
+            found => found,
+        }
+    }
+
     /// The account created next after `id`, or the first. Not [`UserId::TRUSTED`].
     pub fn after(&self, id: Option<UserId>) -> Option<(UserId, &Account)> {
         let start = id.map_or(Bound::Unbounded, Bound::Excluded);

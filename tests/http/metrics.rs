@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
+use socks5d::proto::usage_file::{AccountFigures, Figures};
 use support::origin::Origin;
 use support::socks::Client;
 use support::{eventually, exchange as echoes};
@@ -10,7 +11,7 @@ use support::{eventually, exchange as echoes};
 use super::{Response, address, builder, get};
 
 /// The samples of a body, each with its name and labels; what the format asks for is checked.
-fn samples(body: &str) -> BTreeMap<String, f64> {
+pub fn samples(body: &str) -> BTreeMap<String, f64> {
     let mut samples = BTreeMap::new();
     let (mut named, mut of): (BTreeSet<&str>, (&str, &str)) = (BTreeSet::new(), ("", ""));
     let mut helped = "";
@@ -167,4 +168,58 @@ fn a_reader_that_stops_is_left_behind() {
         samples(&lines)["socks5d_sessions{service=\"http\"}"] == 1.0
     });
     assert_eq!(admin.command("PING x"), "200 PONG x");
+}
+
+/// The port of a slow reader, with a small window, so that most of an answer stays with the server.
+fn narrow(address: std::net::SocketAddr) -> std::net::TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let socket = socket.expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("set");
+    socket.connect(&address.into()).expect("connected");
+    socket.into()
+}
+
+/// An account that is deleted while its scrape is read, and its name added again, has no series twice.
+#[test]
+fn no_scrape_has_a_series_twice() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name);
+    // Long names, for more than the kernel keeps of an answer.
+    let names: Vec<String> = (0..20_000).map(|number| format!("u{number:0>200}")).collect();
+    let users: String = names.iter().map(|name| format!("{name}:=pw\n")).collect();
+    std::fs::write(path("users"), users).expect("written");
+    let figures = Figures {
+        since: 1,
+        accounts: names.iter().map(|name| moved(name)).collect(),
+        ..Figures::default()
+    };
+    std::fs::create_dir(path("state")).expect("made");
+    std::fs::write(path("state/usage"), figures.text()).expect("written");
+    let files = ["--users".into(), path("users"), "--state".into(), path("state")];
+    let (proxy, echo) = (builder().args(files).start(), Origin::echo());
+    let mut slow = narrow(address(&proxy));
+    let request = b"GET /metrics/users HTTP/1.0\r\n\r\n";
+    std::io::Write::write_all(&mut slow, request).expect("sent");
+    let mut body = support::read_exactly(&mut slow, 1024);
+    let (mut admin, name) = (proxy.admin(), &names[0]);
+    for command in [format!("DELETE-USER {name}"), format!("ADD-USER {name} other")] {
+        assert_eq!(admin.command(&command), "200 OK");
+    }
+    let mut tunnel = Client::new(proxy.socks()).logged_in(name, "other").connected(echo.address);
+    echoes(&mut tunnel, 10);
+    body.extend(support::read_to_end(&mut slow));
+    let text = String::from_utf8(body).expect("text");
+    let (_, body) = text.split_once("\r\n\r\n").expect("a body");
+    let found = samples(body);
+    assert!(found.len() > 3 * 19_000, "{}", found.len());
+    // The next one has the new account.
+    let next = samples(&get(&proxy, "/metrics/users").body);
+    let up = format!("socks5d_user_payload_bytes_total{{user=\"{name}\",direction=\"up\"}}");
+    assert_eq!(next[&up], 10.0);
+}
+
+/// Figures of an account that has moved bytes.
+fn moved(name: &str) -> AccountFigures {
+    let (since, up, down) = (1, 1000, 2000);
+    AccountFigures { name: name.as_bytes().into(), since, up, down, ..AccountFigures::default() }
 }
