@@ -86,7 +86,7 @@ impl UserFigures {
             match shared.process.users.after_any_before(self.last, self.end) {
                 Some((id, account)) => {
                     self.last = Some(id);
-                    (metric.write)(account, &mut text);
+                    (metric.write)(account, shared.time, &mut text);
                 }
                 None => (self.metric, self.last) = (self.metric + 1, None),
             }

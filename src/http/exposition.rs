@@ -79,19 +79,19 @@ fn labels_text(labels: &[Label]) -> String {
 pub struct UserMetric {
     /// The metric.
     pub metric: Metric,
-    /// Appends the lines of an account, if it has any.
-    pub write: fn(&Account, &mut String),
+    /// Appends the lines of an account, if it has any. The number is the time, in seconds of UNIX time.
+    pub write: fn(&Account, u64, &mut String),
 }
 
 /// The metrics of accounts that have moved a byte.
-pub const USER_METRICS: [UserMetric; 2] = [
+pub const USER_METRICS: [UserMetric; 4] = [
     UserMetric {
         metric: Metric {
             name: "socks5d_user_payload_bytes_total",
             kind: MetricKind::Counter,
             help: "Payload delivered for an account, up to targets and down to clients.",
         },
-        write: |account, text| {
+        write: |account, _, text| {
             let usage = &account.usage;
             for ((_, direction), bytes) in [(UP, usage.up.get()), (DOWN, usage.down.get())] {
                 of_user(account, "socks5d_user_payload_bytes_total", Some(direction), bytes, text);
@@ -104,9 +104,34 @@ pub const USER_METRICS: [UserMetric; 2] = [
             kind: MetricKind::Gauge,
             help: "SOCKS connections of an account that are open now.",
         },
-        write: |account, text| {
+        write: |account, _, text| {
             let open = account.usage.open.get();
             of_user(account, "socks5d_user_connections", None, open, text);
+        },
+    },
+    UserMetric {
+        metric: Metric {
+            name: "socks5d_user_quota_bytes",
+            kind: MetricKind::Gauge,
+            help: "Payload that an account with a quota may move in a period.",
+        },
+        write: |account, _, text| {
+            let limits = account.usage.in_force();
+            if let Some(quota) = limits.as_ref().and_then(|limits| limits.quota.as_ref()) {
+                of_user(account, "socks5d_user_quota_bytes", None, quota.bytes, text);
+            }
+        },
+    },
+    UserMetric {
+        metric: Metric {
+            name: "socks5d_user_quota_used_bytes",
+            kind: MetricKind::Gauge,
+            help: "Payload that an account with a quota has moved in this period.",
+        },
+        write: |account, time, text| {
+            if let Some(used) = account.usage.quota_used(time) {
+                of_user(account, "socks5d_user_quota_used_bytes", None, used, text);
+            }
         },
     },
 ];
@@ -187,8 +212,8 @@ mod tests {
         account.usage.up.set(5);
         let mut text = String::new();
         for metric in &USER_METRICS {
-            (metric.write)(users.get(idle).expect("there"), &mut text);
-            (metric.write)(account, &mut text);
+            (metric.write)(users.get(idle).expect("there"), 0, &mut text);
+            (metric.write)(account, 0, &mut text);
         }
         let user = r#"user="a\"b\\x5c\\x20\\x0a""#;
         assert_eq!(

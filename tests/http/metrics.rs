@@ -223,3 +223,26 @@ fn moved(name: &str) -> AccountFigures {
     let (since, up, down) = (1, 1000, 2000);
     AccountFigures { name: name.as_bytes().into(), since, up, down, ..AccountFigures::default() }
 }
+
+/// What is left of quotas; accounts without one, and those that have moved nothing, have no such series.
+#[test]
+fn quotas_have_series() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let accounts = "alice:=pw:quota=1kB/month\nbob:=pw\ncarol:=pw:quota=1kB/total\n";
+    std::fs::write(file.path(), accounts).expect("written");
+    let users = file.path().to_str().expect("text");
+    let (proxy, echo) = (builder().args(["--users", users]).start(), Origin::echo());
+    for name in ["alice", "bob"] {
+        let client = Client::new(proxy.socks()).logged_in(name, "pw");
+        echoes(&mut client.connected(echo.address), 450);
+    }
+    let found = samples(&get(&proxy, "/metrics/users").body);
+    let quotas = found.into_iter().filter(|(series, _)| series.contains("quota"));
+    assert_eq!(
+        quotas.collect::<Vec<_>>(),
+        [
+            (r#"socks5d_user_quota_bytes{user="alice"}"#.to_owned(), 1000.0),
+            (r#"socks5d_user_quota_used_bytes{user="alice"}"#.to_owned(), 900.0),
+        ]
+    );
+}
