@@ -287,6 +287,12 @@ pub mod figure {
         LOGINS_SHED = "LOGINS_SHED" Count;
         STORE_ERRORS = "STORE_ERRORS" Count;
         COUNTED_SINCE = "COUNTED_SINCE" Count;
+        LOGINS_OK = "LOGINS_OK" Count;
+        LOGINS_FAILED = "LOGINS_FAILED" Count;
+        LOGINS_QUEUED = "LOGINS_QUEUED" Count;
+        STORE_OK = "STORE_OK" Count;
+        RELOAD_OK = "RELOAD_OK" Count;
+        RELOADED = "RELOADED" Count;
     }
 }
 

@@ -117,6 +117,8 @@ pub fn metrics(shared: &Shared) -> String {
 enum Figure {
     /// The sum of the samples of a metric that have these labels.
     Sum(&'static Metric, &'static [Label]),
+    /// The least of all samples of a metric.
+    Least(&'static Metric),
     /// The durations of a histogram that are at most 2 to the power of this, in µs: 1 ms is 1024 µs.
     Within(&'static Metric, u32),
     /// All durations of a histogram.
@@ -126,11 +128,14 @@ enum Figure {
 impl Figure {
     /// The value; `None` if there is no such sample.
     fn of(&self, samples: &[MetricSample]) -> Option<u64> {
-        let (Figure::Sum(metric, _) | Figure::Within(metric, _) | Figure::Count(metric)) = *self;
+        let (Figure::Sum(metric, _)
+        | Figure::Least(metric)
+        | Figure::Within(metric, _)
+        | Figure::Count(metric)) = *self;
         let labels = if let Figure::Sum(_, labels) = *self { labels } else { &[] };
         let values = samples.iter().filter(|sample| sample.is_of(metric, labels)).map(|sample| {
             match (self, sample.value) {
-                (Figure::Sum(..), SampleValue::Number(number)) => Some(number),
+                (Figure::Sum(..) | Figure::Least(_), SampleValue::Number(number)) => Some(number),
                 (Figure::Sum(..), SampleValue::Seconds(time)) => Some(time.as_secs()),
                 (Figure::Within(_, power), SampleValue::Histogram(times)) => {
                     Some(times.within(Duration::from_micros(1_u64 << power)))
@@ -139,15 +144,19 @@ impl Figure {
                 _ => None,
             }
         });
-        values.reduce(|sum, value| Some(sum? + value?)).flatten()
+        let joined = values.reduce(|one, other| match self {
+            Figure::Least(_) => Some(one?.min(other?)),
+            _ => Some(one? + other?),
+        });
+        joined.flatten()
     }
 }
 
 /// The figures of `GET_METRICS ALL` behind those of `GET_METRICS`, in their order (METP §5.2).
-const FIGURES: [(MetpKey, Figure); 56] = {
-    use Figure::{Count, Sum, Within};
+const FIGURES: [(MetpKey, Figure); 62] = {
+    use Figure::{Count, Least, Sum, Within};
     const { assert!(ReplyCode::NotAllowed as usize == 2) };
-    use samples::{AUTH, DOWN, HANDSHAKE, LIMIT, METP, SOCKS, UP};
+    use samples::{AUTH, DOWN, HANDSHAKE, LIMIT, LOGIN_FAILED, LOGIN_OK, METP, SOCKS, UP};
     [
         (figure::BYTES_UP, Sum(&samples::PAYLOAD, &[UP])),
         (figure::BYTES_DOWN, Sum(&samples::PAYLOAD, &[DOWN])),
@@ -211,6 +220,12 @@ const FIGURES: [(MetpKey, Figure); 56] = {
         (figure::LOGINS_SHED, Sum(&samples::LOGINS_SHED, &[])),
         (figure::STORE_ERRORS, Sum(&samples::STORE_ERRORS, &[])),
         (figure::COUNTED_SINCE, Sum(&samples::COUNTED_SINCE, &[])),
+        (figure::LOGINS_OK, Sum(&samples::LOGINS, &[LOGIN_OK])),
+        (figure::LOGINS_FAILED, Sum(&samples::LOGINS, &[LOGIN_FAILED])),
+        (figure::LOGINS_QUEUED, Sum(&samples::LOGINS_QUEUED, &[])),
+        (figure::STORE_OK, Least(&samples::STORE_OK)),
+        (figure::RELOAD_OK, Sum(&samples::RELOAD_OK, &[])),
+        (figure::RELOADED, Sum(&samples::RELOADED, &[])),
     ]
 };
 
@@ -361,6 +376,7 @@ mod tests {
     use super::*;
     use crate::reactor::buffer::Pool;
     use crate::state::control::ServerInfo;
+    use crate::state::file_health::{FileHealth, WriteOutcome, WrittenFile};
     use crate::state::settings::Settings;
     use crate::state::users::Users;
     use metp_protocol::MetricsBody;
@@ -378,6 +394,10 @@ mod tests {
         assert_eq!(keys, figure::ALL);
         let mut shared = Shared::new(Settings::default(), Users::default());
         shared.metrics.counted_since = 0;
+        let health = &mut shared.process.file_health;
+        *health = FileHealth::new(0);
+        health.reload(false, 0);
+        health.written(WrittenFile::Figures, WriteOutcome::Failed);
         let samples = samples_of(&shared, &ServerInfo::default());
         for (key, figure) in &FIGURES {
             assert_eq!(figure.of(&samples), Some(0), "{key}");

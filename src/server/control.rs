@@ -217,6 +217,7 @@ impl Server {
                 .chain(&self.diagnostics)
                 .map(LogWriter::dropped)
                 .sum(),
+            logins_queued: self.services.verifier.queued(),
         }
     }
 

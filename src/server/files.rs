@@ -21,7 +21,9 @@ use crate::state::Shared;
 use crate::state::changes::Settled;
 use crate::state::configuration::Reading;
 use crate::state::control::{ControlAnswer, RuleChange};
+use crate::state::file_health::{WriteOutcome, WrittenFile};
 use crate::state::users::{Counted, UserId};
+use crate::workers::durable::StoreError;
 use crate::workers::store::{Adopted, Answer, FileWorker, Files, Job};
 use crate::workers::worker_pool::Failure;
 
@@ -297,7 +299,7 @@ impl Server {
                     match outcome {
                         Ok(secrets) => self.changes_stored(secrets),
                         Err(error) => {
-                            self.changes_failed(&error.to_string(), now);
+                            self.changes_failed(&error.to_string(), outcome_of(&error), now);
                             self.write_figures_again(figures.is_some());
                         }
                     }
@@ -310,6 +312,7 @@ impl Server {
                 (Ok(Answer::Adopted), _) | (Err(_), Job::Adopt(_)) => {}
                 (Ok(Answer::RulesChanged(outcome)), _) => self.rules_changed(outcome),
                 (Err(failure), Job::ChangeRules(_)) => {
+                    self.note_write(WrittenFile::Rules, WriteOutcome::Failed);
                     self.answer_rule_change(RuleChange::NotStored(cause(failure).to_owned()));
                 }
                 (Ok(Answer::Saved(outcome)), _) => {
@@ -322,7 +325,7 @@ impl Server {
                     self.figures_written(outcome.map_err(|error| error.to_string()), now);
                 }
                 (Err(failure), Job::Commit(_, figures)) => {
-                    self.changes_failed(cause(failure), now);
+                    self.changes_failed(cause(failure), WriteOutcome::Failed, now);
                     self.write_figures_again(figures.is_some());
                 }
                 (Ok(Answer::Committed(..)), _) => {}
@@ -366,18 +369,26 @@ impl Server {
             let answer = ControlAnswer::Reset(outcome.clone());
             self.answer_request(session, answer);
         }
-        if let Err(cause) = outcome {
-            self.figures_failed(&cause, now);
+        match outcome {
+            Ok(()) => self.note_write(WrittenFile::Figures, WriteOutcome::Stored),
+            Err(cause) => self.figures_failed(&cause, now),
         }
     }
 
+    /// Notes how a write of a file has ended.
+    pub(super) fn note_write(&mut self, file: WrittenFile, outcome: WriteOutcome) {
+        self.services.shared.process.file_health.written(file, outcome);
+    }
+
     fn changes_stored(&mut self, secrets: Vec<Option<Box<str>>>) {
+        self.note_write(WrittenFile::Users, WriteOutcome::Stored);
         let process = &mut self.services.shared.process;
         let settled = process.account_changes.stored(secrets, &mut process.users);
         self.settle(settled);
     }
 
-    fn changes_failed(&mut self, cause: &str, now: Instant) {
+    fn changes_failed(&mut self, cause: &str, outcome: WriteOutcome, now: Instant) {
+        self.note_write(WrittenFile::Users, outcome);
         self.services.shared.metrics.store_errors += 1;
         if self.services.files.failures.begins(now) {
             log::error!("users file: changes were not stored, and have been undone: {cause}");
@@ -398,6 +409,7 @@ impl Server {
 
     /// The figures were not written: they are tried again after a while.
     fn figures_failed(&mut self, cause: &str, now: Instant) {
+        self.note_write(WrittenFile::Figures, WriteOutcome::Failed);
         self.services.shared.metrics.store_errors += 1;
         if self.services.files.figures_failures.begins(now) {
             log::error!("figures: not written: {cause}");
@@ -419,8 +431,12 @@ impl Server {
     fn settings_saved(&mut self, outcome: Result<(), String>) {
         let saving = std::mem::take(&mut self.services.files.saving);
         match &outcome {
-            Ok(()) => self.services.shared.process.configuration.saved(saved(&saving)),
+            Ok(()) => {
+                self.note_write(WrittenFile::Settings, WriteOutcome::Stored);
+                self.services.shared.process.configuration.saved(saved(&saving));
+            }
             Err(cause) => {
+                self.note_write(WrittenFile::Settings, WriteOutcome::Failed);
                 self.services.shared.metrics.store_errors += 1;
                 log::error!("settings: not saved: {cause}");
             }
@@ -446,6 +462,14 @@ fn figures(shared: &Shared) -> Figures {
 fn sum(shared: &Shared) -> u64 {
     let metrics = &shared.metrics;
     metrics.sessions.socks.accepted.wrapping_add(metrics.up).wrapping_add(metrics.down)
+}
+
+/// How a write has ended that was not made.
+pub(super) fn outcome_of(error: &StoreError) -> WriteOutcome {
+    match error {
+        StoreError::ChangedOnDisk => WriteOutcome::Outdated,
+        StoreError::Failed { .. } => WriteOutcome::Failed,
+    }
 }
 
 /// Why the thread has done nothing.

@@ -71,4 +71,8 @@ impl Verifier for QueuedLogins {
         self.workers.limit(passwords::limits(self.threads));
         self.start();
     }
+
+    fn queued(&self) -> usize {
+        self.queue.waiting() + self.queue.running()
+    }
 }

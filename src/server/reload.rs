@@ -5,7 +5,7 @@ use crate::reactor::slab::Key;
 use crate::state::configuration::Reading;
 use crate::state::control::{ControlAnswer, ReloadSummary};
 use crate::state::service::Service;
-use crate::state::users::Reloaded;
+use crate::state::users::{Reloaded, unix_time};
 use crate::workers::store::{Adopted, ReadAgain};
 
 /// Reloads that are asked for. One that is asked for while another reads comes after it: what was read may be older.
@@ -82,6 +82,7 @@ impl Server {
     /// The files have been read again: all of it takes effect, or nothing.
     pub(super) fn reloaded(&mut self, outcome: Result<ReadAgain<Reading>, Vec<String>>) {
         let outcome = outcome.and_then(|read| self.take_over(read));
+        self.services.shared.process.file_health.reload(outcome.is_ok(), unix_time());
         match &outcome {
             Ok(ReloadSummary { accounts, settings, rules, .. }) => {
                 self.services.shared.process.changes += 1;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::Server;
 use super::control::ServerControl;
+use super::files::outcome_of;
 use crate::proto::rules::{
     Asked, BadEdit, Carried, Commands, Judgement, Port, Question, RuleSet, normal_name,
 };
@@ -14,6 +15,7 @@ use crate::socks::CloseReason;
 use crate::socks::name::hostname;
 use crate::state::ProcessWide;
 use crate::state::control::{ControlAnswer, RuleChange, RulesVerdict, TestedRequest};
+use crate::state::file_health::{WriteOutcome, WrittenFile};
 use crate::state::protected::{ClosedBy, closed_by, may_be_sent_to};
 use crate::workers::rules_file::{EditError, LoadedRules};
 
@@ -93,6 +95,7 @@ impl Server {
                 self.replace_rules(rules, &carried);
                 // The thread may drop the rules before.
                 self.services.files.adopt.get_or_insert_default();
+                self.note_write(WrittenFile::Rules, WriteOutcome::Stored);
                 RuleChange::Done
             }
             Err(EditError::Misfit(BadEdit::NoRule(_))) => RuleChange::NoRule,
@@ -103,6 +106,7 @@ impl Server {
                 RuleChange::Invalid(invalid.to_string())
             }
             Err(EditError::Store(error)) => {
+                self.note_write(WrittenFile::Rules, outcome_of(&error));
                 self.services.shared.metrics.store_errors += 1;
                 log::error!("rules: not changed: {error}");
                 RuleChange::NotStored(error.to_string())

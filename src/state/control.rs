@@ -241,4 +241,6 @@ pub struct ServerInfo {
     pub names: DnsStats,
     /// Lines of both logs that were dropped.
     pub lines_dropped: u64,
+    /// Logins whose hash is waited for, or is being computed.
+    pub logins_queued: usize,
 }

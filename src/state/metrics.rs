@@ -23,11 +23,22 @@ pub struct SessionCounts {
     pub refused_auth: u64,
 }
 
+/// Logins to one service that were looked at, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoginCounts {
+    /// Logins with the name and the password of an account.
+    pub good: u64,
+    /// The others.
+    pub failed: u64,
+}
+
 /// Counters since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
     /// The sessions of each service.
     pub sessions: PerService<SessionCounts>,
+    /// The logins to each service.
+    pub logins: PerService<LoginCounts>,
     /// SOCKS connections open now by stage, in the order of [`Stage::ALL`].
     pub stages: [usize; Stage::ALL.len()],
     /// Payload bytes delivered to targets.

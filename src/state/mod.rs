@@ -14,6 +14,7 @@ pub mod control;
 pub mod diagnostics;
 pub mod digest;
 pub mod events;
+pub mod file_health;
 pub mod histogram;
 pub mod json;
 pub mod knobs;
@@ -37,6 +38,7 @@ use changes::Changes;
 use configuration::Configuration;
 use diagnostics::{Diagnostics, not_let_in};
 use events::Events;
+use file_health::FileHealth;
 use metrics::Metrics;
 use rates::{Grant, Rates};
 use settings::Settings;
@@ -98,6 +100,8 @@ pub struct ProcessWide {
     pub rules_number: u64,
     /// Whether the file of rules is changed by others alone.
     pub rules_fixed: bool,
+    /// Whether files can be written and read again.
+    pub file_health: FileHealth,
     /// The number of changes of settings and roles so far.
     pub changes: u64,
     /// The near ends of connections to targets with the number of one of the server's own ports, and their sessions. A
@@ -159,6 +163,7 @@ impl Shared {
             rules: None,
             rules_number: 0,
             rules_fixed: false,
+            file_health: FileHealth::new(unix_time()),
             changes: 0,
             to_own_ports: HashMap::new(),
         };
@@ -209,7 +214,7 @@ impl Shared {
         grants
     }
 
-    /// Logs a failed login, and publishes the event of the topic `auth`.
+    /// Counts a login, logs one that has failed, and publishes the event of the topic `auth`.
     pub fn record_login(
         &mut self,
         service: Service,
@@ -218,6 +223,8 @@ impl Shared {
         good: bool,
         now: Instant,
     ) {
+        let logins = self.metrics.logins.of_mut(service);
+        *if good { &mut logins.good } else { &mut logins.failed } += 1;
         let name = Escaped(name);
         if !good {
             self.log_counted_failures(Some(now));

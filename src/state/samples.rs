@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::Shared;
 use super::control::{ProcessUsage, ServerInfo};
 use super::histogram::Histogram;
-use super::metrics::{DropCause, Stage};
+use super::metrics::{DropCause, LoginCounts, Stage};
 use super::service::Service;
 use super::settings::HTTP_SESSIONS;
 use crate::reactor::buffer::Pool;
@@ -82,13 +82,24 @@ macro_rules! metrics {
 metrics! {
     BUILD_INFO = Gauge "socks5d_build_info" "The version of the server; the value is always 1.";
     UPTIME = Gauge "socks5d_uptime_seconds" "Time since the start of the server.";
+    CLOSING = Gauge "socks5d_closing"
+        "Whether the server closes down (1) or not (0).";
+    CLOSING_LEFT = Gauge "socks5d_closing_left_seconds"
+        "Time that open connections still have when the server closes down, else 0.";
     ACCEPTED = Counter "socks5d_accepted_total" "Sessions accepted, by service.";
     SESSIONS = Gauge "socks5d_sessions" "Sessions open now, by service.";
     SESSIONS_LIMIT = Gauge "socks5d_connections_limit"
         "Sessions that may be open at once by settings and descriptors, by service.";
     CONNECTIONS = Gauge "socks5d_connections" "SOCKS connections open now, by stage.";
+    TRUSTED = Gauge "socks5d_trusted_networks" "Networks whose clients need no login.";
+    TRUSTED_EVERYWHERE = Gauge "socks5d_trusted_everywhere"
+        "Networks whose clients need no login and that hold every address of a family.";
     REFUSED = Counter "socks5d_refused_total"
         "Sessions that ended before they could make a request, by service and reason.";
+    LOGINS = Counter "socks5d_auth_total"
+        "Logins with a name and a password, by service and result.";
+    LOGINS_QUEUED = Gauge "socks5d_auth_queue"
+        "Logins whose password hash is waited for or being computed.";
     LOGINS_SHED = Counter "socks5d_logins_shed_total"
         "Sessions closed because too many logins wait for a verdict.";
     LIMITED = Counter "socks5d_limited_total"
@@ -134,6 +145,12 @@ metrics! {
         "Lines that the readers of the logs were too slow for.";
     STORE_ERRORS = Counter "socks5d_store_errors_total"
         "Times that the users file or the figures could not be stored, or were damaged.";
+    STORE_OK = Gauge "socks5d_store_ok"
+        "Whether the last write of a file succeeded (1) or not (0), by file.";
+    RELOAD_OK = Gauge "socks5d_config_last_reload_successful"
+        "Whether the last reload of users file, rules and configuration succeeded (1) or not (0).";
+    RELOADED = Gauge "socks5d_config_last_reload_success_timestamp_seconds"
+        "When the files were last read again with success, or at the start, as UNIX time.";
     COUNTED_SINCE = Gauge "socks5d_counted_since_timestamp_seconds"
         "Since when connections and payload are counted, as UNIX time.";
     PANICS = Counter "socks5d_panics_total" "Sessions ended by a fault of the server.";
@@ -160,6 +177,10 @@ pub const LIMIT: Label = ("reason", "limit");
 pub const AUTH: Label = ("reason", "auth");
 /// The label of sessions that ended before their request was complete, for another reason.
 pub const HANDSHAKE: Label = ("reason", "handshake");
+/// The label of logins that let a client in.
+pub const LOGIN_OK: Label = ("result", "ok");
+/// The label of logins that do not.
+pub const LOGIN_FAILED: Label = ("result", "failed");
 /// The labels of replies, by their code.
 pub const CODES: [Label; 9] = [
     ("code", "0"),
@@ -207,6 +228,8 @@ pub fn samples(sources: &SampleSources<'_>) -> Vec<MetricSample> {
     let mut samples = Samples::default();
     samples.number(&BUILD_INFO, &[("version", env!("CARGO_PKG_VERSION"))], 1);
     samples.put(&UPTIME, &[], SampleValue::Seconds(status.uptime));
+    samples.number(&CLOSING, &[], u64::from(status.closing.is_some()));
+    samples.put(&CLOSING_LEFT, &[], SampleValue::Seconds(status.closing.unwrap_or_default()));
     sessions(&mut samples, shared, status);
     requests(&mut samples, shared, status);
     let metrics = &shared.metrics;
@@ -219,6 +242,13 @@ pub fn samples(sources: &SampleSources<'_>) -> Vec<MetricSample> {
     samples.number(&EVENTS_LOST, &[], shared.events.lost());
     samples.number(&LOG_LINES_DROPPED, &[], status.lines_dropped);
     samples.number(&STORE_ERRORS, &[], metrics.store_errors);
+    let health = &shared.process.file_health;
+    for (file, stored) in health.writes() {
+        samples.number(&STORE_OK, &[("file", file.word())], u64::from(stored));
+    }
+    samples.number(&RELOAD_OK, &[], u64::from(health.reloaded));
+    let reloaded = Duration::from_secs(health.reloaded_at);
+    samples.put(&RELOADED, &[], SampleValue::Seconds(reloaded));
     let since = Duration::from_secs(metrics.counted_since);
     samples.put(&COUNTED_SINCE, &[], SampleValue::Seconds(since));
     samples.number(&PANICS, &[], metrics.panics);
@@ -253,11 +283,19 @@ fn sessions(samples: &mut Samples, shared: &Shared, status: &ServerInfo) {
     for (stage, count) in Stage::ALL.into_iter().zip(metrics.stages) {
         samples.number(&CONNECTIONS, &[("stage", stage.word())], count as u64);
     }
+    samples.number(&TRUSTED, &[], settings.trust.networks().len() as u64);
+    samples.number(&TRUSTED_EVERYWHERE, &[], settings.trust.everything().count() as u64);
     for service in Service::ALL {
         samples.number(&REFUSED, &[label(service), LIMIT], counts(service).refused_limit);
         samples.number(&REFUSED, &[label(service), AUTH], counts(service).refused_auth);
     }
     samples.number(&REFUSED, &[SOCKS, HANDSHAKE], metrics.unfinished);
+    for service in Service::ALL {
+        let LoginCounts { good, failed } = *metrics.logins.of(service);
+        samples.number(&LOGINS, &[label(service), LOGIN_OK], good);
+        samples.number(&LOGINS, &[label(service), LOGIN_FAILED], failed);
+    }
+    samples.number(&LOGINS_QUEUED, &[], status.logins_queued as u64);
     samples.number(&LOGINS_SHED, &[], metrics.logins_shed);
     for (reached, count) in metrics.limits.iter() {
         samples.number(&LIMITED, &[("limit", reached.word())], count);

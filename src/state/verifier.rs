@@ -88,6 +88,11 @@ pub trait Verifier {
 
     /// At most so many hashes are computed at once.
     fn limit(&mut self, threads: usize);
+
+    /// How many hashes are waited for or being computed.
+    fn queued(&self) -> usize {
+        0
+    }
 }
 
 /// Answers at once, where the passwords of all accounts are known: comparing takes less than a microsecond.

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod access;
+mod health;
 mod metrics;
 
 use std::io::{Read, Write};

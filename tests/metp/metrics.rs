@@ -13,7 +13,7 @@ use support::{eventually, exchange, read_to_end};
 
 use crate::inprocess::{Builder, Inprocess};
 
-const KEYS: [&str; 59] = [
+const KEYS: [&str; 65] = [
     "HISTORICAL_CONNECTIONS",
     "CURRENT_CONNECTIONS",
     "BYTES_TRANSFERRED",
@@ -73,6 +73,12 @@ const KEYS: [&str; 59] = [
     "LOGINS_SHED",
     "STORE_ERRORS",
     "COUNTED_SINCE",
+    "LOGINS_OK",
+    "LOGINS_FAILED",
+    "LOGINS_QUEUED",
+    "STORE_OK",
+    "RELOAD_OK",
+    "RELOADED",
 ];
 
 type Figures = BTreeMap<String, u64>;
@@ -93,8 +99,15 @@ fn raised(server: &Inprocess, what: impl FnOnce()) -> String {
     what();
     eventually("no connection is open", || admin.metrics()[1] == 0);
     let after = figures(&mut admin);
-    let usual =
-        ["HISTORICAL", "ACCEPTED", "BYTES", "CONNECT_TIME", "CONNECT_ATTEMPTS", "METP_SESSIONS"];
+    let usual = [
+        "HISTORICAL",
+        "ACCEPTED",
+        "BYTES",
+        "CONNECT_TIME",
+        "CONNECT_ATTEMPTS",
+        "METP_SESSIONS",
+        "LOGINS_OK",
+    ];
     let grown = KEYS.iter().filter(|key| !usual.iter().any(|usual| key.starts_with(usual)));
     let grown = grown.map(|key| (*key, after[*key] - before[*key])).filter(|(_, by)| *by > 0);
     grown.map(|(key, by)| format!("{key}+{by}")).collect::<Vec<_>>().join(" ")
@@ -175,8 +188,10 @@ fn what_ends_before_its_request_is_counted_by_cause() {
     let handshake = |said: &[u8], heard: &[u8]| handshake_at(&server, said, heard);
     let wrong = [HELLO, &credentials(b"admin", b"no")].concat();
     let nobody = [HELLO, &credentials(b"nobody", b"1234")].concat();
-    assert_eq!(handshake(&wrong, &[CHOSEN, DENIED].concat()), "REFUSED_AUTH+1");
-    assert_eq!(handshake(&nobody, &[CHOSEN, DENIED].concat()), "REFUSED_AUTH+1");
+    for login in [&wrong, &nobody] {
+        let raised = handshake(login, &[CHOSEN, DENIED].concat());
+        assert_eq!(raised, "REFUSED_AUTH+1 LOGINS_FAILED+1");
+    }
     assert_eq!(handshake(b"\x05\x01\x00", b"\x05\xff"), "REFUSED_AUTH+1");
     assert_eq!(handshake(b"\x05\x00", b"\x05\xff"), "REFUSED_AUTH+1");
     let socks4 = b"\x04\x01\x00\x50\x7f\0\0\x01\0";

@@ -75,11 +75,12 @@ pub fn metp_session(data: &[u8]) {
 }
 
 /// What must not depend on how the bytes are cut: all but the place of events between the replies, what `INFO` says of
-/// buffers in use, the time at which the server has begun to count, and passwords that it has made.
+/// buffers in use, the times at which the server has begun to count and has read its files, and passwords that it has made.
 fn replies(output: &[u8]) -> Vec<&[u8]> {
     let moves = |line: &&[u8]| {
-        let kinds: [&[u8]; 4] = [b"650 ", b"buffers=", b"COUNTED_SINCE: ", b"200 OK password="];
-        kinds.iter().any(|kind| line.starts_with(kind))
+        let times: [&[u8]; 2] = [b"COUNTED_SINCE: ", b"RELOADED: "];
+        let kinds: [&[u8]; 3] = [b"650 ", b"buffers=", b"200 OK password="];
+        kinds.iter().chain(&times).any(|kind| line.starts_with(kind))
     };
     output.split(|byte| *byte == b'\n').filter(|line| !moves(line)).collect()
 }
