@@ -5,6 +5,7 @@
 mod access;
 mod health;
 mod metrics;
+mod shown;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
