@@ -11,9 +11,10 @@ use socks5d::state::samples::{SampleSources, samples};
 use socks5d::state::settings::Settings;
 use socks5d::state::users::Users;
 
-use super::documents::{file, read};
+use super::documents::{between, file, read};
 
 const ALERTS: &str = "contrib/prometheus/alerts.yml";
+const ALERTS_TEST: &str = "tests/peers/alerts_test.yml";
 const BOARD: &str = "contrib/grafana/socks5d.json";
 
 /// The names of metrics, and their labels as `name="value"`.
@@ -29,7 +30,11 @@ fn known() -> (BTreeSet<String>, BTreeSet<String>) {
         now: Instant::now(),
     };
     let samples = samples(&sources);
-    let names = samples.iter().map(|sample| sample.metric.name.to_owned()).collect();
+    let source = read("src/http/exposition.rs");
+    let of_users = between(&source, "            name: \"", "\"").into_iter().map(str::to_owned);
+    let names = samples.iter().map(|sample| sample.metric.name.to_owned()).chain(of_users);
+    let names: BTreeSet<String> = names.collect();
+    assert!(names.contains("socks5d_user_connections"));
     let labels = samples.iter().flat_map(|sample| sample.labels.iter());
     (names, labels.map(|(name, value)| format!("{name}=\"{value}\"")).collect())
 }
@@ -53,7 +58,9 @@ fn alerts_and_board_ask_for_what_there_is() {
             let known = names.contains(name) || base.is_some_and(|base| names.contains(base));
             assert!(known, "{path}: {name}");
         }
-        for key in ["service", "reason", "direction", "stage", "code", "limit", "cause"] {
+        for key in
+            ["service", "reason", "direction", "stage", "code", "limit", "cause", "result", "file"]
+        {
             for (at, _) in text.match_indices(&format!("{key}=\"")) {
                 let label = text[at..].split_inclusive('"').take(2).collect::<String>();
                 assert!(labels.contains(&label), "{path}: {label}");
@@ -64,12 +71,21 @@ fn alerts_and_board_ask_for_what_there_is() {
     assert!(python.expect("python3").status.success(), "{BOARD} is no JSON");
 }
 
-/// Where Prometheus is installed, it reads the alerts.
+/// Where Prometheus is installed, it reads the alerts, and each of them fires when it has to, and only then.
 #[test]
 fn prometheus_takes_the_alerts() {
-    let Ok(output) = Command::new("promtool").args(["check", "rules"]).arg(file(ALERTS)).output()
-    else {
-        return support::note("promtool is not installed, the alerts were not read by it\n");
-    };
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let (rules, tests) = (read(ALERTS), read(ALERTS_TEST));
+    for name in between(&rules, "- alert: ", "\n") {
+        let silent = format!("alertname: {name}, eval_time: 20m, exp_alerts: [] }}");
+        assert!(tests.contains(&silent), "{ALERTS_TEST}: {name} does not fire");
+        assert!(tests.contains(&format!("- alertname: {name}\n")), "{ALERTS_TEST}: {name} fires");
+    }
+    for (command, path) in [("check", ALERTS), ("test", ALERTS_TEST)] {
+        let output = Command::new("promtool").args([command, "rules"]).arg(file(path)).output();
+        let Ok(output) = output else {
+            return support::note("promtool is not installed, the alerts were not read by it\n");
+        };
+        let said = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "{path}: {}", String::from_utf8_lossy(&said));
+    }
 }
