@@ -7,4 +7,4 @@ sudo=
 $sudo apt-get update
 $sudo apt-get install -y --no-install-recommends \
     bind9-dnsutils chromium curl dante-client default-jdk-headless git haproxy links2 netcat-openbsd npm openssl \
-    python3-pip socat tnftp tor torsocks
+    prometheus python3-pip socat tnftp tor torsocks

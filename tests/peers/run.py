@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""make test-peers: real clients against the built socks5d, on loopback.
+"""make test-peers: real clients and Prometheus against the built socks5d, on loopback.
 
 Libraries come from PyPI, npm and crates.io, into target/peers; programs are used where they are installed.
 What cannot be had is skipped with a line; a client that fails ends it with exit code 1.
@@ -18,6 +18,7 @@ import time
 
 import browser
 import command_line
+import monitoring
 import packages
 import suite
 from common import LOGIN, PLACE, expect, proxy, run, skipped
@@ -197,6 +198,7 @@ def main():
     packages.clients(folder)
     browser.clients(folder)
     suite.python_socks(folder)
+    monitoring.clients(folder)
 
 
 if __name__ == "__main__":
