@@ -1,9 +1,11 @@
 //! Bodies of responses, made in pieces.
 
+use std::borrow::Cow;
 use std::task::Poll;
 
 use super::Context;
 use super::exposition::{self, USER_METRICS};
+use super::list::List;
 use crate::state::Shared;
 use crate::state::control::{ControlAnswer, ControlRequest};
 use crate::state::samples::{SampleSources, samples};
@@ -17,9 +19,11 @@ const ACCOUNTS_PER_PIECE: usize = 1024;
 /// A body that is being sent.
 pub enum Body {
     /// What is ready; `None` once it has been sent.
-    Text(Option<String>),
+    Text(Option<Cow<'static, str>>),
     /// The figures of accounts.
     Users(UserFigures),
+    /// A list as JSON.
+    List(List),
 }
 
 /// How far the figures of accounts have been made. Those of a metric stand together.
@@ -46,36 +50,57 @@ impl Body {
             process_usage: Some(usage),
             now: cx.now,
         };
-        Body::Text(Some(exposition::text(&samples(&sources))))
+        exposition::text(&samples(&sources)).into()
     }
 
     /// What browsers ask about each URL: everything goes through the proxy but what is on their own machine.
     pub fn pac(proxy: &str) -> Self {
-        Body::Text(Some(format!(
+        format!(
             "function FindProxyForURL(url, host) {{\n\
              \x20   if (isPlainHostName(host) || shExpMatch(host, \"127.*\") || host == \"[::1]\") {{\n\
              \x20       return \"DIRECT\";\n\
              \x20   }}\n\
              \x20   return \"SOCKS5 {proxy}; SOCKS {proxy}\";\n\
              }}\n"
-        )))
+        )
+        .into()
     }
 
     /// The figures of accounts.
     pub fn users(shared: &Shared) -> Self {
-        Body::Users(UserFigures { metric: 0, last: None, end: shared.process.users.next_id() })
+        Body::Users(UserFigures::new(shared))
     }
 
     /// The next piece. `None`: there is no other.
-    pub fn piece(&mut self, shared: &Shared) -> Option<String> {
+    pub fn piece(&mut self, cx: &mut Context<'_>) -> Option<Cow<'static, str>> {
         match self {
             Body::Text(text) => text.take(),
-            Body::Users(figures) => figures.piece(shared),
+            Body::Users(figures) => figures.piece(cx.shared).map(Cow::Owned),
+            Body::List(list) => list.piece(cx).map(Cow::Owned),
+        }
+    }
+
+    /// The number of its bytes, if that is known.
+    pub fn length(&self) -> Option<usize> {
+        match self {
+            Body::Text(text) => text.as_ref().map(|text| text.len()),
+            Body::Users(_) | Body::List(_) => None,
         }
     }
 }
 
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Body::Text(Some(text.into()))
+    }
+}
+
 impl UserFigures {
+    fn new(shared: &Shared) -> Self {
+        UserFigures { metric: 0, last: None, end: shared.process.users.next_id() }
+    }
+
+    /// The next piece. `None`: there is no other.
     fn piece(&mut self, shared: &Shared) -> Option<String> {
         let mut text = String::new();
         for _ in 0..ACCOUNTS_PER_PIECE {
@@ -113,8 +138,8 @@ mod tests {
         users.get(user).expect("there").usage.up.set(1);
     }
 
-    fn rest(body: &mut Body, shared: &Shared) -> String {
-        std::iter::from_fn(|| body.piece(shared)).collect()
+    fn rest(figures: &mut UserFigures, shared: &Shared) -> String {
+        std::iter::from_fn(|| figures.piece(shared)).collect()
     }
 
     /// Between two pieces accounts come and go.
@@ -124,22 +149,22 @@ mod tests {
         for number in 0..3000 {
             add(&mut shared, &format!("u{number}"));
         }
-        let mut body = Body::users(&shared);
-        let mut text = body.piece(&shared).expect("a piece");
+        let mut figures = UserFigures::new(&shared);
+        let mut text = figures.piece(&shared).expect("a piece");
         for name in ["u0", "u2999"] {
             let users = &mut shared.process.users;
             users.delete(users.find(name.as_bytes()).expect("there"));
             add(&mut shared, name);
         }
         shared.process.users.get(UserId::TRUSTED).expect("there").usage.up.set(1);
-        text += &rest(&mut body, &shared);
+        text += &rest(&mut figures, &shared);
         let open: Vec<&str> =
             text.lines().filter(|line| line.starts_with("socks5d_user_connections{")).collect();
         assert_eq!(open.len(), 2999, "2998 that have stayed, and the trusted ones");
         assert_eq!(open.last(), Some(&r#"socks5d_user_connections{user="-"} 0"#));
         let up = r#"socks5d_user_payload_bytes_total{user="u0",direction="up"}"#;
         assert_eq!(text.matches(up).count(), 1);
-        let again = rest(&mut Body::users(&shared), &shared);
+        let again = rest(&mut UserFigures::new(&shared), &shared);
         assert!(again.contains(r#"connections{user="u0"}"#), "the next one has it");
     }
 }

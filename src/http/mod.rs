@@ -11,6 +11,9 @@
 
 mod body;
 mod exposition;
+mod list;
+mod page;
+mod status;
 
 use std::net::SocketAddr;
 use std::task::Poll;
@@ -33,6 +36,7 @@ use crate::state::service::Service;
 use crate::state::settings::Timeouts;
 use crate::state::verifier::{Asked, PendingLogin, Question, Verdict, Verifier};
 use body::Body;
+use list::List;
 
 /// Bytes of a head that are read at once.
 const READ_BYTES: usize = 4096;
@@ -46,6 +50,7 @@ const STEPS_PER_TURN: u32 = 8;
 const TEXT: &str = "text/plain; charset=utf-8";
 /// The content type of a file for browsers.
 const PAC: &str = "application/x-ns-proxy-autoconfig";
+const JSON: &str = "application/json";
 /// The content type of the text format of Prometheus.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -301,18 +306,31 @@ impl<S: Stream> Session<S> {
             }
             "/metrics" => (Body::metrics(cx), EXPOSITION),
             "/metrics/users" => (Body::users(cx.shared), EXPOSITION),
-            _ => {
-                let text = "There are /metrics, /metrics/users, /healthz and /readyz.\n";
-                return self.answer(GetStatus::NotFound, text, get.head_alone, cx);
-            }
+            "/status.json" => (status::status(cx).into(), JSON),
+            "/history.json" => (status::history(cx).into(), JSON),
+            "/users.json" => (Body::List(List::users(cx)), JSON),
+            "/connections.json" => (Body::List(List::connections()), JSON),
+            "/requests.json" => (Body::List(List::requests(cx)), JSON),
+            "/failed-logins.json" => (Body::List(List::failed_logins(cx)), JSON),
+            path => match page::FILES.iter().find(|file| file.path == path) {
+                Some(file) => (Body::Text(Some(file.text.into())), file.content_type),
+                None => {
+                    let text = "The page is /. For programs there are /status.json, /metrics, /healthz and more.\n";
+                    return self.answer(GetStatus::NotFound, text, get.head_alone, cx);
+                }
+            },
         };
-        let length = if get.takes_chunks { Length::Chunked } else { Length::UntilClose };
+        let length = match body.length() {
+            Some(bytes) => Length::Bytes(bytes),
+            None if get.takes_chunks => Length::Chunked,
+            None => Length::UntilClose,
+        };
         let head = response_head(GetStatus::Ok, content_type, length);
         self.output.append(head.as_bytes());
         self.since = cx.now;
         self.stage = match get.head_alone {
             true => Stage::Linger(LingeringClose::new(cx.now)),
-            false => Stage::Send(body, get.takes_chunks),
+            false => Stage::Send(body, length == Length::Chunked),
         };
     }
 
@@ -332,7 +350,7 @@ impl<S: Stream> Session<S> {
         let Stage::Send(body, chunked) = &mut self.stage else { return Step::Close };
         let mut ends = false;
         if self.output.bytes().len() < UNSENT_LIMIT {
-            let piece = body.piece(cx.shared);
+            let piece = body.piece(cx);
             ends = piece.is_none();
             let text = piece.unwrap_or_default();
             match *chunked {

@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 use super::listing::Listing;
 use super::{View, report};
 use crate::reactor::slab::Key;
-use crate::state::Shared;
 use crate::state::changes::ChangeNumber;
-use crate::state::control::{ControlAnswer, ControlRequest, ReloadSummary, RuleChange};
+use crate::state::control::{
+    ControlAnswer, ControlRequest, ProcessUsage, ReloadSummary, RuleChange, ServerInfo,
+};
 use crate::state::knobs::{KNOBS, Knob};
+use crate::state::samples::SampleSources;
 use crate::state::settings::TooManyNetworks;
 use crate::state::users::{TRUSTED_NAME, UserId};
+use crate::state::{self, Shared};
 use metp_protocol::{Cause, Command, Field, Missing, Response, Role, Subject, Topics};
 
 /// The reply to a command.
@@ -79,7 +82,7 @@ impl CommandExecutor<'_> {
     /// Executes a command that the actor's role allows.
     pub fn execute(&mut self, command: Command) -> Execution {
         let outcome = match command {
-            Command::GetMetrics => report::metrics(self.shared).into(),
+            Command::GetMetrics => state::report::metrics(self.shared).into(),
             Command::GetAllMetrics => return Execution::Ask(ControlRequest::Status),
             Command::GetLogs(selection) => Listing::logs(selection, self.shared).into(),
             Command::Users => Listing::Users(None).into(),
@@ -197,7 +200,7 @@ impl CommandExecutor<'_> {
         let line = |user| {
             let account = users.get(user)?;
             let (now, time) = (self.now, self.shared.time);
-            Some(report::usage(account, users.is_locked(user), now, time))
+            Some(state::report::usage(account, users.is_locked(user), now, time))
         };
         match user.map(line) {
             Ok(account) => account.unwrap_or_default().into(),
@@ -261,9 +264,22 @@ pub fn outcome_of(answer: &ControlAnswer, view: &View<'_>) -> Option<CommandOutc
         ControlAnswer::RulesChanged(change) => rule_change(change).into(),
         ControlAnswer::RulesTested(verdict) => report::verdict(verdict).into(),
         ControlAnswer::Reloaded(Err(faults)) => Response::Invalid(faults.join("; ")).into(),
-        ControlAnswer::Status(info) => report::all_metrics(view, info).into(),
-        ControlAnswer::Usage(info, usage) => report::info(view, info, usage).into(),
+        ControlAnswer::Status(info) => {
+            state::report::all_metrics(&sources(view, info, None)).into()
+        }
+        ControlAnswer::Usage(info, usage) => {
+            state::report::info(&sources(view, info, Some(*usage))).into()
+        }
     })
+}
+
+fn sources<'a>(
+    view: &View<'a>,
+    status: &'a ServerInfo,
+    process_usage: Option<ProcessUsage>,
+) -> SampleSources<'a> {
+    let View { now, pool, shared } = *view;
+    SampleSources { shared, pool, status, process_usage, now }
 }
 
 /// The reply to a change of the rules.

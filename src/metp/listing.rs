@@ -4,10 +4,10 @@
 //! those that have ended meanwhile are left out.
 
 use super::{View, report};
-use crate::state::Shared;
 use crate::state::access_log::RecordId;
 use crate::state::control::Page;
 use crate::state::users::UserId;
+use crate::state::{self, Shared};
 use metp_protocol::{END_OF_BODY, LogSelection, ended, user_line};
 
 /// The size from which on a chunk is complete, in octets.
@@ -102,11 +102,8 @@ impl Listing {
             Listing::Usage(last) => match users.after_any(*last) {
                 Some((id, account)) => {
                     *last = Some(id);
-                    // That of trusted clients is shown where it can be, or has been, of use.
-                    let trusts = !view.shared.process.settings.trust.networks().is_empty();
-                    let shown = id != UserId::TRUSTED || trusts || account.usage.total.get() > 0;
-                    if shown {
-                        Step::Line(report::usage(
+                    if state::report::shows_usage(&view.shared.process, id) {
+                        Step::Line(state::report::usage(
                             account,
                             users.is_locked(id),
                             view.now,

@@ -221,6 +221,32 @@ impl Server {
         }
     }
 
+    /// Ends the second of the history, if it is over.
+    pub(super) fn keep_history(&mut self, now: Instant) {
+        if !self.services.shared.history.is_due(now) {
+            return;
+        }
+        let (names, shared) = (self.services.dns.stats(), &mut self.services.shared);
+        let metrics = &shared.metrics;
+        let logins = metrics.logins.values();
+        let (good, failed) = logins.fold((0_u64, 0_u64), |(good, failed), logins| {
+            (good.saturating_add(logins.good), failed.saturating_add(logins.failed))
+        });
+        let socks = &metrics.sessions.socks;
+        let totals = [
+            metrics.up,
+            metrics.down,
+            socks.open as u64,
+            socks.accepted,
+            good,
+            failed,
+            names.queries,
+            names.failures,
+            0,
+        ];
+        shared.history.advance(now, &totals);
+    }
+
     /// Runs what a METP session has changed or requested in its turn.
     pub(super) fn run_pending_actions(&mut self, now: Instant) {
         self.evict();

@@ -161,6 +161,7 @@ impl Server {
         shared.process.configuration = config.configuration;
         shared.process.users_fixed = config.users_fixed;
         shared.access_log.shows_rules = config.rules.is_some();
+        shared.access_log.keeps_finished = table.http.listener.is_some();
         shared.access_log.format = config.access_log.as_ref().map(|_| config.access_log_format);
         shared.process.rules = config.rules;
         shared.process.rules_fixed = config.rules_fixed;
@@ -239,12 +240,14 @@ impl Server {
         if let Some(woken) = self.woken {
             let took = before.saturating_duration_since(woken);
             self.services.shared.metrics.count_turn(took, before);
+            self.services.shared.history.turn_took(took);
         }
         let timeout = self.poll_timeout(before);
         self.services.selector.select(timeout)?;
         let now = Instant::now();
         self.woken = Some(now);
         self.services.shared.tick(now);
+        self.keep_history(now);
         self.on_event(now);
         self.check_terminal(now);
         self.services.shared.log_counted_failures(Some(now));

@@ -19,6 +19,7 @@ mod name_book;
 mod relay;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
 use super::close_reason::CloseReason;
@@ -68,7 +69,7 @@ pub struct Association {
     /// The target of the last datagram.
     latest: Option<SocketAddr>,
     /// Targets that have a line of the access log.
-    logged: Vec<Target>,
+    logged: Vec<Rc<Target>>,
     /// When a datagram was last relayed.
     last: Instant,
     relayed: u64,
@@ -354,16 +355,17 @@ impl Association {
         cx: &mut Context<'_, S>,
     ) {
         let most = cx.shared.process.settings.udp.log;
-        if self.logged.len() >= most || self.logged.contains(&target) {
+        if self.logged.len() >= most || self.logged.iter().any(|logged| **logged == target) {
             return;
         }
+        let target = Rc::new(target);
         let Some(source) = self.client.get() else { return };
         let line = FinishedRequest {
             id: id_of(cx.key),
             time: SystemTime::now().into(),
-            user: self.request.name(),
+            user: Rc::clone(self.request.name()),
             source,
-            target: &target,
+            target: Rc::clone(&target),
             status: code,
             traffic: crate::state::Traffic::default(),
             duration: cx.now.saturating_duration_since(self.request.began()),

@@ -138,9 +138,9 @@ impl ActiveRequest {
         shared.close(&FinishedRequest {
             id: id_of(key),
             time: SystemTime::now().into(),
-            user: &self.name,
+            user: Rc::clone(&self.name),
             source,
-            target: &self.target,
+            target: Rc::clone(&self.target),
             status: self.status,
             traffic: self.traffic,
             duration: now.saturating_duration_since(self.began),

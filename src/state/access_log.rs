@@ -1,4 +1,5 @@
-//! The access log: a ring of the newest tunnels for METP, and one line for each request for stdout.
+//! The access log: a ring of the newest tunnels for METP, one line for each request, and for the page of `--http` a ring of
+//! the newest requests that are finished.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -75,18 +76,22 @@ impl Kind {
     }
 }
 
-/// A finished request, as the line on stdout shows it.
-pub struct FinishedRequest<'a> {
+/// Finished requests that are kept for the page, if there is one.
+pub const KEPT_REQUESTS: usize = 500;
+
+/// A finished request, as a line of the access log shows it.
+#[derive(Clone)]
+pub struct FinishedRequest {
     /// The connection that made it.
     pub id: ConnectionId,
     /// The time of its end.
     pub time: Timestamp,
     /// The account's name.
-    pub user: &'a [u8],
+    pub user: Rc<[u8]>,
     /// The client's address.
     pub source: SocketAddr,
     /// DST.ADDR and DST.PORT of the request.
-    pub target: &'a Target,
+    pub target: Rc<Target>,
     /// The reply.
     pub status: ReplyCode,
     /// Payload delivered.
@@ -94,21 +99,21 @@ pub struct FinishedRequest<'a> {
     /// The time from the request to its end.
     pub duration: Duration,
     /// The close reason in one word.
-    pub reason: &'a str,
+    pub reason: &'static str,
     /// What the line is about.
     pub kind: Kind,
     /// The line of the rule that has decided.
     pub rule: Option<u32>,
 }
 
-impl FinishedRequest<'_> {
+impl FinishedRequest {
     /// The event of the topic `logs`.
     pub fn log_event(&self) -> Event<'static> {
         Event::Log(LogEvent {
             time: Field::new(self.time),
-            user: Field::name(self.user),
+            user: Field::name(&self.user),
             source: Field::new(self.source),
-            destination: Field::new(self.target),
+            destination: Field::new(&self.target),
             reply: self.status as u64,
             up: self.traffic.up,
             down: self.traffic.down,
@@ -118,13 +123,20 @@ impl FinishedRequest<'_> {
         })
     }
 
+    /// The pairs of the event of the topic `logs` as an object of JSON, and the kind.
+    pub fn json(&self) -> String {
+        let mut object = json::object(&self.log_event().to_string());
+        object.pop();
+        format!("{object},\"kind\":\"{}\"}}", self.kind.letter())
+    }
+
     /// The event of the topic `connections`.
     pub fn close_event(&self) -> Event<'static> {
         Event::Close(CloseEvent {
             id: Field::new(self.id),
-            user: Field::name(self.user),
+            user: Field::name(&self.user),
             source: Field::new(self.source),
-            destination: Field::new(self.target),
+            destination: Field::new(&self.target),
             up: self.traffic.up,
             down: self.traffic.down,
             duration: self.duration,
@@ -156,6 +168,10 @@ pub struct AccessLog {
     pub format: Option<AccessLogFormat>,
     /// Lines that are gathered, to be written in one batch.
     lines: String,
+    /// Whether the newest finished requests are kept.
+    pub keeps_finished: bool,
+    /// The newest of them, oldest first.
+    finished: VecDeque<FinishedRequest>,
 }
 
 impl AccessLog {
@@ -168,6 +184,8 @@ impl AccessLog {
             shows_rules: false,
             format: Some(AccessLogFormat::Tsv),
             lines: String::new(),
+            keeps_finished: false,
+            finished: VecDeque::new(),
         }
     }
 
@@ -215,7 +233,13 @@ impl AccessLog {
     }
 
     /// A request is finished: gathers its line.
-    pub fn close(&mut self, outcome: &FinishedRequest<'_>) {
+    pub fn close(&mut self, outcome: &FinishedRequest) {
+        if self.keeps_finished {
+            if self.finished.len() >= KEPT_REQUESTS {
+                self.finished.pop_front();
+            }
+            self.finished.push_back(outcome.clone());
+        }
         match self.format {
             None => {}
             Some(AccessLogFormat::Tsv) => self.close_as_tsv(outcome),
@@ -223,16 +247,18 @@ impl AccessLog {
         }
     }
 
-    /// The pairs of the event, and the kind.
-    fn close_as_json(&mut self, outcome: &FinishedRequest<'_>) {
-        let mut object = json::object(&outcome.log_event().to_string());
-        object.pop();
-        let written = writeln!(self.lines, "{object},\"kind\":\"{}\"}}", outcome.kind.letter());
-        debug_assert!(written.is_ok(), "a String takes everything");
+    /// The finished requests that are kept, the newest first.
+    pub fn newest_finished(&self) -> impl Iterator<Item = &FinishedRequest> {
+        self.finished.iter().rev()
+    }
+
+    fn close_as_json(&mut self, outcome: &FinishedRequest) {
+        self.lines.push_str(&outcome.json());
+        self.lines.push('\n');
     }
 
     /// Fields are separated by tabs; nothing from outside can hold one.
-    fn close_as_tsv(&mut self, outcome: &FinishedRequest<'_>) {
+    fn close_as_tsv(&mut self, outcome: &FinishedRequest) {
         let FinishedRequest {
             time,
             user,
@@ -336,9 +362,9 @@ mod tests {
         log.close(&FinishedRequest {
             id: ConnectionId { slot: 0, generation: 0 },
             time: Timestamp::from(UNIX_EPOCH),
-            user: b"al ice",
+            user: (*b"al ice").into(),
             source: "[2001:db8::1]:5000".parse().expect("a literal"),
-            target: &target,
+            target: target.into(),
             status: ReplyCode::ConnectionRefused,
             traffic: Traffic { up: 1, down: 2, record: None },
             duration: Duration::from_micros(3999),

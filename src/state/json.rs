@@ -5,9 +5,18 @@ use metp_protocol::quantity::is_digits;
 
 /// The object of a line of `key=value` pairs: numbers as such, `-` as null. Keys have underscores.
 pub fn object(line: &str) -> String {
-    let mut object = String::with_capacity(line.len() * 2);
-    object.push('{');
-    for (key, text) in key::pairs(line) {
+    of_pairs(key::pairs(line))
+}
+
+/// The object of a body with a pair in each line; `between` separates key and value.
+pub fn body(lines: &str, between: char) -> String {
+    let pairs = lines.lines().filter_map(|line| line.split_once(between));
+    of_pairs(pairs.map(|(key, text)| (key, text.trim())))
+}
+
+fn of_pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut object = "{".to_owned();
+    for (key, text) in pairs {
         if object.len() > 1 {
             object.push(',');
         }
@@ -68,6 +77,7 @@ mod tests {
             )
         );
         assert_eq!(object(""), "{}");
+        assert_eq!(body("A_B:   1\nSTATE: up\n", ':'), r#"{"a_b":1,"state":"up"}"#);
     }
 
     #[test]

@@ -14,14 +14,17 @@ pub mod control;
 pub mod diagnostics;
 pub mod digest;
 pub mod events;
+pub mod failed_logins;
 pub mod file_health;
 pub mod histogram;
+pub mod history;
 pub mod json;
 pub mod knobs;
 pub mod login_queue;
 pub mod metrics;
 pub mod protected;
 pub mod rates;
+pub mod report;
 pub mod samples;
 pub mod service;
 pub mod settings;
@@ -38,7 +41,9 @@ use changes::Changes;
 use configuration::Configuration;
 use diagnostics::{Diagnostics, not_let_in};
 use events::Events;
+use failed_logins::FailedLogins;
 use file_health::FileHealth;
+use history::History;
 use metrics::Metrics;
 use rates::{Grant, Rates};
 use settings::Settings;
@@ -67,6 +72,10 @@ pub struct Shared {
     pub access_log: AccessLog,
     /// Events for the subscribers of this loop.
     pub events: Events,
+    /// The newest failed logins.
+    pub failed_logins: FailedLogins,
+    /// What has happened in this loop.
+    pub history: History,
     /// The rate limits of log messages about refused clients.
     pub diagnostics: Diagnostics,
     /// Tunnels of this loop that wait until their account may read again.
@@ -172,6 +181,8 @@ impl Shared {
             metrics: Metrics { counted_since: unix_time(), ..Metrics::default() },
             access_log,
             events: Events::default(),
+            failed_logins: FailedLogins::default(),
+            history: History::default(),
             diagnostics: Diagnostics::default(),
             rates: Rates::default(),
             time: unix_time(),
@@ -232,6 +243,7 @@ impl Shared {
                 // The format is fixed: fail2ban matches it.
                 log::warn!("auth failed: service={service} remote={} user=\"{name}\"", source.ip());
             }
+            self.failed_logins.record(self.time, service, source.ip(), name.0);
             not_let_in(service, source, "auth-failed");
         }
         self.events.publish(Topic::Auth, || {
@@ -259,7 +271,7 @@ impl Shared {
     }
 
     /// A request is finished: writes it to the access log and publishes its events.
-    pub fn close(&mut self, outcome: &FinishedRequest<'_>) {
+    pub fn close(&mut self, outcome: &FinishedRequest) {
         self.access_log.close(outcome);
         self.events.publish(Topic::Logs, || outcome.log_event());
         if outcome.traffic.record.is_some() {

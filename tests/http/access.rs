@@ -16,7 +16,7 @@ fn what_is_no_good_request_is_refused() {
         ("GET /metrics HTTP/1.1\nHost: proxy.example:9105\n\n", 200),
         ("GET http://127.0.0.1/healthz HTTP/1.1\nHost: 127.0.0.1\n\n", 200),
         ("GET /healthz HTTP/1.0\n\n", 200),
-        ("GET / HTTP/1.1\nHost: localhost\n\n", 404),
+        ("GET /nothing HTTP/1.1\nHost: localhost\n\n", 404),
         ("GET /metrics/ HTTP/1.1\nHost: localhost\n\n", 404),
         ("GET /../metrics HTTP/1.1\nHost: localhost\n\n", 404),
         ("GET /metrics HTTP/1.1\nHost: rebound.example\n\n", 403),

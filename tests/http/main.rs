@@ -5,6 +5,7 @@
 mod access;
 mod health;
 mod metrics;
+mod page;
 mod shown;
 
 use std::io::{Read, Write};
