@@ -27,11 +27,9 @@ os.execvp(sys.argv[3], sys.argv[3:])
 
 def clients(folder):
     """All ways."""
-    chromium = next((name for name in ("chromium", "chromium-browser", "google-chrome") if shutil.which(name)), None)
+    chromium = chromium_here()
     if not chromium:
-        return skipped("chromium is not installed")
-    if sys.version_info < (3, 11):
-        return skipped("python3 is older than 3.11: chromium was not tried")
+        return skipped("chromium is not installed, or python3 is older than 3.11")
     pem = certificate()
     if not pem:
         return skipped("there is no certificate: chromium was not tried")
@@ -50,6 +48,12 @@ def clients(folder):
         expect(BODY.strip() in said, f"chromium: http, https, with a login: {said}")
         logged(f"\t{LOGIN[0]}\tH\t127.0.0.1\t", "chromium has logged in")
     return None
+
+
+def chromium_here():
+    """The name of the browser; `None` if there is none, or this Python cannot drive it."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((name for name in names if shutil.which(name) and sys.version_info >= (3, 11)), None)
 
 
 def command(chromium, profile, *words):
@@ -75,7 +79,7 @@ def dump(chromium, way, url):
 class DevTools:
     """A browser that is driven through the descriptors 3 and 4: messages of JSON, each with a NUL behind it."""
 
-    def __init__(self, chromium, way):
+    def __init__(self, chromium, way, patience=PATIENCE):
         self.profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         theirs_in, self.to = os.pipe()
         self.back, theirs_out = os.pipe()
@@ -88,7 +92,9 @@ class DevTools:
         os.close(theirs_out)
         self.received = b""
         self.number = 0
-        self.deadline = time.monotonic() + PATIENCE
+        self.deadline = time.monotonic() + patience
+        # What has come beside the results.
+        self.events = []
 
     def send(self, method, session=None, **parameters):
         """Sends a command. Returns its number."""
@@ -119,6 +125,7 @@ class DevTools:
             message = self.receive()
             if message.get("id") == number:
                 return message.get("result", {})
+            self.events.append(message)
 
     def close(self):
         """Ends the browser."""

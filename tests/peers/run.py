@@ -20,6 +20,7 @@ import browser
 import command_line
 import monitoring
 import packages
+import page
 import suite
 from common import LOGIN, PLACE, expect, proxy, run, skipped
 
@@ -197,6 +198,7 @@ def main():
     command_line.clients(folder)
     packages.clients(folder)
     browser.clients(folder)
+    page.clients(folder)
     suite.python_socks(folder)
     monitoring.clients(folder)
 
