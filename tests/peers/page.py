@@ -286,7 +286,7 @@ def figures(page, server):
         ("Connections", 0, info["connections"]),
         ("New connections", 1, metrics["ACCEPTED"]),
         ("Requests refused", 0, str(refused)),
-        ("Logins failed", 0, metrics["REFUSED_AUTH"]),
+        ("Logins failed", 0, metrics["LOGINS_FAILED"]),
         ("Turned away", 0, metrics["REFUSED_LIMIT"]),
     ):
         page.wait(f"{figure(name)}[{place}] === '{expected}'", f"{name} is that of METP: {expected}")

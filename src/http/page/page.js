@@ -113,6 +113,7 @@ function showLoss(error) {
 function showFigures(info, metrics) {
   const newest = history.seconds.rows.at(-1) ?? [0, 0, 0, 0, 0, 0, 0, 0, 0];
   const replies = [1, 2, 3, 4, 5, 6, 7, 8].reduce((sum, code) => sum + metrics[`reply_${code}`], 0);
+  const [isStored, isRead] = [metrics.store_ok === 1, metrics.reload_ok === 1];
   const few = (left, limit) => left >= limit * 0.9;
   const figures = [
     ["Connections", count(info.connections), `of ${count(info.connections_limit)}`, few(info.connections, info.connections_limit)],
@@ -121,12 +122,14 @@ function showFigures(info, metrics) {
     ["New connections", perSecond(newest[ACCEPTED]), count(metrics.accepted)],
     ["Requests refused", count(replies), `${count(metrics.refused_rules)} not allowed`],
     ["Turned away", count(metrics.refused_limit), "by limits", metrics.refused_limit > 0],
-    ["Logins failed", count(metrics.refused_auth + metrics.metp_auth_failed), ""],
+    ["Logins failed", count(metrics.logins_failed), `${count(metrics.logins_queued)} wait`],
+    ["UDP associations", count(metrics.udp_associations_open), `${count(metrics.udp_associations)} in all`],
     ["DNS", perSecond(newest[QUERIES]), `${count(info.dns_cached)} cached`],
     ["Loop, 99 %", micros(info.loop_p99 * 1e6), `now ${micros(info.loop_lag * 1e6)}`],
     ["Descriptors", count(info.descriptors), `of ${count(info.descriptors_limit)}`, few(info.descriptors, info.descriptors_limit)],
     ["Memory", size(info.rss), `${size(info.buffers)} buffers`],
     ["Log lines dropped", count(info.log_lines_dropped), "", info.log_lines_dropped > 0],
+    ["Files", isStored ? "written" : "not written", isRead ? "last reload good" : "last reload failed", !isStored || !isRead],
   ];
   const list = at("figures");
   figures.forEach(([name, value, more, isBad], place) => {
