@@ -1,4 +1,7 @@
 //! Causes that may be met again and again, of which the log gets the first of each episode.
+//!
+//! Some causes are met by chance, such as a client that comes too often: time alone ends their [`Episode`]. Others are
+//! found out by an operation that fails until it succeeds: that is an [`Outage`].
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -68,9 +71,98 @@ impl<K: Copy + Eq + Hash> Episodes<K> {
     }
 }
 
+/// Causes of one outage that are known. What fails in further ways is part of it, and not logged.
+const CAUSES: usize = 8;
+
+/// An operation that fails for a while. The episode is over when it has succeeded again and has not failed for
+/// [`QUIET`], however rarely it is tried.
+#[derive(Clone, Debug)]
+pub struct Outage<K> {
+    /// What it has failed for since the episode began; empty outside of one.
+    causes: Vec<K>,
+    /// When it failed last, and whether it has succeeded since then.
+    failed: Option<(Instant, bool)>,
+}
+
+impl<K> Default for Outage<K> {
+    fn default() -> Self {
+        Outage { causes: Vec::new(), failed: None }
+    }
+}
+
+impl<K: PartialEq> Outage<K> {
+    /// The operation fails at `now`. Returns whether this cause is a new one in its episode: the caller logs it then.
+    pub fn fails(&mut self, cause: K, now: Instant) -> bool {
+        if self.failed.is_some_and(|(_, succeeded)| succeeded) && self.is_quiet(now) {
+            self.causes.clear();
+        }
+        self.failed = Some((now, false));
+        let begins = self.causes.len() < CAUSES && !self.causes.contains(&cause);
+        if begins {
+            self.causes.push(cause);
+        }
+        begins
+    }
+
+    /// The operation succeeds at `now`. Returns whether an episode is over, which the caller may log.
+    pub fn succeeds(&mut self, now: Instant) -> bool {
+        let Some((_, succeeded)) = &mut self.failed else { return false };
+        *succeeded = true;
+        let is_over = self.is_quiet(now);
+        if is_over {
+            *self = Outage::default();
+        }
+        is_over
+    }
+
+    fn is_quiet(&self, now: Instant) -> bool {
+        self.failed.is_some_and(|(failed, _)| now.saturating_duration_since(failed) >= QUIET)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Retries that are further apart than [`QUIET`] are one episode.
+    #[test]
+    fn an_outage_lasts_until_the_operation_succeeds() {
+        let (mut outage, start) = (Outage::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(!outage.succeeds(start), "there is none yet");
+        assert!(outage.fails("disk full", start));
+        for seconds in [0, 11, 25, 3600] {
+            assert!(!outage.fails("disk full", at(seconds)), "{seconds}");
+        }
+        assert!(outage.succeeds(at(3700)), "the end");
+        assert!(!outage.succeeds(at(3800)), "there is one end");
+        assert!(outage.fails("disk full", at(3801)));
+    }
+
+    /// Where some succeed and others fail, there is no line for each of them.
+    #[test]
+    fn successes_between_failures_end_no_outage() {
+        let (mut outage, start) = (Outage::default(), Instant::now());
+        assert!(outage.fails(1, start));
+        let often = QUIET - MS;
+        for step in 1..1000 {
+            assert!(!outage.succeeds(start + often * step));
+            assert!(!outage.fails(1, start + often * step));
+        }
+        // It succeeds for the last time while it is not quiet yet.
+        let last = start + often * 999;
+        assert!(!outage.succeeds(last + MS));
+        assert!(outage.fails(1, last + QUIET), "another episode");
+    }
+
+    #[test]
+    fn causes_of_an_outage_are_logged_once_each_and_bounded() {
+        let (mut outage, start) = (Outage::default(), Instant::now());
+        let logged = (0..200).filter(|number| outage.fails(number % 100, start + MS * *number));
+        assert_eq!(logged.count(), CAUSES);
+        assert!(outage.succeeds(start + QUIET * 2));
+        assert!(outage.fails(99, start + QUIET * 2), "none is left of the one before");
+    }
 
     const MS: Duration = Duration::from_millis(1);
 
