@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use common::episode::Outage;
+
 use crate::reactor::slab::Key;
 use crate::reactor::waker::Waker;
 use crate::state::login_queue::{LoginQueue, Outcome};
@@ -14,13 +16,16 @@ pub struct QueuedLogins {
     queue: LoginQueue,
     workers: Verifications,
     threads: usize,
+    /// Hashes for which there was no memory.
+    memory: Outage<()>,
 }
 
 impl QueuedLogins {
     /// Up to `threads` hashes are computed at once. `delays`: failures take their time even if there is no hash.
     pub fn new(threads: usize, delays: bool, waker: Waker) -> Self {
         let workers = passwords::verifications(threads, waker);
-        QueuedLogins { queue: LoginQueue::new(delays), workers, threads: threads.max(1) }
+        let (queue, memory) = (LoginQueue::new(delays), Outage::default());
+        QueuedLogins { queue, workers, threads: threads.max(1), memory }
     }
 
     /// Gives threads that are free something to do. No more than they can do at once: the queue decides what is next as
@@ -48,9 +53,21 @@ impl Verifier for QueuedLogins {
     fn verdicts(&mut self, users: &mut Users, now: Instant) -> Vec<(Key, Verdict)> {
         for done in self.workers.answers() {
             let outcome = match done.outcome {
-                Ok(Ok(true)) => Outcome::Right,
-                Ok(Ok(false)) => Outcome::Wrong,
-                Ok(Err(_)) | Err(_) => Outcome::Failed,
+                Ok(Ok(right)) => {
+                    if self.memory.succeeds(now) {
+                        log::info!("passwords can be checked again");
+                    }
+                    if right { Outcome::Right } else { Outcome::Wrong }
+                }
+                Ok(Err(error)) => {
+                    if self.memory.fails((), now) {
+                        log::warn!(
+                            "passwords cannot be checked: {error}: logins end without an answer"
+                        );
+                    }
+                    Outcome::Failed
+                }
+                Err(_) => Outcome::Failed,
             };
             self.queue.done(done.job.number, outcome, users, now);
         }

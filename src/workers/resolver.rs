@@ -9,7 +9,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use common::episode::Episode;
+use common::episode::Outage;
 
 use super::families::{Family, Rank, has_route};
 use super::worker_pool::{Done, Failure, Kind, Limits, Workers};
@@ -146,8 +146,8 @@ pub struct Resolver {
     /// Answers that were taken together with those of the other kind.
     addresses: Vec<LookupDone>,
     names: Vec<NameDone>,
-    /// Look-ups for which this machine lacked something.
-    failures: Episode,
+    /// Look-ups for which this machine lacked something, by errno.
+    failures: Outage<Option<i32>>,
     /// The most workers that the limits have allowed so far.
     most_workers: usize,
 }
@@ -257,11 +257,22 @@ impl Resolver {
         }
     }
 
+    /// Logs the beginning and the end of a time in which this machine cannot ask. What no worker has begun says nothing
+    /// about that.
     fn log_failure<T>(&mut self, outcome: &Outcome<T>) {
-        if let Outcome::Failed(error) = outcome
-            && self.failures.begins(Instant::now())
-        {
-            log::info!("names cannot be looked up: {error}");
+        let now = Instant::now();
+        match outcome {
+            Outcome::Failed(error) => {
+                if self.failures.fails(error.raw_os_error(), now) {
+                    log::warn!("names cannot be looked up: {error}");
+                }
+            }
+            Outcome::Found(_) | Outcome::NotFound | Outcome::Unanswered => {
+                if self.failures.succeeds(now) {
+                    log::info!("names can be looked up again");
+                }
+            }
+            Outcome::NoWorker | Outcome::Overflow => {}
         }
     }
 

@@ -110,7 +110,12 @@ impl<C: Send + 'static> Files<C> {
 
     /// Starts the thread.
     pub fn start(self, waker: impl Wake + 'static) -> FileWorker<C> {
-        let kind = Kind { thread: c"files", jobs: "files", stack_bytes: STACK_BYTES, nice: NICE };
+        let kind = Kind {
+            thread: c"files",
+            jobs: "reading and writing files",
+            stack_bytes: STACK_BYTES,
+            nice: NICE,
+        };
         let limits = Limits { threads: 1, threads_in_all: 1, queue: QUEUE };
         let files = Mutex::new(self);
         Workers::new(kind, limits, waker, move |job: &Job| {

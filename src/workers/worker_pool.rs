@@ -56,7 +56,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::episode::Episode;
+use common::episode::Outage;
 use common::thread;
 
 use crate::reactor::waker::Wake;
@@ -124,10 +124,10 @@ pub enum Failure {
 pub struct Workers<Job, Answer> {
     shared: Arc<Shared<Job, Answer>>,
     kind: Kind,
-    /// Workers that could not be started.
-    starts: Episode,
-    /// Calls of the waker that have failed.
-    wakes: Episode,
+    /// Workers that could not be started, by errno.
+    starts: Outage<Option<i32>>,
+    /// Calls of the waker that have failed, by errno.
+    wakes: Outage<Option<i32>>,
 }
 
 /// What a worker does with a job.
@@ -238,13 +238,16 @@ impl<Job: Send + 'static, Answer: Send + 'static> Workers<Job, Answer> {
         self.shared.ready.store(false, Ordering::Release);
         state.woken = false;
         let answers = std::mem::take(&mut state.answers);
-        let wake_error = state.wake_error.take();
+        let (wake_error, wake_failed) = (state.wake_error.take(), state.wake_failed);
         drop(state);
         if let Some(error) = wake_error {
             self.shared.taken.notify_all();
-            if self.wakes.begins(Instant::now()) {
-                log::error!("cannot wake the loop: {error}");
+            if self.wakes.fails(error.raw_os_error(), Instant::now()) {
+                let jobs = self.kind.jobs;
+                log::error!("cannot wake the loop: {error}: answers to {jobs} are late");
             }
+        } else if !wake_failed && self.wakes.succeeds(Instant::now()) {
+            log::info!("the loop can be woken again");
         }
         answers
     }
@@ -293,10 +296,13 @@ impl<Job: Send + 'static, Answer: Send + 'static> Workers<Job, Answer> {
                 false => thread::start(thread, stack_bytes, life),
             };
             if let Err(error) = started {
-                if self.starts.begins(now) {
-                    log::info!("no thread for {jobs} can be started: {error}");
+                if self.starts.fails(error.raw_os_error(), now) {
+                    log::warn!("{}", shortage(jobs, &error, state.threads));
                 }
                 break;
+            }
+            if self.starts.succeeds(now) {
+                log::info!("threads for {jobs} can be started again");
             }
             state.started += 1;
             state.threads += 1;
@@ -311,6 +317,15 @@ impl<Job: Send + 'static, Answer: Send + 'static> Workers<Job, Answer> {
         let state = &mut *state;
         state.running.reserve(state.threads.saturating_sub(state.running.len()));
     }
+}
+
+/// What the log gets when a worker cannot be started beside `threads` others.
+fn shortage(jobs: &str, error: &io::Error, threads: usize) -> String {
+    let means = match threads {
+        0 => "there is none, and what needs one fails".to_owned(),
+        _ => format!("there are {threads}, and what needs one waits for them"),
+    };
+    format!("no thread for {jobs} can be started: {error}: {means}")
 }
 
 impl<Job, Answer> Drop for Workers<Job, Answer> {

@@ -260,6 +260,25 @@ fn a_worker_that_cannot_be_started_is_a_failed_answer() {
     assert_eq!(workers.load(), (0, 0));
 }
 
+/// The line names the pool, the errno, and what becomes of requests.
+#[test]
+fn the_line_of_a_shortage_says_what_it_means() {
+    let error = io::Error::from_raw_os_error(libc::EAGAIN);
+    let cause = "Resource temporarily unavailable (os error 11)";
+    assert_eq!(
+        shortage("logins", &error, 0),
+        format!(
+            "no thread for logins can be started: {cause}: there is none, and what needs one fails"
+        )
+    );
+    assert_eq!(
+        shortage("look-ups", &error, 3),
+        format!(
+            "no thread for look-ups can be started: {cause}: there are 3, and what needs one waits for them"
+        )
+    );
+}
+
 /// Jobs of another kind.
 #[test]
 fn jobs_and_answers_may_be_of_any_type() {
