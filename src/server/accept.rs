@@ -150,9 +150,12 @@ impl Server {
             None => Ok(()),
         };
         match registered {
-            Ok(()) => self.arm(key),
+            Ok(()) => {
+                self.services.shared.shortages.can_watch(now);
+                self.arm(key);
+            }
             Err(error) => {
-                log::warn!("cannot watch a new connection: {error}");
+                self.services.shared.shortages.cannot_watch(service, &error, now);
                 self.end(key, CloseReason::Evicted, now);
             }
         }

@@ -42,6 +42,7 @@ use crate::state::connection::{self, id_of};
 use crate::state::metrics::DropCause;
 use crate::state::rates::Grant;
 use crate::state::settings::Timeouts;
+use crate::state::shortages::no_descriptors;
 use crate::state::users::AssociationGuard;
 use crate::workers::dns_cache::Resolution;
 use client_address::ClientAddress;
@@ -136,11 +137,14 @@ impl Association {
         let Some(guard) = request.guard.open_association(settings.max_associations) else {
             return Err((request, ReplyCode::NotAllowed));
         };
+        let near = client.stream().local_address().map(canonical);
+        let address = near.as_ref().map_or(Ipv4Addr::UNSPECIFIED.into(), SocketAddr::ip);
         let Some(promise) = cx.reserve.take(MORE_DESCRIPTORS) else {
+            let shortages = &mut cx.shared.shortages;
+            shortages.cannot_open_datagrams(address, None, &no_descriptors(), cx.now);
             return Err((request, ReplyCode::GeneralFailure));
         };
-        let opened = client.stream().local_address().and_then(|local| {
-            let mut bind = canonical(local);
+        let opened = near.and_then(|mut bind| {
             bind.set_port(0);
             let socket =
                 DatagramConfig { bind, ports: settings.ports.clone(), only_from: Some(source) };
@@ -151,10 +155,12 @@ impl Association {
         let (client_socket, bound) = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                cx.shared.diagnostics.cannot_open_datagrams(&error, cx.now);
+                let ports = settings.ports.as_ref();
+                cx.shared.shortages.cannot_open_datagrams(address, ports, &error, cx.now);
                 return Err((request, reply_code(&error)));
             }
         };
+        cx.shared.shortages.can_open_datagrams(cx.now);
         let advertised = settings.advertise.of(bound.ip()).unwrap_or(bound.ip());
         let reply =
             Reply { code: ReplyCode::Succeeded, bound: SocketAddr::new(advertised, bound.port()) };
@@ -392,8 +398,13 @@ impl Association {
             let source = cx.shared.process.settings.bind_out.of(family).unwrap_or(unspecified);
             let bind = SocketAddr::new(source, 0);
             let socket = DatagramConfig { bind, ports: None, only_from: None };
-            let datagrams = cx.network.open_datagrams(&socket, cx.key, side).ok()?;
-            let bound = datagrams.local_address().ok()?;
+            let opened = cx.network.open_datagrams(&socket, cx.key, side);
+            let opened = opened.and_then(|opened| Ok((opened.local_address()?, opened)));
+            let (bound, datagrams) = opened
+                .inspect_err(|error| {
+                    cx.shared.shortages.cannot_send_datagrams(source, error, cx.now);
+                })
+                .ok()?;
             *place = Some(OpenSocket { datagrams, _port: cx.pool.ports.open(bound) });
         }
         place.as_mut()

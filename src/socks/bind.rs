@@ -31,6 +31,7 @@ use crate::reactor::token::Side;
 use crate::state::Shared;
 use crate::state::protected::{may_come_from, permitted};
 use crate::state::settings::Timeouts;
+use crate::state::shortages::no_descriptors;
 use metp_protocol::text::ip_literal;
 
 /// Strangers that are turned away in one turn.
@@ -102,12 +103,16 @@ fn listen<S: Stream>(
     client: &Endpoint<S>,
     cx: &mut Context<'_, S>,
 ) -> Result<(Box<dyn PeerListener<S>>, Promise), ReplyCode> {
-    let promise = cx.reserve.take(1).ok_or(ReplyCode::GeneralFailure)?;
+    let Some(promise) = cx.reserve.take(1) else {
+        let peer = addresses.first().map_or(source.ip(), SocketAddr::ip);
+        cx.shared.shortages.cannot_listen(peer, None, &no_descriptors(), cx.now);
+        return Err(ReplyCode::GeneralFailure);
+    };
     let anybody = is_anybody(&request.target);
     // Its replies have no room for other addresses.
     let v4_only = request.dialect == Dialect::Socks4;
     let settings = &cx.shared.process.settings;
-    let mut failure = ReplyCode::HostUnreachable;
+    let (mut failure, mut shortage) = (ReplyCode::HostUnreachable, None);
     for address in addresses {
         let address = canonical(*address);
         if address.ip().is_unspecified() && !anybody {
@@ -140,14 +145,21 @@ fn listen<S: Stream>(
                 if anybody
                     || may_come_from(source.ip(), canonical(listener.address()), settings) =>
             {
+                cx.shared.shortages.can_listen(cx.now);
                 return Ok((listener, promise));
             }
             Ok(_) => failure = ReplyCode::NotAllowed,
             Err(error) => {
                 log::debug!("cannot listen for a connection from {address}: {error}");
                 failure = reply_code(&error);
+                shortage = Some((address.ip(), error));
             }
         }
+    }
+    // Where another address is good, nothing is short.
+    if let Some((peer, error)) = shortage {
+        let ports = settings.bind.ports.as_ref();
+        cx.shared.shortages.cannot_listen(peer, ports, &error, cx.now);
     }
     Err(failure)
 }
@@ -212,12 +224,16 @@ impl<S: Stream> Bind<S> {
                         Ok(()) => self.connected(peer_end, peer, source, input, output, cx),
                         Err(error) => {
                             peer_end.reset_on_close();
+                            let listener = self.listener.address();
+                            cx.shared.shortages.cannot_accept_peer(listener, &error, cx.now);
                             refuse(self.into_request(), reply_code(&error), output, cx)
                         }
                     };
                 }
                 Err(error) => {
                     log::debug!("cannot accept a connection for a client: {error}");
+                    let listener = self.listener.address();
+                    cx.shared.shortages.cannot_accept_peer(listener, &error, cx.now);
                     return refuse(self.into_request(), ReplyCode::GeneralFailure, output, cx);
                 }
             }

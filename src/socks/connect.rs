@@ -216,6 +216,7 @@ impl<S: Stream> Connect<S> {
         attempts.races += u64::from(self.race.becomes_one());
         match cx.network.dial(address, cx.key, place.side) {
             Ok(stream) => {
+                cx.shared.shortages.can_connect(cx.now);
                 let is_own = is_own_port(address, settings);
                 let near = is_own.then(|| stream.local_address().ok()).flatten().map(canonical);
                 if let Some(near) = near {
@@ -226,10 +227,9 @@ impl<S: Stream> Connect<S> {
             }
             Err(error) => {
                 log::debug!("cannot connect to {address}: {error}");
-                // A failure before the last address is usual: ::1 on a machine without IPv6.
-                if self.candidates.is_empty() && self.race.is_empty() && !self.more {
-                    cx.shared.diagnostics.cannot_connect(address, &error, cx.now);
-                }
+                let is_last = self.candidates.is_empty() && self.race.is_empty() && !self.more;
+                let ends = (address, *settings.bind_out.of(address.ip()));
+                cx.shared.shortages.cannot_connect(ends, is_last, &error, cx.now);
                 self.failed(reply_code(&error));
             }
         }

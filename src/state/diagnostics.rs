@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use common::episode::Episodes;
 
 use super::client_network::ClientNetwork;
-use crate::reactor::errno;
 use crate::state::service::Service;
 
 /// Failed logins of one source in one [`FAILURE_WINDOW`] that are logged one by one; the others are logged as a count.
@@ -27,8 +26,6 @@ pub const MAX_FAILURE_SOURCES: usize = 1024;
 pub struct Diagnostics {
     failures: Failures,
     full_addresses: Episodes<ClientNetwork>,
-    local_errors: Episodes<Option<i32>>,
-    datagram_errors: Episodes<Option<i32>>,
 }
 
 /// Logs at level debug that a client was refused or left before its request, and why.
@@ -58,31 +55,6 @@ impl Diagnostics {
     pub fn address_is_full(&mut self, service: Service, source: IpAddr, now: Instant) {
         if self.full_addresses.begins(source.into(), now) {
             log::info!("{service}: {source} has as many connections as one address may have");
-        }
-    }
-
-    /// A connection attempt failed at once. A shortage on this machine is logged once in an episode, since the
-    /// client gets no more than `general failure`.
-    pub fn cannot_connect(&mut self, target: SocketAddr, error: &std::io::Error, now: Instant) {
-        let code = error.raw_os_error();
-        let what = match code {
-            Some(libc::EADDRNOTAVAIL) => "no free local port or address for a connection",
-            // EAGAIN: connect(2) has it for want of local ports, or of room in the table of routes.
-            Some(code) if errno::is_shortage(code) || code == libc::EAGAIN => {
-                "no resources for a connection"
-            }
-            _ => return,
-        };
-        if self.local_errors.begins(code, now) {
-            log::info!("{what} to {target}: {error}");
-        }
-    }
-
-    /// A socket for datagrams could not be opened. It is logged once in an episode, since the client gets no more than
-    /// `general failure`.
-    pub fn cannot_open_datagrams(&mut self, error: &std::io::Error, now: Instant) {
-        if self.datagram_errors.begins(error.raw_os_error(), now) {
-            log::info!("cannot open a socket for datagrams: {error}");
         }
     }
 }

@@ -29,6 +29,7 @@ pub mod samples;
 pub mod service;
 pub mod settings;
 pub mod shaper;
+pub mod shortages;
 pub mod users;
 pub mod verifier;
 
@@ -47,6 +48,7 @@ use history::History;
 use metrics::Metrics;
 use rates::{Grant, Rates};
 use settings::Settings;
+use shortages::Shortages;
 use users::{SessionGuard, Users, unix_time};
 
 use crate::proto::rules::RuleSet;
@@ -78,6 +80,8 @@ pub struct Shared {
     pub history: History,
     /// The rate limits of log messages about refused clients.
     pub diagnostics: Diagnostics,
+    /// What this machine lacks for requests, once in an episode.
+    pub shortages: Shortages,
     /// Tunnels of this loop that wait until their account may read again.
     pub rates: Rates,
     /// Seconds of UNIX time, up to a second late: see [`Shared::tick`].
@@ -184,6 +188,7 @@ impl Shared {
             failed_logins: FailedLogins::default(),
             history: History::default(),
             diagnostics: Diagnostics::default(),
+            shortages: Shortages::default(),
             rates: Rates::default(),
             time: unix_time(),
             next_tick: None,

@@ -15,6 +15,7 @@ mod logs;
 mod panic;
 mod refused_clients;
 mod secrets;
+mod shortages;
 mod shutdown;
 mod signals;
 mod start;

@@ -239,7 +239,7 @@ fn a_lack_of_local_ports_is_told_once() {
     };
     let said = String::from_utf8(output.stdout).expect("text");
     assert!(said.starts_with("[0, 0, 0, 0, 1, 1, 1, 1]\n"), "{said}");
-    let told = "INFO  no free local port or address for a connection to 127.0.0.1:7000: ";
+    let told = "WARN  no free local port or address for a connection to 127.0.0.1:7000: ";
     assert_eq!(said.matches(told).count(), 1, "{said}");
 }
 
