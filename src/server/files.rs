@@ -8,9 +8,8 @@ use std::io;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use common::episode::Episode;
-
 use super::reload::Reloads;
+use super::stores::Stores;
 use super::{Server, Services};
 use crate::proto::rules::Edit;
 use crate::proto::usage_file::Figures;
@@ -20,7 +19,7 @@ use crate::reactor::waker::Waker;
 use crate::state::Shared;
 use crate::state::changes::Settled;
 use crate::state::configuration::Reading;
-use crate::state::control::{ControlAnswer, RuleChange};
+use crate::state::control::ControlAnswer;
 use crate::state::file_health::{WriteOutcome, WrittenFile};
 use crate::state::users::{Counted, UserId};
 use crate::workers::durable::StoreError;
@@ -69,10 +68,8 @@ pub(super) struct FileStore {
     last: Work,
     /// Reading the files again.
     pub(super) reloads: Reloads,
-    /// Changes that could not be stored.
-    failures: Episode,
-    /// Figures that could not be stored.
-    figures_failures: Episode,
+    /// What could not be stored, by the path that the log names.
+    pub(super) stores: Stores,
 }
 
 /// What the thread is given, in turn: no kind of it waits for another that comes without end.
@@ -108,9 +105,11 @@ impl FileStore {
     pub(super) fn new(files: Files<Reading>, waker: Waker) -> Self {
         let (has_users, has_state) = (files.users.is_some(), files.state.is_some());
         let (has_configuration, has_rules) = (files.configuration.is_some(), files.rules.is_some());
+        let stores = Stores::new(&files);
         let worker = (!files.is_empty()).then(|| files.start(waker));
         FileStore {
             worker,
+            stores,
             has_users,
             has_state,
             has_configuration,
@@ -297,7 +296,7 @@ impl Server {
                 (Ok(Answer::Committed(outcome, figures_error)), Job::Commit(_, figures)) => {
                     let committed = outcome.is_ok();
                     match outcome {
-                        Ok(secrets) => self.changes_stored(secrets),
+                        Ok(secrets) => self.changes_stored(secrets, now),
                         Err(error) => {
                             self.changes_failed(&error.to_string(), outcome_of(&error), now);
                             self.write_figures_again(figures.is_some());
@@ -310,16 +309,15 @@ impl Server {
                 }
                 (Ok(Answer::Read(outcome)), _) => self.reloaded(outcome),
                 (Ok(Answer::Adopted), _) | (Err(_), Job::Adopt(_)) => {}
-                (Ok(Answer::RulesChanged(outcome)), _) => self.rules_changed(outcome),
+                (Ok(Answer::RulesChanged(outcome)), _) => self.rules_changed(outcome, now),
                 (Err(failure), Job::ChangeRules(_)) => {
-                    self.note_write(WrittenFile::Rules, WriteOutcome::Failed);
-                    self.answer_rule_change(RuleChange::NotStored(cause(failure).to_owned()));
+                    self.rules_failed(WriteOutcome::Failed, cause(failure).to_owned(), now);
                 }
                 (Ok(Answer::Saved(outcome)), _) => {
-                    self.settings_saved(outcome.map_err(|error| error.to_string()));
+                    self.settings_saved(outcome.map_err(|error| error.to_string()), now);
                 }
                 (Err(failure), Job::Save(_)) => {
-                    self.settings_saved(Err(cause(failure).to_owned()));
+                    self.settings_saved(Err(cause(failure).to_owned()), now);
                 }
                 (Ok(Answer::Written(outcome)), _) => {
                     self.figures_written(outcome.map_err(|error| error.to_string()), now);
@@ -370,29 +368,20 @@ impl Server {
             self.answer_request(session, answer);
         }
         match outcome {
-            Ok(()) => self.note_write(WrittenFile::Figures, WriteOutcome::Stored),
-            Err(cause) => self.figures_failed(&cause, now),
+            Ok(()) => self.stored(WrittenFile::Figures, now),
+            Err(cause) => self.figures_failed(cause, now),
         }
     }
 
-    /// Notes how a write of a file has ended.
-    pub(super) fn note_write(&mut self, file: WrittenFile, outcome: WriteOutcome) {
-        self.services.shared.process.file_health.written(file, outcome);
-    }
-
-    fn changes_stored(&mut self, secrets: Vec<Option<Box<str>>>) {
-        self.note_write(WrittenFile::Users, WriteOutcome::Stored);
+    fn changes_stored(&mut self, secrets: Vec<Option<Box<str>>>, now: Instant) {
+        self.stored(WrittenFile::Users, now);
         let process = &mut self.services.shared.process;
         let settled = process.account_changes.stored(secrets, &mut process.users);
         self.settle(settled);
     }
 
     fn changes_failed(&mut self, cause: &str, outcome: WriteOutcome, now: Instant) {
-        self.note_write(WrittenFile::Users, outcome);
-        self.services.shared.metrics.store_errors += 1;
-        if self.services.files.failures.begins(now) {
-            log::error!("users file: changes were not stored, and have been undone: {cause}");
-        }
+        self.not_stored(WrittenFile::Users, outcome, cause.to_owned(), now);
         let process = &mut self.services.shared.process;
         let settled = process.account_changes.failed(cause, &mut process.users);
         process.changes += 1;
@@ -408,12 +397,8 @@ impl Server {
     }
 
     /// The figures were not written: they are tried again after a while.
-    fn figures_failed(&mut self, cause: &str, now: Instant) {
-        self.note_write(WrittenFile::Figures, WriteOutcome::Failed);
-        self.services.shared.metrics.store_errors += 1;
-        if self.services.files.figures_failures.begins(now) {
-            log::error!("figures: not written: {cause}");
-        }
+    fn figures_failed(&mut self, cause: String, now: Instant) {
+        self.not_stored(WrittenFile::Figures, WriteOutcome::Failed, cause, now);
         self.services.files.figures_due = now.checked_add(FIGURES_AFTER);
     }
 
@@ -428,17 +413,16 @@ impl Server {
     }
 
     /// Settings have been saved, or not.
-    fn settings_saved(&mut self, outcome: Result<(), String>) {
+    fn settings_saved(&mut self, outcome: Result<(), String>, now: Instant) {
         let saving = std::mem::take(&mut self.services.files.saving);
         match &outcome {
             Ok(()) => {
-                self.note_write(WrittenFile::Settings, WriteOutcome::Stored);
+                self.stored(WrittenFile::Settings, now);
                 self.services.shared.process.configuration.saved(saved(&saving));
             }
             Err(cause) => {
-                self.note_write(WrittenFile::Settings, WriteOutcome::Failed);
-                self.services.shared.metrics.store_errors += 1;
-                log::error!("settings: not saved: {cause}");
+                let (file, outcome) = (WrittenFile::Settings, WriteOutcome::Failed);
+                self.not_stored(file, outcome, cause.clone(), now);
             }
         }
         for (session, ..) in saving {

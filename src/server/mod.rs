@@ -22,6 +22,7 @@ mod rules;
 mod run_queue;
 mod service;
 mod shutdown;
+mod stores;
 mod turns;
 mod unproven;
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use super::Server;
 use super::control::ServerControl;
@@ -89,13 +90,13 @@ fn closed(
 
 impl Server {
     /// A change of the rules has been stored, or not.
-    pub(super) fn rules_changed(&mut self, outcome: Result<LoadedRules, EditError>) {
+    pub(super) fn rules_changed(&mut self, outcome: Result<LoadedRules, EditError>, now: Instant) {
         let change = match outcome {
             Ok(LoadedRules { rules, carried, .. }) => {
                 self.replace_rules(rules, &carried);
                 // The thread may drop the rules before.
                 self.services.files.adopt.get_or_insert_default();
-                self.note_write(WrittenFile::Rules, WriteOutcome::Stored);
+                self.stored(WrittenFile::Rules, now);
                 RuleChange::Done
             }
             Err(EditError::Misfit(BadEdit::NoRule(_))) => RuleChange::NoRule,
@@ -106,17 +107,20 @@ impl Server {
                 RuleChange::Invalid(invalid.to_string())
             }
             Err(EditError::Store(error)) => {
-                self.note_write(WrittenFile::Rules, outcome_of(&error));
-                self.services.shared.metrics.store_errors += 1;
-                log::error!("rules: not changed: {error}");
-                RuleChange::NotStored(error.to_string())
+                return self.rules_failed(outcome_of(&error), error.to_string(), now);
             }
         };
         self.answer_rule_change(change);
     }
 
+    /// A change of the rules could not be stored.
+    pub(super) fn rules_failed(&mut self, outcome: WriteOutcome, cause: String, now: Instant) {
+        self.not_stored(WrittenFile::Rules, outcome, cause.clone(), now);
+        self.answer_rule_change(RuleChange::NotStored(cause));
+    }
+
     /// Tells the session that has asked for a change of the rules what has become of it.
-    pub(super) fn answer_rule_change(&mut self, change: RuleChange) {
+    fn answer_rule_change(&mut self, change: RuleChange) {
         if let Some(session) = self.services.files.changing_rules() {
             let answer = ControlAnswer::RulesChanged(change);
             self.answer_request(session, answer);

@@ -48,6 +48,11 @@ pub fn fault_of_path(directory: &Path) -> Option<String> {
 }
 
 impl StateDirectory {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.directory
+    }
+
     /// Opens the directory, or makes it, and locks it.
     ///
     /// # Errors

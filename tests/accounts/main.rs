@@ -14,6 +14,7 @@ mod rates;
 mod reload;
 mod start;
 mod store;
+mod store_errors;
 
 use std::fs;
 use std::path::PathBuf;
