@@ -21,32 +21,47 @@ pub struct LogWriters {
 }
 
 impl LogWriters {
-    /// Opens the logs. If both lead to one file, they share its sink.
+    /// Opens the logs. If both lead to one file, they share its sink, and so its descriptor: neither writes over the other,
+    /// and both go on into another file when that of the access log is opened again.
     ///
     /// # Errors
     /// If a thread cannot be started, or the file of the access log cannot be opened.
     pub fn open(options: &LogOptions) -> io::Result<Self> {
         let (stdout, stderr) = (stdio::stdout(), stdio::stderr());
-        let inherited = |stream: Inherited| match stream.ends_in_mid_line() {
-            true => Sink::behind_torn_line(stream),
-            false => Sink::new(stream),
+        let (out, is_shared) = match &options.access_log {
+            AccessLogTo::Off => (None, false),
+            AccessLogTo::Stdout => (Some(inherited(stdout, "stdout")), stdout.is_same_as(stderr)),
+            AccessLogTo::File(path) => {
+                let opened = Sink::file(path.clone()).and_then(|sink| {
+                    let found = std::fs::metadata(path)?;
+                    Ok((Some(sink), stderr.leads_to(&found)))
+                });
+                opened.map_err(|error| {
+                    let shown = Escaped(path.as_os_str().as_encoded_bytes());
+                    io::Error::new(error.kind(), format!("--access-log {shown}: {error}"))
+                })?
+            }
         };
-        let out = match &options.access_log {
-            AccessLogTo::Off => None,
-            AccessLogTo::Stdout => Some(inherited(stdout)),
-            AccessLogTo::File(path) => Some(Sink::file(path.clone()).map_err(|error| {
-                let shown = Escaped(path.as_os_str().as_encoded_bytes());
-                io::Error::new(error.kind(), format!("--access-log {shown}: {error}"))
-            })?),
-        };
-        let shared = options.access_log == AccessLogTo::Stdout && stdout.is_same_as(stderr);
-        let err = out.clone().filter(|_| shared).unwrap_or_else(|| inherited(stderr));
+        if is_shared && stderr.is_file() {
+            // What does not come through the sink, such as the message of an abort, writes over nothing either.
+            stderr.append()?;
+        }
+        let err = out.clone().filter(|_| is_shared);
+        let err = err.unwrap_or_else(|| inherited(stderr, "stderr"));
         let start = |sink| LogWriter::start("access log", sink);
         Ok(LogWriters {
             access_log: out.map(start).transpose()?,
             diagnostics: LogWriter::start(DIAGNOSTICS, err)?,
         })
     }
+}
+
+fn inherited(stream: Inherited, name: &str) -> Sink {
+    let sink = match stream.ends_in_mid_line() {
+        true => Sink::behind_torn_line(stream),
+        false => Sink::new(stream),
+    };
+    sink.named(name, stream.is_file())
 }
 
 /// The parts of a filter that env_logger understands, and whether these are all. It would report the others on

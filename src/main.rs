@@ -163,6 +163,8 @@ fn serve(mut args: Args) -> Result<(), Failure> {
         access_log.report_losses();
     }
     diagnostics.flush(deadline);
+    diagnostics.report_losses();
+    diagnostics.flush(deadline);
     Ok(result?)
 }
 

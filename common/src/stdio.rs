@@ -8,7 +8,7 @@
 
 #![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::mem::ManuallyDrop;
 use std::os::fd::{FromRawFd, RawFd};
@@ -44,6 +44,34 @@ impl Inherited {
     pub fn is_same_as(self, other: Self) -> bool {
         let identity = |stream: Inherited| stream.file().metadata().map(|of| (of.dev(), of.ino()));
         matches!((identity(self), identity(other)), (Ok(one), Ok(two)) if one == two)
+    }
+
+    /// Whether it leads to the file with this metadata. `false` if fstat(2) fails.
+    pub fn leads_to(self, found: &Metadata) -> bool {
+        let mine = self.file().metadata();
+        mine.is_ok_and(|mine| (mine.dev(), mine.ino()) == (found.dev(), found.ino()))
+    }
+
+    /// Whether it is a regular file. `false` if fstat(2) fails.
+    pub fn is_file(self) -> bool {
+        self.file().metadata().is_ok_and(|of| of.is_file())
+    }
+
+    /// Has everything that is written through it appended, as with `>>`. That is a flag of the open file, which the parent
+    /// process may share: no write of its own is lost by that.
+    ///
+    /// # Errors
+    /// Those of fcntl(2).
+    pub fn append(self) -> io::Result<()> {
+        // SAFETY: this command takes no argument.
+        let flags = unsafe { libc::fcntl(self.0, libc::F_GETFL) };
+        // SAFETY: this command takes a number.
+        if flags == -1
+            || unsafe { libc::fcntl(self.0, libc::F_SETFL, flags | libc::O_APPEND) } == -1
+        {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
     }
 
     /// Whether it is a file that is appended to, and whose last line has no end: a program was ended, or the disk

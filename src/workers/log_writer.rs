@@ -1,13 +1,15 @@
 //! Log writers: lines go through a bounded queue to a thread that writes them, since write(2) may block.
 //!
-//! Lines that do not fit into the queue are dropped and counted; when the reader is back, the count is logged with
-//! its cause. Each stream has its own thread: a stuck reader of the access log must not silence the diagnostics.
+//! Lines that do not fit into the queue are dropped and counted (`Losses`): the log gets the cause when that begins, and
+//! the count when it is over. Each stream has its own thread: a stuck reader of the access log must not silence the diagnostics.
 //!
 //! write(2) may write a part and then fail, as on a disk that fills up. The rest of the torn line is kept and
 //! written first, so a record is never appended to a part of another one.
 //!
 //! Locks: `State` (queue and counters) is held by the loop for one copy, never across a write; `Open` (the sink) is
 //! held by a writer thread for one batch.
+
+mod losses;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -16,8 +18,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::stdio::retry_interrupted;
+use common::stdio::{self, retry_interrupted};
 use common::thread;
+use metp_protocol::text::Escaped;
+
+use losses::{Losses, cause_of};
 
 /// Stack of a writer thread: the queue is on the heap, formatting a report takes a few KiB.
 const STACK_BYTES: usize = 256 * 1024;
@@ -34,8 +39,9 @@ pub const DIAGNOSTICS: &str = "diagnostics";
 /// The cause that is reported for a line of which the file before has only the beginning.
 const TORN: &str = "the file was full when it was opened again";
 
-/// The cause that is reported for lines that did not fit into the queue.
+/// The causes that are reported for lines that did not fit into the queue: of a pipe, socket or terminal, and of a file.
 const SLOW_READER: &str = "its reader is slow";
+const SLOW_DISK: &str = "its disk is slow";
 
 /// The writing end of one stream. Clones share its queue.
 #[derive(Clone)]
@@ -48,6 +54,10 @@ pub struct LogWriter {
 #[derive(Clone)]
 pub struct Sink {
     open: Arc<Mutex<Open>>,
+    /// What the log calls it: `stdout`, or a path.
+    object: String,
+    /// Why lines that do not fit into the queue are lost.
+    slow: &'static str,
 }
 
 struct Open {
@@ -66,17 +76,26 @@ struct Shared {
     changed: Condvar,
 }
 
+/// What is to be reported of a stream.
+#[derive(Clone, Copy)]
+enum News<'a> {
+    /// A write has failed.
+    CannotWrite(&'a str),
+    /// Lines do not fit into the queue.
+    Dropping(&'a str),
+    /// So many lines were lost in an episode.
+    Dropped(u64, &'a str),
+    /// The file stays the one before.
+    CannotReopen(&'a io::Error),
+}
+
 #[derive(Default)]
 struct State {
     queue: Vec<u8>,
     /// The thread is writing what it took from the queue.
     writing: bool,
-    /// Lines that were dropped and have not been reported yet, by cause.
-    dropped: Vec<(String, u64)>,
-    /// Lines that were dropped since the start.
-    dropped_total: u64,
-    /// Why the last write has failed, if it has.
-    failing: Option<String>,
+    /// Lines that were dropped.
+    losses: Losses,
     /// A line has been written in part, and the rest could not be.
     torn: bool,
     /// The file is to be opened again.
@@ -95,7 +114,16 @@ impl Sink {
     /// Those of open(2).
     pub fn file(path: PathBuf) -> io::Result<Self> {
         let (file, rest) = open_log(&path)?;
-        Ok(Sink::with_rest(file, rest, Some(path)))
+        let is_file = file.metadata()?.is_file();
+        let object = Escaped(path.as_os_str().as_encoded_bytes()).to_string();
+        Ok(Sink::with_rest(file, rest, Some(path)).named(object, is_file))
+    }
+
+    /// Gives it the name that the log has for it. `is_file`: it is a regular file.
+    #[must_use]
+    pub fn named(self, object: impl Into<String>, is_file: bool) -> Self {
+        let slow = if is_file { SLOW_DISK } else { SLOW_READER };
+        Sink { object: object.into(), slow, ..self }
     }
 
     /// Like [`Sink::new`], for a file whose last line has no LF: one is written first.
@@ -108,7 +136,8 @@ impl Sink {
     }
 
     fn with_rest(out: impl Write + Send + 'static, rest: Vec<u8>, path: Option<PathBuf>) -> Self {
-        Sink { open: Arc::new(Mutex::new(Open { out: Box::new(out), rest, path })) }
+        let open = Arc::new(Mutex::new(Open { out: Box::new(out), rest, path }));
+        Sink { open, object: "a stream".to_owned(), slow: SLOW_READER }
     }
 }
 
@@ -122,7 +151,14 @@ fn open_log(path: &Path) -> io::Result<(File, Vec<u8>)> {
         // Somebody reads. From now on a full pipe is waited for, as that of standard output is.
         file = options.custom_flags(libc::O_NOCTTY).open(path)?;
     }
-    let torn = file.metadata().is_ok_and(|of| of.is_file()) && ends_in_mid_line(path);
+    let found = file.metadata()?;
+    for stream in [stdio::stdout(), stdio::stderr()] {
+        // A stream that was redirected to this file with `>` would overwrite what is appended.
+        if found.is_file() && stream.leads_to(&found) {
+            stream.append()?;
+        }
+    }
+    let torn = found.is_file() && ends_in_mid_line(path);
     Ok((file, if torn { vec![b'\n'] } else { Vec::new() }))
 }
 
@@ -219,14 +255,28 @@ impl LogWriter {
 
     /// Puts lines, each ended by LF, into the queue: as many as fit. Never blocks.
     pub fn try_write(&self, lines: &[u8]) {
-        let mut state = self.shared.lock();
+        let shared = &*self.shared;
+        let mut state = shared.lock();
         let limit = if REPORTING.get() { QUEUE_BYTES + REPORT_BYTES } else { QUEUE_BYTES };
         let room = limit.saturating_sub(state.queue.len());
         let (fitting, dropped) = whole_lines(lines, room);
-        state.drop_lines(count_lines(dropped), SLOW_READER);
+        let begins = if dropped.is_empty() {
+            None
+        } else {
+            // A stream that fails is not slow.
+            let cause = state.losses.failing().unwrap_or(shared.sink.slow).to_owned();
+            let begins = state.losses.add(count_lines(dropped), &cause, Instant::now());
+            begins.then_some(cause)
+        };
         if !fitting.is_empty() {
             state.queue.extend_from_slice(fitting);
-            self.shared.changed.notify_all();
+            shared.changed.notify_all();
+        }
+        drop(state);
+        // The thread may wait for the reader, so it is reported here. A report about the diagnostics would come from within
+        // the logger, and not get through.
+        if let Some(cause) = begins.filter(|_| shared.name != DIAGNOSTICS) {
+            shared.report(News::Dropping(&cause));
         }
     }
 
@@ -243,13 +293,13 @@ impl LogWriter {
 
     /// Lines dropped since the start.
     pub fn dropped(&self) -> u64 {
-        self.shared.lock().dropped_total
+        self.shared.lock().losses.total()
     }
 
     /// Waits until all lines have been written, or until the deadline. Returns whether all were written.
     pub fn flush(&self, deadline: Instant) -> bool {
         let mut state = self.shared.lock();
-        while state.writing || state.has_work() {
+        while state.writing || state.has_work(Instant::now()) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left == Duration::ZERO {
                 return false;
@@ -267,13 +317,13 @@ impl LogWriter {
         let mut state = self.shared.lock();
         if std::mem::take(&mut state.torn)
             && torn
-            && let Some(cause) = state.failing.clone()
+            && let Some(cause) = state.losses.failing().map(str::to_owned)
         {
-            state.drop_lines(1, &cause);
+            state.losses.add(1, &cause, Instant::now());
         }
-        let dropped = std::mem::take(&mut state.dropped);
+        let dropped = state.losses.take();
         drop(state);
-        self.shared.report(dropped);
+        self.shared.report_dropped(&dropped);
     }
 }
 
@@ -297,22 +347,9 @@ fn whole_lines(lines: &[u8], room: usize) -> (&[u8], &[u8]) {
 }
 
 impl State {
-    /// Whether there are lines to write, or dropped ones to report to a reader that reads again.
-    fn has_work(&self) -> bool {
-        let reports = !self.dropped.is_empty() && self.failing.is_none();
-        !self.queue.is_empty() || self.reopen || reports
-    }
-
-    /// Counts lines that were dropped. There are no more causes than errors of write(2).
-    fn drop_lines(&mut self, count: u64, cause: &str) {
-        if count == 0 {
-            return;
-        }
-        self.dropped_total += count;
-        match self.dropped.iter_mut().find(|(known, _)| known == cause) {
-            Some((_, dropped)) => *dropped += count,
-            None => self.dropped.push((cause.to_owned(), count)),
-        }
+    /// Whether there are lines to write, or dropped ones to report since the episode of their loss is over.
+    fn has_work(&self, now: Instant) -> bool {
+        !self.queue.is_empty() || self.reopen || self.losses.is_over(now)
     }
 }
 
@@ -321,9 +358,27 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn report(&self, dropped: Vec<(String, u64)>) {
+    fn report(&self, news: News<'_>) {
+        let (name, object) = (self.name, &self.sink.object);
+        match news {
+            News::CannotWrite(cause) => {
+                report(format_args!("the {name} cannot be written: {cause}: {object}"));
+            }
+            News::Dropping(cause) => {
+                report(format_args!("lines of the {name} are being dropped: {cause}: {object}"));
+            }
+            News::Dropped(count, cause) => {
+                report(format_args!("{count} lines of the {name} were dropped: {cause}: {object}"));
+            }
+            News::CannotReopen(error) => {
+                report(format_args!("the {name} cannot be opened again: {error}: {object}"));
+            }
+        }
+    }
+
+    fn report_dropped(&self, dropped: &[(String, u64)]) {
         for (cause, count) in dropped {
-            report(format_args!("{count} lines of the {} were dropped: {cause}", self.name));
+            self.report(News::Dropped(*count, cause));
         }
     }
 
@@ -332,40 +387,40 @@ impl Shared {
         let mut lines = Vec::new();
         loop {
             let (dropped, reopen) = self.take(&mut lines);
-            self.report(dropped);
+            self.report_dropped(&dropped);
             let mut open = self.sink.lock();
             let written = open.write_lines(&lines);
             let reopened = if reopen { open.reopen() } else { Ok(0) };
             let torn = !open.rest.is_empty();
             drop(open);
             if let Err(error) = &reopened {
-                report(format_args!("the {} cannot be opened again: {error}", self.name));
+                self.report(News::CannotReopen(error));
             }
+            let now = Instant::now();
             let mut state = self.lock();
             state.writing = false;
             state.torn = torn;
-            let news = match written {
+            let fault = match written {
                 Ok(()) => {
-                    state.failing = None;
+                    state.losses.write_succeeded();
                     None
                 }
                 // The reader is gone or the disk is full: repeating would not help.
                 Err((lost, error)) => {
-                    let cause = error.to_string();
-                    state.drop_lines(lost, &cause);
-                    let before = state.failing.replace(cause);
-                    before.is_none().then_some(error)
+                    let cause = cause_of(&error);
+                    state.losses.write_failed(lost, cause.clone(), now).then_some(cause)
                 }
             };
             if let (true, Ok(lost)) = (reopen, reopened) {
-                state.drop_lines(lost, TORN);
-                // Whether the new file takes lines will be seen.
-                state.failing = None;
+                if lost > 0 {
+                    state.losses.add(lost, TORN, now);
+                }
+                state.losses.write_succeeded();
             }
             drop(state);
             // A stream that cannot be written to cannot carry its own report.
-            if let Some(error) = news.filter(|_| self.name != DIAGNOSTICS) {
-                report(format_args!("the {} cannot be written: {error}", self.name));
+            if let Some(cause) = fault.filter(|_| self.name != DIAGNOSTICS) {
+                self.report(News::CannotWrite(&cause));
             }
             self.changed.notify_all();
             lines.clear();
@@ -376,16 +431,23 @@ impl Shared {
     /// to be opened again.
     fn take(&self, lines: &mut Vec<u8>) -> (Vec<(String, u64)>, bool) {
         let mut state = self.lock();
-        while !state.has_work() {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        let mut now = Instant::now();
+        while !state.has_work(now) {
+            state = match state.losses.over() {
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(over) => {
+                    let left = over.saturating_duration_since(now);
+                    let waited = self.changed.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+            now = Instant::now();
         }
         std::mem::swap(&mut state.queue, lines);
         state.writing = true;
         let reopen = std::mem::take(&mut state.reopen);
-        match state.failing {
-            Some(_) => (Vec::new(), reopen),
-            None => (std::mem::take(&mut state.dropped), reopen),
-        }
+        let is_over = state.losses.is_over(now);
+        (if is_over { state.losses.take() } else { Vec::new() }, reopen)
     }
 }
 

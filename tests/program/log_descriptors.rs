@@ -19,14 +19,14 @@ use support::{PATIENCE, binary, eventually, read_exactly};
 use tempfile::TempDir;
 
 /// The program with streams of the test's choice.
-struct Program {
-    child: Child,
+pub(super) struct Program {
+    pub(super) child: Child,
     socks: SocketAddr,
 }
 
 impl Program {
     /// `said` tells what has been said on stderr so far.
-    fn start(mut command: Command, said: impl Fn() -> String) -> Self {
+    pub(super) fn start(mut command: Command, said: impl Fn() -> String) -> Self {
         let child = command.stdin(Stdio::null()).spawn().expect("it starts");
         let mut socks = None;
         eventually("it says where it listens", || {
@@ -38,19 +38,19 @@ impl Program {
         Program { child, socks: socks.expect("an address") }
     }
 
-    fn client(&self) -> Client {
+    pub(super) fn client(&self) -> Client {
         Client::new(connect(self.socks))
     }
 
     /// So many requests that are refused, a line each.
-    fn is_asked(&self, count: usize, target: SocketAddr) {
+    pub(super) fn is_asked(&self, count: usize, target: SocketAddr) {
         for _ in 0..count {
             self.client().logged_in("admin", "1234").say(&connect_request(target)).refused(5);
         }
     }
 
     /// So many failed logins, from a source each.
-    fn is_tried(&self, count: usize, name: &[u8]) {
+    pub(super) fn is_tried(&self, count: usize, name: &[u8]) {
         for number in 0..count {
             let [.., high, low] = number.to_be_bytes();
             let mut client = Client::new(connect_from([127, 5, high, low].into(), self.socks));
@@ -60,7 +60,7 @@ impl Program {
     }
 
     /// Ends it with SIGTERM.
-    fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         send_signal(&self.child, libc::SIGTERM);
         assert_eq!(wait_for_exit(&mut self.child, PATIENCE).code(), Some(0));
     }
@@ -78,7 +78,7 @@ impl Drop for Program {
 const LIMIT: u64 = 3000;
 
 /// The program.
-fn command() -> Command {
+pub(super) fn command() -> Command {
     let mut command = Command::new(binary("socks5d"));
     command.args(["-l", "127.0.0.1", "-p", "0", "-P", "0"]);
     command.env("PROXY_CTRL_SUPERUSER", "admin:1234").env_remove("RUST_LOG");
@@ -97,16 +97,16 @@ fn wait_until_full(path: &Path) {
 }
 
 /// A file that is appended to.
-fn appended(path: &Path) -> File {
+pub(super) fn appended(path: &Path) -> File {
     OpenOptions::new().append(true).create(true).open(path).expect("a folder of its own")
 }
 
-fn text(path: &Path) -> String {
+pub(super) fn text(path: &Path) -> String {
     String::from_utf8(std::fs::read(path).expect("it is there")).expect("text")
 }
 
 /// How many lines are said to be dropped for this cause.
-fn dropped(diagnostics: &str, stream: &str, cause: &str) -> usize {
+pub(super) fn dropped(diagnostics: &str, stream: &str, cause: &str) -> usize {
     let marker = format!(" lines of the {stream} were dropped: ");
     let lines = diagnostics.lines().filter_map(|line| line.split_once(&marker));
     let of_cause = lines.filter(|(_, why)| why.starts_with(cause));
@@ -115,12 +115,12 @@ fn dropped(diagnostics: &str, stream: &str, cause: &str) -> usize {
         .sum()
 }
 
-fn is_request(line: &str) -> bool {
+pub(super) fn is_request(line: &str) -> bool {
     let fields: Vec<&str> = line.split('\t').collect();
     fields.len() == 12 && fields[0].ends_with('Z') && fields[11] == "refused"
 }
 
-fn is_diagnostic(line: &str) -> bool {
+pub(super) fn is_diagnostic(line: &str) -> bool {
     let words: Vec<&str> = line.split(' ').collect();
     words.len() > 3
         && words[0].len() == 20

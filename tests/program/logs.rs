@@ -93,7 +93,8 @@ fn gather(mut stream: impl Read + Send + 'static) -> JoinHandle<String> {
 
 /// How many lines the warnings say were dropped.
 fn dropped(diagnostics: &str, stream: &str) -> usize {
-    let marker = format!(" lines of the {stream} were dropped: its reader is slow");
+    let object = if stream == "diagnostics" { "stderr" } else { "stdout" };
+    let marker = format!(" lines of the {stream} were dropped: its reader is slow: {object}");
     let counts = diagnostics.lines().filter_map(|line| line.strip_suffix(&marker));
     counts.map(|rest| rest.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0)).sum()
 }

@@ -66,7 +66,7 @@ fn says(writer: &LogWriter, lines: &str) {
 }
 
 fn dropped(writer: &LogWriter) -> Vec<(String, u64)> {
-    writer.shared.lock().dropped.clone()
+    writer.shared.lock().losses.by_cause().to_vec()
 }
 
 const SOON: Duration = Duration::from_millis(50);
@@ -138,6 +138,9 @@ fn a_torn_line_is_finished_before_the_next_one() {
         let kept = usize::try_from(begun).expect("few");
         let whole: String = lines.split_inclusive('\n').take(kept).collect();
         assert_eq!(disk.holds(), whole + "again\n", "{room}");
+        // The count is due when nothing more has been lost for a while, or at the end.
+        assert!(writer.shared.lock().losses.over().is_some(), "{room}");
+        writer.report_losses();
         assert_eq!((writer.dropped(), dropped(&writer)), (lost, vec![]), "{room}");
     }
 }
@@ -182,11 +185,27 @@ fn lines_are_counted_by_the_cause_of_their_loss() {
     }
     writer.try_write(&b"x".repeat(QUEUE_BYTES));
     writer.try_write(&[b"x".repeat(QUEUE_BYTES), b"\n".to_vec()].concat());
-    let cause = |error| io::Error::from_raw_os_error(error).to_string();
-    assert_eq!(
-        dropped(&writer),
-        [(cause(libc::EPIPE), 2), (cause(libc::ENOSPC), 1), (SLOW_READER.to_owned(), 1)]
-    );
+    let cause = |error| cause_of(&io::Error::from_raw_os_error(error));
+    assert_eq!(dropped(&writer), [(cause(libc::EPIPE), 3), (cause(libc::ENOSPC), 1)]);
+}
+
+/// What does not fit is lost to slowness: that of a reader, or of a disk. Where writing fails it is lost to that.
+#[test]
+fn what_does_not_fit_has_a_cause_of_its_own() {
+    for (is_file, cause) in [(false, "its reader is slow"), (true, "its disk is slow")] {
+        let (permits, written) = (mpsc::channel(), mpsc::channel());
+        let sink = Sink::new(Gate { permits: permits.1, written: written.0 });
+        let writer = LogWriter::start("test", sink.named("there", is_file)).expect("a thread");
+        let line = [b"x".repeat(QUEUE_BYTES), b"\n".to_vec()].concat();
+        writer.try_write(&line);
+        assert_eq!(dropped(&writer), [(cause.to_owned(), 1)]);
+        writer.try_write(b"lost\n");
+        permits.0.send(Err(io::Error::from_raw_os_error(libc::ENOSPC))).expect("it lives");
+        assert!(writer.flush(Instant::now() + LATE));
+        writer.try_write(&line);
+        let full = io::Error::from_raw_os_error(libc::ENOSPC).to_string();
+        assert_eq!(dropped(&writer), [(cause.to_owned(), 1), (full, 2)]);
+    }
 }
 
 /// What was written before a file is opened again is in the one that was there before, all else in the new one.

@@ -120,6 +120,13 @@ pub fn is_non_blocking(file: &impl AsRawFd) -> bool {
     flags & libc::O_NONBLOCK != 0
 }
 
+/// Whether all that is written through a descriptor is appended.
+pub fn is_appending(file: &impl AsRawFd) -> bool {
+    // SAFETY: as above.
+    let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) };
+    flags & libc::O_APPEND != 0
+}
+
 /// Bytes that wait in a pipe.
 pub fn bytes_waiting(pipe: &impl AsRawFd) -> i32 {
     let mut count = 0;
