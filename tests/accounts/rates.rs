@@ -114,7 +114,8 @@ fn what_waits_for_the_rate_outlives_the_timeouts() {
     let origin = Origin::new(move |mut stream| {
         stream.write_all(&sent).expect("room");
         eventually("all is at the proxy", || matches!(unacknowledged(stream.as_fd()), Ok(0)));
-        // The client's bytes are unread: closing resets.
+        // The client's bytes are there and unread: closing resets.
+        assert!(stream.peek(&mut [0; 1]).is_ok_and(|count| count == 1));
         drop(stream);
         closed.send(()).expect("the test waits");
     });

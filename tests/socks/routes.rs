@@ -1,12 +1,13 @@
 //! "Is it mine?" as the routing table sees it. What leads to this machine is decided by routes, which a test
 //! can only set in a network namespace of its own.
 
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 use socket2::{Domain, Socket, Type};
 use support::PATIENCE;
-use support::namespace::{has_ipv6, in_namespace, ip, sysctl, try_ip};
+use support::eventually;
+use support::namespace::{has_ipv6, in_namespace, index_of, ip, sysctl, try_ip};
 use support::proxy::{Builder, Proxy, connect};
 use support::socks::{Client, connect_request, name_request};
 use support::test_name;
@@ -84,7 +85,16 @@ fn own_ports_are_refused_where_a_route_alone_makes_an_address_local() {
             for address in [ANY6, "2001:db8:9::7"] {
                 own_ports_are_refused(&proxy, address);
             }
-            // RFC 4007 §11.
+            // RFC 4007 §11. The kernel makes a new address local a moment after it was added.
+            let near = SocketAddrV6::new(
+                "fe80::77".parse().expect("a literal"),
+                ports(&proxy)[0],
+                0,
+                index_of("v0"),
+            );
+            eventually("the address leads here", || {
+                TcpStream::connect_timeout(&near.into(), PATIENCE).is_ok()
+            });
             for port in ports(&proxy) {
                 proxy.client().say(&name_request(b"fe80::77%v0", port)).refused(2);
             }
