@@ -39,18 +39,8 @@ pub struct UserFigures {
 impl Body {
     /// All samples of the server.
     pub fn metrics(cx: &mut Context<'_>) -> Self {
-        let answer = cx.control.ask(ControlRequest::Usage, &cx.shared.process);
-        let Poll::Ready(ControlAnswer::Usage(status, usage)) = answer else {
-            return Body::Text(None);
-        };
-        let sources = SampleSources {
-            shared: cx.shared,
-            pool: cx.pool,
-            status: &status,
-            process_usage: Some(usage),
-            now: cx.now,
-        };
-        exposition::text(&samples(&sources)).into()
+        let text = of_samples(cx, |sources| exposition::text(&samples(sources)));
+        Body::Text(text.map(Cow::Owned))
     }
 
     /// What browsers ask about each URL: everything goes through the proxy but what is on their own machine.
@@ -87,6 +77,22 @@ impl Body {
             Body::Users(_) | Body::List(_) => None,
         }
     }
+}
+
+/// What can be made of the sources of samples now. `None`: the server has no answer in place.
+pub fn of_samples<T>(
+    cx: &mut Context<'_>,
+    make: impl FnOnce(&SampleSources<'_>) -> T,
+) -> Option<T> {
+    let answer = cx.control.ask(ControlRequest::Usage, &cx.shared.process);
+    let Poll::Ready(ControlAnswer::Usage(status, usage)) = answer else { return None };
+    Some(make(&SampleSources {
+        shared: cx.shared,
+        pool: cx.pool,
+        status: &status,
+        process_usage: Some(usage),
+        now: cx.now,
+    }))
 }
 
 impl From<String> for Body {

@@ -1,14 +1,12 @@
 //! The server at a glance, as JSON: `/status.json`, and what was before: `/history.json`.
 
 use std::fmt::Write;
-use std::task::Poll;
 
 use super::Context;
-use crate::state::control::{ControlAnswer, ControlRequest};
+use super::body::of_samples;
 use crate::state::history::{COLUMNS, MINUTES, Ring, SECONDS};
 use crate::state::json;
 use crate::state::report;
-use crate::state::samples::SampleSources;
 use crate::state::users::unix_time;
 
 /// Seconds and minutes that `/status.json` has: a page that asks each second misses none, even if it is late.
@@ -17,21 +15,13 @@ const RECENT_MINUTES: usize = 2;
 
 /// `/status.json`: the bodies of METP's `INFO` and `GET_METRICS ALL`, and the newest seconds of the history.
 pub fn status(cx: &mut Context<'_>) -> String {
-    let answer = cx.control.ask(ControlRequest::Usage, &cx.shared.process);
-    let Poll::Ready(ControlAnswer::Usage(status, usage)) = answer else {
-        return "{}\n".to_owned();
-    };
-    let sources = SampleSources {
-        shared: cx.shared,
-        pool: cx.pool,
-        status: &status,
-        process_usage: Some(usage),
-        now: cx.now,
-    };
-    let info = json::body(&report::info(&sources), '=');
-    let metrics = json::body(&report::all_metrics(&sources), ':');
+    let bodies = of_samples(cx, |sources| {
+        let info = json::body(&report::info(sources), '=');
+        let metrics = json::body(&report::all_metrics(sources), ':');
+        format!("\"info\":{info},\n\"metrics\":{metrics},\n")
+    });
     let history = history_of(cx, RECENT_SECONDS, RECENT_MINUTES);
-    format!("{{\"info\":{info},\n\"metrics\":{metrics},\n\"history\":{history}}}\n")
+    format!("{{{}\"history\":{history}}}\n", bodies.unwrap_or_default())
 }
 
 /// `/history.json`: all seconds and minutes that are kept.
