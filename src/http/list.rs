@@ -4,7 +4,7 @@
 use std::task::Poll;
 use std::time::{Duration, UNIX_EPOCH};
 
-use metp_protocol::Field;
+use metp_protocol::text::Escaped;
 use metp_protocol::timestamp::Timestamp;
 
 use super::Context;
@@ -135,11 +135,13 @@ impl Rows {
     }
 }
 
+/// A name may be empty, or a hyphen, which METP would show as what is not known.
 fn failed_login(row: &FailedLogin) -> String {
     let FailedLogin { time, service, source, user, count } = row;
     let time = Timestamp::from(UNIX_EPOCH + Duration::from_secs(*time));
-    let user = Field::name(user);
-    json::object(&format!(
-        "time={time} service={service} source={source} user={user} count={count}"
-    ))
+    let mut object = json::object(&format!("time={time} service={service} source={source}"));
+    object.pop();
+    object.push_str(",\"user\":");
+    json::string(&Escaped(user).to_string(), &mut object);
+    object + &format!(",\"count\":{count}}}")
 }

@@ -199,6 +199,8 @@ fn lists_show_names_as_text() {
     assert_eq!(failed[0]["user"], "-\\xe2\\x80\\xae");
     assert_eq!((failed[0]["count"].as_u64(), &failed[0]["service"]), (Some(3), &"socks".into()));
     assert_eq!(failed[0]["source"], "127.0.0.1");
+    Client::new(proxy.socks()).say(b"\x05\x01\x02\x01\x01-\x01x").hears(b"\x05\x02\x01\x01");
+    assert_eq!(rows(&proxy, "/failed-logins.json")[0]["user"], "-");
 }
 
 /// A list of any length comes whole, and in valid JSON if it is empty.

@@ -250,6 +250,7 @@ def clients(folder):
         figures(page, server)
         tables(page)
         keys(page)
+        choices(page)
         plots(page)
         expect(not page.faults(), f"page: nothing is blocked or thrown: {page.faults()}")
         loss(page, server)
@@ -322,8 +323,8 @@ def tables(page):
         " document.getElementById('csv').click(); })"
     )
     lines = csv.split("\r\n")
-    expect(lines[0] == "time,service,source,user,count", f"page: CSV has the keys: {lines[0]}")
-    expect(lines[1].endswith(",socks,127.0.0.1,'=root,5"), f"page: CSV has no formula: {lines[1]}")
+    expect(lines[0] == "time,user,source,count,service", f"page: CSV has the keys: {lines[0]}")
+    expect(lines[1].endswith(",'=root,127.0.0.1,5,socks"), f"page: CSV has no formula: {lines[1]}")
 
 
 def in_bytes(text):
@@ -338,7 +339,7 @@ def keys(page):
     page.wait(f"{ROWS} === 40", "1: connections")
     page.press("/")
     page.wait("document.activeElement.id === 'filter'", "/: the filter")
-    page.type("Script")
+    page.type("relay Script")
     page.wait(f"{ROWS} === 10 && {cells('user')}.every((name) => name === '{SCRIPT_NAME}')", "the filter filters")
     expect("10 of 40" in page.value("document.getElementById('caption').textContent"), "page: and says of how many")
     page.value("document.getElementById('filter').select()")
@@ -352,6 +353,20 @@ def keys(page):
     page.press("t")
     page.wait("document.querySelector('input[value=minutes]').checked", "t: 24 hours")
     page.press("t")
+
+
+def choices(page):
+    """Tables that are chosen one right after the other come at once, and one that does not come says so."""
+    for key in "23123":
+        page.press(key)
+    page.wait(f"{cells('destination')}.length > 0 && !document.getElementById('csv').disabled", "the last choice is shown")
+    page.ask("Network.enable")
+    page.ask("Network.setBlockedURLs", urls=["*users.json"])
+    page.press("2")
+    page.wait("/^loading; /.test(document.getElementById('caption').textContent)", "a table that does not come says so")
+    expect(page.value("document.getElementById('csv').disabled"), "page: and there is no CSV of it")
+    page.ask("Network.setBlockedURLs", urls=[])
+    page.wait(f"{ROWS} === {len(USERS) + 1}", "and comes later")
 
 
 def plots(page):

@@ -8,7 +8,9 @@ const PERIOD = 1000;
 const TABLE_PERIOD = 2000;
 // Asking for a table takes at most this share of the time, so that long ones cost little.
 const TABLE_SHARE = 5;
-const TIMEOUT = 10000;
+// A server that is there answers at once; a long table may take a slow line a minute.
+const TIMEOUT = 5000;
+const TABLE_TIMEOUT = 60000;
 
 // The columns of the server's history.
 const [UP, DOWN, CONNECTIONS, ACCEPTED, LOGINS, FAILED, QUERIES, NOT_FOUND, LAG] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
@@ -20,6 +22,7 @@ const plots = [
     title: "Throughput",
     format: rate,
     binary: true,
+    least: 1024,
     curves: [{ name: "down", look: "one", column: DOWN }, { name: "up", look: "two", column: UP }],
   },
   {
@@ -43,6 +46,7 @@ const plots = [
   {
     title: "Loop lag",
     format: micros,
+    least: 1000,
     curves: [{ name: "longest turn", look: "one", column: LAG, level: true }],
   },
 ].map((settings) => new Plot(at("plots"), settings));
@@ -53,23 +57,26 @@ const speeds = { time: 0, started: null };
 let span = "seconds";
 let heard = null;
 
-async function ask(path) {
-  const answer = await fetch(path, { signal: AbortSignal.timeout(TIMEOUT), cache: "no-store" });
+// An answer of the server that is no success.
+class Refusal extends Error {}
+
+async function ask(path, signal) {
+  const answer = await fetch(path, { signal, cache: "no-store" });
   if (!answer.ok) {
-    throw new Error(`${path}: ${answer.status} ${answer.statusText}`);
+    throw new Refusal(`${path}: ${answer.status} ${answer.statusText}`);
   }
   return answer.json();
 }
 
 async function askForStatus() {
-  const status = await ask("status.json");
+  const status = await ask("status.json", AbortSignal.timeout(TIMEOUT));
   const { info, metrics, history: recent } = status;
   const append = () =>
     history.seconds.append(recent.second, recent.seconds) && history.minutes.append(recent.minute, recent.minutes);
   const started = `${info.pid} ${metrics.counted_since} ${Math.round(recent.time - info.uptime)}`;
   const isOther = speeds.started === null || !isSame(speeds.started, started);
   if (isOther || !append()) {
-    const all = await ask("history.json");
+    const all = await ask("history.json", AbortSignal.timeout(TIMEOUT));
     history.seconds.replace(all.second, all.seconds);
     history.minutes.replace(all.minute, all.minutes);
     history.time = all.time;
@@ -105,7 +112,8 @@ function showLoss(error) {
   at("state").className = "lost";
   at("state").textContent = "no answer";
   const since = heard === null ? "" : ` since ${clock(heard / 1000, true)}`;
-  at("notice").textContent = `The server has not answered${since} (${error.message}). It is asked again each second.`;
+  const what = error instanceof Refusal ? "refuses to answer" : "has not answered";
+  at("notice").textContent = `The server ${what}${since} (${error.message}). It is asked again each second.`;
   at("notice").hidden = false;
   document.title = "no answer – socks5d";
 }
@@ -114,6 +122,7 @@ function showFigures(info, metrics) {
   const newest = history.seconds.rows.at(-1) ?? [0, 0, 0, 0, 0, 0, 0, 0, 0];
   const replies = [1, 2, 3, 4, 5, 6, 7, 8].reduce((sum, code) => sum + metrics[`reply_${code}`], 0);
   const [isStored, isRead] = [metrics.store_ok === 1, metrics.reload_ok === 1];
+  const trouble = [isStored ? "" : "not written", isRead ? "" : "not reloaded"].filter(Boolean).join(", ");
   const few = (left, limit) => left >= limit * 0.9;
   const figures = [
     ["Connections", count(info.connections), `of ${count(info.connections_limit)}`, few(info.connections, info.connections_limit)],
@@ -129,7 +138,7 @@ function showFigures(info, metrics) {
     ["Descriptors", count(info.descriptors), `of ${count(info.descriptors_limit)}`, few(info.descriptors, info.descriptors_limit)],
     ["Memory", size(info.rss), `${size(info.buffers)} buffers`],
     ["Log lines dropped", count(info.log_lines_dropped), "", info.log_lines_dropped > 0],
-    ["Files", isStored ? "written" : "not written", isRead ? "last reload good" : "last reload failed", !isStored || !isRead],
+    ["Files", isStored && isRead ? "good" : "failing", trouble, trouble !== ""],
   ];
   const list = at("figures");
   figures.forEach(([name, value, more, isBad], place) => {
@@ -160,12 +169,27 @@ function showPlots() {
   }
 }
 
+// The request that runs; another choice ends it.
+let asking = new AbortController();
+
 async function askForTable() {
-  const { kind } = table;
-  const answers = await Promise.all(kind.paths.map(ask));
-  if (kind === table.kind) {
-    table.take(answers, performance.now());
+  const { kind, choice } = table;
+  asking = new AbortController();
+  const timer = setTimeout(() => asking.abort(new Error("it takes too long")), TABLE_TIMEOUT);
+  const { signal } = asking;
+  try {
+    const answers = await Promise.all(kind.paths.map((path) => ask(path, signal)));
+    if (choice === table.choice) {
+      table.take(answers, performance.now());
+    }
+  } catch (error) {
+    if (choice === table.choice) {
+      table.fail(error.message);
+    }
+  } finally {
+    clearTimeout(timer);
   }
+  at("csv").disabled = table.rows === null;
 }
 
 function choose(kind, isFocused) {
@@ -179,7 +203,9 @@ function choose(kind, isFocused) {
   }
   at("panel").setAttribute("aria-labelledby", `tab-${kind.id}`);
   table.choose(kind);
+  at("csv").disabled = true;
   window.history.replaceState(null, "", `#${kind.id}`);
+  asking.abort();
   wakeTable();
 }
 
@@ -220,9 +246,11 @@ async function keepTable() {
   for (;;) {
     await visible();
     const began = performance.now();
-    // A loss is shown by what asks for the status.
-    await askForTable().catch(() => {});
-    await pause(Math.max(TABLE_PERIOD, (performance.now() - began) * TABLE_SHARE));
+    const { choice } = table;
+    await askForTable();
+    if (choice === table.choice) {
+      await pause(Math.max(TABLE_PERIOD, (performance.now() - began) * TABLE_SHARE));
+    }
   }
 }
 
@@ -284,6 +312,8 @@ for (const radio of document.querySelectorAll('input[name="span"]')) {
   radio.addEventListener("change", () => chooseSpan(radio.value));
 }
 document.addEventListener("keydown", onKey);
-choose(TABLES.find((kind) => `#${kind.id}` === location.hash) ?? TABLES[0], false);
+const named = () => TABLES.find((kind) => `#${kind.id}` === location.hash) ?? TABLES[0];
+window.addEventListener("hashchange", () => choose(named(), false));
+choose(named(), false);
 keepStatus();
 keepTable();

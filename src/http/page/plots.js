@@ -56,11 +56,11 @@ export function ceiling(value, binary) {
   return [1, 2, 5, 10].find((step) => step * power >= value) * power;
 }
 
-// A plot: a title, and curves, each with a name, a class, its value in a row, and whether it is a level. What is
+// A plot: a title, the least value at its top, and curves, each with a name, a class, its value in a row, and whether it is a level. What is
 // counted is shown for a second, whatever the span of a row is.
 export class Plot {
-  constructor(parent, { title, format, binary, curves }) {
-    Object.assign(this, { title, format, binary, curves });
+  constructor(parent, { title, format, binary, least, curves }) {
+    Object.assign(this, { title, format, binary, least: least ?? 1, curves });
     const figure = parent.appendChild(document.createElement("figure"));
     const caption = figure.appendChild(document.createElement("figcaption"));
     caption.appendChild(document.createElement("b")).textContent = title;
@@ -110,7 +110,7 @@ export class Plot {
     this.width = this.picture.clientWidth || 300;
     this.height = this.picture.clientHeight || 120;
     const values = this.curves.map((curve) => rows.map((row) => this.value(curve, row)));
-    this.top = ceiling(values.flat().reduce((most, value) => Math.max(most, value), 0), this.binary);
+    this.top = ceiling(values.flat().reduce((most, value) => Math.max(most, value), this.least), this.binary);
     this.picture.replaceChildren();
     this.picture.setAttribute("viewBox", `0 0 ${this.width} ${this.height}`);
     for (const part of [0, 0.5, 1]) {
@@ -120,6 +120,10 @@ export class Plot {
       label.textContent = part === 0 ? "0" : this.format(this.top * part);
     }
     this.drawTimes();
+    if (!rows.length) {
+      const note = svg("text", this.picture, { x: (LEFT + this.width) / 2, y: this.height / 2, "text-anchor": "middle" });
+      note.textContent = "nothing yet";
+    }
     this.curves.forEach((curve, at) => {
       const points = values[at].map((value, place) => `${this.x(place).toFixed(1)} ${this.y(value).toFixed(1)}`);
       if (points.length) {
@@ -160,7 +164,7 @@ export class Plot {
       this.values[at].textContent = text;
       return text;
     });
-    this.picture.setAttribute("aria-label", `${this.title} ${this.time.textContent}: ${shown.join(", ")}`);
+    this.picture.setAttribute("aria-label", `${[this.title, this.time.textContent].filter(Boolean).join(" ")}: ${shown.join(", ")}`);
     if (row && this.cursor !== null) {
       const x = this.x(place);
       svg("line", this.picture, { class: "cursor", x1: x, x2: x, y1: TOP, y2: this.height - BOTTOM });

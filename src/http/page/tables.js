@@ -8,6 +8,7 @@ const SHOWN = 500;
 const text = { show: (value) => value ?? "–" };
 const number = { show: (value) => (value === null || value === undefined ? "–" : count(value)), number: true };
 const bytes = { show: (value) => size(value ?? 0), number: true };
+const maybeBytes = { ...bytes, show: (value) => (value === null ? "–" : size(value)) };
 const speed = { show: (value) => (value ? rate(value) : "–"), number: true };
 const seconds = { show: (value) => age(value ?? 0), number: true };
 const time = { show: (value) => (value ? stamp(value) : "–") };
@@ -16,10 +17,13 @@ function column(key, title, form, more) {
   return { key, title, ...form, ...more };
 }
 
-const wide = { wide: true };
-const ends = (row) => row.reply !== 0;
+const failed = (row) => row.reply !== 0;
 
-// Each table: its paths, how their answers become rows, its columns, and the column it is sorted by at first.
+const CODES = "reply of RFC 1928: 0 succeeded, 1 failed, 2 not allowed, 3 network or 4 host unreachable, 5 refused, 6 timed out";
+const KINDS = "A: SOCKS5, 4: SOCKS4, H: HTTP CONNECT, U: target of datagrams";
+
+// Each table: its paths, how their answers become rows, its columns, the most telling first, and the column it is sorted
+// by at first.
 export const TABLES = [
   {
     id: "connections",
@@ -28,18 +32,18 @@ export const TABLES = [
     rows: ([connections]) => connections.map((row) => ({ ...row, key: row.id, bytes: row.up + row.down })),
     columns: [
       column("user", "User", text),
-      column("source", "Source", text, wide),
       column("destination", "Destination", text),
-      column("peer", "Address", text, wide),
-      column("state", "State", text, wide),
-      column("age", "Age", seconds),
-      column("idle", "Idle", seconds, wide),
-      column("up", "Up", bytes, wide),
-      column("down", "Down", bytes, wide),
-      column("bytes", "Bytes", bytes),
       column("speed", "Now", speed),
-      column("rule", "Rule", number, wide),
-      column("id", "Id", text, wide),
+      column("bytes", "Bytes", bytes),
+      column("age", "Age", seconds),
+      column("state", "State", text),
+      column("up", "Up", bytes),
+      column("down", "Down", bytes),
+      column("idle", "Idle", seconds),
+      column("source", "Source", text),
+      column("peer", "Address", text),
+      column("rule", "Rule", number),
+      column("id", "Id", text),
     ],
     sort: ["speed", -1],
   },
@@ -50,19 +54,19 @@ export const TABLES = [
     rows: ([users]) => users.map((row) => ({ ...row, key: row.user, bytes: row.up + row.down })),
     columns: [
       column("user", "User", text),
-      column("role", "Role", text, wide),
-      column("connections", "Open", number),
-      column("total", "Requests", number, wide),
-      column("up", "Up", bytes, wide),
-      column("down", "Down", bytes, wide),
-      column("bytes", "Bytes", bytes),
       column("speed", "Now", speed),
-      column("sources", "Sources", number, wide),
-      column("quota_used", "Quota used", { ...bytes, show: (value) => (value === null ? "–" : size(value)) }, wide),
-      column("quota", "Quota", text, wide),
-      column("expires", "Expires", text, wide),
-      column("locked", "Locked", text, wide),
+      column("connections", "Open", number),
+      column("bytes", "Bytes", bytes),
       column("last_seen", "Last byte", time),
+      column("up", "Up", bytes),
+      column("down", "Down", bytes),
+      column("total", "Requests", number),
+      column("quota_used", "Quota used", maybeBytes),
+      column("quota", "Quota", text),
+      column("expires", "Expires", text),
+      column("sources", "Sources", number),
+      column("locked", "Locked", text),
+      column("role", "Role", text),
     ],
     sort: ["speed", -1],
   },
@@ -74,13 +78,13 @@ export const TABLES = [
     columns: [
       column("destination", "Destination", text),
       column("connections", "Open", number),
-      column("requests", "Finished", number),
-      column("refused", "Without success", number, wide),
-      column("users", "Users", number, wide),
-      column("up", "Up", bytes, wide),
-      column("down", "Down", bytes, wide),
-      column("bytes", "Bytes", bytes),
       column("speed", "Now", speed),
+      column("requests", "Finished", number),
+      column("refused", "Without success", number),
+      column("bytes", "Bytes", bytes),
+      column("up", "Up", bytes),
+      column("down", "Down", bytes),
+      column("users", "Users", number),
     ],
     sort: ["connections", -1],
     note: "open connections and the newest requests",
@@ -92,17 +96,17 @@ export const TABLES = [
     rows: ([requests]) => requests.map((row, at) => ({ ...row, at, bytes: row.up + row.down })),
     columns: [
       column("time", "Time", time),
-      column("user", "User", text),
-      column("source", "Source", text, wide),
       column("destination", "Destination", text),
-      column("reply", "Reply", number, { bad: ends }),
-      column("reason", "Reason", text, { bad: ends }),
+      column("reason", "Reason", text, { bad: failed }),
+      column("user", "User", text),
+      column("reply", "Reply", number, { bad: failed, about: CODES }),
       column("bytes", "Bytes", bytes),
-      column("up", "Up", bytes, wide),
-      column("down", "Down", bytes, wide),
-      column("duration", "Took", seconds, wide),
-      column("rule", "Rule", number, wide),
-      column("kind", "Kind", text, wide),
+      column("duration", "Took", seconds),
+      column("up", "Up", bytes),
+      column("down", "Down", bytes),
+      column("source", "Source", text),
+      column("rule", "Rule", number),
+      column("kind", "Kind", text, { about: KINDS }),
     ],
     sort: ["time", -1],
     note: "finished ones",
@@ -114,10 +118,10 @@ export const TABLES = [
     rows: ([logins]) => logins,
     columns: [
       column("time", "Last", time),
-      column("service", "Service", text),
-      column("source", "Source", text),
       column("user", "User", text),
+      column("source", "Source", text),
       column("count", "Times", number),
+      column("service", "Service", text),
     ],
     sort: ["time", -1],
   },
@@ -174,7 +178,9 @@ export class Table {
     this.head = table.tHead;
     this.body = table.tBodies[0];
     this.caption = caption;
-    this.filter = "";
+    this.words = [];
+    // Counts what has been chosen: an answer for an earlier choice is none for this.
+    this.choice = 0;
     this.sorts = new Map();
     this.choose(TABLES[0]);
   }
@@ -182,16 +188,18 @@ export class Table {
   // Shows another table, empty until its rows come.
   choose(kind) {
     this.kind = kind;
+    this.choice += 1;
     this.rows = null;
+    this.trouble = "";
     this.earlier = new Map();
     this.sort = this.sorts.get(kind.id) ?? kind.sort;
     const heading = this.head.ownerDocument.createElement("tr");
-    for (const { key, title, number: isNumber, wide: isWide } of kind.columns) {
+    for (const { key, title, about, number: isNumber } of kind.columns) {
       const cell = heading.appendChild(document.createElement("th"));
       cell.scope = "col";
       cell.dataset.key = key;
       cell.classList.toggle("number", Boolean(isNumber));
-      cell.classList.toggle("wide", Boolean(isWide));
+      cell.title = about ?? "";
       const button = cell.appendChild(document.createElement("button"));
       button.type = "button";
       button.textContent = title;
@@ -210,8 +218,15 @@ export class Table {
     this.draw();
   }
 
+  // Rows that have all of these words, as they are shown or as the server has them.
   filterBy(words) {
-    this.filter = words.toLowerCase();
+    this.words = words.toLowerCase().split(/\s+/).filter(Boolean);
+    this.draw();
+  }
+
+  // The rows could not be had.
+  fail(trouble) {
+    this.trouble = trouble;
     this.draw();
   }
 
@@ -229,6 +244,7 @@ export class Table {
       }
     }
     this.rows = rows;
+    this.trouble = "";
     this.draw();
   }
 
@@ -236,8 +252,12 @@ export class Table {
   chosen() {
     const [key, direction] = this.sort;
     const { columns } = this.kind;
-    const holds = (row) => columns.some((each) => String(row[each.key] ?? "").toLowerCase().includes(this.filter));
-    const rows = (this.rows ?? []).filter((row) => !this.filter || holds(row));
+    const texts = (row) => columns.flatMap((each) => [String(row[each.key] ?? ""), String(each.show(row[each.key]))]);
+    const holds = (row) => {
+      const all = texts(row).join("\n").toLowerCase();
+      return this.words.every((word) => all.includes(word));
+    };
+    const rows = (this.rows ?? []).filter((row) => !this.words.length || holds(row));
     return rows.sort((left, right) => compare(left[key], right[key], direction) || (left.at ?? 0) - (right.at ?? 0));
   }
 
@@ -262,7 +282,7 @@ export class Table {
         if (cell.title !== title) {
           cell.title = title;
         }
-        const look = [each.number && "number", each.wide && "wide", each.bad?.(row) && "bad"].filter(Boolean).join(" ");
+        const look = [each.number && "number", each.bad?.(row) && "bad"].filter(Boolean).join(" ");
         if (cell.className !== look) {
           cell.className = look;
         }
@@ -271,12 +291,13 @@ export class Table {
     while (this.body.rows.length > shown.length) {
       this.body.deleteRow(-1);
     }
-    this.caption.textContent = this.rows === null ? "loading" : this.summary(rows.length, shown.length, note);
+    const summary = this.rows === null ? "loading" : this.summary(rows.length, shown.length, note);
+    this.caption.textContent = this.trouble ? `${summary}; ${this.trouble}` : summary;
   }
 
   summary(chosen, shown, note) {
     const all = this.rows.length;
-    const parts = [this.filter ? `${count(chosen)} of ${count(all)} rows` : `${count(all)} rows`];
+    const parts = [this.words.length ? `${count(chosen)} of ${count(all)} rows` : `${count(all)} rows`];
     if (shown < chosen) {
       parts.push(`the first ${shown} are shown`);
     }
