@@ -111,6 +111,7 @@ impl From<io::Error> for Failure {
 
 fn serve(mut args: Args) -> Result<(), Failure> {
     common::process::harden()?;
+    process::give_large_blocks_back();
     let limit =
         process::raise_descriptor_limit().map_err(cannot("read the limit of descriptors"))?;
     let inherited = process::descriptors_below(limit).saturating_sub(STANDARD_STREAMS);

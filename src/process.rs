@@ -1,4 +1,4 @@
-//! Layer 5: the limit of descriptors, raised and counted when the process starts.
+//! Layer 5: limits of the process, set when it starts.
 
 #![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
 
@@ -21,6 +21,18 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
         limit = raised;
     }
     Ok(limit.rlim_cur)
+}
+
+/// The size from which on the allocator takes memory from the kernel for one block, and gives it back with it.
+#[cfg(target_env = "gnu")]
+const LARGE_BLOCK: libc::c_int = 1 << 20;
+
+/// Has memory of a MiB and more given back to the system when it is free. By default glibc raises that bound to the
+/// size of what is freed, and the memory of password hashes (19 MiB each) then stays in pieces between others.
+pub fn give_large_blocks_back() {
+    // SAFETY: the call takes two numbers, and there are no other threads yet. That it fails costs memory alone.
+    #[cfg(target_env = "gnu")]
+    let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BLOCK) };
 }
 
 /// Descriptors that are tried one by one if /proc is not there.

@@ -48,6 +48,9 @@ const LONGEST_ANSWER: Duration = Duration::from_secs(60);
 /// millisecond.
 const STEPS_PER_TURN: u32 = 2;
 
+/// A client that has taken nothing for this time makes room for another one, if all places are taken.
+const STALLED_AFTER: Duration = Duration::from_secs(1);
+
 const TEXT: &str = "text/plain; charset=utf-8";
 /// The content type of a file for browsers.
 const PAC: &str = "application/x-ns-proxy-autoconfig";
@@ -141,6 +144,11 @@ impl<S: Stream> Session<S> {
         matches!(self.stage, Stage::Send(..))
     }
 
+    /// Whether the client has taken nothing for a second.
+    pub fn is_stalled(&self, now: Instant) -> bool {
+        self.is_served() && now.saturating_duration_since(self.since) >= STALLED_AFTER
+    }
+
     /// Whether the session lingers.
     pub fn is_leaving(&self) -> bool {
         matches!(self.stage, Stage::Linger(_))
@@ -188,7 +196,11 @@ impl<S: Stream> Session<S> {
             },
             Stage::Send(..) => self.send(cx),
             Stage::Linger(linger) => {
-                match linger.turn(&mut self.client, &mut self.output, cx.pool) {
+                let flow = linger.turn(&mut self.client, &mut self.output, cx.pool);
+                if self.output.bytes().is_empty() {
+                    self.client.end_orderly();
+                }
+                match flow {
                     Flow::Again => Step::Go,
                     Flow::Wait => Step::Wait,
                     Flow::Close => Step::Close,
@@ -261,7 +273,9 @@ impl<S: Stream> Session<S> {
         let Stage::Verify(login, get) = stage else { return Step::Close };
         if verdict == Verdict::Shed {
             cx.shared.login_shed(Service::Http, self.source);
-            return Step::Close;
+            let text = "Too many logins wait. Try again.\n";
+            self.answer(GetStatus::Unavailable, text, get.head_alone, cx);
+            return Step::Go;
         }
         self.let_in(login.name(), verdict, &get, cx);
         Step::Go
@@ -329,6 +343,8 @@ impl<S: Stream> Session<S> {
         let head = response_head(GetStatus::Ok, content_type, length);
         self.output.append(head.as_bytes());
         self.since = cx.now;
+        // A body that is cut has no end by which it could be told, unless it has a length or chunks.
+        self.client.reset_unless_orderly();
         self.stage = match get.head_alone {
             true => Stage::Linger(LingeringClose::new(cx.now)),
             false => Stage::Send(body, length == Length::Chunked),

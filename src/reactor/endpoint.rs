@@ -115,6 +115,11 @@ impl<S: Stream> Endpoint<S> {
         self.resets = true;
     }
 
+    /// What was to be sent has been: from now on dropping this value closes the connection with FIN.
+    pub fn end_orderly(&mut self) {
+        self.resets = false;
+    }
+
     /// Closes the connection with FIN.
     pub fn close_orderly(mut self) {
         self.resets = false;

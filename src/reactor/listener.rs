@@ -88,6 +88,14 @@ impl Listener {
         }
     }
 
+    /// Limits what the kernel keeps for each connection until its peer takes it, in bytes. That bounds its memory, and the
+    /// writer sees soon whether the peer takes anything.
+    pub fn limit_send_buffer(&self, bytes: usize) {
+        if let Err(error) = SockRef::from(&self.socket).set_send_buffer_size(bytes) {
+            log::warn!("cannot set SO_SNDBUF for connections to {}: {error}", self.address);
+        }
+    }
+
     /// The address it is bound to, with the port that was chosen if it was 0.
     pub fn address(&self) -> SocketAddr {
         self.address

@@ -63,7 +63,7 @@ impl Server {
         }
         let allowance = self.allowance(service);
         let (sessions, users) = (&self.sessions, &self.services.shared.process.users);
-        let evictable = |key| sessions.get(key).and_then(|entry| entry.evictable(users));
+        let evictable = |key| sessions.get(key).and_then(|entry| entry.evictable(users, now));
         let network = ClientNetwork::from(source.ip());
         match self.table.of_mut(service).admission.decide(network, allowance, now, evictable) {
             Decision::Admit => self.admit(service, stream, source, now),

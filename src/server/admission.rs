@@ -78,7 +78,7 @@ pub struct Allowance {
 /// Why a proven session may be evicted all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evictable {
-    /// It lingers: nothing is left to do but to wait for its client to close.
+    /// It lingers: nothing is left to do but to wait for its client to close. Or (HTTP) its client takes nothing.
     Done,
     /// It belongs to this account, whose role is user.
     OfAccount(UserId),

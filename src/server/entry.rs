@@ -62,8 +62,8 @@ impl SessionEntry {
         self.place.is_none_or(Place::is_proven)
     }
 
-    pub(super) fn evictable(&self, users: &Users) -> Option<Evictable> {
-        self.session.served()?.evictable(users)
+    pub(super) fn evictable(&self, users: &Users, now: Instant) -> Option<Evictable> {
+        self.session.served()?.evictable(users, now)
     }
 
     pub(super) fn on_event(&mut self, side: Side, readiness: Readiness) {
@@ -131,7 +131,7 @@ pub(super) trait ServedSession {
     fn progress(&self) -> Option<Progress>;
 
     /// Why it may be evicted although it has proved itself. Administrators must not be locked out.
-    fn evictable(&self, _users: &Users) -> Option<Evictable> {
+    fn evictable(&self, _users: &Users, _now: Instant) -> Option<Evictable> {
         None
     }
 
@@ -214,7 +214,7 @@ impl ServedSession for metp::Session<TcpStream> {
     }
 
     /// It lingers, or its account is not an administrator's.
-    fn evictable(&self, users: &Users) -> Option<Evictable> {
+    fn evictable(&self, users: &Users, _: Instant) -> Option<Evictable> {
         if self.is_leaving() {
             return Some(Evictable::Done);
         }
@@ -247,9 +247,9 @@ impl ServedSession for http::Session<TcpStream> {
         }
     }
 
-    /// It lingers.
-    fn evictable(&self, _: &Users) -> Option<Evictable> {
-        self.is_leaving().then_some(Evictable::Done)
+    /// It lingers, or its client takes nothing.
+    fn evictable(&self, _: &Users, now: Instant) -> Option<Evictable> {
+        (self.is_leaving() || self.is_stalled(now)).then_some(Evictable::Done)
     }
 }
 

@@ -378,7 +378,9 @@ impl Server {
                 self.services.shared.metrics.sessions.metp.refused_limit += 1;
                 not_let_in(service, session.source(), reason);
             }
-            AnySession::Http(Some(session)) if reason == CloseReason::Evicted && !proven => {
+            AnySession::Http(Some(session))
+                if reason == CloseReason::Evicted && !session.is_leaving() =>
+            {
                 self.services.shared.metrics.sessions.http.refused_limit += 1;
                 not_let_in(service, session.source(), reason);
             }
@@ -410,5 +412,8 @@ fn listen(service: Service, config: &Config, selector: &Selector) -> io::Result<
     selector
         .register_readable(listener.socket(), source)
         .map_err(cannot(&format!("watch the {} listener", row.name)))?;
+    if let Some(bytes) = row.send_buffer {
+        listener.limit_send_buffer(bytes);
+    }
     Ok(ServiceState::new(Some(listener)))
 }

@@ -30,6 +30,9 @@ const METP_UNPROVEN: usize = 64;
 /// Sessions of HTTP that have not made a request, at most.
 const HTTP_UNPROVEN: usize = 24;
 
+/// Bytes of SO_SNDBUF for HTTP; the kernel doubles them.
+const HTTP_SEND_BUFFER: usize = 64 * 1024;
+
 /// Descriptors that other services leave to METP, so that an administrator can always get in.
 const METP_RESERVED: usize = 4;
 
@@ -48,6 +51,8 @@ pub(super) struct Row {
     pub(super) limits: fn(&Settings, usize) -> Limits,
     /// How its listener's connections find out that their peers are gone.
     pub(super) liveness: fn(&Timeouts) -> Liveness,
+    /// Bytes that the kernel may keep for a connection until its client takes them, where that is limited.
+    pub(super) send_buffer: Option<usize>,
     /// Makes a session of a connection, and counts it by stage where the service has stages.
     pub(super) open: fn(TcpStream, SocketAddr, Instant, &mut Metrics) -> AnySession,
     /// Which turns its sessions take.
@@ -88,6 +93,7 @@ pub(super) const SOCKS: Row = Row {
         per_source: settings.max_connections_per_ip,
     },
     liveness: Timeouts::liveness,
+    send_buffer: None,
     open: |stream, source, now, metrics| {
         metrics.step(None, Some(Stage::Hello));
         AnySession::Socks(socks::Session::new(stream, source, now))
@@ -108,6 +114,7 @@ pub(super) const METP: Row = Row {
         per_source: None,
     },
     liveness: Timeouts::metp_liveness,
+    send_buffer: None,
     open: |stream, source, now, _| {
         AnySession::Metp(Some(Box::new(metp::Session::new(stream, source, now))))
     },
@@ -122,6 +129,7 @@ pub(super) const HTTP: Row = Row {
     reserved: 0,
     limits: |_, _| Limits { sessions: HTTP_SESSIONS, unproven: HTTP_UNPROVEN, per_source: None },
     liveness: Timeouts::metp_liveness,
+    send_buffer: Some(HTTP_SEND_BUFFER),
     open: |stream, source, now, _| {
         AnySession::Http(Some(Box::new(http::Session::new(stream, source, now))))
     },

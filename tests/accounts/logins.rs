@@ -104,6 +104,18 @@ fn a_flood_is_shed_without_a_word() {
     eventually("each failure that was told is logged", || failures() == told);
 }
 
+/// What hashes take goes back to the system, and does not stay in pieces.
+#[test]
+fn hashes_leave_no_memory_behind() {
+    let file = UsersFile::new(&format!("alice:{ARGON2}\n"));
+    let proxy = file.builder().args(["--auth-threads", "1"]).start();
+    for number in 0..60 {
+        assert_eq!(login(&proxy, &format!("nobody{number}"), "x"), DENIED);
+    }
+    let rss = proxy.status_kib("VmRSS");
+    assert!(rss < 80 * 1024, "{rss} KiB");
+}
+
 /// A client that leaves, or whose time is over, while its hash is computed or waited for.
 #[test]
 fn who_waits_for_a_hash_may_leave_and_has_a_deadline() {

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod access;
+mod cuts;
 mod health;
 mod metrics;
 mod page;

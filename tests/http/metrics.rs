@@ -8,6 +8,7 @@ use support::origin::Origin;
 use support::socks::Client;
 use support::{eventually, exchange as echoes};
 
+use super::cuts::narrow;
 use super::{Response, address, builder, get};
 
 /// The samples of a body, each with its name and labels; what the format asks for is checked.
@@ -168,15 +169,6 @@ fn a_reader_that_stops_is_left_behind() {
         samples(&lines)["socks5d_sessions{service=\"http\"}"] == 1.0
     });
     assert_eq!(admin.command("PING x"), "200 PONG x");
-}
-
-/// The port of a slow reader, with a small window, so that most of an answer stays with the server.
-fn narrow(address: std::net::SocketAddr) -> std::net::TcpStream {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
-    let socket = socket.expect("a socket");
-    socket.set_recv_buffer_size(4096).expect("set");
-    socket.connect(&address.into()).expect("connected");
-    socket.into()
 }
 
 /// An account that is deleted while its scrape is read, and its name added again, has no series twice.

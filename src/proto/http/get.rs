@@ -149,7 +149,7 @@ pub enum GetStatus {
     MethodNotAllowed = 405,
     /// 431: the head is too long.
     TooLarge = 431,
-    /// 503: the server closes down.
+    /// 503: the server closes down, or too many logins wait.
     Unavailable = 503,
 }
 
@@ -199,6 +199,8 @@ pub fn response_head(status: GetStatus, content_type: &str, length: Length) -> S
             "WWW-Authenticate: Basic realm=\"socks5d\", charset=\"UTF-8\"\r\n"
         }
         GetStatus::MethodNotAllowed => "Allow: GET, HEAD\r\n",
+        // RFC 9110 §10.2.3.
+        GetStatus::Unavailable => "Retry-After: 1\r\n",
         _ => "",
     };
     format!(
