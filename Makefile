@@ -100,13 +100,17 @@ fuzz: rust ## run property tests with random cases, and each fuzz target for SEC
 		grep -a ' cov: \|^Done' $$log | tail -n 2; \
 	done
 
-install: bin/socks5d bin/client ## install binaries, man pages and completions below DESTDIR and PREFIX
-	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/man/man1" "$(DESTDIR)$(PREFIX)/share/man/man8" \
+install: bin/socks5d bin/client ## install binaries, manuals and completions below DESTDIR and PREFIX
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/doc/socks5d" \
+		$(foreach section,1 5 7 8,"$(DESTDIR)$(PREFIX)/share/man/man$(section)") \
 		"$(DESTDIR)$(PREFIX)/share/bash-completion/completions" "$(DESTDIR)$(PREFIX)/share/zsh/site-functions" \
 		"$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d"
 	install -m 755 bin/socks5d bin/client "$(DESTDIR)$(PREFIX)/bin"
 	install -m 644 man/client.1 "$(DESTDIR)$(PREFIX)/share/man/man1"
+	install -m 644 man/socks5d.conf.5 "$(DESTDIR)$(PREFIX)/share/man/man5"
+	install -m 644 man/metp.7 "$(DESTDIR)$(PREFIX)/share/man/man7"
 	install -m 644 man/socks5d.8 "$(DESTDIR)$(PREFIX)/share/man/man8"
+	install -m 644 protocol_metp.txt "$(DESTDIR)$(PREFIX)/share/doc/socks5d"
 	for name in socks5d client; do \
 		install -m 644 contrib/completions/$$name.bash \
 			"$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$name" || exit 1; \

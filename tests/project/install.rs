@@ -7,14 +7,17 @@ use std::path::Path;
 use std::process::Command;
 
 /// What is installed below PREFIX, the mode, and where it comes from.
-const INSTALLED: [(&str, u32, &str); 10] = [
+const INSTALLED: [(&str, u32, &str); 13] = [
     ("bin/client", 0o755, "bin/client"),
     ("bin/socks5d", 0o755, "bin/socks5d"),
     ("share/bash-completion/completions/client", 0o644, "contrib/completions/client.bash"),
     ("share/bash-completion/completions/socks5d", 0o644, "contrib/completions/socks5d.bash"),
+    ("share/doc/socks5d/protocol_metp.txt", 0o644, "protocol_metp.txt"),
     ("share/fish/vendor_completions.d/client.fish", 0o644, "contrib/completions/client.fish"),
     ("share/fish/vendor_completions.d/socks5d.fish", 0o644, "contrib/completions/socks5d.fish"),
     ("share/man/man1/client.1", 0o644, "man/client.1"),
+    ("share/man/man5/socks5d.conf.5", 0o644, "man/socks5d.conf.5"),
+    ("share/man/man7/metp.7", 0o644, "man/metp.7"),
     ("share/man/man8/socks5d.8", 0o644, "man/socks5d.8"),
     ("share/zsh/site-functions/_client", 0o644, "contrib/completions/_client"),
     ("share/zsh/site-functions/_socks5d", 0o644, "contrib/completions/_socks5d"),
@@ -41,7 +44,7 @@ fn install_puts_every_file_in_its_place() {
     let folder = tempfile::tempdir().expect("a folder");
     let (tree, stage) = (folder.path().join("tree"), folder.path().join("the stage"));
     fs::create_dir_all(tree.join("bin")).expect("made");
-    for name in ["Makefile", "Cargo.toml", "man", "contrib"] {
+    for name in ["Makefile", "Cargo.toml", "man", "contrib", "protocol_metp.txt"] {
         symlink(source.join(name), tree.join(name)).expect("made");
     }
     for name in ["bin/socks5d", "bin/client"] {
