@@ -19,7 +19,7 @@ THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); echo $$((n > 8 ? n : 8)))
 MINIMUM := $(shell sed -n 's/^rust-version = "\([0-9.]*\)"/\1/p' Cargo.toml)
 
 .DEFAULT_GOAL := all
-.PHONY: all test quick check deny advisories soak inject test-peers bench bench-micro fuzz install clean help rust
+.PHONY: all test quick check deny advisories soak inject test-peers test-package bench bench-micro fuzz install deb clean help rust
 
 all: rust ## build the release binaries: bin/socks5d and bin/client
 	$(CARGO) build --release --locked --bins
@@ -67,6 +67,14 @@ soak: all ## a mixed load for MINUTES (default 5) that checks every byte, descri
 
 test-peers: all ## real clients, where they are installed: curl, nc, socat, chromium, torsocks, a JDK and others
 	python3 tests/peers/run.py $(TARGET)/release
+
+# Not a part of `make test`: it takes root, and packages from Debian.
+test-package: ## install, use, upgrade and purge the package in a throwaway Debian, where mmdebstrap is installed
+	@if ! command -v dh >/dev/null || ! command -v mmdebstrap >/dev/null && ! command -v debootstrap >/dev/null; then \
+		echo "SKIPPED: debhelper, mmdebstrap or debootstrap is not installed; the package was not tested" >&2; \
+	else \
+		$(MAKE) --no-print-directory deb && tests/package/run.sh $(TARGET)/deb/socks5d_*.deb; \
+	fi
 
 # It needs strace, which is not part of what `make test` may ask for.
 inject: all ## make system calls fail under load, with strace; QUICK=1: a subset; CALLS=splice,accept4: only these
@@ -119,6 +127,13 @@ install: bin/socks5d bin/client ## install binaries, manuals and completions bel
 		"$(DESTDIR)$(PREFIX)/share/zsh/site-functions"
 	install -m 644 contrib/completions/socks5d.fish contrib/completions/client.fish \
 		"$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d"
+
+# In a folder below the target, so that the tree stays clean. Rust may come from elsewhere than Debian: -d.
+deb: all ## build a package for Debian in target/deb, where debhelper is installed (apt-get install debhelper)
+	@command -v dh >/dev/null || { echo "make deb needs debhelper: sudo apt-get install debhelper" >&2; exit 1; }
+	rm -rf $(TARGET)/deb && mkdir -p $(TARGET)/deb/build && cp -R debian $(TARGET)/deb/build
+	cd $(TARGET)/deb/build && SOURCE="$(CURDIR)" dpkg-buildpackage -b -us -uc -d >build.log 2>&1 || { cat build.log; exit 1; }
+	@rm -rf $(TARGET)/deb/build && ls $(TARGET)/deb/*.deb
 
 # What is built already can be installed by somebody who has no Rust, such as root.
 bin/socks5d bin/client:

@@ -9,3 +9,4 @@ mod install;
 mod layers;
 mod lints;
 mod monitoring;
+mod package;
