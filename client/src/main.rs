@@ -46,7 +46,8 @@ fn main() -> ExitCode {
     process::share_heaps();
     // The environment may be changed only while there is no other thread.
     let login = process::take_from_environment(args::LOGIN_VARIABLE);
-    let [host, port] = [args::HOST_VARIABLE, args::PORT_VARIABLE].map(std::env::var_os);
+    let [login_file, host, port] =
+        [args::LOGIN_FILE_VARIABLE, args::HOST_VARIABLE, args::PORT_VARIABLE].map(std::env::var_os);
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     // Where the system does not say where arguments are stored, they stay readable in /proc; nothing depends on
     // it.
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
     if let Err(error) = process::harden() {
         Output::default().eprint_line(&format_args!("client: {error}"));
     }
-    let done = match args::parse(arguments, &Environment { login, host, port }) {
+    let done = match args::parse(arguments, &Environment { login, login_file, host, port }) {
         Ok(CommandLine::Show(text)) => print(text.as_bytes()),
         Ok(CommandLine::Run(args)) => run::run(args),
         Err(usage) => Err(Failure::Usage(usage.to_string())),

@@ -1,14 +1,16 @@
 //! The account, and where its password comes from.
 
 use std::borrow::Cow;
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
 use getopts::Matches;
 use metp_protocol::text::{Escaped, latin1_encode, split_account, unescape, without_line_end};
 
-use super::environment::{Environment, LOGIN_VARIABLE, variable};
+use super::environment::{
+    Environment, LOGIN_FILE_VARIABLE, LOGIN_VARIABLE, login_of_file, variable,
+};
 use super::options::UsageError;
 
 /// The account that logs in.
@@ -43,12 +45,20 @@ pub fn check_password(password: &[u8]) -> Result<(), &'static str> {
     }
 }
 
-/// The account of `-u`, else of [`LOGIN_VARIABLE`].
+/// The account of `-u`, else of [`LOGIN_VARIABLE`], else of the file that [`LOGIN_FILE_VARIABLE`] names.
 pub fn login(given: &Matches, environment: &Environment) -> Result<LoginArgs, UsageError> {
-    let (source, text) = match (given.opt_str("user"), variable(&environment.login)) {
-        (Some(text), _) => ("-u", Cow::from(without_line_end(&latin1_encode(&text)).to_vec())),
-        (None, Some(text)) => (LOGIN_VARIABLE, Cow::from(text)),
-        (None, None) => {
+    let file = variable(&environment.login_file).map(|path| Path::new(OsStr::from_bytes(path)));
+    let (source, text) = match (given.opt_str("user"), variable(&environment.login), file) {
+        (Some(text), _, _) => ("-u", Cow::from(without_line_end(&latin1_encode(&text)).to_vec())),
+        (None, Some(text), _) => (LOGIN_VARIABLE, Cow::from(text)),
+        (None, None, Some(path)) => {
+            let text = login_of_file(path).map_err(|error| {
+                let path = Escaped(path.as_os_str().as_encoded_bytes());
+                UsageError(format!("{LOGIN_FILE_VARIABLE} {path}: {error}"))
+            })?;
+            (LOGIN_FILE_VARIABLE, Cow::from(text))
+        }
+        (None, None, None) => {
             let text = format!("no user: -u USER:PASS or {LOGIN_VARIABLE} expected");
             return Err(UsageError(text));
         }

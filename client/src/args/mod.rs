@@ -17,7 +17,9 @@ use common::{
     secrets,
     usage::{UNEXPECTED, bad_value, describe},
 };
-pub use environment::{Environment, HOST_VARIABLE, LOGIN_VARIABLE, PORT_VARIABLE};
+pub use environment::{
+    Environment, HOST_VARIABLE, LOGIN_FILE_VARIABLE, LOGIN_VARIABLE, PORT_VARIABLE,
+};
 use getopts::Matches;
 use line::{NormalizedArgs, needs_two, values};
 pub use login::{LoginArgs, PasswordSource, check_password};

@@ -267,8 +267,12 @@ fn the_variable_stands_in_for_the_option() {
 fn servers_are_those_of_the_options_then_those_of_the_environment() {
     let servers = |line: &[&str], host: &str, port: &str| {
         let variable = |text: &str| (!text.is_empty()).then(|| text.into());
-        let environment =
-            Environment { login: Some("a:b".into()), host: variable(host), port: variable(port) };
+        let environment = Environment {
+            login: Some("a:b".into()),
+            host: variable(host),
+            port: variable(port),
+            ..Environment::default()
+        };
         let servers = args_with(&[&["-m"], line].concat(), &environment).map(|args| args.servers);
         servers.map(|servers| {
             let shown = servers.iter().map(|server| format!("{} {}", server.host, server.port));

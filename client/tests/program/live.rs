@@ -162,6 +162,38 @@ fn a_new_password_is_asked_for_twice_or_read_from_stdin() {
     proxy.metp().logged_in("bob", "secret");
 }
 
+/// A secret of a container serves server (`PROXY_CTRL_SUPERUSER_FILE`) and client.
+#[test]
+fn the_account_and_its_password_may_come_from_a_file() {
+    let proxy = Proxy::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("secret");
+    let port = proxy.metp_address().port().to_string();
+    let call = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let file = path.to_str().expect("text");
+        let mut command = command([&["-p", &port, "-q"], arguments].concat());
+        run(command.env("METP_AUTH_FILE", file).envs(variables.iter().copied()))
+    };
+    let missing = call(&["-l"], &[]);
+    assert_eq!((missing.code, missing.stderr.lines().count()), (64, 1), "{missing:?}");
+    assert!(missing.stderr.starts_with("client: METP_AUTH_FILE /"), "{missing:?}");
+    for (text, code) in [
+        ("admin:1234\n".to_owned(), 0),
+        ("admin:1234".to_owned(), 0),
+        ("admin:123\n".to_owned(), 77),
+        ("admin:1234\nmore\n".to_owned(), 64),
+        ("\n".to_owned(), 64),
+        (format!("admin:{}", "1".repeat(5000)), 64),
+    ] {
+        std::fs::write(&path, &text).expect("a file");
+        let outcome = call(&["--", "PING"], &[]);
+        assert_eq!(outcome.code, code, "{text:?}: {outcome:?}");
+    }
+    // What is said more plainly wins.
+    assert_eq!(call(&["-u", "admin:1234", "-l"], &[]).code, 0);
+    assert_eq!(call(&["-l"], &[("METP_AUTH", "admin:1234")]).code, 0);
+}
+
 #[test]
 fn the_login_may_come_from_a_file() {
     let proxy = Proxy::start();

@@ -21,8 +21,9 @@ pub struct Outcome {
 }
 
 /// Variables that change what the client does or prints.
-const SURROUNDINGS: [&str; 11] = [
+const SURROUNDINGS: [&str; 12] = [
     "METP_AUTH",
+    "METP_AUTH_FILE",
     "METP_HOST",
     "METP_PORT",
     "NO_COLOR",
