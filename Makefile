@@ -19,7 +19,7 @@ THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); echo $$((n > 8 ? n : 8)))
 MINIMUM := $(shell sed -n 's/^rust-version = "\([0-9.]*\)"/\1/p' Cargo.toml)
 
 .DEFAULT_GOAL := all
-.PHONY: all test quick check deny advisories soak inject test-peers test-package bench bench-micro fuzz install deb clean help rust
+.PHONY: all test quick check deny advisories soak inject test-peers test-package bench bench-micro fuzz install deb dist release-check clean help rust
 
 all: rust ## build the release binaries: bin/socks5d and bin/client
 	$(CARGO) build --release --locked --bins
@@ -134,6 +134,12 @@ deb: all ## build a package for Debian in target/deb, where debhelper is install
 	rm -rf $(TARGET)/deb && mkdir -p $(TARGET)/deb/build && cp -R debian $(TARGET)/deb/build
 	cd $(TARGET)/deb/build && SOURCE="$(CURDIR)" dpkg-buildpackage -b -us -uc -d >build.log 2>&1 || { cat build.log; exit 1; }
 	@rm -rf $(TARGET)/deb/build && ls $(TARGET)/deb/*.deb
+
+dist: rust ## make a source archive with all crates in target/dist, which builds without a network, and its checksum
+	CARGO="$(CARGO)" contrib/dist.sh $(TARGET)/dist
+
+release-check: ## all that can be checked before a release; see CONTRIBUTING.md
+	.ci/release
 
 # What is built already can be installed by somebody who has no Rust, such as root.
 bin/socks5d bin/client:

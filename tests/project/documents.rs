@@ -35,6 +35,7 @@ const ARCHITECTURE: &str = "ARCHITECTURE.md";
 const CONTRIBUTING: &str = "CONTRIBUTING.md";
 const SERVER_MANUAL: &str = "man/socks5d.8";
 const CLIENT_MANUAL: &str = "man/client.1";
+const MANUALS: [&str; 4] = [SERVER_MANUAL, CLIENT_MANUAL, "man/socks5d.conf.5", "man/metp.7"];
 
 pub fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -343,7 +344,7 @@ fn relative_links_lead_to_files() {
 /// mandoc is not everywhere: where it is missing, a note says that this was not checked.
 #[test]
 fn manuals_are_clean() {
-    for manual in [SERVER_MANUAL, CLIENT_MANUAL] {
+    for manual in MANUALS {
         let lint = Process::new("mandoc").args(["-Tlint", "-Wall"]).arg(file(manual)).output();
         let Ok(lint) = lint else {
             // Unlike eprintln, this is shown although the test succeeds.
