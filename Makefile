@@ -16,10 +16,11 @@ TARGET  := $(or $(CARGO_TARGET_DIR),target)
 PROPERTIES := --test=project --test=program --test=metp -- documents:: log_injection:: session::
 # Most tests wait for something most of their time.
 THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); echo $$((n > 8 ? n : 8)))
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 MINIMUM := $(shell sed -n 's/^rust-version = "\([0-9.]*\)"/\1/p' Cargo.toml)
 
 .DEFAULT_GOAL := all
-.PHONY: all test quick check deny advisories soak inject test-peers test-package bench bench-micro fuzz install deb dist release-check clean help rust
+.PHONY: all test quick check deny advisories soak inject test-peers test-package test-image bench bench-micro fuzz install deb image dist release-check clean help rust
 
 all: rust ## build the release binaries: bin/socks5d and bin/client
 	$(CARGO) build --release --locked --bins
@@ -74,6 +75,14 @@ test-package: ## install, use, upgrade and purge the package in a throwaway Debi
 		echo "SKIPPED: debhelper, mmdebstrap or debootstrap is not installed; the package was not tested" >&2; \
 	else \
 		$(MAKE) --no-print-directory deb && tests/package/run.sh $(TARGET)/deb/socks5d_*.deb; \
+	fi
+
+# Not a part of `make test`: it takes root.
+test-image: ## run the image of a container as process 1, read-only and without capabilities, where buildah is installed
+	@if ! command -v buildah >/dev/null; then \
+		echo "SKIPPED: buildah is not installed; the image was not tested" >&2; \
+	else \
+		$(MAKE) --no-print-directory image && tests/container/run.sh socks5d:$(VERSION); \
 	fi
 
 # It needs strace, which is not part of what `make test` may ask for.
@@ -134,6 +143,15 @@ deb: all ## build a package for Debian in target/deb, where debhelper is install
 	rm -rf $(TARGET)/deb && mkdir -p $(TARGET)/deb/build && cp -R debian $(TARGET)/deb/build
 	cd $(TARGET)/deb/build && SOURCE="$(CURDIR)" dpkg-buildpackage -b -us -uc -d >build.log 2>&1 || { cat build.log; exit 1; }
 	@rm -rf $(TARGET)/deb/build && ls $(TARGET)/deb/*.deb
+
+# The second stage of the Containerfile; HEALTHCHECK is no part of the OCI's format.
+image: all ## build the image of a container with buildah, and target/image/socks5d.tar for docker load
+	@command -v buildah >/dev/null || { echo "make image needs buildah: sudo apt-get install buildah" >&2; exit 1; }
+	rm -rf $(TARGET)/image && mkdir -p $(TARGET)/image
+	contrib/container/stage.sh bin $(TARGET)/image/stage
+	sed -n '/^FROM scratch/,$$p' contrib/container/Containerfile | sed 's/--from=build //' >$(TARGET)/image/Containerfile
+	buildah build --format docker --isolation chroot -f $(TARGET)/image/Containerfile -t socks5d:$(VERSION) $(TARGET)/image
+	buildah push -q socks5d:$(VERSION) docker-archive:$(TARGET)/image/socks5d.tar:socks5d:$(VERSION)
 
 dist: rust ## make a source archive with all crates in target/dist, which builds without a network, and its checksum
 	CARGO="$(CARGO)" contrib/dist.sh $(TARGET)/dist
