@@ -17,6 +17,7 @@ import threading
 import time
 
 import browser
+import cluster
 import command_line
 import monitoring
 import packages
@@ -201,6 +202,7 @@ def main():
     page.clients(folder)
     suite.python_socks(folder)
     monitoring.clients(folder)
+    cluster.manifests()
 
 
 if __name__ == "__main__":

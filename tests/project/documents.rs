@@ -114,7 +114,7 @@ fn every_option_is_in_the_table_of_the_readme() {
 fn no_document_tells_of_an_option_that_does_not_exist() {
     let known: Vec<String> =
         ["socks5d", "client"].iter().flat_map(|name| options(name)).map(|opt| opt.long).collect();
-    // Options of python3, ncat, chromium, torsocks and cargo, in the examples.
+    // Options of python3, ncat, chromium, torsocks, cargo, chown and docker, in the examples.
     let foreign = [
         "--bind",
         "--proxy",
@@ -125,6 +125,11 @@ fn no_document_tells_of_an_option_that_does_not_exist() {
         "--test",
         "--workspace",
         "--bins",
+        "--reference",
+        "--name",
+        "--read-only",
+        "--cap-drop",
+        "--security-opt",
     ];
     for name in [README, PROTOCOL, NOTES, CHANGELOG, SECURITY, ARCHITECTURE, CONTRIBUTING] {
         let text = read(name);

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod completions;
+mod container;
 mod documents;
 mod globals;
 mod install;
