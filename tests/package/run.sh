@@ -145,7 +145,10 @@ cat >"$ROOT/usr/bin/systemctl" <<'END'
 #!/bin/sh
 # Says what it was asked for. Units are enabled and disabled without a running systemd, but not started.
 echo "$*" >>/systemctl.log
-case $* in *--root=*) exec systemctl.real "$@" ;; esac
+case $* in
+*--root=*) exec systemctl.real "$@" ;;
+*is-enabled*) exec systemctl.real --root=/ is-enabled socks5d.service ;;
+esac
 END
 chmod 755 "$ROOT/usr/bin/systemctl"
 install -d "$ROOT/run/systemd/system" "$ROOT/etc/systemd/system/multi-user.target.wants"
@@ -232,7 +235,10 @@ grep -q 'stop socks5d.service' "$ROOT/systemctl.log" || fail "the service was no
 [ -e "$ROOT/etc/socks5d/socks5d.conf" ] && [ -e "$users" ] || fail "configuration or accounts are gone"
 [ ! -e "$ROOT/usr/bin/socks5d" ] || fail "the program is there"
 
-step "purge"
+step "install again, where services may be started; then purge"
+install_deb newer.deb
+grep -q 'start socks5d.service' "$ROOT/systemctl.log" || fail "the service was not started"
+[ "$sum" = "$(sha256sum <"$ROOT/etc/socks5d/socks5d.conf")" ] || fail "the configuration was replaced"
 in_root dpkg --purge socks5d >apt.log 2>&1 || {
 	cat apt.log >&2
 	fail "dpkg --purge"
