@@ -227,11 +227,14 @@ saw "alice, after the upgrade: curl $(fetch alice:wonderland)"
 stop
 
 step "remove"
+sockets=$(cd "$ROOT/lib/systemd/system" && ls | grep '^socks5d-.*\.socket$' || true)
 : >"$ROOT/systemctl.log"
 in_root apt-get remove -y -q socks5d >apt.log 2>&1 || fail "apt-get remove"
 saw "systemctl:$(sed 's/^/ [/; s/$/]/' "$ROOT/systemctl.log" | tr -d '\n')"
 saw "left: $(cd "$ROOT" && find ./etc/socks5d ./var/lib/private/socks5d ./var/log/private/socks5d -type f | tr '\n' ' ')"
-grep -q 'stop socks5d.service' "$ROOT/systemctl.log" || fail "the service was not stopped"
+for unit in $sockets socks5d.service; do
+	grep -q "^stop $unit" "$ROOT/systemctl.log" || fail "$unit was not stopped"
+done
 [ -e "$ROOT/etc/socks5d/socks5d.conf" ] && [ -e "$users" ] || fail "configuration or accounts are gone"
 [ ! -e "$ROOT/usr/bin/socks5d" ] || fail "the program is there"
 
