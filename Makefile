@@ -71,7 +71,7 @@ test-peers: all ## real clients, where they are installed: curl, nc, socat, chro
 
 # Not a part of `make test`: it takes root, and packages from Debian.
 test-package: ## install, use, upgrade and purge the package in a throwaway Debian, where mmdebstrap is installed
-	@if ! command -v dh >/dev/null || ! command -v mmdebstrap >/dev/null && ! command -v debootstrap >/dev/null; then \
+	@if ! command -v dh >/dev/null || ! { command -v mmdebstrap || command -v debootstrap; } >/dev/null; then \
 		echo "SKIPPED: debhelper, mmdebstrap or debootstrap is not installed; the package was not tested" >&2; \
 	else \
 		$(MAKE) --no-print-directory deb && tests/package/run.sh $(TARGET)/deb/socks5d_*.deb; \
