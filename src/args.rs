@@ -281,13 +281,16 @@ fn serve(given: &Matches, superuser: Option<&OsStr>, sources: Sources) -> Result
     })
 }
 
-/// The value of [`SUPERUSER_VARIABLE`], or of the file that [`SUPERUSER_FILE_VARIABLE`] names.
+/// The value of [`SUPERUSER_VARIABLE`], or of the file that [`SUPERUSER_FILE_VARIABLE`] names. That file may be missing
+/// where it would be a credential, in the directory `credentials` of systemd.exec(5), which leaves out those that it
+/// does not find.
 ///
 /// # Errors
 /// If both are set, or the file cannot be read.
 pub fn superuser(
     variable: Option<OsString>,
     file: Option<&OsStr>,
+    credentials: Option<&OsStr>,
 ) -> Result<Option<OsString>, UsageError> {
     /// A name and a password have 511 bytes with their colon.
     const MOST_BYTES: u64 = 4096;
@@ -297,6 +300,11 @@ pub fn superuser(
         return Err(UsageError::new(text));
     }
     let read = durable::read(path.as_ref(), MOST_BYTES);
+    let is_missing = read.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+    let directory = credentials.filter(|directory| !directory.is_empty());
+    if is_missing && directory.is_some_and(|directory| PathBuf::from(path).starts_with(directory)) {
+        return Ok(None);
+    }
     let (content, _) = read.map_err(|error| {
         let path = Escaped(path.as_bytes());
         UsageError::new(format!("{SUPERUSER_FILE_VARIABLE}={path}: cannot read it: {error}"))

@@ -19,7 +19,7 @@ use socks5d::proto::secret::Secret;
 use socks5d::proto::usage_file::Figures;
 use socks5d::proto::users_file::FileAccount;
 use socks5d::reactor::signal;
-use socks5d::server::{Config, Descriptors, Server};
+use socks5d::server::{Config, Descriptors, Notifier, Server};
 use socks5d::state::configuration::{Configuration, Reading};
 use socks5d::state::knobs::Source;
 use socks5d::state::service::Service;
@@ -51,10 +51,12 @@ fn main() -> ExitCode {
     common::process::share_heaps();
     let superuser = common::process::take_from_environment(SUPERUSER_VARIABLE);
     let superuser_file = std::env::var_os(SUPERUSER_FILE_VARIABLE);
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
+    let manager = ServiceManager::take();
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     // Without /proc they stay readable; nothing else depends on it.
     let _ = common::process::erase_arguments(&args::passwords(&arguments));
-    let parsed = args::superuser(superuser, superuser_file.as_deref())
+    let parsed = args::superuser(superuser, superuser_file.as_deref(), credentials.as_deref())
         .and_then(|superuser| args::parse(arguments, superuser.as_deref()));
     match parsed {
         Ok(CommandLine::Check(args)) => match check(&args) {
@@ -71,7 +73,7 @@ fn main() -> ExitCode {
                 eprint_line(&format!("--hash-password: {error}"), hash_password::exit_code(&error))
             }
         },
-        Ok(CommandLine::Serve(args)) => match serve(*args) {
+        Ok(CommandLine::Serve(args)) => match serve(*args, &manager) {
             Ok(()) => ExitCode::SUCCESS,
             Err(Failure::Usage(lines)) => eprint_lines(&lines),
             Err(Failure::System(error)) => eprint_line(&error, ExitCode::FAILURE),
@@ -109,9 +111,36 @@ impl From<io::Error> for Failure {
     }
 }
 
-fn serve(mut args: Args) -> Result<(), Failure> {
+/// What a service manager has said in variables.
+struct ServiceManager {
+    socket: Option<OsString>,
+    watchdog: Option<OsString>,
+    watchdog_pid: Option<OsString>,
+}
+
+impl ServiceManager {
+    /// Takes them out of the environment: they are for this process alone.
+    fn take() -> Self {
+        let take = common::process::take_from_environment;
+        ServiceManager {
+            socket: take("NOTIFY_SOCKET"),
+            watchdog: take("WATCHDOG_USEC"),
+            watchdog_pid: take("WATCHDOG_PID"),
+        }
+    }
+
+    fn notifier(&self) -> io::Result<Option<Notifier>> {
+        let [socket, watchdog, pid] =
+            [&self.socket, &self.watchdog, &self.watchdog_pid].map(Option::as_deref);
+        Notifier::open(socket, watchdog, pid).map_err(cannot("use NOTIFY_SOCKET"))
+    }
+}
+
+fn serve(mut args: Args, manager: &ServiceManager) -> Result<(), Failure> {
     common::process::harden()?;
     process::give_large_blocks_back();
+    // Before the descriptors that are open are counted.
+    let notifier = manager.notifier()?;
     let limit =
         process::raise_descriptor_limit().map_err(cannot("read the limit of descriptors"))?;
     let inherited = process::descriptors_below(limit).saturating_sub(STANDARD_STREAMS);
@@ -133,7 +162,7 @@ fn serve(mut args: Args) -> Result<(), Failure> {
     }
     let level = args.settings.log_level;
     let logs = LogWriters { access_log: access_log.clone(), diagnostics: diagnostics.clone() };
-    let server = Server::bind(config(args, accounts, descriptors, logs)?)?;
+    let server = Server::bind(Config { notifier, ..config(args, accounts, descriptors, logs)? })?;
 
     log::set_boxed_logger(Box::new(logger)).map_err(io::Error::other)?;
     log::set_max_level(level);
@@ -409,6 +438,7 @@ fn config(
         // Before `signals`, which replaces the inherited disposition of SIGHUP.
         on_terminal: signal::starts_on_terminal(),
         signals: Some(signal::signals()?),
+        notifier: None,
     })
 }
 

@@ -6,5 +6,5 @@ sudo=
 [ "$(id -u)" = 0 ] || sudo=sudo
 $sudo apt-get update
 $sudo apt-get install -y --no-install-recommends \
-    bind9-dnsutils buildah chromium curl dante-client debhelper default-jdk-headless git haproxy iproute2 links2 lintian mmdebstrap netcat-openbsd npm openssl \
-    prometheus python3-pip socat tnftp tor torsocks
+    bind9-dnsutils buildah chromium curl dante-client debhelper default-jdk-headless git haproxy iproute2 links2 \
+    lintian mmdebstrap netcat-openbsd npm openssl prometheus python3-pip socat systemd tnftp tor torsocks

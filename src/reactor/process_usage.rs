@@ -20,9 +20,18 @@ pub fn open_descriptors() -> usize {
 
 /// Time that all threads of this process have had on processors.
 pub fn cpu_time() -> Duration {
+    time_of(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+/// The time of CLOCK_MONOTONIC, which other processes can compare with their own.
+pub fn monotonic() -> Duration {
+    time_of(libc::CLOCK_MONOTONIC)
+}
+
+fn time_of(clock: libc::clockid_t) -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the call writes to a valid place and keeps nothing.
-    let asked = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    let asked = unsafe { libc::clock_gettime(clock, &raw mut time) };
     match (asked, u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec)) {
         (0, Ok(seconds), Ok(nanos)) if nanos < 1_000_000_000 => Duration::new(seconds, nanos),
         _ => Duration::ZERO,

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use mio::unix::pipe::Receiver;
 
 use super::descriptors::FEWEST_DESCRIPTORS;
+use super::notify::Notifier;
 use crate::proto::rules::RuleSet;
 use crate::proto::usage_file::Figures;
 use crate::reactor::waker::Waker;
@@ -70,6 +71,8 @@ pub struct Config {
     pub on_terminal: bool,
     /// The pipe of signals.
     pub signals: Option<Receiver>,
+    /// The service manager. `None`: there is none.
+    pub notifier: Option<Notifier>,
 }
 
 impl Config {
@@ -145,6 +148,7 @@ impl Default for Config {
             diagnostics: None,
             on_terminal: false,
             signals: None,
+            notifier: None,
         }
     }
 }

@@ -256,6 +256,7 @@ impl Server {
         }
         let reloads = std::mem::take(&mut self.pending.reloads);
         if !reloads.is_empty() {
+            self.notify_reloading(now);
             self.services.files.request_reload(reloads);
         }
         let changes = std::mem::take(&mut self.pending.rule_changes);

@@ -337,6 +337,7 @@ impl Server {
         }
         self.store_changes();
         self.run_pending_actions(now);
+        self.notify_reloaded(now);
     }
 
     /// Sets the counters of an account back. The session is answered when that is on the disk.

@@ -17,6 +17,7 @@ mod gather;
 mod invariants;
 mod lists;
 mod logins;
+mod notify;
 mod reload;
 mod rules;
 mod run_queue;
@@ -55,6 +56,7 @@ use descriptors::DescriptorSum;
 use entry::{AnySession, SessionEntry};
 use files::FileStore;
 use logins::QueuedLogins;
+pub use notify::Notifier;
 use run_queue::RunQueues;
 use service::{ServiceState, listener_id, row};
 use shutdown::{Shutdown, Terminal};
@@ -101,6 +103,7 @@ pub struct Server {
     signalled: bool,
     terminal: Terminal,
     shutdown: Shutdown,
+    notifier: Option<Notifier>,
 }
 
 /// What all sessions use.
@@ -202,6 +205,7 @@ impl Server {
             signalled: false,
             terminal: Terminal { is_watched: config.on_terminal, check: None },
             shutdown: Shutdown::Running,
+            notifier: config.notifier,
         })
     }
 
@@ -220,6 +224,7 @@ impl Server {
     /// # Errors
     /// If epoll_wait(2) keeps failing.
     pub fn run(mut self) -> io::Result<()> {
+        self.notify_ready(Instant::now());
         while !self.is_over() {
             self.turn()?;
         }
@@ -264,6 +269,7 @@ impl Server {
         self.gather_lines(now);
         self.gather_events(now);
         self.keep_figures(now);
+        self.notify(now);
         #[cfg(debug_assertions)]
         self.check_invariants();
         Ok(())
@@ -291,9 +297,10 @@ impl Server {
         let rates = self.services.shared.rates.next_due();
         let failures = self.services.shared.diagnostics.next_count();
         let (wheel, terminal) = (self.wheel.next_alarm(), self.terminal.check);
+        let notice = self.next_notice();
         let alarms = [
             wheel, dns, logins, files, resumes, grace, gathered, sweep, closes, failures, terminal,
-            expiry, rates,
+            expiry, rates, notice,
         ];
         let next = alarms.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now))

@@ -76,12 +76,14 @@ impl Server {
             (Signal::User1 | Signal::User2, _) => log::info!("{signal}: nothing to do"),
             (Signal::HangUp, _) if self.has_lost_its_terminal() => self.close_without_terminal(now),
             (Signal::HangUp, _) => {
+                self.notify_reloading(now);
                 let reopens = self.reopen_access_log();
                 let reloads = self.services.files.can_reload();
                 if reloads {
                     self.services.files.request_reload([]);
                     self.store_changes();
                 }
+                self.notify_reloaded(now);
                 log::info!(
                     "SIGHUP: {}",
                     match (reloads, reopens) {

@@ -22,6 +22,7 @@ import command_line
 import monitoring
 import packages
 import page
+import service
 import suite
 from common import LOGIN, PLACE, expect, proxy, run, skipped
 
@@ -196,6 +197,7 @@ def main():
     PLACE.mkdir(parents=True, exist_ok=True)
     folder = pathlib.Path(sys.argv[1]).resolve()
     datagrams_and_bind(folder)
+    service.units(folder)
     command_line.clients(folder)
     packages.clients(folder)
     browser.clients(folder)

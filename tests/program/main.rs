@@ -13,6 +13,7 @@ mod log_files;
 mod log_injection;
 mod log_losses;
 mod logs;
+mod notify;
 mod one_log_file;
 mod panic;
 mod refused_clients;

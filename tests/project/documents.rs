@@ -319,7 +319,8 @@ fn the_unit_of_systemd_starts_the_server() {
     let path = log.display().to_string().replace("%L", "/var/log");
     assert!(read("contrib/logrotate/socks5d").contains(&format!("\n{path} {{")), "{path}");
     assert!(readme.contains(&format!("`{path}`")), "{path}");
-    assert!(readme.contains(between(&unit, "\nEnvironmentFile=", "\n")[0]));
+    let credential = between(&unit, "\nLoadCredential=superuser:", "\n")[0];
+    assert!(readme.contains(&format!("/etc/credstore/{credential}\n")), "{credential}");
     assert_eq!(args.logs.format, LogFormat::Journal);
     assert!(read("contrib/fail2ban/jail.d/socks5d.conf").contains("\nbackend  = systemd\n"));
 }

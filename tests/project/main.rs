@@ -11,3 +11,4 @@ mod layers;
 mod lints;
 mod monitoring;
 mod package;
+mod service;

@@ -20,6 +20,7 @@ use crate::{PATIENCE, binary, eventually, usage};
 /// How to start the program.
 pub struct Builder {
     arguments: Vec<OsString>,
+    variables: Vec<(&'static str, OsString)>,
     superuser: Option<OsString>,
     listen: Option<&'static str>,
     limits: Option<&'static str>,
@@ -53,6 +54,7 @@ impl Default for Builder {
     fn default() -> Self {
         Builder {
             arguments: Vec::new(),
+            variables: Vec::new(),
             superuser: Some("admin:1234".into()),
             listen: Some("127.0.0.1"),
             limits: None,
@@ -72,6 +74,12 @@ impl Builder {
     /// Sets PROXY_CTRL_SUPERUSER, or takes it away. Otherwise it is `admin:1234`.
     pub fn superuser(mut self, login: Option<&str>) -> Self {
         self.superuser = login.map(OsString::from);
+        self
+    }
+
+    /// Sets a variable of the environment.
+    pub fn env(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name, value.into()));
         self
     }
 
@@ -122,9 +130,11 @@ impl Builder {
             command.args(["-l", address]);
         }
         command.env_remove("PROXY_CTRL_SUPERUSER").env_remove("RUST_LOG");
+        command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC");
         if let Some(superuser) = &self.superuser {
             command.env("PROXY_CTRL_SUPERUSER", superuser);
         }
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         close_others(&mut command);
         if !self.refusals.is_empty() {
