@@ -14,6 +14,7 @@ use metp_protocol::text::Escaped;
 use socks5d::args::{self, Args, CommandLine, SUPERUSER_FILE_VARIABLE, SUPERUSER_VARIABLE};
 use socks5d::logs::{LogWriters, known_filters, logger};
 use socks5d::process;
+use socks5d::process::activation::{self, Variables};
 use socks5d::proto::rules::RuleSet;
 use socks5d::proto::secret::Secret;
 use socks5d::proto::usage_file::Figures;
@@ -22,7 +23,7 @@ use socks5d::reactor::signal;
 use socks5d::server::{Config, Descriptors, Notifier, Server};
 use socks5d::state::configuration::{Configuration, Reading};
 use socks5d::state::knobs::Source;
-use socks5d::state::service::Service;
+use socks5d::state::service::{PerService, Service};
 use socks5d::state::users::Users;
 use socks5d::workers::durable::{self, Expected};
 use socks5d::workers::resolver::SystemLookup;
@@ -116,6 +117,7 @@ struct ServiceManager {
     socket: Option<OsString>,
     watchdog: Option<OsString>,
     watchdog_pid: Option<OsString>,
+    sockets: Variables,
 }
 
 impl ServiceManager {
@@ -126,6 +128,11 @@ impl ServiceManager {
             socket: take("NOTIFY_SOCKET"),
             watchdog: take("WATCHDOG_USEC"),
             watchdog_pid: take("WATCHDOG_PID"),
+            sockets: Variables {
+                count: take("LISTEN_FDS"),
+                process: take("LISTEN_PID"),
+                names: take("LISTEN_FDNAMES"),
+            },
         }
     }
 
@@ -137,6 +144,9 @@ impl ServiceManager {
 }
 
 fn serve(mut args: Args, manager: &ServiceManager) -> Result<(), Failure> {
+    // Before any descriptor is opened.
+    let sockets =
+        activation::sockets(&manager.sockets).map_err(|line| Failure::Usage(vec![line]))?;
     common::process::harden()?;
     process::give_large_blocks_back();
     // Before the descriptors that are open are counted.
@@ -162,7 +172,8 @@ fn serve(mut args: Args, manager: &ServiceManager) -> Result<(), Failure> {
     }
     let level = args.settings.log_level;
     let logs = LogWriters { access_log: access_log.clone(), diagnostics: diagnostics.clone() };
-    let server = Server::bind(Config { notifier, ..config(args, accounts, descriptors, logs)? })?;
+    let server =
+        Server::bind(Config { notifier, sockets, ..config(args, accounts, descriptors, logs)? })?;
 
     log::set_boxed_logger(Box::new(logger)).map_err(io::Error::other)?;
     log::set_max_level(level);
@@ -419,6 +430,7 @@ fn config(
         metp_listen: args.metp_listen,
         metp_port: args.metp_port,
         http: args.http,
+        sockets: PerService::default(),
         users: accounts.users,
         files: accounts.files,
         configuration: accounts.configuration,

@@ -1,6 +1,9 @@
-//! Layer 5: limits of the process, set when it starts.
+//! Layer 5: what a process has to do with the system when it starts: the limit of descriptors, raised and counted;
+//! sockets that were handed over.
 
 #![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
+
+pub mod activation;
 
 use std::fs;
 use std::io;

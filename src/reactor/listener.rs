@@ -68,6 +68,22 @@ impl Listener {
                 result => result?,
             },
         };
+        Listener::new(socket)
+    }
+
+    /// Takes a socket that listens already, with what accepted connections inherit.
+    ///
+    /// # Errors
+    /// Those of fcntl(2) and getsockname(2).
+    pub fn adopt(socket: std::net::TcpListener, liveness: Liveness) -> io::Result<Self> {
+        let socket = Socket::from(socket);
+        let address = socket.local_addr()?.as_socket().ok_or(ErrorKind::InvalidInput)?;
+        prepare(&socket, address, liveness);
+        socket.set_nonblocking(true)?;
+        Listener::new(socket)
+    }
+
+    fn new(socket: Socket) -> io::Result<Self> {
         let socket = TcpListener::from_std(socket.into());
         let address = socket.local_addr()?;
         Ok(Listener {
@@ -224,12 +240,21 @@ fn open(address: SocketAddr, liveness: Liveness) -> io::Result<Socket> {
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
+    prepare(&socket, address, liveness);
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(ACCEPT_BACKLOG)?;
+    Ok(socket)
+}
+
+/// Sets what accepted connections inherit.
+fn prepare(socket: &Socket, address: SocketAddr, liveness: Liveness) {
     // Accepted connections inherit this, TCP_NODELAY and SO_OOBINLINE. With the last set from the start no
     // urgent byte is lost: the kernel drops an unread one when the next comes while it is off.
     // A restart can take the port again while old connections are in TIME-WAIT. Without any of these the server
     // serves, a little worse.
     for (option, set) in [
-        ("SO_KEEPALIVE", liveness.apply(&SockRef::from(&socket))),
+        ("SO_KEEPALIVE", liveness.apply(&SockRef::from(socket))),
         ("SO_OOBINLINE", socket.set_out_of_band_inline(true)),
         ("SO_REUSEADDR", socket.set_reuse_address(true)),
         ("TCP_NODELAY", socket.set_tcp_nodelay(true)),
@@ -238,10 +263,6 @@ fn open(address: SocketAddr, liveness: Liveness) -> io::Result<Socket> {
             log::warn!("cannot set {option} for connections to {address}: {error}");
         }
     }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(ACCEPT_BACKLOG)?;
-    Ok(socket)
 }
 
 fn no_ipv6(error: &io::Error) -> bool {

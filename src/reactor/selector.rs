@@ -157,6 +157,12 @@ impl Selector {
         self.poll.registry().register(descriptor, source.into(), Interest::READABLE)
     }
 
+    /// Ends the registration of a descriptor. Closing it does so, unless another process has it too.
+    pub fn deregister(&self, descriptor: &mut impl EventSource) {
+        // What is not registered need not be taken out.
+        let _ = self.poll.registry().deregister(descriptor);
+    }
+
     /// What other threads use to end a wait; it shows as [`Source::Wake`].
     ///
     /// # Errors

@@ -41,6 +41,13 @@ impl Server {
         }
     }
 
+    /// Closes the listener of a service. Where another process has the socket too, it goes on listening there.
+    pub(super) fn close_listener(&mut self, service: Service) {
+        if let Some(mut listener) = self.table.of_mut(service).listener.take() {
+            self.services.selector.deregister(listener.socket());
+        }
+    }
+
     /// Accepts a connection and decides about it. Returns whether another accept is worth a try.
     fn accept_one(&mut self, service: Service, now: Instant) -> bool {
         let Some(listener) = &mut self.table.of_mut(service).listener else { return false };

@@ -1,7 +1,7 @@
 //! The configuration of a server.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use mio::unix::pipe::Receiver;
 
@@ -35,6 +35,8 @@ pub struct Config {
     pub metp_port: u16,
     /// Address of HTTP, for monitoring; `None`: there is none.
     pub http: Option<SocketAddr>,
+    /// Sockets that listen already, each in place of one that would be bound; with one, a service is on in any case.
+    pub sockets: PerService<Option<TcpListener>>,
     /// The initial accounts.
     pub users: Users,
     /// The users file, from which the initial accounts were read, the state directory, and what reads the configuration.
@@ -130,6 +132,7 @@ impl Default for Config {
             metp_listen: Ipv4Addr::LOCALHOST.into(),
             metp_port: 0,
             http: None,
+            sockets: PerService::default(),
             users: Users::default(),
             files: Files::default(),
             configuration: Configuration::default(),

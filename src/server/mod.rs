@@ -124,14 +124,14 @@ impl Server {
     ///
     /// # Errors
     /// If a port cannot be bound, naming it; or if the system is out of descriptors or memory.
-    pub fn bind(config: Config) -> io::Result<Self> {
+    pub fn bind(mut config: Config) -> io::Result<Self> {
         let mut selector = Selector::new().map_err(cannot("create the poll"))?;
         let outgoing = selector.set_outgoing(config.settings.bind_out);
         outgoing.map_err(cannot("use the address of --bind-out"))?;
         let table = PerService {
-            socks: listen(Service::Socks, &config, &selector)?,
-            metp: listen(Service::Metp, &config, &selector)?,
-            http: listen(Service::Http, &config, &selector)?,
+            socks: listen(Service::Socks, &mut config, &selector)?,
+            metp: listen(Service::Metp, &mut config, &selector)?,
+            http: listen(Service::Http, &mut config, &selector)?,
         };
         let mut signals = config.signals;
         if let Some(signals) = &mut signals {
@@ -142,6 +142,8 @@ impl Server {
         let ack_timeout = settings.timeouts.ack;
         let listeners = table.values().filter_map(|state| state.listener.as_ref());
         settings.own_ports = listeners.map(|listener| listener.address().port()).collect();
+        let http = table.http.listener.as_ref().map(|listener| listener.address().ip());
+        settings.http.login |= http.is_some_and(|address| !address.to_canonical().is_loopback());
         let descriptors = config.descriptors.usable();
         let (threads, queue) = (settings.dns_threads, settings.dns_queue);
         let limits = lookup_limits(threads, queue, descriptors, config.address_space);
@@ -403,18 +405,24 @@ impl Server {
     }
 }
 
-/// Binds the port of a service.
-fn listen(service: Service, config: &Config, selector: &Selector) -> io::Result<ServiceState> {
+/// Binds the port of a service, or takes the socket that was handed over.
+fn listen(service: Service, config: &mut Config, selector: &Selector) -> io::Result<ServiceState> {
     let row = row(service);
-    let Some((address, port)) = *config.addresses().of(service) else {
-        return Ok(ServiceState::new(None));
-    };
     let liveness = (row.liveness)(&config.settings.timeouts);
-    let mut listener = Listener::bind(address, port, liveness).map_err(|error| {
-        let shown = address.map_or("*".to_owned(), |address| address.to_string());
-        let message = format!("cannot listen for {} on {shown} port {port}: {error}", row.name);
-        io::Error::new(error.kind(), message)
-    })?;
+    let given = config.sockets.of_mut(service).take();
+    let mut listener = match (given, *config.addresses().of(service)) {
+        (Some(socket), _) => Listener::adopt(socket, liveness)
+            .map_err(cannot(&format!("use the socket for {} that was handed over", row.name)))?,
+        (None, None) => return Ok(ServiceState::new(None)),
+        (None, Some((address, port))) => {
+            Listener::bind(address, port, liveness).map_err(|error| {
+                let shown = address.map_or("*".to_owned(), |address| address.to_string());
+                let message =
+                    format!("cannot listen for {} on {shown} port {port}: {error}", row.name);
+                io::Error::new(error.kind(), message)
+            })?
+        }
+    };
     let source = Source::Listener(listener_id(service));
     selector
         .register_readable(listener.socket(), source)

@@ -12,6 +12,7 @@ use super::{Server, Services};
 use crate::reactor::signal::{self, Signal};
 use crate::reactor::slab::Key;
 use crate::socks::CloseReason;
+use crate::state::service::Service;
 
 /// How long METP sessions have to read the notice.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -115,8 +116,8 @@ impl Server {
             (Signal::Terminate | Signal::Interrupt | Signal::Quit, _) => {
                 log::info!("{signal}: closing down at once");
                 self.shutdown = Shutdown::Immediate;
-                for state in self.table.values_mut() {
-                    state.listener = None;
+                for service in Service::ALL {
+                    self.close_listener(service);
                 }
             }
         }
@@ -191,7 +192,7 @@ impl Server {
             *accepts = None;
         }
         for service in drained() {
-            self.table.of_mut(service).listener = None;
+            self.close_listener(service);
         }
     }
 
@@ -208,8 +209,8 @@ impl Server {
         }
         self.shutdown =
             now.checked_add(NOTIFY_TIMEOUT).map_or(Shutdown::Immediate, Shutdown::NotifyingAdmins);
-        for state in self.table.values_mut() {
-            state.listener = None;
+        for service in Service::ALL {
+            self.close_listener(service);
         }
         let drains = |(_, entry): &(Key, &SessionEntry)| row(entry.session.service()).drains;
         let (drained, notified): (Vec<_>, Vec<_>) = self.sessions.iter().partition(drains);

@@ -198,6 +198,7 @@ def main():
     folder = pathlib.Path(sys.argv[1]).resolve()
     datagrams_and_bind(folder)
     service.units(folder)
+    service.activation(folder)
     command_line.clients(folder)
     packages.clients(folder)
     browser.clients(folder)

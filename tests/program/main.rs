@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod activation;
 mod configuration;
 mod end_to_end;
 mod fail2ban;

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,13 +15,14 @@ use crate::metp::Metp;
 use crate::seccomp::{self, Refusal};
 use crate::socks::Client;
 pub use crate::system::send_signal;
-use crate::system::{close_others, raise_descriptor_limit};
+use crate::system::{close_others, hand_over, raise_descriptor_limit};
 use crate::{PATIENCE, binary, eventually, usage};
 
 /// How to start the program.
 pub struct Builder {
     arguments: Vec<OsString>,
     variables: Vec<(&'static str, OsString)>,
+    sockets: Vec<OwnedFd>,
     superuser: Option<OsString>,
     listen: Option<&'static str>,
     limits: Option<&'static str>,
@@ -55,6 +57,7 @@ impl Default for Builder {
         Builder {
             arguments: Vec::new(),
             variables: Vec::new(),
+            sockets: Vec::new(),
             superuser: Some("admin:1234".into()),
             listen: Some("127.0.0.1"),
             limits: None,
@@ -80,6 +83,13 @@ impl Builder {
     /// Sets a variable of the environment.
     pub fn env(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
         self.variables.push((name, value.into()));
+        self
+    }
+
+    /// Hands over descriptors of these names, as a service manager does.
+    pub fn sockets(mut self, names: &str, sockets: Vec<OwnedFd>) -> Self {
+        self = self.env("LISTEN_FDS", sockets.len().to_string()).env("LISTEN_FDNAMES", names);
+        self.sockets = sockets;
         self
     }
 
@@ -111,6 +121,7 @@ impl Builder {
     pub fn start(self) -> Proxy {
         raise_descriptor_limit();
         let mut command = match (self.limits, self.user) {
+            (None, None) if !self.sockets.is_empty() => in_shell("LISTEN_PID=$$"),
             (None, None) => Command::new(binary("socks5d")),
             (_, Some((user, groups))) => {
                 let mut command = Command::new("setpriv");
@@ -118,12 +129,7 @@ impl Builder {
                 command.arg(format!("--groups={groups}")).arg(binary("socks5d"));
                 command
             }
-            (Some(limits), None) => {
-                let mut shell = Command::new("sh");
-                shell.args(["-c", &format!("ulimit {limits} && exec \"$0\" \"$@\"")]);
-                shell.arg(binary("socks5d"));
-                shell
-            }
+            (Some(limits), None) => in_shell(&format!("ulimit {limits} &&")),
         };
         command.args(["-p", "0", "-P", "0"]).args(&self.arguments);
         if let Some(address) = self.listen {
@@ -137,6 +143,7 @@ impl Builder {
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         close_others(&mut command);
+        hand_over(&mut command, self.sockets);
         if !self.refusals.is_empty() {
             seccomp::refuse(&mut command, &self.refusals);
         }
@@ -153,6 +160,13 @@ impl Builder {
         let (socks, metp) = (address("socks"), address("metp"));
         Proxy { child, socks, metp, stdout, stderr }
     }
+}
+
+/// The program, started by a shell that does this first.
+pub fn in_shell(first: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{first} exec \"$0\" \"$@\"")]).arg(binary("socks5d"));
+    shell
 }
 
 impl Proxy {

@@ -4,7 +4,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -36,6 +36,31 @@ pub(crate) fn close_others(command: &mut Command) {
     };
     // SAFETY: between fork and exec it makes one system call, and allocates nothing.
     unsafe { command.pre_exec(close) };
+}
+
+/// Has a program find these descriptors from 3 on, as a service manager hands them over (sd_listen_fds(3)). Others that
+/// are open stay below them or above.
+pub fn hand_over(command: &mut Command, descriptors: Vec<OwnedFd>) {
+    const ABOVE: libc::c_int = 100;
+    let raise = |descriptor: OwnedFd| {
+        // SAFETY: numbers in, a descriptor out, which has no other owner.
+        let raised = unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_DUPFD_CLOEXEC, ABOVE) };
+        assert!(raised >= ABOVE, "a descriptor");
+        // SAFETY: as above.
+        unsafe { OwnedFd::from_raw_fd(raised) }
+    };
+    let descriptors: Vec<OwnedFd> = descriptors.into_iter().map(raise).collect();
+    let place = move || {
+        for (place, descriptor) in (3..).zip(&descriptors) {
+            // SAFETY: dup2(2) takes two numbers. What had the place belongs to the test, and this is its child.
+            if unsafe { libc::dup2(descriptor.as_raw_fd(), place) } == -1 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec it makes system calls alone, and allocates nothing.
+    unsafe { command.pre_exec(place) };
 }
 
 /// Starts a program whose files may have `bytes` and no more (RLIMIT_FSIZE).
