@@ -52,6 +52,23 @@ pub struct Login {
     pub password: Vec<u8>,
 }
 
+/// The names or numbers of a user and a group, which are not empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunAs {
+    /// The user.
+    pub user: Vec<u8>,
+    /// The group; `None`: that of the user.
+    pub group: Option<Vec<u8>>,
+}
+
+impl RunAs {
+    /// As it was given.
+    pub fn text(&self) -> Vec<u8> {
+        let group = self.group.iter().flat_map(|group| [&b":"[..], group]);
+        [&self.user[..]].into_iter().chain(group).collect::<Vec<_>>().concat()
+    }
+}
+
 /// Shows the name alone.
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -82,6 +99,10 @@ pub struct Args {
     pub rules_file: Option<PathBuf>,
     /// The state directory.
     pub state: Option<PathBuf>,
+    /// The user that the process becomes once its ports are bound.
+    pub run_as: Option<RunAs>,
+    /// The file with the number of the process.
+    pub pid_file: Option<PathBuf>,
     /// Accounts of role user. None of them has the administrator's name.
     pub users: Vec<Login>,
     /// Whether `-u` named the administrator too; it was ignored.
@@ -269,6 +290,8 @@ fn serve(given: &Matches, superuser: Option<&OsStr>, sources: Sources) -> Result
         users_fixed,
         rules_file,
         state,
+        run_as: values::run_as(given)?,
+        pid_file: values::pid_file(given)?,
         logs,
         sources,
         config_exposed: false,

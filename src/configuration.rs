@@ -27,7 +27,7 @@ pub fn reader(args: &Args) -> Option<Box<ReadConfiguration<Reading>>> {
 }
 
 /// Options that are used at the start alone, with what they are.
-fn fixed(args: &Args) -> [(&'static str, String); 19] {
+fn fixed(args: &Args) -> [(&'static str, String); 21] {
     let Settings { bind_out, bind, udp, .. } = &args.settings;
     [
         ("listen", format!("{:?}", args.listen)),
@@ -41,6 +41,8 @@ fn fixed(args: &Args) -> [(&'static str, String); 19] {
         ("users-fixed", args.users_fixed.to_string()),
         ("rules", format!("{:?}", args.rules_file)),
         ("state", format!("{:?}", args.state)),
+        ("run-as", format!("{:?}", args.run_as)),
+        ("pid-file", format!("{:?}", args.pid_file)),
         ("access-log", format!("{:?}", args.logs.access_log)),
         ("access-log-format", format!("{:?}", args.logs.access_log_format)),
         ("log-format", format!("{:?}", args.logs.format)),

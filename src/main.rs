@@ -11,16 +11,19 @@ use common::process::cannot;
 use common::stdio;
 use metp_protocol::Role;
 use metp_protocol::text::Escaped;
-use socks5d::args::{self, Args, CommandLine, SUPERUSER_FILE_VARIABLE, SUPERUSER_VARIABLE};
+use socks5d::args::{self, Args, CommandLine, RunAs, SUPERUSER_FILE_VARIABLE, SUPERUSER_VARIABLE};
 use socks5d::logs::{LogWriters, known_filters, logger};
 use socks5d::process;
-use socks5d::process::activation::{self, Variables};
+use socks5d::process::activation;
+use socks5d::process::identity::{self, Identity};
+use socks5d::process::pid_file::PidFile;
+use socks5d::process::service_manager::ServiceManager;
 use socks5d::proto::rules::RuleSet;
 use socks5d::proto::secret::Secret;
 use socks5d::proto::usage_file::Figures;
 use socks5d::proto::users_file::FileAccount;
 use socks5d::reactor::signal;
-use socks5d::server::{Config, Descriptors, Notifier, Server};
+use socks5d::server::{Addresses, Config, Descriptors, Server, bind_ports};
 use socks5d::state::configuration::{Configuration, Reading};
 use socks5d::state::knobs::Source;
 use socks5d::state::service::{PerService, Service};
@@ -112,40 +115,9 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// What a service manager has said in variables.
-struct ServiceManager {
-    socket: Option<OsString>,
-    watchdog: Option<OsString>,
-    watchdog_pid: Option<OsString>,
-    sockets: Variables,
-}
-
-impl ServiceManager {
-    /// Takes them out of the environment: they are for this process alone.
-    fn take() -> Self {
-        let take = common::process::take_from_environment;
-        ServiceManager {
-            socket: take("NOTIFY_SOCKET"),
-            watchdog: take("WATCHDOG_USEC"),
-            watchdog_pid: take("WATCHDOG_PID"),
-            sockets: Variables {
-                count: take("LISTEN_FDS"),
-                process: take("LISTEN_PID"),
-                names: take("LISTEN_FDNAMES"),
-            },
-        }
-    }
-
-    fn notifier(&self) -> io::Result<Option<Notifier>> {
-        let [socket, watchdog, pid] =
-            [&self.socket, &self.watchdog, &self.watchdog_pid].map(Option::as_deref);
-        Notifier::open(socket, watchdog, pid).map_err(cannot("use NOTIFY_SOCKET"))
-    }
-}
-
 fn serve(mut args: Args, manager: &ServiceManager) -> Result<(), Failure> {
     // Before any descriptor is opened.
-    let sockets =
+    let mut sockets =
         activation::sockets(&manager.sockets).map_err(|line| Failure::Usage(vec![line]))?;
     common::process::harden()?;
     process::give_large_blocks_back();
@@ -156,6 +128,15 @@ fn serve(mut args: Args, manager: &ServiceManager) -> Result<(), Failure> {
     let inherited = process::descriptors_below(limit).saturating_sub(STANDARD_STREAMS);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let descriptors = Descriptors::new(limit, inherited)?;
+    if let Some(run_as) = &args.run_as {
+        let identity = find_identity(run_as).map_err(|line| Failure::Usage(vec![line]))?;
+        if !identity::is_root() {
+            return Err(io::Error::other("--run-as: only root can become another user").into());
+        }
+        // Files are opened, and threads started, as that user.
+        bind_ports(&addresses(&args), &args.settings.timeouts, &mut sockets)?;
+        identity.assume()?;
+    }
     let LogWriters { access_log, diagnostics } =
         LogWriters::open(&args.logs).map_err(cannot("open the logs"))?;
     let (filters, all_good) = known_filters(&std::env::var("RUST_LOG").unwrap_or_default());
@@ -171,9 +152,17 @@ fn serve(mut args: Args, manager: &ServiceManager) -> Result<(), Failure> {
         args.settings.log_level = logger.filter();
     }
     let level = args.settings.log_level;
+    let pid_file = args.pid_file.take();
     let logs = LogWriters { access_log: access_log.clone(), diagnostics: diagnostics.clone() };
     let server =
         Server::bind(Config { notifier, sockets, ..config(args, accounts, descriptors, logs)? })?;
+
+    let pid_file = pid_file.map(|path| {
+        let shown = Escaped(path.as_os_str().as_bytes()).to_string();
+        PidFile::write(&path)
+            .map_err(|error| io::Error::new(error.kind(), format!("--pid-file {shown}: {error}")))
+    });
+    let pid_file = pid_file.transpose()?;
 
     log::set_boxed_logger(Box::new(logger)).map_err(io::Error::other)?;
     log::set_max_level(level);
@@ -198,6 +187,7 @@ fn serve(mut args: Args, manager: &ServiceManager) -> Result<(), Failure> {
     if let Err(error) = &result {
         log::error!("the event loop failed: {error}");
     }
+    drop(pid_file);
     let deadline = Instant::now() + LAST_FLUSH;
     if let Some(access_log) = access_log {
         access_log.flush(deadline);
@@ -207,6 +197,22 @@ fn serve(mut args: Args, manager: &ServiceManager) -> Result<(), Failure> {
     diagnostics.report_losses();
     diagnostics.flush(deadline);
     Ok(result?)
+}
+
+/// Where the options have the services listen.
+fn addresses(args: &Args) -> Addresses {
+    PerService {
+        socks: Some((args.listen, args.port)),
+        metp: Some((Some(args.metp_listen), args.metp_port)),
+        http: args.http.map(|http| (Some(http.ip()), http.port())),
+    }
+}
+
+/// The user and group of `--run-as`, or what is wrong with them, in a line.
+fn find_identity(run_as: &RunAs) -> Result<Identity, String> {
+    let RunAs { user, group } = run_as;
+    Identity::find(user, group.as_deref())
+        .map_err(|fault| format!("--run-as {}: {fault}", Escaped(&run_as.text())))
 }
 
 /// What is wrong with the path of the state directory, in a line.
@@ -230,6 +236,7 @@ fn check(args: &Args) -> Vec<String> {
         lines.extend(errors.into_iter().map(|line| format!("--rules {shown}: {line}")));
     }
     lines.extend(args.state.as_deref().and_then(fault_of_state));
+    lines.extend(args.run_as.as_ref().and_then(|run_as| find_identity(run_as).err()));
     lines
 }
 

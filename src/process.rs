@@ -1,9 +1,12 @@
 //! Layer 5: what a process has to do with the system when it starts: the limit of descriptors, raised and counted;
-//! sockets that were handed over.
+//! sockets that were handed over; the user that it becomes; the file with its number.
 
 #![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
 
 pub mod activation;
+pub mod identity;
+pub mod pid_file;
+pub mod service_manager;
 
 use std::fs;
 use std::io;

@@ -15,6 +15,8 @@ complete -c socks5d -l users -r -F -d 'keep accounts in this file, a superset of
 complete -c socks5d -l users-fixed -d 'never change the users file'
 complete -c socks5d -l rules -r -F -d 'read rules for destinations from this file, one in a line'
 complete -c socks5d -l state -r -F -d 'keep figures of accounts in this directory'
+complete -c socks5d -l run-as -x -d 'become this user, started as root, once the ports are bound'
+complete -c socks5d -l pid-file -r -F -d 'write the number of the process to this file, and remove it at the end'
 complete -c socks5d -l access-log -r -F -d 'append the access log to this file'
 complete -c socks5d -l access-log-format -x -a 'tsv json' -d 'write its lines in this form'
 complete -c socks5d -l log-format -x -a 'text json journal' -d 'write the diagnostics in this form'

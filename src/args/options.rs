@@ -11,7 +11,7 @@ use crate::state::knobs::{KNOBS, Knob};
 use crate::state::settings::Settings;
 
 /// The options that are not settings.
-pub(super) const PLAIN_OPTIONS: [OptionName; 27] = [
+pub(super) const PLAIN_OPTIONS: [OptionName; 29] = [
     OptionName { short: "-h", long: "--help" },
     OptionName { short: "-v", long: "--version" },
     OptionName { short: "-l", long: "--listen" },
@@ -26,6 +26,8 @@ pub(super) const PLAIN_OPTIONS: [OptionName; 27] = [
     OptionName { short: "", long: "--users-fixed" },
     OptionName { short: "", long: "--rules" },
     OptionName { short: "", long: "--state" },
+    OptionName { short: "", long: "--run-as" },
+    OptionName { short: "", long: "--pid-file" },
     OptionName { short: "", long: "--access-log" },
     OptionName { short: "", long: "--access-log-format" },
     OptionName { short: "", long: "--log-format" },
@@ -104,6 +106,8 @@ pub(super) fn options() -> Options {
             "keep figures of accounts in this directory (default $STATE_DIRECTORY, else in memory)",
             "DIR",
         )
+        .optopt("", "run-as", "become this user, started as root, once the ports are bound", "USER[:GROUP]")
+        .optopt("", "pid-file", "write the number of the process to this file, and remove it at the end", "FILE")
         .optopt(
             "",
             "access-log",
@@ -231,6 +235,8 @@ pub fn passwords(arguments: &[OsString]) -> Vec<Range<usize>> {
         | "--http-pac"
         | "--rules"
         | "--state"
+        | "--run-as"
+        | "--pid-file"
         | "--access-log"
         | "--access-log-format"
         | "--log-format"

@@ -13,7 +13,7 @@ use getopts::Matches;
 
 use super::log_options::{AccessLogTo, LogFormat, LogOptions};
 use super::options::PLAIN_OPTIONS;
-use super::{Login, UsageError};
+use super::{Login, RunAs, UsageError};
 use crate::reactor::family::PerFamily;
 use crate::state::access_log::AccessLogFormat;
 use crate::state::knobs::KNOBS;
@@ -115,25 +115,44 @@ pub(super) fn check(given: &Matches) -> Result<(), UsageError> {
     users(given)?;
     rules(given)?;
     logs(given)?;
+    run_as(given)?;
+    pid_file(given)?;
     state(given).map(drop)
 }
 
 /// The state directory.
 pub(super) fn state(given: &Matches) -> Result<Option<PathBuf>, UsageError> {
-    match given.opt_str("state").as_deref() {
-        None => Ok(None),
-        Some("") => Err(bad("state", "", &"the name of a directory")),
-        Some(text) => Ok(Some(PathBuf::from(OsString::from_vec(latin1_encode(text))))),
-    }
+    path(given, "state", "the name of a directory")
 }
 
 /// The file of rules.
 pub(super) fn rules(given: &Matches) -> Result<Option<PathBuf>, UsageError> {
-    match given.opt_str("rules").as_deref() {
+    path(given, "rules", "the name of a file")
+}
+
+/// The file with the number of the process.
+pub(super) fn pid_file(given: &Matches) -> Result<Option<PathBuf>, UsageError> {
+    path(given, "pid-file", "the name of a file")
+}
+
+/// A path, byte for byte, that is not empty.
+fn path(given: &Matches, name: &str, expected: &str) -> Result<Option<PathBuf>, UsageError> {
+    match given.opt_str(name).as_deref() {
         None => Ok(None),
-        Some("") => Err(bad("rules", "", &"the name of a file")),
+        Some("") => Err(bad(name, "", &expected)),
         Some(text) => Ok(Some(PathBuf::from(OsString::from_vec(latin1_encode(text))))),
     }
+}
+
+/// The user and the group that the process becomes.
+pub(super) fn run_as(given: &Matches) -> Result<Option<RunAs>, UsageError> {
+    let Some(text) = given.opt_str("run-as") else { return Ok(None) };
+    let (user, group) =
+        text.split_once(':').map_or((&*text, None), |(user, group)| (user, Some(group)));
+    if user.is_empty() || group == Some("") {
+        return Err(bad("run-as", &text, &"USER[:GROUP]"));
+    }
+    Ok(Some(RunAs { user: latin1_encode(user), group: group.map(latin1_encode) }))
 }
 
 /// Where the logs go, and in which form.

@@ -57,7 +57,11 @@ impl Listener {
     ///
     /// # Errors
     /// Those of socket(2), bind(2) and listen(2).
-    pub fn bind(address: Option<IpAddr>, port: u16, liveness: Liveness) -> io::Result<Self> {
+    pub fn open(
+        address: Option<IpAddr>,
+        port: u16,
+        liveness: Liveness,
+    ) -> io::Result<std::net::TcpListener> {
         let any6 = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
         let socket = match address {
             Some(address) => open(SocketAddr::new(address, port), liveness)?,
@@ -68,26 +72,19 @@ impl Listener {
                 result => result?,
             },
         };
-        Listener::new(socket)
+        Ok(socket.into())
     }
 
-    /// Takes a socket that listens already, with what accepted connections inherit.
+    /// Takes a socket that listens, whoever has opened it, with what accepted connections inherit.
     ///
     /// # Errors
     /// Those of fcntl(2) and getsockname(2).
     pub fn adopt(socket: std::net::TcpListener, liveness: Liveness) -> io::Result<Self> {
-        let socket = Socket::from(socket);
-        let address = socket.local_addr()?.as_socket().ok_or(ErrorKind::InvalidInput)?;
-        prepare(&socket, address, liveness);
-        socket.set_nonblocking(true)?;
-        Listener::new(socket)
-    }
-
-    fn new(socket: Socket) -> io::Result<Self> {
-        let socket = TcpListener::from_std(socket.into());
         let address = socket.local_addr()?;
+        prepare(&SockRef::from(&socket), address, liveness);
+        socket.set_nonblocking(true)?;
         Ok(Listener {
-            socket,
+            socket: TcpListener::from_std(socket),
             address,
             ready: true,
             lost: 0,
@@ -241,7 +238,6 @@ fn open(address: SocketAddr, liveness: Liveness) -> io::Result<Socket> {
         socket.set_only_v6(false)?;
     }
     prepare(&socket, address, liveness);
-    socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(ACCEPT_BACKLOG)?;
     Ok(socket)
@@ -296,6 +292,12 @@ mod tests {
     use super::super::errno;
     use super::*;
 
+    fn on_loopback() -> Listener {
+        let loopback = Some([127, 0, 0, 1].into());
+        let socket = Listener::open(loopback, 0, Liveness::default()).expect("loopback");
+        Listener::adopt(socket, Liveness::default()).expect("a socket")
+    }
+
     #[test]
     fn v4_mapped_addresses_become_ipv4() {
         let canon = |text: &str| canonical(text.parse().expect("a literal")).to_string();
@@ -307,8 +309,7 @@ mod tests {
 
     #[test]
     fn a_shortage_pauses_and_is_reported_once_an_episode() {
-        let loopback = Some([127, 0, 0, 1].into());
-        let mut listener = Listener::bind(loopback, 0, Liveness::default()).expect("loopback");
+        let mut listener = on_loopback();
         let now = Instant::now();
         assert!(listener.pause(now));
         assert!(!listener.pause(now));
@@ -328,8 +329,7 @@ mod tests {
     /// A firewall, a security module or a broken driver may refuse every single connection.
     #[test]
     fn an_error_of_one_connection_that_never_ends_pauses() {
-        let loopback = Some([127, 0, 0, 1].into());
-        let mut listener = Listener::bind(loopback, 0, Liveness::default()).expect("loopback");
+        let mut listener = on_loopback();
         let now = Instant::now();
         for code in [libc::ECONNABORTED, libc::EPROTO, libc::EPERM, libc::EINTR] {
             let error = || Err(io::Error::from_raw_os_error(code));

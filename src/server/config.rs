@@ -20,6 +20,9 @@ use crate::workers::log_writer::LogWriter;
 use crate::workers::resolver::{Lookup, SystemLookup};
 use crate::workers::store::Files;
 
+/// Where each service listens: an address (`None`: all interfaces) and a port.
+pub type Addresses = PerService<Option<(Option<IpAddr>, u16)>>;
+
 /// Makes the verifier of logins; it calls the waker when verdicts have come.
 pub type MakeVerifier = dyn FnOnce(Waker) -> Box<dyn Verifier>;
 
@@ -79,7 +82,7 @@ pub struct Config {
 
 impl Config {
     /// Where each service listens.
-    pub(super) fn addresses(&self) -> PerService<Option<(Option<IpAddr>, u16)>> {
+    pub(super) fn addresses(&self) -> Addresses {
         PerService {
             socks: Some((self.listen, self.port)),
             metp: Some((Some(self.metp_listen), self.metp_port)),

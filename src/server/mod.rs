@@ -15,6 +15,7 @@ mod files;
 mod gather;
 #[cfg(debug_assertions)]
 mod invariants;
+mod listen;
 mod lists;
 mod logins;
 mod notify;
@@ -50,15 +51,16 @@ use crate::workers::dns_cache::DnsCache;
 use crate::workers::log_writer::LogWriter;
 use crate::workers::resolver::{Resolver, lookup_limits};
 use common::process::cannot;
-pub use config::{Config, Descriptors, MakeVerifier};
+pub use config::{Addresses, Config, Descriptors, MakeVerifier};
 use control::PendingActions;
 use descriptors::DescriptorSum;
 use entry::{AnySession, SessionEntry};
 use files::FileStore;
+pub use listen::bind_ports;
 use logins::QueuedLogins;
 pub use notify::Notifier;
 use run_queue::RunQueues;
-use service::{ServiceState, listener_id, row};
+use service::ServiceState;
 use shutdown::{Shutdown, Terminal};
 
 /// How long the process waits at its end for peers to acknowledge what was sent, before their connections are reset.
@@ -129,9 +131,9 @@ impl Server {
         let outgoing = selector.set_outgoing(config.settings.bind_out);
         outgoing.map_err(cannot("use the address of --bind-out"))?;
         let table = PerService {
-            socks: listen(Service::Socks, &mut config, &selector)?,
-            metp: listen(Service::Metp, &mut config, &selector)?,
-            http: listen(Service::Http, &mut config, &selector)?,
+            socks: listen::listen(Service::Socks, &mut config, &selector)?,
+            metp: listen::listen(Service::Metp, &mut config, &selector)?,
+            http: listen::listen(Service::Http, &mut config, &selector)?,
         };
         let mut signals = config.signals;
         if let Some(signals) = &mut signals {
@@ -403,32 +405,4 @@ impl Server {
             }
         }
     }
-}
-
-/// Binds the port of a service, or takes the socket that was handed over.
-fn listen(service: Service, config: &mut Config, selector: &Selector) -> io::Result<ServiceState> {
-    let row = row(service);
-    let liveness = (row.liveness)(&config.settings.timeouts);
-    let given = config.sockets.of_mut(service).take();
-    let mut listener = match (given, *config.addresses().of(service)) {
-        (Some(socket), _) => Listener::adopt(socket, liveness)
-            .map_err(cannot(&format!("use the socket for {} that was handed over", row.name)))?,
-        (None, None) => return Ok(ServiceState::new(None)),
-        (None, Some((address, port))) => {
-            Listener::bind(address, port, liveness).map_err(|error| {
-                let shown = address.map_or("*".to_owned(), |address| address.to_string());
-                let message =
-                    format!("cannot listen for {} on {shown} port {port}: {error}", row.name);
-                io::Error::new(error.kind(), message)
-            })?
-        }
-    };
-    let source = Source::Listener(listener_id(service));
-    selector
-        .register_readable(listener.socket(), source)
-        .map_err(cannot(&format!("watch the {} listener", row.name)))?;
-    if let Some(bytes) = row.send_buffer {
-        listener.limit_send_buffer(bytes);
-    }
-    Ok(ServiceState::new(Some(listener)))
 }

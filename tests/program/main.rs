@@ -7,6 +7,7 @@ mod configuration;
 mod end_to_end;
 mod fail2ban;
 mod failing_calls;
+mod identity;
 #[path = "../inprocess/mod.rs"]
 mod inprocess;
 mod log_descriptors;
