@@ -103,6 +103,8 @@ pub struct Args {
     pub run_as: Option<RunAs>,
     /// The file with the number of the process.
     pub pid_file: Option<PathBuf>,
+    /// The socket at which a new server asks for the listeners of the one before.
+    pub takeover: Option<PathBuf>,
     /// Accounts of role user. None of them has the administrator's name.
     pub users: Vec<Login>,
     /// Whether `-u` named the administrator too; it was ignored.
@@ -292,6 +294,7 @@ fn serve(given: &Matches, superuser: Option<&OsStr>, sources: Sources) -> Result
         state,
         run_as: values::run_as(given)?,
         pid_file: values::pid_file(given)?,
+        takeover: values::takeover(given)?,
         logs,
         sources,
         config_exposed: false,

@@ -27,7 +27,7 @@ pub fn reader(args: &Args) -> Option<Box<ReadConfiguration<Reading>>> {
 }
 
 /// Options that are used at the start alone, with what they are.
-fn fixed(args: &Args) -> [(&'static str, String); 21] {
+fn fixed(args: &Args) -> [(&'static str, String); 22] {
     let Settings { bind_out, bind, udp, .. } = &args.settings;
     [
         ("listen", format!("{:?}", args.listen)),
@@ -43,6 +43,7 @@ fn fixed(args: &Args) -> [(&'static str, String); 21] {
         ("state", format!("{:?}", args.state)),
         ("run-as", format!("{:?}", args.run_as)),
         ("pid-file", format!("{:?}", args.pid_file)),
+        ("takeover", format!("{:?}", args.takeover)),
         ("access-log", format!("{:?}", args.logs.access_log)),
         ("access-log-format", format!("{:?}", args.logs.access_log_format)),
         ("log-format", format!("{:?}", args.logs.format)),

@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -17,12 +17,14 @@ use socks5d::process;
 use socks5d::process::activation;
 use socks5d::process::identity::{self, Identity};
 use socks5d::process::pid_file::PidFile;
-use socks5d::process::service_manager::ServiceManager;
+use socks5d::process::service_manager::{ServiceManager, state_directory};
+use socks5d::process::takeover::Predecessor;
 use socks5d::proto::rules::RuleSet;
 use socks5d::proto::secret::Secret;
 use socks5d::proto::usage_file::Figures;
 use socks5d::proto::users_file::FileAccount;
 use socks5d::reactor::signal;
+use socks5d::server::takeover::TakeoverSocket;
 use socks5d::server::{Addresses, Config, Descriptors, Server, bind_ports};
 use socks5d::state::configuration::{Configuration, Reading};
 use socks5d::state::knobs::Source;
@@ -41,6 +43,9 @@ const BAD_USAGE: u8 = 64;
 
 /// Standard input, output and error: the runtime opens those that are closed.
 const STANDARD_STREAMS: usize = 3;
+
+/// Descriptors for takeovers.
+const TAKEOVER_DESCRIPTORS: usize = 2;
 
 /// How long the logs may take to be written at the end.
 const LAST_FLUSH: Duration = Duration::from_secs(1);
@@ -126,15 +131,28 @@ fn serve(mut args: Args, manager: &ServiceManager) -> Result<(), Failure> {
     let limit =
         process::raise_descriptor_limit().map_err(cannot("read the limit of descriptors"))?;
     let inherited = process::descriptors_below(limit).saturating_sub(STANDARD_STREAMS);
+    // Its socket, and a conversation.
+    let inherited = inherited + if args.takeover.is_some() { TAKEOVER_DESCRIPTORS } else { 0 };
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let descriptors = Descriptors::new(limit, inherited)?;
-    if let Some(run_as) = &args.run_as {
-        let identity = find_identity(run_as).map_err(|line| Failure::Usage(vec![line]))?;
-        if !identity::is_root() {
-            return Err(io::Error::other("--run-as: only root can become another user").into());
-        }
+    let identity = args.run_as.as_ref().map(find_identity).transpose();
+    let identity = identity.map_err(|line| Failure::Usage(vec![line]))?;
+    if identity.is_some() && !identity::is_root() {
+        return Err(io::Error::other("--run-as: only root can become another user").into());
+    }
+    let addresses = addresses(&args);
+    let takeover = args.takeover.take();
+    let mut predecessor = match &takeover {
+        Some(path) => Predecessor::connect(path, identity.map(Identity::user))
+            .map_err(|error| of_file("--takeover", path, error))?,
+        None => None,
+    };
+    if let Some(predecessor) = &mut predecessor {
+        predecessor.give(&addresses, &mut sockets)?;
+    }
+    if let Some(identity) = identity {
         // Files are opened, and threads started, as that user.
-        bind_ports(&addresses(&args), &args.settings.timeouts, &mut sockets)?;
+        bind_ports(&addresses, &args.settings.timeouts, &mut sockets)?;
         identity.assume()?;
     }
     let LogWriters { access_log, diagnostics } =
@@ -154,15 +172,31 @@ fn serve(mut args: Args, manager: &ServiceManager) -> Result<(), Failure> {
     let level = args.settings.log_level;
     let pid_file = args.pid_file.take();
     let logs = LogWriters { access_log: access_log.clone(), diagnostics: diagnostics.clone() };
-    let server =
-        Server::bind(Config { notifier, sockets, ..config(args, accounts, descriptors, logs)? })?;
+    let socket = takeover
+        .as_deref()
+        .map(|path| TakeoverSocket::open(path).map_err(|error| of_file("--takeover", path, error)));
+    let takeover = socket.transpose()?;
+    let config = config(args, accounts, descriptors, logs)?;
+    let mut server = Server::bind(Config { notifier, sockets, takeover, ..config })?;
+    let has_predecessor = predecessor.is_some();
+    if let Some(predecessor) = predecessor {
+        predecessor.dismiss().map_err(cannot("take over"))?;
+    }
+    server.publish_takeover().map_err(cannot("name the socket of --takeover"))?;
 
-    let pid_file = pid_file.map(|path| {
-        let shown = Escaped(path.as_os_str().as_bytes()).to_string();
-        PidFile::write(&path)
-            .map_err(|error| io::Error::new(error.kind(), format!("--pid-file {shown}: {error}")))
-    });
-    let pid_file = pid_file.transpose()?;
+    let pid_file = match pid_file.map(|path| (PidFile::write(&path), path)) {
+        None => None,
+        Some((Ok(file), _)) => Some(file),
+        Some((Err(error), path)) => {
+            let error = of_file("--pid-file", &path, error);
+            if !has_predecessor {
+                return Err(error.into());
+            }
+            // The server before accepts no more: this one serves without the file.
+            warnings.push(error.to_string());
+            None
+        }
+    };
 
     log::set_boxed_logger(Box::new(logger)).map_err(io::Error::other)?;
     log::set_max_level(level);
@@ -197,6 +231,12 @@ fn serve(mut args: Args, manager: &ServiceManager) -> Result<(), Failure> {
     diagnostics.report_losses();
     diagnostics.flush(deadline);
     Ok(result?)
+}
+
+/// An error of the file or directory that an option names.
+fn of_file(option: &str, path: &Path, error: io::Error) -> io::Error {
+    let shown = Escaped(path.as_os_str().as_bytes());
+    io::Error::new(error.kind(), format!("{option} {shown}: {error}"))
 }
 
 /// Where the options have the services listen.
@@ -333,7 +373,7 @@ impl Accounts {
         }
         let (mut figures, mut store_errors, mut errors) = (None, 0, Vec::new());
         let mut saved = Vec::new();
-        if let Some(path) = args.state.take().or_else(state_of_systemd) {
+        if let Some(path) = args.state.take().or_else(state_directory) {
             let shown = Escaped(path.as_os_str().as_bytes()).to_string();
             if let Some(fault) = fault_of_state(&path) {
                 return Err(io::Error::other(fault).into());
@@ -375,13 +415,6 @@ impl Accounts {
             errors,
         })
     }
-}
-
-/// The state directory that systemd has made for this service: the first, if there are several.
-fn state_of_systemd() -> Option<PathBuf> {
-    let paths = std::env::var_os("STATE_DIRECTORY")?;
-    let first = paths.as_bytes().split(|byte| *byte == b':').next()?.to_owned();
-    (!first.is_empty()).then(|| OsString::from_vec(first).into())
 }
 
 /// Warnings about accounts and trusted networks, for the first lines of the diagnostics.
@@ -458,6 +491,7 @@ fn config(
         on_terminal: signal::starts_on_terminal(),
         signals: Some(signal::signals()?),
         notifier: None,
+        takeover: None,
     })
 }
 

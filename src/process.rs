@@ -7,6 +7,7 @@ pub mod activation;
 pub mod identity;
 pub mod pid_file;
 pub mod service_manager;
+pub mod takeover;
 
 use std::fs;
 use std::io;

@@ -1,7 +1,7 @@
 # fish completion of client(1): options, and the words that some of them take. It asks no server.
 
 set -l keys buffer-size buffer-memory max-connections max-connections-per-ip max-metp-sessions \
-    dns-threads dns-queue allow-local local-for log-entries log-level grace drain-wait \
+    dns-threads dns-queue allow-local local-for log-entries log-level grace drain-wait drain-limit \
     handshake-timeout resolve-timeout connect-timeout connect-total-timeout idle-timeout \
     half-close-timeout keepalive ack-timeout linger-timeout metp-login-timeout metp-idle-timeout \
     subscriber-timeout dns-cache dns-negative-cache prefer trust-any-login http-connect allow-resolve \

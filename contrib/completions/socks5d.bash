@@ -3,10 +3,10 @@
 _socks5d() {
     local options='
         -h --help -v --version -l --listen -p --port -L --metp-listen -P --metp-port --http --http-host --http-pac -u --user --users
-        --users-fixed --rules --state --run-as --pid-file --access-log --access-log-format --log-format --hash-password --config
+        --users-fixed --rules --state --run-as --pid-file --takeover --access-log --access-log-format --log-format --hash-password --config
         --check-config --print-config --trust --bind-out --bind-ports --bind-advertise --udp-ports --udp-advertise
         --buffer-size --buffer-memory --max-connections --max-connections-per-ip --max-metp-sessions
-        --dns-threads --dns-queue --allow-local --local-for --log-entries --log-level --grace --drain-wait
+        --dns-threads --dns-queue --allow-local --local-for --log-entries --log-level --grace --drain-wait --drain-limit
         --handshake-timeout --resolve-timeout --connect-timeout --connect-total-timeout
         --idle-timeout --half-close-timeout --keepalive --ack-timeout --linger-timeout
         --metp-login-timeout --metp-idle-timeout --subscriber-timeout
@@ -25,7 +25,7 @@ _socks5d() {
     # --option=value is an option and its value.
     [[ $cur == --*=* ]] && before=${cur%%=*} cur=${cur#*=}
 
-    if [[ $before == --users || $before == --rules || $before == --state || $before == --pid-file || $before == --config || $before == --access-log ]]; then
+    if [[ $before == --users || $before == --rules || $before == --state || $before == --takeover || $before == --pid-file || $before == --config || $before == --access-log ]]; then
         compopt -o filenames 2>/dev/null
         COMPREPLY=($(compgen -f -- "$cur"))
         return

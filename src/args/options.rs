@@ -11,7 +11,7 @@ use crate::state::knobs::{KNOBS, Knob};
 use crate::state::settings::Settings;
 
 /// The options that are not settings.
-pub(super) const PLAIN_OPTIONS: [OptionName; 29] = [
+pub(super) const PLAIN_OPTIONS: [OptionName; 30] = [
     OptionName { short: "-h", long: "--help" },
     OptionName { short: "-v", long: "--version" },
     OptionName { short: "-l", long: "--listen" },
@@ -28,6 +28,7 @@ pub(super) const PLAIN_OPTIONS: [OptionName; 29] = [
     OptionName { short: "", long: "--state" },
     OptionName { short: "", long: "--run-as" },
     OptionName { short: "", long: "--pid-file" },
+    OptionName { short: "", long: "--takeover" },
     OptionName { short: "", long: "--access-log" },
     OptionName { short: "", long: "--access-log-format" },
     OptionName { short: "", long: "--log-format" },
@@ -108,6 +109,7 @@ pub(super) fn options() -> Options {
         )
         .optopt("", "run-as", "become this user, started as root, once the ports are bound", "USER[:GROUP]")
         .optopt("", "pid-file", "write the number of the process to this file, and remove it at the end", "FILE")
+        .optopt("", "takeover", "take over from the server that listens at this socket, and listen there for the next", "PATH")
         .optopt(
             "",
             "access-log",
@@ -237,6 +239,7 @@ pub fn passwords(arguments: &[OsString]) -> Vec<Range<usize>> {
         | "--state"
         | "--run-as"
         | "--pid-file"
+        | "--takeover"
         | "--access-log"
         | "--access-log-format"
         | "--log-format"

@@ -117,6 +117,7 @@ pub(super) fn check(given: &Matches) -> Result<(), UsageError> {
     logs(given)?;
     run_as(given)?;
     pid_file(given)?;
+    takeover(given)?;
     state(given).map(drop)
 }
 
@@ -133,6 +134,11 @@ pub(super) fn rules(given: &Matches) -> Result<Option<PathBuf>, UsageError> {
 /// The file with the number of the process.
 pub(super) fn pid_file(given: &Matches) -> Result<Option<PathBuf>, UsageError> {
     path(given, "pid-file", "the name of a file")
+}
+
+/// The socket for takeovers.
+pub(super) fn takeover(given: &Matches) -> Result<Option<PathBuf>, UsageError> {
+    path(given, "takeover", "the name of a socket")
 }
 
 /// A path, byte for byte, that is not empty.

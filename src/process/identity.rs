@@ -26,6 +26,11 @@ pub fn is_root() -> bool {
 }
 
 impl Identity {
+    /// The number of the user.
+    pub fn user(self) -> u32 {
+        self.user
+    }
+
     /// Looks up a user and a group, by their names or numbers. Without a group it is that of the user.
     ///
     /// # Errors

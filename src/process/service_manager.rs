@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 
 use common::process::{cannot, take_from_environment};
 
@@ -44,4 +46,11 @@ impl ServiceManager {
             [&self.socket, &self.watchdog, &self.watchdog_pid].map(Option::as_deref);
         Notifier::open(socket, watchdog, pid).map_err(cannot("use NOTIFY_SOCKET"))
     }
+}
+
+/// The state directory that systemd has made for this service: the first, if there are several.
+pub fn state_directory() -> Option<PathBuf> {
+    let paths = std::env::var_os("STATE_DIRECTORY")?;
+    let first = paths.as_bytes().split(|byte| *byte == b':').next()?.to_owned();
+    (!first.is_empty()).then(|| OsString::from_vec(first).into())
 }

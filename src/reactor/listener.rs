@@ -6,6 +6,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use common::episode::Episode;
@@ -38,6 +39,12 @@ pub struct Listener {
     paused_until: Option<Instant>,
     /// A shortage of descriptors or memory. Its episode does not end before the backlog has been served.
     shortage: Episode,
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 /// What an attempt to accept came to.
@@ -117,6 +124,11 @@ impl Listener {
     /// The socket, to be registered.
     pub fn socket(&mut self) -> &mut TcpListener {
         &mut self.socket
+    }
+
+    /// Takes the connection that was accepted and waits for admission.
+    pub fn take_held(&mut self) -> Option<(TcpStream, SocketAddr)> {
+        self.held.take()
     }
 
     /// An event has come: connections wait.

@@ -7,6 +7,7 @@ pub mod datagram;
 pub mod endpoint;
 pub mod errno;
 pub mod family;
+pub mod handover;
 pub mod lane;
 pub mod lingering_close;
 pub mod listener;

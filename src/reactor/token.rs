@@ -44,6 +44,8 @@ pub enum Source {
     Wake,
     /// A signal has been delivered.
     Signal,
+    /// Another server asks for the listeners.
+    Takeover,
     /// A session's descriptor is ready.
     Session(Key, Side),
 }
@@ -60,7 +62,7 @@ const SIDE_SHIFT: u32 = 61;
 /// +--+-----+------------------------------+------------------------------+
 /// | 1| side| generation (29 bits)         | slot (32 bits)               |  session
 /// +--+-----+------------------------------+------------------------------+
-/// | 0| kind| 0                            | 0 | number of a listener     |  0 listener, 1 wake-up, 2 signal
+/// | 0| kind| 0                            | 0 | number of a listener     |  0 listener, 1 wake-up, 2 signal, 3 takeover
 /// +--+-----+------------------------------+------------------------------+
 /// ```
 impl From<Source> for Token {
@@ -70,6 +72,7 @@ impl From<Source> for Token {
             Source::Listener(ListenerId(number)) => u64::from(number),
             Source::Wake => 1 << SIDE_SHIFT,
             Source::Signal => 2 << SIDE_SHIFT,
+            Source::Takeover => 3 << SIDE_SHIFT,
         };
         Token(bits as usize)
     }
@@ -85,7 +88,8 @@ impl From<Token> for Source {
             (true, _) => Source::Session(Key::unpack(bits), Side::Third),
             (false, 0) => Source::Listener(ListenerId(bits as u16)),
             (false, 1) => Source::Wake,
-            (false, _) => Source::Signal,
+            (false, 2) => Source::Signal,
+            (false, _) => Source::Takeover,
         }
     }
 }
@@ -102,8 +106,10 @@ mod tests {
         let keys = [0, 1, 1 << 31, 1 << 32, 1 << 60, u64::MAX].map(Key::unpack);
         let sessions =
             keys.into_iter().flat_map(|key| Side::ALL.map(|side| Source::Session(key, side)));
-        let all: Vec<Source> =
-            sessions.chain(listeners).chain([Source::Wake, Source::Signal]).collect();
+        let all: Vec<Source> = sessions
+            .chain(listeners)
+            .chain([Source::Wake, Source::Signal, Source::Takeover])
+            .collect();
         for source in &all {
             let token = Token::from(*source);
             assert_eq!(Source::from(token), *source);

@@ -135,7 +135,7 @@ impl Server {
         }
     }
 
-    fn admit(
+    pub(super) fn admit(
         &mut self,
         service: Service,
         stream: TcpStream,

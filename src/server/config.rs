@@ -7,6 +7,7 @@ use mio::unix::pipe::Receiver;
 
 use super::descriptors::FEWEST_DESCRIPTORS;
 use super::notify::Notifier;
+use super::takeover::TakeoverSocket;
 use crate::proto::rules::RuleSet;
 use crate::proto::usage_file::Figures;
 use crate::reactor::waker::Waker;
@@ -78,6 +79,8 @@ pub struct Config {
     pub signals: Option<Receiver>,
     /// The service manager. `None`: there is none.
     pub notifier: Option<Notifier>,
+    /// Where a new server may ask for the listeners. `None`: nowhere.
+    pub takeover: Option<TakeoverSocket>,
 }
 
 impl Config {
@@ -155,6 +158,7 @@ impl Default for Config {
             on_terminal: false,
             signals: None,
             notifier: None,
+            takeover: None,
         }
     }
 }

@@ -33,6 +33,7 @@ impl Server {
                 }
                 Source::Wake => woken = true,
                 Source::Signal => self.signalled = true,
+                Source::Takeover => self.takeover.on_event(),
             }
         }
         // The call that wakes the loop may have failed.

@@ -3,6 +3,8 @@
 //! One thread does all of it, one job at a time. A reload waits until all changes are on the disk, and no account is
 //! changed while the file is being read. Figures are written [`FIGURES_AFTER`] they have changed, and at the end.
 
+mod handover;
+
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Mutex;
@@ -25,6 +27,7 @@ use crate::state::users::{Counted, UserId};
 use crate::workers::durable::StoreError;
 use crate::workers::store::{Adopted, Answer, FileWorker, Files, Job};
 use crate::workers::worker_pool::Failure;
+use handover::Handover;
 
 /// How long figures that have changed may be lost.
 const FIGURES_AFTER: Duration = Duration::from_secs(10);
@@ -42,6 +45,8 @@ pub(super) struct FileStore {
     has_state: bool,
     has_configuration: bool,
     has_rules: bool,
+    /// The state directory is on its way to another server, or back.
+    handover: Handover,
     /// What the thread has to take over before the next changes of accounts.
     pub(super) adopt: Option<Adopted>,
     /// Changes of the rules, for these sessions.
@@ -247,6 +252,8 @@ impl Server {
         if let Some((work, job)) = next {
             files.last = work;
             files.give(job);
+        } else if let Some(job) = files.next_handover(shared) {
+            files.give(job);
         }
     }
 
@@ -308,6 +315,15 @@ impl Server {
                     }
                 }
                 (Ok(Answer::Read(outcome)), _) => self.reloaded(outcome),
+                (Ok(Answer::Released(outcome)), _) => {
+                    let outcome = outcome.map_err(|error| format!("figures: {error}"));
+                    self.state_released(outcome, now);
+                }
+                (Err(failure), Job::Release(_)) => {
+                    self.state_released(Err(cause(failure).to_owned()), now);
+                }
+                (Ok(Answer::Reopened(outcome)), _) => self.state_reopened(outcome),
+                (Err(_), Job::Reopen) => self.state_reopened(false),
                 (Ok(Answer::Adopted), _) | (Err(_), Job::Adopt(_)) => {}
                 (Ok(Answer::RulesChanged(outcome)), _) => self.rules_changed(outcome, now),
                 (Err(failure), Job::ChangeRules(_)) => {

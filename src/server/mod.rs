@@ -25,6 +25,7 @@ mod run_queue;
 mod service;
 mod shutdown;
 mod stores;
+pub mod takeover;
 mod turns;
 mod unproven;
 
@@ -62,6 +63,7 @@ pub use notify::Notifier;
 use run_queue::RunQueues;
 use service::ServiceState;
 use shutdown::{Shutdown, Terminal};
+use takeover::Takeover;
 
 /// How long the process waits at its end for peers to acknowledge what was sent, before their connections are reset.
 const LAST_CLOSES_TIMEOUT: Duration = Duration::from_secs(1);
@@ -106,6 +108,7 @@ pub struct Server {
     terminal: Terminal,
     shutdown: Shutdown,
     notifier: Option<Notifier>,
+    takeover: Takeover,
 }
 
 /// What all sessions use.
@@ -176,7 +179,7 @@ impl Server {
         let began = Instant::now();
         let pool =
             Pool::new(shared.process.settings.buffer_size, shared.process.settings.buffer_memory);
-        Ok(Server {
+        let mut server = Server {
             sessions: Slab::default(),
             queues: RunQueues::default(),
             woken: None,
@@ -210,7 +213,10 @@ impl Server {
             terminal: Terminal { is_watched: config.on_terminal, check: None },
             shutdown: Shutdown::Running,
             notifier: config.notifier,
-        })
+            takeover: Takeover::new(config.takeover),
+        };
+        server.register_takeover().map_err(cannot("watch the socket of --takeover"))?;
+        Ok(server)
     }
 
     /// The address of a service, as long as it accepts connections.
@@ -263,6 +269,7 @@ impl Server {
         self.services.shared.log_counted_failures(Some(now));
         self.expire(now);
         self.wake_starved(now);
+        self.take_over_step(now);
         self.accept(now);
         self.pending.begin_turn();
         self.end_some(now);
@@ -301,10 +308,10 @@ impl Server {
         let rates = self.services.shared.rates.next_due();
         let failures = self.services.shared.diagnostics.next_count();
         let (wheel, terminal) = (self.wheel.next_alarm(), self.terminal.check);
-        let notice = self.next_notice();
+        let (notice, takeover) = (self.next_notice(), self.takeover.next_due(now));
         let alarms = [
             wheel, dns, logins, files, resumes, grace, gathered, sweep, closes, failures, terminal,
-            expiry, rates, notice,
+            expiry, rates, notice, takeover,
         ];
         let next = alarms.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now))

@@ -183,7 +183,10 @@ impl Server {
     pub(super) fn notify(&mut self, now: Instant) {
         let open = self.services.shared.metrics.sessions.socks.open as u64;
         let Some(notifier) = &mut self.notifier else { return };
-        if self.shutdown != Shutdown::Running && !notifier.is_stopping {
+        // Behind a takeover open tunnels may have more time than the manager gives a service that stops.
+        let drains = matches!(self.shutdown, Shutdown::Draining { signalled: false, .. });
+        let goes_on = self.shutdown == Shutdown::Running || self.takeover.is_done && drains;
+        if !goes_on && !notifier.is_stopping {
             notifier.is_stopping = true;
             notifier.change("STOPPING=1\n".to_owned(), now);
         }

@@ -37,6 +37,8 @@ pub struct Settings {
     pub log_level: LevelFilter,
     /// How long open tunnels may continue while the server drains.
     pub grace: Duration,
+    /// How long they may continue once another server has taken over.
+    pub drain_limit: Duration,
     /// Which clients may connect to loopback, link-local and unspecified addresses.
     pub local_for: LocalFor,
     /// How long the answers of look-ups are cached.
@@ -118,6 +120,7 @@ impl Default for Settings {
             log_entries: 1000,
             log_level: LevelFilter::Info,
             grace: Duration::from_secs(3),
+            drain_limit: Duration::from_secs(3600),
             local_for: LocalFor::Loopback,
             names: Ttls { found: seconds(30), failed: seconds(5) },
             trust: TrustSettings::default(),

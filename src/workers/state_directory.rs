@@ -74,6 +74,11 @@ impl StateDirectory {
         Ok(state)
     }
 
+    /// Leaves the directory to another server. Returns its path.
+    pub fn release(self) -> PathBuf {
+        self.directory
+    }
+
     fn usage(&self) -> PathBuf {
         self.directory.join("usage")
     }

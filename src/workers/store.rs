@@ -3,6 +3,7 @@
 //! There is one, and it has one job at a time, so that what it does has an order.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use super::durable::{Expected, StoreError};
@@ -32,13 +33,15 @@ pub struct Files<C> {
     pub rules: Option<RulesFile>,
     /// Where figures and settings are kept, if they are.
     pub state: Option<StateDirectory>,
+    /// The state directory that was left to another server.
+    pub released: Option<PathBuf>,
     /// Reads the configuration file again, if there is one.
     pub configuration: Option<Box<ReadConfiguration<C>>>,
 }
 
 impl<C> Default for Files<C> {
     fn default() -> Self {
-        Files { users: None, rules: None, state: None, configuration: None }
+        Files { users: None, rules: None, state: None, released: None, configuration: None }
     }
 }
 
@@ -69,6 +72,10 @@ pub enum Job {
     Write(Figures),
     /// Save settings: the text of the file.
     Save(String),
+    /// Write the figures, and leave the state directory to another server.
+    Release(Figures),
+    /// Take the state directory back.
+    Reopen,
 }
 
 /// What files were when what is in force was read from them. `None`: that has not changed.
@@ -96,6 +103,10 @@ pub enum Answer<C> {
     Written(Result<(), StoreError>),
     /// The settings were saved, or not.
     Saved(Result<(), StoreError>),
+    /// The state directory is free; or the figures were not written, and it is not.
+    Released(Result<(), StoreError>),
+    /// The state directory is this server's again, or not.
+    Reopened(bool),
 }
 
 /// The thread.
@@ -163,6 +174,17 @@ impl<C: Send + 'static> Files<C> {
                 None => Ok(()),
             }),
             Job::Write(figures) => Answer::Written(self.write(figures)),
+            Job::Release(figures) => Answer::Released(self.write(figures).map(|()| {
+                self.released = self.state.take().map(StateDirectory::release);
+            })),
+            Job::Reopen => {
+                if let Some(path) = &self.released
+                    && let Ok(state) = StateDirectory::open(path)
+                {
+                    (self.state, self.released) = (Some(state), None);
+                }
+                Answer::Reopened(self.state.is_some())
+            }
         }
     }
 

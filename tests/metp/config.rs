@@ -18,7 +18,7 @@ const SYNTAX: &str = "400 Bad Request [SYNTAX] wrong arguments";
 
 /// Options that are no settings: they act at the start, or not on the server.
 const NO_SETTINGS: &str = "help version listen port metp-listen metp-port http http-host http-pac user users \
-     users-fixed state pid-file run-as access-log access-log-format log-format hash-password config check-config print-config trust \
+     users-fixed state takeover pid-file run-as access-log access-log-format log-format hash-password config check-config print-config trust \
      bind-out bind-ports bind-advertise udp-ports udp-advertise rules";
 
 /// The long options of `socks5d -h`.

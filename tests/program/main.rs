@@ -25,3 +25,4 @@ mod shutdown;
 mod signals;
 mod start;
 mod suspended;
+mod takeover;

@@ -43,7 +43,7 @@ const fn timeout(key: &'static str, place: Place<Option<Duration>>, what: &'stat
 }
 
 /// All settings, in the order in which they are listed.
-pub const KNOBS: [Knob; 39] = {
+pub const KNOBS: [Knob; 40] = {
     use Access::{Level, Limit, Number, Switch, Time, Timeout, Word};
     [
         knob(
@@ -134,6 +134,13 @@ pub const KNOBS: [Knob; 39] = {
             "drain-wait",
             place!(timeouts.drain_wait),
             "accept connections for this many seconds after a shutdown has begun",
+        ),
+        knob(
+            "drain-limit",
+            Time(place!(drain_limit)),
+            "seconds",
+            Applies::Now,
+            "give open connections this many seconds to finish when another server has taken over",
         ),
         timeout(
             "handshake-timeout",

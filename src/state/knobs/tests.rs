@@ -118,10 +118,13 @@ fn zero_turns_off_what_the_protocol_says() {
     for knob in &KNOBS {
         let off = match knob.key {
             "max-connections-per-ip" | "max-associations" => true,
-            key => knob.unit == "seconds" && key != "grace",
+            key => knob.unit == "seconds" && !matches!(key, "grace" | "drain-limit"),
         };
         assert_eq!(knob.has_off(), off, "{}", knob.key);
-        let number = matches!(knob.key, "grace" | "buffer-memory" | "log-entries" | "udp-log");
+        let number = matches!(
+            knob.key,
+            "grace" | "drain-limit" | "buffer-memory" | "log-entries" | "udp-log"
+        );
         let from_zero = knob.range().is_some_and(|(least, _)| least == 0);
         assert_eq!(off || number, from_zero, "{}", knob.key);
     }

@@ -1,0 +1,410 @@
+//! Takeover: a new server gets the listening sockets of this one, which then drains.
+//!
+//! ```text
+//! new server                          this one
+//!   | -- socks5d-takeover 1 ----------> |   its user is checked
+//!   |                                   |   changes end, figures are written, the state directory is free
+//!   | <- sockets socks metp http ------ |   with the sockets
+//!   |    reads its files, binds         |   goes on accepting
+//!   | -- ready -----------------------> |   closes its copies of the sockets
+//!   | <- yours ------------------------ |   and drains
+//!   |    accepts                        |
+//! ```
+//!
+//! Both have the sockets open all the time, so that what connects waits in a queue that one of them serves. If the new
+//! one ends or is silent before it is ready, this one goes on as before.
+
+use std::fs;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use mio::net::{UnixListener, UnixStream};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::shutdown::Shutdown;
+use super::{Server, Services};
+use crate::reactor::handover;
+use crate::reactor::token::Source;
+use crate::state::service::Service;
+
+/// What the new server says first.
+pub const HELLO: &str = "socks5d-takeover 1\n";
+/// What it says when it has all that it needs to accept.
+pub const READY: &str = "ready\n";
+/// What it is answered then.
+pub const YOURS: &str = "yours\n";
+/// How long the new server may take until it is ready.
+const MOST_TIME: Duration = Duration::from_secs(30);
+/// How often the state directory is tried again that another process has.
+const TRY_AGAIN: Duration = Duration::from_millis(200);
+/// Only the user of the server may connect, and root.
+const MODE: u32 = 0o600;
+/// New servers that wait.
+const BACKLOG: i32 = 8;
+
+/// The socket at which new servers ask for the listeners of this one.
+#[derive(Debug)]
+pub struct TakeoverSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Its name until it gets that of the server before.
+    beside: Option<PathBuf>,
+    /// The file that it is: device and number.
+    identity: (u64, u64),
+    /// Whether the name is left to another server.
+    is_left: bool,
+}
+
+impl TakeoverSocket {
+    /// Listens under another name in the directory of `path`.
+    ///
+    /// # Errors
+    /// If the socket cannot be made, or there is something else under that name.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        if fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
+            return Err(io::Error::new(ErrorKind::AlreadyExists, "there is something else"));
+        }
+        let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
+        let mut beside = std::ffi::OsString::from(".");
+        beside.push(name);
+        beside.push(format!(".{}", std::process::id()));
+        let beside = path.with_file_name(beside);
+        // Left by a process of this number that has ended.
+        let _ = fs::remove_file(&beside);
+        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+        socket.bind(&SockAddr::unix(&beside)?)?;
+        let ready = fs::set_permissions(&beside, fs::Permissions::from_mode(MODE))
+            .and_then(|()| socket.listen(BACKLOG))
+            .and_then(|()| fs::symlink_metadata(&beside));
+        if ready.is_err() {
+            let _ = fs::remove_file(&beside);
+        }
+        let found = ready?;
+        Ok(TakeoverSocket {
+            listener: UnixListener::from_std(std::os::fd::OwnedFd::from(socket).into()),
+            path: path.to_owned(),
+            beside: Some(beside),
+            identity: (found.dev(), found.ino()),
+            is_left: false,
+        })
+    }
+
+    /// The name is about to be a new server's: between a look and a removal it could become so.
+    fn leave_name(&mut self) {
+        self.is_left = true;
+    }
+
+    /// Takes its name, in place of the socket of the server before.
+    fn publish(&mut self) -> io::Result<()> {
+        if let Some(beside) = self.beside.take() {
+            fs::rename(&beside, &self.path).inspect_err(|_| {
+                let _ = fs::remove_file(&beside);
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes the socket, unless another server has its name by now.
+impl Drop for TakeoverSocket {
+    fn drop(&mut self) {
+        if self.is_left {
+            return;
+        }
+        let path = self.beside.as_ref().unwrap_or(&self.path);
+        let found = fs::symlink_metadata(path);
+        if found.is_ok_and(|found| (found.dev(), found.ino()) == self.identity) {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// The sockets are offered at this place.
+#[derive(Default)]
+pub(super) struct Takeover {
+    socket: Option<TakeoverSocket>,
+    /// Whether an event has come.
+    woken: bool,
+    conversation: Option<Conversation>,
+    /// What changes were allowed before they were refused for a takeover.
+    frozen: Option<Allowed>,
+    /// When the state directory is tried again.
+    retry: Option<Instant>,
+    /// Whether another server has taken over.
+    pub(super) is_done: bool,
+}
+
+struct Conversation {
+    stream: UnixStream,
+    input: Vec<u8>,
+    stage: Stage,
+    deadline: Instant,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It has not said what it wants.
+    Hello,
+    /// Changes end, and figures are written.
+    Freezing,
+    /// It has the sockets.
+    Offered,
+}
+
+/// What changes are allowed.
+struct Allowed {
+    users_fixed: bool,
+    rules_fixed: bool,
+    has_state: bool,
+}
+
+impl Takeover {
+    pub(super) fn new(socket: Option<TakeoverSocket>) -> Self {
+        Takeover { socket, ..Takeover::default() }
+    }
+
+    /// An event of the socket, or of a conversation.
+    pub(super) fn on_event(&mut self) {
+        self.woken = true;
+    }
+
+    /// The state directory is this server's again.
+    pub(super) fn returned(&mut self) {
+        (self.frozen, self.retry) = (None, None);
+    }
+
+    /// When something is to be done.
+    pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
+        let deadline = self.conversation.as_ref().map(|conversation| conversation.deadline);
+        let now = self.woken.then_some(now);
+        [deadline, self.retry, now].into_iter().flatten().min()
+    }
+}
+
+impl Server {
+    /// Gives the socket for takeovers its name.
+    ///
+    /// # Errors
+    /// Those of rename(2).
+    pub fn publish_takeover(&mut self) -> io::Result<()> {
+        self.takeover.socket.as_mut().map_or(Ok(()), TakeoverSocket::publish)
+    }
+
+    pub(super) fn register_takeover(&mut self) -> io::Result<()> {
+        match &mut self.takeover.socket {
+            None => Ok(()),
+            Some(socket) => {
+                self.services.selector.register_readable(&mut socket.listener, Source::Takeover)
+            }
+        }
+    }
+
+    /// Goes on with a takeover.
+    pub(super) fn take_over_step(&mut self, now: Instant) {
+        if std::mem::take(&mut self.takeover.woken) {
+            self.accept_successors(now);
+            self.read_successor(now);
+        }
+        let Some(conversation) = &self.takeover.conversation else {
+            return self.reopen_state(now);
+        };
+        if self.shutdown != Shutdown::Running {
+            return self.abort_takeover("this server closes down", now);
+        }
+        if conversation.deadline <= now {
+            return self.abort_takeover("it was not ready in time", now);
+        }
+        if conversation.stage == Stage::Freezing {
+            self.offer_sockets(now);
+        }
+    }
+
+    fn accept_successors(&mut self, now: Instant) {
+        // No more than the backlog: others may wait.
+        for _ in 0..BACKLOG {
+            let Some(socket) = &self.takeover.socket else { return };
+            let mut stream = match socket.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    if error.kind() != ErrorKind::WouldBlock {
+                        log::warn!("takeover: cannot accept: {error}");
+                    }
+                    return;
+                }
+            };
+            let own = handover::own_user();
+            let refusal = match handover::peer_user(&stream) {
+                Ok(user) if user == own || user == 0 => None,
+                Ok(user) => {
+                    log::warn!("takeover: refused to a process of user {user}");
+                    Some("no: another user\n")
+                }
+                Err(_) => Some("no: unknown user\n"),
+            };
+            let refusal = refusal.or_else(|| {
+                let is_busy =
+                    self.takeover.conversation.is_some() || self.takeover.frozen.is_some();
+                match (self.shutdown, is_busy) {
+                    (Shutdown::Running, false) => None,
+                    (Shutdown::Running, true) => Some("no: another server is taking over\n"),
+                    _ => Some("no: it closes down\n"),
+                }
+            });
+            if let Some(refusal) = refusal {
+                // A new socket has room for a line.
+                let _ = stream.write(refusal.as_bytes());
+                continue;
+            }
+            let selector = &self.services.selector;
+            if let Err(error) = selector.register_readable(&mut stream, Source::Takeover) {
+                log::warn!("takeover: cannot watch the new server: {error}");
+                return;
+            }
+            let Some(deadline) = now.checked_add(MOST_TIME) else { return };
+            let (input, stage) = (Vec::new(), Stage::Hello);
+            self.takeover.conversation = Some(Conversation { stream, input, stage, deadline });
+        }
+        self.takeover.woken = true;
+    }
+
+    fn read_successor(&mut self, now: Instant) {
+        let Some(conversation) = &mut self.takeover.conversation else { return };
+        let mut bytes = [0; 64];
+        let mut ended = false;
+        // Both lines are shorter than this; whoever says more is no server of this kind.
+        while conversation.input.len() < bytes.len() {
+            match conversation.stream.read(&mut bytes) {
+                Ok(0) => {
+                    ended = true;
+                    break;
+                }
+                Ok(count) => {
+                    conversation.input.extend_from_slice(bytes.get(..count).unwrap_or(&[]))
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => {
+                    ended = true;
+                    break;
+                }
+            }
+        }
+        let expected = match conversation.stage {
+            Stage::Hello => HELLO,
+            Stage::Freezing | Stage::Offered => READY,
+        };
+        let (input, stage) = (&mut conversation.input, conversation.stage);
+        if *input == expected.as_bytes() && stage != Stage::Freezing {
+            input.clear();
+            match stage {
+                Stage::Hello => self.freeze(),
+                _ => self.hand_over(now),
+            }
+        } else if ended {
+            self.abort_takeover("it has ended", now);
+        } else if !expected.as_bytes().starts_with(input)
+            || stage == Stage::Freezing && !input.is_empty()
+        {
+            self.abort_takeover("it says what is not expected", now);
+        }
+    }
+
+    /// From now on nothing is changed that the new server reads.
+    fn freeze(&mut self) {
+        log::info!("takeover: a new server asks for the sockets");
+        let Services { files, shared, .. } = &mut self.services;
+        let process = &mut shared.process;
+        self.takeover.frozen = Some(Allowed {
+            users_fixed: std::mem::replace(&mut process.users_fixed, true),
+            rules_fixed: std::mem::replace(&mut process.rules_fixed, true),
+            has_state: files.has_state_directory(),
+        });
+        files.release_state();
+        if let Some(conversation) = &mut self.takeover.conversation {
+            conversation.stage = Stage::Freezing;
+        }
+        self.store_changes();
+    }
+
+    /// Once all changes are on the disk and the state directory is free: passes the sockets on.
+    fn offer_sockets(&mut self, now: Instant) {
+        match self.services.files.is_released(&self.services.shared) {
+            None => return,
+            Some(Err(cause)) => return self.abort_takeover(&cause, now),
+            Some(Ok(())) => {}
+        }
+        let mut line = "sockets".to_owned();
+        let mut sockets: Vec<BorrowedFd<'_>> = Vec::new();
+        for service in Service::ALL {
+            if let Some(listener) = &self.table.of(service).listener {
+                line.push_str(&format!(" {service}"));
+                sockets.push(listener.as_fd());
+            }
+        }
+        line.push('\n');
+        let Some(conversation) = &mut self.takeover.conversation else { return };
+        let sent = handover::send(&conversation.stream, line.as_bytes(), &sockets);
+        conversation.stage = Stage::Offered;
+        if !sent.is_ok_and(|count| count == line.len()) {
+            self.abort_takeover("the sockets could not be passed on", now);
+        }
+    }
+
+    /// The new server accepts: this one drains.
+    fn hand_over(&mut self, now: Instant) {
+        for service in Service::ALL {
+            let listener = self.table.of_mut(service).listener.as_mut();
+            // A connection that was accepted and waits is this server's.
+            let held = listener.and_then(|listener| listener.take_held());
+            self.close_listener(service);
+            if let Some((stream, source)) = held {
+                self.admit(service, stream, source, now);
+            }
+        }
+        if let Some(mut conversation) = self.takeover.conversation.take() {
+            // If it has ended in this moment, a third one has to be started.
+            let _ = conversation.stream.write(YOURS.as_bytes());
+        }
+        if let Some(mut socket) = self.takeover.socket.take() {
+            self.services.selector.deregister(&mut socket.listener);
+            socket.leave_name();
+        }
+        self.takeover.is_done = true;
+        let limit = self.services.shared.process.settings.drain_limit;
+        log::info!("takeover: a new server accepts, {} s for open tunnels", limit.as_secs_f64());
+        self.shutdown = match now.checked_add(limit) {
+            None => Shutdown::Immediate,
+            Some(until) => Shutdown::Draining { until, accepts: None, signalled: false },
+        };
+    }
+
+    /// There is no new server: this one goes on.
+    fn abort_takeover(&mut self, cause: &str, now: Instant) {
+        self.takeover.conversation = None;
+        log::warn!("takeover: the new server does not take over: {cause}");
+        if let Some(Allowed { users_fixed, rules_fixed, .. }) = &self.takeover.frozen {
+            let process = &mut self.services.shared.process;
+            (process.users_fixed, process.rules_fixed) = (*users_fixed, *rules_fixed);
+            self.takeover.retry = Some(now);
+            self.reopen_state(now);
+        }
+    }
+
+    /// Takes the state directory back, as soon as the new server has left it.
+    fn reopen_state(&mut self, now: Instant) {
+        if self.takeover.retry.is_none_or(|due| now < due) {
+            return;
+        }
+        let has_state = self.takeover.frozen.as_ref().is_some_and(|allowed| allowed.has_state);
+        if !has_state || self.services.files.has_state_directory() {
+            (self.takeover.frozen, self.takeover.retry) = (None, None);
+            return;
+        }
+        self.takeover.retry = now.checked_add(TRY_AGAIN);
+        self.services.files.reopen_state();
+        self.store_changes();
+    }
+}
