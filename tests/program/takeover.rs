@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -289,4 +289,64 @@ fn a_drain_has_its_limit() {
         second.signal(libc::SIGINT);
         second.wait();
     }
+}
+
+/// HTTP goes over, too; a port that the new server does not want does not.
+#[test]
+fn each_service_goes_over_that_both_have() {
+    let place = Place::new();
+    let http = |proxy: &Proxy| -> SocketAddr {
+        let line = proxy.stderr.wait_for(|line| line.contains("service=http address="));
+        line.split("address=").nth(1).and_then(|text| text.parse().ok()).expect("an address")
+    };
+    let mut first = place.builder().args(["--http", "127.0.0.1:0"]).start();
+    let mut second = place.builder().args(["--http", "127.0.0.1:0"]).start();
+    assert_eq!((http(&second), second.metp_address()), (http(&first), first.metp_address()));
+    assert_eq!(first.wait().code(), Some(0));
+    let address = http(&second);
+    let third = place.start();
+    assert_eq!(second.wait().code(), Some(0));
+    eventually("nothing listens there", || TcpStream::connect(address).is_err());
+    third.admin();
+}
+
+/// While tunnels drain behind a takeover, the service manager is not sent that the server stops: it would end it soon.
+#[test]
+fn a_manager_does_not_hurry_the_drain() {
+    let (place, echo) = (Place::new(), Origin::echo());
+    let manager = UnixDatagram::bind(place.path("notify")).expect("a socket");
+    manager.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let hears = |expected: &[u8]| {
+        let mut bytes = [0; 128];
+        let count = manager.recv(&mut bytes).expect("a message");
+        assert!(bytes[..count].starts_with(expected), "{:?}", bytes[..count].escape_ascii());
+    };
+    let builder = place.builder().env("NOTIFY_SOCKET", place.path("notify"));
+    let mut first = builder.start();
+    hears(b"READY=1\n");
+    let mut tunnel = first.tunnel(echo.address);
+    let _second = place.start();
+    first.stderr.wait_for(|line| line.contains("takeover: a new server accepts"));
+    exchange(&mut tunnel, 1000);
+    hears(b"STATUS=open connections: 1\n");
+    drop(tunnel);
+    hears(b"STOPPING=1\n");
+    assert_eq!(first.wait().code(), Some(0));
+}
+
+/// A new server that is started as root, and becomes the user of the old one, takes over from it.
+#[test]
+fn root_takes_over_from_a_user() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    if fs::metadata("/proc/self").expect("Linux").uid() != 0 {
+        return note("the test does not run as root, --run-as was not tried");
+    }
+    let (place, echo) = (Place::new(), Origin::echo());
+    chown(place.path(""), Some(54321), Some(54322)).expect("root");
+    let start = || place.builder().args(["--run-as", "54321:54322"]).start();
+    let mut first = start();
+    let second = start();
+    assert_eq!(first.wait().code(), Some(0));
+    assert_eq!(second.socks_address(), first.socks_address());
+    exchange(&mut second.tunnel(echo.address), 1000);
 }
