@@ -13,12 +13,12 @@ use metp_protocol::Role;
 use metp_protocol::text::Escaped;
 use socks5d::args::{self, Args, CommandLine, RunAs, SUPERUSER_FILE_VARIABLE, SUPERUSER_VARIABLE};
 use socks5d::logs::{LogWriters, known_filters, logger};
-use socks5d::process;
 use socks5d::process::activation;
 use socks5d::process::identity::{self, Identity};
 use socks5d::process::pid_file::PidFile;
 use socks5d::process::service_manager::{ServiceManager, state_directory};
 use socks5d::process::takeover::Predecessor;
+use socks5d::process::{self, of_file};
 use socks5d::proto::rules::RuleSet;
 use socks5d::proto::secret::Secret;
 use socks5d::proto::usage_file::Figures;
@@ -45,7 +45,7 @@ const BAD_USAGE: u8 = 64;
 const STANDARD_STREAMS: usize = 3;
 
 /// Descriptors for takeovers.
-const TAKEOVER_DESCRIPTORS: usize = 2;
+const TAKEOVER_DESCRIPTORS: usize = 3;
 
 /// How long the logs may take to be written at the end.
 const LAST_FLUSH: Duration = Duration::from_secs(1);
@@ -131,7 +131,7 @@ fn serve(mut args: Args, manager: &ServiceManager) -> Result<(), Failure> {
     let limit =
         process::raise_descriptor_limit().map_err(cannot("read the limit of descriptors"))?;
     let inherited = process::descriptors_below(limit).saturating_sub(STANDARD_STREAMS);
-    // Its socket, and a conversation.
+    // Its socket, a conversation, and the server before.
     let inherited = inherited + if args.takeover.is_some() { TAKEOVER_DESCRIPTORS } else { 0 };
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let descriptors = Descriptors::new(limit, inherited)?;
@@ -176,11 +176,15 @@ fn serve(mut args: Args, manager: &ServiceManager) -> Result<(), Failure> {
         .as_deref()
         .map(|path| TakeoverSocket::open(path).map_err(|error| of_file("--takeover", path, error)));
     let takeover = socket.transpose()?;
+    let keeps_figures = accounts.files.state.is_some();
     let config = config(args, accounts, descriptors, logs)?;
     let mut server = Server::bind(Config { notifier, sockets, takeover, ..config })?;
     let has_predecessor = predecessor.is_some();
     if let Some(predecessor) = predecessor {
-        predecessor.dismiss().map_err(cannot("take over"))?;
+        let stream = predecessor.dismiss().map_err(cannot("take over"))?;
+        if keeps_figures && let Err(error) = server.await_figures(stream) {
+            warnings.push(format!("--takeover: the last figures will not come: {error}"));
+        }
     }
     server.publish_takeover().map_err(cannot("name the socket of --takeover"))?;
 
@@ -231,12 +235,6 @@ fn serve(mut args: Args, manager: &ServiceManager) -> Result<(), Failure> {
     diagnostics.report_losses();
     diagnostics.flush(deadline);
     Ok(result?)
-}
-
-/// An error of the file or directory that an option names.
-fn of_file(option: &str, path: &Path, error: io::Error) -> io::Error {
-    let shown = Escaped(path.as_os_str().as_bytes());
-    io::Error::new(error.kind(), format!("{option} {shown}: {error}"))
 }
 
 /// Where the options have the services listen.

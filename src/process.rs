@@ -11,6 +11,16 @@ pub mod takeover;
 
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use metp_protocol::text::Escaped;
+
+/// An error of the file or directory that an option names.
+pub fn of_file(option: &str, path: &Path, error: io::Error) -> io::Error {
+    let shown = Escaped(path.as_os_str().as_bytes());
+    io::Error::new(error.kind(), format!("{option} {shown}: {error}"))
+}
 
 /// Raises the soft limit of descriptors to the hard limit. Returns the limit now in force.
 ///

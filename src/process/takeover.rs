@@ -104,18 +104,18 @@ impl Predecessor {
         Ok(())
     }
 
-    /// This server accepts from now on: the one before drains.
+    /// This server accepts from now on: the one before drains. Returns the stream on which it sends its last figures.
     ///
     /// # Errors
     /// If it has given up waiting, or has ended.
-    pub fn dismiss(mut self) -> io::Result<()> {
+    pub fn dismiss(mut self) -> io::Result<UnixStream> {
         let mut answer = [0; YOURS.len()];
         let answered = self
             .stream
             .write_all(READY.as_bytes())
             .and_then(|()| self.stream.read_exact(&mut answer));
         match answered {
-            Ok(()) if answer == YOURS.as_bytes() => Ok(()),
+            Ok(()) if answer == YOURS.as_bytes() => Ok(self.stream),
             _ => Err(io::Error::other("the server before has given up")),
         }
     }

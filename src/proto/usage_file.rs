@@ -10,6 +10,7 @@
 //! Times are seconds of UNIX time. The last line has the number of accounts and the BLAKE2b-256 (RFC 7693) of all before
 //! it: a file that was cut off, or in which a bit has changed, is none.
 
+use std::collections::HashMap;
 use std::fmt::{self, Write};
 
 use blake2::digest::consts::U32;
@@ -79,6 +80,40 @@ impl fmt::Display for Fault {
 }
 
 impl Figures {
+    /// What has been counted beyond `before`, which are earlier figures of one server. Accounts without any are left out,
+    /// and so are quotas.
+    pub fn beyond(&self, before: &Figures) -> Figures {
+        let earlier: HashMap<(&[u8], u64), &AccountFigures> = before
+            .accounts
+            .iter()
+            .map(|account| ((&*account.name, account.since), account))
+            .collect();
+        let account = |now: &AccountFigures| {
+            let none = AccountFigures::default();
+            let before = earlier.get(&(&*now.name, now.since)).copied().unwrap_or(&none);
+            let [total, up, down] = [
+                now.total.saturating_sub(before.total),
+                now.up.saturating_sub(before.up),
+                now.down.saturating_sub(before.down),
+            ];
+            (total > 0 || up > 0 || down > 0).then(|| AccountFigures {
+                name: now.name.clone(),
+                since: now.since,
+                total,
+                up,
+                down,
+                ..AccountFigures::default()
+            })
+        };
+        Figures {
+            since: self.since,
+            connections: self.connections.saturating_sub(before.connections),
+            up: self.up.saturating_sub(before.up),
+            down: self.down.saturating_sub(before.down),
+            accounts: self.accounts.iter().filter_map(account).collect(),
+        }
+    }
+
     /// The text of the file. What is larger than [`LARGEST`] is written as that, so that it can be read.
     ///
     /// ```
@@ -199,6 +234,32 @@ mod tests {
         let odd =
             AccountFigures { name: b"a b\n\xff".as_slice().into(), ..AccountFigures::default() };
         Figures { since: 5, connections: 9, up: 600, down: 1, accounts: vec![alice, odd] }
+    }
+
+    #[test]
+    fn what_is_beyond_is_what_was_counted_since() {
+        let account = |name: &str, since, up| AccountFigures {
+            name: name.as_bytes().into(),
+            since,
+            up,
+            seen: Some(9),
+            ..AccountFigures::default()
+        };
+        let figures = |connections, accounts: &[AccountFigures]| Figures {
+            since: 1,
+            connections,
+            accounts: accounts.to_vec(),
+            ..Figures::default()
+        };
+        let before = figures(5, &[account("a", 1, 7), account("b", 1, 7), account("c", 1, 7)]);
+        // One is as before, one has more, one was deleted and added again, and one is new.
+        let now = [("a", 1, 7), ("b", 1, 9), ("c", 2, 3), ("d", 2, 1)];
+        let now = figures(6, &now.map(|(name, since, up)| account(name, since, up)));
+        let rest = [("b", 1, 2), ("c", 2, 3), ("d", 2, 1)];
+        let rest =
+            rest.map(|(name, since, up)| AccountFigures { seen: None, ..account(name, since, up) });
+        assert_eq!(now.beyond(&before), figures(1, &rest));
+        assert_eq!(before.beyond(&figures(9, &[account("a", 1, 9)])).connections, 0);
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub(super) struct FileStore {
     has_rules: bool,
     /// The state directory is on its way to another server, or back.
     handover: Handover,
+    /// The figures that were left there.
+    released: Figures,
     /// What the thread has to take over before the next changes of accounts.
     pub(super) adopt: Option<Adopted>,
     /// Changes of the rules, for these sessions.
@@ -455,7 +457,7 @@ fn saved(saving: &[(Key, &'static str, String)]) -> Vec<(&'static str, String)> 
 }
 
 /// All figures that outlive the server.
-fn figures(shared: &Shared) -> Figures {
+pub(super) fn figures(shared: &Shared) -> Figures {
     Figures { accounts: shared.process.users.figures(), ..shared.metrics.figures() }
 }
 

@@ -245,6 +245,7 @@ impl Server {
         }
         self.hand_over_lines();
         self.services.shared.log_counted_failures(None);
+        self.send_last_figures();
         self.write_last_figures()?;
         self.finish_closes(now + LAST_CLOSES_TIMEOUT)?;
         self.log_summary();

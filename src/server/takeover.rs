@@ -9,6 +9,7 @@
 //!   | -- ready -----------------------> |   closes its copies of the sockets
 //!   | <- yours ------------------------ |   and drains
 //!   |    accepts                        |
+//!   | <- the rest of its figures ------ |   at its end
 //! ```
 //!
 //! Both have the sockets open all the time, so that what connects waits in a queue that one of them serves. If the new
@@ -26,6 +27,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::shutdown::Shutdown;
 use super::{Server, Services};
+use crate::proto::usage_file::Figures;
 use crate::reactor::handover;
 use crate::reactor::token::Source;
 use crate::state::service::Service;
@@ -40,6 +42,12 @@ pub const YOURS: &str = "yours\n";
 const MOST_TIME: Duration = Duration::from_secs(30);
 /// How often the state directory is tried again that another process has.
 const TRY_AGAIN: Duration = Duration::from_millis(200);
+/// How long the last figures may take to be sent.
+const LAST_SEND: Duration = Duration::from_secs(2);
+/// The most bytes of them that are read.
+const MOST_FIGURES: usize = 64 << 20;
+/// Reads of 4 KiB of them in a turn of the loop.
+const READS_PER_TURN: usize = 32;
 /// Only the user of the server may connect, and root.
 const MODE: u32 = 0o600;
 /// New servers that wait.
@@ -131,6 +139,10 @@ pub(super) struct Takeover {
     conversation: Option<Conversation>,
     /// What changes were allowed before they were refused for a takeover.
     frozen: Option<Allowed>,
+    /// The server that has taken over, and keeps the figures.
+    successor: Option<UnixStream>,
+    /// The server before, and what it has sent of its last figures.
+    predecessor: Option<(UnixStream, Vec<u8>)>,
     /// When the state directory is tried again.
     retry: Option<Instant>,
     /// Whether another server has taken over.
@@ -207,6 +219,7 @@ impl Server {
         if std::mem::take(&mut self.takeover.woken) {
             self.accept_successors(now);
             self.read_successor(now);
+            self.read_predecessor();
         }
         let Some(conversation) = &self.takeover.conversation else {
             return self.reopen_state(now);
@@ -367,6 +380,8 @@ impl Server {
         if let Some(mut conversation) = self.takeover.conversation.take() {
             // If it has ended in this moment, a third one has to be started.
             let _ = conversation.stream.write(YOURS.as_bytes());
+            let has_state = self.takeover.frozen.as_ref().is_some_and(|allowed| allowed.has_state);
+            self.takeover.successor = has_state.then_some(conversation.stream);
         }
         if let Some(mut socket) = self.takeover.socket.take() {
             self.services.selector.deregister(&mut socket.listener);
@@ -406,5 +421,67 @@ impl Server {
         self.takeover.retry = now.checked_add(TRY_AGAIN);
         self.services.files.reopen_state();
         self.store_changes();
+    }
+
+    /// The server before sends what it counts from now on at its end.
+    ///
+    /// # Errors
+    /// If the stream cannot be watched.
+    pub fn await_figures(&mut self, stream: std::os::unix::net::UnixStream) -> io::Result<()> {
+        stream.set_nonblocking(true)?;
+        let mut stream = UnixStream::from_std(stream);
+        self.services.selector.register_readable(&mut stream, Source::Takeover)?;
+        self.takeover.predecessor = Some((stream, Vec::new()));
+        Ok(())
+    }
+
+    /// Reads what the server before sends, and adds it when it is complete.
+    fn read_predecessor(&mut self) {
+        let Some((stream, content)) = &mut self.takeover.predecessor else { return };
+        let mut bytes = [0; 4096];
+        for _ in 0..READS_PER_TURN {
+            match stream.read(&mut bytes) {
+                Ok(count) if count > 0 && content.len() < MOST_FIGURES => {
+                    content.extend_from_slice(bytes.get(..count).unwrap_or_default());
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // Its end; or more than figures can be, which are not read as any.
+                Ok(_) | Err(_) => return self.add_last_figures(),
+            }
+        }
+        self.takeover.woken = true;
+    }
+
+    fn add_last_figures(&mut self) {
+        let Some((_, content)) = self.takeover.predecessor.take() else { return };
+        let shared = &mut self.services.shared;
+        match Figures::parse(&content) {
+            Ok(rest) => {
+                shared.metrics.add(&rest);
+                shared.process.users.add_figures(&rest.accounts);
+                log::info!("takeover: the server before has ended");
+            }
+            Err(fault) => {
+                log::warn!(
+                    "takeover: the server before has ended, its last figures are lost: {fault}"
+                );
+            }
+        }
+    }
+
+    /// At the end: sends the server that has taken over what was counted since then.
+    pub(super) fn send_last_figures(&mut self) {
+        let Some(stream) = self.takeover.successor.take() else { return };
+        let rest = self.services.files.beyond_released(&self.services.shared);
+        let sent = stream.as_fd().try_clone_to_owned().and_then(|stream| {
+            let mut stream = std::os::unix::net::UnixStream::from(stream);
+            stream.set_nonblocking(false)?;
+            stream.set_write_timeout(Some(LAST_SEND))?;
+            stream.write_all(&rest.text())
+        });
+        if let Err(error) = sent {
+            log::warn!("takeover: the last figures did not reach the new server: {error}");
+        }
     }
 }

@@ -208,6 +208,17 @@ impl Metrics {
         self.counted_since = since;
     }
 
+    /// Adds what another server has counted, from which this one has taken over.
+    pub fn add(&mut self, figures: &Figures) {
+        let Figures { connections, up, down, .. } = *figures;
+        self.sessions.socks.accepted = self.sessions.socks.accepted.saturating_add(connections);
+        self.up = self.up.saturating_add(up);
+        self.down = self.down.saturating_add(down);
+        for (before, more) in self.before.iter_mut().zip([connections, up, down]) {
+            *before = before.saturating_add(more);
+        }
+    }
+
     /// What outlives the server, without accounts.
     pub fn figures(&self) -> Figures {
         Figures {

@@ -101,11 +101,13 @@ impl Visitors {
         eventually("visits", || self.count.load(Ordering::SeqCst) >= before + 40);
     }
 
-    fn stop(self) {
+    /// How many visits there were, none of which has failed.
+    fn stop(self) -> u64 {
         self.stop.store(true, Ordering::SeqCst);
         for thread in self.threads {
             assert_eq!(thread.join().expect("it ends"), [""; 0]);
         }
+        self.count.load(Ordering::SeqCst) as u64
     }
 }
 
@@ -132,7 +134,7 @@ fn two_upgrades_are_not_noticed() {
     second.stderr.wait_for(|line| line.contains("takeover: a new server accepts"));
     assert_eq!(third.socks_address(), socks);
     visitors.more();
-    visitors.stop();
+    let visits = visitors.stop();
     // Both servers of before have their tunnels, and end with them.
     exchange(&mut tunnel, 100_000);
     exchange(&mut of_second, 100_000);
@@ -144,8 +146,11 @@ fn two_upgrades_are_not_noticed() {
     assert_eq!(second.wait().code(), Some(0));
     third.metp().logged_in("admin", "1234");
     assert!(fs::read_to_string(place.path("users")).expect("there").starts_with("bob:"));
-    // The figures go on: what all three have accepted until they were taken over.
-    assert!(third.metrics()[0] > 100);
+    // The third one knows what all of them have counted: 10 bytes there and back of each visit, and the tunnels.
+    let bytes = 2 * (10 * visits + 1000 + 1000 + 100_000 + 100_000);
+    eventually("all figures have come", || third.metrics() == [visits + 2, 0, bytes]);
+    let of_admin = third.admin().ask("USER-METRICS admin").remove(0);
+    assert!(of_admin.contains(&format!("total={} ", visits + 2)), "{of_admin}");
     let found = fs::symlink_metadata(place.path("takeover")).expect("there");
     assert!(found.file_type().is_socket());
     assert_eq!(found.permissions().mode() & 0o777, 0o600);

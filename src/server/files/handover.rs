@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::{FileStore, Job, Server};
+use super::{FileStore, Job, Server, figures};
+use crate::proto::usage_file::Figures;
 use crate::state::Shared;
 
 /// Where the state directory is, for a takeover.
@@ -41,6 +42,11 @@ impl FileStore {
         !waits && shared.process.account_changes.is_empty()
     }
 
+    /// What has been counted since it was left.
+    pub(in crate::server) fn beyond_released(&self, shared: &Shared) -> Figures {
+        figures(shared).beyond(&self.released)
+    }
+
     /// It is to be taken back.
     pub(in crate::server) fn reopen_state(&mut self) {
         match self.handover {
@@ -59,7 +65,8 @@ impl FileStore {
         match self.handover {
             Handover::Wanted if self.is_quiet(shared) => {
                 self.handover = Handover::Asked;
-                Some(Job::Release(self.take_figures(shared)))
+                self.released = self.take_figures(shared);
+                Some(Job::Release(self.released.clone()))
             }
             Handover::Returning => Some(Job::Reopen),
             _ => None,

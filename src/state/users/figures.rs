@@ -59,6 +59,27 @@ impl Users {
         }
     }
 
+    /// Adds what another server has counted, to accounts that it had, too.
+    pub fn add_figures(&mut self, accounts: &[AccountFigures]) {
+        for figures in accounts {
+            let AccountFigures { name, since, total, up, down, .. } = figures;
+            let account = self.find_any(name).and_then(|id| self.get(id));
+            if let Some(account) = account.filter(|account| account.usage.since.get() == *since) {
+                let usage = &account.usage;
+                for (cell, more) in [(&usage.total, total), (&usage.up, up), (&usage.down, down)] {
+                    cell.set(cell.get().saturating_add(*more));
+                }
+                usage.judge_again(unix_time());
+            } else if let Some(kept) =
+                self.unclaimed.get_mut(&**name).filter(|kept| kept.since == *since)
+            {
+                kept.total = kept.total.saturating_add(*total);
+                kept.up = kept.up.saturating_add(*up);
+                kept.down = kept.down.saturating_add(*down);
+            }
+        }
+    }
+
     /// An account has been made anew: what was known of its name is not its own.
     pub fn forget_figures(&mut self, id: UserId) {
         if let Some(account) = self.accounts.get(&id) {
@@ -151,6 +172,23 @@ mod tests {
     fn total(users: &Users, name: &str) -> u64 {
         let user = users.find_any(name.as_bytes()).expect("there");
         users.get(user).expect("there").usage.total.get()
+    }
+
+    /// To the accounts that it meant, and to no others of their names.
+    #[test]
+    fn what_another_server_has_counted_is_added() {
+        let mut users = Users::default();
+        users.restore_figures(vec![figures("alice", 7), figures("gone", 7), figures("-", 7)]);
+        load(&mut users, "alice:=pw\nbob:=pw\n");
+        let rest = [figures("alice", 1), figures("gone", 2), figures("-", 3), figures("bob", 4)];
+        users.add_figures(&rest);
+        let total = |name: &str| {
+            let found = users.figures().into_iter().find(|found| *found.name == *name.as_bytes());
+            found.map(|found| (found.total, found.up, found.down))
+        };
+        // bob was made here: he is another one.
+        let expected = [Some((8, 4, 6)), Some((9, 4, 6)), Some((10, 4, 6)), None];
+        assert_eq!(["alice", "gone", "-", "bob"].map(total), expected);
     }
 
     #[test]
