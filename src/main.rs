@@ -141,7 +141,7 @@ fn serve(mut args: Args, manager: &ServiceManager) -> Result<(), Failure> {
         return Err(io::Error::other("--run-as: only root can become another user").into());
     }
     let addresses = addresses(&args);
-    let takeover = args.takeover.take();
+    let takeover = args.takeover.clone();
     let mut predecessor = match &takeover {
         Some(path) => Predecessor::connect(path, identity.map(Identity::user))
             .map_err(|error| of_file("--takeover", path, error))?,

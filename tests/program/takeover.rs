@@ -355,3 +355,16 @@ fn root_takes_over_from_a_user() {
     assert_eq!(second.socks_address(), first.socks_address());
     exchange(&mut second.tunnel(echo.address), 1000);
 }
+
+/// In a configuration file that is read again, nothing about it has changed.
+#[test]
+fn a_reload_finds_the_options_as_they_were() {
+    let place = Place::new();
+    let path = |name: &str| place.path(name).to_str().expect("text").to_owned();
+    let text = format!("takeover {}\npid-file {}\n", path("takeover"), path("socks5d.pid"));
+    fs::write(place.path("conf"), text).expect("written");
+    let proxy = Builder::default().args(["--config", &path("conf")]).start();
+    proxy.signal(libc::SIGHUP);
+    proxy.stderr.wait_for(|line| line.contains("reloaded: "));
+    assert!(!proxy.stderr.all().iter().any(|line| line.contains("takes a restart")));
+}
