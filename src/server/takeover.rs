@@ -392,7 +392,13 @@ impl Server {
         log::info!("takeover: a new server accepts, {} s for open tunnels", limit.as_secs_f64());
         self.shutdown = match now.checked_add(limit) {
             None => Shutdown::Immediate,
-            Some(until) => Shutdown::Draining { until, accepts: None, signalled: false },
+            Some(until) => Shutdown::Draining {
+                began: now,
+                grace: limit,
+                until,
+                accepts: None,
+                signalled: false,
+            },
         };
     }
 
