@@ -17,7 +17,7 @@ use socks5d::process::activation;
 use socks5d::process::identity::{self, Identity};
 use socks5d::process::pid_file::PidFile;
 use socks5d::process::service_manager::{ServiceManager, state_directory};
-use socks5d::process::takeover::Predecessor;
+use socks5d::process::takeover::{self, Predecessor};
 use socks5d::process::{self, of_file};
 use socks5d::proto::rules::RuleSet;
 use socks5d::proto::secret::Secret;
@@ -141,14 +141,15 @@ fn serve(mut args: Args, manager: &ServiceManager) -> Result<(), Failure> {
         return Err(io::Error::other("--run-as: only root can become another user").into());
     }
     let addresses = addresses(&args);
-    let takeover = args.takeover.clone();
-    let mut predecessor = match &takeover {
+    let takeover_path = args.takeover.clone();
+    let mut predecessor = match &takeover_path {
         Some(path) => Predecessor::connect(path, identity.map(Identity::user))
             .map_err(|error| of_file("--takeover", path, error))?,
         None => None,
     };
+    let mut others = Vec::new();
     if let Some(predecessor) = &mut predecessor {
-        predecessor.give(&addresses, &mut sockets)?;
+        others = predecessor.give(&addresses, &mut sockets)?;
     }
     if let Some(identity) = identity {
         // Files are opened, and threads started, as that user.
@@ -161,6 +162,9 @@ fn serve(mut args: Args, manager: &ServiceManager) -> Result<(), Failure> {
     let mut accounts = Accounts::read(&mut args)?;
     let errors = std::mem::take(&mut accounts.errors);
     let mut warnings = warnings(&args, &accounts);
+    for address in others {
+        warnings.push(format!("--takeover: {address} of the server before is not served any more"));
+    }
     if !all_good {
         warnings.push("RUST_LOG: ignoring what is neither a level nor a filter".to_owned());
     }
@@ -172,7 +176,7 @@ fn serve(mut args: Args, manager: &ServiceManager) -> Result<(), Failure> {
     let level = args.settings.log_level;
     let pid_file = args.pid_file.take();
     let logs = LogWriters { access_log: access_log.clone(), diagnostics: diagnostics.clone() };
-    let socket = takeover
+    let socket = takeover_path
         .as_deref()
         .map(|path| TakeoverSocket::open(path).map_err(|error| of_file("--takeover", path, error)));
     let takeover = socket.transpose()?;
@@ -180,13 +184,7 @@ fn serve(mut args: Args, manager: &ServiceManager) -> Result<(), Failure> {
     let config = config(args, accounts, descriptors, logs)?;
     let mut server = Server::bind(Config { notifier, sockets, takeover, ..config })?;
     let has_predecessor = predecessor.is_some();
-    if let Some(predecessor) = predecessor {
-        let stream = predecessor.dismiss().map_err(cannot("take over"))?;
-        if keeps_figures && let Err(error) = server.await_figures(stream) {
-            warnings.push(format!("--takeover: the last figures will not come: {error}"));
-        }
-    }
-    server.publish_takeover().map_err(cannot("name the socket of --takeover"))?;
+    warnings.extend(takeover::complete(predecessor, &mut server, keeps_figures)?);
 
     let pid_file = match pid_file.map(|path| (PidFile::write(&path), path)) {
         None => None,

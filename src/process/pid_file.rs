@@ -5,14 +5,13 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use common::directory::guards_files_of;
 
 /// Everybody may read it.
 const MODE: u32 = 0o644;
-/// Bits of a mode: others may write; each may remove its own files alone.
-const OTHERS_WRITE: u32 = 0o002;
-const STICKY: u32 = 0o1000;
 
 /// The file of this process. It is removed when this is dropped, unless it is another server's by then.
 #[derive(Debug)]
@@ -27,11 +26,7 @@ impl PidFile {
     /// # Errors
     /// If the file cannot be made, or everybody can replace files in its directory.
     pub fn write(path: &Path) -> io::Result<Self> {
-        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
-        let mode = fs::metadata(directory.unwrap_or(Path::new(".")))?.mode();
-        if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {
-            return Err(io::Error::other("everybody can replace files in its directory"));
-        }
+        guards_files_of(path)?;
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let number = std::process::id();
         let mut beside = std::ffi::OsString::from(".");

@@ -1,9 +1,9 @@
 //! The part of the new server in a takeover (`src/server/takeover.rs` has that of the one before, and the order).
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::process::cannot;
@@ -12,8 +12,8 @@ use socket2::Socket;
 
 use super::activation::is_listening;
 use crate::reactor::handover;
-use crate::server::Addresses;
-use crate::server::takeover::{HELLO, READY, YOURS};
+use crate::server::takeover::{ACCEPTS, HELLO, READY, YOURS};
+use crate::server::{Addresses, Server};
 use crate::state::service::{PerService, Service};
 
 /// How long the server before may take to answer: it writes its figures meanwhile.
@@ -24,6 +24,7 @@ const MOST_BYTES: usize = 256;
 /// The server before, whose sockets this one has got.
 #[derive(Debug)]
 pub struct Predecessor {
+    path: PathBuf,
     stream: UnixStream,
     /// Its sockets.
     pub sockets: PerService<Option<TcpListener>>,
@@ -55,8 +56,11 @@ impl Predecessor {
         // One that refuses may have closed it already; its answer is there all the same.
         let _ = (&stream).write_all(HELLO.as_bytes());
         let mut bytes = [0; MOST_BYTES];
-        let (count, received) =
-            handover::receive(&stream, &mut bytes).map_err(cannot("get its sockets"))?;
+        let (count, received) = match handover::receive(&stream, &mut bytes) {
+            // It has been killed meanwhile.
+            Ok((0, _)) | Err(_) if is_gone(path) => return Ok(None),
+            answer => answer.map_err(cannot("get its sockets"))?,
+        };
         let line = bytes.get(..count).unwrap_or_default();
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let text = std::str::from_utf8(line).unwrap_or_default();
@@ -81,44 +85,99 @@ impl Predecessor {
                 *sockets.of_mut(service) = Some(socket.into());
             }
         }
-        Ok(Some(Predecessor { stream, sockets }))
+        Ok(Some(Predecessor { path: path.to_owned(), stream, sockets }))
     }
 
-    /// Takes those of its sockets that are where the options want them, for services that have none.
+    /// Takes those of its sockets that are where the options want them, for services that have none. Returns the
+    /// addresses of the others, which are closed when it ends.
+    ///
+    /// # Errors
+    /// If an address cannot be had of the system.
     pub fn give(
         &mut self,
         wanted: &Addresses,
         sockets: &mut PerService<Option<TcpListener>>,
-    ) -> io::Result<()> {
+    ) -> io::Result<Vec<SocketAddr>> {
+        let mut others = Vec::new();
         for service in Service::ALL {
-            let (Some(given), Some(wanted)) =
-                (self.sockets.of_mut(service).take(), wanted.of(service))
-            else {
-                continue;
-            };
+            let Some(given) = self.sockets.of_mut(service).take() else { continue };
             let address = given.local_addr()?;
-            if sockets.of(service).is_none() && is_at(*wanted, address.ip(), address.port()) {
+            let is_wanted = wanted
+                .of(service)
+                .is_some_and(|wanted| is_at(wanted, address.ip(), address.port()));
+            if is_wanted && sockets.of(service).is_none() {
                 *sockets.of_mut(service) = Some(given);
+            } else {
+                others.push(address);
             }
         }
-        Ok(())
+        Ok(others)
     }
 
-    /// This server accepts from now on: the one before drains. Returns the stream on which it sends its last figures.
+    /// This server is ready. Returns whether the one before promises its sockets; `false`: it has ended, and they are this
+    /// server's alone.
     ///
     /// # Errors
-    /// If it has given up waiting, or has ended.
-    pub fn dismiss(mut self) -> io::Result<UnixStream> {
+    /// If it has given up waiting: it goes on serving.
+    fn asks(&mut self) -> io::Result<bool> {
         let mut answer = [0; YOURS.len()];
         let answered = self
             .stream
             .write_all(READY.as_bytes())
             .and_then(|()| self.stream.read_exact(&mut answer));
         match answered {
-            Ok(()) if answer == YOURS.as_bytes() => Ok(self.stream),
-            _ => Err(io::Error::other("the server before has given up")),
+            Ok(()) if answer == YOURS.as_bytes() => Ok(true),
+            _ if is_gone(&self.path) => Ok(false),
+            _ => Err(given_up()),
         }
     }
+
+    /// Nothing can hinder this server any more: the one before drains. Returns the stream on which it sends its last
+    /// figures.
+    ///
+    /// # Errors
+    /// If it has given up waiting, or has ended.
+    fn accepts(mut self) -> io::Result<UnixStream> {
+        self.stream.write_all(ACCEPTS.as_bytes()).map_err(|_| given_up())?;
+        Ok(self.stream)
+    }
+}
+
+/// The server before drains from now on, and this one has its place. Returns what the log has to warn of.
+///
+/// # Errors
+/// If it has given up waiting, or the socket cannot have its name: then it goes on serving.
+pub fn complete(
+    predecessor: Option<Predecessor>,
+    server: &mut Server,
+    keeps_figures: bool,
+) -> io::Result<Option<String>> {
+    let promised = match predecessor {
+        None => None,
+        Some(mut predecessor) => {
+            let promises = predecessor.asks().map_err(cannot("take over"))?;
+            promises.then_some(predecessor)
+        }
+    };
+    server.publish_takeover().map_err(cannot("name the socket of --takeover"))?;
+    let Some(predecessor) = promised else { return Ok(None) };
+    let stream = predecessor.accepts().map_err(cannot("take over"))?;
+    if !keeps_figures {
+        return Ok(None);
+    }
+    let awaited = server.await_figures(stream);
+    Ok(awaited.err().map(|error| format!("--takeover: the last figures will not come: {error}")))
+}
+
+fn given_up() -> io::Error {
+    io::Error::other("the server before has given up")
+}
+
+/// Whether no server listens at this path any more.
+fn is_gone(path: &Path) -> bool {
+    UnixStream::connect(path).is_err_and(|error| {
+        matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
+    })
 }
 
 /// Whether a socket listens where the options want it: port 0 is any.

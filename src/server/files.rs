@@ -271,7 +271,9 @@ impl Server {
 
     /// Writes the figures for the last time, once the thread has done what it has to do.
     pub(super) fn write_last_figures(&mut self) -> io::Result<()> {
-        if !self.services.files.has_state {
+        // It may have been left to a server that has not taken over.
+        let is_lent = self.services.files.is_handing_over() && !self.takeover.is_done;
+        if !self.services.files.has_state && !is_lent {
             return Ok(());
         }
         let deadline = Instant::now().checked_add(LAST_WRITE);
@@ -284,8 +286,12 @@ impl Server {
                 if given {
                     return Ok(());
                 }
-                given = true;
-                self.services.files.write_figures = true;
+                let files = &mut self.services.files;
+                given = files.has_state;
+                files.write_figures = files.has_state;
+                if !files.has_state {
+                    files.reopen_state();
+                }
                 self.store_changes();
             }
             if is_over(now) {
@@ -324,8 +330,8 @@ impl Server {
                 (Err(failure), Job::Release(_)) => {
                     self.state_released(Err(cause(failure).to_owned()), now);
                 }
-                (Ok(Answer::Reopened(outcome)), _) => self.state_reopened(outcome),
-                (Err(_), Job::Reopen) => self.state_reopened(false),
+                (Ok(Answer::Reopened(outcome)), _) => self.state_reopened(outcome, now),
+                (Err(_), Job::Reopen) => self.state_reopened(false, now),
                 (Ok(Answer::Adopted), _) | (Err(_), Job::Adopt(_)) => {}
                 (Ok(Answer::RulesChanged(outcome)), _) => self.rules_changed(outcome, now),
                 (Err(failure), Job::ChangeRules(_)) => {
@@ -365,6 +371,10 @@ impl Server {
             let gone = ControlAnswer::Reset(Err("the account is gone".to_owned()));
             return self.answer_request(session, gone);
         };
+        if files.is_handing_over() {
+            let busy = "another server is taking over".to_owned();
+            return self.answer_request(session, ControlAnswer::Reset(Err(busy)));
+        }
         let before = account.usage.reset(shared.time);
         if files.has_state {
             files.resets.push(Reset { session, user, before });

@@ -23,6 +23,9 @@ const MOST_UNSENT: usize = 8;
 /// The shortest time between two lines `STATUS`.
 const STATUS_AFTER: Duration = Duration::from_secs(5);
 
+/// The watchdog is fed no more often than this, however impatient it is.
+const LEAST_FEED: Duration = Duration::from_millis(10);
+
 /// The socket of the service manager, and what it is due.
 pub struct Notifier {
     socket: UnixDatagram,
@@ -73,7 +76,7 @@ impl Notifier {
         Ok(Some(Notifier {
             socket,
             address,
-            watchdog: half.map(Duration::from_micros),
+            watchdog: half.map(|half| Duration::from_micros(half).max(LEAST_FEED)),
             feed: None,
             told: None,
             status: None,

@@ -204,7 +204,9 @@ impl Server {
         self.stop_accepting(now);
         let Shutdown::Draining { until, accepts: None, .. } = self.shutdown else { return };
         let sessions = &self.services.shared.metrics.sessions;
-        if drained().any(|service| sessions.of(service).open > 0) && now < until {
+        let is_open = drained().any(|service| sessions.of(service).open > 0);
+        // The server before it may still send its last figures, which are to go on to the next one.
+        if (is_open || self.takeover.awaits_figures()) && now < until {
             return;
         }
         self.shutdown =

@@ -6,24 +6,23 @@
 //!   |                                   |   changes end, figures are written, the state directory is free
 //!   | <- sockets socks metp http ------ |   with the sockets
 //!   |    reads its files, binds         |   goes on accepting
-//!   | -- ready -----------------------> |   closes its copies of the sockets
-//!   | <- yours ------------------------ |   and drains
-//!   |    accepts                        |
+//!   | -- ready -----------------------> |
+//!   | <- yours ------------------------ |   goes on accepting
+//!   |    takes the name of the socket   |
+//!   | -- accepts ---------------------> |   closes its copies of the sockets, and drains
 //!   | <- the rest of its figures ------ |   at its end
 //! ```
 //!
 //! Both have the sockets open all the time, so that what connects waits in a queue that one of them serves. If the new
-//! one ends or is silent before it is ready, this one goes on as before.
+//! one ends or is silent before it accepts, this one goes on as before.
 
-use std::fs;
+mod socket;
+
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use mio::net::{UnixListener, UnixStream};
-use socket2::{Domain, SockAddr, Socket, Type};
+use mio::net::UnixStream;
 
 use super::shutdown::Shutdown;
 use super::{Server, Services};
@@ -31,6 +30,8 @@ use crate::proto::usage_file::Figures;
 use crate::reactor::handover;
 use crate::reactor::token::Source;
 use crate::state::service::Service;
+use socket::BACKLOG;
+pub use socket::TakeoverSocket;
 
 /// What the new server says first.
 pub const HELLO: &str = "socks5d-takeover 1\n";
@@ -38,6 +39,8 @@ pub const HELLO: &str = "socks5d-takeover 1\n";
 pub const READY: &str = "ready\n";
 /// What it is answered then.
 pub const YOURS: &str = "yours\n";
+/// What it says when nothing can hinder it any more.
+pub const ACCEPTS: &str = "accepts\n";
 /// How long the new server may take until it is ready.
 const MOST_TIME: Duration = Duration::from_secs(30);
 /// How often the state directory is tried again that another process has.
@@ -48,87 +51,6 @@ const LAST_SEND: Duration = Duration::from_secs(2);
 const MOST_FIGURES: usize = 64 << 20;
 /// Reads of 4 KiB of them in a turn of the loop.
 const READS_PER_TURN: usize = 32;
-/// Only the user of the server may connect, and root.
-const MODE: u32 = 0o600;
-/// New servers that wait.
-const BACKLOG: i32 = 8;
-
-/// The socket at which new servers ask for the listeners of this one.
-#[derive(Debug)]
-pub struct TakeoverSocket {
-    listener: UnixListener,
-    path: PathBuf,
-    /// Its name until it gets that of the server before.
-    beside: Option<PathBuf>,
-    /// The file that it is: device and number.
-    identity: (u64, u64),
-    /// Whether the name is left to another server.
-    is_left: bool,
-}
-
-impl TakeoverSocket {
-    /// Listens under another name in the directory of `path`.
-    ///
-    /// # Errors
-    /// If the socket cannot be made, or there is something else under that name.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        if fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
-            return Err(io::Error::new(ErrorKind::AlreadyExists, "there is something else"));
-        }
-        let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
-        let mut beside = std::ffi::OsString::from(".");
-        beside.push(name);
-        beside.push(format!(".{}", std::process::id()));
-        let beside = path.with_file_name(beside);
-        // Left by a process of this number that has ended.
-        let _ = fs::remove_file(&beside);
-        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
-        socket.bind(&SockAddr::unix(&beside)?)?;
-        let ready = fs::set_permissions(&beside, fs::Permissions::from_mode(MODE))
-            .and_then(|()| socket.listen(BACKLOG))
-            .and_then(|()| fs::symlink_metadata(&beside));
-        if ready.is_err() {
-            let _ = fs::remove_file(&beside);
-        }
-        let found = ready?;
-        Ok(TakeoverSocket {
-            listener: UnixListener::from_std(std::os::fd::OwnedFd::from(socket).into()),
-            path: path.to_owned(),
-            beside: Some(beside),
-            identity: (found.dev(), found.ino()),
-            is_left: false,
-        })
-    }
-
-    /// The name is about to be a new server's: between a look and a removal it could become so.
-    fn leave_name(&mut self) {
-        self.is_left = true;
-    }
-
-    /// Takes its name, in place of the socket of the server before.
-    fn publish(&mut self) -> io::Result<()> {
-        if let Some(beside) = self.beside.take() {
-            fs::rename(&beside, &self.path).inspect_err(|_| {
-                let _ = fs::remove_file(&beside);
-            })?;
-        }
-        Ok(())
-    }
-}
-
-/// Removes the socket, unless another server has its name by now.
-impl Drop for TakeoverSocket {
-    fn drop(&mut self) {
-        if self.is_left {
-            return;
-        }
-        let path = self.beside.as_ref().unwrap_or(&self.path);
-        let found = fs::symlink_metadata(path);
-        if found.is_ok_and(|found| (found.dev(), found.ino()) == self.identity) {
-            let _ = fs::remove_file(path);
-        }
-    }
-}
 
 /// The sockets are offered at this place.
 #[derive(Default)]
@@ -164,6 +86,8 @@ enum Stage {
     Freezing,
     /// It has the sockets.
     Offered,
+    /// It may have them for itself.
+    Promised,
 }
 
 /// What changes are allowed.
@@ -181,6 +105,11 @@ impl Takeover {
     /// An event of the socket, or of a conversation.
     pub(super) fn on_event(&mut self) {
         self.woken = true;
+    }
+
+    /// Whether this server, which another one has taken over, has to pass on the figures of the one before it.
+    pub(super) fn awaits_figures(&self) -> bool {
+        self.is_done && self.predecessor.is_some()
     }
 
     /// The state directory is this server's again.
@@ -216,6 +145,11 @@ impl Server {
 
     /// Goes on with a takeover.
     pub(super) fn take_over_step(&mut self, now: Instant) {
+        let is_late = |conversation: &Conversation| conversation.deadline <= now;
+        if self.takeover.conversation.as_ref().is_some_and(is_late) {
+            // Whatever it may have said since: it has given up itself.
+            self.abort_takeover("it was not ready in time", now);
+        }
         if std::mem::take(&mut self.takeover.woken) {
             self.accept_successors(now);
             self.read_successor(now);
@@ -226,9 +160,6 @@ impl Server {
         };
         if self.shutdown != Shutdown::Running {
             return self.abort_takeover("this server closes down", now);
-        }
-        if conversation.deadline <= now {
-            return self.abort_takeover("it was not ready in time", now);
         }
         if conversation.stage == Stage::Freezing {
             self.offer_sockets(now);
@@ -287,7 +218,7 @@ impl Server {
         let Some(conversation) = &mut self.takeover.conversation else { return };
         let mut bytes = [0; 64];
         let mut ended = false;
-        // Both lines are shorter than this; whoever says more is no server of this kind.
+        // All lines are shorter than this; what says more is no server of this kind.
         while conversation.input.len() < bytes.len() {
             match conversation.stream.read(&mut bytes) {
                 Ok(0) => {
@@ -308,16 +239,19 @@ impl Server {
         let expected = match conversation.stage {
             Stage::Hello => HELLO,
             Stage::Freezing | Stage::Offered => READY,
+            Stage::Promised => ACCEPTS,
         };
         let (input, stage) = (&mut conversation.input, conversation.stage);
-        if *input == expected.as_bytes() && stage != Stage::Freezing {
+        // What it has said before does not count: it does not serve.
+        if ended {
+            self.abort_takeover("it has ended", now);
+        } else if *input == expected.as_bytes() && stage != Stage::Freezing {
             input.clear();
             match stage {
                 Stage::Hello => self.freeze(),
-                _ => self.hand_over(now),
+                Stage::Promised => self.hand_over(now),
+                Stage::Freezing | Stage::Offered => self.promise(now),
             }
-        } else if ended {
-            self.abort_takeover("it has ended", now);
         } else if !expected.as_bytes().starts_with(input)
             || stage == Stage::Freezing && !input.is_empty()
         {
@@ -366,6 +300,16 @@ impl Server {
         }
     }
 
+    /// The new server is ready: it may have the sockets for itself.
+    fn promise(&mut self, now: Instant) {
+        let Some(conversation) = &mut self.takeover.conversation else { return };
+        let written = conversation.stream.write(YOURS.as_bytes());
+        conversation.stage = Stage::Promised;
+        if !written.is_ok_and(|count| count == YOURS.len()) {
+            self.abort_takeover("it has ended", now);
+        }
+    }
+
     /// The new server accepts: this one drains.
     fn hand_over(&mut self, now: Instant) {
         for service in Service::ALL {
@@ -377,9 +321,7 @@ impl Server {
                 self.admit(service, stream, source, now);
             }
         }
-        if let Some(mut conversation) = self.takeover.conversation.take() {
-            // If it has ended in this moment, a third one has to be started.
-            let _ = conversation.stream.write(YOURS.as_bytes());
+        if let Some(conversation) = self.takeover.conversation.take() {
             let has_state = self.takeover.frozen.as_ref().is_some_and(|allowed| allowed.has_state);
             self.takeover.successor = has_state.then_some(conversation.stream);
         }

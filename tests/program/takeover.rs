@@ -203,7 +203,7 @@ fn a_successor_gets_sockets_and_may_fail() {
     let (place, echo) = (Place::new(), Origin::echo());
     let first = place.start();
     let (socks, metp) = (first.socks_address(), first.metp_address());
-    for last in [&b"ready now\n"[..], b"", b"\xff"] {
+    for last in [&b"ready now\n"[..], b"", b"\xff", b"ready\n"] {
         let mut successor = place.successor();
         successor.write_all(b"socks5d-takeover 1\n").expect("taken");
         let mut bytes = [0; 64];
@@ -217,6 +217,8 @@ fn a_successor_gets_sockets_and_may_fail() {
         exchange(&mut first.tunnel(echo.address), 1000);
         let refused = first.admin().say("ADD-USER eve rose\n").line();
         assert!(refused.starts_with("409 ") && refused.contains("[FIXED]"), "{refused}");
+        let refused = first.admin().say("RESET-USAGE admin\n").line();
+        assert!(refused.starts_with("500 "), "{refused}");
         // A second one has to wait.
         let mut other = place.successor();
         let busy = b"no: another server is taking over\n";
@@ -226,7 +228,51 @@ fn a_successor_gets_sockets_and_may_fail() {
         let mut admin = first.admin();
         eventually("it goes on", || admin.say("CONFIG SAVE grace\n").line() == "200 OK");
     }
-    assert!(first.metrics()[0] >= 3);
+    // Nor is a promise a takeover.
+    let mut successor = place.successor();
+    successor.write_all(b"socks5d-takeover 1\n").expect("taken");
+    let (_, sockets) = handover::receive(&successor, &mut [0; 64]).expect("an answer");
+    successor.write_all(b"ready\n").expect("taken");
+    assert_eq!(read_exactly(&mut successor, 6), b"yours\n");
+    drop((successor, sockets));
+    let left = |line: &&String| line.contains("does not take over: it has ended");
+    eventually("it goes on", || first.stderr.all().iter().filter(left).count() >= 2);
+    exchange(&mut first.tunnel(echo.address), 1000);
+}
+
+/// What is counted while another process has the sockets is on the disk at the end, if that process does not take over.
+#[test]
+fn the_end_during_a_takeover_loses_no_figures() {
+    let (place, echo) = (Place::new(), Origin::echo());
+    let mut first = place.start();
+    let mut successor = place.successor();
+    successor.write_all(b"socks5d-takeover 1\n").expect("taken");
+    let offered = handover::receive(&successor, &mut [0; 64]).expect("an answer");
+    exchange(&mut first.tunnel(echo.address), 5000);
+    eventually("the tunnel has ended", || first.metrics()[1] == 0);
+    let before = first.metrics();
+    first.signal(libc::SIGTERM);
+    assert_eq!(first.wait().code(), Some(0));
+    drop(offered);
+    assert_eq!(place.start().metrics(), before);
+}
+
+/// An account that is used for the first time while the old server drains has what it has counted there.
+#[test]
+fn figures_of_new_users_go_over() {
+    let (place, echo) = (Place::new(), Origin::echo());
+    let mut first = place.start();
+    assert_eq!(first.admin().say("ADD-USER bob tulip\n").line(), "200 OK");
+    let held = first.client();
+    let client = support::socks::Client::new(first.socks()).logged_in("bob", "tulip");
+    let second = place.start();
+    // The session of the old server makes its first request only now.
+    let mut tunnel = client.connected(echo.address);
+    exchange(&mut tunnel, 5000);
+    drop((tunnel, held));
+    assert_eq!(first.wait().code(), Some(0));
+    let of_bob = || second.admin().ask("USER-METRICS bob")[0].clone();
+    eventually("what the old server has counted", || of_bob().contains(" up=5000 down=5000 "));
 }
 
 /// Only its own user, and root, may take the sockets.

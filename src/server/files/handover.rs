@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{FileStore, Job, Server, figures};
 use crate::proto::usage_file::Figures;
 use crate::state::Shared;
+use crate::state::file_health::{WriteOutcome, WrittenFile};
 
 /// Where the state directory is, for a takeover.
 #[derive(Default)]
@@ -42,6 +43,11 @@ impl FileStore {
         !waits && shared.process.account_changes.is_empty()
     }
 
+    /// Whether it is not this server's alone, so that nothing that it counts may be set back.
+    pub(in crate::server) fn is_handing_over(&self) -> bool {
+        !matches!(self.handover, Handover::Own)
+    }
+
     /// What has been counted since it was left.
     pub(in crate::server) fn beyond_released(&self, shared: &Shared) -> Figures {
         figures(shared).beyond(&self.released)
@@ -65,7 +71,9 @@ impl FileStore {
         match self.handover {
             Handover::Wanted if self.is_quiet(shared) => {
                 self.handover = Handover::Asked;
+                // With accounts that nobody has used: the new server then knows since when they are.
                 self.released = self.take_figures(shared);
+                self.released.accounts = shared.process.users.all_figures();
                 Some(Job::Release(self.released.clone()))
             }
             Handover::Returning => Some(Job::Reopen),
@@ -82,9 +90,13 @@ impl Server {
     }
 
     /// The state directory is this server's again; otherwise it is tried again later.
-    pub(super) fn state_reopened(&mut self, is_own: bool) {
+    pub(super) fn state_reopened(&mut self, is_own: bool, now: Instant) {
         if is_own {
             self.takeover.returned();
+            self.stored(WrittenFile::Figures, now);
+        } else {
+            let cause = "another server has the state directory".to_owned();
+            self.not_stored(WrittenFile::Figures, WriteOutcome::Failed, cause, now);
         }
         let files = &mut self.services.files;
         if is_own {

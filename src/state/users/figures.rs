@@ -89,10 +89,19 @@ impl Users {
 
     /// The figures of all accounts that have some, and of names that may come back.
     pub fn figures(&self) -> Vec<AccountFigures> {
+        self.figures_of(has_any)
+    }
+
+    /// The figures of all accounts, and of names that may come back.
+    pub fn all_figures(&self) -> Vec<AccountFigures> {
+        self.figures_of(|_| true)
+    }
+
+    fn figures_of(&self, is_wanted: impl Fn(&AccountFigures) -> bool) -> Vec<AccountFigures> {
         let (now, time) = (Instant::now(), unix_time());
         let accounts = self.accounts.values().chain([&self.trusted]);
         let of_all = accounts.map(|account| get(&account.name, &account.usage, now, time));
-        let of_accounts = of_all.filter(has_any);
+        let of_accounts = of_all.filter(is_wanted);
         // An account that is on its way to the users file has nothing of its name yet, and may be undone.
         let kept = self.unclaimed.values().filter(|figures| self.find(&figures.name).is_none());
         of_accounts.chain(kept.cloned()).collect()
