@@ -86,16 +86,16 @@ impl Identity {
         let (mut users, mut groups, mut others) = ([0; 3], [0; 3], [0; 2]);
         let [real, effective, saved] = &mut users;
         // SAFETY: three valid places are written, and not kept.
-        let told = unsafe { libc::getresuid(real, effective, saved) } == 0;
+        let read = unsafe { libc::getresuid(real, effective, saved) } == 0;
         let [real, effective, saved] = &mut groups;
         // SAFETY: as above.
-        let told = told && unsafe { libc::getresgid(real, effective, saved) } == 0;
+        let read = read && unsafe { libc::getresgid(real, effective, saved) } == 0;
         // SAFETY: there is room for as many as are announced; more are an error.
         let count = unsafe { libc::getgroups(2, others.as_mut_ptr()) };
         // SAFETY: numbers in, a number out. They are to fail.
         let returns = unsafe { libc::setuid(0) == 0 || group != 0 && libc::setgid(0) == 0 };
         let alone = count == 1 && others.first() == Some(&group);
-        told && users == [user; 3] && (groups == [group; 3]) && alone && !returns
+        read && users == [user; 3] && (groups == [group; 3]) && alone && !returns
     }
 }
 
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_user_is_told() {
+    fn what_is_no_user_is_refused() {
         for (user, group, what) in [
             (&b"no such user"[..], None, "there is no such user"),
             (b"", None, "there is no such user"),

@@ -26,7 +26,7 @@ pub fn peer_user(socket: &impl AsFd) -> io::Result<u32> {
     let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
     let mut length = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: a valid place of that length is written, and not kept.
-    let told = unsafe {
+    let asked = unsafe {
         libc::getsockopt(
             socket.as_fd().as_raw_fd(),
             libc::SOL_SOCKET,
@@ -35,7 +35,7 @@ pub fn peer_user(socket: &impl AsFd) -> io::Result<u32> {
             &raw mut length,
         )
     };
-    if told == 0 { Ok(peer.uid) } else { Err(io::Error::last_os_error()) }
+    if asked == 0 { Ok(peer.uid) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The user of this process.

@@ -82,7 +82,7 @@ impl Listener {
         Ok(socket.into())
     }
 
-    /// Takes a socket that listens, whoever has opened it, with what accepted connections inherit.
+    /// Takes a socket that listens already, and gives it what accepted connections inherit.
     ///
     /// # Errors
     /// Those of fcntl(2) and getsockname(2).

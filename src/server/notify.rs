@@ -35,7 +35,7 @@ pub struct Notifier {
     /// When it is fed next.
     feed: Option<Instant>,
     /// Open connections, as the manager knows them.
-    told: Option<u64>,
+    reported: Option<u64>,
     /// When it may be sent the next number.
     status: Option<Instant>,
     /// Changes of state that could not be sent yet, the oldest first.
@@ -78,7 +78,7 @@ impl Notifier {
             address,
             watchdog: half.map(|half| Duration::from_micros(half).max(LEAST_FEED)),
             feed: None,
-            told: None,
+            reported: None,
             status: None,
             unsent: VecDeque::new(),
             again: None,
@@ -117,7 +117,7 @@ impl Notifier {
 
     /// When there is something to be sent.
     fn due(&self, open: u64) -> Option<Instant> {
-        let status = self.status.filter(|_| self.told != Some(open));
+        let status = self.status.filter(|_| self.reported != Some(open));
         [self.feed, self.again, status].into_iter().flatten().min()
     }
 
@@ -127,15 +127,15 @@ impl Notifier {
             self.flush(now);
         }
         let feeds = self.feed.is_some_and(|due| due <= now);
-        let tells = self.told != Some(open) && self.status.is_some_and(|due| due <= now);
+        let reports = self.reported != Some(open) && self.status.is_some_and(|due| due <= now);
         let mut message = String::new();
         if feeds {
             message.push_str("WATCHDOG=1\n");
             self.feed = self.watchdog.and_then(|time| now.checked_add(time));
         }
-        if tells {
+        if reports {
             message.push_str(&format!("STATUS=open connections: {open}\n"));
-            self.told = Some(open);
+            self.reported = Some(open);
             self.status = now.checked_add(STATUS_AFTER);
         }
         if !message.is_empty() {
@@ -151,7 +151,7 @@ impl Server {
         let open = self.services.shared.metrics.sessions.socks.open as u64;
         let Some(notifier) = &mut self.notifier else { return };
         notifier.change(format!("READY=1\nSTATUS=open connections: {open}\n"), now);
-        notifier.told = Some(open);
+        notifier.reported = Some(open);
         notifier.status = now.checked_add(STATUS_AFTER);
         notifier.feed = notifier.watchdog.and_then(|time| now.checked_add(time));
     }
