@@ -60,6 +60,14 @@ pub fn sockets(variables: &Variables) -> Result<PerService<Option<TcpListener>>,
         }
         *slot = Some(socket.into());
     }
+    let addresses = found.values().flatten().map(TcpListener::local_addr);
+    let mut seen = Vec::new();
+    for address in addresses.flatten() {
+        if seen.contains(&address) {
+            return Err(format!("LISTEN_FDS: {address} is handed over twice"));
+        }
+        seen.push(address);
+    }
     Ok(found)
 }
 

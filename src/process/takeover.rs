@@ -2,13 +2,14 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::process::cannot;
 use metp_protocol::text::Ascii;
-use socket2::Socket;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::activation::is_listening;
 use crate::reactor::handover;
@@ -37,7 +38,7 @@ impl Predecessor {
     /// # Errors
     /// If it belongs to another user, or does not give them.
     pub fn connect(path: &Path, user: Option<u32>) -> io::Result<Option<Self>> {
-        let stream = match UnixStream::connect(path) {
+        let stream = match connected(path) {
             Ok(stream) => stream,
             // What a server has left that was killed.
             Err(error)
@@ -173,9 +174,17 @@ fn given_up() -> io::Error {
     io::Error::other("the server before has given up")
 }
 
+/// A connection to the server there, which may be stopped and have no room for one.
+fn connected(path: &Path) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_write_timeout(Some(MOST_TIME))?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(OwnedFd::from(socket).into())
+}
+
 /// Whether no server listens at this path any more.
 fn is_gone(path: &Path) -> bool {
-    UnixStream::connect(path).is_err_and(|error| {
+    connected(path).is_err_and(|error| {
         matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
     })
 }

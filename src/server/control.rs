@@ -360,6 +360,7 @@ impl Server {
             }
         }
         self.apply_drain_wait();
+        self.apply_drain_limit();
         self.accept(now);
     }
 }

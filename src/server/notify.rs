@@ -109,9 +109,11 @@ impl Notifier {
     }
 
     fn change(&mut self, message: String, now: Instant) {
-        if self.unsent.len() < MOST_UNSENT {
-            self.unsent.push_back(message);
+        // What the manager has to know is the newest state.
+        if self.unsent.len() >= MOST_UNSENT {
+            self.unsent.pop_front();
         }
+        self.unsent.push_back(message);
         self.flush(now);
     }
 
@@ -256,7 +258,8 @@ mod tests {
         while read().is_some_and(|line| line == "X=1\n") {}
         notifier.keep_up(0, again);
         let got: Vec<String> = std::iter::from_fn(read).collect();
-        let expected: Vec<String> = (0..8).map(|number| format!("N={number}\n")).collect();
+        // The newest, since the last one says how it is.
+        let expected: Vec<String> = (12..20).map(|number| format!("N={number}\n")).collect();
         assert_eq!(got, expected);
         assert_eq!(notifier.due(0), None);
     }

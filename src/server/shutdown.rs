@@ -183,6 +183,19 @@ impl Server {
         }
     }
 
+    /// Tunnels may go on for another time after a takeover.
+    pub(super) fn apply_drain_limit(&mut self) {
+        let limit = self.services.shared.process.settings.drain_limit;
+        let is_done = self.takeover.is_done;
+        if let Shutdown::Draining { began, grace, until, signalled: false, .. } = &mut self.shutdown
+            && is_done
+            && *grace != limit
+            && let Some(end) = began.checked_add(limit)
+        {
+            (*grace, *until) = (limit, end);
+        }
+    }
+
     /// Closes the listeners of what is drained when it is time.
     fn stop_accepting(&mut self, now: Instant) {
         if let Shutdown::Draining { accepts, .. } = &mut self.shutdown {

@@ -45,6 +45,8 @@ pub const ACCEPTS: &str = "accepts\n";
 const MOST_TIME: Duration = Duration::from_secs(30);
 /// How often the state directory is tried again that another process has.
 const TRY_AGAIN: Duration = Duration::from_millis(200);
+/// When connections are accepted again after a shortage of descriptors.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 /// How long the last figures may take to be sent.
 const LAST_SEND: Duration = Duration::from_secs(2);
 /// The most bytes of them that are read.
@@ -67,6 +69,8 @@ pub(super) struct Takeover {
     predecessor: Option<(UnixStream, Vec<u8>)>,
     /// When the state directory is tried again.
     retry: Option<Instant>,
+    /// When connections are accepted again, for which there was no descriptor.
+    accept_again: Option<Instant>,
     /// Whether another server has taken over.
     pub(super) is_done: bool,
 }
@@ -121,7 +125,7 @@ impl Takeover {
     pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
         let deadline = self.conversation.as_ref().map(|conversation| conversation.deadline);
         let now = self.woken.then_some(now);
-        [deadline, self.retry, now].into_iter().flatten().min()
+        [deadline, self.retry, self.accept_again, now].into_iter().flatten().min()
     }
 }
 
@@ -150,6 +154,9 @@ impl Server {
             // Whatever it may have said since: it has given up itself.
             self.abort_takeover("it was not ready in time", now);
         }
+        if self.takeover.accept_again.is_some_and(|due| due <= now) {
+            (self.takeover.accept_again, self.takeover.woken) = (None, true);
+        }
         if std::mem::take(&mut self.takeover.woken) {
             self.accept_successors(now);
             self.read_successor(now);
@@ -175,6 +182,7 @@ impl Server {
                 Err(error) => {
                     if error.kind() != ErrorKind::WouldBlock {
                         log::warn!("takeover: cannot accept: {error}");
+                        self.takeover.accept_again = now.checked_add(ACCEPT_AGAIN);
                     }
                     return;
                 }
@@ -346,7 +354,12 @@ impl Server {
 
     /// There is no new server: this one goes on.
     fn abort_takeover(&mut self, cause: &str, now: Instant) {
-        self.takeover.conversation = None;
+        if let Some(mut conversation) = self.takeover.conversation.take()
+            && matches!(conversation.stage, Stage::Hello | Stage::Freezing)
+        {
+            // It waits for the sockets. If it has ended, nobody reads this.
+            let _ = conversation.stream.write(format!("no: {cause}\n").as_bytes());
+        }
         log::warn!("takeover: the new server does not take over: {cause}");
         if let Some(Allowed { users_fixed, rules_fixed, .. }) = &self.takeover.frozen {
             let process = &mut self.services.shared.process;

@@ -106,7 +106,11 @@ fn what_does_not_fit_is_one_line() {
     let udp = || OwnedFd::from(UdpSocket::bind("127.0.0.1:0").expect("loopback"));
     let file = || OwnedFd::from(std::fs::File::open("/dev/null").expect("Linux"));
     let no_listener = "socks5d: LISTEN_FDNAMES: socks: a listening TCP socket expected\n";
+    let (twice, at) = listener();
+    let copy = twice.try_clone().expect("a descriptor");
+    let is_twice = format!("socks5d: LISTEN_FDS: {at} is handed over twice\n");
     for (names, sockets, line) in [
+        (Some("socks:metp"), vec![twice.into(), copy.into()], &*is_twice),
         (
             Some("web"),
             vec![tcp()],

@@ -11,6 +11,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Only the user of the server may connect, and root.
 const MODE: u32 = 0o600;
+/// A name in the file system has 107 bytes at most (unix(7)); the one beside it has a number more.
+const LONGEST_PATH: usize = 95;
 /// New servers that wait.
 pub(super) const BACKLOG: i32 = 8;
 
@@ -42,6 +44,10 @@ impl TakeoverSocket {
         beside.push(format!(".{}", std::process::id()));
         let beside = path.with_file_name(beside);
         guards_files_of(path)?;
+        if path.as_os_str().len() > LONGEST_PATH {
+            let text = format!("the path has more than {LONGEST_PATH} bytes");
+            return Err(io::Error::new(ErrorKind::InvalidInput, text));
+        }
         // Left by a process of this number that has ended.
         let _ = fs::remove_file(&beside);
         let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
