@@ -40,11 +40,11 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-/// The size from which on the allocator takes memory from the kernel for one block, and gives it back with it.
+/// More than the largest buffer of a tunnel: the size from which on the allocator takes memory from the kernel for one block, and gives it back with it.
 #[cfg(target_env = "gnu")]
-const LARGE_BLOCK: libc::c_int = 1 << 20;
+const LARGE_BLOCK: libc::c_int = 2 << 20;
 
-/// Has memory of a MiB and more given back to the system when it is free. By default glibc raises that bound to the
+/// Has memory of 2 MiB and more given back to the system when it is free. By default glibc raises that bound to the
 /// size of what is freed, and the memory of password hashes (19 MiB each) then stays in pieces between others.
 pub fn give_large_blocks_back() {
     // SAFETY: the call takes two numbers, and there are no other threads yet. That it fails costs memory alone.

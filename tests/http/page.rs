@@ -160,6 +160,7 @@ fn lists_show_names_as_text() {
         .logged_in(name, "pw")
         .say(&support::socks::connect_request(closed))
         .refused(5);
+    eventually("the first request is over", || rows(&proxy, "/requests.json").len() == 1);
     // A bidi override (U+202E).
     let bidi = "moc.\u{202e}elpmaxe";
     Client::new(proxy.socks())
