@@ -42,7 +42,7 @@ fn met(client: &mut Client, peer: &TcpStream) {
 }
 
 /// Connects from this address of loopback and expects a reset, which may come before connect(2) returns.
-fn is_turned_away(last: u8, listener: SocketAddr) {
+pub fn is_turned_away(last: u8, listener: SocketAddr) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into()).expect("loopback");
     match socket.connect(&listener.into()) {

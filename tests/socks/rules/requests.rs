@@ -2,13 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use support::exchange;
 use support::metp::value;
 use support::origin::{Origin, closed_port};
 use support::proxy::{Proxy, connect, connect_from};
 use support::socks::{Client, connect_request};
-use support::{exchange, read_to_reset};
 
 use super::{NOT_ALLOWED, Rules, alice, code, local, rules_of};
+use crate::bind::is_turned_away;
 
 /// RFC 1928 section 6: X'02' connection not allowed by ruleset.
 #[test]
@@ -104,8 +105,7 @@ fn a_peer_that_the_rules_deny_is_turned_away() {
     let mut client = proxy.client();
     let (code, listener) = client.say(&request(anybody)).reply();
     assert_eq!(code, 0);
-    let mut stranger = connect_from(IpAddr::from([127, 0, 0, 2]), listener);
-    assert_eq!(read_to_reset(&mut stranger), b"");
+    is_turned_away(2, listener);
     let peer = connect(listener);
     let (code, address) = client.reply();
     assert_eq!((code, Some(address)), (0, peer.local_addr().ok()));
